@@ -1,0 +1,1 @@
+"""Ostiary, the doorkeeper of ERP APIs."""

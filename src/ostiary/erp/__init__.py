@@ -1,0 +1,1 @@
+"""From HTTP to business operations, one adapter a file."""

@@ -1,0 +1,130 @@
+"""The normal form of a business call: what an adapter says a request would do."""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+
+class Verb(StrEnum):
+    """The four kinds of permission (standard B3)."""
+
+    READ = "read"
+    WRITE = "write"
+    EXECUTE = "execute"
+    DELETE = "delete"
+
+
+class Operation(Struct, frozen=True, kw_only=True):
+    """One business operation on one object; a nested write or a batch part is an operation of its own.
+
+    `action` is the ERP's own method name (`create`, `approve`), "" where HTTP alone says it.
+    `ids` is empty for a creation or where the request names none. `pointer` is the JSON pointer of the part.
+    """
+
+    system: str
+    object: str
+    verb: Verb
+    action: str = ""
+    ids: tuple[str, ...] = ()
+    fields_read: frozenset[str] = frozenset()
+    fields_written: frozenset[str] = frozenset()
+    filter_fields: frozenset[str] = frozenset()
+    pointer: str = ""
+
+    @property
+    def permission(self) -> str:
+        """`erp/account.payment:execute.approve`, the most exact name of what is done."""
+        return f"{self.system}/{self.object}:{self.verb}" + (f".{self.action}" if self.action else "")
+
+
+class Call(Struct, frozen=True, kw_only=True):
+    """A request that was understood: everything in it, the operation it was sent for first."""
+
+    operations: tuple[Operation, ...]
+
+
+class Problem(StrEnum):
+    UNKNOWN_OPERATION = "unknown-operation"
+    INVALID = "invalid"
+    TOO_LARGE = "too-large"
+
+
+class Unreadable(Struct, frozen=True, kw_only=True):
+    """A request that was not understood, and is therefore denied. `detail` names nothing internal."""
+
+    problem: Problem
+    detail: str
+    pointer: str = ""
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """An HTTP request as the gate saw it: path as on the wire below the system's prefix, header names lower case."""
+
+    method: str
+    path: str
+    query: str = ""
+    headers: dict[str, str] = {}
+    body: bytes = b""
+
+
+class Pattern(Struct, frozen=True, kw_only=True):
+    """A set of operations of one system: an object or a `prefix.*` or `*`, one verb, perhaps one action.
+
+    `sale.*` holds every object that begins with `sale.`; `action` "" holds every action of the verb.
+    """
+
+    system: str
+    object: str
+    verb: Verb
+    action: str = ""
+
+    def holds(self, operation: Operation) -> bool:
+        return (
+            self.system == operation.system
+            and self.verb is operation.verb
+            and self.action in ("", operation.action)
+            and self._holds_object(operation.object)
+        )
+
+    def _holds_object(self, name: str) -> bool:
+        if self.object == "*":
+            return True
+        return name.startswith(self.object[:-1]) if self.object.endswith(".*") else name == self.object
+
+    def meets(self, other: "Pattern") -> bool:
+        """Some operation is in both."""
+        return (
+            self.system == other.system
+            and self.verb is other.verb
+            and (self.action == other.action or "" in (self.action, other.action))
+            and (self._holds_object_of(other) or other._holds_object_of(self))
+        )
+
+    def within(self, other: "Pattern") -> bool:
+        """Every operation of this one is in `other`."""
+        return (
+            self.system == other.system
+            and self.verb is other.verb
+            and other.action in ("", self.action)
+            and other._holds_object_of(self)
+        )
+
+    def _holds_object_of(self, other: "Pattern") -> bool:
+        if self.object == "*":
+            return True
+        stem = other.object[:-1] if other.object.endswith(".*") else other.object
+        if self.object.endswith(".*"):
+            return other.object != "*" and stem.startswith(self.object[:-1])
+        return self.object == other.object
+
+    def __str__(self) -> str:
+        """Also the scope that grants just this: `erp/sale.*:read`, `erp/account.payment:execute.approve`."""
+        return f"{self.system}/{self.object}:{self.verb}" + (f".{self.action}" if self.action else "")
+
+
+def covering_scopes(operation: Operation) -> tuple[str, ...]:
+    """Every scope text that covers `operation`, the most exact first; at most 2 × (segments + 1)."""
+    segments = operation.object.split(".")
+    objects = [operation.object, *(".".join(segments[:n]) + ".*" for n in range(len(segments) - 1, 0, -1)), "*"]
+    verbs = [f"{operation.verb}.{operation.action}"] if operation.action else []
+    return tuple(f"{operation.system}/{name}:{verb}" for name in objects for verb in [*verbs, str(operation.verb)])

@@ -1,0 +1,1 @@
+"""What happened: frozen records and their names."""

@@ -1,0 +1,1 @@
+"""What every package may lean on: errors, secrets, time, ids, limits, paths, settings, logging."""

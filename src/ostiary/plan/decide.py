@@ -1,0 +1,126 @@
+"""The one evaluator in Python: what the gate decides natively and the guard inside, in one order.
+
+Order (the contract of gate and evaluator): address, token, revocation, lease, operation, role, context, scope.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address
+
+from msgspec import Struct
+
+from ostiary.erp.operation import Operation, covering_scopes
+from ostiary.plan.formula import holds
+from ostiary.plan.model import Grant, Limit, Plan
+from ostiary.plan.reason import Reason
+
+RoleSets = Mapping[str, frozenset[str]]  # role-set id -> directly assigned role names
+
+
+class Token(StrEnum):
+    MISSING = "missing"
+    INVALID = "invalid"
+    REVOKED = "revoked"
+    VALID = "valid"
+
+
+class Facts(Struct, frozen=True, kw_only=True):
+    """All that a decision rests on. `roles` are the directly assigned ones, None for an unknown role set.
+
+    `operations` is empty where the request names no known operation. `scopes` are the token's.
+    """
+
+    system: str
+    at: datetime
+    source: IPv4Address | IPv6Address
+    token: Token = Token.VALID
+    roles: frozenset[str] | None = frozenset()
+    scopes: frozenset[str] = frozenset()
+    operations: tuple[Operation, ...] = ()
+    address_blocked: bool = False
+    lease_lapsed: bool = False
+
+
+class Decision(Struct, frozen=True, kw_only=True):
+    """`rule` is the grant that allows; or the one that would, were its context met; else "-"."""
+
+    reason: Reason
+    rule: str = "-"
+    context: str = ""
+    operation: Operation | None = None
+
+    @property
+    def allowed(self) -> bool:
+        return self.reason is Reason.ALLOWED
+
+
+def decide(plan: Plan, facts: Facts) -> Decision:
+    """Whether `facts` may pass: every operation must be allowed, else the first refusal stands for all."""
+    early = _before_operations(facts)
+    if early is not None:
+        return Decision(reason=early)
+    if not facts.operations:
+        return Decision(reason=Reason.UNKNOWN_OPERATION)
+    held = closure(plan, facts.roles)
+    decisions = [_decide_one(plan, held, facts, operation) for operation in facts.operations]
+    return next((decision for decision in decisions if not decision.allowed), decisions[0])
+
+
+def admit(plan: Plan, facts: Facts) -> Decision:
+    """What the gate can say natively of a guarded system: may this caller do anything there, here and now?"""
+    early = _before_operations(facts)
+    if early is not None:
+        return Decision(reason=early)
+    held = closure(plan, facts.roles)
+    return _judge((grant for grant in plan.grants if grant.pattern.system == facts.system), held, facts)
+
+
+def closure(plan: Plan, roles: Iterable[str] | None) -> frozenset[str]:
+    """The roles held: those assigned and all that they include; roles the plan does not know give nothing."""
+    known = {role.name: role.closure for role in plan.roles}
+    return frozenset(name for role in roles or () for name in known.get(role, ()))
+
+
+def limit_of(plan: Plan, roles: Iterable[str] | None) -> Limit:
+    """The request limit of a principal with these roles: the most generous that a role of his names."""
+    held = closure(plan, roles)
+    own = [limit for limit in plan.limits.roles if limit.name in held]
+    return max(own, key=lambda limit: (limit.requests / limit.seconds, limit.name), default=plan.limits.default)
+
+
+def _before_operations(facts: Facts) -> Reason | None:
+    if facts.address_blocked:
+        return Reason.ADDRESS_BLOCKED
+    match facts.token:
+        case Token.MISSING:
+            return Reason.TOKEN_MISSING
+        case Token.INVALID:
+            return Reason.TOKEN_INVALID
+        case Token.REVOKED:
+            return Reason.TOKEN_REVOKED
+        case Token.VALID:
+            return Reason.CLOSED if facts.lease_lapsed else None
+
+
+def _decide_one(plan: Plan, held: frozenset[str], facts: Facts, operation: Operation) -> Decision:
+    granting = (grant for grant in plan.grants if grant.pattern.holds(operation))
+    decision = _judge(granting, held, facts, operation)
+    if decision.allowed and facts.scopes.isdisjoint(covering_scopes(operation)):
+        return Decision(reason=Reason.SCOPE, rule=decision.rule, context=decision.context, operation=operation)
+    return decision
+
+
+def _judge(
+    granting: Iterable[Grant], held: frozenset[str], facts: Facts, operation: Operation | None = None
+) -> Decision:
+    blocked: Grant | None = None
+    for grant in granting:
+        if grant.role not in held:
+            continue
+        if holds(grant.context.formula, at=facts.at, source=facts.source):
+            return Decision(reason=Reason.ALLOWED, rule=grant.id, context=grant.context.name, operation=operation)
+        blocked = blocked or grant
+    if blocked is None:
+        return Decision(reason=Reason.ROLE, operation=operation)
+    return Decision(reason=Reason.CONTEXT, rule=blocked.id, context=blocked.context.name, operation=operation)

@@ -1,0 +1,60 @@
+"""The words for why: one list for the gate, the guard, the evaluator and the events."""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """In the order in which they are checked."""
+
+    ALLOWED = "allowed"
+    ADDRESS_BLOCKED = "address-blocked"
+    RATE_LIMITED = "rate-limited"
+    TOKEN_MISSING = "token-missing"  # noqa: S105  the word, not a token
+    TOKEN_INVALID = "token-invalid"  # noqa: S105
+    TOKEN_REVOKED = "token-revoked"  # noqa: S105
+    CLOSED = "closed"
+    UNKNOWN_OPERATION = "unknown-operation"
+    ROLE = "role"
+    CONTEXT = "context"
+    SCOPE = "scope"
+    TOO_LARGE = "too-large"
+    INVALID = "invalid"
+    APART = "apart"
+    UNAVAILABLE = "unavailable"
+
+
+STATUS: dict[Reason, int] = {
+    Reason.ALLOWED: 200,
+    Reason.ADDRESS_BLOCKED: 403,
+    Reason.RATE_LIMITED: 429,
+    Reason.TOKEN_MISSING: 401,
+    Reason.TOKEN_INVALID: 401,
+    Reason.TOKEN_REVOKED: 401,
+    Reason.CLOSED: 503,
+    Reason.UNKNOWN_OPERATION: 403,
+    Reason.ROLE: 403,
+    Reason.CONTEXT: 403,
+    Reason.SCOPE: 403,
+    Reason.TOO_LARGE: 413,
+    Reason.INVALID: 400,
+    Reason.APART: 403,
+    Reason.UNAVAILABLE: 503,
+}
+
+TITLE: dict[Reason, str] = {
+    Reason.ALLOWED: "Allowed",
+    Reason.ADDRESS_BLOCKED: "This address is blocked for a time",
+    Reason.RATE_LIMITED: "Too many requests",
+    Reason.TOKEN_MISSING: "An access token is needed",
+    Reason.TOKEN_INVALID: "The access token is not valid here",
+    Reason.TOKEN_REVOKED: "The access token was revoked",
+    Reason.CLOSED: "The gate is closed: its control side is silent",
+    Reason.UNKNOWN_OPERATION: "No such operation is open here",
+    Reason.ROLE: "No role of the caller grants this operation",
+    Reason.CONTEXT: "Granted, but not at this time or from this place",
+    Reason.SCOPE: "The token's scope does not cover this operation",
+    Reason.TOO_LARGE: "The request is too large",
+    Reason.INVALID: "The request is not valid",
+    Reason.APART: "Duties kept apart: another person must do this",
+    Reason.UNAVAILABLE: "The request can't be judged or served now",
+}

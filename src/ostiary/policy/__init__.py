@@ -1,0 +1,1 @@
+"""The document: one policy, readable aloud."""
