@@ -1,1 +1,1 @@
-"""store"""
+"""The database: connection, transactions, migrations, and secrets sealed at rest."""

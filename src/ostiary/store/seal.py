@@ -1,0 +1,49 @@
+"""Secrets at rest: AES-256-GCM under the master key, bound to what they are for."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from ostiary.foundation.errors import OperatorFault
+from ostiary.foundation.files import write_atomically
+from ostiary.foundation.secret import Secret
+
+KEY_BYTES: Final = 32
+NONCE_BYTES: Final = 12
+
+
+class Sealer:
+    """Seals and opens; a value sealed for one purpose does not open for another."""
+
+    def __init__(self, master_key: bytes) -> None:
+        self._cipher = AESGCM(master_key)
+
+    def seal(self, secret: Secret, purpose: str) -> bytes:
+        nonce = os.urandom(NONCE_BYTES)
+        return nonce + self._cipher.encrypt(nonce, secret.reveal().encode(), purpose.encode())
+
+    def open(self, sealed: bytes, purpose: str) -> Secret:
+        try:
+            clear = self._cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], purpose.encode())
+        except (InvalidTag, ValueError) as problem:
+            raise OperatorFault(
+                "seal-broken",
+                f"a secret for {purpose} does not open with this master key",
+                hint="restore the master key that belongs to this database, or set the secret again",
+            ) from problem
+        return Secret(clear.decode())
+
+
+def load_sealer(path: Path) -> Sealer:
+    """The sealer of the master key in `path`; the key is made (0600) where there is none yet."""
+    if not path.exists():
+        write_atomically(path, os.urandom(KEY_BYTES), durable=True)
+    key = path.read_bytes()
+    if len(key) != KEY_BYTES:
+        raise OperatorFault(
+            "master-key-invalid", f"{path} does not hold {KEY_BYTES} bytes", hint="restore it from backup"
+        )
+    return Sealer(key)
