@@ -1,0 +1,69 @@
+"""Reads of the directory that gate, guard and identity share."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from ostiary.store.tables.directory import ERP_ACCOUNT, PRINCIPAL, REVOCATION, ROLE_SET, SIGNING_KEY
+
+
+class ErpAccount(NamedTuple):
+    principal: str
+    login: str
+    uid: str
+    sealed_secret: bytes
+
+
+def role_sets(connection: Connection) -> Mapping[str, frozenset[str]]:
+    """Every role set that a token may name: id -> directly assigned roles."""
+    return {row.id: frozenset(filter(None, row.roles.split(","))) for row in connection.execute(select(ROLE_SET))}
+
+
+def access_keys(connection: Connection) -> dict[str, Any]:
+    """The JWKS (RFC 7517) of the public keys that access tokens are verified with, and no others."""
+    rows = connection.execute(
+        select(SIGNING_KEY.c.public_jwk).where(SIGNING_KEY.c.purpose == "access").order_by(SIGNING_KEY.c.kid)
+    )
+    return {"keys": [json.loads(row.public_jwk) for row in rows]}
+
+
+def erp_account(connection: Connection, principal: str, system: str) -> ErpAccount | None:
+    table = ERP_ACCOUNT.c
+    row = connection.execute(
+        select(table.principal, table.login, table.uid, table.sealed_secret).where(
+            table.principal == principal, table.system == system
+        )
+    ).one_or_none()
+    return None if row is None else ErpAccount(*row)
+
+
+def person_of(connection: Connection, principal: str) -> str:
+    """The human behind a principal; an unknown principal stands for itself."""
+    found = connection.execute(select(PRINCIPAL.c.person).where(PRINCIPAL.c.id == principal)).scalar_one_or_none()
+    return found or principal
+
+
+def persons_of_erp_user(connection: Connection, system: str, uid: str) -> frozenset[str]:
+    """Every human who acts as this ERP user; empty when none is known."""
+    rows = connection.execute(
+        select(PRINCIPAL.c.person)
+        .join(ERP_ACCOUNT, ERP_ACCOUNT.c.principal == PRINCIPAL.c.id)
+        .where(ERP_ACCOUNT.c.system == system, ERP_ACCOUNT.c.uid == uid)
+    )
+    return frozenset(rows.scalars())
+
+
+def revoked_keys(connection: Connection, now_s: int) -> frozenset[str]:
+    """The revocation keys that a living token may still carry."""
+    return frozenset(connection.execute(select(REVOCATION.c.key).where(REVOCATION.c.expires_at_s > now_s)).scalars())
+
+
+def revoke(connection: Connection, keys: Iterable[str], *, expires_at_s: int, reason: str, at_us: int) -> None:
+    """Marks every key revoked until `expires_at_s`; a key revoked already keeps its first record."""
+    rows = [{"key": key, "expires_at_s": expires_at_s, "reason": reason, "at_us": at_us} for key in sorted(set(keys))]
+    if rows:
+        insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+        connection.execute(insert(REVOCATION).values(rows).on_conflict_do_nothing())
