@@ -1,0 +1,226 @@
+"""A real ERP to try things on: Tryton from PyPI, pinned by hash, in a folder of its own, seeded, on loopback only."""
+
+import fcntl
+import json
+import os
+import platform
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import httpx
+
+from ostiary.foundation.errors import SystemFault
+from ostiary.foundation.files import write_atomically
+from ostiary.foundation.secret import Secret
+
+DATABASE = "erp"
+USERS = ("admin", "clerk", "buyer", "payer", "approver", "acct", "gateway")
+REQUIREMENTS = Path(__file__).with_name("erp-requirements.txt")
+SEED = Path(__file__).with_name("seed.py")  # a script of the ERP's interpreter, not a module of ours
+INSTALL_TIMEOUT_S = 600
+BUILD_TIMEOUT_S = 600
+START_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 5
+LOG_TAIL_BYTES = 2000
+CONFIGURATION = """\
+[database]
+uri = sqlite://
+path = {path}
+list = False
+
+[web]
+listen = 127.0.0.1:{port}
+root =
+num_proxies = 1
+
+[session]
+timeout = 3600
+max_age = 86400
+"""
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Template:
+    """An installed Tryton and its seeded database, to be copied and never served itself."""
+
+    folder: Path
+
+    @property
+    def python(self) -> Path:
+        return self.folder / "venv" / "bin" / "python"
+
+    @property
+    def database(self) -> Path:
+        return self.folder / f"{DATABASE}.sqlite"
+
+    @property
+    def users(self) -> Path:
+        return self.folder / "users.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoErp:
+    """A running Tryton. `url` has no path; the RPC stands at `{url}/{database}/rpc/`."""
+
+    url: str
+    database: str
+    users: Mapping[str, Secret]
+    uids: Mapping[str, int]
+    folder: Path
+    process: subprocess.Popen[bytes]
+
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def prepare(cache: Path, progress: Progress) -> Template:
+    """The template for this release, built once; a second process waits for the first instead of building too."""
+    template = Template(folder=cache / f"tryton-{_fingerprint()}")
+    cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _locked(cache / f"{template.folder.name}.lock"):
+        if not template.folder.exists():
+            _publish(template.folder, progress)
+    return template
+
+
+def _fingerprint() -> str:
+    """Changes with anything the template is made from."""
+    about = f"{platform.python_version()} {platform.machine()} {platform.libc_ver()}"
+    parts = (REQUIREMENTS.read_bytes(), SEED.read_bytes(), about.encode())
+    return sha256(b"\0".join(parts)).hexdigest()[:16]
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _publish(target: Path, progress: Progress) -> None:
+    """Builds beside `target` and renames: it exists whole or not at all."""
+    beside = Template(folder=target.with_name(f".{target.name}.{secrets.token_hex(4)}"))
+    beside.folder.mkdir(mode=0o700)
+    try:
+        progress("installing Tryton 8.2 from PyPI (pinned, hashes checked)")
+        _install(beside.folder / "venv")
+        progress("activating party, product, account, stock, sale, purchase, payment; seeding (half a minute)")
+        users = {login: {"password": secrets.token_urlsafe(18)} for login in USERS}
+        write_atomically(beside.users, json.dumps(users).encode())
+        _run([beside.python, SEED, "build", beside.folder], BUILD_TIMEOUT_S)
+        beside.folder.rename(target)
+    finally:
+        shutil.rmtree(beside.folder, ignore_errors=True)
+    progress("the demo ERP is ready to start")
+
+
+def _install(venv: Path) -> None:
+    if uv := shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"):
+        _run([uv, "venv", "-q", "--python", sys.executable, venv], INSTALL_TIMEOUT_S)
+        install: list[str | Path] = [uv, "pip", "install", "-q", "--python", venv / "bin" / "python"]
+    else:
+        _run([sys.executable, "-m", "venv", venv], INSTALL_TIMEOUT_S)
+        install = [venv / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    _run([*install, "--require-hashes", "--only-binary", ":all:", "-r", REQUIREMENTS], INSTALL_TIMEOUT_S)
+
+
+def _run(command: Sequence[str | Path], timeout_s: int) -> None:
+    hint = "see the text above; a package index must be reachable, and 150 MB of disk free"
+    try:
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s)
+    except subprocess.TimeoutExpired as lapsed:
+        raise SystemFault("demo-erp-build", f"no end after {timeout_s} s: {lapsed.cmd[0]}", hint=hint) from lapsed
+    except subprocess.CalledProcessError as failed:
+        tail = failed.stderr[-LOG_TAIL_BYTES:].decode(errors="replace")
+        raise SystemFault("demo-erp-build", f"the demo ERP could not be built:\n{tail}", hint=hint) from failed
+
+
+def start(template: Template, folder: Path, port: int | None = None) -> DemoErp:
+    """Serves the database of `folder`, a copy of the template's unless it is there; returns when it answers."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (folder / "db").mkdir(exist_ok=True)
+    _copy_database(template, folder / "db")
+    listener = _listen(port)
+    with listener:
+        port = listener.getsockname()[1]
+        process = _serve(template, folder, listener)
+    known = json.loads(template.users.read_bytes())
+    erp = DemoErp(
+        url=f"http://127.0.0.1:{port}",
+        database=DATABASE,
+        users={login: Secret(user["password"]) for login, user in known.items()},
+        uids={login: user["uid"] for login, user in known.items()},
+        folder=folder,
+        process=process,
+    )
+    _wait_for_answer(erp)
+    return erp
+
+
+def _copy_database(template: Template, folder: Path) -> None:
+    target = folder / template.database.name
+    if not target.exists():
+        write_atomically(target, template.database.read_bytes())
+
+
+def _listen(port: int | None) -> socket.socket:
+    """On loopback; bound here, so that a free port stays ours until the server has it."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port or 0))
+        listener.listen(128)
+    except OSError as taken:
+        listener.close()
+        hint = "name a free port, or none"
+        raise SystemFault("demo-erp-port", f"port {port} on loopback: {taken.strerror}", hint=hint) from taken
+    return listener
+
+
+def _serve(template: Template, folder: Path, listener: socket.socket) -> subprocess.Popen[bytes]:
+    """The server dies with the thread that started it (prctl(2), PR_SET_PDEATHSIG)."""
+    conf = folder / "trytond.conf"
+    text = CONFIGURATION.format(path=folder / "db", port=listener.getsockname()[1])
+    write_atomically(conf, text.encode())
+    arguments = ["serve", str(conf), str(listener.fileno()), str(os.getpid())]
+    log = os.open(folder / "server.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        return subprocess.Popen(
+            [template.python, SEED, *arguments],
+            pass_fds=[listener.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    finally:
+        os.close(log)
+
+
+def _wait_for_answer(erp: DemoErp) -> None:
+    """One question waits in the socket's queue until the server takes it: no polling."""
+    question = {"id": 0, "method": "common.server.version", "params": []}
+    try:
+        with httpx.Client(trust_env=False, timeout=START_TIMEOUT_S) as client:
+            client.post(f"{erp.url}/rpc/", json=question).raise_for_status()
+    except httpx.HTTPError as failed:
+        erp.stop()
+        tail = (erp.folder / "server.log").read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace")
+        raise SystemFault(
+            "demo-erp-start", f"the demo ERP did not answer:\n{tail}", hint="try a new folder"
+        ) from failed
