@@ -1,14 +1,44 @@
 PYTHON ?= python3
 V := .venv/bin
+WORKERS ?= 2
 
-.PHONY: demo tour test test-long bench check lock clean
+.PHONY: demo tour test test-long bench check docs install lock clean
+
+demo: install ## a real Tryton behind the gate, on loopback; Ctrl-C removes it
+	@$(V)/ostiary demo
+
+tour: install ## walks the story against the running system; exits 0 only if all of it holds
+	@$(V)/ostiary tour
+
+test: install check ## everything, real Tryton, Envoy and PostgreSQL included
+	@$(V)/python -m pytest -n $(WORKERS) --dist loadgroup
+
+test-long: install ## the same properties, for minutes
+	@$(V)/python -m pytest -m long
+
+bench: install ## make bench [ONLY=gate] [OUT=file.json]
+	@$(V)/python -m bench $(if $(ONLY),--only $(ONLY)) $(if $(OUT),--out $(OUT))
+
+check: install ## style, types, walls
+	@$(V)/ruff format --check -q src tests tools bench
+	@$(V)/ruff check -q src tests tools bench
+	@$(V)/mypy
+	@$(V)/lint-imports --no-cache > .import-walls.log || (cat .import-walls.log; exit 1)
+
+docs: install ## regenerates what docs/reference holds
+	@$(V)/python -m tools.reference
+
 install: .venv/.installed
 .venv/.installed: requirements/dev.txt requirements/uv.txt pyproject.toml
 	@echo "installing into .venv (pinned, hashes checked)"
 	@test -x $(V)/python || $(PYTHON) -m venv .venv
-	@$(V)/python -m pip install -q --require-hashes -r requirements/uv.txt
+	@$(V)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@$(V)/uv pip install -q --python $(V)/python --require-hashes -r requirements/dev.txt
 	@$(V)/uv pip install -q --python $(V)/python --no-deps -e .
 	@touch $@
 
-lock: ; uv pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --universal --no-header --python-version 3.11 --extra dev pyproject.toml -o requirements/dev.txt
+lock: install
+	@$(V)/uv pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --universal --no-header --python-version 3.11 --extra dev pyproject.toml -o requirements/dev.txt
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import-walls.log
