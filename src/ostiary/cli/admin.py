@@ -1,0 +1,33 @@
+"""Asks the running installation: one JSON question over its control socket."""
+
+import json
+from http.client import HTTPException
+from typing import Any
+
+from ostiary.foundation import errors, unix
+from ostiary.foundation.errors import OstiaryError, OurFault, SystemFault
+from ostiary.foundation.home import Home
+
+
+def ask(home: Home, operation: str, **parameters: Any) -> Any:
+    """What `operation` answers; its failure is raised here as the error it was there."""
+    try:
+        answer = unix.ask(
+            home.socket("control"), "POST", f"/operations/{operation}", json.dumps(parameters).encode() or b"{}"
+        )
+        content = json.loads(answer.body)
+    except (ConnectionError, FileNotFoundError) as problem:
+        raise SystemFault(
+            "not-running", f"no installation runs in {home.root}", hint="start it with `ostiary up`, or name --home"
+        ) from problem
+    except (OSError, HTTPException, ValueError) as problem:
+        raise SystemFault("no-answer", f"{operation} got no answer: {problem}", hint="try `ostiary doctor`") from problem
+    if "error" in content:
+        raise _error(content["error"])
+    return content["result"]
+
+
+def _error(told: dict[str, str]) -> OstiaryError:
+    kind = getattr(errors, told.get("fault", ""), OurFault)
+    error: OstiaryError = kind(told["code"], told["message"], hint=told.get("hint", ""))
+    return error

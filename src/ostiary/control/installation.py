@@ -1,0 +1,40 @@
+"""One installation, opened: what every process of it stands on."""
+
+from dataclasses import dataclass
+
+from ostiary.foundation.clock import Clock, SystemClock
+from ostiary.foundation.errors import OperatorFault
+from ostiary.foundation.home import Home
+from ostiary.foundation.settings import Settings, load_settings
+from ostiary.store.database import Store, open_store
+from ostiary.store.seal import Sealer, load_sealer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installation:
+    home: Home
+    settings: Settings
+    store: Store
+    sealer: Sealer
+    clock: Clock
+
+    def now_us(self) -> int:
+        return int(self.clock.now().timestamp() * 1_000_000)
+
+
+def open_installation(home: Home) -> Installation:
+    """The installation in `home`; refuses a folder that holds none."""
+    if not home.settings.exists():
+        raise OperatorFault(
+            "no-installation",
+            f"{home.root} holds no installation",
+            hint="make one with `ostiary init --erp tryton --upstream URL`, or name its folder with --home",
+        )
+    settings = load_settings(home.settings)
+    return Installation(
+        home=home,
+        settings=settings,
+        store=open_store(settings.store or f"sqlite:///{home.database}"),
+        sealer=load_sealer(home.keys / "master.key"),
+        clock=SystemClock(),
+    )

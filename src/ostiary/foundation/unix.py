@@ -1,0 +1,35 @@
+"""HTTP over a UNIX socket: how our processes, and Envoy's admin side, are asked on one machine."""
+
+import socket
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Final, NamedTuple
+
+TIMEOUT_S: Final = 60.0
+
+
+class Answer(NamedTuple):
+    status: int
+    body: bytes
+
+
+def ask(path: Path, method: str, target: str, body: bytes = b"", *, timeout_s: float = TIMEOUT_S) -> Answer:
+    """The answer of the server at socket `path`; raises OSError or HTTPException when there is none."""
+    connection = _UnixConnection(path, timeout_s)
+    try:
+        connection.request(method, target, body, {"content-type": "application/json"} if body else {})
+        response = connection.getresponse()
+        return Answer(response.status, response.read())
+    finally:
+        connection.close()
+
+
+class _UnixConnection(HTTPConnection):
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("ostiary", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
