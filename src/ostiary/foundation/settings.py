@@ -7,6 +7,8 @@ import msgspec
 
 from ostiary.foundation.errors import OperatorFault
 
+HTTPS_PORT = 443  # RFC 9110 section 4.2.2: left out of the origin
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`settings.toml`, every key optional but `issuer`'s parts, unknown keys refused."""
@@ -25,7 +27,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def origin(self) -> str:
-        return f"https://{self.host}" + ("" if self.port == 443 else f":{self.port}")
+        return f"https://{self.host}" + ("" if self.port == HTTPS_PORT else f":{self.port}")
 
     @property
     def issuer(self) -> str:
