@@ -21,7 +21,9 @@ def ask(home: Home, operation: str, **parameters: Any) -> Any:
             "not-running", f"no installation runs in {home.root}", hint="start it with `ostiary up`, or name --home"
         ) from problem
     except (OSError, HTTPException, ValueError) as problem:
-        raise SystemFault("no-answer", f"{operation} got no answer: {problem}", hint="try `ostiary doctor`") from problem
+        raise SystemFault(
+            "no-answer", f"{operation} got no answer: {problem}", hint="try `ostiary doctor`"
+        ) from problem
     if "error" in content:
         raise _error(content["error"])
     return content["result"]

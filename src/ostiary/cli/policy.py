@@ -1,0 +1,121 @@
+"""`ostiary policy`: from text to the plan in force."""
+
+import difflib
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ostiary.cli.admin import ask
+from ostiary.cli.shape import Group, home, show
+from ostiary.foundation.errors import OperatorFault
+
+FILE = click.argument("file", type=click.Path(path_type=Path), required=False)
+
+
+@click.group(cls=Group)
+def policy() -> None:
+    """Check, format, compare, test and apply the policy."""
+
+
+@policy.command("check")
+@FILE
+def check(file: Path | None) -> None:
+    """Every problem at once; also `never`, `apart` and the embedded tests. Changes nothing."""
+    from ostiary.control.documents import prove_document
+
+    plan, warnings = prove_document(_text(file), _name(file), home())
+    told = {"revision": plan.revision, "grants": len(plan.grants), "warnings": list(warnings)}
+    notes = "".join(f"\nnote: {warning}" for warning in warnings)
+    show(told, f"{_name(file)} is well: {len(plan.roles)} roles, {len(plan.grants)} grants{notes}")
+
+
+@policy.command("fmt")
+@FILE
+@click.option("--check", "only_check", is_flag=True, help="Change nothing; exit 2 when it would change.")
+def fmt(file: Path | None, only_check: bool) -> None:
+    """Writes the policy in one form, comments kept."""
+    from ostiary.policy.fmt import fmt as formatted
+
+    before = _text(file)
+    after = formatted(before)
+    if only_check and after != before:
+        lines = difflib.unified_diff(before.splitlines(), after.splitlines(), _name(file), "formatted", lineterm="")
+        raise OperatorFault("not-formatted", "\n".join(lines), hint="run `ostiary policy fmt`")
+    if after != before:
+        _path(file).write_text(after, "utf-8")
+    show({"changed": after != before}, "formatted" if after != before else "nothing to change")
+
+
+@policy.command("diff")
+@FILE
+def diff(file: Path | None) -> None:
+    """What this policy would widen and narrow, against the one in force."""
+    from ostiary.control.documents import compare_document
+
+    changes = compare_document(_text(file), _name(file), home())
+    show(changes, _changes(changes))
+
+
+@policy.command("test")
+@FILE
+def test(file: Path | None) -> None:
+    """Runs the tests that stand in the policy."""
+    from ostiary.control.documents import test_document
+
+    told = test_document(_text(file), _name(file), home())
+    show(told, f"{told['tests']} tests hold")
+
+
+@policy.command("apply")
+@FILE
+@click.option("--reason", default="", help="Kept in the audit log.")
+@click.option("--dry-run", is_flag=True, help="All the checks, no change.")
+def apply(file: Path | None, reason: str, dry_run: bool) -> None:
+    """Puts the policy in force; returns when gate and guard both enforce it."""
+    name = str(_path(file).absolute())
+    done = ask(home(), "policy.apply", text=_text(file), file=name, reason=reason, dry_run=dry_run)
+    verb = "would be" if dry_run else "is"
+    show(done, f"{_changes(done['changes'])}\nrevision {done['revision']} {verb} in force at gate and guard")
+
+
+@policy.command("schema")
+def schema() -> None:
+    """The JSON Schema of the document, for editors."""
+    from ostiary.policy.schema import json_schema
+
+    value = json_schema()
+    import json
+
+    show(value, json.dumps(value, indent=2))
+
+
+def _path(file: Path | None) -> Path:
+    return file or home().policy
+
+
+def _name(file: Path | None) -> str:
+    return _path(file).name
+
+
+def _text(file: Path | None) -> str:
+    try:
+        return _path(file).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise OperatorFault(
+            "policy-unreadable", f"{_path(file)}: {problem}", hint="name the policy's file"
+        ) from problem
+
+
+def _changes(changes: list[dict[str, Any]]) -> str:
+    if not changes:
+        return "no difference in what anybody may do"
+    colour = sys.stdout.isatty()
+    return "\n".join(_change(change, colour=colour) for change in changes)
+
+
+def _change(change: dict[str, Any], *, colour: bool) -> str:
+    widens = change["widens"]
+    line = f"{'+ widens ' if widens else '- narrows'} {change['text']}"
+    return click.style(line, fg="yellow" if widens else "green") if colour else line

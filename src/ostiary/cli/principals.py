@@ -1,0 +1,150 @@
+"""`ostiary client`, `ostiary user`, `ostiary token`: who calls, what they hold, and taking it back."""
+
+from typing import Any
+
+import click
+
+from ostiary.cli.admin import ask
+from ostiary.cli.shape import Group, home, show, table
+
+ROLES = click.option("--role", "roles", multiple=True, help="A role of the policy; may be repeated.")
+PASSWORD_FILE = click.option(
+    "--password-file", type=click.File("r"), help="Read the password from this file, or - for standard input."
+)
+
+
+@click.group(cls=Group)
+def client() -> None:
+    """The machines that call."""
+
+
+@client.command("add")
+@click.argument("client_id")
+@click.option("--name", default="", help="What people call it.")
+@ROLES
+@click.option("--scope", "scopes", multiple=True, help="The most it may ask for, e.g. `erp/party.party:read`.")
+@click.option("--redirect", "redirects", multiple=True, help="An exact redirect address, for sign-in by people.")
+@click.option("--public", is_flag=True, help="It can keep no secret: PKCE alone.")
+@click.option("--person", default="", help="The human behind it, where one is: `user:anna`.")
+def add_client(client_id: str, **parameters: Any) -> None:
+    """Registers a client; its secret is shown once."""
+    made = ask(home(), "client.add", client_id=client_id, **_lists(parameters))
+    secret = made.get("client_secret")
+    told = f"client_secret: {secret}\nIt is shown only now." if secret else "It is public: it has no secret."
+    show(made, f"client_id: {client_id}\n{told}")
+
+
+@client.command("list")
+def list_clients() -> None:
+    """Every client, its roles and state."""
+    rows = ask(home(), "client.list")
+    show(rows, table(rows, ("id", "name", "roles", "person", "active"), empty="No client yet."))
+
+
+@client.command("rotate")
+@click.argument("client_id")
+def rotate_client(client_id: str) -> None:
+    """Gives a second secret; the one before the last stops working."""
+    made = ask(home(), "client.rotate", client_id=client_id)
+    show(made, f"client_secret: {made['client_secret']}\nIt is shown only now.")
+
+
+@click.group(cls=Group)
+def user() -> None:
+    """The people who call."""
+
+
+@user.command("add")
+@click.argument("login")
+@click.option("--name", default="", help="The person's name.")
+@ROLES
+@click.option("--person", default="", help="The human, where it is not this user alone.")
+@PASSWORD_FILE
+def add_user(login: str, password_file: Any, **parameters: Any) -> None:
+    """Makes a user; asks for the password, or reads it from a file."""
+    ask(home(), "user.add", login=login, password=_password(password_file, "Password"), **_lists(parameters))
+    show({"id": f"user:{login}"}, f"user:{login} was made.")
+
+
+@user.command("list")
+def list_users() -> None:
+    """Every user, the roles held and the ERP accounts."""
+    rows = ask(home(), "user.list")
+    show(rows, table(rows, ("id", "name", "roles", "person", "active"), empty="No user yet."))
+
+
+@user.command("password")
+@click.argument("login")
+@PASSWORD_FILE
+def set_password(login: str, password_file: Any) -> None:
+    """Sets a new password and ends the sessions."""
+    ask(home(), "user.password", login=login, password=_password(password_file, "New password"))
+    show({}, f"user:{login} has a new password.")
+
+
+def _shared(group: click.Group, kind: str) -> None:
+    """The commands that users and clients both have."""
+
+    @group.command("roles")
+    @click.argument("name")
+    @click.argument("roles", nargs=-1)
+    def set_roles(name: str, roles: tuple[str, ...]) -> None:
+        """Sets the roles to exactly these; tokens already out are refused at once."""
+        ask(home(), "principal.roles", principal=f"{kind}:{name}", roles=list(roles))
+        show({}, f"{kind}:{name} now holds: {', '.join(roles) or 'nothing'}.")
+
+    @group.command("disable")
+    @click.argument("name")
+    def disable(name: str) -> None:
+        """Takes all access away at once."""
+        ask(home(), "principal.disable", principal=f"{kind}:{name}")
+        show({}, f"{kind}:{name} is disabled.")
+
+    @group.command("enable")
+    @click.argument("name")
+    def enable(name: str) -> None:
+        """Gives it back."""
+        ask(home(), "principal.enable", principal=f"{kind}:{name}")
+        show({}, f"{kind}:{name} is enabled.")
+
+    @group.command("account")
+    @click.argument("name")
+    @click.option("--system", required=True, help="The system's name in the policy.")
+    @click.option("--login", required=True, help="The login there.")
+    @PASSWORD_FILE
+    def set_account(name: str, system: str, login: str, password_file: Any) -> None:
+        """Says as which ERP user the calls arrive there; the password is kept sealed."""
+        password = _password(password_file, f"Password of {login} in {system}")
+        ask(home(), "account.set", principal=f"{kind}:{name}", system=system, login=login, password=password)
+        show({}, f"{kind}:{name} acts as {login} in {system}.")
+
+
+_shared(client, "client")
+_shared(user, "user")
+
+
+@click.group(cls=Group)
+def token() -> None:
+    """Tokens: they are taken back here, and refused at the gate at once."""
+
+
+@token.command("revoke")
+@click.option("--principal", default="", help="Every token of `user:anna` or `client:shop`.")
+@click.option("--grant", default="", help="Every token of one sign-in (the `grant` of an event).")
+@click.option("--reason", default="", help="Kept in the audit log.")
+def revoke(principal: str, grant: str, reason: str) -> None:
+    """Revokes by principal or grant; a token's holder revokes it at /identity/revoke."""
+    if bool(principal) == bool(grant):
+        raise click.UsageError("name one: --principal or --grant")
+    done = ask(home(), "token.revoke", principal=principal, grant=grant, reason=reason)
+    show(done, f"revoked: {', '.join(done['keys']) or 'nothing was alive'}")
+
+
+def _password(file: Any, prompt: str) -> str:
+    if file is not None:
+        return str(file.read()).rstrip("\n")
+    return str(click.prompt(prompt, hide_input=True, confirmation_prompt=True))
+
+
+def _lists(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in parameters.items()}
