@@ -1,0 +1,108 @@
+"""One child process: `python -m ostiary.control.process control|identity|guard --home FOLDER`."""
+
+import asyncio
+import os
+import socket
+import stat
+import struct
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from ostiary.control.installation import open_installation
+from ostiary.foundation.errors import OstiaryError
+from ostiary.foundation.home import Home
+from ostiary.foundation.logging import log_to_stderr
+
+SOCKET_MODE: Final = 0o600
+BACKLOG: Final = 1024
+
+
+class PeerProtocol(HttpToolsProtocol):
+    """Tells the application who is at the other end of the socket: its user id, from the kernel (SO_PEERCRED)."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        peer = transport.get_extra_info("socket").getsockopt(
+            socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
+        )
+        pid, uid, _ = struct.unpack("3i", peer)
+        self.client = (f"uid:{uid}", pid)
+
+
+def listen(path: Path) -> socket.socket:
+    """A UNIX socket at `path` that only our own user can open."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(before)
+    path.chmod(SOCKET_MODE)
+    if stat.S_IMODE(path.stat().st_mode) != SOCKET_MODE:
+        raise PermissionError(f"{path} is open to others")
+    listener.listen(BACKLOG)
+    return listener
+
+
+def server(app: Any) -> uvicorn.Server:
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http=PeerProtocol,
+            lifespan="off",
+            ws="none",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=3600,
+        )
+    )
+
+
+async def serve(*apps: tuple[Any, Path]) -> None:
+    """Serves each application on its socket until one of them is told to stop."""
+    servers = [(server(app), listen(path)) for app, path in apps]
+    done, rest = await asyncio.wait(
+        [asyncio.create_task(one.serve(sockets=[listener])) for one, listener in servers],
+        return_when=asyncio.FIRST_COMPLETED,
+    )
+    for one, _ in servers:
+        one.should_exit = True
+    if rest:
+        await asyncio.wait(rest)
+    for task in done:
+        task.result()
+
+
+def main(name: str, root: str) -> None:
+    log_to_stderr()
+    installation = open_installation(Home(root=Path(root)))
+    match name:
+        case "control":
+            from ostiary.control import board
+
+            asyncio.run(board.run(installation))
+        case "identity":
+            from ostiary.control import members
+
+            asyncio.run(members.run_identity(installation))
+        case "guard":
+            from ostiary.control import members
+
+            asyncio.run(members.run_guard(installation))
+        case _:
+            sys.exit(f"no such process: {name}")
+
+
+if __name__ == "__main__":
+    _, process, _, folder = sys.argv
+    try:
+        main(process, folder)
+    except OstiaryError as problem:
+        sys.exit(f"{process}: {problem}")
