@@ -1,0 +1,7 @@
+"""Systems described by an OpenAPI 3.0 or 3.1 document: its operations, and what a request to them would do."""
+
+from ostiary.erp.openapi.describe import load
+from ostiary.erp.openapi.match import Match, Table, read
+from ostiary.erp.openapi.model import Described, Loaded, Parameter, Trouble
+
+__all__ = ["Described", "Loaded", "Match", "Parameter", "Table", "Trouble", "load", "read"]

@@ -1,0 +1,107 @@
+"""A request against the described operations: the one it is for, or nothing."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, Generic, NamedTuple, TypeVar
+from urllib.parse import unquote_to_bytes
+
+from ostiary.erp.openapi.model import Templated
+from ostiary.erp.operation import Call, Operation, Problem, Request, Unreadable
+
+PATH_MAX_BYTES: Final = 8_000
+SEGMENTS_MAX: Final = 64
+# RFC 3986 pchar without ";" (path parameters, which servers read differently); escapes are checked once decoded.
+SEGMENT: Final = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,=:@-]|%[0-9A-Fa-f]{2})+\Z")
+HIDDEN: Final = re.compile(r"[/\\%;\x00-\x1f\x7f-\x9f]")
+
+R = TypeVar("R", bound=Templated)
+
+
+class Match(NamedTuple, Generic[R]):
+    route: R
+    values: Mapping[str, str]  # path parameter -> decoded text
+
+
+class Table(Generic[R]):
+    """The operations as a tree by segment: a request costs its own length, whatever the document's size."""
+
+    def __init__(self, routes: Iterable[R]) -> None:
+        self._root: _Node[R] = _Node()
+        for route in routes:
+            node = self._root
+            for segment in route.template.split("/")[1:]:
+                node = node.below("" if segment.startswith("{") else f"/{segment}")
+            node.routes[route.method] = route
+
+    def find(self, method: str, path: str) -> Match[R] | None:
+        """Literal segments win over parameters, from the left; any odd spelling matches nothing."""
+        segments = _segments(path)
+        node = None if segments is None else _descend(self._root, segments)
+        route = None if node is None else node.routes.get(method)
+        if segments is None or route is None:
+            return None
+        pairs = zip(route.template.split("/")[1:], segments, strict=True)
+        return Match(route, {name[1:-1]: _decoded(value) or "" for name, value in pairs if name.startswith("{")})
+
+
+class _Node(Generic[R]):
+    def __init__(self) -> None:
+        self.children: dict[str, _Node[R]] = {}
+        self.routes: dict[str, R] = {}
+
+    def below(self, key: str) -> "_Node[R]":
+        return self.children.setdefault(key, _Node())
+
+
+def _descend(node: _Node[R], segments: Sequence[str]) -> _Node[R] | None:
+    """At most two branches a level, and a template's own depth: bounded by the document, not by the caller."""
+    if not segments:
+        return node if node.routes else None
+    for key in (f"/{segments[0]}", "") if segments[0] else (f"/{segments[0]}",):
+        child = node.children.get(key)
+        found = None if child is None else _descend(child, segments[1:])
+        if found is not None:
+            return found
+    return None
+
+
+def _segments(path: str) -> list[str] | None:
+    if not path.startswith("/") or len(path) > PATH_MAX_BYTES:
+        return None
+    segments = path.split("/")[1:]
+    body = segments[:-1] if segments[-1] == "" else segments
+    fine = len(segments) <= SEGMENTS_MAX and all(SEGMENT.match(s) and _decoded(s) is not None for s in body)
+    return segments if fine else None
+
+
+def _decoded(segment: str) -> str | None:
+    """The text of a segment; None where decoding gives a separator, a dot segment or another escape."""
+    if "%" not in segment:
+        return None if segment in {".", ".."} else segment
+    try:
+        text = unquote_to_bytes(segment).decode()
+    except UnicodeDecodeError:
+        return None
+    return None if HIDDEN.search(text) or text in {".", ".."} else text
+
+
+def operation_of(match: Match[R]) -> Operation:
+    """The business operation; the last path parameter names the record."""
+    route, values = match
+    return Operation(
+        system=route.system,
+        object=route.object,
+        verb=route.verb,
+        action=route.action,
+        ids=tuple(values.values())[-1:],
+    )
+
+
+def read(request: Request, table: Table[R]) -> Call | Unreadable:
+    """What `request` would do; unknown means denied."""
+    match = table.find(request.method, request.path)
+    if match is None:
+        return Unreadable(
+            problem=Problem.UNKNOWN_OPERATION, detail="no operation is described for this method and path"
+        )
+    return Call(operations=(operation_of(match),))

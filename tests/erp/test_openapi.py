@@ -1,0 +1,199 @@
+"""The OpenAPI adapter: what a document opens, what it can't open, and which operation a request is."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ostiary.erp.openapi import Table, load, read
+from ostiary.erp.operation import Call, Request, Unreadable, Verb
+
+SHOP = b"""
+openapi: 3.0.3
+info: {title: Shop, version: "1"}
+paths:
+  /orders:
+    get:
+      tags: [Sales Order]
+      parameters:
+        - {name: limit, in: query, schema: {type: integer, maximum: 100}}
+        - {name: country, in: query, schema: {type: string, enum: [NO, DE]}}
+        - {name: id, in: query, explode: false, schema: {type: array, items: {type: integer}}}
+    post:
+      tags: [Sales Order]
+      requestBody:
+        required: true
+        content:
+          application/json:
+            schema: {$ref: "#/components/schemas/Order"}
+  /orders/{id}:
+    parameters: [{$ref: "#/components/parameters/Id"}]
+    get: {tags: [Sales Order]}
+    delete: {tags: [Sales Order]}
+  /orders/{id}/approve:
+    post: {x-ostiary: {object: sales.order, verb: execute, action: approve}}
+  /orders/open:
+    get: {x-ostiary: {object: sales.open}}
+  /upload:
+    post: {requestBody: {content: {multipart/form-data: {schema: {type: object}}}}}
+  /ping:
+    get: {}
+components:
+  parameters:
+    Id: {name: id, in: path, required: true, schema: {type: integer, minimum: 0, exclusiveMinimum: true}}
+  schemas:
+    Order:
+      type: object
+      required: [lines]
+      additionalProperties: false
+      properties:
+        note: {type: string, nullable: true}
+        description: {type: string}
+        lines: {type: array, items: {$ref: "#/components/schemas/Line"}}
+    Line:
+      type: object
+      properties: {qty: {type: integer}, sub: {$ref: "#/components/schemas/Line"}}
+"""
+
+
+def shop():
+    return load(SHOP, "shop")
+
+
+def does(method, path, routes=None):
+    return read(Request(method=method, path=path), Table(routes or shop().routes))
+
+
+def test_a_document_opens_its_operations_and_says_what_it_could_not():
+    loaded = shop()
+    assert {f"{r.method} {r.template} {r.object}:{r.verb}.{r.action}" for r in loaded.routes} == {
+        "GET /orders sales-order:read.",
+        "POST /orders sales-order:write.",
+        "GET /orders/{id} sales-order:read.",
+        "DELETE /orders/{id} sales-order:delete.",
+        "POST /orders/{id}/approve sales.order:execute.approve",
+        "GET /orders/open sales.open:read.",
+        "GET /ping ping:read.",
+    }
+    (problem,) = loaded.problems
+    assert problem.pointer.startswith("/paths/~1upload/post/requestBody")
+    assert "multipart/form-data" in problem.message
+
+
+def test_only_what_needs_a_look_inside_goes_to_the_guard():
+    assert {(r.method, r.template) for r in shop().routes if not r.inspect} == {
+        ("GET", "/ping"),
+        ("POST", "/orders/{id}/approve"),
+        ("GET", "/orders/open"),
+    }
+
+
+def test_a_request_is_the_operation_it_matches_with_its_record():
+    call = does("DELETE", "/orders/7")
+    assert isinstance(call, Call)
+    (operation,) = call.operations
+    assert (operation.permission, operation.verb, operation.ids) == ("shop/sales-order:delete", Verb.DELETE, ("7",))
+
+
+def test_a_literal_wins_over_a_parameter():
+    assert does("GET", "/orders/open").operations[0].object == "sales.open"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/orders/", "//orders", "/orders/7/", "/orders;v=1", "/orders/7;x", "/%6frders", "/orders/..", "/orders/%2e%2e",
+        "/orders/7%2fapprove", "/orders/7%5capprove", "/orders/%252f", "/orders/7%00", "/orders/%ff", "orders", "",
+        "/orders/a b", "/ORDERS", "/orders?x=1", "/orders/" + "a" * 9_000, "/orders" + "/a" * 100,
+    ],
+)  # fmt: skip
+def test_an_odd_spelling_of_a_path_matches_nothing(path):
+    assert isinstance(does("GET", path), Unreadable)
+
+
+@pytest.mark.parametrize("method", ["PUT", "OPTIONS", "TRACE", "get", "HEAD", ""])
+def test_a_method_that_is_not_described_matches_nothing(method):
+    assert isinstance(does(method, "/orders"), Unreadable)
+
+
+def test_a_circle_of_schemas_stays_a_circle():
+    body = next(r for r in shop().routes if r.method == "POST" and r.template == "/orders")
+    assert json.loads(body.body_schema)["$defs"]["s1"]["properties"]["sub"] == {"$ref": "#/$defs/s1"}
+    assert body.body_required
+
+
+def document(**paths):
+    return json.dumps({"openapi": "3.1.0", "paths": {f"/{name}": item for name, item in paths.items()}}).encode()
+
+
+@pytest.mark.parametrize(
+    "item, words",
+    [
+        ({"get": {"parameters": [{"$ref": "http://evil/x"}]}}, "into this document"),
+        ({"get": {"parameters": [{"$ref": "#/nowhere"}]}}, "nothing stands"),
+        ({"$ref": "#/paths/~1x"}, "circle"),
+        ({"get": {"x-ostiary": {"verb": "own"}}}, "a verb is"),
+        ({"get": {"x-ostiary": {"rights": "all"}}}, "may hold"),
+        ({"get": {"parameters": [{"name": "s", "in": "cookie", "required": True, "schema": {}}]}}, "cookies"),
+        ({"get": {"parameters": [{"name": "s", "in": "query", "style": "deepObject", "schema": {}}]}}, "style"),
+        ({"get": {"parameters": [{"name": "s", "in": "query", "schema": {"pattern": "(?=a)b"}}]}}, "look-around"),
+        ({"get": {"parameters": [{"name": "s", "in": "query", "schema": {"$id": "http://a"}}]}}, "$id"),
+        ({"get": {"parameters": [{"name": "s", "in": "path", "schema": {}}]}}, "no {s}"),
+        ({"trace": {}}, "not passed on"),
+        ({"get": {"requestBody": {"content": {"application/json": {}}}}}, "with a body"),
+        ("nonsense", "an object"),
+        ({"get": {"x-ostiary": {"object": "A B"}}}, "no object name"),
+    ],
+)
+def test_what_can_not_be_enforced_is_a_problem_and_stays_closed(item, words):
+    loaded = load(document(x=item), "shop")
+    assert loaded.routes == ()
+    assert any(words in str(problem) for problem in loaded.problems)
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        (b"openapi: 3.0.0\npaths: &a {/x: *a}", "anchors"),
+        (b"openapi: 3.0.0\npaths: {}\npaths: {}", "twice"),
+        (b'{"openapi":"3.0.0","paths":{},"paths":{}}', "duplicate"),
+        (b"swagger: '2.0'", "3.0 and 3.1"),
+        (b"[" * 5000, ""),
+        (b"openapi: !!python/object:os.system {}", "tags"),
+        (b"\xff\xfe\x00", ""),
+        (b"", "no object"),
+        (b"a" * (10 * 1024 * 1024 + 1), "larger"),
+    ],
+)
+def test_a_document_that_is_none_opens_nothing(text, words):
+    loaded = load(text, "shop")
+    assert loaded.fatal
+    assert loaded.routes == ()
+    assert words in str(loaded.problems[0]).lower() or words in str(loaded.problems[0])
+
+
+def test_two_templates_for_the_same_paths_are_refused():
+    loaded = load(
+        json.dumps({"openapi": "3.1.0", "paths": {"/a/{x}": {"get": {}}, "/a/{y}": {"get": {}}}}).encode(), "shop"
+    )
+    assert len(loaded.routes) == 1
+    assert "same paths" in loaded.problems[0].message
+
+
+def test_norway_stays_norway():
+    (parameter,) = [p for r in shop().routes for p in r.parameters if p.name == "country"]
+    assert json.loads(parameter.schema)["enum"] == ["NO", "DE"]
+
+
+@given(st.binary(max_size=300))
+def test_no_text_makes_the_loader_fail(data):
+    load(b"openapi: 3.0.0\n" + data, "shop")
+
+
+TABLE = Table(shop().routes)
+
+
+@given(st.sampled_from(["GET", "POST", "DELETE"]), st.text(max_size=40))
+def test_no_path_makes_the_reader_fail(method, path):
+    read(Request(method=method, path=f"/orders/{path}"), TABLE)
