@@ -58,6 +58,7 @@ def _row(line: str, text: str, tests: list[str]) -> str:
 def commands_page() -> str:
     """Every command's own `--help`."""
     from click import Context, Group
+
     from ostiary.cli.main import cli
 
     out = ["# Commands", "", "Generated from `--help`.", ""]

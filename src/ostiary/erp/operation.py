@@ -97,7 +97,7 @@ class Pattern(Struct, frozen=True, kw_only=True):
             self.system == other.system
             and self.verb is other.verb
             and (self.action == other.action or "" in (self.action, other.action))
-            and (self._holds_object_of(other) or other._holds_object_of(self))
+            and (self.holds_objects_of(other) or other.holds_objects_of(self))
         )
 
     def within(self, other: "Pattern") -> bool:
@@ -106,10 +106,11 @@ class Pattern(Struct, frozen=True, kw_only=True):
             self.system == other.system
             and self.verb is other.verb
             and other.action in ("", self.action)
-            and other._holds_object_of(self)
+            and other.holds_objects_of(self)
         )
 
-    def _holds_object_of(self, other: "Pattern") -> bool:
+    def holds_objects_of(self, other: "Pattern") -> bool:
+        """Every object that `other` names is named by this one."""
         if self.object == "*":
             return True
         stem = other.object[:-1] if other.object.endswith(".*") else other.object
