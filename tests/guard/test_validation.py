@@ -1,0 +1,151 @@
+"""What is sent against what is described."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ostiary.erp.operation import Request, Verb
+from ostiary.guard.validation import screen, validate
+from ostiary.plan.model import Parameter, Route
+
+ORDER = {
+    "type": "object",
+    "required": ["lines"],
+    "additionalProperties": False,
+    "properties": {
+        "lines": {"type": "array", "items": {"type": "object", "properties": {"qty": {"type": "integer"}}}},
+        "note": {"type": "string", "maxLength": 20},
+        "a/b": {"type": "integer"},
+        "price": {"type": "number"},
+    },
+}
+
+
+def parameter(name, schema, place="query", required=False):
+    return Parameter(name=name, place=place, required=required, schema=json.dumps(schema))
+
+
+ROUTE = Route(
+    system="shop",
+    method="POST",
+    template="/orders/{id}",
+    object="order",
+    verb=Verb.WRITE,
+    parameters=(
+        parameter("id", {"type": "integer", "minimum": 1}, "path", True),
+        parameter("limit", {"type": "integer", "maximum": 100}),
+        parameter("deep", {"anyOf": [{"type": "null"}, {"type": "boolean"}]}),
+        parameter("tag", {"type": "array", "items": {"type": "string", "maxLength": 3}}),
+        parameter("ids", {"type": "array", "items": {"type": "integer"}, "x-commas": True}),
+        parameter("q", {"type": "string"}),
+    ),
+    body_schema=json.dumps(ORDER),
+    inspect=True,
+)
+JSON = {"content-type": "application/json; charset=UTF-8"}
+
+
+def said(query="", body=b"", values=None, headers=None):
+    request = Request(method="POST", path="/orders/1", query=query, headers=headers or JSON, body=body)
+    refused = validate(ROUTE, request, values or {"id": "1"})
+    return None if refused is None else (refused.detail, refused.pointer)
+
+
+@pytest.mark.parametrize(
+    "query, body",
+    [
+        ("", b""),
+        ("limit=7&deep=true&tag=a&tag=b&ids=1,2,3&q=caf%C3%A9+au+lait", b'{"lines":[{"qty":1}]}'),
+        ("", '{"lines":[],"note":"Zür\\u00fcck\\n"}'.encode()),
+        ("q=", b'{"lines":[],"price":1e10}'),
+    ],
+)
+def test_what_is_as_described_passes(query, body):
+    assert said(query, body) is None
+
+
+@pytest.mark.parametrize(
+    "query, pointer",
+    [
+        ("other=1", "/query/other"),
+        ("limit=1&limit=2", "/query/limit"),
+        ("limit=101", "/query/limit"),
+        ("limit=1e1", "/query/limit"),
+        ("limit=%20", "/query/limit"),
+        ("limit=1%D9%A1", "/query/limit"),
+        ("limit=\u0661", "/query/limit"),
+        ("deep=True", "/query/deep"),
+        ("tag=long", "/query/tag/0"),
+        ("ids=1,x", "/query/ids/1"),
+        ("q=%00", "/query"),
+        ("q=%E2%80%AE", "/query"),
+        ("q=%ED%A0%80", "/query"),
+        ("q=%zz", "/query"),
+        ("&".join(["q=1"] * 201), "/query"),
+        ("a%2Fb%1B=1", "/query"),
+        ("=", "/query/"),
+    ],
+)
+def test_a_query_that_is_not_as_described_is_refused_by_name(query, pointer):
+    assert said(query)[1] == pointer
+
+
+@pytest.mark.parametrize(
+    "body, pointer",
+    [
+        (b'{"lines":[{"qty":1},{"qty":"x"}]}', "/lines/1/qty"),
+        (b"{}", "/lines"),
+        (b'{"lines":[],"a/b":"x"}', "/a~1b"),
+        (b'{"lines":[],"note":"a\\u202eb"}', "/note"),
+        (b'{"lines":[],"note":"a\\u0000b"}', "/note"),
+        (b'{"lines":[],"note":"a\\bb"}', "/note"),
+        (b'{"lines":[],"price":1e999}', "/price"),
+        (b'{"lines":[],"lines":[]}', ""),
+        (b'{"lines":[],"l\\u0069nes":[]}', ""),
+        (b'{"lines":NaN}', ""),
+        (b'{"lines":[]}{}', ""),
+        (b"\xef\xbb\xbf{}", ""),
+        (b'{"note":"\xff"}', ""),
+        (b'{"note":"\\ud800"}', ""),
+        (b"[" * 5_000, ""),
+        (b"null", ""),
+    ],
+)
+def test_a_body_that_is_not_as_described_is_refused_by_pointer(body, pointer):
+    assert said(body=body)[1] == pointer
+
+
+@pytest.mark.parametrize(
+    "kind", ["", "text/xjson", "application/xml", "application/json; charset=utf-16", "application/json, text/xml"]
+)
+def test_a_body_of_another_type_is_refused(kind):
+    assert said(body=b'{"lines":[]}', headers={"content-type": kind}) is not None
+
+
+def test_a_refusal_repeats_neither_the_value_nor_the_schema():
+    detail, pointer = said(body=b'{"lines":[],"note":"Geheimnis Geheimnis Geheimnis"}')
+    assert pointer == "/note"
+    assert "Geheim" not in detail
+    assert "20" not in detail
+
+
+def test_a_path_parameter_is_typed_too():
+    assert said(values={"id": "0"})[1] == "/path/id"
+    assert said(values={"id": "1 or 1=1"})[1] == "/path/id"
+
+
+@given(st.text(max_size=60), st.binary(max_size=200))
+def test_no_request_makes_the_check_fail(query, body):
+    said(query, body)
+    screen(body)
+
+
+@given(
+    st.recursive(st.none() | st.integers() | st.text(), lambda part: st.lists(part) | st.dictionaries(st.text(), part))
+)
+def test_whatever_passes_the_screen_is_read_alike_by_python(value):
+    body = json.dumps(value).encode()
+    if screen(body) is None:
+        assert json.loads(body) == value
