@@ -1,0 +1,89 @@
+"""The admin API: one POST for each operation, on the control socket only; the actor is the socket's peer."""
+
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ostiary.foundation.errors import CallerFault, OstiaryError, OurFault
+
+BODY_MAX_BYTES: Final = 2 * 1024 * 1024
+
+Operation = Callable[..., Any]  # (board, actor, **parameters) -> JSON-able
+Internal = Mapping[str, Callable[[bytes], bytes]]
+
+log = logging.getLogger(__name__)
+
+
+def create(board: Any, operations: Mapping[str, Operation], internal: Internal) -> Starlette:
+    """The API over `operations` (by name) and `internal` (what our own processes ask, by path)."""
+    shapes = {name: _shape(name, operation) for name, operation in operations.items()}
+
+    async def operate(request: Request) -> Response:
+        name = request.path_params["name"]
+        actor = request.client.host if request.client else "unknown"
+        try:
+            parameters = _parameters(shapes, name, await _body(request))
+            result = await run_in_threadpool(operations[name], board, actor, **parameters)
+        except OstiaryError as problem:
+            return _failed(problem)
+        except Exception:
+            log.exception("operation %s failed", name)
+            return _failed(OurFault("unexpected", f"{name} failed unexpectedly", hint="the log of control says more"))
+        return Response(msgspec.json.encode({"result": result}), media_type="application/json")
+
+    async def inside(request: Request) -> Response:
+        answer = internal.get(request.path_params["name"])
+        if answer is None:
+            return Response(status_code=404)
+        return Response(await run_in_threadpool(answer, await _body(request)))
+
+    return Starlette(
+        routes=[
+            Route("/operations/{name}", operate, methods=["POST"]),
+            Route("/internal/{name}", inside, methods=["GET", "POST"]),
+        ]
+    )
+
+
+def _shape(name: str, operation: Operation) -> type[msgspec.Struct]:
+    """The operation's parameters as a type, so that unknown and wrong ones are refused by name."""
+    known = list(inspect.signature(operation).parameters.values())[2:]
+    fields: list[Any] = [
+        (one.name, one.annotation) if one.default is one.empty else (one.name, one.annotation, one.default)
+        for one in known
+    ]
+    return msgspec.defstruct(name.replace(".", "_"), fields, kw_only=True, forbid_unknown_fields=True)
+
+
+async def _body(request: Request) -> bytes:
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > BODY_MAX_BYTES:
+            raise CallerFault("too-large", f"more than {BODY_MAX_BYTES} bytes", hint="send less")
+    return body
+
+
+def _parameters(shapes: Mapping[str, type[msgspec.Struct]], name: str, body: bytes) -> dict[str, Any]:
+    shape = shapes.get(name)
+    if shape is None:
+        raise CallerFault("no-operation", f"there is no operation {name}", hint="see docs/reference/commands.md")
+    try:
+        return msgspec.structs.asdict(msgspec.json.decode(body or b"{}", type=shape))
+    except (msgspec.ValidationError, msgspec.DecodeError) as problem:
+        raise CallerFault("parameters", f"{name}: {problem}", hint="see the command's --help") from problem
+
+
+def _failed(problem: OstiaryError) -> Response:
+    fault = next(kind.__name__ for kind in type(problem).__mro__ if kind.__module__ == OstiaryError.__module__)
+    error = {"code": problem.code, "message": problem.message, "hint": problem.hint, "fault": fault}
+    status = 500 if isinstance(problem, OurFault) else 400
+    return Response(msgspec.json.encode({"error": error}), status, media_type="application/json")
