@@ -1,0 +1,52 @@
+"""Envoy's first file: where the others are, the admin socket, and when to shed load."""
+
+from typing import Final
+
+from ostiary.envoy.edge import Edge, Json
+from ostiary.envoy.message import extension
+
+ADMIN_MODE: Final = 0o600
+REGEX_PROGRAM_MAX: Final = 1_000_000  # alternatives of a thousand role sets; Envoy's default refuses above 100
+
+
+def bootstrap(edge: Edge) -> Json:
+    """Pure; the same for every policy."""
+    return {
+        "node": {"id": edge.node, "cluster": "ostiary"},
+        "admin": {"address": {"pipe": {"path": str(edge.home.socket("envoy")), "mode": ADMIN_MODE}}},
+        "dynamic_resources": {"lds_config": _file(edge, "lds.json"), "cds_config": _file(edge, "cds.json")},
+        "layered_runtime": {"layers": [{"name": "fixed", "static_layer": _runtime()}]},
+        "overload_manager": _overload(edge),
+    }
+
+
+def _runtime() -> Json:
+    return {"re2.max_program_size.error_level": REGEX_PROGRAM_MAX, "re2.max_program_size.warn_level": REGEX_PROGRAM_MAX}
+
+
+def _file(edge: Edge, name: str) -> Json:
+    return {"path_config_source": {"path": str(edge.home.envoy / name)}, "resource_api_version": "V3"}
+
+
+def _overload(edge: Edge) -> Json:
+    heap = "envoy.resource_monitors.fixed_heap"
+    connections = "envoy.resource_monitors.global_downstream_max_connections"
+    heap_config = "envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig"
+    count_config = (
+        "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
+    )
+    return {
+        "refresh_interval": "0.25s",
+        "resource_monitors": [
+            extension(heap, heap_config, max_heap_size_bytes=edge.heap_bytes),
+            extension(connections, count_config, max_active_downstream_connections=edge.connections),
+        ],
+        "actions": [
+            _above("envoy.overload_actions.shrink_heap", heap, 0.95),
+            _above("envoy.overload_actions.stop_accepting_requests", heap, 0.98),
+        ],
+    }
+
+
+def _above(action: str, monitor: str, value: float) -> Json:
+    return {"name": action, "triggers": [{"name": monitor, "threshold": {"value": value}}]}

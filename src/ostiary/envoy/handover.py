@@ -1,0 +1,71 @@
+"""What reaches the ERP: the headers listed here and the ERP's own credential, nothing else.
+
+Measured on live Tryton: `Authorization` of A beside `Cookie: tryton_session` of B acted as B. RE2 knows no
+"all but these", so the complement of the list is spelled out as a regular expression from its trie.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from ostiary.envoy.access_log import GUARD
+from ostiary.envoy.edge import Json
+from ostiary.envoy.message import changeable, header
+from ostiary.plan.model import Kind, Plan
+
+MUTATION: Final = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
+PASSED: Final = (
+    "accept", "accept-charset", "accept-encoding", "accept-language", "cache-control", "content-disposition",
+    "content-encoding", "content-language", "content-length", "content-type", "date", "expect", "if-match",
+    "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "prefer", "range", "te", "traceparent",
+    "tracestate", "transfer-encoding", "user-agent", "x-request-id", "host",
+    "odata-version", "odata-maxversion",
+)  # fmt: skip
+TRYTON: Final = ("x-tryton-context", "x-tryton-usage")
+CREDENTIALS: Final = ("authorization", "cookie", "proxy-authorization")  # no document can list these as parameters
+
+
+def strip_filter(plan: Plan) -> tuple[str, Json]:
+    """The caller's token goes first and for good; a credential comes only from the guard or the injector.
+
+    The guard's credential is taken from the metadata of its answer, so a guard that gave none leaves none.
+    """
+    passed = {*PASSED, "authorization"}
+    if any(system.kind is Kind.TRYTON for system in plan.systems):
+        passed |= {*TRYTON}
+    passed |= _described(plan)
+    mutations = [
+        {"remove": "authorization"},
+        {"append": header("authorization", "%REQ(x-gw-credential)%")},
+        {"append": header("authorization", f"%DYNAMIC_METADATA({GUARD}:authorization)%")},
+        {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": all_but(passed)}}}},
+    ]
+    return changeable("strip", MUTATION, mutations={"request_mutations": mutations})
+
+
+def _described(plan: Plan) -> set[str]:
+    """Header parameters that a system's own document names, unless they carry a credential or our own facts."""
+    names = {
+        parameter.name.lower() for route in plan.routes for parameter in route.parameters if parameter.place == "header"
+    }
+    return {name for name in names if name not in CREDENTIALS and not name.startswith(("x-gw-", "x-forwarded", ":"))}
+
+
+def all_but(names: Iterable[str]) -> str:
+    """A regular expression for every header name that is none of `names` and no pseudo-header."""
+    trie: dict[str, Json] = {}
+    for name in names:
+        node = trie
+        for char in name:
+            node = node.setdefault(char, {})
+        node[""] = {}
+    return _complement(trie, first=True)
+
+
+def _complement(node: Mapping[str, Mapping[str, Json]], *, first: bool = False) -> str:
+    """Texts that from here on are in none of the names: ended too early, gone astray, or gone on too long."""
+    children = sorted(char for char in node if char)
+    astray = "".join(re.escape(char) for char in children) + (":" if first else "")
+    ways = [f"[^{astray}].*" if astray else ".+"]
+    ways += [re.escape(char) + _complement(node[char]) for char in children]
+    return "(?:" + "|".join(ways) + ")" + ("" if "" in node or first else "?")

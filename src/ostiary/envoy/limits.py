@@ -1,0 +1,92 @@
+"""How much a caller may ask: for each address before any token is verified, for each caller after.
+
+Both are filter-level buckets: a bucket in a route's configuration is a separate one for each route (measured 5 + 5).
+Any change to a limit filter refills its buckets, so neither holds the revision.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Final
+
+from ostiary.envoy.edge import Json
+from ostiary.envoy.message import changeable
+from ostiary.plan.decide import RoleSets, limit_of
+from ostiary.plan.model import Limit, Plan
+
+LOCAL: Final = "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit"
+ADDRESSES_MAX: Final = 100_000  # an evicted bucket comes back full: keep more than a flood brings in a fill
+CALLERS_MIN: Final = 10_000
+ADDRESS_LIMIT: Final = Limit(name="address", requests=60_000, seconds=60)  # an office behind one address; a flood is not
+SHOWN: Final = {"safe_regex": {"regex": "(?i:bearer|basic) .+"}}  # a token, or a client at the token endpoint
+GATE_LIMIT: Final = {"max_tokens": 1_000_000_000, "tokens_per_fill": 1_000_000_000, "fill_interval": "1s"}
+
+
+def address_filter(plan: Plan) -> tuple[str, Json]:
+    """Requests without a token are anonymous; the wide limit holds for all, forged tokens included."""
+    anonymous = {
+        "header_value_match": {
+            "descriptor_value": "anonymous",
+            "headers": [{"name": "authorization", "string_match": SHOWN, "invert_match": True, "treat_missing_header_as_empty": True}],
+        }
+    }
+    wide = {"generic_key": {"descriptor_value": "address"}}
+    return _limiter(
+        "address-limit",
+        [[anonymous, {"remote_address": {}}], [wide, {"remote_address": {}}]],
+        [
+            _descriptor("header_match", "anonymous", "remote_address", plan.limits.anonymous),
+            _descriptor("generic_key", "address", "remote_address", ADDRESS_LIMIT),
+        ],
+        ADDRESSES_MAX,
+    )
+
+
+def caller_filter(plan: Plan, role_sets: RoleSets, principals: Mapping[str, str]) -> tuple[str, Json]:
+    """One bucket for each subject, its size by the most generous limit that the token's role set names."""
+    by_limit: dict[str, list[str]] = defaultdict(list)
+    limits = {plan.limits.default.name: plan.limits.default}
+    for role_set in sorted(role_sets):
+        limit = limit_of(plan, role_sets[role_set])
+        if limit != plan.limits.default:
+            limits[limit.name] = limit
+            by_limit[limit.name].append(role_set)
+    named = sorted(name for held in by_limit.values() for name in held)
+    actions = [_caller(name, held, invert=False) for name, held in sorted(by_limit.items())]
+    actions.append(_caller(plan.limits.default.name, named or ["-"], invert=True))
+    descriptors = [_descriptor("header_match", name, "sub", limit) for name, limit in sorted(limits.items())]
+    return _limiter("caller-limit", actions, descriptors, max(CALLERS_MIN, 2 * len(principals)))
+
+
+def _caller(limit: str, role_sets: list[str], *, invert: bool) -> list[Json]:
+    chosen = {"name": "x-gw-rs", "string_match": {"safe_regex": {"regex": "|".join(role_sets)}}, "invert_match": invert}
+    return [
+        {"header_value_match": {"descriptor_value": limit, "headers": [chosen]}},
+        {"request_headers": {"header_name": "x-gw-sub", "descriptor_key": "sub"}},
+    ]
+
+
+def _descriptor(key: str, value: str, each: str, limit: Limit) -> Json:
+    """An entry without a value stands for every value: a bucket for each."""
+    bucket = {
+        "max_tokens": limit.requests,
+        "tokens_per_fill": limit.requests,
+        "fill_interval": f"{limit.seconds}s",
+    }
+    return {"entries": [{"key": key, "value": value}, {"key": each}], "token_bucket": bucket}
+
+
+def _limiter(name: str, actions: list[list[Json]], descriptors: list[Json], most: int) -> tuple[str, Json]:
+    always = {"default_value": {"numerator": 100}}
+    return changeable(
+        name,
+        LOCAL,
+        stat_prefix=name,
+        token_bucket=GATE_LIMIT,
+        filter_enabled=always,
+        filter_enforced=always,
+        rate_limits=[{"actions": action} for action in actions],
+        descriptors=descriptors,
+        max_dynamic_descriptors=most,
+        enable_x_ratelimit_headers="DRAFT_VERSION_03",
+        enable_retry_after_header=True,
+    )

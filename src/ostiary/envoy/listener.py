@@ -1,0 +1,182 @@
+"""The listener: what is fixed while Envoy runs. Nothing that policy can change stands here.
+
+A changed listener leaves open connections on the old one until they drain (measured: 60 s and more), so every filter
+that policy or a signal touches is a name here and a file below ecds/.
+"""
+
+from typing import Final
+
+from ostiary.envoy.access_log import access_log
+from ostiary.envoy.edge import Edge, Json
+from ostiary.envoy.guard_call import EXT_AUTHZ
+from ostiary.envoy.handover import MUTATION
+from ostiary.envoy.inject import WITH_MATCHER
+from ostiary.envoy.limits import LOCAL
+from ostiary.envoy.message import TYPES, extension, header, resource_file, typed
+from ostiary.envoy.refusal import local_replies
+from ostiary.envoy.signals import RBAC
+from ostiary.envoy.token import JWT
+
+MANAGER: Final = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+BUFFER_MAX_BYTES: Final = 32 * 1024
+HEADERS_MAX_KIB: Final = 60
+STREAMS_MAX: Final = 100
+STREAM_WINDOW_BYTES: Final = 64 * 1024
+CONNECTION_WINDOW_BYTES: Final = 1024 * 1024
+# In the order in which a request meets them: cheap and anonymous first, the guard last.
+CHANGEABLE: Final = (
+    ("blocked", RBAC),
+    ("address-limit", LOCAL),
+    ("token", JWT),
+    ("revoked-hot", RBAC),
+    ("revoked-cold", RBAC),
+    ("lease", RBAC),
+    ("policy", RBAC),
+    ("scope", RBAC),
+    ("caller-limit", LOCAL),
+    ("body", "envoy.extensions.filters.http.buffer.v3.Buffer"),
+    ("guard", EXT_AUTHZ),
+    ("inject", WITH_MATCHER),
+    ("strip", MUTATION),
+)
+
+
+def listener_file(edge: Edge) -> Json:
+    chain: dict[str, Json] = {"filters": [extension("http", MANAGER, **_manager(edge))]}
+    if not edge.plain:
+        chain["transport_socket"] = _tls(edge)
+    return resource_file(
+        [
+            typed(
+                "envoy.config.listener.v3.Listener",
+                name="gate",
+                address={"socket_address": {"address": edge.listen, "port_value": edge.port}},
+                per_connection_buffer_limit_bytes=BUFFER_MAX_BYTES,
+                filter_chains=[chain],
+            )
+        ]
+    )
+
+
+def _manager(edge: Edge) -> dict[str, Json]:
+    rds = {"route_config_name": "routes", "config_source": _file(edge, "rds.json")}
+    return {"stat_prefix": "gate", "rds": rds, **_paths(), **_origin(edge), **_protocols(), **_answers(edge)} | {
+        "http_filters": _filters(edge)
+    }
+
+
+def _paths() -> dict[str, Json]:
+    """Envoy's defaults let 12 of 16 spellings of a path pass a rule about it (measured)."""
+    return {
+        "normalize_path": True,
+        "merge_slashes": True,
+        "path_with_escaped_slashes_action": "REJECT_REQUEST",
+        "strip_any_host_port": True,
+        "strip_trailing_host_dot": True,
+    }
+
+
+def _origin(edge: Edge) -> dict[str, Json]:
+    """The address is the connection's, unless proxies in front are trusted by number; a certificate is the caller's."""
+    shown: dict[str, Json] = {"forward_client_cert_details": "SANITIZE"}
+    if edge.client_ca is not None:
+        details = {"subject": True, "cert": True, "uri": True, "dns": True}
+        shown = {"forward_client_cert_details": "SANITIZE_SET", "set_current_client_cert_details": details}
+    return {
+        "use_remote_address": True,
+        "xff_num_trusted_hops": edge.trusted_hops,
+        "early_header_mutation_extensions": [_early(edge)],
+        **shown,
+    }
+
+
+def _early(edge: Edge) -> Json:
+    """Before anything reads them: every inside header that came from outside goes, ours are set."""
+    own = {
+        "x-gw-decision": edge.decision,
+        "x-gw-path": "%PATH(NQ)%",
+        "x-gw-call": "%REQ(:METHOD)% %PATH(NQ)%",
+        "x-gw-source": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+    }
+    mutations: list[Json] = [
+        {"remove_on_match": {"key_matcher": {"prefix": "x-gw-"}}},
+        {"remove_on_match": {"key_matcher": {"prefix": "ostiary-"}}},
+        *({"append": header(name, value)} for name, value in own.items()),
+    ]
+    message = "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
+    return extension("inside-headers", message, mutations=mutations)
+
+
+def _protocols() -> dict[str, Json]:
+    return {
+        "codec_type": "AUTO",
+        "http_protocol_options": {},
+        "http2_protocol_options": {
+            "max_concurrent_streams": STREAMS_MAX,
+            "initial_stream_window_size": STREAM_WINDOW_BYTES,
+            "initial_connection_window_size": CONNECTION_WINDOW_BYTES,
+        },
+        "common_http_protocol_options": {
+            "idle_timeout": "300s",
+            "max_headers_count": 100,
+            "headers_with_underscores_action": "REJECT_REQUEST",
+        },
+        "max_request_headers_kb": HEADERS_MAX_KIB,
+        "request_headers_timeout": "10s",
+        "request_timeout": "60s",
+        "stream_idle_timeout": "120s",
+        "delayed_close_timeout": "1s",
+        "generate_request_id": False,
+    }
+
+
+def _answers(edge: Edge) -> dict[str, Json]:
+    return {
+        "server_name": "ostiary",
+        "server_header_transformation": "OVERWRITE",
+        "local_reply_config": local_replies(edge),
+        "access_log": access_log(edge),
+    }
+
+
+def _filters(edge: Edge) -> list[Json]:
+    changeable = [_discovered(edge, name, message) for name, message in CHANGEABLE]
+    return [_mark(edge), *changeable, extension("router", "envoy.extensions.filters.http.router.v3.Router", suppress_envoy_headers=True)]  # fmt: skip
+
+
+def _mark(edge: Edge) -> Json:
+    """What the route found, as headers: matchers read headers, and so does the guard."""
+    facts = {f"x-gw-{name}": f"%METADATA(ROUTE:ostiary:{name})%" for name in ("class", "operation", "system")}
+    facts["x-gw-revision"] = "%METADATA(VIRTUAL_HOST:ostiary:revision)%"
+    if edge.client_ca is not None:
+        facts["x-gw-client-cert"] = "%REQ(x-forwarded-client-cert)%"
+    mutations = [{"append": header(name, value)} for name, value in facts.items()]
+    return extension("mark", MUTATION, mutations={"request_mutations": mutations})
+
+
+def _discovered(edge: Edge, name: str, message: str) -> Json:
+    """No default: until its file was read, the filter answers 500 to everything."""
+    source = _file(edge, f"ecds/{name}.json")
+    return {"name": name, "config_discovery": {"config_source": source, "type_urls": [TYPES + message]}}
+
+
+def _file(edge: Edge, name: str) -> Json:
+    return {"path_config_source": {"path": str(edge.home.envoy / name)}, "resource_api_version": "V3"}
+
+
+def _tls(edge: Edge) -> Json:
+    """A renewed certificate is read again from its folder without a new listener."""
+    pair = {
+        "certificate_chain": {"filename": str(edge.certificate)},
+        "private_key": {"filename": str(edge.key)},
+        "watched_directory": {"path": str(edge.certificate.parent)},
+    }
+    context: dict[str, Json] = {
+        "tls_params": {"tls_minimum_protocol_version": f"TLSv{edge.tls_minimum.replace('.', '_')}"},
+        "alpn_protocols": ["h2", "http/1.1"],
+        "tls_certificates": [pair],
+    }
+    if edge.client_ca is not None:
+        context["validation_context"] = {"trusted_ca": {"filename": str(edge.client_ca)}}
+    downstream = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
+    return {"name": "tls", "typed_config": typed(downstream, common_tls_context=context, require_client_certificate=False)}

@@ -1,0 +1,75 @@
+"""Envoy's generic matcher: predicates, lists, maps, and the verdict at the end.
+
+Maps are flat at any size, lists are linear: a list here has a handful of entries.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from ostiary.envoy.edge import Json
+from ostiary.envoy.message import extension
+
+RBAC_ACTION: Final = "envoy.config.rbac.v3.Action"
+
+
+def allow(rule: str = "-") -> Json:
+    return {"action": extension("allow", RBAC_ACTION, name=rule, action="ALLOW")}
+
+
+def deny(rule: str = "-") -> Json:
+    return {"action": extension("deny", RBAC_ACTION, name=rule, action="DENY")}
+
+
+def request_header(name: str) -> Json:
+    return extension("header", "envoy.type.matcher.v3.HttpRequestHeaderMatchInput", header_name=name)
+
+
+def source_address() -> Json:
+    return extension("source", "envoy.extensions.matching.common_inputs.network.v3.SourceIPInput")
+
+
+def exact(by: Json, entries: Mapping[str, Json], otherwise: Json | None) -> Json:
+    """Chooses by the exact value of `by`; Envoy refuses an empty map, so no entries is just `otherwise`."""
+    return _tree(by, "exact_match_map", entries, otherwise)
+
+
+def prefix(by: Json, entries: Mapping[str, Json], otherwise: Json | None) -> Json:
+    """Chooses by the longest prefix of `by`."""
+    return _tree(by, "prefix_match_map", entries, otherwise)
+
+
+def first(cases: Sequence[tuple[Json, Json]], otherwise: Json | None) -> Json:
+    """The verdict of the first case whose predicate holds."""
+    if not cases:
+        return otherwise
+    matchers = [{"predicate": predicate, "on_match": verdict} for predicate, verdict in cases]
+    return _nested({"matcher_list": {"matchers": matchers}}, otherwise)
+
+
+def regex(by: Json, pattern: str) -> Json:
+    """A predicate: the whole of `by` matches `pattern` (RE2)."""
+    return {"single_predicate": {"input": by, "value_match": {"safe_regex": {"google_re2": {}, "regex": pattern}}}}
+
+
+def whole(verdict: Json) -> Json:
+    """The top of a filter's matcher."""
+    nested: Json = verdict.get("matcher")
+    return nested if nested is not None else {"on_no_match": verdict}
+
+
+def both(parts: Sequence[Json]) -> Json:
+    return parts[0] if len(parts) == 1 else {"and_matcher": {"predicate": list(parts)}}
+
+
+def either(parts: Sequence[Json]) -> Json:
+    return parts[0] if len(parts) == 1 else {"or_matcher": {"predicate": list(parts)}}
+
+
+def _tree(by: Json, kind: str, entries: Mapping[str, Json], otherwise: Json | None) -> Json:
+    if not entries:
+        return otherwise
+    return _nested({"matcher_tree": {"input": by, kind: {"map": dict(entries)}}}, otherwise)
+
+
+def _nested(matcher: dict[str, Json], otherwise: Json | None) -> Json:
+    return {"matcher": matcher if otherwise is None else {**matcher, "on_no_match": otherwise}}

@@ -1,0 +1,38 @@
+"""The few shapes that every Envoy resource is made of."""
+
+from typing import Any, Final
+
+import msgspec
+
+from ostiary.envoy.edge import Json
+from ostiary.foundation.ids import content_hash
+
+TYPES: Final = "type.googleapis.com/"
+EXTENSION: Final = "envoy.config.core.v3.TypedExtensionConfig"
+
+
+def typed(message: str, **fields: Any) -> Json:
+    """A message that travels as `Any`."""
+    return {"@type": TYPES + message, **fields}
+
+
+def extension(extension_name: str, message: str, **fields: Any) -> Json:
+    """A named extension with its configuration."""
+    return {"name": extension_name, "typed_config": typed(message, **fields)}
+
+
+def resource_file(resources: list[Json]) -> Json:
+    """What a watched file holds; its version is a hash of its content, so an unchanged one stays unchanged."""
+    version = content_hash(msgspec.json.encode(resources, order="deterministic"))
+    return {"version_info": version, "resources": resources}
+
+
+def changeable(name: str, message: str, **fields: Any) -> tuple[str, Json]:
+    """The file of a filter that changes on open connections (ECDS), by its name below the folder."""
+    return f"ecds/{name}.json", resource_file([typed(EXTENSION, name=name, typed_config=typed(message, **fields))])
+
+
+def header(name: str, value: str, *, keep_empty: bool = False) -> Json:
+    """Sets a header, whatever was there before."""
+    option: dict[str, Json] = {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+    return option | ({"keep_empty_value": True} if keep_empty else {})

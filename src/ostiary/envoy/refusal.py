@@ -1,0 +1,125 @@
+"""Every refusal that the gate writes itself: problem details (RFC 9457) with reason, rule, decision and revision.
+
+Which filter refused is read from the metadata that each RBAC filter leaves under its own prefix. The first mapper
+that fits writes the answer; a refusal that the guard wrote passes as it is.
+"""
+
+from typing import Final
+
+from ostiary.envoy.access import CLASS_HEADER, UNKNOWN
+from ostiary.envoy.access_log import rule
+from ostiary.envoy.edge import Edge, Json
+from ostiary.envoy.message import header
+from ostiary.plan.reason import STATUS, TITLE, Reason
+
+RBAC_METADATA: Final = "envoy.filters.http.rbac"
+CHALLENGE: Final = {
+    Reason.TOKEN_MISSING: "Bearer",  # RFC 6750 section 3.1: no error code where no token was shown
+    Reason.TOKEN_INVALID: 'Bearer error="invalid_token"',
+    Reason.TOKEN_REVOKED: 'Bearer error="invalid_token"',
+    Reason.SCOPE: 'Bearer error="insufficient_scope"',
+}
+
+
+def local_replies(edge: Edge) -> Json:
+    """In the order of the filters; the last one takes whatever is left."""
+    allowed = _verdict("policy", "allowed")
+    guard_refused = _all([_flag("UAEX"), allowed])
+    authorised = _header("authorization", {"contains": "Bearer "})
+    return {
+        "mappers": [
+            _refuse(Reason.ADDRESS_BLOCKED, _verdict("blocked", "denied"), edge),
+            _refuse(Reason.TOKEN_REVOKED, _any([_verdict("revoked-hot", "denied"), _verdict("revoked-cold", "denied")]), edge),
+            _refuse(Reason.CLOSED, _verdict("lease", "denied"), edge),
+            _refuse(Reason.UNKNOWN_OPERATION, _all([_verdict("policy", "denied"), _class_unknown()]), edge),
+            _refuse(Reason.ROLE, _all([_verdict("policy", "denied"), _no_rule()]), edge),
+            _refuse(Reason.CONTEXT, _verdict("policy", "denied"), edge),
+            _refuse(Reason.SCOPE, _verdict("scope", "denied"), edge),
+            _refuse(Reason.UNAVAILABLE, _all([guard_refused, _status(503)]), edge),
+            _refuse(Reason.TOO_LARGE, _status(413), edge),
+            _pass(guard_refused, edge),
+            _refuse(Reason.RATE_LIMITED, _status(429), edge),
+            _refuse(Reason.TOKEN_INVALID, _all([_any([_status(401), _status(403)]), authorised]), edge),
+            _refuse(Reason.TOKEN_MISSING, _any([_status(401), _status(403)]), edge),
+            _refuse(Reason.INVALID, _range(400, 499), edge),
+            _refuse(Reason.UNAVAILABLE, _range(500, 599), edge),
+        ]
+    }  # fmt: skip
+
+
+def _refuse(reason: Reason, when: Json, edge: Edge) -> Json:
+    status = STATUS[reason]
+    body = {
+        "type": f"urn:ostiary:reason:{reason}",
+        "title": TITLE[reason],
+        "status": status,
+        "detail": "The decision id tells the operator of this gate why.",
+        "reason": str(reason),
+        "rule": rule(),
+        "decision": edge.decision,
+        "revision": "%METADATA(VIRTUAL_HOST:ostiary:revision)%",
+    }
+    headers = [header("ostiary-decision", edge.decision), header("ostiary-reason", str(reason))]
+    if reason in CHALLENGE:
+        headers.append(header("www-authenticate", CHALLENGE[reason]))
+    return {
+        "filter": when,
+        "status_code": status,
+        "headers_to_add": headers,
+        "body_format_override": {"json_format": body, "content_type": "application/problem+json"},
+    }
+
+
+def _pass(when: Json, edge: Edge) -> Json:
+    kept = {"text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"}, "content_type": "application/problem+json"}
+    return {
+        "filter": when,
+        "headers_to_add": [header("ostiary-decision", edge.decision)],
+        "body_format_override": kept,
+    }
+
+
+def _verdict(name: str, result: str) -> Json:
+    return _metadata(f"{name}_enforced_engine_result", {"exact": result})
+
+
+def _no_rule() -> Json:
+    return _metadata("policy_enforced_effective_policy_id", {"exact": "-"})
+
+
+def _metadata(key: str, text: Json) -> Json:
+    found = {"filter": RBAC_METADATA, "path": [{"key": key}], "value": {"string_match": text}}
+    return {"metadata_filter": {"matcher": found, "match_if_key_not_found": False}}
+
+
+def _class_unknown() -> Json:
+    return _header(CLASS_HEADER, {"safe_regex": {"regex": f"{UNKNOWN}|-"}})
+
+
+def _header(name: str, text: Json) -> Json:
+    return {"header_filter": {"header": {"name": name, "string_match": text}}}
+
+
+def _flag(flag: str) -> Json:
+    return {"response_flag_filter": {"flags": [flag]}}
+
+
+def _status(code: int) -> Json:
+    return _compared("EQ", code)
+
+
+def _range(low: int, high: int) -> Json:
+    return _all([_compared("GE", low), _compared("LE", high)])
+
+
+def _compared(operator: str, code: int) -> Json:
+    value = {"default_value": code, "runtime_key": "ostiary.none"}
+    return {"status_code_filter": {"comparison": {"op": operator, "value": value}}}
+
+
+def _all(filters: list[Json]) -> Json:
+    return {"and_filter": {"filters": filters}}
+
+
+def _any(filters: list[Json]) -> Json:
+    return {"or_filter": {"filters": filters}}

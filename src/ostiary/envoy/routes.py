@@ -1,0 +1,203 @@
+"""Routes: from host, method and path to operation, class and upstream, by maps.
+
+A list of routes is walked from its head (1,000 routes halve the throughput); maps are flat. Templates share small
+lists below their literal head. Whatever no map knows is refused, after the token was checked, as unknown.
+A path is matched without its query, after normalisation, and only in the characters named here.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Final
+from urllib.parse import urlsplit
+
+from ostiary.envoy import matcher
+from ostiary.envoy.access import METADATA, UNKNOWN, Classes, operation_of
+from ostiary.envoy.edge import Edge, Json
+from ostiary.envoy.message import header, resource_file, typed
+from ostiary.erp.operation import covering_scopes
+from ostiary.plan.model import Plan, Route, System
+
+ROUTES: Final = "envoy.config.route.v3.RouteConfiguration"
+ROUTE: Final = "envoy.config.route.v3.Route"
+OFF: Final = typed("envoy.config.route.v3.FilterConfig", disabled=True)
+# One segment: RFC 3986 pchar without ';' and without escapes, but for a space and the bytes of UTF-8 text.
+SEGMENT: Final = r"(?:[A-Za-z0-9._~!$&'()*+,=:@-]|%(?:20|[89A-Fa-f][0-9A-Fa-f]))+"
+CALL_HEADER: Final = "x-gw-call"  # "GET /shop/orders": method and path in one, for one map
+PATH_HEADER: Final = "x-gw-path"
+UPSTREAM_TIMEOUT: Final = "60s"
+# A route of the identity server: it checks its callers itself; blocked addresses and address limits still hold.
+UNTOUCHED: Final = ("token", "revoked-hot", "revoked-cold", "lease", "policy", "scope", "caller-limit", "guard", "inject", "strip")  # fmt: skip
+HSTS: Final = "max-age=31536000; includeSubDomains"
+ANSWER_STRIPPED: Final = ("x-powered-by", "x-aspnet-version", "ostiary-rule", "ostiary-operation", "ostiary-reason")
+
+
+def route_file(plan: Plan, classes: Classes, edge: Edge) -> Json:
+    """The one route configuration."""
+    by_host: dict[str, list[System]] = defaultdict(list)
+    by_host[edge.host] = []
+    for system in plan.systems:
+        by_host[system.host].append(system)
+    hosts = [_host(host, systems, plan, classes, edge) for host, systems in sorted(by_host.items())]
+    return resource_file(
+        [
+            typed(
+                ROUTES,
+                name="routes",
+                virtual_hosts=[*hosts, _elsewhere(plan)],
+                response_headers_to_add=_answer_headers(edge),
+                response_headers_to_remove=list(ANSWER_STRIPPED),
+            )
+        ]
+    )
+
+
+def _answer_headers(edge: Edge) -> list[Json]:
+    security = [] if edge.plain else [header("strict-transport-security", HSTS)]
+    return [header("ostiary-decision", edge.decision), header("ostiary-reason", "allowed"), *security]
+
+
+def _elsewhere(plan: Plan) -> Json:
+    return {
+        "name": "elsewhere",
+        "domains": ["*"],
+        "metadata": _facts(revision=plan.revision),
+        "matcher": {"on_no_match": _refused("-")},
+    }
+
+
+def _host(host: str, systems: Sequence[System], plan: Plan, classes: Classes, edge: Edge) -> Json:
+    """The longest prefix finds the system; a system refuses by itself what it doesn't know."""
+    identity = edge.identity_prefix
+    places: dict[str, Json] = {f"{system.prefix}/": _system(system, plan, classes) for system in systems}
+    if host == edge.host:
+        places[f"{identity}/"] = _safe(identity + "/", _identity(edge))
+        places[f"/.well-known/oauth-authorization-server{identity}"] = matcher.first(
+            [(_path(re.escape(f"/.well-known/oauth-authorization-server{identity}")), _identity(edge))], _refused("-")
+        )
+    found = matcher.prefix(matcher.request_header(PATH_HEADER), places, _refused("-"))
+    return {
+        "name": host,
+        "domains": [host],
+        "metadata": _facts(revision=plan.revision),
+        "matcher": matcher.whole(found),
+    }
+
+
+def _system(system: System, plan: Plan, classes: Classes) -> Json:
+    if system.guarded:
+        return _safe(f"{system.prefix}/", _guarded(system, classes))
+    routes = [route for route in plan.routes if route.system == system.name]
+    templated = [route for route in routes if "{" in route.template]
+    plain = [route for route in routes if "{" not in route.template]
+    by_call = matcher.request_header(CALL_HEADER)
+    exact = {_called(system, route, route.template): _native(system, route, classes) for route in plain}
+    return matcher.exact(by_call, exact, _templates(system, templated, classes))
+
+
+def _templates(system: System, routes: Sequence[Route], classes: Classes) -> Json:
+    """Lists below their literal heads; a list holds the templates of every shorter head too, so nothing is missed."""
+    ordered = sorted(routes, key=_specificity)
+    heads = {_head(system, route) for route in ordered}
+    lists = {
+        head: matcher.first(
+            [
+                (_call(system, route), _native(system, route, classes))
+                for route in ordered
+                if head.startswith(_head(system, route))
+            ],
+            _refused(system.name),
+        )
+        for head in sorted(heads)
+    }
+    return matcher.prefix(matcher.request_header(CALL_HEADER), lists, _refused(system.name))
+
+
+def _specificity(route: Route) -> tuple[tuple[bool, ...], str]:
+    """Literal segments before `{name}`, from the left."""
+    return tuple("{" in segment for segment in route.template.split("/")), route.template
+
+
+def _called(system: System, route: Route, path: str) -> str:
+    return f"{route.method.upper()} {system.prefix}{path}"
+
+
+def _head(system: System, route: Route) -> str:
+    return _called(system, route, route.template.partition("{")[0])
+
+
+def _call(system: System, route: Route) -> Json:
+    pieces = re.split(r"\{[^{}]*\}", route.template)
+    pattern = SEGMENT.join(re.escape(piece) for piece in pieces)
+    return matcher.regex(
+        matcher.request_header(CALL_HEADER), re.escape(f"{route.method.upper()} {system.prefix}") + pattern
+    )
+
+
+def _safe(prefix: str, verdict: Json) -> Json:
+    """Any path below `prefix` in harmless characters."""
+    return matcher.first([(_path(f"{re.escape(prefix)}(?:{SEGMENT}/?)*"), verdict)], _refused("-"))
+
+
+def _path(pattern: str) -> Json:
+    return matcher.regex(matcher.request_header(PATH_HEADER), pattern)
+
+
+def _native(system: System, route: Route, classes: Classes) -> Json:
+    operation = operation_of(route)
+    facts = _facts(
+        system=system.name,
+        operation=operation.permission,
+        scopes=list(covering_scopes(operation)),
+        **{"class": classes.of(operation).id},
+    )
+    return _to(system, facts, {} if route.inspect else {"guard": OFF})
+
+
+def _guarded(system: System, classes: Classes) -> Json:
+    """The class is the whole system's; the operation is for the guard to find."""
+    facts = _facts(system=system.name, operation="-", **{"class": classes.of_system(system.name).id})
+    return _to(system, facts, {})
+
+
+def _to(system: System, facts: Json, overrides: Mapping[str, Json]) -> Json:
+    upstream = urlsplit(system.upstream)
+    target = {
+        "cluster": f"system-{system.name}",
+        "prefix_rewrite": f"{upstream.path.rstrip('/')}/",
+        "host_rewrite_literal": upstream.netloc,
+        "timeout": UPSTREAM_TIMEOUT,
+    }
+    return _route(
+        match={"prefix": f"{system.prefix}/"},
+        route=target,
+        metadata=facts,
+        typed_per_filter_config=dict(overrides),
+        response_headers_to_remove=["set-cookie", "server"],
+    )
+
+
+def _identity(edge: Edge) -> Json:  # noqa: ARG001
+    return _route(
+        match={"prefix": "/"},
+        route={"cluster": "identity", "timeout": UPSTREAM_TIMEOUT},
+        metadata=_facts(system="-", operation="-", **{"class": UNKNOWN}),
+        typed_per_filter_config=dict.fromkeys(UNTOUCHED, OFF),
+    )
+
+
+def _refused(system: str) -> Json:
+    """The access table denies the class before this answer would be given."""
+    return _route(
+        match={"prefix": "/"},
+        direct_response={"status": 403},
+        metadata=_facts(system=system, operation="-", **{"class": UNKNOWN}),
+    )
+
+
+def _route(**fields: Json) -> Json:
+    return {"action": {"name": "route", "typed_config": typed(ROUTE, **fields)}}
+
+
+def _facts(**facts: Json) -> Json:
+    return {"filter_metadata": {METADATA: facts}}

@@ -1,0 +1,51 @@
+"""From plan and population to the files that Envoy reads: pure, no clock, socket, database or randomness."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ostiary.envoy.access import Classes, operation_of, policy_filter, scope_filter
+from ostiary.envoy.clusters import cluster_file
+from ostiary.envoy.edge import Edge, Resources
+from ostiary.envoy.guard_call import body_filter, guard_filter
+from ostiary.envoy.handover import strip_filter
+from ostiary.envoy.inject import inject_files
+from ostiary.envoy.limits import address_filter, caller_filter
+from ostiary.envoy.listener import listener_file
+from ostiary.envoy.routes import route_file
+from ostiary.envoy.token import token_filter
+from ostiary.plan.decide import RoleSets
+from ostiary.plan.model import Plan
+
+
+def translate(
+    plan: Plan,
+    *,
+    role_sets: RoleSets,
+    jwks: Mapping[str, Any],
+    edge: Edge,
+    principals: Mapping[str, str],
+    static_credentials: Mapping[tuple[str, str], str] = {},
+) -> Resources:
+    """Everything that follows from policy and population; the listener follows from `edge` alone.
+
+    `principals`: principal id -> role-set id. `static_credentials`: (system, principal) -> Authorization value.
+    """
+    classes = Classes(plan)
+    used = {one.id: one for one in (classes.of(operation_of(route)) for route in plan.routes)}
+    used |= {one.id: one for one in (classes.of_system(system.name) for system in plan.systems if system.guarded)}
+    return dict(
+        [
+            ("lds.json", listener_file(edge)),
+            ("cds.json", cluster_file(plan, edge)),
+            ("rds.json", route_file(plan, classes, edge)),
+            address_filter(plan),
+            token_filter(plan, jwks, edge),
+            policy_filter(plan, [used[name] for name in sorted(used)], role_sets),
+            scope_filter(plan),
+            caller_filter(plan, role_sets, principals),
+            body_filter(plan),
+            guard_filter(plan),
+            *inject_files(plan, static_credentials, edge),
+            strip_filter(plan),
+        ]
+    )

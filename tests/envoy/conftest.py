@@ -1,0 +1,293 @@
+"""A real Envoy in front of a real upstream, an identity stub and a guard whose answers a test chooses."""
+
+import http.client
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tzdata
+from joserfc import jwt
+from joserfc.jwk import ECKey
+
+from ostiary.envoy.bootstrap import bootstrap
+from ostiary.envoy.edge import Edge
+from ostiary.envoy.signals import Signals, signal_resources
+from ostiary.envoy.translate import translate
+from ostiary.foundation.home import Home
+from ostiary.foundation.ids import role_set_id
+from ostiary.plan.model import Plan
+
+BINARY = next(Path(path) for path in sys.path if (Path(path) / "envoy/_bin/envoy").exists()) / "envoy/_bin/envoy"
+ISSUER = "https://gate.test/identity"
+PATIENCE_S = 10.0
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Answers with what it was asked, so that a test sees what reached it."""
+
+    protocol_version = "HTTP/1.1"
+    server: Any
+
+    def answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        names = [name.lower() for name in self.headers]
+        seen = {"method": self.command, "path": self.path, "headers": dict(self.headers.items()), "names": names}
+        seen["headers"] = {name.lower(): value for name, value in seen["headers"].items()}
+        seen["body"] = body.decode("latin-1")
+        self.server.seen.append(seen)
+        status, headers, text = self.server.reply(seen)
+        data = json.dumps(seen).encode() if text is None else text.encode()
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = answer
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def address_string(self) -> str:
+        return "-"
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    seen: list[Any]
+
+    def start(self, reply: Any) -> "Server":
+        self.seen, self.reply = [], reply
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        return self
+
+
+class UnixServer(Server):
+    address_family = socket.AF_UNIX
+
+    def server_bind(self) -> None:
+        self.socket.bind(self.server_address)
+        self.server_name, self.server_port = "stub", 0
+
+
+class AdminConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("envoy", timeout=5)
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.connect(str(self.path))
+
+
+class Gate:
+    """`apply` writes files and waits until Envoy reports them; `ask` sends one request over one open connection."""
+
+    def __init__(self, *, plain: bool = True, **edge: Any) -> None:
+        self.root = Path(tempfile.mkdtemp(prefix="ost-", dir="/tmp"))
+        home = Home(root=self.root)
+        home.create()
+        for folder in ("ecds", "sds"):
+            (home.envoy / folder).mkdir()
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        nothing = self.root / "none"
+        edge = {"certificate": nothing, "key": nothing, **edge}
+        self.edge = Edge(listen="127.0.0.1", port=port, host="gate.test", issuer=ISSUER, home=home, plain=plain, **edge)
+        self.key = ECKey.generate_key("P-256", parameters={"kid": "k1"})
+        self.jwks = {"keys": [{**self.key.as_dict(private=False), "kid": "k1"}]}
+        self.guard_reply: Any = lambda _: (200, {"authorization": "Session erp"}, "")
+        self.erp_reply: Any = lambda _: (200, {}, None)
+        self.upstream = Server(("127.0.0.1", 0), Echo).start(lambda seen: self.erp_reply(seen))
+        self.guard = UnixServer(str(home.socket("guard")), Echo).start(lambda seen: self.guard_reply(seen))
+        self.identity = UnixServer(str(home.socket("identity")), Echo).start(
+            lambda _: (200, {"set-cookie": "sign-in=1"}, None)
+        )
+        self.process: subprocess.Popen[bytes] | None = None
+        self.connection: http.client.HTTPConnection | None = None
+
+    @property
+    def upstream_url(self) -> str:
+        return f"http://127.0.0.1:{self.upstream.server_port}"
+
+    def write(self, resources: Mapping[str, Any]) -> None:
+        order = ["cds.json", "lds.json"]
+        for name in sorted(resources, key=lambda n: (order.index(n) if n in order else 2, n == "rds.json", n)):
+            path = self.edge.home.envoy / name
+            beside = path.with_suffix(".new")
+            beside.write_text(json.dumps(resources[name]))
+            beside.replace(path)
+
+    def files(self, plan: Plan, role_sets: Any = (), **more: Any) -> dict[str, Any]:
+        sets = {role_set_id(names): frozenset(names) for names in role_sets}
+        more = {"principals": {}, **more}
+        return dict(translate(plan, role_sets=sets, jwks=self.jwks, edge=self.edge, **more))
+
+    def start(self, resources: Mapping[str, Any], signals: Signals | None = None) -> None:
+        resources = {**resources, **signal_resources(signals or Signals(), self.edge)}
+        self.write(resources)
+        config = self.edge.home.envoy / "bootstrap.json"
+        config.write_text(json.dumps(bootstrap(self.edge)))
+        arguments = [str(BINARY), "-c", str(config), "--concurrency", "1", "--disable-hot-restart", "-l", "warning"]
+        arguments += ["--file-flush-interval-msec", "1"]
+        zones = str(Path(tzdata.__file__).parent / "zoneinfo")
+        with (self.root / "envoy.log").open("wb") as log:
+            self.process = subprocess.Popen(
+                arguments, stderr=log, stdout=log, env={"PATH": os.environ["PATH"], "TZDIR": zones}
+            )
+        self.wait_for(resources)
+
+    def apply(self, resources: Mapping[str, Any]) -> None:
+        self.write(resources)
+        self.wait_for(resources)
+
+    def wait_for(self, resources: Mapping[str, Any]) -> None:
+        wanted = {
+            name: value["version_info"]
+            for name, value in resources.items()
+            if name.startswith("ecds/") or name == "rds.json"
+        }
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            have = self.versions()
+            missing = {name for name, version in wanted.items() if have.get(name) != version}
+            if not missing:
+                return
+            if time.monotonic() > until:
+                raise AssertionError(f"not live: {missing}\n{(self.root / 'envoy.log').read_text()[-3000:]}")
+            time.sleep(0.01)
+
+    def versions(self) -> dict[str, str]:
+        try:
+            dump = self.admin("/config_dump")
+        except (OSError, http.client.HTTPException):
+            return {}
+        found = {}
+        for config in dump.get("configs", []):
+            for one in config.get("ecds_filters", []):
+                found[f"ecds/{one['ecds_filter']['name']}.json"] = one.get("version_info", "")
+            for routes in config.get("dynamic_route_configs", []):
+                found["rds.json"] = routes.get("version_info", "")
+        return found
+
+    def admin(self, path: str) -> Any:
+        connection = AdminConnection(self.edge.home.socket("envoy"))
+        try:
+            connection.request("GET", path)
+            return json.loads(connection.getresponse().read() or b"{}")
+        finally:
+            connection.close()
+
+    def token(self, roles: Any = (), *, system: str = "shop", scope: str = "", key: Any = None, **claims: Any) -> str:
+        now = datetime.now(UTC)
+        header = {"alg": "ES256", "typ": "at+jwt", "kid": "k1"}
+        payload = {
+            "iss": ISSUER,
+            "aud": f"https://{system}.test",
+            "iat": int(now.timestamp()),
+            "exp": int((now + timedelta(minutes=10)).timestamp()),
+            "jti": "j1",
+            "sub": "client:shop",
+            "client_id": "shop",
+            "scope": scope,
+            "sid": "",
+            "grant": "g1",
+            "gen": "client:shop#1",
+            "cgen": "client:shop#1",
+            "rs": role_set_id(roles),
+            **claims,
+        }
+        payload = {name: value for name, value in payload.items() if value is not None}
+        return jwt.encode(header, payload, key or self.key, algorithms=["ES256"])
+
+    def ask(
+        self, path: str, *, method: str = "GET", host: str = "shop.test", token: str = "", body: Any = None,
+        headers: Mapping[str, str] | None = None, source: str = "127.0.0.1",
+    ) -> "Answer":  # fmt: skip
+        if self.connection is None or self.connection.source_address != (source, 0):
+            self.connection = http.client.HTTPConnection(
+                "127.0.0.1", self.edge.port, timeout=10, source_address=(source, 0)
+            )
+        sent = {"host": host, **(headers or {})}
+        if token:
+            sent["authorization"] = f"Bearer {token}"
+        try:
+            self.connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+            for name, value in sent.items():
+                self.connection.putheader(name, value)
+            if body is not None and "content-length" not in sent:
+                self.connection.putheader("content-length", str(len(body)))
+            self.connection.endheaders(body)
+            reply = self.connection.getresponse()
+            return Answer(reply)
+        except (OSError, http.client.HTTPException):
+            self.connection = None
+            raise
+
+    def log(self, decision: str) -> Any:
+        """The access log's line for this decision."""
+        until = time.monotonic() + PATIENCE_S
+        while time.monotonic() < until:
+            for line in self.edge.home.access_log.read_text().splitlines():
+                if f'"{decision}"' in line:
+                    return json.loads(line)
+            time.sleep(0.005)
+        raise AssertionError(f"no line for {decision}")
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(10)
+        if self.connection is not None:
+            self.connection.close()
+        for server in (self.upstream, self.guard, self.identity):
+            server.shutdown()
+            server.server_close()
+        shutil.rmtree(self.root)
+
+
+class Answer:
+    def __init__(self, reply: http.client.HTTPResponse) -> None:
+        self.status = reply.status
+        self.headers = {name.lower(): value for name, value in reply.getheaders()}
+        self.text = reply.read().decode("latin-1")
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+    @property
+    def decision(self) -> str:
+        return self.headers["ostiary-decision"]
+
+    @property
+    def reason(self) -> str:
+        return str(self.json["reason"]) if self.headers.get("content-type") == "application/problem+json" else "allowed"
+
+
+@pytest.fixture(scope="module")
+def gate() -> Iterator[Gate]:
+    one = Gate()
+    try:
+        yield one
+    finally:
+        one.stop()
+
+
+@pytest.fixture(scope="session")
+def make_gate() -> Any:
+    return Gate
