@@ -33,7 +33,9 @@ log = logging.getLogger(__name__)
 class Reconciler:
     """The one writer of the gate's files and the one voice to the guard."""
 
-    def __init__(self, installation: Installation, gate: Gate, edge: Edge, blocked: Callable[[], tuple[str, ...]]) -> None:
+    def __init__(
+        self, installation: Installation, gate: Gate, edge: Edge, blocked: Callable[[], tuple[str, ...]]
+    ) -> None:
         self._on = installation
         self._gate = gate
         self._edge = edge

@@ -1,0 +1,140 @@
+"""What is well and what is not: `doctor`'s checks in the order in which one thing rests on the next."""
+
+import shutil
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from ostiary.control.installation import Installation, open_installation
+from ostiary.envoy import binary
+from ostiary.foundation.errors import OstiaryError, SystemFault
+from ostiary.foundation.home import Home
+from ostiary.plan.model import Plan, System, from_json
+
+DISK_MIN_BYTES: Final = 500 * 1024 * 1024
+CONNECT_TIMEOUT_S: Final = 3.0
+PRIVATE: Final = 0o077
+
+Check = tuple[str, Callable[[], str]]
+
+
+def examine(home: Home) -> list[dict[str, Any]]:
+    """Every check that could be made, with its finding; a check that others rest on ends the list when it fails."""
+    found: list[dict[str, Any]] = []
+    try:
+        installation = open_installation(home)
+    except OstiaryError as problem:
+        return [_finding("installation", problem)]
+    found.append({"check": "installation", "ok": True, "text": str(home.root), "hint": ""})
+    for name, check in _checks(installation):
+        try:
+            found.append({"check": name, "ok": True, "text": check(), "hint": ""})
+        except OstiaryError as problem:
+            found.append(_finding(name, problem))
+    return found
+
+
+def _finding(name: str, problem: OstiaryError) -> dict[str, Any]:
+    return {"check": name, "ok": False, "text": problem.message, "hint": problem.hint}
+
+
+def _checks(on: Installation) -> Iterator[Check]:
+    yield "envoy", lambda: str(binary.find(on.settings.envoy))
+    yield "keys", lambda: _private(on.home.keys)
+    yield "disk", lambda: _room(on.home.root)
+    yield "policy", lambda: f"revision {plan_in_force(on.home).revision}"
+    for name in ("control", "identity", "guard", "envoy"):
+        yield name, lambda name=name: _answers(on.home, name)  # type: ignore[misc]  # bound at once
+    try:
+        systems = plan_in_force(on.home).systems
+    except OstiaryError:
+        return
+    for system in systems:
+        yield system.name, lambda system=system: _reachable(system)  # type: ignore[misc]
+        yield f"{system.name} around", lambda system=system: _not_around(system)  # type: ignore[misc]
+
+
+def plan_in_force(home: Home) -> Plan:
+    try:
+        revision = (home.plans / "current").read_text("ascii")
+        return from_json((home.plans / f"{revision}.json").read_bytes())
+    except (OSError, ValueError) as problem:
+        raise SystemFault(
+            "no-plan",
+            f"no plan in force can be read: {problem}",
+            hint="run `ostiary policy apply`, or restore a backup",
+        ) from problem
+
+
+def _private(folder: Path) -> str:
+    for path in sorted(folder.iterdir()):
+        if path.suffix == ".key" and stat.S_IMODE(path.stat().st_mode) & PRIVATE:
+            raise SystemFault("key-open", f"{path} can be read by others", hint=f"chmod 600 {path}")
+    return "private"
+
+
+def _room(folder: Path) -> str:
+    free = shutil.disk_usage(folder).free
+    if free < DISK_MIN_BYTES:
+        raise SystemFault(
+            "disk-low", f"{free // 2**20} MiB free", hint="make room: the gate closes before it loses events"
+        )
+    return f"{free // 2**30} GiB free"
+
+
+def _answers(home: Home, name: str) -> str:
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(CONNECT_TIMEOUT_S)
+            probe.connect(str(home.socket(name)))
+    except OSError as problem:
+        raise SystemFault(
+            f"{name}-silent", f"does not answer: {problem}", hint="start it with `ostiary up`"
+        ) from problem
+    return "answers"
+
+
+def _reachable(system: System) -> str:
+    place = urlsplit(system.upstream)
+    port = place.port or (443 if place.scheme == "https" else 80)
+    try:
+        socket.create_connection((place.hostname or "", port), CONNECT_TIMEOUT_S).close()
+    except OSError as problem:
+        raise SystemFault(
+            "erp-unreachable", f"{system.upstream}: {problem}", hint="start the ERP, or mend `upstream` in the policy"
+        ) from problem
+    return f"{system.upstream} answers"
+
+
+def _not_around(system: System) -> str:
+    """The ERP must not answer where callers could reach it without the gate: on this machine's public addresses."""
+    place = urlsplit(system.upstream)
+    port = place.port or (443 if place.scheme == "https" else 80)
+    for address in _own_addresses():
+        try:
+            socket.create_connection((address, port), 1.0).close()
+        except OSError:
+            continue
+        raise SystemFault(
+            "erp-around",
+            f"the ERP answers at {address}:{port}, around the gate",
+            hint="bind the ERP to 127.0.0.1, or close the port to all but this machine",
+        )
+    return "answers nowhere but where the gate asks it"
+
+
+def _own_addresses() -> set[str]:
+    """This machine's addresses but loopback."""
+    found = {str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None)}
+    return {address for address in found if not address.startswith(("127.", "::1"))}
+
+
+def status_of(home: Home, name: str) -> dict[str, Any]:
+    """One line of `ostiary status`."""
+    try:
+        return {"name": name, "ok": True, "text": _answers(home, name)}
+    except OstiaryError as problem:
+        return {"name": name, "ok": False, "text": problem.message}
