@@ -64,32 +64,40 @@ def operation_of(route: Route) -> Operation:
 
 
 def policy_filter(plan: Plan, classes: Iterable[AccessClass], role_sets: RoleSets) -> tuple[str, Json]:
-    """Role, then context. The action's name is the grant's id: it shows in the log and in the refusal."""
+    """Role, then context: the verdict and the grant's id go into the metadata, and `scope_filter` enforces them.
+
+    A filter that denies leaves its verdict only after the refusal is written (measured), too late to say which rule
+    it was; so this table only speaks (Envoy calls that a shadow), and the next filter is silent and acts.
+    """
     holders = _holders(plan, role_sets)
     table = {one.id: _judge(one.grants, holders) for one in classes}
-    verdict = matcher.exact(matcher.request_header(CLASS_HEADER), table, matcher.deny())
-    return changeable("policy", RBAC, rules_stat_prefix="policy_", matcher=matcher.whole(verdict))
-
-
-def scope_slots(plan: Plan) -> int:
-    """The most scopes that may cover one operation of the plan's routes."""
-    return max((len(covering_scopes(operation_of(route))) for route in plan.routes), default=1)
+    judged = matcher.exact(matcher.request_header(CLASS_HEADER), table, matcher.deny())
+    return changeable("policy", RBAC, shadow_rules_stat_prefix="policy_", shadow_matcher=matcher.whole(judged))
 
 
 def scope_filter(plan: Plan) -> tuple[str, Json]:
+    """Passes only what the access table allowed (no verdict is an error, which denies) and a scope covers.
+
+    Guarded operations' scopes are the guard's to judge.
+    """
+    result = _field(cel.attribute("metadata.filter_metadata"), "envoy.filters.http.rbac", "policy_shadow_engine_result")
+    allowed = cel.call("_==_", result, cel.text("allowed"))
+    guarded = cel.call("_==_", cel.index(cel.attribute("request.headers"), "x-gw-operation"), cel.text("-"))
+    admitted = cel.predicate(cel.every([allowed, cel.some([guarded, *_covered(plan)])]))
+    verdict = matcher.first([(admitted, matcher.allow())], matcher.deny())
+    return changeable("scope", RBAC, rules_stat_prefix="scope_", matcher=matcher.whole(verdict))
+
+
+def _covered(plan: Plan) -> list[Json]:
     """One of the scopes that the route lists is among the token's; guarded operations are the guard's to judge.
 
     A route that lists fewer scopes than there are slots makes an error of the others: in CEL `error || true` is
     true, and an error alone matches nothing, which denies.
     """
+    slots = max((len(covering_scopes(operation_of(route))) for route in plan.routes), default=0)
     held = _field(cel.attribute("metadata.filter_metadata"), "envoy.filters.http.jwt_authn", PAYLOAD, "scope")
     listed = _field(cel.attribute("xds.route_metadata.filter_metadata"), METADATA, "scopes")
-    terms = [cel.call("@in", cel.call("_[_]", listed, cel.number(n)), held) for n in range(scope_slots(plan))]
-    guarded = matcher.regex(matcher.request_header("x-gw-operation"), "-")
-    verdict = matcher.first(
-        [(guarded, matcher.allow()), (cel.predicate(cel.some(terms)), matcher.allow())], matcher.deny()
-    )
-    return changeable("scope", RBAC, rules_stat_prefix="scope_", matcher=matcher.whole(verdict))
+    return [cel.call("@in", cel.call("_[_]", listed, cel.number(slot)), held) for slot in range(slots)]
 
 
 def _field(tree: Json, *keys: str) -> Json:

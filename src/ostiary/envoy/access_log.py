@@ -8,6 +8,7 @@ from ostiary.envoy.token import PAYLOAD
 
 GUARD: Final = "envoy.filters.http.ext_authz"
 TEXT_MAX: Final = 200
+REVISION: Final = "%METADATA(VIRTUAL_HOST:ostiary:revision)%%REQ(:METHOD):0%"
 
 
 def access_log(edge: Edge) -> list[Json]:
@@ -23,10 +24,12 @@ def access_log(edge: Edge) -> list[Json]:
 
 def rule() -> str:
     """The rule that decided: the guard's word where it was asked, else the gate's own."""
-    return _first_of(
-        _command("DYNAMIC_METADATA", f"{GUARD}:ostiary-rule"),
-        _command("RESP", "ostiary-rule"),
-        _command("DYNAMIC_METADATA", "envoy.filters.http.rbac:policy_enforced_effective_policy_id"),
+    return _word(
+        _first_of(
+            _command("DYNAMIC_METADATA", f"{GUARD}:ostiary-rule"),
+            _command("RESP", "ostiary-rule"),
+            _command("DYNAMIC_METADATA", "envoy.filters.http.rbac:policy_shadow_effective_policy_id"),
+        )
     )
 
 
@@ -34,23 +37,25 @@ def _fields(edge: Edge) -> Json:
     return {
         "at": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
         "decision": edge.decision,
-        "revision": "%METADATA(VIRTUAL_HOST:ostiary:revision)%",
+        "revision": REVISION,
         "node": edge.node,
         "source": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
         "method": "%REQ(:METHOD)%",
-        "path": f"%PATH(NQ:ORIG):{TEXT_MAX}%",
-        "operation": _first_of(
-            _command("DYNAMIC_METADATA", f"{GUARD}:ostiary-operation"),
-            _command("RESP", "ostiary-operation"),
-            _command("METADATA", "ROUTE:ostiary:operation"),
+        "path": f"%PATH(NQ:ORIG_OR_PATH):{TEXT_MAX}%",
+        "operation": _word(
+            _first_of(
+                _command("DYNAMIC_METADATA", f"{GUARD}:ostiary-operation"),
+                _command("RESP", "ostiary-operation"),
+                _command("METADATA", "ROUTE:ostiary:operation"),
+            )
         ),
-        "system": "%METADATA(ROUTE:ostiary:system)%",
+        "system": _word("%METADATA(ROUTE:ostiary:system)%"),
         "subject": _claim("sub"),
         "client": _claim("client_id"),
         "grant": _claim("grant"),
         "role_set": _claim("rs"),
         "status": "%RESPONSE_CODE%",
-        "reason": "%RESP(ostiary-reason)%",
+        "reason": _word("%RESP(ostiary-reason)%"),
         "rule": rule(),
         "flags": "%RESPONSE_FLAGS%",
         "details": "%RESPONSE_CODE_DETAILS%",
@@ -60,12 +65,17 @@ def _fields(edge: Edge) -> Json:
         "upstream_ms": "%COMMON_DURATION(US_TX_BEG:US_RX_BEG:ms)%",
         "guard_ms": f"%DYNAMIC_METADATA({GUARD}:ostiary-guard-ms)%",
         "tls": "%DOWNSTREAM_TLS_VERSION%",
-        "agent": f"%REQ(USER-AGENT):{TEXT_MAX}%",
+        "agent": _word(f"%REQ(USER-AGENT):{TEXT_MAX}%"),
     }
 
 
 def _claim(name: str) -> str:
-    return f"%DYNAMIC_METADATA(envoy.filters.http.jwt_authn:{PAYLOAD}:{name})%"
+    return _word(f"%DYNAMIC_METADATA(envoy.filters.http.jwt_authn:{PAYLOAD}:{name})%")
+
+
+def _word(command: str) -> str:
+    """ "-" instead of null where there is none: Envoy does so for more than one command; the second adds nothing."""
+    return f"{command}%REQ(:METHOD):0%"
 
 
 def _command(name: str, parameter: str) -> str:

@@ -32,9 +32,7 @@ def _overload(edge: Edge) -> Json:
     heap = "envoy.resource_monitors.fixed_heap"
     connections = "envoy.resource_monitors.global_downstream_max_connections"
     heap_config = "envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig"
-    count_config = (
-        "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
-    )
+    count_config = "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
     return {
         "refresh_interval": "0.25s",
         "resource_monitors": [

@@ -34,7 +34,10 @@ def inject_files(plan: Plan, credentials: Mapping[tuple[str, str], str], edge: E
     skip = {"action": extension("skip", SKIP)}
     verdict = matcher.exact(matcher.request_header("x-gw-system"), verdicts, skip)
     composite = extension("composite", COMPOSITE)
-    return [*secrets, changeable("inject", WITH_MATCHER, extension_config=composite, xds_matcher=matcher.whole(verdict))]
+    return [
+        *secrets,
+        changeable("inject", WITH_MATCHER, extension_config=composite, xds_matcher=matcher.whole(verdict)),
+    ]
 
 
 def _secret(system: str, principal: str, text: str) -> tuple[str, Json]:
@@ -47,7 +50,9 @@ def _secret(system: str, principal: str, text: str) -> tuple[str, Json]:
 def _inject(path: str, edge: Edge) -> Json:
     name = path.removeprefix("sds/").removesuffix(".json")
     source = {"path_config_source": {"path": str(edge.home.envoy / path)}, "resource_api_version": "V3"}
-    credential = extension("generic", GENERIC, credential={"name": name, "sds_config": source}, header=CREDENTIAL_HEADER)
+    credential = extension(
+        "generic", GENERIC, credential={"name": name, "sds_config": source}, header=CREDENTIAL_HEADER
+    )
     return _execute("inject", extension("inject", INJECTOR, overwrite=True, credential=credential))
 
 

@@ -16,7 +16,9 @@ from ostiary.plan.model import Limit, Plan
 LOCAL: Final = "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit"
 ADDRESSES_MAX: Final = 100_000  # an evicted bucket comes back full: keep more than a flood brings in a fill
 CALLERS_MIN: Final = 10_000
-ADDRESS_LIMIT: Final = Limit(name="address", requests=60_000, seconds=60)  # an office behind one address; a flood is not
+ADDRESS_LIMIT: Final = Limit(
+    name="address", requests=60_000, seconds=60
+)  # an office behind one address; a flood is not
 SHOWN: Final = {"safe_regex": {"regex": "(?i:bearer|basic) .+"}}  # a token, or a client at the token endpoint
 GATE_LIMIT: Final = {"max_tokens": 1_000_000_000, "tokens_per_fill": 1_000_000_000, "fill_interval": "1s"}
 
@@ -26,7 +28,14 @@ def address_filter(plan: Plan) -> tuple[str, Json]:
     anonymous = {
         "header_value_match": {
             "descriptor_value": "anonymous",
-            "headers": [{"name": "authorization", "string_match": SHOWN, "invert_match": True, "treat_missing_header_as_empty": True}],
+            "headers": [
+                {
+                    "name": "authorization",
+                    "string_match": SHOWN,
+                    "invert_match": True,
+                    "treat_missing_header_as_empty": True,
+                }
+            ],
         }
     }
     wide = {"generic_key": {"descriptor_value": "address"}}
@@ -87,6 +96,6 @@ def _limiter(name: str, actions: list[list[Json]], descriptors: list[Json], most
         rate_limits=[{"actions": action} for action in actions],
         descriptors=descriptors,
         max_dynamic_descriptors=most,
-        enable_x_ratelimit_headers="DRAFT_VERSION_03",
+        enable_x_ratelimit_headers="DRAFT_VERSION_03" if name == "caller-limit" else "OFF",
         enable_retry_after_header=True,
     )

@@ -141,7 +141,7 @@ def _answers(edge: Edge) -> dict[str, Json]:
 
 def _filters(edge: Edge) -> list[Json]:
     changeable = [_discovered(edge, name, message) for name, message in CHANGEABLE]
-    return [_mark(edge), *changeable, extension("router", "envoy.extensions.filters.http.router.v3.Router", suppress_envoy_headers=True)]  # fmt: skip
+    return [_mark(edge), *changeable, extension("router", "envoy.extensions.filters.http.router.v3.Router")]  # fmt: skip
 
 
 def _mark(edge: Edge) -> Json:
@@ -179,4 +179,7 @@ def _tls(edge: Edge) -> Json:
     if edge.client_ca is not None:
         context["validation_context"] = {"trusted_ca": {"filename": str(edge.client_ca)}}
     downstream = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
-    return {"name": "tls", "typed_config": typed(downstream, common_tls_context=context, require_client_certificate=False)}
+    return {
+        "name": "tls",
+        "typed_config": typed(downstream, common_tls_context=context, require_client_certificate=False),
+    }

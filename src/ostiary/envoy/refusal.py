@@ -7,9 +7,10 @@ that fits writes the answer; a refusal that the guard wrote passes as it is.
 from typing import Final
 
 from ostiary.envoy.access import CLASS_HEADER, UNKNOWN
-from ostiary.envoy.access_log import rule
+from ostiary.envoy.access_log import REVISION, rule
 from ostiary.envoy.edge import Edge, Json
 from ostiary.envoy.message import header
+from ostiary.envoy.token import PAYLOAD
 from ostiary.plan.reason import STATUS, TITLE, Reason
 
 RBAC_METADATA: Final = "envoy.filters.http.rbac"
@@ -22,29 +23,32 @@ CHALLENGE: Final = {
 
 
 def local_replies(edge: Edge) -> Json:
-    """In the order of the filters; the last one takes whatever is left."""
-    allowed = _verdict("policy", "allowed")
-    guard_refused = _all([_flag("UAEX"), allowed])
-    authorised = _header("authorization", {"contains": "Bearer "})
+    """The guard's word first; then who refused, told by how far the request came; then whatever is left.
+
+    An RBAC filter that denies leaves its own verdict only after the answer is written (measured), one that allows
+    leaves it in time, and so does the access table, which only speaks.
+    """
+    refused_late = _all([_denied(), _passed("scope")])
     return {
         "mappers": [
-            _refuse(Reason.ADDRESS_BLOCKED, _verdict("blocked", "denied"), edge),
-            _refuse(Reason.TOKEN_REVOKED, _any([_verdict("revoked-hot", "denied"), _verdict("revoked-cold", "denied")]), edge),
-            _refuse(Reason.CLOSED, _verdict("lease", "denied"), edge),
-            _refuse(Reason.UNKNOWN_OPERATION, _all([_verdict("policy", "denied"), _class_unknown()]), edge),
-            _refuse(Reason.ROLE, _all([_verdict("policy", "denied"), _no_rule()]), edge),
-            _refuse(Reason.CONTEXT, _verdict("policy", "denied"), edge),
-            _refuse(Reason.SCOPE, _verdict("scope", "denied"), edge),
-            _refuse(Reason.UNAVAILABLE, _all([guard_refused, _status(503)]), edge),
             _refuse(Reason.TOO_LARGE, _status(413), edge),
-            _pass(guard_refused, edge),
             _refuse(Reason.RATE_LIMITED, _status(429), edge),
-            _refuse(Reason.TOKEN_INVALID, _all([_any([_status(401), _status(403)]), authorised]), edge),
-            _refuse(Reason.TOKEN_MISSING, _any([_status(401), _status(403)]), edge),
+            _refuse(Reason.UNAVAILABLE, _all([_flag("UAEX"), _status(503)]), edge),
+            _pass(_flag("UAEX"), edge),
+            _refuse(Reason.UNAVAILABLE, refused_late, edge),  # no key of his own for the ERP
+            _refuse(Reason.SCOPE, _all([_denied(), _table("allowed")]), edge),
+            _refuse(Reason.UNKNOWN_OPERATION, _all([_denied(), _table("denied"), _class_unknown()]), edge),
+            _refuse(Reason.ROLE, _all([_denied(), _table("denied"), _no_rule()]), edge),
+            _refuse(Reason.CONTEXT, _all([_denied(), _table("denied")]), edge),
+            _refuse(Reason.CLOSED, _all([_denied(), _passed("revoked-cold")]), edge),
+            _refuse(Reason.TOKEN_REVOKED, _all([_denied(), _verified(edge)]), edge),
+            _refuse(Reason.TOKEN_INVALID, _all([_denied(), _passed("blocked"), _shown()]), edge),
+            _refuse(Reason.TOKEN_MISSING, _all([_denied(), _passed("blocked")]), edge),
+            _refuse(Reason.ADDRESS_BLOCKED, _all([_denied(), _marked()]), edge),
             _refuse(Reason.INVALID, _range(400, 499), edge),
             _refuse(Reason.UNAVAILABLE, _range(500, 599), edge),
         ]
-    }  # fmt: skip
+    }
 
 
 def _refuse(reason: Reason, when: Json, edge: Edge) -> Json:
@@ -57,7 +61,7 @@ def _refuse(reason: Reason, when: Json, edge: Edge) -> Json:
         "reason": str(reason),
         "rule": rule(),
         "decision": edge.decision,
-        "revision": "%METADATA(VIRTUAL_HOST:ostiary:revision)%",
+        "revision": REVISION,
     }
     headers = [header("ostiary-decision", edge.decision), header("ostiary-reason", str(reason))]
     if reason in CHALLENGE:
@@ -79,21 +83,43 @@ def _pass(when: Json, edge: Edge) -> Json:
     }
 
 
-def _verdict(name: str, result: str) -> Json:
-    return _metadata(f"{name}_enforced_engine_result", {"exact": result})
+def _denied() -> Json:
+    return _any([_status(401), _status(403)])
+
+
+def _passed(name: str) -> Json:
+    return _metadata(RBAC_METADATA, [f"{name}_enforced_engine_result"], "allowed")
+
+
+def _table(result: str) -> Json:
+    return _metadata(RBAC_METADATA, ["policy_shadow_engine_result"], result)
 
 
 def _no_rule() -> Json:
-    return _metadata("policy_enforced_effective_policy_id", {"exact": "-"})
+    return _metadata(RBAC_METADATA, ["policy_shadow_effective_policy_id"], "-")
 
 
-def _metadata(key: str, text: Json) -> Json:
-    found = {"filter": RBAC_METADATA, "path": [{"key": key}], "value": {"string_match": text}}
+def _verified(edge: Edge) -> Json:
+    return _metadata("envoy.filters.http.jwt_authn", [PAYLOAD, "iss"], edge.issuer)
+
+
+def _metadata(space: str, path: list[str], text: str) -> Json:
+    keys = [{"key": key} for key in path]
+    found = {"filter": space, "path": keys, "value": {"string_match": {"exact": text}}}
     return {"metadata_filter": {"matcher": found, "match_if_key_not_found": False}}
 
 
 def _class_unknown() -> Json:
     return _header(CLASS_HEADER, {"safe_regex": {"regex": f"{UNKNOWN}|-"}})
+
+
+def _marked() -> Json:
+    """The filters were reached at all."""
+    return _header(CLASS_HEADER, {"safe_regex": {"regex": ".*"}})
+
+
+def _shown() -> Json:
+    return _header("authorization", {"contains": "Bearer "})
 
 
 def _header(name: str, text: Json) -> Json:

@@ -29,7 +29,14 @@ UPSTREAM_TIMEOUT: Final = "60s"
 # A route of the identity server: it checks its callers itself; blocked addresses and address limits still hold.
 UNTOUCHED: Final = ("token", "revoked-hot", "revoked-cold", "lease", "policy", "scope", "caller-limit", "guard", "inject", "strip")  # fmt: skip
 HSTS: Final = "max-age=31536000; includeSubDomains"
-ANSWER_STRIPPED: Final = ("x-powered-by", "x-aspnet-version", "ostiary-rule", "ostiary-operation", "ostiary-reason")
+ANSWER_STRIPPED: Final = (
+    "x-envoy-upstream-service-time",
+    "x-powered-by",
+    "x-aspnet-version",
+    "ostiary-rule",
+    "ostiary-operation",
+    "ostiary-reason",
+)
 
 
 def route_file(plan: Plan, classes: Classes, edge: Edge) -> Json:
