@@ -1,10 +1,20 @@
 """Appends to the audit log inside the transaction of the change it records."""
 
+import json
+from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
+import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection
+from sqlalchemy import Connection, insert, select, update
+
+from ostiary.audit.merkle import Frontier, grow, leaf_hash, root_of
+from ostiary.store.tables.audit import AUDIT_LEAF, AUDIT_TREE
+
+SIZE_BYTES: Final = 8
+HASH_BYTES: Final = 32
+ONLY: Final = 1
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -19,6 +29,60 @@ class Entry(Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class Tree(Struct, frozen=True, kw_only=True):
+    """How many leaves there are, and the root over them."""
+
+    size: int
+    root: bytes
+
+
 def append(connection: Connection, entry: Entry) -> int:
-    """Adds `entry` as the next leaf, in the caller's transaction; returns its index from 0."""
-    raise NotImplementedError
+    """Adds `entry` as the next leaf, in the caller's transaction; returns its number from 0."""
+    size, frontier = _locked(connection)
+    data = msgspec.json.encode(entry, order="deterministic")
+    frontier = grow(frontier, leaf_hash(data))
+    connection.execute(insert(AUDIT_LEAF).values(number=size, action=entry.action, entry=data.decode()))
+    connection.execute(
+        update(AUDIT_TREE).where(AUDIT_TREE.c.id == ONLY).values(size=size + 1, frontier=_packed(frontier))
+    )
+    return size
+
+
+def tree(connection: Connection) -> Tree:
+    """The tree as the store says it is; `verify` is what believes nothing."""
+    row = connection.execute(select(AUDIT_TREE)).one_or_none()
+    frontier = () if row is None else _unpacked(row.frontier)
+    return Tree(size=0 if row is None else row.size, root=root_of(frontier))
+
+
+def entries(connection: Connection, *, action: str = "", limit: int = 100) -> Iterator[dict[str, Any]]:
+    """The newest entries first, each with its `index`."""
+    chosen = select(AUDIT_LEAF).order_by(AUDIT_LEAF.c.number.desc()).limit(limit)
+    if action:
+        chosen = chosen.where(AUDIT_LEAF.c.action == action)
+    for row in connection.execute(chosen):
+        yield {"index": row.number, **json.loads(row.entry)}
+
+
+def _locked(connection: Connection) -> tuple[int, Frontier]:
+    """The tree's row, held until the transaction ends: the update takes the write lock on SQLite and PostgreSQL."""
+    touched = connection.execute(
+        update(AUDIT_TREE)
+        .where(AUDIT_TREE.c.id == ONLY)
+        .values(size=AUDIT_TREE.c.size)
+        .returning(AUDIT_TREE.c.size, AUDIT_TREE.c.frontier)
+    ).one_or_none()
+    if touched is None:
+        connection.execute(insert(AUDIT_TREE).values(id=ONLY, size=0, frontier=b""))
+        return 0, ()
+    return touched.size, _unpacked(touched.frontier)
+
+
+def _packed(frontier: Frontier) -> bytes:
+    return b"".join(size.to_bytes(SIZE_BYTES) + root for size, root in frontier)
+
+
+def _unpacked(data: bytes) -> Frontier:
+    step = SIZE_BYTES + HASH_BYTES
+    parts = (data[at : at + step] for at in range(0, len(data), step))
+    return tuple((int.from_bytes(part[:SIZE_BYTES]), part[SIZE_BYTES:]) for part in parts)

@@ -1,0 +1,23 @@
+"""The audit log: its leaves, and the one row whose update makes writers take turns."""
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, String, Table, Text
+
+from ostiary.store.database import METADATA
+
+AUDIT_LEAF: Final = Table(
+    "audit_leaf",
+    METADATA,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),  # from 0
+    Column("action", String(100), nullable=False, index=True),
+    Column("entry", Text, nullable=False),  # canonical JSON: the bytes that are hashed
+)
+
+AUDIT_TREE: Final = Table(
+    "audit_tree",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),  # always 1
+    Column("size", BigInteger, nullable=False),
+    Column("frontier", LargeBinary, nullable=False),  # subtrees, each 8 bytes of size and 32 of root
+)
