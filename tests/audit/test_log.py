@@ -6,13 +6,14 @@ from hashlib import sha256
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import text
+
 from ostiary.audit import merkle
 from ostiary.audit.head import sign_head, verify
 from ostiary.audit.log import Entry, append, entries, tree
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home
 from ostiary.store.database import open_store
-from sqlalchemy import text
 
 AT = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
