@@ -1,0 +1,100 @@
+"""An access token is verified in full, or it is refused."""
+
+import base64
+import json
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from joserfc import jwt
+from joserfc.jwk import OctKey
+
+from ostiary.foundation.jose import (
+    Claims,
+    SigningKey,
+    TokenRefused,
+    revocation_keys,
+    sign_access_token,
+    verify_access_token,
+)
+
+KEY = SigningKey.generate()
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+CLAIMS = Claims(
+    issuer="https://gate/identity",
+    audience="https://erp",
+    subject="client:shop",
+    client="shop",
+    jti="j1",
+    grant="g1",
+    session="",
+    generation="client:shop#1",
+    client_generation="shop#1",
+    role_set="abc",
+    scopes=frozenset({"erp/*:read"}),
+    expires_at=int(NOW.timestamp()) + 3600,
+    issued_at=int(NOW.timestamp()),
+)
+TOKEN = sign_access_token(KEY, CLAIMS)
+JWKS = {"keys": [KEY.public()]}
+
+
+def verify(token=TOKEN, *, jwks=JWKS, issuer=CLAIMS.issuer, audience=CLAIMS.audience, now=NOW):
+    return verify_access_token(token, jwks, issuer=issuer, audience=audience, now=now)
+
+
+def encode(part):
+    return base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode()
+
+
+def test_what_was_signed_comes_back():
+    assert verify() == CLAIMS
+
+
+def test_the_empty_session_is_no_revocation_key():
+    assert revocation_keys(CLAIMS) == ("jti:j1", "grant:g1", "gen:client:shop#1", "cgen:shop#1")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"issuer": "https://other"},
+        {"audience": "https://other"},
+        {"now": NOW + timedelta(hours=1, seconds=2)},
+        {"now": NOW - timedelta(seconds=2)},
+        {"jwks": {"keys": [SigningKey.generate().public()]}},
+        {"token": KEY.sign({"iss": CLAIMS.issuer}, type_="at+jwt")},
+        {"token": KEY.sign({}, type_="JWT")},
+        {"token": TOKEN + "A" * 5000},
+        {"token": TOKEN[:-4] + "AAAA"},
+        {"token": f"{encode({'alg': 'none', 'typ': 'at+jwt', 'kid': KEY.kid})}.{TOKEN.split('.')[1]}."},
+    ],
+)
+def test_anything_else_is_refused(changed):
+    with pytest.raises(TokenRefused):
+        verify(**changed)
+
+
+def test_a_public_key_used_as_a_shared_secret_opens_nothing():
+    """RFC 8725 section 2.1: HS256 with the text of the public key."""
+    secret = OctKey.import_key(json.dumps(KEY.public()).encode())
+    forged = jwt.encode({"alg": "HS256", "typ": "at+jwt", "kid": KEY.kid}, {"iss": CLAIMS.issuer}, secret)
+    with pytest.raises(TokenRefused):
+        verify(forged)
+
+
+@given(st.text(max_size=300) | st.binary(max_size=300).map(lambda b: b.decode("latin1")))
+def test_no_text_makes_it_raise_anything_else(text):
+    with pytest.raises(TokenRefused):
+        verify(text)
+
+
+@given(st.integers(0, len(TOKEN) - 1), st.sampled_from("AZaz09-_."))
+def test_no_character_can_be_changed(at, char):
+    forged = TOKEN[:at] + char + TOKEN[at + 1 :]
+    if forged.rstrip("=") == TOKEN:
+        return
+    with suppress(TokenRefused):
+        assert verify(forged) == CLAIMS  # the last character of a part has bits that mean nothing
