@@ -118,7 +118,7 @@ class Gate:
             lambda _: (200, {"set-cookie": "sign-in=1"}, None)
         )
         self.process: subprocess.Popen[bytes] | None = None
-        self.connection: http.client.HTTPConnection | None = None
+        self.connections: dict[str, http.client.HTTPConnection] = {}  # by source address, kept open
 
     @property
     def upstream_url(self) -> str:
@@ -218,24 +218,24 @@ class Gate:
         self, path: str, *, method: str = "GET", host: str = "shop.test", token: str = "", body: Any = None,
         headers: Mapping[str, str] | None = None, source: str = "127.0.0.1",
     ) -> "Answer":  # fmt: skip
-        if self.connection is None or self.connection.source_address != (source, 0):
-            self.connection = http.client.HTTPConnection(
-                "127.0.0.1", self.edge.port, timeout=10, source_address=(source, 0)
-            )
+        connection = self.connections.get(source)
+        if connection is None:
+            connection = http.client.HTTPConnection("127.0.0.1", self.edge.port, timeout=10, source_address=(source, 0))
+            self.connections[source] = connection
         sent = {"host": host, **(headers or {})}
         if token:
             sent["authorization"] = f"Bearer {token}"
         try:
-            self.connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+            connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
             for name, value in sent.items():
-                self.connection.putheader(name, value)
+                connection.putheader(name, value)
             if body is not None and "content-length" not in sent:
-                self.connection.putheader("content-length", str(len(body)))
-            self.connection.endheaders(body)
-            reply = self.connection.getresponse()
+                connection.putheader("content-length", str(len(body)))
+            connection.endheaders(body)
+            reply = connection.getresponse()
             return Answer(reply)
         except (OSError, http.client.HTTPException):
-            self.connection = None
+            connection.close()
             raise
 
     def log(self, decision: str) -> Any:
@@ -252,8 +252,8 @@ class Gate:
         if self.process is not None:
             self.process.terminate()
             self.process.wait(10)
-        if self.connection is not None:
-            self.connection.close()
+        for connection in self.connections.values():
+            connection.close()
         for server in (self.upstream, self.guard, self.identity):
             server.shutdown()
             server.server_close()

@@ -1,0 +1,222 @@
+"""Random policies and requests: the real gate and the one evaluator give the same verdict, reason and rule."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as some
+from joserfc.jwk import ECKey
+
+from ostiary.envoy.signals import Signals, signal_resources
+from ostiary.erp.operation import Operation, Pattern, Verb
+from ostiary.foundation.ids import role_set_id
+from ostiary.plan.decide import Decision, Facts, Token, admit, decide
+from ostiary.plan.formula import All, Always, AnyOf, Hours, Networks, Not
+from ostiary.plan.model import (
+    Context,
+    Grant,
+    HandOver,
+    Kind,
+    Level,
+    Limit,
+    Limits,
+    Plan,
+    Role,
+    Route,
+    Source,
+    System,
+    seal,
+)
+
+SOURCE = Source(file="policy.yaml", line=1, text="")
+PLENTY = Limits(
+    anonymous=Limit(name="anonymous", requests=1_000_000, seconds=1),
+    default=Limit(name="default", requests=1_000_000, seconds=1),
+)
+CLOSURES = {"clerk": ("clerk",), "buyer": ("buyer",), "manager": ("clerk", "manager"), "chief": ("buyer", "chief", "clerk", "manager")}  # fmt: skip
+DESCRIBED = (
+    ("GET", "/orders", "order", Verb.READ, ""),
+    ("POST", "/orders", "order", Verb.WRITE, ""),
+    ("GET", "/orders/{id}", "order", Verb.READ, ""),
+    ("GET", "/orders/open", "order.open", Verb.READ, ""),
+    ("GET", "/orders/{id}/lines/{line}", "order.line", Verb.READ, ""),
+    ("POST", "/orders/{id}/ship", "order", Verb.EXECUTE, "ship"),
+    ("DELETE", "/orders/{id}", "order", Verb.DELETE, ""),
+    ("GET", "/{kind}/count", "count", Verb.READ, ""),
+)
+# What is asked -> the position in DESCRIBED, None for what is no operation.
+ASKED = (
+    ("GET", "/orders", 0), ("GET", "/orders?limit=5", 0), ("POST", "/orders", 1), ("GET", "/orders/17", 2),
+    ("GET", "/orders/open", 3), ("GET", "/orders/17/lines/a%20b", 4), ("POST", "/orders/x-1/ship", 5),
+    ("DELETE", "/orders/17", 6), ("GET", "/party/count", 7), ("GET", "/orders/count", 2), ("GET", "/Orders", None),
+    ("GET", "/orders/", None), ("PUT", "/orders/17", None), ("GET", "/nothing", None), ("GET", "/orders/1;x", None),
+)  # fmt: skip
+PLACES = ("127.0.0.1", "127.0.0.9", "127.1.2.3")
+ZONES = ("UTC", "Europe/Berlin", "Asia/Kolkata", "Pacific/Kiritimati", "Pacific/Pago_Pago", "America/New_York")
+
+minutes = some.integers(0, 1439)
+formulas = some.recursive(
+    some.just(Always())
+    | some.builds(
+        Hours,
+        days=some.lists(some.integers(0, 6), max_size=7, unique=True).map(tuple),
+        start=minutes,
+        end=minutes | some.just(1440),
+        zone=some.sampled_from(ZONES),
+    )
+    | some.builds(
+        Networks,
+        networks=some.lists(
+            some.sampled_from(["127.0.0.1/32", "127.0.0.0/29", "127.1.0.0/16", "10.0.0.0/8", "2001:db8::/32"]),
+            max_size=3,
+        ).map(tuple),
+    ),
+    lambda inner: (
+        some.builds(All, parts=some.lists(inner, max_size=3).map(tuple))
+        | some.builds(AnyOf, parts=some.lists(inner, max_size=3).map(tuple))
+        | some.builds(Not, part=inner)
+    ),
+    max_leaves=4,
+)
+contexts = some.just(Context(name="always", formula=Always())) | some.builds(
+    Context, name=some.just("some"), formula=formulas
+)
+patterns = some.builds(
+    Pattern,
+    system=some.sampled_from(["shop", "erp"]),
+    object=some.sampled_from(["*", "order", "order.*", "order.line", "count", "other"]),
+    verb=some.sampled_from(Verb),
+    action=some.sampled_from(["", "", "ship"]),
+)
+grants = some.lists(some.tuples(some.sampled_from(sorted(CLOSURES)), patterns, contexts), max_size=12)
+role_sets = some.frozensets(some.sampled_from(sorted(CLOSURES)), max_size=3)
+scopes = some.frozensets(
+    some.sampled_from(
+        ["shop/*:read", "shop/order:read", "shop/order.*:read", "shop/order:execute", "shop/order:execute.ship",
+         "shop/*:write", "erp/*:read", "shop/order.line:read", "shop/count:read"]
+    ),
+    max_size=4,
+)  # fmt: skip
+requests = some.fixed_dictionaries(
+    {
+        "asked": some.sampled_from([*ASKED, None]),  # None: the guarded system
+        "token": some.sampled_from([*[Token.VALID] * 6, *Token]),
+        "roles": role_sets,
+        "known": some.sampled_from([True, True, True, False]),
+        "scopes": scopes,
+        "place": some.sampled_from(PLACES),
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def live(make_gate: Any) -> Iterator[Any]:
+    gate = make_gate()
+    try:
+        gate.start(gate.files(plan_of(gate, [])))
+        yield gate
+    finally:
+        gate.stop()
+
+
+def plan_of(gate: Any, drawn: Any) -> Plan:
+    at = gate.upstream_url
+    shop = System(name="shop", kind=Kind.OPENAPI, host="shop.test", prefix="", upstream=at, audience="https://shop.test", source=SOURCE)  # fmt: skip
+    erp = System(name="erp", kind=Kind.TRYTON, host="erp.test", prefix="/acme", upstream=at, audience="https://erp.test", hand_over=HandOver.SESSION, source=SOURCE)  # fmt: skip
+    return seal(
+        Plan(
+            policy="random",
+            systems=(shop, erp),
+            roles=tuple(
+                Role(name=name, level=Level.USER, closure=names, source=SOURCE) for name, names in CLOSURES.items()
+            ),
+            grants=tuple(
+                Grant(id=f"{role}/{number}", role=role, pattern=pattern, context=context, source=SOURCE)
+                for number, (role, pattern, context) in enumerate(drawn)
+            ),
+            routes=tuple(
+                Route(system="shop", method=method, template=template, object=name, verb=verb, action=action)
+                for method, template, name, verb, action in DESCRIBED
+            ),
+            limits=PLENTY,
+        )
+    )
+
+
+def expected(plan: Plan, request: Any, known: Any, blocked: bool, lapsed: bool, at: datetime) -> Decision:
+    operations: tuple[Operation, ...] = ()
+    if request["asked"] and request["asked"][2] is not None:
+        _, _, name, verb, action = DESCRIBED[request["asked"][2]]
+        operations = (Operation(system="shop", object=name, verb=verb, action=action),)
+    facts = Facts(
+        system="shop" if request["asked"] else "erp",
+        at=at,
+        source=ip_address(request["place"]),
+        token=request["token"],
+        roles=request["roles"] if request["roles"] in known else None,
+        scopes=request["scopes"],
+        operations=operations,
+        address_blocked=blocked and request["place"] == PLACES[1],
+        lease_lapsed=lapsed,
+    )
+    return decide(plan, facts) if request["asked"] else admit(plan, facts)
+
+
+def ask(gate: Any, request: Any, wrong: Any) -> Any:
+    system = "shop" if request["asked"] else "erp"
+    token = ""
+    if request["token"] is not Token.MISSING:
+        claims: dict[str, Any] = {"jti": "revoked"} if request["token"] is Token.REVOKED else {}
+        key = wrong if request["token"] is Token.INVALID else None
+        token = gate.token(request["roles"], system=system, scope=" ".join(sorted(request["scopes"])), key=key, **claims)  # fmt: skip
+    method, path, _ = request["asked"] or ("POST", "/acme/rpc/", None)
+    body = b"{}" if method == "POST" else None
+    return gate.ask(path, method=method, host=f"{system}.test", token=token, body=body, source=request["place"])
+
+
+def check(gate: Any, drawn: Any, sent: Any, signals: Any) -> None:
+    plan, (blocked, lapsed) = plan_of(gate, drawn), signals
+    known = {request["roles"] for request in sent if request["known"]}
+    known_signals = Signals(
+        revoked_hot=("jti:revoked",),
+        blocked=(f"{PLACES[1]}/32",) if blocked else (),
+        lease_until=1 if lapsed else 4_000_000_000,
+    )
+    gate.apply({**gate.files(plan, sorted(map(sorted, known))), **signal_resources(known_signals, gate.edge)})
+    wrong = ECKey.generate_key("P-256", parameters={"kid": "k1"})
+    for request in sent:
+        before = datetime.now(UTC)
+        answer = ask(gate, request, wrong)
+        wanted = expected(plan, request, known, blocked, lapsed, before)
+        if wanted != expected(plan, request, known, blocked, lapsed, datetime.now(UTC)):
+            continue  # an hour began in between
+        rule = gate.log(answer.decision)["rule"] if answer.status == 200 else answer.json["rule"]
+        assert (answer.reason, rule) == (str(wanted.reason), wanted.rule), (request, answer.text)
+
+
+drawn_all = {
+    "drawn": grants,
+    "sent": some.lists(requests, min_size=20, max_size=20),
+    "signals": some.tuples(some.sampled_from([False, False, True]), some.sampled_from([False, False, False, True])),
+}
+quiet = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=quiet)
+@given(**drawn_all)
+def test_gate_and_evaluator_agree(live: Any, drawn: Any, sent: Any, signals: Any) -> None:
+    check(live, drawn, sent, signals)
+
+
+@pytest.mark.long
+@settings(max_examples=1000, deadline=None, suppress_health_check=quiet)
+@given(**drawn_all)
+def test_gate_and_evaluator_agree_at_length(live: Any, drawn: Any, sent: Any, signals: Any) -> None:
+    check(live, drawn, sent, signals)
+
+
+def test_role_set_ids_are_what_tokens_carry() -> None:
+    assert role_set_id(["b", "a"]) == role_set_id(["a", "b", "b"])
