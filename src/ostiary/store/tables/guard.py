@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Index, Integer, String, Table
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, String, Table
 
 from ostiary.store.database import METADATA
 
@@ -17,4 +17,12 @@ GUARD_HISTORY: Final = Table(
     Column("person", String(200), nullable=False),  # the human behind the caller
     Column("at_us", BigInteger, nullable=False, index=True),
     Index("guard_history_record", "system", "object", "record", "at_us"),
+)
+
+GUARD_KEY: Final = Table(
+    "guard_key",
+    METADATA,
+    Column("system", String(100), primary_key=True),
+    Column("login", String(200), primary_key=True),  # the ERP user whose key it is
+    Column("sealed_key", LargeBinary, nullable=False),  # sealed for "erp-key:<system>:<login>"
 )

@@ -1,0 +1,166 @@
+"""Persons and their ERP users, from the store: looked up off the event loop, remembered for a moment."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+import anyio.to_thread
+from sqlalchemy import Connection, delete, insert, select, update
+
+from ostiary.erp.operation import Call, Pattern
+from ostiary.foundation.errors import OperatorFault
+from ostiary.foundation.secret import Secret
+from ostiary.guard import history
+from ostiary.guard.erp import NotEstablished
+from ostiary.plan.model import Apart
+from ostiary.store.database import Store
+from ostiary.store.directory import ErpAccount, erp_account, person_of, persons_of_erp_user
+from ostiary.store.seal import Sealer
+from ostiary.store.tables.directory import ERP_ACCOUNT, PRINCIPAL
+from ostiary.store.tables.guard import GUARD_KEY
+
+REMEMBERED_S: Final = 2.0
+REMEMBERED_MAX: Final = 10_000
+
+T = TypeVar("T")
+
+
+def sealed_for(system: str, principal: str) -> str:
+    """What an ERP account's password is sealed for."""
+    return f"erp-account:{system}:{principal}"
+
+
+class Accounts:
+    """`history.Past`, and each system's `Vault`."""
+
+    def __init__(self, store: Store, sealer: Sealer, readers: Mapping[str, str]) -> None:
+        self._store, self._sealer, self._readers = store, sealer, readers
+        self._remembered: dict[tuple[str, ...], tuple[float, Any]] = {}
+        self.login_of: dict[str, Callable[[str], Any]] = {}  # system -> the ERP's own answer to "which login is uid?"
+
+    def forget(self) -> None:
+        self._remembered.clear()
+
+    async def account(self, principal: str, system: str) -> ErpAccount | None:
+        return await self._remember(
+            ("account", principal, system), lambda connection: erp_account(connection, principal, system)
+        )
+
+    async def person(self, principal: str) -> str:
+        return await self._remember(("person", principal), lambda connection: person_of(connection, principal))
+
+    async def persons(self, system: str, uid: str) -> frozenset[str]:
+        """Every human who acts as this ERP user: by its id, else by the login that the ERP has for the id."""
+        found = await self.read(lambda connection: persons_of_erp_user(connection, system, uid))
+        if found or system not in self.login_of:
+            return found
+        try:
+            login = await self.login_of[system](uid)
+        except NotEstablished:
+            return frozenset()
+        return await self.read(lambda connection: _persons_by_login(connection, system, login))
+
+    async def did(self, person: str, first: Pattern, records: tuple[str, Sequence[str]], since: datetime) -> bool:
+        return await self.read(lambda connection: history.find(connection, person, first, records, since))
+
+    async def remember(self, rules: Sequence[Apart], call: Call, person: str, at: datetime) -> None:
+        await self.write(lambda connection: history.remember(connection, rules, call, person, at))
+
+    async def forget_old(self, now: datetime) -> None:
+        await self.write(lambda connection: history.forget(connection, now))
+
+    async def _remember(self, name: tuple[str, ...], ask: Callable[[Connection], T]) -> T:
+        until, value = self._remembered.get(name, (0.0, None))
+        if until < time.monotonic():
+            if len(self._remembered) >= REMEMBERED_MAX:
+                self._remembered.clear()
+            value = await self.read(ask)
+            self._remembered[name] = time.monotonic() + REMEMBERED_S, value
+        return value  # type: ignore[no-any-return] # each name is asked with one type only
+
+    async def read(self, ask: Callable[[Connection], T]) -> T:
+        def run() -> T:
+            with self._store.read() as connection:
+                return ask(connection)
+
+        return await anyio.to_thread.run_sync(run)
+
+    async def write(self, change: Callable[[Connection], object]) -> None:
+        def run() -> None:
+            with self._store.begin() as connection:
+                change(connection)
+
+        await anyio.to_thread.run_sync(run)
+
+    async def reader(self, system: str) -> ErpAccount | None:
+        """The ERP account that the guard itself reads with: that of `system:<name>`, or the login a setting names."""
+        login = self._readers.get(system, "")
+        return await self._remember(("reader", system), lambda connection: _reader(connection, system, login))
+
+    def vault(self, system: str) -> "SystemVault":
+        return SystemVault(self, self._sealer, system)
+
+
+class SystemVault:
+    """The sealed secrets of one system's ERP accounts."""
+
+    def __init__(self, accounts: Accounts, sealer: Sealer, system: str) -> None:
+        self._accounts, self._sealer, self._system = accounts, sealer, system
+
+    async def reader(self) -> ErpAccount | None:
+        return await self._accounts.reader(self._system)
+
+    async def password(self, account: ErpAccount) -> Secret:
+        try:
+            return self._sealer.open(account.sealed_secret, sealed_for(self._system, account.principal))
+        except OperatorFault as problem:
+            raise NotEstablished(f"the password kept for {account.login} does not open") from problem
+
+    async def rest_key(self, account: ErpAccount) -> Secret | None:
+        where = (GUARD_KEY.c.system == self._system, GUARD_KEY.c.login == account.login)
+        sealed = await self._accounts.read(
+            lambda connection: connection.execute(select(GUARD_KEY.c.sealed_key).where(*where)).scalar_one_or_none()
+        )
+        try:
+            return None if sealed is None else self._sealer.open(sealed, self._key_purpose(account))
+        except OperatorFault:
+            return None  # sealed under another master key: a new one is made
+
+    async def keep_rest_key(self, account: ErpAccount, key: Secret) -> None:
+        sealed = self._sealer.seal(key, self._key_purpose(account))
+        row = {"system": self._system, "login": account.login, "sealed_key": sealed}
+        where = (GUARD_KEY.c.system == self._system, GUARD_KEY.c.login == account.login)
+
+        def change(connection: Connection) -> None:
+            connection.execute(delete(GUARD_KEY).where(*where))
+            connection.execute(insert(GUARD_KEY), [row])
+
+        await self._accounts.write(change)
+
+    async def learn_uid(self, account: ErpAccount, uid: str) -> None:
+        table = ERP_ACCOUNT.c
+        where = (table.principal == account.principal, table.system == self._system, table.uid == "")
+        await self._accounts.write(
+            lambda connection: connection.execute(update(ERP_ACCOUNT).where(*where).values(uid=uid))
+        )
+
+    def _key_purpose(self, account: ErpAccount) -> str:
+        return f"erp-key:{self._system}:{account.login}"
+
+
+def _reader(connection: Connection, system: str, login: str) -> ErpAccount | None:
+    if not login:
+        return erp_account(connection, f"system:{system}", system)
+    query = select(ERP_ACCOUNT.c.principal).where(ERP_ACCOUNT.c.system == system, ERP_ACCOUNT.c.login == login)
+    principal = connection.execute(query.order_by(ERP_ACCOUNT.c.principal)).scalars().first()
+    return None if principal is None else erp_account(connection, principal, system)
+
+
+def _persons_by_login(connection: Connection, system: str, login: str) -> frozenset[str]:
+    rows = connection.execute(
+        select(PRINCIPAL.c.person)
+        .join(ERP_ACCOUNT, ERP_ACCOUNT.c.principal == PRINCIPAL.c.id)
+        .where(ERP_ACCOUNT.c.system == system, ERP_ACCOUNT.c.login == login, ERP_ACCOUNT.c.uid == "")
+    )
+    return frozenset(rows.scalars())

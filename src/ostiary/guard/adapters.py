@@ -1,0 +1,52 @@
+"""From a request to business operations, by the kind of the system it is for."""
+
+from typing import NamedTuple
+
+import msgspec
+
+from ostiary.erp import tryton
+from ostiary.erp.openapi.match import Match, operation_of
+from ostiary.erp.operation import Call, Problem, Request, Unreadable
+from ostiary.foundation.home import Home
+from ostiary.guard.knowledge import Ready
+from ostiary.plan.model import Kind, Route, System
+
+
+class Read(NamedTuple):
+    """What a request would do, and for a described operation which one it is."""
+
+    call: Call | Unreadable
+    match: Match[Route] | None = None
+
+
+class Adapters:
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._catalogues: dict[str, tuple[int, tryton.Catalogue]] = {}
+
+    def read(self, ready: Ready, system: System, request: Request) -> Read:
+        match system.kind:
+            case Kind.OPENAPI:
+                found = ready.tables[system.name].find(request.method, request.path)
+                if found is None:
+                    return Read(Unreadable(problem=Problem.UNKNOWN_OPERATION, detail="no such operation is described"))
+                return Read(Call(operations=(operation_of(found),)), found)
+            case Kind.TRYTON:
+                catalogue = self._catalogue(system.name)
+                if catalogue is None:
+                    detail = "what this system offers has not been learned yet"
+                    return Read(Unreadable(problem=Problem.UNKNOWN_OPERATION, detail=detail))
+                return Read(tryton.read(request, system=system.name, database=system.database, catalogue=catalogue))
+
+    def _catalogue(self, system: str) -> tryton.Catalogue | None:
+        """The learned catalogue; read again when its file has changed."""
+        path = self._home.catalogue(system)
+        try:
+            changed = path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
+        known = self._catalogues.get(system)
+        if known is None or known[0] != changed:
+            known = changed, msgspec.json.decode(path.read_bytes(), type=tryton.Catalogue)
+            self._catalogues[system] = known
+        return known[1]

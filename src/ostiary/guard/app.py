@@ -1,0 +1,243 @@
+"""The guard's two ASGI applications: `check` for the gate, `inside` for the control side; each on its own socket."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from ostiary.foundation.clock import Clock
+from ostiary.foundation.errors import OstiaryError
+from ostiary.foundation.home import Home
+from ostiary.foundation.settings import Settings
+from ostiary.guard.accounts import Accounts
+from ostiary.guard.adapters import Adapters
+from ostiary.guard.check import Asked, Check, Verdict
+from ostiary.guard.erp import Erp
+from ostiary.guard.journal import Journal
+from ostiary.guard.knowledge import Knowledge
+from ostiary.guard.locks import Locks
+from ostiary.guard.tryton import TrytonErp
+from ostiary.plan.model import Kind, System
+from ostiary.plan.reason import STATUS, TITLE, Reason
+from ostiary.store.database import Store
+from ostiary.store.seal import Sealer
+
+PREFIX: Final = b"/check"
+BODY_MAX_BYTES: Final = 64 * 1024 * 1024  # the gate holds to the policy's own limit; this one only bounds memory
+INSIDE_MAX_BYTES: Final = 16 * 1024 * 1024
+FORGET_EVERY_S: Final = 3_600.0
+CHALLENGE: Final = {  # RFC 6750 section 3
+    Reason.TOKEN_MISSING: "Bearer",
+    Reason.TOKEN_INVALID: 'Bearer error="invalid_token"',
+    Reason.TOKEN_REVOKED: 'Bearer error="invalid_token"',
+    Reason.SCOPE: 'Bearer error="insufficient_scope"',
+}
+RETRY_AFTER_S: Final = "1"
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+log = logging.getLogger(__name__)
+
+
+class PlanNamed(Struct, forbid_unknown_fields=True):
+    revision: str
+
+
+class KeysRevoked(Struct, forbid_unknown_fields=True):
+    keys: list[str]
+
+
+def create(home: Home, store: Store, sealer: Sealer, settings: Settings, clock: Clock) -> "Guard":
+    """The guard of one installation. It answers inside `async with guard.running()`, and only there."""
+    accounts = Accounts(store, sealer, settings.catalogue_user)
+    knowledge = Knowledge(home, store, settings.issuer, clock)
+    return Guard(home, knowledge, accounts, clock)
+
+
+class Guard:
+    def __init__(self, home: Home, knowledge: Knowledge, accounts: Accounts, clock: Clock) -> None:
+        self._home, self._knowledge, self._accounts, self._clock = home, knowledge, accounts, clock
+        self._erps: dict[tuple[str, str, str], TrytonErp] = {}
+        self._check: Check | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Guard"]:
+        """Knows the plan and the store before it yields; afterwards nothing of it is left running."""
+        journal, locks = Journal(self._home.guard_log), Locks(self._home.access_log)
+        await self._knowledge.begin()
+        adapters = Adapters(self._home)
+        self._check = Check(self._knowledge, self._accounts, adapters, self.erp_of, journal, locks, self._clock)
+        tasks = [asyncio.create_task(self._knowledge.keep_fresh()), asyncio.create_task(self._keep_short())]
+        try:
+            yield self
+        finally:
+            self._check = None
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            locks.stop()
+            journal.close()
+            for erp in self._erps.values():
+                await erp.close()
+
+    async def _keep_short(self) -> None:
+        while True:
+            try:
+                await self._accounts.forget_old(self._clock.now())
+            except Exception:
+                log.exception("old history could not be removed")
+            await asyncio.sleep(FORGET_EVERY_S)
+
+    def erp_of(self, system: System) -> Erp | None:
+        """The ERP of a system that can say who made a record; None for any other."""
+        if system.kind is not Kind.TRYTON:
+            return None
+        name = (system.name, system.upstream, system.database)
+        if name not in self._erps:
+            erp = TrytonErp(system.upstream, system.database, self._accounts.vault(system.name))
+            self._erps[name] = erp
+            self._accounts.login_of[system.name] = erp.login_of
+        return self._erps[name]
+
+    async def check(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ext_authz: the caller's method and path below /check, its headers, its whole body."""
+        if scope["type"] != "http":
+            return
+        try:
+            asked = await _asked(scope, receive)
+            if self._check is None or isinstance(asked, Verdict):
+                verdict = asked if isinstance(asked, Verdict) else _not_now("the guard is starting")
+            else:
+                verdict = await self._check.answer(asked)
+        except Exception:
+            log.exception("a request could not be judged")
+            verdict = _not_now("the request can't be judged")
+        await _send(send, STATUS[verdict.reason], _headers(verdict), _body(verdict))
+
+    async def inside(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The control side's wishes: a new plan, revoked keys, how the guard stands."""
+        if scope["type"] != "http":
+            return
+        try:
+            status, answer = await self._obey(scope["method"], scope["path"], await _read(receive, INSIDE_MAX_BYTES))
+        except (OstiaryError, msgspec.MsgspecError) as problem:
+            status, answer = 409, {"problem": str(problem)}
+        except Exception:
+            log.exception("%s failed", scope["path"])
+            status, answer = 500, {"problem": "see the guard's log"}
+        await _send(send, status, [(b"content-type", b"application/json")], json.dumps(answer).encode())
+
+    async def _obey(self, method: str, path: str, body: bytes | None) -> tuple[int, dict[str, Any]]:
+        match method, path:
+            case "POST", "/internal/plan":
+                self._knowledge.take_plan(msgspec.json.decode(body or b"", type=PlanNamed).revision)
+            case "POST", "/internal/revoked":
+                self._knowledge.take_revoked(msgspec.json.decode(body or b"", type=KeysRevoked).keys)
+            case "POST", "/internal/directory":
+                self._accounts.forget()
+                await self._knowledge.refresh()
+            case "GET", "/internal/state":
+                pass
+            case _:
+                return 404, {"problem": "no such thing"}
+        revisions = self._knowledge.revisions
+        current = revisions[-1] if revisions else ""
+        return 200, {"revision": current, "revisions": list(revisions), "fresh": self._knowledge.fresh}
+
+
+async def _asked(scope: Scope, receive: Receive) -> Asked | Verdict:
+    """The request behind an ext_authz call; a Verdict where it can't even be looked at."""
+    raw: bytes = scope.get("raw_path") or b""
+    names = [name for name, _ in scope["headers"]]
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    known = {"decision": headers.get("x-gw-decision", "-"), "revision": headers.get("x-gw-revision", "-")}
+    body = await _read(receive, BODY_MAX_BYTES)
+    if len(set(names)) < len(names):  # two answers to one question: the ERP might read the other
+        return Verdict(reason=Reason.INVALID, detail="a header stands more than once", **known)
+    if not raw.startswith(PREFIX + b"/") or not (raw + scope["query_string"]).isascii():
+        return Verdict(reason=Reason.INVALID, detail="the path is not plain", **known)
+    if body is None:
+        return Verdict(reason=Reason.TOO_LARGE, detail="the body is too large", **known)
+    return Asked(
+        method=scope["method"],
+        path=raw.removeprefix(PREFIX).decode(),
+        query=scope["query_string"].decode(),
+        headers=headers,
+        body=body,
+    )
+
+
+async def _read(receive: Receive, max_bytes: int) -> bytes | None:
+    """The whole body; None when it is too large. Raises ConnectionError when the peer went away."""
+    parts, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ConnectionError("the peer went away before the body's end")
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > max_bytes:
+            return None
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+def _headers(verdict: Verdict) -> Headers:
+    said = {
+        "ostiary-operation": verdict.operation,
+        "ostiary-reason": str(verdict.reason),
+        "ostiary-rule": verdict.rule,
+        "ostiary-guard-ms": f"{verdict.us / 1000:.3f}",
+        "ostiary-decision": verdict.decision,
+    }
+    if verdict.reason is Reason.ALLOWED:
+        if verdict.credential:
+            said["authorization"] = verdict.credential
+        said["x-envoy-auth-headers-to-remove"] = "cookie" if verdict.credential else "authorization,cookie"
+    else:
+        said |= {"content-type": "application/problem+json", "cache-control": "no-store"}
+        said |= {"www-authenticate": CHALLENGE[verdict.reason]} if verdict.reason in CHALLENGE else {}
+        said |= {"retry-after": RETRY_AFTER_S} if STATUS[verdict.reason] == STATUS[Reason.UNAVAILABLE] else {}
+    return [(name.encode(), _plain(value)) for name, value in said.items()]
+
+
+def _plain(text: str) -> bytes:
+    """A header value that can't end early, whatever a request put into an operation's name."""
+    return "".join(char if " " <= char <= "~" else "?" for char in text)[:8_000].encode()
+
+
+def _body(verdict: Verdict) -> bytes:
+    """Problem details (RFC 9457), as the gate writes them too."""
+    if verdict.reason is Reason.ALLOWED:
+        return b""
+    problem: dict[str, Any] = {
+        "type": f"urn:ostiary:reason:{verdict.reason}",
+        "title": TITLE[verdict.reason],
+        "status": STATUS[verdict.reason],
+        "detail": verdict.detail,
+        "reason": str(verdict.reason),
+        "rule": verdict.rule,
+        "decision": verdict.decision,
+        "revision": verdict.revision,
+    }
+    if verdict.pointer:
+        problem["pointer"] = verdict.pointer
+    return json.dumps(problem).encode()
+
+
+def _not_now(detail: str) -> Verdict:
+    return Verdict(reason=Reason.UNAVAILABLE, detail=detail)
+
+
+async def _send(send: Send, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
+    length = (b"content-length", str(len(body)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,291 @@
+"""One request judged: may it pass, as whom, and why not; in the order that the contract with the gate names."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC
+from ipaddress import ip_address
+from typing import Final, NoReturn
+
+from msgspec import Struct
+
+from ostiary.erp.operation import Call, Operation, Problem, Request, Unreadable
+from ostiary.foundation.clock import Clock
+from ostiary.foundation.errors import SystemFault
+from ostiary.foundation.jose import TokenRefused
+from ostiary.guard import history, validation
+from ostiary.guard.accounts import Accounts
+from ostiary.guard.adapters import Adapters
+from ostiary.guard.erp import Erp, NotEstablished
+from ostiary.guard.journal import Journal, Line
+from ostiary.guard.knowledge import Caller, Knowledge, Ready
+from ostiary.guard.locks import Busy, Locks
+from ostiary.plan.decide import Facts, decide
+from ostiary.plan.model import HandOver, System
+from ostiary.plan.reason import Reason
+
+RECORDS_LOGGED_MAX: Final = 100
+OPERATIONS_MAX: Final = 1_000
+REASON_OF: Final = {
+    Problem.UNKNOWN_OPERATION: Reason.UNKNOWN_OPERATION,
+    Problem.INVALID: Reason.INVALID,
+    Problem.TOO_LARGE: Reason.TOO_LARGE,
+}
+
+log = logging.getLogger(__name__)
+
+
+class Asked(Struct, frozen=True, kw_only=True):
+    """A request as the gate shows it: path as on the wire, header names lower case."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Verdict(Struct, frozen=True, kw_only=True):
+    """`credential` is what the ERP gets to see as `authorization`; "" where none is handed over."""
+
+    reason: Reason
+    detail: str = ""
+    rule: str = "-"
+    operation: str = "-"
+    pointer: str = ""
+    credential: str = ""
+    decision: str = "-"
+    revision: str = "-"
+    us: int = 0
+
+
+class Refused(Exception):
+    """A signal inside the guard; `Check.answer` makes it a Verdict."""
+
+    def __init__(self, reason: Reason, detail: str, *, pointer: str = "", rule: str = "-") -> None:
+        super().__init__(detail)
+        self.reason, self.detail, self.pointer, self.rule = reason, detail, pointer, rule
+
+
+@dataclass(slots=True, kw_only=True)
+class Trace:
+    """What has become known of one request so far: what a refusal, however early, can say of it."""
+
+    decision: str
+    revision: str
+    began_ns: int
+    system: str = "-"
+    subject: str = ""
+    client: str = ""
+    person: str = ""
+    erp_user: str = ""
+    operations: tuple[Operation, ...] = ()
+    operation: str = "-"
+    rule: str = "-"
+    credential: str = field(default="", repr=False)
+
+    @property
+    def us(self) -> int:
+        return (time.perf_counter_ns() - self.began_ns) // 1_000
+
+
+class Check:
+    def __init__(  # noqa: PLR0917  wired once, by name
+        self,
+        knowledge: Knowledge,
+        accounts: Accounts,
+        adapters: Adapters,
+        erp_of: Callable[[System], Erp | None],
+        journal: Journal,
+        locks: Locks,
+        clock: Clock,
+    ) -> None:
+        self._knowledge, self._accounts, self._adapters, self._erp_of = knowledge, accounts, adapters, erp_of
+        self._journal, self._locks, self._clock = journal, locks, clock
+
+    async def answer(self, asked: Asked) -> Verdict:
+        """The verdict on `asked`; whatever goes wrong on the way to a yes is a no."""
+        trace = Trace(
+            decision=asked.headers.get("x-gw-decision", "") or "-",
+            revision=asked.headers.get("x-gw-revision", "") or "-",
+            began_ns=time.perf_counter_ns(),
+        )
+        try:
+            await self._judge(asked, trace)
+            verdict = self._verdict(trace, Reason.ALLOWED)
+            await self._journal.record(self._line(trace, verdict))
+        except Refused as refused:
+            verdict = self._verdict(trace, refused.reason, refused)
+        except SystemFault as problem:
+            log.error("closed: %s", problem)  # noqa: TRY400  a full disk needs no traceback
+            verdict = self._verdict(trace, Reason.CLOSED, Refused(Reason.CLOSED, "no event can be recorded now"))
+        except Exception:
+            log.exception("decision %s failed", trace.decision)
+            verdict = self._verdict(
+                trace, Reason.UNAVAILABLE, Refused(Reason.UNAVAILABLE, "the request can't be judged")
+            )
+        else:
+            return verdict
+        await self._locks.release(trace.decision)
+        self._journal.note(self._line(trace, verdict))
+        return verdict
+
+    async def _judge(self, asked: Asked, trace: Trace) -> None:
+        """Returns when the request may pass; raises Refused. The order is that of `plan.reason.Reason`."""
+        ready = self._ready(trace)
+        system = ready.system(asked.headers.get("host", ""), asked.path)
+        if system is None:
+            _refuse(Reason.UNKNOWN_OPERATION, "no system stands at this address")
+        trace.system = system.name
+        caller = await self._caller(asked, system, trace)
+        request = self._request(asked, system)
+        read, match = self._adapters.read(ready, system, request)
+        if isinstance(read, Unreadable):
+            _refuse(REASON_OF[read.problem], read.detail, pointer=read.pointer)
+        await self._decide(ready, system, caller, read, asked, trace)
+        invalid = validation.validate(match.route, request, match.values) if match else _screened(request)
+        if invalid is not None:
+            _refuse(REASON_OF[invalid.problem], invalid.detail, pointer=invalid.pointer)
+        await self._keep_apart(ready, system, read, trace)
+        if system.hand_over is HandOver.SESSION:
+            trace.credential = await self._credential(system, caller.claims.subject, request, trace)
+        if history.matters(ready.apart, read):
+            await self._accounts.remember(ready.apart, read, trace.person, self._clock.now())
+
+    def _ready(self, trace: Trace) -> Ready:
+        ready = self._knowledge.plan(trace.revision)
+        if ready is None:
+            _refuse(Reason.UNAVAILABLE, "gate and guard do not have the same revision of the policy yet")
+        if not self._knowledge.fresh:
+            _refuse(Reason.CLOSED, "what was revoked can't be read now")
+        if trace.decision == "-":
+            _refuse(Reason.UNAVAILABLE, "the request has no decision id")
+        return ready
+
+    async def _caller(self, asked: Asked, system: System, trace: Trace) -> Caller:
+        scheme, _, text = asked.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not text:
+            _refuse(Reason.TOKEN_MISSING, "send an access token: Authorization: Bearer ...")
+        try:
+            caller = await self._knowledge.caller(text, system.audience)
+        except TokenRefused:
+            _refuse(Reason.TOKEN_INVALID, "this is no valid access token for this system")
+        trace.subject, trace.client = caller.claims.subject, caller.claims.client
+        if self._knowledge.revoked(caller):
+            _refuse(Reason.TOKEN_REVOKED, "the token was revoked")
+        trace.person = await self._accounts.person(trace.subject)
+        return caller
+
+    def _request(self, asked: Asked, system: System) -> Request:
+        if asked.headers.get("content-encoding", "identity") != "identity":
+            _refuse(Reason.INVALID, "a body is sent as it is, not encoded")
+        path = asked.path.removeprefix(system.prefix)
+        return Request(
+            method=asked.method, path=path or "/", query=asked.query, headers=dict(asked.headers), body=asked.body
+        )
+
+    async def _decide(  # noqa: PLR0917  what the evaluator needs
+        self, ready: Ready, system: System, caller: Caller, call: Call, asked: Asked, trace: Trace
+    ) -> None:
+        if len(call.operations) > OPERATIONS_MAX:
+            _refuse(Reason.TOO_LARGE, f"more than {OPERATIONS_MAX} operations in one request")
+        trace.operations, trace.operation = call.operations, call.operations[0].permission
+        roles = await self._knowledge.roles(caller.claims.role_set)
+        facts = Facts(
+            system=system.name,
+            at=self._clock.now(),
+            source=ip_address(asked.headers.get("x-gw-source", "")),
+            roles=roles,
+            scopes=caller.claims.scopes,
+            operations=call.operations,
+        )
+        decision = decide(ready.narrowed(roles or frozenset()), facts)
+        trace.rule = decision.rule
+        if not decision.allowed:
+            operation = decision.operation
+            trace.operation = operation.permission if operation else trace.operation
+            pointer = operation.pointer if operation else ""
+            _refuse(decision.reason, _words(decision.reason, trace.operation, decision.context), pointer=pointer)
+
+    async def _keep_apart(self, ready: Ready, system: System, call: Call, trace: Trace) -> None:
+        rules = [rule for rule in ready.apart if rule.then.system == system.name]
+        records = history.records_to_hold(rules, call)
+        if len(records) > history.RECORDS_MAX:
+            _refuse(Reason.TOO_LARGE, f"more than {history.RECORDS_MAX} records in one request")
+        try:
+            await self._locks.hold(trace.decision, records)
+        except Busy:
+            _refuse(Reason.UNAVAILABLE, "another operation on the same record has not ended yet; try again")
+        if not any(rule.then.holds(operation) for rule in rules for operation in call.operations):
+            return
+        case = history.Case(
+            call=call, person=trace.person, erp=self._erp_of(system), past=self._accounts, now=self._clock.now()
+        )
+        together = await history.judge(rules, case)
+        if together is not None:
+            trace.operation = together.operation.permission
+            _refuse(Reason.APART, together.detail, pointer=together.operation.pointer, rule=together.rule)
+
+    async def _credential(self, system: System, subject: str, request: Request, trace: Trace) -> str:
+        """The mapped ERP user's own credential: the ERP's log still names a person."""
+        account = await self._accounts.account(subject, system.name)
+        erp = self._erp_of(system)
+        if account is None or erp is None:
+            _refuse(Reason.UNAVAILABLE, f"no ERP user is mapped to {subject}; an administrator can map one")
+        trace.erp_user = account.login
+        try:
+            return await erp.credential(account, request)
+        except NotEstablished as problem:
+            log.warning("decision %s: no credential for %s: %s", trace.decision, account.login, problem)
+            _refuse(Reason.UNAVAILABLE, f"the system takes no credential for the mapped ERP user: {problem}")
+
+    def _verdict(self, trace: Trace, reason: Reason, refused: Refused | None = None) -> Verdict:
+        return Verdict(
+            reason=reason,
+            detail=refused.detail if refused else "",
+            rule=refused.rule if refused and refused.rule != "-" else trace.rule,
+            operation=trace.operation,
+            pointer=refused.pointer if refused else "",
+            credential=trace.credential if reason is Reason.ALLOWED else "",
+            decision=trace.decision,
+            revision=trace.revision,
+            us=trace.us,
+        )
+
+    def _line(self, trace: Trace, verdict: Verdict) -> Line:
+        records = [f"{one.object}/{record}" for one in trace.operations for record in one.ids]
+        return Line(
+            at=self._clock.now().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            decision=trace.decision,
+            revision=trace.revision,
+            system=trace.system,
+            subject=trace.subject,
+            client=trace.client,
+            person=trace.person,
+            erp_user=trace.erp_user,
+            operations=tuple(one.permission for one in trace.operations[:RECORDS_LOGGED_MAX]),
+            records=tuple(records[:RECORDS_LOGGED_MAX]),
+            reason=str(verdict.reason),
+            rule=verdict.rule,
+            detail=verdict.detail,
+            us=verdict.us,
+        )
+
+
+def _refuse(reason: Reason, detail: str, *, pointer: str = "", rule: str = "-") -> NoReturn:
+    raise Refused(reason, detail, pointer=pointer, rule=rule)
+
+
+def _screened(request: Request) -> Unreadable | None:
+    return validation.screen(request.body) if request.body else None
+
+
+def _words(reason: Reason, operation: str, context: str) -> str:
+    match reason:
+        case Reason.CONTEXT:
+            return f"{operation} is granted only under: {context}"
+        case Reason.SCOPE:
+            return f"no scope of the token covers {operation}"
+        case _:
+            return f"no role of the caller grants {operation}"

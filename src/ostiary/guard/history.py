@@ -1,0 +1,209 @@
+"""Duties kept apart by history: who did the first of two things to this record, as the ERP and the guard know it.
+
+The guard never sees the ERP's answers, and records are made around it too. So what counts is what the ERP records
+now (link, maker, last writer), and beside it every change that the guard itself let through.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Protocol
+
+from msgspec import Struct
+from sqlalchemy import Connection, delete, insert, select
+
+from ostiary.erp.operation import Call, Operation, Pattern, Verb
+from ostiary.guard.erp import Erp, NotEstablished
+from ostiary.plan.model import Apart
+from ostiary.store.tables.guard import GUARD_HISTORY
+
+CLOCKS_APART_MAX: Final = timedelta(days=1)  # an ERP writes times in its own zone, or an unnamed one
+KEPT: Final = timedelta(days=400)
+LINK_STEPS_MAX: Final = 4
+RECORDS_MAX: Final = 1_000
+CREATING: Final = frozenset(["create", "copy"])
+
+
+class Together(Struct, frozen=True, kw_only=True):
+    """Why an operation is refused: `rule` of the policy, `detail` for the caller."""
+
+    rule: str
+    detail: str
+    operation: Operation
+
+
+class Past(Protocol):
+    """What is known of persons and of what passed the guard."""
+
+    async def persons(self, system: str, uid: str) -> frozenset[str]: ...
+    async def did(self, person: str, first: Pattern, records: tuple[str, Sequence[str]], since: datetime) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One request to be judged: what `person` is about to do, and where the answers are found."""
+
+    call: Call
+    person: str
+    erp: Erp | None
+    past: Past
+    now: datetime
+
+
+async def judge(rules: Iterable[Apart], case: Case) -> Together | None:
+    """The first rule that this call would break, or of which that can't be ruled out; None: go on."""
+    for rule in rules:
+        for operation in case.call.operations:
+            if rule.then.holds(operation):
+                try:
+                    detail = await _refusal(rule, operation, case)
+                except NotEstablished as problem:
+                    detail = f"who did the first of the two can't be established: {problem}"
+                if detail:
+                    return Together(rule=rule.id, detail=detail, operation=operation)
+    return None
+
+
+async def _refusal(rule: Apart, operation: Operation, case: Case) -> str:
+    if not operation.ids:
+        raise NotEstablished("the request names no record that exists already")
+    if rule.link and rule.link.split(".")[0] in operation.fields_written:
+        raise NotEstablished(f"the request itself changes {rule.link.split('.')[0]}")
+    if case.erp is None:
+        raise NotEstablished("this system does not say who made a record")
+    name, ids = await _linked(rule, operation, case.erp)
+    here = (part for part in case.call.operations if part is not operation and rule.first.holds(part))
+    if any(part.object == name and not set(ids).isdisjoint(part.ids) for part in here):
+        return f"this request itself does both parts of {rule.name!r} to {name}"
+    since = case.now - timedelta(days=rule.within_days)
+    if await case.past.did(case.person, rule.first, (name, ids), since):
+        return f"you yourself changed its {name} through this gate less than {rule.within_days} days ago"
+    rows = await case.erp.rows(name, ids, ["create_uid", "create_date", "write_uid", "write_date"])
+    return await _refusal_by_origin(rule, name, rows, case, since - CLOCKS_APART_MAX)
+
+
+async def _linked(rule: Apart, operation: Operation, erp: Erp) -> tuple[str, tuple[str, ...]]:
+    """The object and the ids at the end of the link, as the ERP holds them now."""
+    name, ids = operation.object, tuple(sorted(set(operation.ids)))
+    steps = rule.link.split(".") if rule.link else []
+    if len(steps) > LINK_STEPS_MAX or len(ids) > RECORDS_MAX:
+        raise NotEstablished("too much would have to be read")
+    for step in steps:
+        rows = await erp.rows(name, ids, [step])
+        values = [row.get(step) for row in rows]
+        if any(not isinstance(value, int) or isinstance(value, bool) for value in values):
+            raise NotEstablished(f"a {name} has no {step}")
+        name, ids = await erp.target(name, step), tuple(sorted({str(value) for value in values}))
+    example = Operation(system=operation.system, object=name, verb=rule.first.verb, action=rule.first.action)
+    if not rule.first.holds(example):
+        raise NotEstablished(f"{rule.link or operation.object} leads to {name}, which the rule does not speak of")
+    return name, ids
+
+
+async def _refusal_by_origin(
+    rule: Apart, name: str, rows: Iterable[Mapping[str, Any]], case: Case, since: datetime
+) -> str:
+    for row in rows:
+        for uid, did in _suspects(rule.first, row, since):
+            persons = await case.past.persons(rule.then.system, uid)
+            if not persons:
+                raise NotEstablished(f"nobody here is known as the ERP user {uid} who {did} {name} {row['id']}")
+            if case.person in persons:
+                return f"the ERP records that you {did} {name} {row['id']} less than {rule.within_days} days ago"
+    return ""
+
+
+def _suspects(first: Pattern, row: Mapping[str, Any], since: datetime) -> Iterable[tuple[str, str]]:
+    """The ERP users whose recorded act may have been `first`. The last writer stands for every change but a creation."""
+    if first.verb is Verb.WRITE and (not first.action or first.action in CREATING):
+        yield from _suspect(row, "create", "made", since)
+    if first.verb in {Verb.WRITE, Verb.EXECUTE} and first.action not in CREATING and row.get("write_uid") is not None:
+        yield from _suspect(row, "write", "changed", since)
+
+
+def _suspect(row: Mapping[str, Any], what: str, did: str, since: datetime) -> Iterable[tuple[str, str]]:
+    uid, at = row.get(f"{what}_uid"), _time(row.get(f"{what}_date"))
+    if not isinstance(uid, int) or at is None:
+        raise NotEstablished(f"the ERP does not say who {did} this record, or when")
+    if at >= since:
+        yield str(uid), did
+
+
+def _time(value: Any) -> datetime | None:
+    """Tryton's JSON for a time, which names no zone."""
+    match value:
+        case {"__class__": "datetime", "year": int(year), "month": int(month), "day": int(day)}:
+            return datetime(year, month, day, tzinfo=UTC) + timedelta(hours=23, minutes=59)  # the later end of the day
+        case _:
+            return None
+
+
+def records_to_hold(rules: Iterable[Apart], call: Call) -> frozenset[tuple[str, str, str]]:
+    """The records of this call on which a rule may turn: changed, and of an object that a rule speaks of."""
+    patterns = [pattern for rule in rules for pattern in (rule.first, rule.then)]
+    return frozenset(
+        (operation.system, operation.object, record)
+        for operation in call.operations
+        if operation.verb is not Verb.READ and any(_speaks_of(pattern, operation) for pattern in patterns)
+        for record in operation.ids
+    )
+
+
+def _speaks_of(pattern: Pattern, operation: Operation) -> bool:
+    own = Pattern(system=operation.system, object=operation.object, verb=pattern.verb)
+    return pattern.system == own.system and pattern.holds_objects_of(own)
+
+
+def remember(connection: Connection, rules: Sequence[Apart], call: Call, person: str, at: datetime) -> None:
+    """Keeps what this call is about to do, where a rule may ask for it later."""
+    rows = [
+        {
+            "system": operation.system,
+            "object": operation.object,
+            "record": record,
+            "permission": operation.permission,
+            "person": person,
+            "at_us": _us(at),
+        }
+        for operation in call.operations
+        if any(rule.first.holds(operation) for rule in rules)
+        for record in operation.ids
+    ]
+    if rows:
+        connection.execute(insert(GUARD_HISTORY), rows)
+
+
+def matters(rules: Iterable[Apart], call: Call) -> bool:
+    return any(operation.ids and rule.first.holds(operation) for rule in rules for operation in call.operations)
+
+
+def find(
+    connection: Connection, person: str, first: Pattern, records: tuple[str, Sequence[str]], since: datetime
+) -> bool:
+    """Whether `person` did `first` to one of the `records` (object, ids) through the guard."""
+    table, (name, ids) = GUARD_HISTORY.c, records
+    permissions = connection.execute(
+        select(table.permission).where(
+            table.system == first.system,
+            table.object == name,
+            table.record.in_(ids),
+            table.at_us >= _us(since),
+            table.person == person,
+        )
+    ).scalars()
+    return any(first.holds(_operation(text)) for text in permissions)
+
+
+def _operation(permission: str) -> Operation:
+    system, _, rest = permission.partition("/")
+    name, _, act = rest.rpartition(":")
+    verb, _, action = act.partition(".")
+    return Operation(system=system, object=name, verb=Verb(verb), action=action)
+
+
+def forget(connection: Connection, now: datetime) -> None:
+    connection.execute(delete(GUARD_HISTORY).where(GUARD_HISTORY.c.at_us < _us(now - KEPT)))
+
+
+def _us(at: datetime) -> int:
+    return int(at.timestamp() * 1_000_000)

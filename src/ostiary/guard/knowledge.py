@@ -1,0 +1,189 @@
+"""What the guard knows: plans, keys, role sets, revocations; all of it fresh, or the guard is closed."""
+
+import asyncio
+import hashlib
+import logging
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import anyio.to_thread
+import msgspec
+from msgspec import Struct
+
+from ostiary.erp.openapi import Table
+from ostiary.foundation.clock import Clock
+from ostiary.foundation.errors import SystemFault
+from ostiary.foundation.home import Home
+from ostiary.foundation.jose import Claims, TokenRefused, revocation_keys, verify_access_token
+from ostiary.plan.decide import closure
+from ostiary.plan.model import Apart, Kind, Plan, Route, System, from_json, seal
+from ostiary.store.database import Store
+from ostiary.store.directory import access_keys, revoked_keys, role_sets
+
+REFRESH_S: Final = 2.0
+STALE_MAX_S: Final = 30.0  # as long as the gate's lease
+SOONER_S: Final = 0.25  # how often an unknown key or role set may ask for a refresh
+TOKENS_MAX: Final = 10_000
+NARROWED_MAX: Final = 1_000
+REVISION_MAX_CHARS: Final = 40
+
+log = logging.getLogger(__name__)
+
+
+class Ready:
+    """One plan, made ready to be asked quickly."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.revision = plan.revision
+        self.tables: Mapping[str, Table[Route]] = {
+            system.name: Table(route for route in plan.routes if route.system == system.name)
+            for system in plan.systems
+            if system.kind is Kind.OPENAPI
+        }
+        self.apart: tuple[Apart, ...] = tuple(rule for rule in plan.apart if rule.dynamic)
+        self._by_length = sorted(plan.systems, key=lambda system: -len(system.prefix))
+        self._narrowed: dict[frozenset[str], Plan] = {}
+
+    def system(self, host: str, path: str) -> System | None:
+        """The system at this host and path: the longest prefix of whole segments."""
+        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
+        for system in self._by_length:
+            if name.lower() == system.host.lower() and (path + "/").startswith(system.prefix + "/"):
+                return system
+        return None
+
+    def narrowed(self, roles: frozenset[str]) -> Plan:
+        """The plan with the grants of these roles only: the same answers for them, without a walk over all others."""
+        if roles not in self._narrowed:
+            held = closure(self.plan, roles)
+            if len(self._narrowed) >= NARROWED_MAX:
+                self._narrowed.clear()
+            self._narrowed[roles] = msgspec.structs.replace(
+                self.plan,
+                roles=tuple(role for role in self.plan.roles if role.name in held),
+                grants=tuple(grant for grant in self.plan.grants if grant.role in held),
+            )
+        return self._narrowed[roles]
+
+
+class Caller(Struct, frozen=True, kw_only=True):
+    claims: Claims
+    keys: frozenset[str]  # by which it may be revoked
+
+
+class Knowledge:
+    def __init__(self, home: Home, store: Store, issuer: str, clock: Clock) -> None:
+        self._home, self._store, self._issuer, self._clock = home, store, issuer, clock
+        self._plans: OrderedDict[str, Ready] = OrderedDict()  # previous, current
+        self._jwks: dict[str, Any] = {"keys": []}
+        self._roles: Mapping[str, frozenset[str]] = {}
+        self._revoked: frozenset[str] = frozenset()
+        self._callers: OrderedDict[bytes, Caller] = OrderedDict()
+        self._fresh_at = self._asked_at = float("-inf")
+        self._refreshing = asyncio.Lock()
+
+    async def begin(self) -> None:
+        """Reads everything; the plan that `plans/current` names, if there is one yet."""
+        await self.refresh()
+        current = self._home.plans / "current"
+        if current.exists():
+            self.take_plan(current.read_text("utf-8").strip())
+
+    async def keep_fresh(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            try:
+                await self.refresh()
+            except Exception:
+                log.exception("the store could not be read; the guard closes after %s s", STALE_MAX_S)
+
+    async def refresh(self) -> None:
+        """Replaces keys, role sets and revocations by the store's; a push that came meanwhile is not undone."""
+        async with self._refreshing:
+            before, began = self._revoked, _monotonic()
+            jwks, roles, revoked = await anyio.to_thread.run_sync(self._read)
+            if jwks != self._jwks:
+                self._callers.clear()
+            self._jwks, self._roles = jwks, roles
+            self._revoked = revoked | (self._revoked - before)
+            self._fresh_at = began
+
+    def _read(self) -> tuple[dict[str, Any], Mapping[str, frozenset[str]], frozenset[str]]:
+        with self._store.read() as connection:
+            now_s = int(self._clock.now().timestamp())
+            return access_keys(connection), role_sets(connection), revoked_keys(connection, now_s)
+
+    @property
+    def fresh(self) -> bool:
+        return _monotonic() - self._fresh_at < STALE_MAX_S
+
+    def take_plan(self, revision: str) -> None:
+        """The plan in `plans/<revision>.json` becomes the current one; raises SystemFault when it is not that plan."""
+        if not revision.isalnum() or len(revision) > REVISION_MAX_CHARS:
+            raise SystemFault("plan-unknown", "no such revision")
+        path = self._home.plans / f"{revision}.json"
+        try:
+            plan = from_json(path.read_bytes())
+        except (OSError, msgspec.MsgspecError) as problem:
+            raise SystemFault("plan-unreadable", f"{path}: {problem}", hint="apply the policy again") from problem
+        if plan.revision != revision or seal(plan).revision != revision:
+            raise SystemFault("plan-changed", f"{path} is not revision {revision}", hint="apply the policy again")
+        self._plans.pop(revision, None)
+        self._plans[revision] = Ready(plan)
+        while len(self._plans) > 2:  # noqa: PLR2004  previous and current
+            self._plans.popitem(last=False)
+
+    def plan(self, revision: str) -> Ready | None:
+        return self._plans.get(revision)
+
+    @property
+    def revisions(self) -> tuple[str, ...]:
+        return tuple(self._plans)
+
+    def take_revoked(self, keys: Iterable[str]) -> None:
+        self._revoked |= frozenset(keys)
+
+    async def caller(self, text: str, audience: str) -> Caller:
+        """Who shows this token; verified here, whatever any header says. Raises TokenRefused."""
+        now = self._clock.now()
+        name = hashlib.sha256(f"{audience}\0{text}".encode()).digest()
+        known = self._callers.get(name)
+        if known is not None and now.timestamp() < known.claims.expires_at:
+            return known
+        try:
+            claims = self._verify(text, audience, now)
+        except TokenRefused:
+            if not await self._refreshed_now():
+                raise
+            claims = self._verify(text, audience, now)
+        self._callers[name] = caller = Caller(claims=claims, keys=frozenset(revocation_keys(claims)))
+        if len(self._callers) > TOKENS_MAX:
+            self._callers.popitem(last=False)
+        return caller
+
+    def _verify(self, text: str, audience: str, now: datetime) -> Claims:
+        return verify_access_token(text, self._jwks, issuer=self._issuer, audience=audience, now=now)
+
+    def revoked(self, caller: Caller) -> bool:
+        return not self._revoked.isdisjoint(caller.keys)
+
+    async def roles(self, role_set: str) -> frozenset[str] | None:
+        """The roles of a role set; None where the store has none of that id."""
+        if role_set not in self._roles:
+            await self._refreshed_now()
+        return self._roles.get(role_set)
+
+    async def _refreshed_now(self) -> bool:
+        """Reads the store once more, unless that was done a moment ago: a key or a role set may be new."""
+        if _monotonic() - self._asked_at < SOONER_S:
+            return False
+        self._asked_at = _monotonic()
+        await self.refresh()
+        return True
+
+
+def _monotonic() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,191 @@
+"""A Tryton 8.2 behind the gate: sessions and REST keys of mapped ERP users, and what its records say.
+
+Tryton binds a session to the address that logged in, so the gate must not hand callers' addresses on
+(`X-Forwarded-For`): then guard and gate are one address to it.
+"""
+
+import asyncio
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
+
+import httpx
+import msgspec
+
+from ostiary.erp.operation import Request
+from ostiary.foundation.secret import Secret
+from ostiary.guard.erp import NotEstablished
+from ostiary.store.directory import ErpAccount
+
+TIMEOUT_S: Final = 4.0  # below the guard's own
+ANSWER_MAX_BYTES: Final = 4 * 1024 * 1024
+PROVE_EVERY_S: Final = 30.0  # Tryton forgets an idle session after [session] timeout, 300 s by default
+SESSIONS_MAX: Final = 10_000
+
+
+class Vault(Protocol):
+    """Keeps what is secret about ERP accounts, sealed."""
+
+    async def reader(self) -> ErpAccount | None: ...
+    async def password(self, account: ErpAccount) -> Secret: ...
+    async def rest_key(self, account: ErpAccount) -> Secret | None: ...
+    async def keep_rest_key(self, account: ErpAccount, key: Secret) -> None: ...
+    async def learn_uid(self, account: ErpAccount, uid: str) -> None: ...
+
+
+class _Held:
+    """What is held for one ERP user; `lock` makes one login serve everyone who waits for it."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.session: Secret | None = None
+        self.key: Secret | None = None
+        self.session_proved_at = self.key_proved_at = float("-inf")
+        self.uid = ""
+
+
+class TrytonErp:
+    def __init__(self, url: str, database: str, vault: Vault) -> None:
+        self._database, self._vault = database, vault
+        self._http = httpx.AsyncClient(base_url=url, timeout=TIMEOUT_S, trust_env=False)
+        self._held: dict[tuple[str, bytes], _Held] = {}  # login and sealed password: a new one is a new login
+        self._targets: dict[tuple[str, str], str] = {}
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def credential(self, account: ErpAccount, request: Request) -> str:
+        if request.path.startswith(f"/{self._database}/rest/"):
+            return f"bearer {(await self._rest_key(account)).reveal()}"
+        return (await self._session(account)).reveal()
+
+    async def rows(self, name: str, ids: Sequence[str], fields: Sequence[str]) -> Sequence[Mapping[str, Any]]:
+        numbers = sorted({_number(text) for text in ids})
+        rows = await self._ask(f"model.{name}.read", [numbers, list(fields), {}])
+        if not isinstance(rows, list) or sorted(row.get("id", 0) for row in rows) != numbers:
+            raise NotEstablished(f"the ERP does not show every {name} asked for")
+        return rows
+
+    async def target(self, name: str, field: str) -> str:
+        if (name, field) not in self._targets:
+            described = await self._ask(f"model.{name}.fields_get", [[field], {}])
+            about = described.get(field, {}) if isinstance(described, dict) else {}
+            if about.get("type") not in {"many2one", "one2one"} or not isinstance(about.get("relation"), str):
+                raise NotEstablished(f"{field} of {name} is no link to one record")
+            self._targets[name, field] = about["relation"]
+        return self._targets[name, field]
+
+    async def login_of(self, uid: str) -> str:
+        (row,) = await self.rows("res.user", [uid], ["login"])
+        return str(row.get("login", ""))
+
+    async def _ask(self, method: str, params: Sequence[Any]) -> Any:
+        reader = await self._vault.reader()
+        if reader is None:
+            raise NotEstablished("the gate has no ERP user of its own to read with")
+        session = await self._session(reader)
+        status, answer = await self._call(method, params, session)
+        if status == httpx.codes.UNAUTHORIZED:
+            session = await self._session(reader, lapsed=session)
+            status, answer = await self._call(method, params, session)
+        if status != httpx.codes.OK or "error" in answer or "result" not in answer:
+            raise NotEstablished(f"the ERP does not answer {method}")
+        return answer["result"]
+
+    async def _session(self, account: ErpAccount, lapsed: Secret | None = None) -> Secret:
+        """A session that was alive a moment ago; logs in when there is none."""
+        held = self._of(account)
+        async with held.lock:
+            if held.session is None or held.session is lapsed or not await self._session_lives(held):
+                held.session = None
+                held.session = await self._login(account, held)
+                held.session_proved_at = _monotonic()
+            return held.session
+
+    async def _session_lives(self, held: _Held) -> bool:
+        if _monotonic() - held.session_proved_at < PROVE_EVERY_S:
+            return True
+        status, _ = await self._call("model.res.user.get_preferences", [True, {}], held.session)
+        held.session_proved_at = _monotonic()
+        return status == httpx.codes.OK
+
+    async def _login(self, account: ErpAccount, held: _Held) -> Secret:
+        password = await self._vault.password(account)
+        params = [account.login, {"password": password.reveal()}, "en"]
+        status, answer = await self._call("common.db.login", params, None)
+        match answer.get("result"):
+            case [int(uid), str(token), *_] if status == httpx.codes.OK and uid > 0:
+                pass
+            case _:
+                raise NotEstablished(f"the ERP does not let {account.login} in with the password kept for it")
+        if account.uid not in {"", str(uid)}:
+            raise NotEstablished(f"{account.login} is another user of the ERP than the one that was mapped")
+        held.uid = str(uid)
+        if not account.uid:
+            await self._vault.learn_uid(account, held.uid)
+        text = base64.b64encode(f"{account.login}:{uid}:{token}".encode()).decode()
+        return Secret(f"Session {text}")
+
+    async def _rest_key(self, account: ErpAccount) -> Secret:
+        """The user's own key for Tryton's REST interface, which takes no session; made with the user's session."""
+        held = self._of(account)
+        if held.key is not None and _monotonic() - held.key_proved_at < PROVE_EVERY_S:
+            return held.key
+        session = await self._session(account)
+        async with held.lock:
+            if held.key is None:
+                held.key = await self._vault.rest_key(account)
+            if held.key is None or not await self._key_lives(held.key, session):
+                held.key = await self._make_key(held.uid or account.uid, session)
+                await self._vault.keep_rest_key(account, held.key)
+            held.key_proved_at = _monotonic()
+            return held.key
+
+    async def _key_lives(self, key: Secret, session: Secret) -> bool:
+        domain = [["key", "=", key.reveal()], ["state", "=", "validated"], ["application", "=", "rest"]]
+        _, answer = await self._call("model.res.user.application.search_count", [domain, {}], session)
+        return answer.get("result") == 1
+
+    async def _make_key(self, uid: str, session: Secret) -> Secret:
+        values = {"user": _number(uid), "application": "rest"}
+        _, made = await self._call("model.res.user.application.create", [[values], {}], session)
+        _, read = await self._call("model.res.user.application.read", [made.get("result"), ["key"], {}], session)
+        match read.get("result"):
+            case [{"key": str(key)}]:
+                return Secret(key)
+            case _:
+                raise NotEstablished("the ERP makes no REST key for this user")
+
+    async def _call(self, method: str, params: Sequence[Any], session: Secret | None) -> tuple[int, dict[str, Any]]:
+        headers = {"authorization": session.reveal()} if session else {}
+        body = {"id": 1, "method": method, "params": params}
+        try:
+            async with self._http.stream("POST", f"/{self._database}/rpc/", json=body, headers=headers) as response:
+                data = b""
+                async for chunk in response.aiter_bytes():
+                    data += chunk
+                    if len(data) > ANSWER_MAX_BYTES:
+                        raise NotEstablished("the ERP's answer is too large")
+        except httpx.HTTPError:
+            raise NotEstablished("the ERP does not answer") from None
+        try:
+            answer = msgspec.json.decode(data) if response.status_code == httpx.codes.OK else {}
+        except msgspec.MsgspecError:
+            raise NotEstablished("the ERP's answer is no JSON") from None
+        return response.status_code, answer if isinstance(answer, dict) else {}
+
+    def _of(self, account: ErpAccount) -> _Held:
+        name = (account.login, account.sealed_secret)
+        if name not in self._held and len(self._held) >= SESSIONS_MAX:
+            self._held.clear()
+        return self._held.setdefault(name, _Held())
+
+
+def _number(text: str) -> int:
+    if not text.isascii() or not text.isdecimal():
+        raise NotEstablished("a record has no number")
+    return int(text)
+
+
+def _monotonic() -> float:
+    return asyncio.get_running_loop().time()
