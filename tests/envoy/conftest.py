@@ -125,8 +125,8 @@ class Gate:
         return f"http://127.0.0.1:{self.upstream.server_port}"
 
     def write(self, resources: Mapping[str, Any]) -> None:
-        order = ["cds.json", "lds.json"]
-        for name in sorted(resources, key=lambda n: (order.index(n) if n in order else 2, n == "rds.json", n)):
+        order = ["sds/", "cds.json", "lds.json", "ecds/", "rds.json"]  # what is named must be there first
+        for name in sorted(resources, key=lambda name: [not name.startswith(kind) for kind in order]):
             path = self.edge.home.envoy / name
             beside = path.with_suffix(".new")
             beside.write_text(json.dumps(resources[name]))

@@ -212,7 +212,7 @@ def test_gate_and_evaluator_agree(live: Any, drawn: Any, sent: Any, signals: Any
 
 
 @pytest.mark.long
-@settings(max_examples=1000, deadline=None, suppress_health_check=quiet)
+@settings(max_examples=400, deadline=None, suppress_health_check=quiet)
 @given(**drawn_all)
 def test_gate_and_evaluator_agree_at_length(live: Any, drawn: Any, sent: Any, signals: Any) -> None:
     check(live, drawn, sent, signals)

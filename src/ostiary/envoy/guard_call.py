@@ -4,7 +4,7 @@ from typing import Final
 
 from ostiary.envoy.edge import Json
 from ostiary.envoy.message import changeable
-from ostiary.envoy.handover import TRYTON
+from ostiary.envoy.handover import TRYTON, described_headers
 from ostiary.plan.model import Plan
 
 EXT_AUTHZ: Final = "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz"
@@ -16,8 +16,7 @@ REFUSED: Final = ("content-type", "retry-after", "www-authenticate")
 
 def guard_filter(plan: Plan) -> tuple[str, Json]:
     """A part of a body is never shown: an attacker pads the head (hence `allow_partial_message` is off)."""
-    described = sorted({p.name.lower() for route in plan.routes for p in route.parameters if p.place == "header"})
-    asked = [{"exact": name} for name in dict.fromkeys([*ASKED, *described])]
+    asked = [{"exact": name} for name in dict.fromkeys([*ASKED, *sorted(described_headers(plan))])]
     return changeable(
         "guard",
         EXT_AUTHZ,

@@ -33,7 +33,7 @@ def strip_filter(plan: Plan) -> tuple[str, Json]:
     passed = {*PASSED, "authorization"}
     if any(system.kind is Kind.TRYTON for system in plan.systems):
         passed |= {*TRYTON}
-    passed |= _described(plan)
+    passed |= described_headers(plan)
     mutations = [
         {"remove": "authorization"},
         {"append": header("authorization", "%REQ(x-gw-credential)%")},
@@ -43,7 +43,7 @@ def strip_filter(plan: Plan) -> tuple[str, Json]:
     return changeable("strip", MUTATION, mutations={"request_mutations": mutations})
 
 
-def _described(plan: Plan) -> set[str]:
+def described_headers(plan: Plan) -> set[str]:
     """Header parameters that a system's own document names, unless they carry a credential or our own facts."""
     names = {
         parameter.name.lower() for route in plan.routes for parameter in route.parameters if parameter.place == "header"

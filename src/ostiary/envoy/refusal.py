@@ -33,7 +33,7 @@ def local_replies(edge: Edge) -> Json:
         "mappers": [
             _refuse(Reason.TOO_LARGE, _status(413), edge),
             _refuse(Reason.RATE_LIMITED, _status(429), edge),
-            _refuse(Reason.UNAVAILABLE, _all([_flag("UAEX"), _status(503)]), edge),
+            _refuse(Reason.UNAVAILABLE, _all([_flag("UAEX"), _any([_range(100, 399), _status(503)])]), edge),
             _pass(_flag("UAEX"), edge),
             _refuse(Reason.UNAVAILABLE, refused_late, edge),  # no key of his own for the ERP
             _refuse(Reason.SCOPE, _all([_denied(), _table("allowed")]), edge),
