@@ -1,1 +1,1 @@
-"""The document: one policy, readable aloud."""
+"""The policy document: read with positions, checked as a whole, formatted, described for editors."""

@@ -1,0 +1,27 @@
+"""What is wrong with a document: where, what, and what to write instead."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from msgspec import Struct
+
+
+class Problem(Struct, frozen=True, kw_only=True):
+    """`line` and `column` count from 1."""
+
+    file: str
+    line: int
+    column: int
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}:{self.column}: {self.message}"
+        return f"{place}\n    write instead: {self.hint}" if self.hint else place
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word that was probably meant; else all of them, when they are few."""
+    words = sorted(known)
+    close = get_close_matches(word, words, n=1)
+    return close[0] if close else ", ".join(words[:12])

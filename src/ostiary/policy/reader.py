@@ -1,0 +1,108 @@
+"""Reads typed values off the tree and keeps every problem, so that all are told at once."""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
+
+from ostiary.policy.model import At
+from ostiary.policy.node import Mapping, Node, Scalar, Sequence
+from ostiary.policy.problem import Problem, nearest
+
+T = TypeVar("T")
+NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,99}")
+
+
+class Reader:
+    """`problems` grows; what could not be read comes back as None or is left out."""
+
+    def __init__(self, file: str, text: str) -> None:
+        self.file = file
+        self.problems: list[Problem] = []
+        self._lines = text.splitlines()
+
+    def report(self, node: Node, message: str, hint: str = "") -> None:
+        self.problems.append(Problem(file=self.file, line=node.line, column=node.column, message=message, hint=hint))
+
+    def at(self, node: Node) -> At:
+        text = self._lines[node.line - 1].strip() if node.line <= len(self._lines) else ""
+        return At(node.line, text)
+
+    def mapping(self, node: Node, known: Iterable[str], needed: Iterable[str] = (), *, what: str) -> dict[str, Node]:
+        """The entries by key; unknown keys and missing ones are problems."""
+        if not isinstance(node, Mapping):
+            self.report(node, f"{what} is a mapping of names to values", "key: value")
+            return {}
+        allowed = set(known) | set(needed)
+        for name, (key, _) in node.entries.items():
+            if name not in allowed:
+                self.report(key, f"{what} has no key {name!r}", nearest(name, allowed))
+        for name in needed:
+            if name not in node.entries:
+                self.report(node, f"{what} needs the key {name!r}", f"{name}: ...")
+        return {name: value for name, (_, value) in node.entries.items() if name in allowed}
+
+    def named(self, node: Node | None, read: Callable[[str, Scalar, Node], T | None], *, what: str) -> tuple[T, ...]:
+        """`{name: value}` where the names are the operator's own."""
+        if node is None:
+            return ()
+        if not isinstance(node, Mapping):
+            self.report(node, f"{what} is a mapping of names to values", "name: {...}")
+            return ()
+        found = []
+        for name, (key, value) in node.entries.items():
+            if not NAME.fullmatch(name):
+                self.report(key, f"{name!r} is not a name", "letters, digits, '-', '_' and '.', a letter first")
+            elif (one := read(name, key, value)) is not None:
+                found.append(one)
+        return tuple(found)
+
+    def text(self, node: Node | None, *, what: str, default: str = "") -> str:
+        if node is None:
+            return default
+        if not isinstance(node, Scalar) or not node.text:
+            self.report(node, f"{what} is a text")
+            return default
+        return node.text
+
+    def word(self, node: Node | None, words: Iterable[str], *, what: str, default: str) -> str:
+        """One of a few words."""
+        told = self.text(node, what=what, default=default)
+        if node is not None and told not in words:
+            self.report(node, f"{what} can't be {told!r}", nearest(told, words))
+            return default
+        return told
+
+    def items(self, node: Node | None, *, what: str) -> tuple[Node, ...]:
+        """A list; one value alone counts as a list of one."""
+        if node is None:
+            return ()
+        if isinstance(node, Scalar):
+            return (node,)
+        if isinstance(node, Sequence):
+            return node.items
+        self.report(node, f"{what} is a list", "[a, b]")
+        return ()
+
+    def texts(self, node: Node | None, *, what: str) -> tuple[tuple[str, Node], ...]:
+        found = ((self.text(item, what=f"each of {what}"), item) for item in self.items(node, what=what))
+        return tuple((text, item) for text, item in found if text)
+
+    def understood(self, node: Node, read: Callable[[str], T], *, what: str) -> T | None:
+        """What `read` makes of the text; its ValueError is the problem, `message|hint`."""
+        text = self.text(node, what=what)
+        if not text:
+            return None
+        try:
+            return read(text)
+        except ValueError as problem:
+            message, _, hint = str(problem).partition("|")
+            self.report(node, f"{what}: {message}", hint)
+            return None
+
+    def known(self, names: Iterable[tuple[str, Node]], words: Iterable[str], *, what: str) -> tuple[str, ...]:
+        """The names that exist; others are problems with the nearest one as the hint."""
+        existing = set(words)
+        for name, node in names:
+            if name not in existing:
+                self.report(node, f"there is no {what} {name!r}", nearest(name, existing))
+        return tuple(name for name, _ in names if name in existing)
