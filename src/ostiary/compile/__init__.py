@@ -1,1 +1,1 @@
-"""compile"""
+"""From the policy document to the plan: pure, and the same document always gives the same plan."""

@@ -137,6 +137,16 @@ class Apart(Struct, frozen=True, kw_only=True):
         return self.within_days > 0
 
 
+class Never(Struct, frozen=True, kw_only=True):
+    """No role of this level, and none of these roles, may hold any of the patterns, whatever the context."""
+
+    name: str
+    level: Level | None = None
+    roles: tuple[str, ...] = ()
+    patterns: tuple[Pattern, ...]
+    source: Source
+
+
 class Limit(Struct, frozen=True, kw_only=True):
     """`requests` in each `seconds`; a token bucket that holds as many."""
 
@@ -168,6 +178,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     grants: tuple[Grant, ...]
     routes: tuple[Route, ...] = ()
     apart: tuple[Apart, ...] = ()
+    never: tuple[Never, ...] = ()
     limits: Limits
     when_silent: WhenSilent = WhenSilent.CLOSE
     revision: str = ""  # the content hash of everything else; set by `seal`

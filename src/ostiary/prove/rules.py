@@ -1,0 +1,99 @@
+"""`never`, `apart` and the embedded tests: checked by listing all that roles hold, whatever the context.
+
+Ignoring contexts is stricter than a proof: two duties held at different hours count as held both.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import ip_address
+
+from msgspec import Struct
+
+from ostiary.erp.operation import Pattern, covering_scopes
+from ostiary.plan.decide import Facts, closure, decide
+from ostiary.plan.model import Apart, Grant, Never, Plan
+from ostiary.policy.model import Example, Policy
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """Something that must not be. `where` names the policy's lines, `file:line`."""
+
+    message: str
+    hint: str
+    where: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.message}\n    see: {', '.join(self.where)}\n    what to do: {self.hint}"
+
+
+def check(plan: Plan, assigned: Mapping[str, frozenset[str]] = {}) -> tuple[Finding, ...]:
+    """Every violation of `never` and static `apart`, by a role alone or by a principal (`assigned`: id -> roles)."""
+    found = [finding for rule in plan.never for finding in _never(plan, rule)]
+    statics = [rule for rule in plan.apart if not rule.dynamic]
+    roles = [(f"role {role.name}", frozenset(role.closure)) for role in plan.roles]
+    holders = roles + [(principal, closure(plan, held)) for principal, held in sorted(assigned.items())]
+    found += [finding for rule in statics for name, held in holders for finding in _apart(plan, rule, name, held)]
+    return tuple(found)
+
+
+def broad(plan: Plan) -> Iterator[str]:
+    """Grants wider than a business needs as a rule (standard B5): reported, not refused."""
+    for grant in plan.grants:
+        if grant.pattern.object == "*":
+            yield f"{grant.source}: role {grant.role} may {grant.pattern.verb} every object of {grant.pattern.system}"
+
+
+def failures(plan: Plan, policy: Policy) -> tuple[Finding, ...]:
+    """The tests in the policy that do not hold."""
+    return tuple(finding for test in policy.tests if (finding := _failure(plan, policy, test)))
+
+
+def held_grants(plan: Plan, held: frozenset[str], pattern: Pattern) -> list[Grant]:
+    """The grants of these roles (closed under inclusion) by which something in `pattern` may be done."""
+    return [grant for grant in plan.grants if grant.role in held and grant.pattern.meets(pattern)]
+
+
+def _never(plan: Plan, rule: Never) -> Iterator[Finding]:
+    for role in plan.roles:
+        if role.name not in rule.roles and role.level is not rule.level:
+            continue
+        for pattern in rule.patterns:
+            for grant in held_grants(plan, frozenset(role.closure), pattern):
+                yield Finding(
+                    message=f"never {rule.name!r}: role {role.name} may {grant.pattern}",
+                    hint=f"take {grant.pattern} from role {grant.role}, or change the rule",
+                    where=(str(grant.source), str(rule.source)),
+                )
+
+
+def _apart(plan: Plan, rule: Apart, name: str, held: frozenset[str]) -> Iterator[Finding]:
+    first, then = held_grants(plan, held, rule.first), held_grants(plan, held, rule.then)
+    if first and then:
+        yield Finding(
+            message=f"apart {rule.name!r}: {name} holds both {rule.first} and {rule.then}",
+            hint="give them to two persons; or say `link` and `within`, so that only the same record is kept apart",
+            where=(str(first[0].source), str(then[0].source), str(rule.source)),
+        )
+
+
+def _failure(plan: Plan, policy: Policy, test: Example) -> Finding | None:
+    facts = Facts(
+        system=test.does.system,
+        at=test.when,
+        source=ip_address(test.source),
+        roles=frozenset(test.who),
+        scopes=frozenset(covering_scopes(test.does)),
+        operations=(test.does,),
+    )
+    decision = decide(plan, facts)
+    if decision.allowed is test.allowed:
+        return None
+    got = f"{'allowed' if decision.allowed else f'refused ({decision.reason})'} by {decision.rule}"
+    return Finding(
+        message=f"test: {', '.join(test.who)} doing {test.does.permission} at {test.when.isoformat()} was {got}",
+        hint="change the roles, or the test's `expect`",
+        where=(f"{policy.file}:{test.at.line}",),
+    )
+
+
+def names(findings: Iterable[Finding]) -> str:
+    return "\n".join(map(str, findings))
