@@ -426,12 +426,12 @@ def test_requests_without_a_token_are_limited_by_address_and_the_others_not(live
 
 
 def test_static_keys_are_put_on_by_principal_and_nobody_passes_without(live: Any) -> None:
-    keys = {("shop", "client:shop"): "Bearer static-erp-key"}
+    keys = {("shop", "client:shop"): "Bearer 100%-static"}
     plan = plan_of(live, hand_over=HandOver.STATIC)
     try:
         live.apply(live.files(plan, [("clerk",), ("guest",)], static_credentials=keys))
         answer = live.ask("/shop/orders", token=clerk(live))
-        assert (answer.status, answer.json["headers"]["authorization"]) == (200, "Bearer static-erp-key")
+        assert (answer.status, answer.json["headers"]["authorization"]) == (200, "Bearer 100%-static")
         live.upstream.seen.clear()
         other = live.ask("/shop/orders", token=clerk(live, sub="client:other"), headers={"x-gw-credential": "mine"})
         assert (other.status, other.reason) == (503, "unavailable")

@@ -22,6 +22,7 @@ PASSED: Final = (
     "odata-version", "odata-maxversion",
 )  # fmt: skip
 TRYTON: Final = ("x-tryton-context", "x-tryton-usage")
+CREDENTIAL_HEADER: Final = "x-gw-credential"  # what the injector gives
 CREDENTIALS: Final = ("authorization", "cookie", "proxy-authorization")  # no document can list these as parameters
 
 
@@ -36,7 +37,7 @@ def strip_filter(plan: Plan) -> tuple[str, Json]:
     passed |= described_headers(plan)
     mutations = [
         {"remove": "authorization"},
-        {"append": header("authorization", "%REQ(x-gw-credential)%")},
+        {"append": header("authorization", f"%REQ({CREDENTIAL_HEADER})%")},
         {"append": header("authorization", f"%DYNAMIC_METADATA({GUARD}:authorization)%")},
         {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": all_but(passed)}}}},
     ]

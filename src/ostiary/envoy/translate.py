@@ -8,7 +8,7 @@ from ostiary.envoy.clusters import cluster_file
 from ostiary.envoy.edge import Edge, Resources
 from ostiary.envoy.guard_call import body_filter, guard_filter
 from ostiary.envoy.handover import strip_filter
-from ostiary.envoy.inject import inject_files
+from ostiary.envoy.inject import inject_filter
 from ostiary.envoy.limits import address_filter, caller_filter
 from ostiary.envoy.listener import listener_file
 from ostiary.envoy.routes import route_file
@@ -45,7 +45,7 @@ def translate(
             caller_filter(plan, role_sets, principals),
             body_filter(plan),
             guard_filter(plan),
-            *inject_files(plan, static_credentials, edge),
+            inject_filter(plan, static_credentials),
             strip_filter(plan),
         ]
     )
