@@ -1,7 +1,7 @@
 """Access classes: operations that the same grants allow are judged by the same table, found by one map.
 
-The route names the class, the token the role set. For each class the role sets are gathered by what they hold there,
-so that the table grows with the rules, not with rules times role sets. A class's id is a hash of its meaning: when
+The route names the class, the token the role set. A class lists its grants with the role sets that hold each, so that
+the table grows with the rules, not with rules times role sets. A class's id is a hash of its meaning: when
 routes and table are of two revisions for a moment, an id that one of them lacks denies.
 """
 
@@ -20,7 +20,6 @@ from ostiary.envoy.token import PAYLOAD
 from ostiary.erp.operation import Operation, covering_scopes
 from ostiary.foundation.ids import content_hash
 from ostiary.plan.decide import RoleSets, closure
-from ostiary.plan.formula import Always
 from ostiary.plan.model import Grant, Plan, Route
 
 CLASS_HEADER: Final = "x-gw-class"
@@ -116,25 +115,24 @@ def _holders(plan: Plan, role_sets: RoleSets) -> Mapping[str, Sequence[str]]:
 
 
 def _judge(grants: Sequence[Grant], holders: Mapping[str, Sequence[str]]) -> Json:
-    """Role sets with the same grants share one entry; a role set that holds none, or is unknown, is denied."""
-    held: dict[str, list[Grant]] = defaultdict(list)
+    """The first grant held whose context holds allows; else the first held is named as the one in the way.
+
+    A role set that holds none, or that nobody knows, is denied.
+    """
+    allowing: list[tuple[Json, Json]] = []
+    blocking: list[tuple[Json, Json]] = []
     for grant in grants:
-        for role_set in holders.get(grant.role, ()):
-            if not (held[role_set] and _unconditional(held[role_set][-1])):
-                held[role_set].append(grant)
-    alike: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for role_set, own in held.items():
-        alike[tuple(grant.id for grant in own)].append(role_set)
-    by_id = {grant.id: grant for grant in grants}
-    cases = [
-        (_is_one_of(role_sets), _in_context([by_id[name] for name in names]))
-        for names, role_sets in sorted(alike.items(), key=lambda item: (-len(item[1]), item[0]))
-    ]
-    return matcher.first(cases, matcher.deny())
-
-
-def _unconditional(grant: Grant) -> bool:
-    return isinstance(grant.context.formula, Always)
+        role_sets, holds = holders.get(grant.role), condition(grant.context.formula)
+        if not role_sets:
+            continue
+        held = _is_one_of(role_sets)
+        if holds is True:
+            allowing.append((held, matcher.allow(grant.id)))
+            continue
+        if holds is not False:
+            allowing.append((matcher.both([held, holds]), matcher.allow(grant.id)))
+        blocking.append((held, matcher.deny(grant.id)))
+    return matcher.first([*allowing, *blocking], matcher.deny())
 
 
 def _is_one_of(role_sets: Sequence[str]) -> Json:
@@ -142,15 +140,3 @@ def _is_one_of(role_sets: Sequence[str]) -> Json:
     ids = sorted(role_sets)
     parts = [ids[start : start + ALTERNATIVES_MAX] for start in range(0, len(ids), ALTERNATIVES_MAX)]
     return matcher.either([matcher.regex(matcher.request_header("x-gw-rs"), "|".join(part)) for part in parts])
-
-
-def _in_context(grants: Sequence[Grant]) -> Json:
-    """The first grant whose context holds allows; else the first of all is named as the one in the way."""
-    cases: list[tuple[Json, Json]] = []
-    for grant in grants:
-        holds = condition(grant.context.formula)
-        if holds is True:
-            return matcher.first(cases, matcher.allow(grant.id))
-        if holds is not False:
-            cases.append((holds, matcher.allow(grant.id)))
-    return matcher.first(cases, matcher.deny(grants[0].id))

@@ -7,7 +7,7 @@ A path is matched without its query, after normalisation, and only in the charac
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -104,20 +104,25 @@ def _system(system: System, plan: Plan, classes: Classes) -> Json:
 
 def _templates(system: System, routes: Sequence[Route], classes: Classes) -> Json:
     """Lists below their literal heads; a list holds the templates of every shorter head too, so nothing is missed."""
-    ordered = sorted(routes, key=_specificity)
-    heads = {_head(system, route) for route in ordered}
+    by_head: dict[str, list[Route]] = defaultdict(list)
+    for route in routes:
+        by_head[_head(system, route)].append(route)
     lists = {
         head: matcher.first(
             [
                 (_call(system, route), _native(system, route, classes))
-                for route in ordered
-                if head.startswith(_head(system, route))
+                for route in sorted(_all_below(head, by_head), key=_specificity)
             ],
             _refused(system.name),
         )
-        for head in sorted(heads)
+        for head in sorted(by_head)
     }
     return matcher.prefix(matcher.request_header(CALL_HEADER), lists, _refused(system.name))
+
+
+def _all_below(head: str, by_head: Mapping[str, Sequence[Route]]) -> Iterator[Route]:
+    for length in range(1, len(head) + 1):
+        yield from by_head.get(head[:length], ())
 
 
 def _specificity(route: Route) -> tuple[tuple[bool, ...], str]:
