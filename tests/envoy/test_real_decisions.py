@@ -146,7 +146,8 @@ def plan_of(gate: Any, drawn: Any) -> Plan:
     )
 
 
-def expected(plan: Plan, request: Any, known: Any, blocked: bool, lapsed: bool, at: datetime) -> Decision:
+def expected(plan: Plan, request: Any, known: Any, signals: Any, at: datetime) -> Decision:
+    blocked, lapsed = signals
     operations: tuple[Operation, ...] = ()
     if request["asked"] and request["asked"][2] is not None:
         _, _, name, verb, action = DESCRIBED[request["asked"][2]]
@@ -190,8 +191,8 @@ def check(gate: Any, drawn: Any, sent: Any, signals: Any) -> None:
     for request in sent:
         before = datetime.now(UTC)
         answer = ask(gate, request, wrong)
-        wanted = expected(plan, request, known, blocked, lapsed, before)
-        if wanted != expected(plan, request, known, blocked, lapsed, datetime.now(UTC)):
+        wanted = expected(plan, request, known, signals, before)
+        if wanted != expected(plan, request, known, signals, datetime.now(UTC)):
             continue  # an hour began in between
         rule = gate.log(answer.decision)["rule"] if answer.status == 200 else answer.json["rule"]
         assert (answer.reason, rule) == (str(wanted.reason), wanted.rule), (request, answer.text)

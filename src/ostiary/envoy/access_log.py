@@ -74,7 +74,7 @@ def _claim(name: str) -> str:
 
 
 def _word(command: str) -> str:
-    """ "-" instead of null where there is none: Envoy does so for more than one command; the second adds nothing."""
+    """A dash instead of null where there is none: Envoy does so for more than one command; the second adds nothing."""
     return f"{command}%REQ(:METHOD):0%"
 
 

@@ -3,8 +3,8 @@
 from typing import Final
 
 from ostiary.envoy.edge import Json
-from ostiary.envoy.message import changeable
 from ostiary.envoy.handover import TRYTON, described_headers
+from ostiary.envoy.message import changeable
 from ostiary.plan.model import Plan
 
 EXT_AUTHZ: Final = "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz"

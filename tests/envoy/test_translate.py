@@ -1,0 +1,161 @@
+"""The translation is pure, stable and says nothing that policy can change in the listener."""
+
+import ast
+import json
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ostiary import envoy
+from ostiary.envoy import cel
+from ostiary.envoy.access import Classes
+from ostiary.envoy.bootstrap import bootstrap
+from ostiary.envoy.condition import condition
+from ostiary.envoy.edge import Edge
+from ostiary.envoy.listener import CHANGEABLE
+from ostiary.envoy.signals import Signals, signal_resources
+from ostiary.envoy.translate import translate
+from ostiary.erp.operation import Operation, Pattern, Verb
+from ostiary.foundation.errors import OurFault
+from ostiary.foundation.home import Home
+from ostiary.foundation.ids import role_set_id
+from ostiary.plan.formula import All, Always, AnyOf, Formula, Hours, Networks, Not, holds
+from ostiary.plan.model import Context, Grant, Kind, Level, Limit, Limits, Plan, Role, Route, Source, System, seal
+
+SOURCE = Source(file="policy.yaml", line=1, text="")
+LIMIT = Limit(name="default", requests=60, seconds=60)
+EDGE = Edge(
+    listen="127.0.0.1", port=8443, host="gate.test", certificate=Path("/k/gate.crt"), key=Path("/k/gate.key"),
+    issuer="https://gate.test/identity", home=Home(root=Path("/h")),
+)  # fmt: skip
+OUTSIDE = {"random", "secrets", "time", "socket", "os", "subprocess", "sqlalchemy", "threading", "asyncio"}
+IMPURE = {"binary.py", "delivery.py", "run.py"}  # not part of the translation
+SETS = {role_set_id(["clerk"]): frozenset({"clerk"})}
+
+
+def plan_of(*grants: tuple[str, str], text: str = "") -> Plan:
+    system = System(name="shop", kind=Kind.OPENAPI, host="shop.test", prefix="", upstream="https://erp.test:444/b", audience="a", source=SOURCE)  # fmt: skip
+    return seal(
+        Plan(
+            policy=f"p{text}",
+            systems=(system,),
+            roles=(Role(name="clerk", level=Level.USER, closure=("clerk",), source=SOURCE),),
+            grants=tuple(
+                Grant(
+                    id=name,
+                    role="clerk",
+                    pattern=Pattern(system="shop", object=what, verb=Verb.READ),
+                    context=Context(name="always", formula=Always()),
+                    source=SOURCE,
+                )
+                for name, what in grants
+            ),
+            routes=tuple(
+                Route(system="shop", method="GET", template=f"/{name}{{id}}", object=name, verb=Verb.READ)
+                for name in ("a", "b", "ab")
+            ),
+            limits=Limits(anonymous=LIMIT, default=LIMIT),
+        )
+    )
+
+
+def files(plan: Plan, edge: Edge = EDGE) -> Any:
+    return translate(plan, role_sets=SETS, jwks={"keys": []}, edge=edge, principals={})
+
+
+def test_the_modules_import_no_clock_socket_database_or_randomness() -> None:
+    for path in Path(str(envoy.__file__)).parent.glob("*.py"):
+        if path.name in IMPURE:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+            assert not OUTSIDE & {name.partition(".")[0] for name in names}, path.name
+
+
+def test_the_same_plan_gives_the_same_files() -> None:
+    assert files(plan_of(("clerk/1", "a"))) == files(plan_of(("clerk/1", "a")))
+
+
+def test_policy_and_signals_never_touch_the_listener() -> None:
+    one, other = files(plan_of(("clerk/1", "a"))), files(plan_of(("clerk/1", "*"), text="2"))
+    changed = {name for name in one if one[name] != other[name]}
+    assert changed == {"rds.json", "ecds/policy.json"}
+    assert set(signal_resources(Signals(), EDGE)).isdisjoint(one)
+
+
+def test_every_changeable_filter_has_its_file() -> None:
+    written = {**files(plan_of()), **signal_resources(Signals(), EDGE)}
+    assert {f"ecds/{name}.json" for name, _ in CHANGEABLE} == {name for name in written if name.startswith("ecds/")}
+
+
+def test_unchanged_limits_keep_their_version_so_buckets_are_not_refilled() -> None:
+    one, other = files(plan_of(("clerk/1", "a"))), files(plan_of(text="2"))
+    for name in ("ecds/caller-limit.json", "ecds/address-limit.json"):
+        assert one[name]["version_info"] == other[name]["version_info"]
+
+
+def test_operations_under_the_same_grants_share_a_class_and_others_do_not() -> None:
+    classes = Classes(plan_of(("clerk/1", "a.*"), ("clerk/2", "b")))
+    ids = [classes.of(Operation(system="shop", object=name, verb=Verb.READ)).id for name in ("a.x", "a.y", "b", "c")]
+    assert ids[0] == ids[1]
+    assert len(set(ids)) == 3
+
+
+def test_an_upstream_over_tls_is_verified_by_authority_and_name() -> None:
+    cluster = next(one for one in files(plan_of())["cds.json"]["resources"] if one["name"] == "system-shop")
+    context = cluster["transport_socket"]["typed_config"]
+    trusted = context["common_tls_context"]["validation_context"]
+    assert (context["sni"], trusted["match_typed_subject_alt_names"][0]["matcher"]) == (
+        "erp.test",
+        {"exact": "erp.test"},
+    )
+    assert trusted["trusted_ca"]
+
+
+def test_the_admin_socket_is_private() -> None:
+    assert bootstrap(EDGE)["admin"]["address"]["pipe"] == {"path": "/h/run/envoy.sock", "mode": 0o600}
+
+
+def test_an_unknown_kind_of_revocation_is_an_error_not_an_omission() -> None:
+    with pytest.raises(OurFault):
+        signal_resources(Signals(revoked_hot=("moon:1",)), EDGE)
+
+
+def test_chains_of_expressions_are_balanced() -> None:
+    tree = cel.some([cel.number(n) for n in range(64)])
+    assert json.dumps(tree).count("_||_") == 63
+
+    def depth(node: Any) -> int:
+        return 1 + max(map(depth, node["call_expr"]["args"])) if "call_expr" in node else 0
+
+    assert depth(tree) == 6
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        Always(), All(parts=()), AnyOf(parts=()), Networks(networks=()), Not(part=Always()),
+        Hours(days=(), start=0, end=60, zone="UTC"), Hours(days=tuple(range(7)), start=5, end=5, zone="UTC"),
+        Hours(days=tuple(range(7)), start=0, end=1440, zone="UTC"),
+        All(parts=(Always(), AnyOf(parts=(Networks(networks=()),)))),
+    ],
+)  # fmt: skip
+def test_what_needs_no_predicate_has_the_evaluators_truth(formula: Formula) -> None:
+    source = ip_address("127.0.0.1")
+    assert condition(formula) is holds(formula, at=datetime(2026, 3, 3, tzinfo=UTC), source=source)
+
+
+def test_a_policy_with_nothing_in_it_starts_and_denies(make_gate: Any) -> None:
+    gate = make_gate()
+    try:
+        nothing = seal(Plan(policy="empty", systems=(), roles=(), grants=(), limits=Limits(anonymous=LIMIT, default=LIMIT)))  # fmt: skip
+        gate.start(gate.files(nothing))
+        assert gate.ask("/", host="gate.test").reason == "token-missing"
+        assert gate.ask("/", host="gate.test", token=gate.token()).reason == "token-invalid"
+        assert gate.ask("/identity/token", host="gate.test").status == 200
+    finally:
+        gate.stop()
