@@ -1,0 +1,201 @@
+"""A small authority of our own: made at first start, its certificates renewed before they lapse."""
+
+import ipaddress
+import os
+import stat
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from msgspec import Struct
+
+from ostiary.foundation.errors import OperatorFault
+from ostiary.foundation.files import write_atomically
+from ostiary.foundation.home import Home
+
+CA_DAYS: Final = 3650
+LEAF_DAYS: Final = 90
+RENEW_DAYS: Final = LEAF_DAYS // 3  # renewed when a third of its life remains
+BACKDATED: Final = timedelta(minutes=5)  # for clocks that lag behind
+OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+SHOWN: Final = 0o644  # a certificate is public
+
+
+class Certificates(Struct, frozen=True, kw_only=True):
+    """Where the gate's certificate, its key and the authority that vouches for it lie."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+
+class Issued(Struct, frozen=True, kw_only=True):
+    """A certificate with its key, both PEM; the key is kept by nobody else."""
+
+    certificate: bytes
+    key: bytes
+
+
+def ensure(home: Home, host: str, now: datetime | None = None) -> Certificates:
+    """The gate's certificate for `host`, valid for at least a third of its life; made or renewed where needed."""
+    at = now or datetime.now(UTC)
+    found = Certificates(ca=home.keys / "ca.crt", certificate=home.keys / "gate.crt", key=home.keys / "gate.key")
+    signer = _authority(home, at)
+    if not _serves(found, host, at, signer[0]):
+        issued = _issue(signer, host, _names(host), purpose=ExtendedKeyUsageOID.SERVER_AUTH, at=at, days=LEAF_DAYS)
+        write_atomically(found.key, issued.key, durable=True)
+        write_atomically(found.certificate, issued.certificate, mode=SHOWN, durable=True)
+    return found
+
+
+def issue_client(home: Home, name: str, *, days: int = LEAF_DAYS, now: datetime | None = None) -> Issued:
+    """A client certificate for a partner called `name` (common name and DNS name of the same text)."""
+    at = now or datetime.now(UTC)
+    return _issue(
+        _authority(home, at), name, [x509.DNSName(name)], purpose=ExtendedKeyUsageOID.CLIENT_AUTH, at=at, days=days
+    )
+
+
+def ages(home: Home, now: datetime | None = None) -> dict[str, timedelta]:
+    """For each certificate there is, by file name: how long it is still valid (negative: lapsed)."""
+    at = now or datetime.now(UTC)
+    return {path.name: _read(path).not_valid_after_utc - at for path in sorted(home.keys.glob("*.crt"))}
+
+
+_Signer = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
+
+
+def _authority(home: Home, at: datetime) -> _Signer:
+    path, shown = home.keys / "ca.key", home.keys / "ca.crt"
+    if not path.exists() and not shown.exists():
+        key = ec.generate_private_key(ec.SECP256R1())
+        write_atomically(path, _pem(key), durable=True)
+        write_atomically(shown, _self_signed(key, at).public_bytes(serialization.Encoding.PEM), mode=SHOWN)
+    certificate, key = _read(shown), _read_key(path)
+    if certificate.public_key() != key.public_key():
+        raise _unfit(shown, "does not belong to ca.key")
+    return certificate, key
+
+
+def _self_signed(key: ec.EllipticCurvePrivateKey, at: datetime) -> x509.Certificate:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Ostiary authority")])
+    return (
+        _builder(name, name, key.public_key(), at, CA_DAYS)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(ca=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+
+
+def _issue(
+    signer: _Signer,
+    name: str,
+    names: Iterable[x509.GeneralName],
+    *,
+    purpose: x509.ObjectIdentifier,
+    at: datetime,
+    days: int,
+) -> Issued:
+    ca, ca_key = signer
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])  # X.520: ub-common-name
+    certificate = (
+        _builder(subject, ca.subject, key.public_key(), at, days)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(ca=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    return Issued(certificate=certificate.public_bytes(serialization.Encoding.PEM), key=_pem(key))
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, at: datetime, days: int
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(at - BACKDATED)
+        .not_valid_after(at + timedelta(days=days))
+    )
+
+
+def _usage(*, ca: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not ca,
+        key_cert_sign=ca,
+        crl_sign=ca,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _serves(found: Certificates, host: str, at: datetime, ca: x509.Certificate) -> bool:
+    if not (found.certificate.exists() and found.key.exists()):
+        return False
+    certificate, key = _read(found.certificate), _read_key(found.key)
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return (
+        certificate.public_key() == key.public_key()  # else a stop between the two files would stay for ever
+        and certificate.issuer == ca.subject
+        and set(names) == set(_names(host))
+        and certificate.not_valid_after_utc - at > timedelta(days=RENEW_DAYS)
+    )
+
+
+def _names(host: str) -> list[x509.GeneralName]:
+    names = dict.fromkeys((host, "localhost", "127.0.0.1"))
+    return [_name(text) for text in names]
+
+
+def _name(text: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(text))
+    except ValueError:
+        return x509.DNSName(text)
+
+
+def _read(path: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError) as problem:
+        raise _unfit(path, "is missing or is not a certificate") from problem
+
+
+def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_mode & OTHERS:
+                raise OperatorFault("key-open-to-others", f"others may read {path}", hint=f"chmod 600 {path}")
+            key = serialization.load_pem_private_key(file.read(), None)
+    except (OSError, ValueError, TypeError) as problem:
+        raise _unfit(path, "is missing or is not a private key") from problem
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise _unfit(path, "is not an elliptic-curve key")
+    return key
+
+
+def _unfit(path: Path, what: str) -> OperatorFault:
+    return OperatorFault("certificate-unfit", f"{path} {what}", hint="restore keys/ from a backup")
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
