@@ -1,0 +1,171 @@
+"""One file with everything an installation is: rows, keys, policy, settings, plans and the audit log's signed head.
+
+It holds the keys, so whoever has the file has the installation: it is written 0600 and belongs in a safe place.
+"""
+
+import base64
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from sqlalchemy import Connection, LargeBinary, Table, func, insert, select, text
+
+import ostiary.store.tables  # noqa: F401 - registers every table
+from ostiary.foundation.errors import OperatorFault
+from ostiary.foundation.files import sync_folder, write_atomically
+from ostiary.foundation.home import Home
+from ostiary.store.database import METADATA, Store, open_store
+
+FORMAT: Final = "ostiary-backup/1"
+MANIFEST: Final = "manifest.json"
+ROWS: Final = "rows.jsonl"  # one line for each row: portable between SQLite and PostgreSQL
+KEPT: Final = ("settings.toml", "policy.yaml", "keys", "plans", "audit", "catalogue")
+FILE_MAX_BYTES: Final = 8 << 30
+FILES_MAX: Final = 10_000
+BATCH_ROWS: Final = 1_000
+
+
+def backup(home: Home, store: Store, out: Path) -> None:
+    """Writes `out` (0600), which must not exist yet; the rows are those of one moment."""
+    parts = {str(path.relative_to(home.root)): path.read_bytes() for path in _files(home)}
+    with store.read() as connection:
+        parts[ROWS] = b"".join(_rows(connection))
+    manifest = {"format": FORMAT, "parts": {name: _digest(data) for name, data in parts.items()}}
+    beside = out.with_name(f".{out.name}.part")
+    if out.exists():
+        raise OperatorFault("backup-exists", f"{out} exists already", hint="choose another name")
+    beside.unlink(missing_ok=True)
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w") as tar:
+        for name, data in {MANIFEST: json.dumps(manifest).encode(), **parts}.items():
+            _add(tar, name, data)
+        tar.close()
+        file.flush()
+        os.fsync(descriptor)
+    beside.rename(out)
+    sync_folder(out.parent)
+
+
+def restore(file: Path, home: Home, url: str = "") -> Store:
+    """Fills an empty home and an empty store (`url`; SQLite in the home where there is none) from a backup.
+
+    Nothing is written before every part was held against the manifest; the caller verifies the audit log.
+    """
+    if home.root.exists() and any(home.root.iterdir()):
+        raise OperatorFault("home-not-empty", f"{home.root} is not empty", hint="restore into a new folder")
+    parts = _checked(file)
+    rows = parts.pop(ROWS)
+    home.create()
+    store = open_store(url or f"sqlite:///{home.database}")
+    with store.begin() as connection:
+        _fill(connection, rows)
+    for name, data in parts.items():
+        path = home.root / name
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomically(path, data, durable=True)
+    return store
+
+
+def _files(home: Home) -> Iterator[Path]:
+    for name in KEPT:
+        path = home.root / name
+        found = sorted(path.rglob("*")) if path.is_dir() else [path]
+        yield from (each for each in found if each.is_file() and not each.is_symlink())
+
+
+def _rows(connection: Connection) -> Iterator[bytes]:
+    if connection.dialect.name == "postgresql":  # SQLite's read transaction sees one moment anyway
+        connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+    else:
+        connection.exec_driver_sql("BEGIN")
+    for table in METADATA.sorted_tables:
+        for row in connection.execute(select(table)).mappings():
+            line = {"table": table.name, "row": {name: _to_json(value) for name, value in row.items()}}
+            yield json.dumps(line).encode() + b"\n"
+
+
+def _fill(connection: Connection, rows: bytes) -> None:
+    tables = METADATA.tables
+    waiting: dict[str, list[dict[str, Any]]] = {}
+    for line in rows.splitlines():
+        record = json.loads(line)
+        waiting.setdefault(record["table"], []).append(record["row"])
+    if unknown := waiting.keys() - tables.keys():
+        raise OperatorFault("backup-newer", f"no such table here: {sorted(unknown)}", hint="install a newer Ostiary")
+    for table in METADATA.sorted_tables:
+        if connection.execute(select(func.count()).select_from(table)).scalar():
+            raise OperatorFault("store-not-empty", f"table {table.name} has rows", hint="restore into an empty store")
+        made = [_from_json(table, row) for row in waiting.get(table.name, [])]
+        for at in range(0, len(made), BATCH_ROWS):
+            connection.execute(insert(table), made[at : at + BATCH_ROWS])
+        _continue_numbers(connection, table)
+
+
+def _continue_numbers(connection: Connection, table: Table) -> None:
+    """PostgreSQL counts numbers apart from the rows: the next one follows the last restored."""
+    column = table.autoincrement_column
+    if connection.dialect.name == "postgresql" and column is not None:
+        last = select(func.coalesce(func.max(column), 0) + 1).scalar_subquery()
+        sequence = func.pg_get_serial_sequence(table.name, column.name)
+        connection.execute(select(func.setval(sequence, last, False)))
+
+
+def _checked(file: Path) -> dict[str, bytes]:
+    try:
+        with tarfile.open(file, mode="r:") as tar:
+            parts = {member.name: _content(tar, member) for member in _members(tar)}
+        manifest = json.loads(parts.pop(MANIFEST))
+        expected = manifest["parts"] if manifest["format"] == FORMAT else None
+    except (OSError, tarfile.TarError, KeyError, ValueError, TypeError) as problem:
+        raise _damaged(file, "it is not a backup of this format") from problem
+    if expected != {name: _digest(data) for name, data in parts.items()} or ROWS not in parts:
+        raise _damaged(file, "its parts are not those its manifest lists")
+    return parts
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    seen: set[str] = set()
+    for member in tar:
+        path = PurePosixPath(member.name)
+        inside = path.parts[:1] and path.parts[0] in {*KEPT, MANIFEST, ROWS} and ".." not in path.parts
+        if not member.isreg() or not inside or member.name in seen or len(seen) >= FILES_MAX:
+            raise ValueError(member.name)
+        if member.size > FILE_MAX_BYTES:
+            raise ValueError(member.name)
+        seen.add(member.name)
+        yield member
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(member)
+    return b"" if file is None else file.read()
+
+
+def _damaged(file: Path, why: str) -> OperatorFault:
+    return OperatorFault("backup-damaged", f"{file} can't be restored: {why}", hint="take another backup file")
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = len(data), 0o600
+    tar.addfile(member, io.BytesIO(data))
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _to_json(value: Any) -> Any:
+    return base64.b64encode(value).decode() if isinstance(value, bytes | memoryview) else value
+
+
+def _from_json(table: Table, row: dict[str, Any]) -> dict[str, Any]:
+    binary = {column.name for column in table.columns if isinstance(column.type, LargeBinary)}
+    return {
+        name: base64.b64decode(value) if name in binary and value is not None else value for name, value in row.items()
+    }
