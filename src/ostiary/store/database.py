@@ -1,10 +1,14 @@
 """One store, SQLite or PostgreSQL, reached through transactions only."""
 
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event
+from sqlalchemy.exc import DBAPIError
+
+from ostiary.foundation.errors import SystemFault
 
 METADATA: Final = MetaData()
 BUSY_TIMEOUT_MS: Final = 10_000
@@ -37,7 +41,16 @@ def open_store(url: str) -> Store:
     engine = create_engine(url, pool_pre_ping=True)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
-    METADATA.create_all(engine)
+    importlib.import_module("ostiary.store.tables")  # registers every table; at the top it would be a circle
+    try:
+        METADATA.create_all(engine)
+    except DBAPIError as problem:
+        where = engine.url.render_as_string(hide_password=True)
+        raise SystemFault(
+            "store-unavailable",
+            f"the store {where} does not open: {problem.orig}",
+            hint="check that it runs, that its disk has room, and that this user may read and write it",
+        ) from problem
     return Store(engine)
 
 
