@@ -100,8 +100,7 @@ class Gate:
         self.root = Path(tempfile.mkdtemp(prefix="ost-", dir="/tmp"))
         home = Home(root=self.root)
         home.create()
-        for folder in ("ecds", "sds"):
-            (home.envoy / folder).mkdir()
+        (home.envoy / "ecds").mkdir()
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -125,7 +124,7 @@ class Gate:
         return f"http://127.0.0.1:{self.upstream.server_port}"
 
     def write(self, resources: Mapping[str, Any]) -> None:
-        order = ["sds/", "cds.json", "lds.json", "ecds/", "rds.json"]  # what is named must be there first
+        order = ["cds.json", "lds.json", "ecds/", "rds.json"]  # what is named must be there first
         for name in sorted(resources, key=lambda name: [not name.startswith(kind) for kind in order]):
             path = self.edge.home.envoy / name
             beside = path.with_suffix(".new")
