@@ -1,0 +1,68 @@
+"""Passwords of people (slow hashes) and generated secrets of machines (keyed digests); neither is kept."""
+
+import hashlib
+import hmac
+import secrets
+from typing import Final
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from sqlalchemy import Connection, insert, select
+
+from ostiary.foundation.errors import CallerFault
+from ostiary.foundation.secret import Secret
+from ostiary.store.seal import Sealer
+from ostiary.store.tables.identity import PEPPER
+
+SECRET_BYTES: Final = 32
+PASSWORD_MIN_CHARS: Final = 12  # NIST SP 800-63B-4 asks for 15 where it stands alone, 8 with a second factor
+PASSWORD_MAX_CHARS: Final = 256
+PEPPER_PURPOSE: Final = "identity-pepper"
+ONLY: Final = 1
+
+_HASHER: Final = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+_NOBODY: Final = _HASHER.hash(secrets.token_hex(SECRET_BYTES))  # an unknown account takes as long as a known one
+
+
+def pepper(connection: Connection, sealer: Sealer) -> bytes:
+    """The key of every digest; made at first use, in the caller's write transaction."""
+    sealed = connection.execute(select(PEPPER.c.sealed)).scalar_one_or_none()
+    if sealed is None:
+        sealed = sealer.seal(new_secret(), PEPPER_PURPOSE)
+        connection.execute(insert(PEPPER).values(id=ONLY, sealed=sealed))
+    return sealer.open(sealed, PEPPER_PURPOSE).reveal().encode()
+
+
+def new_secret() -> Secret:
+    return Secret(secrets.token_urlsafe(SECRET_BYTES))
+
+
+def digest(key: bytes, *parts: str) -> str:
+    """HMAC-SHA-256 over the parts, each with its length, in hex."""
+    told = b"".join(len(part.encode()).to_bytes(4) + part.encode() for part in parts)
+    return hmac.new(key, told, hashlib.sha256).hexdigest()
+
+
+def hash_password(password: Secret, *, login: str) -> str:
+    """The argon2id hash; raises CallerFault when the password is too easily guessed."""
+    text = password.reveal()
+    if not PASSWORD_MIN_CHARS <= len(text) <= PASSWORD_MAX_CHARS:
+        raise CallerFault(
+            "password-length",
+            f"a password has {PASSWORD_MIN_CHARS} to {PASSWORD_MAX_CHARS} characters",
+            hint="use a sentence or a password manager",
+        )
+    if login.lower() in text.lower() or len(set(text)) <= len(text) // 4:
+        raise CallerFault("password-weak", "the password is easily guessed", hint="leave out the login; repeat less")
+    return _HASHER.hash(text)
+
+
+def password_matches(hashed: str | None, password: Secret) -> bool:
+    """Takes the same time whether the account exists or not."""
+    text = password.reveal()
+    if len(text) > PASSWORD_MAX_CHARS:
+        return False
+    try:
+        return _HASHER.verify(hashed or _NOBODY, text) and hashed is not None
+    except (VerificationError, InvalidHashError):
+        return False

@@ -1,0 +1,92 @@
+"""How principals prove who they are, and what was given to them. Secrets are digests; times are epoch seconds."""
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Integer, LargeBinary, String, Table, Text
+
+from ostiary.store.database import METADATA
+
+CLIENT: Final = Table(
+    "oauth_client",
+    METADATA,
+    Column("principal", ForeignKey("principal.id"), primary_key=True),
+    Column("public", Boolean, nullable=False),
+    Column("redirects", Text, nullable=False),  # one address a line
+    Column("scopes", Text, nullable=False),  # space separated patterns; "" is everything its roles may
+)
+
+CLIENT_SECRET: Final = Table(
+    "oauth_client_secret",
+    METADATA,
+    Column("digest", String(64), primary_key=True),  # HMAC-SHA-256 under the pepper
+    Column("principal", ForeignKey("principal.id"), nullable=False, index=True),
+    Column("made_at_us", BigInteger, nullable=False),
+)
+
+PASSWORD: Final = Table(
+    "password",
+    METADATA,
+    Column("principal", ForeignKey("principal.id"), primary_key=True),
+    Column("hash", String(300), nullable=False),  # argon2id
+)
+
+PEPPER: Final = Table(
+    "identity_pepper",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),  # always 1
+    Column("sealed", LargeBinary, nullable=False),
+)
+
+SESSION: Final = Table(
+    "identity_session",
+    METADATA,
+    Column("digest", String(64), primary_key=True),
+    Column("sid", String(100), nullable=False),
+    Column("principal", ForeignKey("principal.id"), nullable=False, index=True),
+    Column("authenticated_at_s", BigInteger, nullable=False),
+    Column("expires_at_s", BigInteger, nullable=False, index=True),
+)
+
+GRANT: Final = Table(
+    "oauth_grant",
+    METADATA,
+    Column("id", String(100), primary_key=True),
+    Column("client", ForeignKey("principal.id"), nullable=False, index=True),
+    Column("principal", ForeignKey("principal.id"), nullable=False, index=True),
+    Column("sid", String(100), nullable=False),
+    Column("audience", String(500), nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("nonce", Text, nullable=False),
+    Column("authenticated_at_s", BigInteger, nullable=False),
+    Column("expires_at_s", BigInteger, nullable=False, index=True),  # the absolute end, fixed at the first grant
+    Column("revoked", Boolean, nullable=False),
+)
+
+CODE: Final = Table(
+    "oauth_code",
+    METADATA,
+    Column("digest", String(64), primary_key=True),
+    Column("grant", ForeignKey("oauth_grant.id"), nullable=False, index=True),
+    Column("redirect", Text, nullable=False),
+    Column("challenge", String(43), nullable=False),
+    Column("used", Boolean, nullable=False),  # kept until it expires, so that a replay is seen
+    Column("expires_at_s", BigInteger, nullable=False, index=True),
+)
+
+REFRESH: Final = Table(
+    "oauth_refresh",
+    METADATA,
+    Column("digest", String(64), primary_key=True),
+    Column("grant", ForeignKey("oauth_grant.id"), nullable=False, index=True),
+    Column("superseded_at_s", BigInteger, nullable=False),  # 0: live
+    Column("retried", Boolean, nullable=False),  # a lost answer is given again once
+    Column("expires_at_s", BigInteger, nullable=False, index=True),
+)
+
+THROTTLE: Final = Table(
+    "sign_in_throttle",
+    METADATA,
+    Column("key", String(64), primary_key=True),  # digest of account and address: nobody locks another out
+    Column("failures", Integer, nullable=False),
+    Column("expires_at_s", BigInteger, nullable=False, index=True),
+)
