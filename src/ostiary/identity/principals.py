@@ -129,7 +129,7 @@ def set_erp_account(
 ) -> Keys:  # fmt: skip
     """Says as which ERP user the principal's calls arrive."""
     _generation(connection, principal)
-    sealed = sealer.seal(password, f"erp-account:{principal}:{system}")
+    sealed = sealer.seal(password, f"erp-account:{system}:{principal}")
     place = {"principal": principal, "system": system}
     _upsert(connection, ERP_ACCOUNT, place, {"login": login, "uid": uid, "sealed_secret": sealed})
     after = {"system": system, "login": login, "uid": uid}
