@@ -59,10 +59,9 @@ ZONES = ("UTC", "Europe/Berlin", "Asia/Kolkata", "Pacific/Kiritimati", "Pacific/
 
 minutes = some.integers(0, 1439)
 formulas = some.recursive(
-    some.just(Always())
-    | some.builds(
+    some.builds(
         Hours,
-        days=some.lists(some.integers(0, 6), max_size=7, unique=True).map(tuple),
+        days=some.lists(some.integers(0, 6), min_size=3, max_size=7, unique=True).map(tuple),
         start=minutes,
         end=minutes | some.just(1440),
         zone=some.sampled_from(ZONES),
@@ -71,9 +70,11 @@ formulas = some.recursive(
         Networks,
         networks=some.lists(
             some.sampled_from(["127.0.0.1/32", "127.0.0.0/29", "127.1.0.0/16", "10.0.0.0/8", "2001:db8::/32"]),
+            min_size=1,
             max_size=3,
         ).map(tuple),
-    ),
+    )
+    | some.just(Always()),
     lambda inner: (
         some.builds(All, parts=some.lists(inner, max_size=3).map(tuple))
         | some.builds(AnyOf, parts=some.lists(inner, max_size=3).map(tuple))
@@ -81,31 +82,31 @@ formulas = some.recursive(
     ),
     max_leaves=4,
 )
-contexts = some.just(Context(name="always", formula=Always())) | some.builds(
-    Context, name=some.just("some"), formula=formulas
-)
+named = some.builds(Context, name=some.just("some"), formula=formulas)
+contexts = named | named | some.just(Context(name="always", formula=Always()))
 patterns = some.builds(
     Pattern,
-    system=some.sampled_from(["shop", "erp"]),
-    object=some.sampled_from(["*", "order", "order.*", "order.line", "count", "other"]),
-    verb=some.sampled_from(Verb),
+    system=some.sampled_from(["shop", "shop", "shop", "erp"]),
+    object=some.sampled_from(["*", "*", "*", "order", "order", "order.*", "order.line", "count", "other"]),
+    verb=some.sampled_from([Verb.READ, Verb.READ, *Verb]),
     action=some.sampled_from(["", "", "ship"]),
 )
-grants = some.lists(some.tuples(some.sampled_from(sorted(CLOSURES)), patterns, contexts), max_size=12)
-role_sets = some.frozensets(some.sampled_from(sorted(CLOSURES)), max_size=3)
+grants = some.lists(some.tuples(some.sampled_from(sorted(CLOSURES)), patterns, contexts), min_size=4, max_size=16)
+role_sets = some.frozensets(some.sampled_from(["chief", *sorted(CLOSURES)]), max_size=3)
 scopes = some.frozensets(
     some.sampled_from(
         ["shop/*:read", "shop/order:read", "shop/order.*:read", "shop/order:execute", "shop/order:execute.ship",
          "shop/*:write", "erp/*:read", "shop/order.line:read", "shop/count:read"]
     ),
+    min_size=1,
     max_size=4,
-)  # fmt: skip
+) | some.just(frozenset({"shop/*:read", "shop/*:write", "shop/*:execute", "shop/*:delete"}))  # fmt: skip
 requests = some.fixed_dictionaries(
     {
-        "asked": some.sampled_from([*ASKED, None]),  # None: the guarded system
-        "token": some.sampled_from([*[Token.VALID] * 6, *Token]),
+        "asked": some.sampled_from([*ASKED[:10], *ASKED, None, None]),  # None: the guarded system
+        "token": some.sampled_from([*[Token.VALID] * 20, *Token]),
         "roles": role_sets,
-        "known": some.sampled_from([True, True, True, False]),
+        "known": some.sampled_from([True] * 9 + [False]),
         "scopes": scopes,
         "place": some.sampled_from(PLACES),
     }
@@ -201,7 +202,7 @@ def check(gate: Any, drawn: Any, sent: Any, signals: Any) -> None:
 drawn_all = {
     "drawn": grants,
     "sent": some.lists(requests, min_size=20, max_size=20),
-    "signals": some.tuples(some.sampled_from([False, False, True]), some.sampled_from([False, False, False, True])),
+    "signals": some.tuples(some.sampled_from([False, False, True]), some.sampled_from([False] * 9 + [True])),
 }
 quiet = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
 
