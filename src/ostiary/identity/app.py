@@ -1,0 +1,233 @@
+"""The authorization server's endpoints (RFC 6749, 7009, 8414, 9207, OpenID Connect Core) as one ASGI application."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import anyio
+from anyio import CapacityLimiter
+from sqlalchemy import Connection, select
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ostiary.foundation.clock import Clock
+from ostiary.foundation.home import Home
+from ostiary.foundation.ids import new_id
+from ostiary.foundation.jose import Claims, revocation_keys
+from ostiary.foundation.settings import Settings
+from ostiary.identity import grants, keys, sign_in, tokens
+from ostiary.identity.principals import revoke_grant, revoke_keys
+from ostiary.identity.request import TEXT_MAX_BYTES, Refused, client_credentials, parse
+from ostiary.identity.server import Revoked, Server
+from ostiary.store.database import Store
+from ostiary.store.directory import revoked_keys
+from ostiary.store.seal import Sealer
+from ostiary.store.tables.directory import PRINCIPAL
+
+NO_STORE: Final = {"cache-control": "no-store"}
+THREADS: Final = 8
+PASSWORD_THREADS: Final = 2  # each argon2id takes 19 MiB and a core
+GRANT_TYPES: Final = ["authorization_code", "client_credentials", "refresh_token"]
+Handler = Callable[[Server, Request, bytes], Any]
+
+
+def create(store: Store, sealer: Sealer, settings: Settings, clock: Clock, *, revoked: Revoked, home: Home) -> Starlette:
+    """The application under the path of `settings.issuer`; `revoked` is told every key that is revoked here."""
+    server = Server(store, sealer, settings, clock, home, revoked)
+    threads, slow = CapacityLimiter(THREADS), CapacityLimiter(PASSWORD_THREADS)
+    base = "/identity"
+
+    def route(path: str, method: str, handler: Handler, limiter: CapacityLimiter = threads) -> Route:
+        return Route(path, _endpoint(server, handler, limiter), methods=[method])
+
+    return Starlette(
+        routes=[
+            route(f"{base}/authorize", "GET", lambda server, request, _: (sign_in.show(server, request), ())),
+            route(f"{base}/sign-in", "POST", lambda *given: (sign_in.answer(*given), ()), slow),
+            route(f"{base}/token", "POST", token),
+            route(f"{base}/revoke", "POST", revoke),
+            route(f"{base}/userinfo", "GET", userinfo),
+            route(f"{base}/userinfo", "POST", userinfo),
+            route(f"{base}/jwks", "GET", jwks),
+            route(f"{base}/.well-known/openid-configuration", "GET", metadata),
+            route(f"{base}/.well-known/oauth-authorization-server", "GET", metadata),
+            route(f"/.well-known/oauth-authorization-server{base}", "GET", metadata),
+        ]
+    )
+
+
+def _endpoint(server: Server, handler: Handler, limiter: CapacityLimiter) -> Any:
+    async def endpoint(request: Request) -> Response:
+        body = b""
+        async for part in request.stream():
+            body += part
+            if len(body) > TEXT_MAX_BYTES:
+                return _refusal(Refused("invalid_request", "the request is too long", status=413))
+        try:
+            response, gone = await anyio.to_thread.run_sync(handler, server, request, body, limiter=limiter)
+        except Refused as refused:
+            server.note(request.url.path.rpartition("/")[2], request, refused.error)
+            return _refusal(refused)
+        if gone:
+            await server.revoked(gone)
+        return response  # type: ignore[no-any-return]  # each handler answers (Response, keys)
+
+    return endpoint
+
+
+def token(server: Server, request: Request, body: bytes) -> tuple[Response, tuple[str, ...]]:
+    form = _form(request, body)
+    kind = form.get("grant_type", "")
+    if kind not in GRANT_TYPES:
+        raise Refused("unsupported_grant_type" if kind else "invalid_request", "the grant type is not known")
+    name, secret = client_credentials(request.headers.get("authorization", ""), form)
+    if kind == "client_credentials":
+        with server.store.read() as connection:
+            client = grants.authenticate(connection, server.key, name, secret)
+            told, claims = _for_machine(server, connection, client, form)
+    else:
+        try:
+            with server.store.begin() as connection:
+                client = grants.authenticate(connection, server.key, name, secret)
+                told, claims = _for_person(server, connection, client, form, kind)
+        except grants.Replayed as replayed:
+            server.note("token", request, "replayed", client=name, grant=replayed.grant)
+            return _replayed(server, replayed)
+    server.note("token", request, "issued", client=client.id, subject=claims.subject, grant=claims.grant, jti=claims.jti)
+    return JSONResponse(told, headers=NO_STORE), ()
+
+
+def _for_machine(
+    server: Server, connection: Connection, client: grants.Client, form: dict[str, str]
+) -> tuple[dict[str, Any], Claims]:
+    if client.public:
+        raise Refused("unauthorized_client", "a public client has no credentials of its own")
+    audience, system = server.audience(form.get("resource", ""))
+    claims = tokens.claims_for(
+        connection, issuer=server.issuer, audience=audience, subject=client.principal, client=client.principal,
+        grant=new_id("gr"), session="", now=server.now(), life_s=server.life_s, authenticated_at=None, amr=(),
+        scopes=grants.narrow(client, form.get("scope", ""), system) - grants.OIDC_SCOPES,
+    )  # fmt: skip
+    return tokens.answer(server.signing(connection, "access"), claims), claims
+
+
+def _for_person(
+    server: Server, connection: Connection, client: grants.Client, form: dict[str, str], kind: str
+) -> tuple[dict[str, Any], Claims]:
+    now_s = server.now_s()
+    if kind == "authorization_code":
+        given = {name: form.get(field, "") for name, field in
+                 {"code": "code", "redirect": "redirect_uri", "verifier": "code_verifier"}.items()}  # fmt: skip
+        grant = grants.redeem(connection, server.key, now_s, client, **given)
+    else:
+        grant = grants.refresh(connection, server.key, now_s, client, form.get("refresh_token", ""))
+    if form.get("resource", grant.audience) != grant.audience:
+        raise Refused("invalid_target", "the grant is for another system")
+    scopes = frozenset(grant.scopes.split())
+    wanted = frozenset(form.get("scope", "").split()) or scopes
+    if not wanted <= scopes:
+        raise Refused("invalid_scope", "more than was granted")
+    claims = tokens.claims_for(
+        connection, issuer=server.issuer, audience=grant.audience, subject=grant.principal, client=grant.client,
+        grant=grant.id, session=grant.sid, scopes=wanted, now=server.now(), life_s=server.life_s,
+        authenticated_at=grant.authenticated_at_s, amr=("pwd",),
+    )  # fmt: skip
+    told = tokens.answer(server.signing(connection, "access"), claims)
+    told["refresh_token"] = grants.add_refresh(connection, server.key, grant).reveal()
+    if "openid" in wanted:
+        nonce = grant.nonce if kind == "authorization_code" else ""
+        signing = server.signing(connection, "id")
+        told["id_token"] = tokens.id_token(signing, claims, name=_name(connection, grant.principal), nonce=nonce)
+    return told, claims
+
+
+def _replayed(server: Server, replayed: grants.Replayed) -> tuple[Response, tuple[str, ...]]:
+    """Everything the grant gave is revoked, in a transaction that stays."""
+    with server.store.begin() as connection:
+        gone = revoke_grant(
+            connection, actor="ostiary", now=server.now(), grant=replayed.grant, reason="a one-time token came twice"
+        )
+    return _refusal(Refused("invalid_grant", "it was used before; everything it gave is revoked")), gone
+
+
+def revoke(server: Server, request: Request, body: bytes) -> tuple[Response, tuple[str, ...]]:
+    """RFC 7009: 200 whatever it was; only the client's own tokens go."""
+    form = _form(request, body)
+    gone: tuple[str, ...] = ()
+    name, secret = client_credentials(request.headers.get("authorization", ""), form)
+    with server.store.begin() as connection:
+        client = grants.authenticate(connection, server.key, name, secret)
+        text = form.get("token", "")
+        actor, now = client.principal, server.now()
+        if grant := grants.grant_of_refresh(connection, server.key, client, text):
+            gone = revoke_grant(connection, actor=actor, now=now, grant=grant, reason="revoked by its client")
+        elif (claims := _read(server, connection, text)) and claims.client == client.id:
+            gone = revoke_keys(connection, (f"jti:{claims.jti}",), now, "revoked by its client")
+    server.note("revoke", request, "done", client=client.id, keys=" ".join(gone))
+    return Response(headers=NO_STORE), gone
+
+
+def userinfo(server: Server, request: Request, _: bytes) -> tuple[Response, tuple[str, ...]]:
+    scheme, _, text = request.headers.get("authorization", "").partition(" ")
+    with server.store.read() as connection:
+        claims = _read(server, connection, text) if scheme.lower() == "bearer" else None
+        gone = claims is None or revoked_keys(connection, server.now_s()) & set(revocation_keys(claims))
+        if claims is None or gone or "openid" not in claims.scopes:
+            return Response(status_code=401, headers={"www-authenticate": 'Bearer error="invalid_token"'}), ()
+        told = {"sub": claims.subject}
+        if "profile" in claims.scopes:
+            told["name"] = _name(connection, claims.subject)
+    return JSONResponse(told, headers=NO_STORE), ()
+
+
+def jwks(server: Server, _request: Request, _body: bytes) -> tuple[Response, tuple[str, ...]]:
+    with server.store.read() as connection:
+        return JSONResponse(keys.published(connection)), ()
+
+
+def metadata(server: Server, _request: Request, _body: bytes) -> tuple[Response, tuple[str, ...]]:
+    issuer = server.issuer
+    ways = ["client_secret_basic", "client_secret_post"]
+    told = {
+        "issuer": issuer,
+        **{f"{name}_endpoint": f"{issuer}/{path}" for name, path in
+           {"authorization": "authorize", "token": "token", "revocation": "revoke", "userinfo": "userinfo"}.items()},
+        "jwks_uri": f"{issuer}/jwks",
+        "response_types_supported": ["code"],
+        "response_modes_supported": ["query"],
+        "grant_types_supported": GRANT_TYPES,
+        "code_challenge_methods_supported": ["S256"],
+        "token_endpoint_auth_methods_supported": [*ways, "none"],
+        "revocation_endpoint_auth_methods_supported": [*ways, "none"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["ES256"],
+        "scopes_supported": sorted(grants.OIDC_SCOPES),
+        "authorization_response_iss_parameter_supported": True,
+        "request_uri_parameter_supported": False,
+    }  # fmt: skip
+    return JSONResponse(told), ()
+
+
+def _form(request: Request, body: bytes) -> dict[str, str]:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if request.url.query or kind != "application/x-www-form-urlencoded":
+        raise Refused("invalid_request", "send a form, and nothing in the query")
+    return parse(body)
+
+
+def _read(server: Server, connection: Connection, text: str) -> Claims | None:
+    return tokens.read_access_token(
+        connection, text, issuer=server.issuer, audiences=list(server.systems()), now=server.now()
+    )
+
+
+def _name(connection: Connection, principal: str) -> str:
+    return str(connection.execute(select(PRINCIPAL.c.name).where(PRINCIPAL.c.id == principal)).scalar_one())
+
+
+def _refusal(refused: Refused) -> Response:
+    headers = {**NO_STORE, **({"www-authenticate": 'Basic realm="ostiary"'} if refused.status == 401 else {})}  # noqa: PLR2004  RFC 6749 section 5.2
+    return JSONResponse(
+        {"error": refused.error, "error_description": refused.description}, refused.status, headers=headers
+    )

@@ -1,0 +1,92 @@
+"""What every endpoint stands on: store, keys, the systems of the current plan, and the journal."""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from ostiary.foundation.clock import Clock
+from ostiary.foundation.home import Home
+from ostiary.foundation.jose import SigningKey
+from ostiary.foundation.settings import Settings
+from ostiary.identity import keys
+from ostiary.identity.credentials import pepper
+from ostiary.identity.request import Refused
+from ostiary.identity.tokens import LIFE_DEFAULT_S, checked_life
+from ostiary.plan.model import from_json
+from ostiary.store.database import Store
+from ostiary.store.seal import Sealer
+
+KEY_AGE_MAX_S: Final = 30  # a retired key stays published far longer
+JOURNAL: Final = "identity.jsonl"
+Revoked = Callable[[Sequence[str]], Awaitable[None]]
+
+
+class Server:
+    """Opened once for each process; makes the keys at first start."""
+
+    def __init__(
+        self, store: Store, sealer: Sealer, settings: Settings, clock: Clock, home: Home, revoked: Revoked,
+        life_s: int = LIFE_DEFAULT_S,
+    ) -> None:  # fmt: skip
+        self.store, self.sealer, self.settings, self.clock, self.home = store, sealer, settings, clock, home
+        self.revoked, self.life_s = revoked, checked_life(life_s)
+        self._signing: dict[str, tuple[int, SigningKey]] = {}
+        self._systems: tuple[str, Mapping[str, str]] = ("", {})
+        with store.begin() as connection:
+            keys.ensure(connection, sealer, clock.now())
+            self.key = pepper(connection, sealer)
+        home.events.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._journal = (home.events / JOURNAL).open("a", encoding="utf-8", buffering=1)
+
+    @property
+    def issuer(self) -> str:
+        return self.settings.issuer
+
+    def now(self) -> datetime:
+        return self.clock.now()
+
+    def now_s(self) -> int:
+        return int(self.clock.now().timestamp())
+
+    def signing(self, connection: Connection, purpose: str) -> SigningKey:
+        made, key = self._signing.get(purpose, (0, None))
+        if key is None or self.now_s() - made >= KEY_AGE_MAX_S:
+            key = keys.active(connection, self.sealer, purpose)
+            self._signing[purpose] = (self.now_s(), key)
+        return key
+
+    def systems(self) -> Mapping[str, str]:
+        """Audience -> system, of the plan in force."""
+        try:
+            revision = (self.home.plans / "current").read_text("ascii")
+            if revision != self._systems[0]:
+                plan = from_json((self.home.plans / f"{revision}.json").read_bytes())
+                self._systems = (revision, {one.audience: one.name for one in plan.systems})
+        except FileNotFoundError:
+            return {}
+        return self._systems[1]
+
+    def audience(self, asked: str) -> tuple[str, str]:
+        """(audience, system) of a resource indicator (RFC 8707); the only system where none is named."""
+        systems = self.systems()
+        if not asked and len(systems) == 1:
+            return next(iter(systems.items()))
+        if asked not in systems:
+            raise Refused("invalid_target", "name one of the systems with `resource`")
+        return asked, systems[asked]
+
+    def note(self, action: str, request: Any, outcome: str, **facts: str) -> None:
+        """One line for each request of an authorization or a token (standard A7); no secret, no token."""
+        line = {
+            "at": self.now().isoformat(timespec="milliseconds"), "action": action, "outcome": outcome,
+            "decision": request.headers.get("x-gw-decision", "-"), "source": source(request), **facts,
+        }  # fmt: skip
+        self._journal.write(json.dumps(line) + "\n")
+
+
+def source(request: Any) -> str:
+    """The caller's address as the gate saw it; only the gate reaches our socket."""
+    return str(request.headers.get("x-gw-source", "-"))
