@@ -32,7 +32,9 @@ GRANT_TYPES: Final = ["authorization_code", "client_credentials", "refresh_token
 Handler = Callable[[Server, Request, bytes], Any]
 
 
-def create(store: Store, sealer: Sealer, settings: Settings, clock: Clock, *, revoked: Revoked, home: Home) -> Starlette:
+def create(
+    store: Store, sealer: Sealer, settings: Settings, clock: Clock, *, revoked: Revoked, home: Home
+) -> Starlette:
     """The application under the path of `settings.issuer`; `revoked` is told every key that is revoked here."""
     server = Server(store, sealer, settings, clock, home, revoked)
     threads, slow = CapacityLimiter(THREADS), CapacityLimiter(PASSWORD_THREADS)
@@ -94,7 +96,9 @@ def token(server: Server, request: Request, body: bytes) -> tuple[Response, tupl
         except grants.Replayed as replayed:
             server.note("token", request, "replayed", client=name, grant=replayed.grant)
             return _replayed(server, replayed)
-    server.note("token", request, "issued", client=client.id, subject=claims.subject, grant=claims.grant, jti=claims.jti)
+    server.note(
+        "token", request, "issued", client=client.id, subject=claims.subject, grant=claims.grant, jti=claims.jti
+    )
     return JSONResponse(told, headers=NO_STORE), ()
 
 
@@ -168,7 +172,7 @@ def revoke(server: Server, request: Request, body: bytes) -> tuple[Response, tup
     return Response(headers=NO_STORE), gone
 
 
-def userinfo(server: Server, request: Request, _: bytes) -> tuple[Response, tuple[str, ...]]:
+def userinfo(server: Server, request: Request, _body: bytes) -> tuple[Response, tuple[str, ...]]:
     scheme, _, text = request.headers.get("authorization", "").partition(" ")
     with server.store.read() as connection:
         claims = _read(server, connection, text) if scheme.lower() == "bearer" else None

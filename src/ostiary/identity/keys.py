@@ -26,13 +26,11 @@ def ensure(connection: Connection, sealer: Sealer, now: datetime) -> None:
 
 
 def rotate(connection: Connection, *, actor: str, sealer: Sealer, now: datetime, purpose: str = "access") -> str:
-    """next signs, active retires, what retired before goes; returns the kid that signs now."""
+    """Next signs, active retires, what retired before goes; returns the kid that signs now."""
     ensure(connection, sealer, now)
     connection.execute(delete(SIGNING_KEY).where(_KEY.purpose == purpose, _KEY.state == "retiring"))
     for before, after in (("active", "retiring"), ("next", "active")):
-        connection.execute(
-            update(SIGNING_KEY).where(_KEY.purpose == purpose, _KEY.state == before).values(state=after)
-        )
+        connection.execute(update(SIGNING_KEY).where(_KEY.purpose == purpose, _KEY.state == before).values(state=after))
     _make(connection, sealer, now, purpose, "next")
     kid = connection.execute(select(_KEY.kid).where(_KEY.purpose == purpose, _KEY.state == "active")).scalar_one()
     append(connection, Entry(at=now, actor=actor, action="key.rotate", object=purpose, after={"kid": kid}))

@@ -83,7 +83,7 @@ def set_roles(connection: Connection, *, actor: str, now: datetime, principal: s
     keys = _next_generation(connection, principal, now, "roles changed")
     connection.execute(delete(ASSIGNMENT).where(ASSIGNMENT.c.principal == principal))
     _assign(connection, principal, roles)
-    told = {"before": {"roles": before}, "after": {"roles": sorted(set(roles))}}
+    told: dict[str, Any] = {"before": {"roles": before}, "after": {"roles": sorted(set(roles))}}
     append(connection, Entry(at=now, actor=actor, action="principal.roles", object=principal, **told))
     return keys
 
@@ -157,12 +157,18 @@ def revoke_keys(connection: Connection, keys: Keys, now: datetime, reason: str) 
 def _list(connection: Connection, prefix: str) -> list[dict[str, Any]]:
     rows = connection.execute(select(PRINCIPAL).where(PRINCIPAL.c.id.startswith(prefix)).order_by(PRINCIPAL.c.id))
     return [
-        {"id": row.id, "name": row.name, "person": row.person, "active": row.active, "roles": _roles(connection, row.id)}
+        {
+            "id": row.id,
+            "name": row.name,
+            "person": row.person,
+            "active": row.active,
+            "roles": _roles(connection, row.id),
+        }
         for row in rows.all()
     ]
 
 
-def _add(
+def _add(  # noqa: PLR0917  one row, field by field
     connection: Connection, actor: str, now: datetime, kind: str, name: str, title: str, roles: Sequence[str],
     person: str,
 ) -> str:  # fmt: skip
@@ -202,7 +208,7 @@ def _set_active(connection: Connection, principal: str, *, actor: str, now: date
     _generation(connection, principal)
     connection.execute(update(PRINCIPAL).where(PRINCIPAL.c.id == principal).values(active=active))
     action = "principal.enable" if active else "principal.disable"
-    told = {"before": {"active": not active}, "after": {"active": active}}
+    told: dict[str, Any] = {"before": {"active": not active}, "after": {"active": active}}
     append(connection, Entry(at=now, actor=actor, action=action, object=principal, **told))
 
 
@@ -242,7 +248,9 @@ def _upsert(connection: Connection, table: Table, place: dict[str, Any], values:
 def _refuse_odd(redirects: Iterable[str], scopes: Iterable[str]) -> None:
     for redirect in redirects:
         if not _safe(redirect):
-            raise CallerFault("redirect-invalid", f"{redirect!r} is no safe redirect", hint="https, or http://127.0.0.1")
+            raise CallerFault(
+                "redirect-invalid", f"{redirect!r} is no safe redirect", hint="https, or http://127.0.0.1"
+            )
     for scope in scopes:
         if not SCOPE.fullmatch(scope):
             raise CallerFault("scope-invalid", f"{scope!r} is no scope", hint="write it like erp/party.party:read")

@@ -27,7 +27,7 @@ Revoked = Callable[[Sequence[str]], Awaitable[None]]
 class Server:
     """Opened once for each process; makes the keys at first start."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  the composition root names them once
         self, store: Store, sealer: Sealer, settings: Settings, clock: Clock, home: Home, revoked: Revoked,
         life_s: int = LIFE_DEFAULT_S,
     ) -> None:  # fmt: skip

@@ -75,7 +75,7 @@ def answer(server: Server, request: Request, body: bytes) -> Response:
         text = base64.urlsafe_b64decode(form.get("request", "")).decode("ascii")
         cookie = request.cookies.get(FORM_COOKIE, "")
         if not cookie or not hmac.compare_digest(digest(server.key, "form", cookie, text), form.get("csrf", "")):
-            raise Refused("invalid_request", "the form is not from this browser; go back and try again")
+            raise Refused("invalid_request", "the form is not from this browser; go back and try again")  # noqa: TRY301  one answer for both
         with server.store.read() as connection:
             asked = read(server, connection, text)
             person = None if asked.fresh else _session(server, connection, request)

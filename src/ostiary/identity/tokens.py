@@ -63,7 +63,9 @@ def id_token(key: SigningKey, claims: Claims, *, name: str, nonce: str) -> str:
     return key.sign(told, type_="JWT")
 
 
-def read_access_token(connection: Connection, text: str, *, issuer: str, audiences: list[str], now: datetime) -> Claims | None:
+def read_access_token(
+    connection: Connection, text: str, *, issuer: str, audiences: list[str], now: datetime
+) -> Claims | None:
     """The claims of a token of ours for any of our systems."""
     jwks = access_keys(connection)
     for audience in audiences:
