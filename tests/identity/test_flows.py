@@ -111,6 +111,7 @@ class World:
 def world(tmp_path):
     made = World(tmp_path)
     yield made
+    made.app.state.server.close()
     made.store.close()
 
 
@@ -226,9 +227,7 @@ def test_guessing_locks_only_the_guessers_address(world):
     assert "location" not in world.answer(page).headers
     hidden = dict(re.findall(r'name="(request|csrf)" value="([^"]*)"', page.text))
     form = {**hidden, "username": "anna", "password": PASSWORD, "decision": "allow"}
-    assert (
-        world.ask("POST", "/identity/sign-in", data=form, headers={"x-gw-source": "192.0.2.9"}).status_code == 303
-    )
+    assert world.ask("POST", "/identity/sign-in", data=form, headers={"x-gw-source": "192.0.2.9"}).status_code == 303
 
 
 def test_a_disabled_user_gets_nothing_more(world):

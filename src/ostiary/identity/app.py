@@ -43,7 +43,7 @@ def create(
     def route(path: str, method: str, handler: Handler, limiter: CapacityLimiter = threads) -> Route:
         return Route(path, _endpoint(server, handler, limiter), methods=[method])
 
-    return Starlette(
+    made = Starlette(
         routes=[
             route(f"{base}/authorize", "GET", lambda server, request, _: (sign_in.show(server, request), ())),
             route(f"{base}/sign-in", "POST", lambda *given: (sign_in.answer(*given), ()), slow),
@@ -57,6 +57,8 @@ def create(
             route(f"/.well-known/oauth-authorization-server{base}", "GET", metadata),
         ]
     )
+    made.state.server = server  # whoever ends the process closes it
+    return made
 
 
 def _endpoint(server: Server, handler: Handler, limiter: CapacityLimiter) -> Any:

@@ -41,6 +41,9 @@ class Server:
         home.events.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._journal = (home.events / JOURNAL).open("a", encoding="utf-8", buffering=1)
 
+    def close(self) -> None:
+        self._journal.close()
+
     @property
     def issuer(self) -> str:
         return self.settings.issuer
