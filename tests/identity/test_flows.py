@@ -17,7 +17,7 @@ from ostiary.foundation.home import Home
 from ostiary.foundation.jose import verify_access_token
 from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import Settings
-from ostiary.identity import app, principals
+from ostiary.identity import app, grants, keys, principals
 from ostiary.identity.request import Refused, parse
 from ostiary.plan.model import Kind, Limit, Limits, Plan, Source, System, seal, to_json
 from ostiary.store.database import open_store
@@ -260,3 +260,19 @@ def test_any_bytes_are_parsed_or_refused(data):
     except Refused:
         return
     assert all(parsed.values())
+
+
+def test_a_rotated_key_signs_next_and_the_old_one_stays_published(world):
+    with world.store.begin() as connection:
+        before = {key["kid"] for key in keys.published(connection)["keys"]}
+        kid = keys.rotate(connection, actor="uid:0", sealer=world.sealer, now=world.clock.now())
+        after = {key["kid"] for key in keys.published(connection)["keys"]}
+    assert kid in before
+    assert before < after
+
+
+def test_only_a_loopback_redirect_may_choose_its_port():
+    client = grants.Client("client:cli", "cli", True, ("http://127.0.0.1/cb", BACK), frozenset())
+    assert grants.redirect_known(client, "http://127.0.0.1:5123/cb")
+    for other in ("http://127.0.0.1:5123/x", "http://127.0.0.1.evil/cb", "https://shop.example:1/back", f"{BACK}/"):
+        assert not grants.redirect_known(client, other)
