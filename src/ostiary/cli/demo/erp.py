@@ -22,7 +22,7 @@ from ostiary.foundation.files import write_atomically
 from ostiary.foundation.secret import Secret
 
 DATABASE = "erp"
-USERS = ("admin", "clerk", "buyer", "payer", "approver", "acct", "gateway")
+USERS = ("admin", "clerk", "buyer", "payer", "approver", "treasurer", "acct", "gateway")
 REQUIREMENTS = Path(__file__).with_name("erp-requirements.txt")
 SEED = Path(__file__).with_name("seed.py")  # a script of the ERP's interpreter, not a module of ours
 INSTALL_TIMEOUT_S = 600

@@ -23,6 +23,7 @@ GROUPS: dict[str, list[str]] = {
     "buyer": ["Purchase"],
     "payer": ["Payment"],
     "approver": ["Payment", "Payment Approval"],
+    "treasurer": ["Payment", "Payment Approval"],
     "acct": ["Accounting"],
     "gateway": [],  # its group is made below: reads business records, writes nothing
 }

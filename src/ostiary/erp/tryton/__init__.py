@@ -1,0 +1,23 @@
+"""Tryton 8.2: what its JSON-RPC and REST requests would do. All else at its address is denied."""
+
+from ostiary.erp.operation import Call, Request, Unreadable
+from ostiary.erp.tryton import rest, rpc
+from ostiary.erp.tryton.catalogue import Catalogue, learn
+from ostiary.erp.tryton.walk import Refused, Walk
+
+__all__ = ["Catalogue", "learn", "read"]
+
+
+def read(request: Request, *, system: str, database: str, catalogue: Catalogue) -> Call | Unreadable:
+    """Every operation that `request` would do, or why it can't be told: then it is denied."""
+    walk = Walk(system, catalogue)
+    try:
+        if request.path == f"/{database}/rpc/":
+            rpc.read(request, walk)
+        elif request.path.startswith(f"/{database}/rest/"):
+            rest.read(request, request.path.removeprefix(f"/{database}/rest/"), walk)
+        else:
+            raise Refused.unknown("this path is not open")
+    except Refused as refused:
+        return refused.told
+    return Call(operations=walk.operations)
