@@ -109,6 +109,11 @@ def told(event: Event) -> str:
     return f"{stamp(event.at)} {who} {what}: {event.status} {why}, {event.duration_ms} ms [{event.decision}]"
 
 
+def verb(event: Event) -> str:
+    """"write" of "erp/sale.sale:write"; "execute" of "erp/sale.sale:execute.confirm"."""
+    return event.operation.rpartition(":")[2].strip().partition(".")[0].partition(" ")[0]
+
+
 def otel(event: Event) -> dict[str, Any]:
     """OpenTelemetry semantic conventions for HTTP servers; what has no name there is `ostiary.*`."""
     return {
@@ -130,8 +135,7 @@ def otel(event: Event) -> dict[str, Any]:
 
 def ocsf(event: Event) -> dict[str, Any]:
     """OCSF 1.x API Activity (class 6003); the activity follows the verb."""
-    verb = event.operation.rpartition(": ")[2].split(" ")[0]
-    activity = {"read": 2, "write": 3, "delete": 4}.get(verb, 99)
+    activity = {"read": 2, "write": 3, "delete": 4}.get(verb(event), 99)
     allowed = event.reason == "allowed"
     return {
         "class_uid": 6003,

@@ -1,0 +1,118 @@
+"""Follows the access log across rotation: every line at least once, wherever the reader was stopped."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from http.client import HTTPException
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from ostiary.event.record import LINE_MAX_BYTES, Event, read
+from ostiary.event.search import files
+from ostiary.foundation import unix
+from ostiary.foundation.errors import SystemFault
+
+BATCH_MAX_BYTES: Final = 4 * 1024 * 1024
+SEGMENT_MAX_BYTES: Final = 64 * 1024 * 1024
+KEEP_MAX_BYTES: Final = 20 * 1024**3
+KEEP_MAX: Final = timedelta(days=90)
+REOPEN_TIMEOUT_S: Final = 5.0
+
+ReopenLogs = Callable[[], None]
+
+
+class Cursor(Struct, frozen=True, kw_only=True):
+    """The next byte to read, in the file of this inode (0: from the oldest file)."""
+
+    inode: int = 0
+    offset: int = 0
+
+
+class Batch(Struct, frozen=True, kw_only=True):
+    """What was read; `lost` counts the gaps where the file being read was gone or had become shorter."""
+
+    events: tuple[Event, ...]
+    cursor: Cursor
+    unreadable: int = 0
+    lost: int = 0
+    more: bool = False
+
+
+def poll(log: Path, cursor: Cursor) -> Batch:
+    """The complete lines after `cursor`, from one file, at most `BATCH_MAX_BYTES` of them."""
+    here = [(path, path.stat()) for path in files(log)]
+    at = next((n for n, (_, stat) in enumerate(here) if stat.st_ino == cursor.inode), None)
+    if not here:
+        return Batch(events=(), cursor=cursor)
+    lost = int(cursor.inode != 0 and (at is None or here[at][1].st_size < cursor.offset))
+    n = at or 0
+    path, stat = here[n]
+    offset = 0 if at is None or lost else cursor.offset
+    newer = n + 1 < len(here)  # before the read: once a newer file is there, this one does not grow
+    lines, end, cut = _lines(path, offset, last=newer)
+    read_lines = [read(line) for line in lines if line]
+    events = tuple(event for event in read_lines if event is not None)
+    following = Cursor(inode=stat.st_ino, offset=end)
+    done = newer and end >= path.stat().st_size
+    if done:
+        following = Cursor(inode=here[n + 1][1].st_ino)
+    unreadable = len(read_lines) - len(events) + cut
+    return Batch(events=events, cursor=following, unreadable=unreadable, lost=lost, more=done or bool(lines))
+
+
+def _lines(path: Path, offset: int, *, last: bool) -> tuple[list[bytes], int, int]:
+    """(whole lines, the offset after them, parts given up): a file that grows no more gives up its last part."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        data = file.read(BATCH_MAX_BYTES)
+    whole, newline, rest = data.rpartition(b"\n")
+    end = offset + len(whole) + len(newline)
+    too_long = len(rest) > LINE_MAX_BYTES
+    over = last and bool(rest) and len(data) < BATCH_MAX_BYTES
+    if too_long or over:
+        return whole.split(b"\n"), offset + len(data), 1
+    return whole.split(b"\n") if newline else [], end, 0
+
+
+def rotate(log: Path, now: datetime, reopen: ReopenLogs, *, segment_max: int = SEGMENT_MAX_BYTES) -> bool:
+    """Moves a full log aside and has its writer open a new one; the old name comes back when the writer can't."""
+    if not log.exists() or log.stat().st_size < segment_max:
+        return False
+    aside = log.with_name(f"{log.stem}-{int(now.timestamp() * 1_000_000):020}{log.suffix}")
+    log.rename(aside)
+    try:
+        reopen()
+    except (OSError, HTTPException, SystemFault):
+        if not log.exists():
+            aside.rename(log)
+        raise
+    return True
+
+
+def reopen_envoy(socket: Path) -> ReopenLogs:
+    """Asks the Envoy whose admin side listens at `socket`."""
+
+    def reopen() -> None:
+        answer = unix.ask(socket, "POST", "/reopen_logs", timeout_s=REOPEN_TIMEOUT_S)
+        if answer.status != 200:  # noqa: PLR2004  RFC 9110 section 15.3.1
+            raise SystemFault("reopen-refused", f"Envoy does not reopen its logs: status {answer.status}")
+
+    return reopen
+
+
+def retain(
+    log: Path, now: datetime, *, reading: int = 0, keep_bytes: int = KEEP_MAX_BYTES, keep: timedelta = KEEP_MAX
+) -> tuple[Path, ...]:
+    """Deletes the oldest rotated files beyond size or age, never the one being read (its inode) or a newer one."""
+    gone: list[Path] = []
+    here = [(path, path.stat()) for path in files(log)]
+    total = sum(stat.st_size for _, stat in here)
+    for path, stat in here:
+        old = stat.st_mtime < (now - keep).timestamp()
+        if path == log or stat.st_ino == reading or not (old or total > keep_bytes):
+            break
+        path.unlink()
+        total -= stat.st_size
+        gone.append(path)
+    return tuple(gone)
