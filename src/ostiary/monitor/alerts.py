@@ -1,0 +1,133 @@
+"""Alerts: one open one for each rule and key, from firing over acknowledged to resolved."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from msgspec import Struct
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from ostiary.audit.log import Entry, append
+from ostiary.event.record import stamp
+from ostiary.foundation.errors import CallerFault
+from ostiary.foundation.ids import new_id
+from ostiary.monitor.rules import RULES, Finding
+from ostiary.store.tables.monitor import ALERT
+
+OURSELVES: Final = "ostiary"
+QUIET: Final = timedelta(minutes=15)  # an alert that did not fire again for so long is over
+LIST_MAX: Final = 500
+NOTE_MAX_CHARS: Final = 1000
+KEY_MAX_CHARS: Final = 300
+
+
+class Notice(Struct, frozen=True, kw_only=True):
+    """What is told to the outside when an alert fires for the first time or is resolved."""
+
+    alert: str
+    rule: str
+    key: str
+    severity: str
+    state: str
+    at: str
+    what: str
+    investigate: str
+    evidence: dict[str, Any]
+
+
+def fire(connection: Connection, finding: Finding) -> tuple[str, Notice | None]:
+    """The id of the open alert that now holds `finding`, and what to tell when it is new."""
+    key, at_us = finding.key[:KEY_MAX_CHARS], to_us(finding.at)
+    open_key, evidence = f"{finding.rule} {key}", json.dumps(finding.evidence)
+    known = connection.execute(
+        update(ALERT)
+        .where(ALERT.c.open_key == open_key)
+        .values(count=ALERT.c.count + 1, last_us=at_us, evidence=evidence)
+        .returning(ALERT.c.id)
+    ).scalar_one_or_none()
+    if known is not None:
+        return str(known), None
+    row = {
+        "id": new_id("al"), "rule": finding.rule, "key": key, "open_key": open_key,
+        "severity": RULES[finding.rule].severity.value, "state": "firing", "first_us": at_us, "last_us": at_us,
+        "count": 1, "evidence": evidence, "actor": "", "note": "",
+    }  # fmt: skip
+    connection.execute(insert(ALERT).values(**row))
+    return row["id"], _notice(connection, row["id"], finding.at)
+
+
+def resolve_quiet(connection: Connection, now: datetime) -> tuple[Notice, ...]:
+    """Resolves what did not fire for `QUIET`; each resolution is told."""
+    gone = connection.execute(
+        update(ALERT)
+        .where(ALERT.c.open_key.is_not(None), ALERT.c.last_us <= to_us(now - QUIET))
+        .values(state="resolved", open_key=None, actor=OURSELVES)
+        .returning(ALERT.c.id)
+    ).scalars()
+    return tuple(_notice(connection, alert, now) for alert in gone.all())
+
+
+def list_alerts(connection: Connection, *, everything: bool = False, limit: int = LIST_MAX) -> list[dict[str, Any]]:
+    """The newest first; open ones only unless `everything`."""
+    chosen = select(ALERT).order_by(ALERT.c.last_us.desc(), ALERT.c.id).limit(min(limit, LIST_MAX))
+    if not everything:
+        chosen = chosen.where(ALERT.c.open_key.is_not(None))
+    return [_shape(row) for row in connection.execute(chosen)]
+
+
+def open_alerts(connection: Connection) -> int:
+    return connection.execute(select(func.count()).where(ALERT.c.open_key.is_not(None))).scalar_one()
+
+
+def acknowledge(connection: Connection, *, actor: str, now: datetime, alert: str, note: str = "") -> None:
+    """Says that `actor` looks after it; it goes on counting."""
+    _change(connection, actor, now, alert, note, {"state": "acknowledged"})
+
+
+def resolve(connection: Connection, *, actor: str, now: datetime, alert: str, note: str = "") -> Notice:
+    """Says that it is over; if its rule fires again, that is a new alert."""
+    _change(connection, actor, now, alert, note, {"state": "resolved", "open_key": None})
+    return _notice(connection, alert, now)
+
+
+def _change(
+    connection: Connection, actor: str, now: datetime, alert: str, note: str, values: dict[str, str | None]
+) -> None:
+    state = connection.execute(
+        update(ALERT)
+        .where(ALERT.c.id == alert, ALERT.c.open_key.is_not(None))
+        .values(**values, actor=actor, note=note[:NOTE_MAX_CHARS])
+        .returning(ALERT.c.state)
+    ).scalar_one_or_none()
+    if state is None:
+        raise CallerFault("alert-unknown", f"there is no open alert {alert}", hint="see `ostiary alert list`")
+    action = "alert.acknowledge" if state == "acknowledged" else "alert.resolve"
+    append(connection, Entry(at=now, actor=actor, action=action, object=alert, reason=note[:NOTE_MAX_CHARS]))
+
+
+def _notice(connection: Connection, alert: str, at: datetime) -> Notice:
+    row = connection.execute(select(ALERT).where(ALERT.c.id == alert)).one()
+    rule = RULES[row.rule]
+    return Notice(
+        alert=row.id, rule=row.rule, key=row.key, severity=row.severity, state=row.state, at=stamp(at),
+        what=rule.what, investigate=rule.investigate, evidence=json.loads(row.evidence),
+    )  # fmt: skip
+
+
+def _shape(row: Row[Any]) -> dict[str, Any]:
+    rule = RULES.get(row.rule)
+    return {
+        "id": row.id, "rule": row.rule, "key": row.key, "severity": row.severity, "state": row.state,
+        "first": stamp(from_us(row.first_us)), "last": stamp(from_us(row.last_us)), "count": row.count,
+        "evidence": json.loads(row.evidence), "actor": row.actor, "note": row.note,
+        "what": rule.what if rule else "", "why": rule.why if rule else "",
+        "investigate": rule.investigate if rule else "",
+    }  # fmt: skip
+
+
+def to_us(at: datetime) -> int:
+    return round(at.timestamp() * 1_000_000)
+
+
+def from_us(at_us: int) -> datetime:
+    return datetime.fromtimestamp(at_us / 1_000_000, UTC)

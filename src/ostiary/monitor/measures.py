@@ -1,0 +1,129 @@
+"""Measures: what the watch does by itself. Each has a reason, ends by itself, and can be undone."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Any, Final
+
+from sqlalchemy import Connection, ColumnElement, and_, func, insert, select, update
+
+from ostiary.audit.log import Entry, append
+from ostiary.event.record import stamp
+from ostiary.foundation.errors import CallerFault
+from ostiary.foundation.ids import new_id
+from ostiary.monitor.alerts import OURSELVES, from_us, to_us
+from ostiary.monitor.rules import FAILURES, Finding
+from ostiary.store.tables.monitor import MEASURE
+
+BLOCK_FIRST: Final = timedelta(minutes=10)
+BLOCK_MAX: Final = timedelta(hours=24)
+REMEMBERED: Final = timedelta(days=7)  # earlier blocks of the same target that double the next one
+LIVE_MAX: Final = 10_000  # blocks in force at once; past it alerts go on, blocks wait for room
+LIST_MAX: Final = 500
+IPV6_PREFIX: Final = 64  # one caller has a whole /64
+LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
+
+Network = IPv4Network | IPv6Network
+
+
+def respond(connection: Connection, finding: Finding, alert: str, *, now: datetime, never: Sequence[str]) -> str | None:
+    """Blocks the address that `finding` is about; the measure's id, or None where none is to be made.
+
+    `never` are the networks that can't be measured against; they are asked here, when a measure is made.
+    """
+    kind, _, address = finding.key.partition(":")
+    if finding.rule != FAILURES.id or kind != "address":
+        return None
+    target = _target(address)
+    if target is None or _spared(target, never) or _in_force(connection, target, now):
+        return None
+    length = min(BLOCK_FIRST * 2 ** _earlier(connection, target, now), BLOCK_MAX)
+    if finding.at + length <= now or live(connection, now) >= LIVE_MAX:  # old news after a standstill
+        return None
+    reason = f"{finding.evidence['failures']} failed authentications within a minute"
+    return _make(connection, target, finding.rule, alert, reason, now, now + length)
+
+
+def blocked(connection: Connection, now: datetime) -> tuple[str, ...]:
+    """The networks that the gate refuses now."""
+    chosen = select(MEASURE.c.target).where(MEASURE.c.kind == "block", _living(now)).distinct()
+    return tuple(sorted(connection.execute(chosen).scalars()))
+
+
+def live(connection: Connection, now: datetime) -> int:
+    return connection.execute(select(func.count()).select_from(MEASURE).where(_living(now))).scalar_one()
+
+
+def list_measures(connection: Connection, *, now: datetime, everything: bool = False) -> list[dict[str, Any]]:
+    """The newest first; those in force only unless `everything`."""
+    chosen = select(MEASURE).order_by(MEASURE.c.made_at_us.desc(), MEASURE.c.id).limit(LIST_MAX)
+    rows = connection.execute(chosen if everything else chosen.where(_living(now)))
+    return [
+        {
+            "id": row.id, "kind": row.kind, "target": row.target, "rule": row.rule, "reason": row.reason,
+            "alert": row.alert, "made": stamp(from_us(row.made_at_us)), "expires": stamp(from_us(row.expires_at_us)),
+            "undone_by": row.undone_by,
+        }
+        for row in rows
+    ]  # fmt: skip
+
+
+def undo(connection: Connection, *, actor: str, now: datetime, measure: str) -> None:
+    """Ends it now; have the gate told afterwards."""
+    target = connection.execute(
+        update(MEASURE)
+        .where(MEASURE.c.id == measure, _living(now))
+        .values(undone_by=actor)
+        .returning(MEASURE.c.target)
+    ).scalar_one_or_none()
+    if target is None:
+        hint = "see `ostiary measure list`"
+        raise CallerFault("measure-unknown", f"no measure {measure} is in force", hint=hint)
+    append(connection, Entry(at=now, actor=actor, action="measure.undo", object=measure, before={"target": target}))
+
+
+def _target(address: str) -> Network | None:
+    """The network of an address: itself, or the /64 that an IPv6 address lies in."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return None
+    mapped = getattr(parsed, "ipv4_mapped", None) or parsed
+    return ip_network(f"{mapped}/{32 if mapped.version == 4 else IPV6_PREFIX}", strict=False)  # noqa: PLR2004
+
+
+def _spared(target: Network, never: Sequence[str]) -> bool:
+    networks = [ip_network(text, strict=False) for text in never]
+    return any(target.overlaps(one) for one in networks if one.version == target.version)
+
+
+def _living(now: datetime) -> ColumnElement[bool]:
+    return and_(MEASURE.c.expires_at_us > to_us(now), MEASURE.c.undone_by == "")
+
+
+def _in_force(connection: Connection, target: Network, now: datetime) -> bool:
+    chosen = select(MEASURE.c.id).where(MEASURE.c.target == str(target), _living(now)).limit(1)
+    return connection.execute(chosen).first() is not None
+
+
+def _earlier(connection: Connection, target: Network, now: datetime) -> int:
+    """How often it was blocked lately; a block that somebody undid is no strike."""
+    since = to_us(now - REMEMBERED)
+    lately = and_(MEASURE.c.target == str(target), MEASURE.c.made_at_us > since, MEASURE.c.undone_by == "")
+    return min(connection.execute(select(func.count()).select_from(MEASURE).where(lately)).scalar_one(), 10)
+
+
+def _make(
+    connection: Connection, target: Network, rule: str, alert: str, reason: str, now: datetime, expires: datetime
+) -> str:
+    row = {
+        "id": new_id("me"), "kind": "block", "target": str(target), "reason": reason, "rule": rule, "alert": alert,
+        "made_at_us": to_us(now), "expires_at_us": to_us(expires), "undone_by": "",
+    }  # fmt: skip
+    connection.execute(insert(MEASURE).values(**row))
+    told = {"target": str(target), "until": stamp(expires), "alert": alert}
+    append(
+        connection,
+        Entry(at=now, actor=OURSELVES, action="measure.make", object=str(row["id"]), after=told, reason=reason),
+    )
+    return str(row["id"])
