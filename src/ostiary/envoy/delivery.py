@@ -1,0 +1,178 @@
+"""Hands files to Envoy and finds out what became of them: it never answers, so its statistics are read."""
+
+import json
+import logging
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from ostiary.envoy.bootstrap import bootstrap
+from ostiary.envoy.edge import Edge, Resources
+from ostiary.envoy.run import environment
+from ostiary.foundation import unix
+from ostiary.foundation.errors import OurFault, SystemFault
+from ostiary.foundation.files import write_atomically
+
+# What is named must be there before what names it; a folder's resources in any order.
+ORDER: Final = ("cds.json", "lds.json", "ecds/", "rds.json")
+ECDS_STATISTIC: Final = "extension_config_discovery.http_filter."
+STATISTICS: Final = {
+    "http.gate.rds.routes": "rds.json",
+    "listener_manager.lds": "lds.json",
+    "cluster_manager.cds": "cds.json",
+}
+ASKED: Final = "/stats?format=json&filter=(version_text|update_rejected|config_fail)$"
+REJECTIONS: Final = ("update_rejected", "config_fail")
+POLL_S: Final = 0.01
+ADMIN_TIMEOUT_S: Final = 5.0
+VALIDATE_TIMEOUT_S: Final = 60
+
+log = logging.getLogger(__name__)
+
+
+class GateState(Struct, frozen=True, kw_only=True):
+    """`versions`: file -> the version in force; `rejected`: file -> how often Envoy refused one."""
+
+    live: bool
+    versions: Mapping[str, str] = {}
+    rejected: Mapping[str, int] = {}
+
+
+class Gate:
+    """The running Envoy of one home, reached through files and its admin socket."""
+
+    def __init__(self, binary: Path, edge: Edge) -> None:
+        self._binary = binary
+        self._edge = edge
+        self._written: dict[str, str] = {}
+
+    def prepare(self) -> None:
+        """The file that Envoy starts with; the others are written by `write`."""
+        (self._edge.home.envoy / "ecds").mkdir(mode=0o700, exist_ok=True)
+        self._store("bootstrap.json", msgspec.json.encode(bootstrap(self._edge)))
+
+    def write(self, resources: Resources) -> tuple[str, ...]:
+        """Writes what differs from what was written last, in order; returns the names of these files."""
+        changed = [
+            name for name in sorted(resources, key=_place) if self._written.get(name) != _version(resources[name])
+        ]
+        for name in changed:
+            self._store(name, msgspec.json.encode(resources[name]))
+            self._written[name] = _version(resources[name])
+        return tuple(changed)
+
+    def put(self, resources: Resources) -> None:
+        """Writes `resources` and returns when Envoy has them in force; else the files before are back, and it raises."""
+        before = {name: self._stored(name) for name in resources}
+        known = dict(self._written)
+        refused = self.state().rejected
+        changed = self.write(resources)
+        try:
+            self._wait({name: _version(resources[name]) for name in changed}, refused)
+        except SystemFault:
+            for name in changed:
+                if (data := before[name]) is not None:
+                    self._store(name, data)
+            self._written = known
+            log.exception("the gate refused a configuration; the one before stays in force")
+            raise
+
+    def state(self) -> GateState:
+        """What Envoy says is in force; not live where it does not answer."""
+        try:
+            answer = unix.ask(self._edge.home.socket("envoy"), "GET", ASKED, timeout_s=ADMIN_TIMEOUT_S)
+            found = json.loads(answer.body)["stats"]
+        except (OSError, HTTPException, ValueError, KeyError):
+            return GateState(live=False)
+        versions: dict[str, str] = {}
+        rejected: dict[str, int] = {}
+        for one in found:
+            subject, _, what = str(one.get("name", "")).rpartition(".")
+            if (file := _file(subject)) is None:
+                continue
+            if what == "version_text":
+                versions[file] = str(one["value"])
+            elif what in REJECTIONS:
+                rejected[file] = rejected.get(file, 0) + int(one["value"])
+        return GateState(live=True, versions=versions, rejected=rejected)
+
+    def validate(self, resources: Resources) -> None:
+        """Has Envoy itself read the listener, the clusters and the routes before they are handed over.
+
+        Filters that are discovered are only judged when they arrive: `put` sees a refusal then, and goes back.
+        """
+        with tempfile.TemporaryDirectory(prefix="ost-", dir="/tmp") as folder:
+            config = Path(folder) / "static.json"
+            config.write_bytes(msgspec.json.encode(_static(bootstrap(self._edge), resources)))
+            done = subprocess.run(
+                [self._binary, "--mode", "validate", "--log-level", "error", "--config-path", config],
+                capture_output=True,
+                text=True,
+                timeout=VALIDATE_TIMEOUT_S,
+                env=environment(),
+                check=False,
+            )
+        if done.returncode:
+            raise OurFault(
+                "gate-refused-configuration",
+                f"Envoy does not take this configuration: {done.stderr.strip()[-500:]}",
+                hint="nothing was changed; please report the policy that led to it",
+            )
+
+    def reopen_logs(self) -> None:
+        unix.ask(self._edge.home.socket("envoy"), "POST", "/reopen_logs", timeout_s=ADMIN_TIMEOUT_S)
+
+    def _wait(self, wanted: Mapping[str, str], refused: Mapping[str, int], timeout_s: float = 30.0) -> None:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            state = self.state()
+            missing = [name for name, version in wanted.items() if state.versions.get(name) != version]
+            if state.live and not missing:
+                return
+            worse = [name for name in missing if state.rejected.get(name, 0) > refused.get(name, 0)]
+            if worse or time.monotonic() > deadline:
+                why = f"refused {', '.join(worse)}" if worse else f"has not taken {', '.join(missing) or 'anything'}"
+                raise SystemFault(
+                    "gate-not-updated",
+                    f"the gate {why}; what was in force before stays in force",
+                    hint="see the log of envoy, and `ostiary status`",
+                )
+            time.sleep(POLL_S)
+
+    def _store(self, name: str, data: bytes) -> None:
+        write_atomically(self._edge.home.envoy / name, data)
+
+    def _stored(self, name: str) -> bytes | None:
+        path = self._edge.home.envoy / name
+        return path.read_bytes() if path.exists() else None
+
+
+def _place(name: str) -> tuple[int, str]:
+    return next((number for number, kind in enumerate(ORDER) if name.startswith(kind)), len(ORDER)), name
+
+
+def _version(resource: Any) -> str:
+    return str(resource["version_info"])
+
+
+def _file(subject: str) -> str | None:
+    if subject.startswith(ECDS_STATISTIC):
+        return f"ecds/{subject.removeprefix(ECDS_STATISTIC)}.json"
+    return STATISTICS.get(subject)
+
+
+def _static(start: Any, resources: Resources) -> Any:
+    """One configuration without discovery, as far as that can be said: clusters and listeners in place."""
+    whole = {name: value for name, value in start.items() if name not in {"dynamic_resources", "admin"}}
+    fixed = dict(whole.get("static_resources", {}))
+    for kind, name in (("clusters", "cds.json"), ("listeners", "lds.json")):
+        inline = [{key: value for key, value in one.items() if key != "@type"} for one in resources[name]["resources"]]
+        fixed[kind] = [*fixed.get(kind, []), *inline]
+    return {**whole, "static_resources": fixed}
