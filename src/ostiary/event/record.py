@@ -110,7 +110,7 @@ def told(event: Event) -> str:
 
 
 def verb(event: Event) -> str:
-    """"write" of "erp/sale.sale:write"; "execute" of "erp/sale.sale:execute.confirm"."""
+    """The verb of its operation: `execute` of `erp/sale.sale:execute.confirm`."""
     return event.operation.rpartition(":")[2].strip().partition(".")[0].partition(" ")[0]
 
 

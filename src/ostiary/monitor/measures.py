@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, Final
 
-from sqlalchemy import Connection, ColumnElement, and_, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, update
 
 from ostiary.audit.log import Entry, append
 from ostiary.event.record import stamp
@@ -40,8 +40,7 @@ def respond(connection: Connection, finding: Finding, alert: str, *, now: dateti
     length = min(BLOCK_FIRST * 2 ** _earlier(connection, target, now), BLOCK_MAX)
     if finding.at + length <= now or live(connection, now) >= LIVE_MAX:  # old news after a standstill
         return None
-    reason = f"{finding.evidence['failures']} failed authentications within a minute"
-    return _make(connection, target, finding.rule, alert, reason, now, now + length)
+    return _make(connection, target, finding, alert, now=now, expires=now + length)
 
 
 def blocked(connection: Connection, now: datetime) -> tuple[str, ...]:
@@ -71,10 +70,7 @@ def list_measures(connection: Connection, *, now: datetime, everything: bool = F
 def undo(connection: Connection, *, actor: str, now: datetime, measure: str) -> None:
     """Ends it now; have the gate told afterwards."""
     target = connection.execute(
-        update(MEASURE)
-        .where(MEASURE.c.id == measure, _living(now))
-        .values(undone_by=actor)
-        .returning(MEASURE.c.target)
+        update(MEASURE).where(MEASURE.c.id == measure, _living(now)).values(undone_by=actor).returning(MEASURE.c.target)
     ).scalar_one_or_none()
     if target is None:
         hint = "see `ostiary measure list`"
@@ -114,10 +110,11 @@ def _earlier(connection: Connection, target: Network, now: datetime) -> int:
 
 
 def _make(
-    connection: Connection, target: Network, rule: str, alert: str, reason: str, now: datetime, expires: datetime
+    connection: Connection, target: Network, finding: Finding, alert: str, *, now: datetime, expires: datetime
 ) -> str:
+    reason = f"{finding.evidence['failures']} failed authentications within a minute"
     row = {
-        "id": new_id("me"), "kind": "block", "target": str(target), "reason": reason, "rule": rule, "alert": alert,
+        "id": new_id("me"), "kind": "block", "target": str(target), "reason": reason, "rule": finding.rule, "alert": alert,
         "made_at_us": to_us(now), "expires_at_us": to_us(expires), "undone_by": "",
     }  # fmt: skip
     connection.execute(insert(MEASURE).values(**row))

@@ -168,8 +168,9 @@ def step(
     ended = sorted({minute for system in minutes.values() for minute in system if state.judged < minute <= last})
     baselines = state.baselines
     for minute in ended:
-        found += [finding for system in minutes for finding in _judged(system, minutes[system], minute, limits)]
-        found += [finding for system in minutes for finding in _above(system, minutes[system], minute, baselines, limits)]
+        for system, cells in minutes.items():
+            found += _judged(system, cells, minute, limits)
+            found += _above(system, cells, minute, baselines, limits)
     baselines = _learned(baselines, minutes, state.judged, last)
     after = State(
         minutes=_recent(minutes, last), baselines=baselines, failures=failures, judged=max(state.judged, last)

@@ -92,7 +92,7 @@ def signature(secret: Secret, at_s: int, body: bytes) -> str:
 
 
 def checked(url: str) -> str:
-    """https anywhere, http on this machine only."""
+    """The address, if it is https, or http on this machine."""
     place = urlsplit(url)
     if place.scheme == "https" and place.hostname:
         return url

@@ -1,0 +1,101 @@
+"""Figures for Prometheus: bounded label sets, OpenTelemetry's names where there are some, nobody's name or record."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from ostiary.event.record import NONE, Event, verb
+from ostiary.foundation.clock import Clock
+from ostiary.plan.reason import Reason
+
+SYSTEMS_MAX: Final = 100
+OTHER: Final = "other"
+# OpenTelemetry semantic conventions, HTTP: a method it doesn't know is "_OTHER"; the buckets are its advice.
+METHODS: Final = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
+BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+VERBS: Final = frozenset({"read", "write", "execute", "delete"})
+REASONS: Final = frozenset(Reason)
+
+
+class Metrics:
+    """One registry of its own; safe to share between threads."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock, self._registry = clock, CollectorRegistry()
+        self._systems: set[str] = set()
+        self._lease_at: datetime | None = None
+        on = self._registry
+        self._duration = Histogram(
+            "http_server_request_duration_seconds",
+            "Duration of HTTP server requests",
+            ("http_request_method", "http_response_status_code"),
+            buckets=BUCKETS_S,
+            registry=on,
+        )
+        self._decisions = Counter("ostiary_decisions", "Decisions", ("system", "verb", "reason"), registry=on)
+        self._tokens = Counter("ostiary_tokens_issued", "Answers of the token endpoint that held a token", registry=on)
+        self._unreadable = Counter("ostiary_events_unreadable", "Lines of the log that are no event", registry=on)
+        self._lost = Counter("ostiary_events_lost", "Gaps in the log: a file gone or cut", registry=on)
+        self._faults = Counter("ostiary_watch_faults", "Rounds of the watch that failed", registry=on)
+        self._revoked = Gauge("ostiary_revoked_keys", "Revocations that a living token may carry", registry=on)
+        self._alerts = Gauge("ostiary_alerts_open", "Alerts that are not resolved", registry=on)
+        self._measures = Gauge("ostiary_measures_live", "Measures in force", registry=on)
+        self._unsent = Gauge("ostiary_notices_lost", "Alerts that the webhook did not take", registry=on)
+        self._disk = Gauge("ostiary_disk_free_bytes", "Room on the disk of the home folder", registry=on)
+        self._revision = Gauge("ostiary_policy_revision", "1 for the revision in force", ("revision",), registry=on)
+        self._lease = Gauge("ostiary_lease_age_seconds", "Since the gate's lease was renewed last", registry=on)
+
+    def count(self, events: Sequence[Event]) -> None:
+        for event in events:
+            method = event.method if event.method in METHODS else "_OTHER"
+            status = str(event.status) if 100 <= event.status < 600 else "0"  # noqa: PLR2004  RFC 9110 section 15
+            self._duration.labels(method, status).observe(event.duration_ms / 1000)
+            self._decisions.labels(self._system(event.system), _verb(event), _reason(event)).inc()
+            if event.path == "/identity/token" and event.status == 200:  # noqa: PLR2004  RFC 6749 section 5.1
+                self._tokens.inc()
+
+    def gap(self, *, unreadable: int, lost: int) -> None:
+        self._unreadable.inc(unreadable)
+        self._lost.inc(lost)
+
+    def fault(self) -> None:
+        self._faults.inc()
+
+    def stand(self, *, alerts: int, measures: int, revoked: int, revision: str) -> None:
+        self._alerts.set(alerts)
+        self._measures.set(measures)
+        self._revoked.set(revoked)
+        self._revision.clear()
+        if revision:
+            self._revision.labels(revision).set(1)
+
+    def disk(self, free_bytes: int) -> None:
+        self._disk.set(free_bytes)
+
+    def unsent(self, notices: int) -> None:
+        self._unsent.set(notices)
+
+    def lease_renewed(self) -> None:
+        self._lease_at = self._clock.now()
+
+    def render(self) -> bytes:
+        """The Prometheus text format, version 0.0.4."""
+        if self._lease_at is not None:
+            self._lease.set((self._clock.now() - self._lease_at).total_seconds())
+        return generate_latest(self._registry)
+
+    def _system(self, name: str) -> str:
+        if name not in self._systems and len(self._systems) < SYSTEMS_MAX:
+            self._systems.add(name)
+        return name if name in self._systems else OTHER
+
+
+def _verb(event: Event) -> str:
+    word = verb(event)
+    return word if word in VERBS else NONE
+
+
+def _reason(event: Event) -> str:
+    return event.reason if event.reason in REASONS or event.reason == NONE else OTHER

@@ -1,0 +1,219 @@
+"""The watch: reads what happened, judges it, remembers, responds. It never touches the gate: it tells who does."""
+
+import asyncio
+import logging
+import shutil
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime
+from http.client import HTTPException
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy.exc import DBAPIError
+
+from ostiary.foundation.clock import Clock
+from ostiary.foundation.errors import OstiaryError
+from ostiary.foundation.home import Home
+from ostiary.foundation.settings import Settings
+from ostiary.monitor import alerts, measures, rules, tail
+from ostiary.monitor.alerts import Notice
+from ostiary.monitor.metrics import Metrics
+from ostiary.monitor.rules import Finding, State, Thresholds
+from ostiary.monitor.webhook import QUEUE_MAX, Webhook, stored_secret
+from ostiary.store.database import Store
+from ostiary.store.seal import Sealer
+from ostiary.store.tables.directory import REVOCATION
+from ostiary.store.tables.monitor import WATCH_STATE
+
+ROUND_S: Final = 1.0
+BATCHES_MAX: Final = 16  # of one round: a block does not wait for a long backlog to end
+DISK_FREE_MIN_BYTES: Final = 256 * 1024 * 1024  # above the guard's own floor: the gate closes first
+DISK_FREE_AGAIN: Final = 1.25  # times the floor, so that the gate does not flap
+TAIL: Final = "tail"
+
+log = logging.getLogger(__name__)
+
+
+class Memory(Struct, frozen=True, kw_only=True):
+    """What survives a restart: saved in the transaction of the alerts it led to, so that none is counted twice."""
+
+    cursor: tail.Cursor = tail.Cursor()
+    state: State = State()
+
+
+class Watch:
+    """`run` until cancelled; `metrics` may be rendered at any time."""
+
+    def __init__(
+        self,
+        store: Store,
+        home: Home,
+        clock: Clock,
+        settings: Settings,
+        *,
+        blocked_changed: Callable[[], None],
+        disk_low: Callable[[bool], None] = lambda _: None,
+        reopen_logs: tail.ReopenLogs | None = None,
+        sealer: Sealer | None = None,
+        never: Sequence[str] = measures.LOOPBACK,
+        thresholds: Thresholds | None = None,
+        free_bytes: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free,
+        segment_max: int = tail.SEGMENT_MAX_BYTES,
+    ) -> None:
+        self.metrics = Metrics(clock)
+        self._store, self._home, self._clock, self._settings, self._sealer = store, home, clock, settings, sealer
+        self._blocked_changed, self._disk_low, self._free_bytes = blocked_changed, disk_low, free_bytes
+        self._reopen = reopen_logs or tail.reopen_envoy(home.socket("envoy"))
+        self._never = (*never, *_own(settings.listen))
+        self._thresholds, self._segment_max = thresholds, segment_max
+        self._outbox: deque[Notice] = deque(maxlen=QUEUE_MAX)
+        self._blocked: tuple[str, ...] = ()
+        self._low, self._minute = False, -1
+
+    async def run(self) -> None:
+        """Every second a round; one that fails is counted and made again, for the watch must not end."""
+        webhook = self._webhook()
+        telling = asyncio.create_task(webhook.run()) if webhook else None
+        try:
+            while True:
+                try:
+                    await asyncio.to_thread(self.tick)
+                except (OSError, OstiaryError, DBAPIError, HTTPException):
+                    self.metrics.fault()
+                    log.exception("a round of the watch failed")
+                self._hand_over(webhook)
+                await asyncio.sleep(ROUND_S)
+        finally:
+            if telling:
+                telling.cancel()
+                with suppress(asyncio.CancelledError):
+                    await telling
+
+    def tell(self, notice: Notice) -> None:
+        """Has `notice` told outside: of an alert that somebody resolved."""
+        self._outbox.append(notice)
+
+    def tick(self) -> None:
+        """One round: disk first, then what happened, then what follows from it."""
+        now = self._clock.now()
+        minute = int(now.timestamp()) // 60
+        fresh, self._minute = minute != self._minute, minute
+        self._check_disk(now, fresh=fresh)
+        for _ in range(BATCHES_MAX):
+            if not self._take_in(now):
+                break
+        self._follow_up(now, fresh=fresh)
+
+    def _take_in(self, now: datetime) -> bool:
+        """Reads one batch and all that follows from it, in one transaction; whether there was more to read."""
+        with self._store.read() as connection:
+            memory = _recalled(connection)
+        batch = tail.poll(self._home.access_log, memory.cursor)
+        state, found = rules.step(memory.state, batch.events, now, self._thresholds)
+        if batch.unreadable or batch.lost:
+            evidence = {"unreadable": batch.unreadable, "gaps": batch.lost}
+            found = (*found, Finding(rule=rules.UNREADABLE.id, key="events", at=now, evidence=evidence))
+        after = Memory(cursor=batch.cursor, state=state)
+        if after != memory or found:
+            with self._store.begin() as connection:
+                told = [self._fire(connection, finding, now) for finding in found]
+                _remember(connection, after)
+            self._outbox.extend(notice for notice in told if notice)
+        self.metrics.count(batch.events)
+        self.metrics.gap(unreadable=batch.unreadable, lost=batch.lost)
+        return batch.more
+
+    def _fire(self, connection: Connection, finding: Finding, now: datetime) -> Notice | None:
+        alert, notice = alerts.fire(connection, finding)
+        measures.respond(connection, finding, alert, now=now, never=self._never)
+        return notice
+
+    def _check_disk(self, now: datetime, *, fresh: bool) -> None:
+        free = self._free_bytes(self._home.events)
+        self.metrics.disk(free)
+        low = free < DISK_FREE_MIN_BYTES * (DISK_FREE_AGAIN if self._low else 1)
+        if low != self._low:
+            self._disk_low(low)
+            self._low, fresh = low, True
+        if low and fresh:
+            finding = Finding(rule=rules.DISK.id, key="disk", at=now, evidence={"free_bytes": free})
+            with suppress(DBAPIError), self._store.begin() as connection:  # the store may be on the same full disk
+                notice = self._fire(connection, finding, now)
+                self._outbox.extend([notice] if notice else [])
+
+    def _follow_up(self, now: datetime, *, fresh: bool) -> None:
+        with self._store.read() as connection:
+            blocked = measures.blocked(connection, now)
+        if blocked != self._blocked:
+            self._blocked_changed()
+            self._blocked = blocked
+        if fresh:
+            with self._store.begin() as connection:
+                self._outbox.extend(alerts.resolve_quiet(connection, now))
+            self._keep_files(now)
+        self._stand(now)
+
+    def _keep_files(self, now: datetime) -> None:
+        log_file, guard_file = self._home.access_log, self._home.guard_log
+        with self._store.read() as connection:
+            reading = _recalled(connection).cursor.inode
+        tail.retain(log_file, now, reading=reading)
+        tail.retain(guard_file, now)
+        tail.rotate(log_file, now, self._reopen, segment_max=self._segment_max)
+
+    def _stand(self, now: datetime) -> None:
+        living = select(func.count()).select_from(REVOCATION).where(REVOCATION.c.expires_at_s > int(now.timestamp()))
+        with self._store.read() as connection:
+            revision = self._home.plans / "current"
+            self.metrics.stand(
+                alerts=alerts.open_alerts(connection),
+                measures=measures.live(connection, now),
+                revoked=connection.execute(living).scalar_one(),
+                revision=revision.read_text("ascii") if revision.exists() else "",
+            )
+
+    def _webhook(self) -> Webhook | None:
+        if not self._settings.webhook:
+            return None
+        secret = None
+        if self._sealer is not None:
+            with self._store.read() as connection:
+                secret = stored_secret(connection, self._sealer)
+        return Webhook(self._settings.webhook, secret, self._clock)
+
+    def _hand_over(self, webhook: Webhook | None) -> None:
+        while self._outbox:
+            notice = self._outbox.popleft()
+            log.warning("alert %s %s: %s %s", notice.alert, notice.state, notice.rule, notice.key)
+            if webhook:
+                webhook.offer(notice)
+        if webhook:
+            self.metrics.unsent(webhook.lost)
+
+
+def _own(listen: str) -> tuple[str, ...]:
+    """The gate's own address, where it listens on one."""
+    try:
+        address = ip_address(listen)
+    except ValueError:
+        return ()
+    return () if address.is_unspecified else (str(address),)
+
+
+def _recalled(connection: Connection) -> Memory:
+    chosen = select(WATCH_STATE.c.value).where(WATCH_STATE.c.name == TAIL)
+    value = connection.execute(chosen).scalar_one_or_none()
+    return Memory() if value is None else msgspec.json.decode(value, type=Memory)
+
+
+def _remember(connection: Connection, memory: Memory) -> None:
+    value = msgspec.json.encode(memory)
+    done = connection.execute(update(WATCH_STATE).where(WATCH_STATE.c.name == TAIL).values(value=value))
+    if not done.rowcount:
+        connection.execute(insert(WATCH_STATE).values(name=TAIL, value=value))
