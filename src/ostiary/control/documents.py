@@ -1,0 +1,86 @@
+"""From a policy's text to a plan that may come into force; nothing needs to run, and nothing is changed."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from msgspec import to_builtins
+
+from ostiary.compile.plan import compile_policy
+from ostiary.control.health import plan_in_force
+from ostiary.erp.openapi import Described, load
+from ostiary.foundation.errors import OperatorFault
+from ostiary.foundation.home import Home
+from ostiary.plan.model import Plan
+from ostiary.policy.model import Policy
+from ostiary.policy.parse import parse
+from ostiary.prove.difference import diff
+from ostiary.prove.rules import Finding, broad, check, failures
+
+
+def read_document(text: str, file: str, folder: Path) -> tuple[Policy, Plan]:
+    """The policy and its plan; raises with every problem at once. `folder` is where its OpenAPI documents are."""
+    name = Path(file).name
+    parsed = parse(text, name)
+    if parsed.policy is None:
+        raise OperatorFault(
+            "policy-invalid",
+            f"{name} has {len(parsed.problems)} problem(s):\n" + "\n".join(f"  {one}" for one in parsed.problems),
+            hint="mend the lines above; nothing was changed",
+        )
+    return parsed.policy, compile_policy(parsed.policy, _routes(parsed.policy, folder))
+
+
+def prove_document(
+    text: str, file: str, home: Home, assigned: Mapping[str, frozenset[str]] = {}
+) -> tuple[Plan, tuple[str, ...]]:
+    """The plan, proved against its own rules and tests, and what is wider than it should be."""
+    policy, plan = read_document(text, file, _folder(file, home))
+    _refuse([*check(plan, assigned), *failures(plan, policy)], policy.file)
+    return plan, tuple(broad(plan))
+
+
+def compare_document(text: str, file: str, home: Home) -> list[dict[str, Any]]:
+    """What the document would change in what anybody may do."""
+    _, plan = read_document(text, file, _folder(file, home))
+    before = plan_in_force(home) if (home.plans / "current").exists() else None
+    return [to_builtins(change) for change in diff(before, plan)]
+
+
+def test_document(text: str, file: str, home: Home) -> dict[str, Any]:
+    """Runs the tests in the document; raises with those that fail."""
+    policy, plan = read_document(text, file, _folder(file, home))
+    _refuse(failures(plan, policy), policy.file)
+    return {"tests": len(policy.tests), "failed": 0}
+
+
+def _folder(file: str, home: Home) -> Path:
+    path = Path(file)
+    return path.parent if path.is_absolute() else home.root
+
+
+def _refuse(findings: Iterable[Finding], file: str) -> None:
+    found = list(findings)
+    if found:
+        raise OperatorFault(
+            "policy-refused",
+            f"{file} says what must not be, {len(found)} time(s):\n" + "\n".join(f"  {one}" for one in found),
+            hint="nothing was changed",
+        )
+
+
+def _routes(policy: Policy, folder: Path) -> dict[str, tuple[Described, ...]]:
+    return {system.name: _described(folder / system.spec, system.name) for system in policy.systems if system.spec}
+
+
+def _described(path: Path, system: str) -> tuple[Described, ...]:
+    try:
+        loaded = load(path.read_bytes(), system)
+    except OSError as problem:
+        raise OperatorFault(
+            "spec-unreadable", f"system {system}: {problem}", hint="mend `spec` in the policy"
+        ) from problem
+    if loaded.fatal:
+        told = "; ".join(map(str, loaded.problems))
+        raise OperatorFault("spec-invalid", f"{path.name}: {told}", hint="mend the OpenAPI document")
+    return loaded.routes

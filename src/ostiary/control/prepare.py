@@ -1,0 +1,115 @@
+"""An installation from nothing to ready: folder, settings, keys, certificates, first revision, Envoy's files."""
+
+import secrets
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from ostiary.control.documents import read_document
+from ostiary.control.installation import Installation, open_installation
+from ostiary.control.reconcile import Reconciler
+from ostiary.control.revisions import record
+from ostiary.envoy import binary
+from ostiary.envoy.delivery import Gate
+from ostiary.envoy.edge import Edge
+from ostiary.foundation.errors import OperatorFault
+from ostiary.foundation.files import write_atomically
+from ostiary.foundation.home import Home
+from ostiary.foundation.settings import Settings
+from ostiary.identity import keys
+from ostiary.plan.model import to_json
+from ostiary.tls import authority
+
+START_FILE: Final = "start"
+STARTER: Final = """\
+# Who may do what. Everything is denied until a role says otherwise: `ostiary policy check`, `diff`, `apply`.
+policy: {name}
+
+systems:
+  erp: {{kind: {kind}, at: {host}, upstream: "{upstream}", {needs}}}
+
+departments:
+  everyone: {{}}
+
+roles:
+  reader: {{level: user, of: everyone, may: []}} # for instance: may: ["party.party: read"]
+"""
+
+
+def initialise(
+    home: Home,
+    *,
+    erp: str = "tryton",
+    upstream: str = "",
+    database: str = "",
+    spec: str = "",
+    text: str = "",
+    host: str = "localhost",
+    port: int = 8443,
+    listen: str = "127.0.0.1",
+) -> None:
+    """Makes an installation in an empty `home`, enforcing `text`, or a policy that denies everything."""
+    if home.settings.exists() or (home.root.exists() and any(home.root.iterdir())):
+        raise OperatorFault("home-not-empty", f"{home.root} is not empty", hint="name an empty folder with --home")
+    policy = text or _starter(erp, upstream, database, spec, host)
+    read_document(policy, home.policy.name, home.root)
+    home.create()
+    settings = Settings(host=host, port=port, listen=listen)
+    write_atomically(home.settings, _toml(settings).encode())
+    write_atomically(home.policy, policy.encode())
+    installation = open_installation(home)
+    with installation.store.begin() as connection:
+        keys.ensure(connection, installation.sealer, installation.clock.now())
+    _, plan = read_document(policy, home.policy.name, home.root)
+    record(installation, "ostiary", plan, policy, str(home.policy), "first start")
+    write_atomically(home.plans / f"{plan.revision}.json", to_json(plan), durable=True)
+    write_atomically(home.plans / "current", plan.revision.encode(), durable=True)
+    installation.store.close()
+
+
+def ready(installation: Installation) -> Path:
+    """Everything that the children start with is there; returns the Envoy to run."""
+    found = binary.find(installation.settings.envoy)
+    authority.ensure(installation.home, installation.settings.host)
+    with installation.store.begin() as connection:
+        keys.ensure(connection, installation.sealer, installation.clock.now())
+    write_atomically(installation.home.run / START_FILE, secrets.token_hex(3).encode())
+    edge = edge_of(installation)
+    gate = Gate(found, edge)
+    gate.prepare()
+    Reconciler(installation, gate, edge).prepare()
+    return found
+
+
+def edge_of(installation: Installation) -> Edge:
+    """Where this installation listens; the same for every process of one start."""
+    home, settings = installation.home, installation.settings
+    return Edge(
+        listen=settings.listen,
+        port=settings.port,
+        host=settings.host,
+        certificate=home.keys / "gate.crt",
+        key=home.keys / "gate.key",
+        client_ca=home.keys / "ca.crt" if settings.ask_client_certificate else None,
+        tls_minimum=settings.tls_minimum,
+        start=(home.run / START_FILE).read_text("ascii"),
+        issuer=settings.issuer,
+        workers=settings.envoy_workers,
+        home=home,
+    )
+
+
+def _starter(erp: str, upstream: str, database: str, spec: str, host: str) -> str:
+    needs = f"database: {database or 'tryton'}" if erp == "tryton" else f"spec: {spec or 'openapi.yaml'}"
+    return STARTER.format(name=host.partition(".")[0], kind=erp, host=host, upstream=upstream, needs=needs)
+
+
+def _toml(settings: Settings) -> str:
+    told = {name: getattr(settings, name) for name in ("host", "listen", "port")}
+    lines = [f"{name} = {msgspec.json.encode(value).decode()}" for name, value in told.items()]
+    return (
+        "# Where this installation listens. Every key is optional: see docs/guide/running.md\n"
+        + "\n".join(lines)
+        + "\n"
+    )
