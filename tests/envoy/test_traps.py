@@ -254,12 +254,12 @@ def test_a_guard_that_gives_no_credential_does_not_leak_the_callers_token(live: 
 
 
 def test_the_guards_words_are_logged(live: Any) -> None:
-    words = {"ostiary-operation": "erp/x:write", "ostiary-rule": "sup/1", "ostiary-guard-ms": "3"}
+    words = {"ostiary-operation": "erp/x:write", "ostiary-rule": "sup/1", "ostiary-guard-us": "3"}
     live.guard_reply = lambda _: (200, words, "")
     answer = rpc(live)
     assert not set(words) & {*answer.headers, *answer.json["names"]}
     line = live.log(answer.decision)
-    assert (line["operation"], line["rule"], line["guard_ms"], line["path"]) == ("erp/x:write", "sup/1", "3", "/acme/rpc/")  # fmt: skip
+    assert (line["operation"], line["rule"], line["guard_us"], line["path"]) == ("erp/x:write", "sup/1", "3", "/acme/rpc/")  # fmt: skip
 
 
 def test_a_refusal_of_the_guard_comes_out_as_it_is(live: Any) -> None:

@@ -63,7 +63,7 @@ def _fields(edge: Edge) -> Json:
         "bytes_out": "%BYTES_SENT%",
         "duration_ms": "%DURATION%",
         "upstream_ms": "%COMMON_DURATION(US_TX_BEG:US_RX_BEG:ms)%",
-        "guard_ms": f"%DYNAMIC_METADATA({GUARD}:ostiary-guard-ms)%",
+        "guard_us": f"%DYNAMIC_METADATA({GUARD}:ostiary-guard-us)%",
         "tls": "%DOWNSTREAM_TLS_VERSION%",
         "agent": _word(f"%REQ(USER-AGENT):{TEXT_MAX}%"),
     }

@@ -10,7 +10,7 @@ from ostiary.plan.model import Plan
 EXT_AUTHZ: Final = "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz"
 GUARD_TIMEOUT: Final = "10s"
 ASKED: Final = ("authorization", "content-type", "content-encoding", "host", "range", "user-agent", *TRYTON)
-ANSWERED: Final = ("ostiary-operation", "ostiary-reason", "ostiary-rule", "ostiary-guard-ms")
+ANSWERED: Final = ("ostiary-operation", "ostiary-reason", "ostiary-rule", "ostiary-guard-us")
 REFUSED: Final = ("content-type", "retry-after", "www-authenticate")
 
 

@@ -63,7 +63,12 @@ def caller_filter(plan: Plan, role_sets: RoleSets, principals: Mapping[str, str]
     actions = [_caller(name, held, invert=False) for name, held in sorted(by_limit.items())]
     actions.append(_caller(plan.limits.default.name, named or ["-"], invert=True))
     descriptors = [_descriptor("header_match", name, "sub", limit) for name, limit in sorted(limits.items())]
-    return _limiter("caller-limit", actions, descriptors, max(CALLERS_MIN, 2 * len(principals)))
+    return _limiter("caller-limit", actions, descriptors, _room(len(principals)))
+
+
+def _room(callers: int) -> int:
+    """Buckets for twice as many, by powers of two: a new principal must not refill everybody's."""
+    return int(max(CALLERS_MIN, 2 << callers.bit_length()))
 
 
 def _caller(limit: str, role_sets: list[str], *, invert: bool) -> list[Json]:

@@ -37,12 +37,12 @@ class Event(Struct, frozen=True, kw_only=True):
     bytes_out: int = 0
     duration_ms: int = 0
     upstream_ms: int = 0
-    guard_ms: int = 0
+    guard_us: int = 0
     tls: str = NONE
     agent: str = NONE
 
 
-NUMBERS: Final = ("status", "bytes_in", "bytes_out", "duration_ms", "upstream_ms", "guard_ms")
+NUMBERS: Final = ("status", "bytes_in", "bytes_out", "duration_ms", "upstream_ms", "guard_us")
 TEXTS: Final = tuple(name for name in Event.__struct_fields__ if name not in (*NUMBERS, "at"))
 
 

@@ -195,7 +195,7 @@ def _headers(verdict: Verdict) -> Headers:
         "ostiary-operation": verdict.operation,
         "ostiary-reason": str(verdict.reason),
         "ostiary-rule": verdict.rule,
-        "ostiary-guard-ms": f"{verdict.us / 1000:.3f}",
+        "ostiary-guard-us": str(verdict.us),
         "ostiary-decision": verdict.decision,
     }
     if verdict.reason is Reason.ALLOWED:

@@ -113,7 +113,7 @@ def outside_hours(story: Story) -> Iterator[Check]:
     yield Check("the same call, same connection", "403 context", outcome(answer))
     event = _event(story, answer.decision)
     yield Check(
-        "refused natively: the guard was not asked", "no guard", "guard" if event.get("guard_ms") else "no guard"
+        "refused natively: the guard was not asked", "no guard", "guard" if event.get("guard_us") else "no guard"
     )
 
 
