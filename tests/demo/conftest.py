@@ -1,0 +1,1 @@
+from real_tryton import tryton  # noqa: F401
