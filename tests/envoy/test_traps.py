@@ -202,6 +202,17 @@ def test_inside_headers_from_outside_change_nothing(live: Any, name: str) -> Non
         assert "authorization" not in answer.json["names"]
 
 
+@pytest.mark.parametrize("name", ["x-envoy-original-path", "x-original-url", "x-rewrite-url"])
+def test_a_request_is_judged_by_the_path_that_is_served(live: Any, name: str) -> None:
+    answer = live.ask("/shop/secret", token=clerk(live), headers={name: "/shop/orders"})
+    assert (answer.status, answer.reason) == (403, "unknown-operation")
+    assert live.log(answer.decision)["operation"] == "-"
+    answer = live.ask("/shop/orders", headers={name: "/identity/token"})
+    assert (answer.status, answer.reason) == (401, "token-missing")
+    assert not live.upstream.seen
+    assert not live.identity.seen
+
+
 def test_only_listed_headers_reach_the_erp(live: Any) -> None:
     sent = {
         "cookie": "tryton_session=b", "x-api-key": "k", "accept": "a/b", "x-page": "3", "x-tryton-context": "{}",

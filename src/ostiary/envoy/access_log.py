@@ -8,6 +8,7 @@ from ostiary.envoy.token import PAYLOAD
 
 GUARD: Final = "envoy.filters.http.ext_authz"
 TEXT_MAX: Final = 200
+METHOD_MAX: Final = 20  # HTTP/2 takes any token of up to the header limit
 REVISION: Final = "%METADATA(VIRTUAL_HOST:ostiary:revision)%%REQ(:METHOD):0%"
 
 
@@ -40,7 +41,7 @@ def _fields(edge: Edge) -> Json:
         "revision": REVISION,
         "node": edge.node,
         "source": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
-        "method": "%REQ(:METHOD)%",
+        "method": f"%REQ(:METHOD):{METHOD_MAX}%",
         "path": f"%PATH(NQ:ORIG_OR_PATH):{TEXT_MAX}%",
         "operation": _word(
             _first_of(

@@ -91,14 +91,19 @@ def _origin(edge: Edge) -> dict[str, Json]:
 
 
 def _early(edge: Edge) -> Json:
-    """Before anything reads them: every inside header that came from outside goes, ours are set."""
+    """Before anything reads them: every inside header that came from outside goes, ours are set.
+
+    Envoy cleans its own x-envoy-* later than this, and `PATH` would prefer a caller's x-envoy-original-path to the
+    path that is served: a caller then chose which path he is judged by.
+    """
     own = {
         "x-gw-decision": edge.decision,
-        "x-gw-path": "%PATH(NQ)%",
-        "x-gw-call": "%REQ(:METHOD)% %PATH(NQ)%",
+        "x-gw-path": "%PATH(NQ:PATH)%",
+        "x-gw-call": "%REQ(:METHOD)% %PATH(NQ:PATH)%",
         "x-gw-source": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
     }
     mutations: list[Json] = [
+        {"remove_on_match": {"key_matcher": {"prefix": "x-envoy-"}}},
         {"remove_on_match": {"key_matcher": {"prefix": "x-gw-"}}},
         {"remove_on_match": {"key_matcher": {"prefix": "ostiary-"}}},
         *({"append": header(name, value)} for name, value in own.items()),
