@@ -1,92 +1,53 @@
-"""The control process: the admin API, the lease, the watch, and everything they share."""
+"""What every operation acts on, and how a change of the directory reaches store, audit log, gate and guard."""
 
-import asyncio
-import json
-import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from threading import RLock
+from typing import TypeVar
 
-import anyio
+from sqlalchemy import Connection
 
-from ostiary.control import api
+from ostiary.audit.head import sign_head
 from ostiary.control.installation import Installation
-from ostiary.control.prepare import edge_of
-from ostiary.control.process import serve
 from ostiary.control.reconcile import Reconciler
-from ostiary.envoy import binary
 from ostiary.envoy.delivery import Gate
 from ostiary.monitor.watch import Watch
 
-RENEW_EVERY_S: Final = 10.0
-MERGE_EVERY_S: Final = 15.0
-
-log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Board:
-    """What an operation acts on."""
+    """`turn` is held by whoever changes the policy: what he compared with is still in force when he is done."""
 
     on: Installation
     gate: Gate
     reconciler: Reconciler
     watch: Watch
+    turn: RLock = field(default_factory=RLock)
+    signing: RLock = field(default_factory=RLock)
 
+    @property
+    def now(self) -> datetime:
+        return self.on.clock.now()
 
-async def run(installation: Installation) -> None:
-    """Serves the admin API and keeps gate and guard as they should be, until it is told to stop."""
-    from ostiary.control.catalogue import OPERATIONS
+    def change(self, act: Callable[[Connection], T]) -> T:
+        """Carries out `act` in one transaction with its audit entry, and signs the log's new head."""
+        with self.on.store.begin() as connection:
+            done = act(connection)
+        self.sign()
+        return done
 
-    edge = edge_of(installation)
-    gate = Gate(binary.find(installation.settings.envoy), edge)
-    reconciler = Reconciler(installation, gate, edge)
-    reconciler.prepare()
-    watch = _watch(installation, gate, reconciler)
-    board = Board(on=installation, gate=gate, reconciler=reconciler, watch=watch)
-    app = api.create(board, OPERATIONS, _internal(board))
-    tasks = [
-        asyncio.create_task(_every(RENEW_EVERY_S, reconciler.signal)),
-        asyncio.create_task(_every(MERGE_EVERY_S, reconciler.merge_revoked)),
-        asyncio.create_task(watch.run()),
-    ]
-    try:
-        await serve((app, installation.home.socket("control")))
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        installation.store.close()
+    def change_directory(self, act: Callable[[Connection], tuple[T, Sequence[str]]]) -> T:
+        """As `change`; then what `act` revoked is refused, and gate and guard know the directory as it is now."""
+        done, revoked = self.change(act)
+        if revoked:
+            self.reconciler.push_revoked(revoked)
+        self.reconciler.refresh()
+        return done
 
-
-def _watch(on: Installation, gate: Gate, reconciler: Reconciler) -> Watch:
-    async def blocks_changed() -> None:
-        await anyio.to_thread.run_sync(reconciler.signal)
-
-    async def reopen() -> None:
-        await anyio.to_thread.run_sync(gate.reopen_logs)
-
-    return Watch(on.store, on.home, on.clock, on.settings, blocked_changed=blocks_changed, reopen_logs=reopen)
-
-
-def _internal(board: Board) -> Mapping[str, Callable[[bytes], bytes]]:
-    """What our own processes tell: identity revokes; a scraper reads metrics."""
-
-    def revoked(body: bytes) -> bytes:
-        board.reconciler.push_revoked(json.loads(body)["keys"])
-        return b"{}"
-
-    def metrics(_: bytes) -> bytes:
-        return board.watch.metrics()
-
-    return {"revoked": revoked, "metrics": metrics}
-
-
-async def _every(seconds: float, act: Callable[[], Any]) -> None:
-    """Acts now and then for ever; a failure is told, and the next turn tries again."""
-    while True:
-        try:
-            await anyio.to_thread.run_sync(act)
-        except Exception:
-            log.exception("%s failed", getattr(act, "__name__", "a task"))
-        await asyncio.sleep(seconds)
+    def sign(self) -> None:
+        """Signs the audit log as it stands; one at a time, so that no older head replaces a newer one."""
+        with self.signing:
+            sign_head(self.on.store, self.on.home, self.now)

@@ -3,16 +3,21 @@
 import shutil
 import socket
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ostiary.control.installation import Installation, open_installation
 from ostiary.envoy import binary
+from ostiary.envoy.delivery import Gate
 from ostiary.foundation.errors import OstiaryError, SystemFault
 from ostiary.foundation.home import Home
+from ostiary.monitor.alerts import open_alerts
 from ostiary.plan.model import Plan, System, from_json
+from ostiary.store.database import Store
+from ostiary.tls import authority
 
 DISK_MIN_BYTES: Final = 500 * 1024 * 1024
 CONNECT_TIMEOUT_S: Final = 3.0
@@ -43,18 +48,54 @@ def _finding(name: str, problem: OstiaryError) -> dict[str, Any]:
 
 def _checks(on: Installation) -> Iterator[Check]:
     yield "envoy", lambda: str(binary.find(on.settings.envoy))
-    yield "keys", lambda: _private(on.home.keys)
-    yield "disk", lambda: _room(on.home.root)
+    yield "keys", lambda: private(on.home.keys)
+    yield "disk", lambda: room(on.home.root)
     yield "policy", lambda: f"revision {plan_in_force(on.home).revision}"
     for name in ("control", "identity", "guard", "envoy"):
-        yield name, lambda name=name: _answers(on.home, name)  # type: ignore[misc]  # bound at once
+        yield name, lambda name=name: answers(on.home, name)  # type: ignore[misc]  # bound at once
     try:
         systems = plan_in_force(on.home).systems
     except OstiaryError:
         return
     for system in systems:
-        yield system.name, lambda system=system: _reachable(system)  # type: ignore[misc]
+        yield system.name, lambda system=system: reachable(system)  # type: ignore[misc]
         yield f"{system.name} around", lambda system=system: _not_around(system)  # type: ignore[misc]
+
+
+def gate_in_force(gate: Gate, plan: Plan, origin: str) -> str:
+    """Envoy answers, and has every file that was written last."""
+    state = gate.state()
+    if not state.live:
+        raise SystemFault("gate-silent", "Envoy does not answer; nothing passes", hint="see the log of `ostiary up`")
+    if behind := gate.behind(state):
+        raise SystemFault("gate-behind", f"the gate has not taken {', '.join(behind)}", hint="see the log of envoy")
+    return f"{origin}, revision {plan.revision}"
+
+
+def guard_in_force(state: Mapping[str, Any], plan: Plan) -> str:
+    if state["revision"] != plan.revision:
+        raise SystemFault(
+            "guard-behind", f"the guard has revision {state['revision']!r}", hint="apply the policy again"
+        )
+    if not state["fresh"]:
+        raise SystemFault("guard-stale", "the guard can't read the store; it refuses all", hint="see its log")
+    return f"revision {plan.revision}"
+
+
+def certificate(home: Home, now: datetime) -> str:
+    """How long the gate's certificate is still good for."""
+    left = authority.ages(home, now)["gate.crt"]
+    if left <= timedelta():
+        raise SystemFault("certificate-lapsed", "the gate's certificate has lapsed", hint="restart `ostiary up`")
+    return f"good for {left.days} days, renewed by itself"
+
+
+def quiet(store: Store) -> str:
+    with store.read() as connection:
+        firing = open_alerts(connection)
+    if firing:
+        raise SystemFault("alerts-open", f"{firing} alert(s) open", hint="ostiary alert list")
+    return "no alert"
 
 
 def plan_in_force(home: Home) -> Plan:
@@ -69,14 +110,14 @@ def plan_in_force(home: Home) -> Plan:
         ) from problem
 
 
-def _private(folder: Path) -> str:
+def private(folder: Path) -> str:
     for path in sorted(folder.iterdir()):
         if path.suffix == ".key" and stat.S_IMODE(path.stat().st_mode) & PRIVATE:
             raise SystemFault("key-open", f"{path} can be read by others", hint=f"chmod 600 {path}")
     return "private"
 
 
-def _room(folder: Path) -> str:
+def room(folder: Path) -> str:
     free = shutil.disk_usage(folder).free
     if free < DISK_MIN_BYTES:
         raise SystemFault(
@@ -85,7 +126,7 @@ def _room(folder: Path) -> str:
     return f"{free // 2**30} GiB free"
 
 
-def _answers(home: Home, name: str) -> str:
+def answers(home: Home, name: str) -> str:
     try:
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(CONNECT_TIMEOUT_S)
@@ -97,7 +138,7 @@ def _answers(home: Home, name: str) -> str:
     return "answers"
 
 
-def _reachable(system: System) -> str:
+def reachable(system: System) -> str:
     place = urlsplit(system.upstream)
     port = place.port or (443 if place.scheme == "https" else 80)
     try:
@@ -127,14 +168,6 @@ def _not_around(system: System) -> str:
 
 
 def _own_addresses() -> set[str]:
-    """This machine's addresses but loopback."""
+    """The addresses of this machine but loopback."""
     found = {str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None)}
     return {address for address in found if not address.startswith(("127.", "::1"))}
-
-
-def status_of(home: Home, name: str) -> dict[str, Any]:
-    """One line of `ostiary status`."""
-    try:
-        return {"name": name, "ok": True, "text": _answers(home, name)}
-    except OstiaryError as problem:
-        return {"name": name, "ok": False, "text": problem.message}

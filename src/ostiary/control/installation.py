@@ -1,6 +1,7 @@
 """One installation, opened: what every process of it stands on."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from ostiary.foundation.clock import Clock, SystemClock
 from ostiary.foundation.errors import OperatorFault
@@ -18,9 +19,6 @@ class Installation:
     sealer: Sealer
     clock: Clock
 
-    def now_us(self) -> int:
-        return int(self.clock.now().timestamp() * 1_000_000)
-
 
 def open_installation(home: Home) -> Installation:
     """The installation in `home`; refuses a folder that holds none."""
@@ -35,6 +33,6 @@ def open_installation(home: Home) -> Installation:
         home=home,
         settings=settings,
         store=open_store(settings.store or f"sqlite:///{home.database}"),
-        sealer=load_sealer(home.keys / "master.key"),
+        sealer=load_sealer(Path(settings.master_key_file) if settings.master_key_file else home.keys / "master.key"),
         clock=SystemClock(),
     )

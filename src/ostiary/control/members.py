@@ -1,19 +1,120 @@
-"""The other Python processes of one installation: the authorization server and the guard."""
+"""The Python processes of one installation, each wired by hand: control, the authorization server, the guard."""
 
+import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from http.client import HTTPException
 from logging import getLogger
+from typing import Any, Final
 
 import anyio
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
+from ostiary.control import api
+from ostiary.control.board import Board
 from ostiary.control.installation import Installation
-from ostiary.control.process import serve
+from ostiary.control.operations import OPERATIONS
+from ostiary.control.prepare import edge_of
+from ostiary.control.process import listen, listen_on_loopback, serve
+from ostiary.control.reconcile import Reconciler
+from ostiary.envoy import binary
+from ostiary.envoy.delivery import Gate
 from ostiary.foundation import unix
 from ostiary.guard import app as guard
 from ostiary.identity import app as identity
+from ostiary.monitor.watch import Watch
+from ostiary.tls import authority
+
+RENEW_EVERY_S: Final = 10.0  # a third of the lease
+CATCH_UP_EVERY_S: Final = 15.0
+CERTIFICATE_EVERY_S: Final = 3600.0
+METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 log = getLogger(__name__)
+
+
+async def run_control(on: Installation) -> None:
+    """Serves the admin API and keeps gate and guard as they should be, until it is told to stop."""
+    edge = edge_of(on)
+    gate = Gate(binary.find(on.settings.envoy), edge)
+    reconciler = Reconciler(on, gate, edge)
+    reconciler.prepare()
+    watch = Watch(
+        on.store, on.home, on.clock, on.settings, sealer=on.sealer,
+        blocked_changed=reconciler.signal, disk_low=reconciler.disk_low, reopen_logs=gate.reopen_logs,
+    )  # fmt: skip
+    board = Board(on=on, gate=gate, reconciler=reconciler, watch=watch)
+    tasks = [asyncio.create_task(task) for task in (*_chores(board), watch.run())]
+    try:
+        await serve(*_served(board))
+    finally:
+        await _ended(tasks)
+        board.sign()
+        on.store.close()
+
+
+def _chores(board: Board) -> list[Any]:
+    def renew() -> None:
+        board.reconciler.signal()
+        board.watch.metrics.lease_renewed()
+        board.sign()  # entries that other processes wrote
+
+    def certificate() -> None:
+        authority.ensure(board.on.home, board.on.settings.host)
+
+    return [
+        _every(RENEW_EVERY_S, renew),
+        _every(CATCH_UP_EVERY_S, board.reconciler.catch_up),
+        _every(CERTIFICATE_EVERY_S, certificate),
+    ]
+
+
+def _served(board: Board) -> list[tuple[Any, Any]]:
+    """The admin API on its private socket; figures for Prometheus on loopback where a port is named."""
+    served = [(api.create(board, OPERATIONS, _internal(board)), listen(board.on.home.socket("control")))]
+    if port := board.on.settings.metrics_port:
+        served.append((_metrics(board), listen_on_loopback(port)))
+    return served
+
+
+def _internal(board: Board) -> Mapping[str, Callable[[bytes], bytes]]:
+    """What our own processes tell: identity revokes."""
+
+    def revoked(body: bytes) -> bytes:
+        board.reconciler.push_revoked(json.loads(body)["keys"])
+        board.sign()
+        return b"{}"
+
+    return {"revoked": revoked, "metrics": lambda _: board.watch.metrics.render()}
+
+
+def _metrics(board: Board) -> Starlette:
+    async def metrics(_: Request) -> Response:
+        return Response(board.watch.metrics.render(), media_type=METRICS_TYPE)
+
+    return Starlette(routes=[Route("/metrics", metrics)])
+
+
+async def _every(seconds: float, act: Callable[[], Any]) -> None:
+    """Acts now and then for ever; a failure is told, and the next turn tries again."""
+    while True:
+        try:
+            await anyio.to_thread.run_sync(act)
+        except Exception:
+            log.exception("%s failed", act.__name__)
+        await asyncio.sleep(seconds)
+
+
+async def _ended(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 async def run_identity(on: Installation) -> None:
@@ -24,7 +125,7 @@ async def run_identity(on: Installation) -> None:
 
     app = identity.create(on.store, on.sealer, on.settings, on.clock, revoked=revoked, home=on.home)
     try:
-        await serve((app, on.home.socket("identity")))
+        await serve((app, listen(on.home.socket("identity"))))
     finally:
         app.state.server.close()
         on.store.close()
@@ -42,5 +143,7 @@ async def run_guard(on: Installation) -> None:
     """The look inside: one socket for the gate, one for control."""
     made = guard.create(on.home, on.store, on.sealer, on.settings, on.clock)
     async with made.running():
-        await serve((made.check, on.home.socket("guard")), (made.inside, on.home.socket("guard-control")))
+        await serve(
+            (made.check, listen(on.home.socket("guard"))), (made.inside, listen(on.home.socket("guard-control")))
+        )
     on.store.close()

@@ -1,21 +1,18 @@
-"""What an administrator can do to the policy: each act is checked, recorded with its actor, and then carried out."""
+"""What an administrator can do, by name. Applying a policy is the whole product in one function: start reading here."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct, to_builtins
-from sqlalchemy import insert, select
+from sqlalchemy import select
 
-from ostiary.audit.log import Entry, append
-from ostiary.compile import compile_policy
+from ostiary.control import evidence, people, revisions, systems, watching
 from ostiary.control.board import Board
-from ostiary.control.documents import described_routes
-from ostiary.foundation.errors import OperatorFault
-from ostiary.plan.model import Plan, from_json, to_json
-from ostiary.policy.parse import parse
-from ostiary.prove import check, diff
-from ostiary.prove.embedded import run_tests
-from ostiary.store.tables.control import REVISION
+from ostiary.control.documents import prove_document
+from ostiary.foundation.errors import OperatorFault, OstiaryError
+from ostiary.plan.model import Plan
+from ostiary.prove.difference import diff
 from ostiary.store.tables.directory import ASSIGNMENT
 
 
@@ -30,17 +27,63 @@ class Applied(Struct, frozen=True, kw_only=True):
 
 def apply_policy(board: Board, actor: str, text: str, file: str, reason: str = "", *, dry_run: bool = False) -> Applied:
     """Puts the policy `text` in force at gate and guard, or changes nothing and says every problem at once."""
-    plan, warnings = prove_policy(board, text, file)
-    before = board.reconciler.plan()
-    changes = diff(before, plan)
-    board.reconciler.validate(plan)
-    applied = Applied(
-        revision=plan.revision,
-        before=before.revision,
-        changes=[to_builtins(change) for change in changes],
-        warnings=warnings,
-    )
-    if not dry_run:
-        _record(board, actor, plan, text, file, reason, applied)
+    if not Path(file).is_absolute():
+        raise OperatorFault("file-relative", f"{file} is no absolute path", hint="name the policy's file in full")
+    with board.turn:
+        plan, warnings = prove_document(text, file, board.on.home, _assigned(board))  # parse, check, compile, prove
+        before = board.reconciler.plan
+        changes = diff(before, plan)  # what it widens and narrows, by meaning
+        board.reconciler.validate(plan)  # translated, and read by Envoy itself
+        if not dry_run:
+            act = revisions.Act(actor=actor, file=file, text=text, reason=reason, before=before.revision)
+            _roll_out(board, act, plan, len(changes))
+    told = [to_builtins(change) for change in changes]
+    return Applied(revision=plan.revision, before=before.revision, changes=told, warnings=list(warnings))
+
+
+def _roll_out(board: Board, act: revisions.Act, plan: Plan, changes: int) -> None:
+    """Recorded before it is in force: nothing is ever in force that the audit log does not know."""
+    board.change(lambda connection: revisions.record(connection, act, plan, board.now, changes=changes))
+    try:
         board.reconciler.apply(plan)
-    return applied
+    except OstiaryError as problem:
+        code = problem.code
+        board.change(lambda connection: revisions.record_failure(connection, act, plan, board.now, code))
+        raise
+
+
+def _assigned(board: Board) -> dict[str, frozenset[str]]:
+    """Principal -> the roles it holds directly."""
+    held: dict[str, set[str]] = {}
+    with board.on.store.read() as connection:
+        for row in connection.execute(select(ASSIGNMENT)):
+            held.setdefault(row.principal, set()).add(row.role)
+    return {principal: frozenset(roles) for principal, roles in held.items()}
+
+
+Operation = Callable[..., Any]  # (board, actor, **parameters) -> JSON-able
+OPERATIONS: Final[Mapping[str, Operation]] = {
+    "policy.apply": apply_policy,
+    "status": systems.status,
+    "system.account": systems.set_account,
+    "system.learn": systems.learn,
+    "client.add": people.add_client,
+    "client.list": people.list_clients,
+    "client.rotate": people.rotate_client,
+    "user.add": people.add_user,
+    "user.list": people.list_users,
+    "user.password": people.set_password,
+    "principal.roles": people.set_roles,
+    "principal.disable": people.disable,
+    "principal.enable": people.enable,
+    "account.set": people.set_account,
+    "token.revoke": people.revoke,
+    "explain": evidence.explain,
+    "event.list": evidence.list_events,
+    "audit.list": evidence.list_entries,
+    "alert.list": watching.list_alerts,
+    "alert.acknowledge": watching.acknowledge,
+    "alert.resolve": watching.resolve,
+    "measure.list": watching.list_measures,
+    "measure.undo": watching.undo,
+}

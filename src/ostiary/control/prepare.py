@@ -6,10 +6,11 @@ from typing import Final
 
 import msgspec
 
+from ostiary.audit.head import sign_head
 from ostiary.control.documents import read_document
 from ostiary.control.installation import Installation, open_installation
 from ostiary.control.reconcile import Reconciler
-from ostiary.control.revisions import record
+from ostiary.control.revisions import Act, record
 from ostiary.envoy import binary
 from ostiary.envoy.delivery import Gate
 from ostiary.envoy.edge import Edge
@@ -62,7 +63,11 @@ def initialise(
     with installation.store.begin() as connection:
         keys.ensure(connection, installation.sealer, installation.clock.now())
     _, plan = read_document(policy, home.policy.name, home.root)
-    record(installation, "ostiary", plan, policy, str(home.policy), "first start")
+    act = Act(actor="ostiary", file=str(home.policy), text=policy, reason="first start")
+    now = installation.clock.now()
+    with installation.store.begin() as connection:
+        record(connection, act, plan, now)
+    sign_head(installation.store, home, now)
     write_atomically(home.plans / f"{plan.revision}.json", to_json(plan), durable=True)
     write_atomically(home.plans / "current", plan.revision.encode(), durable=True)
     installation.store.close()

@@ -1,4 +1,4 @@
-"""One child process: `python -m ostiary.control.process control|identity|guard --home FOLDER`."""
+"""One child process: `python -m ostiary.control.process control|identity|guard FOLDER`."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ostiary.control.installation import open_installation
-from ostiary.foundation.errors import OstiaryError
+from ostiary.foundation.errors import OstiaryError, SystemFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.logging import log_to_stderr
 
@@ -53,7 +53,9 @@ def server(app: Any) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
             app,
+            interface="asgi3",
             http=PeerProtocol,
+            proxy_headers=False,  # else X-Forwarded-For would choose the actor
             lifespan="off",
             ws="none",
             access_log=False,
@@ -65,9 +67,22 @@ def server(app: Any) -> uvicorn.Server:
     )
 
 
-async def serve(*apps: tuple[Any, Path]) -> None:
+def listen_on_loopback(port: int) -> socket.socket:
+    """A TCP socket for those who can't read a UNIX socket; on this machine only."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError as taken:
+        listener.close()
+        raise SystemFault("port-taken", f"port {port} on 127.0.0.1: {taken.strerror}", hint="choose another") from taken
+    listener.listen(BACKLOG)
+    return listener
+
+
+async def serve(*apps: tuple[Any, socket.socket]) -> None:
     """Serves each application on its socket until one of them is told to stop."""
-    servers = [(server(app), listen(path)) for app, path in apps]
+    servers = [(server(app), listener) for app, listener in apps]
     done, rest = await asyncio.wait(
         [asyncio.create_task(one.serve(sockets=[listener])) for one, listener in servers],
         return_when=asyncio.FIRST_COMPLETED,
@@ -81,27 +96,15 @@ async def serve(*apps: tuple[Any, Path]) -> None:
 
 
 def main(name: str, root: str) -> None:
+    from ostiary.control import members
+
     log_to_stderr()
-    installation = open_installation(Home(root=Path(root)))
-    match name:
-        case "control":
-            from ostiary.control import board
-
-            asyncio.run(board.run(installation))
-        case "identity":
-            from ostiary.control import members
-
-            asyncio.run(members.run_identity(installation))
-        case "guard":
-            from ostiary.control import members
-
-            asyncio.run(members.run_guard(installation))
-        case _:
-            sys.exit(f"no such process: {name}")
+    run = {"control": members.run_control, "identity": members.run_identity, "guard": members.run_guard}[name]
+    asyncio.run(run(open_installation(Home(root=Path(root)))))
 
 
 if __name__ == "__main__":
-    _, process, _, folder = sys.argv
+    _, process, folder = sys.argv
     try:
         main(process, folder)
     except OstiaryError as problem:

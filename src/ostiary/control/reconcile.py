@@ -16,9 +16,10 @@ from ostiary.envoy.edge import Edge, Resources
 from ostiary.envoy.signals import Signals, signal_resources
 from ostiary.envoy.translate import translate
 from ostiary.foundation import unix
-from ostiary.foundation.errors import OurFault, SystemFault
+from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.files import write_atomically
 from ostiary.foundation.ids import role_set_id
+from ostiary.guard.accounts import sealed_for
 from ostiary.monitor.measures import blocked
 from ostiary.plan.model import HandOver, Plan, WhenSilent, to_json
 from ostiary.store import directory
@@ -26,8 +27,8 @@ from ostiary.store.tables.directory import ASSIGNMENT, ERP_ACCOUNT, PRINCIPAL
 
 LEASE_S: Final = 30  # the gate closes itself when control has been silent for so long
 HOT_MAX: Final = 300  # revocations pushed one by one; beyond, the cold list is merged at once
-GUARD_TIMEOUT_S: Final = 10.0
-OK: Final = 200
+GUARD_TIMEOUT_S: Final = 60.0  # learning what a large ERP offers takes a while
+OK: Final = 200  # RFC 9110 section 15.3.1
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class Reconciler:
         self._hot: tuple[str, ...] = ()
         self._cold: tuple[str, ...] = ()
         self._disk_low = False
+        self._behind = False
 
     @property
     def plan(self) -> Plan:
@@ -82,8 +84,10 @@ class Reconciler:
     def refresh(self) -> None:
         """Brings what the directory says (role sets, keys, accounts) to gate and guard."""
         with self._delivering:
-            self._gate.put(self._translated(self._plan))
+            self._behind = True
             self._tell_guard("directory", {})
+            self._gate.put(self._translated(self._plan))
+            self._behind = False
 
     def push_revoked(self, keys: Iterable[str]) -> None:
         """Has gate and guard refuse these keys at once."""
@@ -108,10 +112,16 @@ class Reconciler:
                 self._write(revoked_hot=self._hot)
 
     def signal(self) -> None:
-        """Renews the lease, and brings blocks that came or went."""
+        """Brings blocks that came or went, and renews the lease: a store that can't be read lets it lapse."""
         with self._signalling:
-            self._write(lease_until=self._lease())
             self._write(blocked=self._blocked())
+            self._write(lease_until=self._lease())
+
+    def catch_up(self) -> None:
+        """What could not be brought when it happened, and revocations that another process recorded."""
+        if self._behind:
+            self.refresh()
+        self.merge_revoked()
 
     def disk_low(self, low: bool) -> None:
         """Closes the gate before an event could be lost; opens it again when there is room."""
@@ -119,7 +129,12 @@ class Reconciler:
         self.signal()
 
     def guard_state(self) -> dict[str, Any]:
-        return dict(json.loads(self._ask_guard("GET", "state", b"").body))
+        """The guard's revision, and whether what it knows is fresh."""
+        return self._ask_guard("GET", "state", b"")
+
+    def learn(self, system: str) -> dict[str, Any]:
+        """Has the guard ask the ERP what it offers."""
+        return self._tell_guard("learn", {"system": system})
 
     def _write(self, **signal: Any) -> None:
         """The one file that this signal is about."""
@@ -163,26 +178,29 @@ class Reconciler:
         rows = connection.execute(select(ERP_ACCOUNT).where(ERP_ACCOUNT.c.system.in_(static))) if static else ()
         return {
             (row.system, row.principal): self._on.sealer.open(
-                row.sealed_secret, f"erp-account:{row.system}:{row.principal}"
+                row.sealed_secret, sealed_for(row.system, row.principal)
             ).reveal()
             for row in rows
         }
 
-    def _tell_guard(self, about: str, message: dict[str, Any]) -> None:
-        answer = self._ask_guard("POST", about, json.dumps(message).encode())
-        if answer.status != OK:
-            raise OurFault("guard-refused", f"the guard refused {about}: {answer.body.decode(errors='replace')[:200]}")
+    def _tell_guard(self, about: str, message: dict[str, Any]) -> dict[str, Any]:
+        return self._ask_guard("POST", about, json.dumps(message).encode())
 
-    def _ask_guard(self, method: str, about: str, body: bytes) -> unix.Answer:
-        path = self._on.home.socket("guard-control")
+    def _ask_guard(self, method: str, about: str, body: bytes) -> dict[str, Any]:
+        socket = self._on.home.socket("guard-control")
         try:
-            return unix.ask(path, method, f"/internal/{about}", body, timeout_s=GUARD_TIMEOUT_S)
-        except (OSError, HTTPException) as problem:
+            answer = unix.ask(socket, method, f"/internal/{about}", body, timeout_s=GUARD_TIMEOUT_S)
+            told = dict(json.loads(answer.body))
+        except (OSError, HTTPException, ValueError) as problem:
             raise SystemFault(
                 "guard-silent",
                 f"the guard does not answer ({problem})",
                 hint="see `ostiary status`; nothing it guards passes until it runs again",
             ) from problem
+        if answer.status != OK:
+            problem_told = f"the guard could not do {about!r}: {told.get('problem')}"
+            raise SystemFault("guard-refused", problem_told, hint="see the log of guard")
+        return told
 
 
 def _role_set_ids(connection: Connection) -> dict[str, str]:

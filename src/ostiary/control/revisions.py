@@ -1,47 +1,60 @@
 """Revisions of the policy: recorded with their author in the transaction of their audit entry, and found again."""
 
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select
+from msgspec import Struct
+from sqlalchemy import Connection, insert, select
 
-from ostiary.audit.head import sign_head
 from ostiary.audit.log import Entry, append
-from ostiary.control.installation import Installation
 from ostiary.plan.model import Plan, from_json, to_json
+from ostiary.store.database import Store
 from ostiary.store.tables.control import REVISION
 
 
-def record(
-    on: Installation, actor: str, plan: Plan, text: str, file: str, reason: str, before: str = "", changes: int = 0
-) -> None:
-    """Who put which revision in force, when and why: kept whole, and in the audit log."""
-    entry = Entry(
-        at=on.clock.now(),
-        actor=actor,
-        action="policy.apply",
-        object=plan.policy,
-        before={"revision": before} if before else {},
-        after={"revision": plan.revision, "file": file, "changes": changes},
-        reason=reason,
+class Act(Struct, frozen=True, kw_only=True):
+    """Somebody puts a policy in force. `before` is the revision that it replaces, "" for none."""
+
+    actor: str
+    file: str
+    text: str
+    reason: str
+    before: str = ""
+
+
+def record(connection: Connection, act: Act, plan: Plan, at: datetime, *, changes: int = 0) -> None:
+    """Keeps the revision whole, and who put it in force, when and why in the audit log."""
+    after = {"revision": plan.revision, "file": act.file, "changes": changes}
+    connection.execute(
+        insert(REVISION).values(
+            revision=plan.revision,
+            file=act.file,
+            text=act.text,
+            plan=to_json(plan).decode(),
+            actor=act.actor,
+            reason=act.reason,
+            at_us=int(at.timestamp() * 1_000_000),
+        )
     )
-    row: dict[str, Any] = {
-        "revision": plan.revision,
-        "file": file,
-        "text": text,
-        "plan": to_json(plan).decode(),
-        "actor": actor,
-        "reason": reason,
-        "at_us": on.now_us(),
-    }
-    with on.store.begin() as connection:
-        connection.execute(insert(REVISION).values(**row))
-        append(connection, entry)
-    sign_head(on.store, on.home, on.clock.now())
+    append(connection, _entry(act, plan, at, action="policy.apply", after=after))
 
 
-def plan_of(on: Installation, revision: str) -> Plan | None:
+def record_failure(connection: Connection, act: Act, plan: Plan, at: datetime, code: str) -> None:
+    """Says that the revision did not come into force; the one before still is."""
+    after: dict[str, Any] = {"revision": plan.revision, "failed": code}
+    append(connection, _entry(act, plan, at, action="policy.rolled-back", after=after))
+
+
+def _entry(act: Act, plan: Plan, at: datetime, *, action: str, after: dict[str, Any]) -> Entry:
+    before = {"revision": act.before} if act.before else {}
+    return Entry(
+        at=at, actor=act.actor, action=action, object=plan.policy, before=before, after=after, reason=act.reason
+    )
+
+
+def plan_of(store: Store, revision: str) -> Plan | None:
     """The plan of a revision, however old."""
-    with on.store.read() as connection:
+    with store.read() as connection:
         chosen = select(REVISION.c.plan).where(REVISION.c.revision == revision).limit(1)
         found = connection.execute(chosen).scalar_one_or_none()
     return None if found is None else from_json(found.encode())

@@ -103,6 +103,10 @@ class Gate:
                 rejected[file] = rejected.get(file, 0) + int(one["value"])
         return GateState(live=True, versions=versions, rejected=rejected)
 
+    def behind(self, state: GateState) -> tuple[str, ...]:
+        """The files that were written and are not what Envoy has in force."""
+        return tuple(name for name, version in self._written.items() if state.versions.get(name) != version)
+
     def validate(self, resources: Resources) -> None:
         """Has Envoy itself read the listener, the clusters and the routes before they are handed over.
 

@@ -11,7 +11,7 @@ HTTPS_PORT = 443  # RFC 9110 section 4.2.2: left out of the origin
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`settings.toml`, every key optional but `issuer`'s parts, unknown keys refused."""
+    """`settings.toml`, every key optional, unknown keys refused."""
 
     listen: str = "127.0.0.1"
     port: int = 8443
@@ -23,7 +23,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tls_minimum: str = "1.3"  # or "1.2"
     ask_client_certificate: bool = False
     webhook: str = ""  # where alerts are posted; empty: nowhere
-    catalogue_user: dict[str, str] = {}  # system -> ERP login whose stored credential reads the catalogue
+    metrics_port: int = 0  # on 127.0.0.1, for Prometheus; 0: none
 
     @property
     def origin(self) -> str:

@@ -1,7 +1,7 @@
 """Persons and their ERP users, from the store: looked up off the event loop, remembered for a moment."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
@@ -34,8 +34,8 @@ def sealed_for(system: str, principal: str) -> str:
 class Accounts:
     """`history.Past`, and each system's `Vault`."""
 
-    def __init__(self, store: Store, sealer: Sealer, readers: Mapping[str, str]) -> None:
-        self._store, self._sealer, self._readers = store, sealer, readers
+    def __init__(self, store: Store, sealer: Sealer) -> None:
+        self._store, self._sealer = store, sealer
         self._remembered: dict[tuple[str, ...], tuple[float, Any]] = {}
         self.login_of: dict[str, Callable[[str], Any]] = {}  # system -> the ERP's own answer to "which login is uid?"
 
@@ -94,9 +94,8 @@ class Accounts:
         await anyio.to_thread.run_sync(run)
 
     async def reader(self, system: str) -> ErpAccount | None:
-        """The ERP account that the guard itself reads with: that of `system:<name>`, or the login a setting names."""
-        login = self._readers.get(system, "")
-        return await self._remember(("reader", system), lambda connection: _reader(connection, system, login))
+        """The ERP account that the guard itself reads with: that of the principal `system:<name>`."""
+        return await self.account(f"system:{system}", system)
 
     def vault(self, system: str) -> "SystemVault":
         return SystemVault(self, self._sealer, system)
@@ -147,14 +146,6 @@ class SystemVault:
 
     def _key_purpose(self, account: ErpAccount) -> str:
         return f"erp-key:{self._system}:{account.login}"
-
-
-def _reader(connection: Connection, system: str, login: str) -> ErpAccount | None:
-    if not login:
-        return erp_account(connection, f"system:{system}", system)
-    query = select(ERP_ACCOUNT.c.principal).where(ERP_ACCOUNT.c.system == system, ERP_ACCOUNT.c.login == login)
-    principal = connection.execute(query.order_by(ERP_ACCOUNT.c.principal)).scalars().first()
-    return None if principal is None else erp_account(connection, principal, system)
 
 
 def _persons_by_login(connection: Connection, system: str, login: str) -> frozenset[str]:

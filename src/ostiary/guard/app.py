@@ -11,13 +11,14 @@ import msgspec
 from msgspec import Struct
 
 from ostiary.foundation.clock import Clock
-from ostiary.foundation.errors import OstiaryError
+from ostiary.foundation.errors import CallerFault, OstiaryError, SystemFault
+from ostiary.foundation.files import write_atomically
 from ostiary.foundation.home import Home
 from ostiary.foundation.settings import Settings
 from ostiary.guard.accounts import Accounts
 from ostiary.guard.adapters import Adapters
 from ostiary.guard.check import Asked, Check, Verdict
-from ostiary.guard.erp import Erp
+from ostiary.guard.erp import NotEstablished
 from ostiary.guard.journal import Journal
 from ostiary.guard.knowledge import Knowledge
 from ostiary.guard.locks import Locks
@@ -55,9 +56,13 @@ class KeysRevoked(Struct, forbid_unknown_fields=True):
     keys: list[str]
 
 
+class SystemNamed(Struct, forbid_unknown_fields=True):
+    system: str
+
+
 def create(home: Home, store: Store, sealer: Sealer, settings: Settings, clock: Clock) -> "Guard":
     """The guard of one installation. It answers inside `async with guard.running()`, and only there."""
-    accounts = Accounts(store, sealer, settings.catalogue_user)
+    accounts = Accounts(store, sealer)
     knowledge = Knowledge(home, store, settings.issuer, clock)
     return Guard(home, knowledge, accounts, clock)
 
@@ -96,7 +101,7 @@ class Guard:
                 log.exception("old history could not be removed")
             await asyncio.sleep(FORGET_EVERY_S)
 
-    def erp_of(self, system: System) -> Erp | None:
+    def erp_of(self, system: System) -> TrytonErp | None:
         """The ERP of a system that can say who made a record; None for any other."""
         if system.kind is not Kind.TRYTON:
             return None
@@ -129,7 +134,7 @@ class Guard:
         try:
             status, answer = await self._obey(scope["method"], scope["path"], await _read(receive, INSIDE_MAX_BYTES))
         except (OstiaryError, msgspec.MsgspecError) as problem:
-            status, answer = 409, {"problem": str(problem)}
+            status, answer = 409, {"problem": getattr(problem, "message", str(problem))}
         except Exception:
             log.exception("%s failed", scope["path"])
             status, answer = 500, {"problem": "see the guard's log"}
@@ -144,6 +149,8 @@ class Guard:
             case "POST", "/internal/directory":
                 self._accounts.forget()
                 await self._knowledge.refresh()
+            case "POST", "/internal/learn":
+                return 200, await self._learn(msgspec.json.decode(body or b"", type=SystemNamed).system)
             case "GET", "/internal/state":
                 pass
             case _:
@@ -151,6 +158,20 @@ class Guard:
         revisions = self._knowledge.revisions
         current = revisions[-1] if revisions else ""
         return 200, {"revision": current, "revisions": list(revisions), "fresh": self._knowledge.fresh}
+
+    async def _learn(self, name: str) -> dict[str, Any]:
+        """Asks the ERP what it offers; from the next request on, the adapter knows it."""
+        ready = self._knowledge.plan(self._knowledge.revisions[-1])
+        system = next((one for one in ready.plan.systems if one.name == name), None) if ready else None
+        erp = self.erp_of(system) if system else None
+        if erp is None:
+            raise CallerFault("no-system", f"{name} is no system that can be asked", hint="see the policy in force")
+        try:
+            found = await erp.learn()
+        except NotEstablished as problem:
+            raise SystemFault("erp-silent", str(problem), hint="is the ERP up, and the account right?") from problem
+        write_atomically(self._home.catalogue(name), msgspec.json.encode(found))
+        return {"objects": len(found.models), "methods": sum(map(len, found.methods.values()))}
 
 
 async def _asked(scope: Scope, receive: Receive) -> Asked | Verdict:

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 import httpx
 import msgspec
 
+from ostiary.erp import tryton
 from ostiary.erp.operation import Request
 from ostiary.foundation.secret import Secret
 from ostiary.guard.erp import NotEstablished
@@ -78,6 +79,15 @@ class TrytonErp:
     async def login_of(self, uid: str) -> str:
         (row,) = await self.rows("res.user", [uid], ["login"])
         return str(row.get("login", ""))
+
+    async def learn(self) -> tryton.Catalogue:
+        """What the database offers, asked as the gate's own ERP user."""
+        loop = asyncio.get_running_loop()
+
+        def ask(method: str, *params: Any) -> Any:
+            return asyncio.run_coroutine_threadsafe(self._ask(method, params), loop).result()
+
+        return await asyncio.to_thread(tryton.learn, ask)
 
     async def _ask(self, method: str, params: Sequence[Any]) -> Any:
         reader = await self._vault.reader()

@@ -137,6 +137,19 @@ def set_erp_account(
     return ()
 
 
+def set_reader(
+    connection: Connection, *, actor: str, now: datetime, sealer: Sealer, system: str, login: str, password: Secret,
+) -> Keys:  # fmt: skip
+    """Says as which ERP user the guard itself reads; the system becomes a principal, `system:<name>`, at the first."""
+    principal = f"system:{system}"
+    if not connection.execute(select(PRINCIPAL.c.id).where(PRINCIPAL.c.id == principal)).first():
+        _add(connection, actor, now, "system", system, "", (), "")
+    return set_erp_account(
+        connection, actor=actor, now=now, sealer=sealer, principal=principal, system=system, login=login,
+        password=password,
+    )  # fmt: skip
+
+
 def list_users(connection: Connection) -> list[dict[str, Any]]:
     return _list(connection, "user:")
 

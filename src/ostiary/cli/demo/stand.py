@@ -102,7 +102,7 @@ def policy_text(erp_port: int) -> str:
 def _start(home: Home) -> subprocess.Popen[bytes]:
     with (home.root / "ostiary.log").open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "ostiary.control.up", "--home", home.root, "--with-parent"],
+            [sys.executable, "-m", "ostiary.control.up", home.root, "--with-parent"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -114,7 +114,8 @@ def _wait_until_up(home: Home, gate: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline and gate.poll() is None:
         try:
-            if ask(home, "status")["ok"]:
+            parts = ask(home, "status")["parts"]
+            if all(part["ok"] for part in parts if not part["name"].startswith("system ")):
                 return
         except OstiaryError:
             pass
@@ -146,10 +147,10 @@ def _principals(home: Home) -> dict[str, Secret]:
 def _erp(home: Home, cache: Path, folder: Path, port: int, progress: Progress) -> DemoErp:
     erp = start(prepare(cache, progress), folder, port)
     accounts = [(f"client:{CLIENT[0]}", CLIENT[2]), *((f"user:{login}", user) for login, _, user in PEOPLE)]
-    for principal, login in (*accounts, (f"system:{SYSTEM}", READER)):
+    for principal, login in accounts:
         password = erp.users[login].reveal()
         ask(home, "account.set", principal=principal, system=SYSTEM, login=login, password=password)
-    ask(home, "system.learn", system=SYSTEM)
+    ask(home, "system.account", system=SYSTEM, login=READER, password=erp.users[READER].reveal())
     progress(f"Tryton answers at {erp.url}, and the gate knows its {len(accounts)} accounts")
     return erp
 

@@ -21,7 +21,7 @@ from ostiary.foundation.secret import Secret
 REVOKED_WITHIN_S: Final = 0.1
 POLICY_HOURS: Final = 'hours: "00:00-24:00"'
 RPC: Final = "/erp/rpc/"
-SEARCH: Final = ([], 0, 3, [["name", "ASC"]], ["name"])
+SEARCH: Final[tuple[Any, ...]] = ([], 0, 3, [["name", "ASC"]], ["name"])
 
 
 class Check(NamedTuple):

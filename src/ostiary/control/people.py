@@ -1,0 +1,168 @@
+"""Operations on clients, users and their tokens: each is audited, and what it takes away is refused at once."""
+
+from typing import Any
+
+from ostiary.control.board import Board
+from ostiary.foundation.errors import OperatorFault
+from ostiary.foundation.secret import Secret
+from ostiary.identity import principals
+from ostiary.identity.principals import Made
+
+
+def add_client(  # noqa: PLR0917  the parameters of the command
+    board: Board,
+    actor: str,
+    client_id: str,
+    name: str = "",
+    roles: list[str] = [],  # noqa: B006  read only, and part of the operation's shape
+    scopes: list[str] = [],  # noqa: B006
+    redirects: list[str] = [],  # noqa: B006
+    person: str = "",
+    *,
+    public: bool = False,
+) -> dict[str, Any]:
+    """Registers a client; its secret is in this answer and nowhere else."""
+    _roles_exist(board, roles)
+    made = board.change_directory(
+        lambda connection: (
+            principals.add_client(
+                connection, actor=actor, now=board.now, sealer=board.on.sealer, client_id=client_id, name=name,
+                roles=roles, scopes=scopes, redirects=redirects, public=public, person=person,
+            ),
+            (),
+        )
+    )  # fmt: skip
+    return _told(made)
+
+
+def rotate_client(board: Board, actor: str, client_id: str) -> dict[str, Any]:
+    sealer = board.on.sealer
+    return _told(
+        board.change(
+            lambda connection: principals.rotate_secret(
+                connection, actor=actor, now=board.now, sealer=sealer, client_id=client_id
+            )
+        )
+    )
+
+
+def _told(made: Made) -> dict[str, Any]:
+    secret = {"client_secret": made.secret.reveal()} if made.secret else {}
+    return {"id": made.id, "client_id": made.id.partition(":")[2], **secret}
+
+
+def list_clients(board: Board, _: str) -> list[dict[str, Any]]:
+    with board.on.store.read() as connection:
+        return principals.list_clients(connection)
+
+
+def list_users(board: Board, _: str) -> list[dict[str, Any]]:
+    with board.on.store.read() as connection:
+        return principals.list_users(connection)
+
+
+def add_user(  # noqa: PLR0917  the parameters of the command
+    board: Board,
+    actor: str,
+    login: str,
+    password: str,
+    name: str = "",
+    roles: list[str] = [],  # noqa: B006  read only, and part of the operation's shape
+    person: str = "",
+) -> dict[str, Any]:
+    _roles_exist(board, roles)
+    made = board.change_directory(
+        lambda connection: (
+            principals.add_user(
+                connection, actor=actor, now=board.now, login=login, password=Secret(password), name=name,
+                roles=roles, person=person,
+            ),
+            (),
+        )
+    )  # fmt: skip
+    return {"id": made}
+
+
+def set_password(board: Board, actor: str, login: str, password: str) -> dict[str, Any]:
+    """A new password; sessions and tokens from before end."""
+    secret = Secret(password)
+    board.change_directory(
+        lambda connection: (
+            None,
+            principals.set_password(connection, actor=actor, now=board.now, login=login, password=secret),
+        )
+    )
+    return {}
+
+
+def set_roles(board: Board, actor: str, principal: str, roles: list[str]) -> dict[str, Any]:
+    """Exactly these roles; tokens already out are refused (standard B7)."""
+    _roles_exist(board, roles)
+    board.change_directory(
+        lambda connection: (
+            None,
+            principals.set_roles(connection, actor=actor, now=board.now, principal=principal, roles=roles),
+        )
+    )
+    return {}
+
+
+def disable(board: Board, actor: str, principal: str) -> dict[str, Any]:
+    board.change_directory(
+        lambda connection: (None, principals.disable(connection, actor=actor, now=board.now, principal=principal))
+    )
+    return {}
+
+
+def enable(board: Board, actor: str, principal: str) -> dict[str, Any]:
+    board.change_directory(
+        lambda connection: (None, principals.enable(connection, actor=actor, now=board.now, principal=principal))
+    )
+    return {}
+
+
+def set_account(board: Board, actor: str, principal: str, system: str, login: str, password: str) -> dict[str, Any]:  # noqa: PLR0917
+    """Says as which ERP user the principal's calls arrive at `system`."""
+    known = {one.name for one in board.reconciler.plan.systems}
+    if system not in known:
+        raise OperatorFault("no-system", f"there is no system {system!r}", hint=f"one of: {', '.join(sorted(known))}")
+    board.change_directory(
+        lambda connection: (
+            None,
+            principals.set_erp_account(
+                connection, actor=actor, now=board.now, sealer=board.on.sealer, principal=principal, system=system,
+                login=login, password=Secret(password),
+            ),
+        )
+    )  # fmt: skip
+    return {}
+
+
+def revoke(board: Board, actor: str, principal: str = "", grant: str = "", reason: str = "") -> dict[str, Any]:
+    """Every token of a principal, or of one grant, is refused from now on."""
+    if bool(principal) == bool(grant):
+        raise OperatorFault("revoke-whose", "name a principal or a grant, one of them", hint="--principal user:anna")
+    facts: dict[str, Any] = {"actor": actor, "now": board.now, "reason": reason}
+    keys = board.change_directory(
+        lambda connection: _twice(
+            principals.revoke_principal(connection, principal=principal, **facts)
+            if principal
+            else principals.revoke_grant(connection, grant=grant, **facts)
+        )
+    )
+    return {"keys": list(keys)}
+
+
+def _twice(keys: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """As the answer, and as what was revoked."""
+    return keys, keys
+
+
+def _roles_exist(board: Board, roles: list[str]) -> None:
+    known = {role.name for role in board.reconciler.plan.roles}
+    if missing := sorted(set(roles) - known):
+        raise OperatorFault(
+            "no-role",
+            f"the policy in force has no role {', '.join(missing)}",
+            hint=f"one of: {', '.join(sorted(known)) or 'none yet'}; or apply a policy that has it first",
+        )

@@ -1,0 +1,78 @@
+"""The protected systems and our own processes: how they are, and what a system offers."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ostiary.control import health
+from ostiary.control.board import Board
+from ostiary.foundation.errors import OperatorFault, OstiaryError
+from ostiary.foundation.secret import Secret
+from ostiary.identity import principals
+from ostiary.plan.model import Kind, System
+
+
+def status(board: Board, _: str) -> dict[str, Any]:
+    """One line for each part; `ok` when all of them are."""
+    parts = [_part(name, look) for name, look in _parts(board)]
+    return {"ok": all(part["ok"] for part in parts), "parts": parts}
+
+
+def _parts(board: Board) -> Iterator[tuple[str, Callable[[], str]]]:
+    home = board.on.home
+    yield "gate", lambda: health.gate_in_force(board.gate, board.reconciler.plan, board.on.settings.origin)
+    yield "guard", lambda: health.guard_in_force(board.reconciler.guard_state(), board.reconciler.plan)
+    yield "identity", lambda: health.answers(home, "identity")
+    yield "certificate", lambda: health.certificate(home, board.now)
+    yield "disk", lambda: health.room(home.root)
+    yield "watch", lambda: health.quiet(board.on.store)
+    for system in board.reconciler.plan.systems:
+        yield f"system {system.name}", lambda system=system: _system(board, system)  # type: ignore[misc]  # bound at once
+
+
+def _part(name: str, look: Callable[[], str]) -> dict[str, Any]:
+    try:
+        return {"name": name, "ok": True, "text": look()}
+    except OstiaryError as problem:
+        return {"name": name, "ok": False, "text": problem.message + (f" ({problem.hint})" if problem.hint else "")}
+
+
+def _system(board: Board, system: System) -> str:
+    reached = health.reachable(system)
+    if system.kind is Kind.TRYTON and not board.on.home.catalogue(system.name).exists():
+        raise OperatorFault(
+            "not-learned",
+            f"{reached}, but what it offers is not known yet, so all is denied",
+            hint=f"ostiary system account {system.name} --login LOGIN",
+        )
+    return reached
+
+
+def set_account(board: Board, actor: str, system: str, login: str, password: str) -> dict[str, Any]:
+    """The ERP user by whom the guard itself reads links, origins and the catalogue; then learns what there is."""
+    _tryton(board, system)
+    board.change_directory(
+        lambda connection: (
+            None,
+            principals.set_reader(
+                connection, actor=actor, now=board.now, sealer=board.on.sealer, system=system, login=login,
+                password=Secret(password),
+            ),
+        )
+    )  # fmt: skip
+    return learn(board, actor, system)
+
+
+def learn(board: Board, _: str, system: str) -> dict[str, Any]:
+    """Has the guard ask the ERP what it offers; what it does not offer is denied."""
+    _tryton(board, system)
+    return board.reconciler.learn(system)
+
+
+def _tryton(board: Board, name: str) -> None:
+    known = sorted(system.name for system in board.reconciler.plan.systems if system.kind is Kind.TRYTON)
+    if name not in known:
+        raise OperatorFault(
+            "no-system",
+            f"there is no system {name!r} that can be asked what it offers",
+            hint=f"one of: {', '.join(known) or 'none in the policy in force'}",
+        )

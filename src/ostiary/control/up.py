@@ -1,0 +1,173 @@
+"""`ostiary up`: the processes of one installation, started together, looked after, and ended together."""
+
+import ctypes
+import fcntl
+import logging
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from ostiary.control import prepare
+from ostiary.control.installation import open_installation
+from ostiary.envoy import run as envoy
+from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault
+from ostiary.foundation.home import Home
+from ostiary.foundation.logging import log_to_stderr
+from ostiary.foundation.settings import Settings
+
+MEMBERS: Final = ("control", "identity", "guard")
+GATE: Final = "envoy"
+RESTARTS_MAX: Final = 5  # of all children together ...
+RESTARTS_WITHIN_S: Final = 60.0  # ... in so long: more is no accident
+PAUSE_S: Final = 0.2  # before a child is started again
+STOP_TIMEOUT_S: Final = 8.0
+LOOK_EVERY_S: Final = 1.0
+PR_SET_PDEATHSIG: Final = 1  # prctl(2)
+_WATCHED: Final = frozenset({signal.SIGCHLD, signal.SIGINT, signal.SIGTERM})
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+
+log = logging.getLogger(__name__)
+
+
+def run(home: Home) -> None:
+    """Runs until SIGINT or SIGTERM; raises when a child can't be kept alive. No child outlives this process."""
+    with _only_one(home), _signals_wait():
+        commands = _prepared(home)
+        children: dict[str, subprocess.Popen[bytes]] = {}
+        try:
+            for name, command in commands.items():
+                children[name] = _start(name, command)
+            _look_after(commands, children)
+        finally:
+            _stop(children)
+
+
+def _prepared(home: Home) -> Mapping[str, Sequence[str]]:
+    """Everything that can be wrong before a start is found here; then the command of each child."""
+    installation = open_installation(home)
+    try:
+        _port_is_free(installation.settings)
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        binary = prepare.ready(installation)
+        gate = envoy.command(binary, home, installation.settings.envoy_workers)
+        ours = {name: [sys.executable, "-m", "ostiary.control.process", name, str(home.root)] for name in MEMBERS}
+        return {**ours, GATE: gate}
+    finally:
+        installation.store.close()
+
+
+def _look_after(commands: Mapping[str, Sequence[str]], children: dict[str, subprocess.Popen[bytes]]) -> None:
+    """Starts again what ends by itself: meanwhile the gate refuses what needed it."""
+    ended: deque[float] = deque(maxlen=RESTARTS_MAX + 1)
+    while (told := signal.sigtimedwait(_WATCHED, LOOK_EVERY_S)) is None or told.si_signo == signal.SIGCHLD:
+        for name, child in list(children.items()):
+            if (code := child.poll()) is None:
+                continue
+            ended.append(time.monotonic())
+            if len(ended) > RESTARTS_MAX and ended[-1] - ended[0] < RESTARTS_WITHIN_S:
+                raise SystemFault(
+                    "child-died",
+                    f"{name} ended {RESTARTS_MAX + 1} times within a minute, the last time with {_how(code)}",
+                    hint="its last lines above say why; `ostiary doctor` looks further",
+                )
+            log.error("%s ended with %s; it is started again", name, _how(code))
+            time.sleep(PAUSE_S)
+            children[name] = _start(name, commands[name])
+
+
+def _how(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def _start(name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is ours to pass on
+        env=envoy.environment() if name == GATE else None,
+        preexec_fn=_as_child,  # noqa: PLW1509  this process has one thread
+    )
+
+
+def _as_child() -> None:
+    """Ends with its parent, and hears signals again."""
+    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def _stop(children: Mapping[str, subprocess.Popen[bytes]]) -> None:
+    """The gate first: nobody is let in while the rest goes."""
+    for name in sorted(children, key=lambda name: name != GATE):
+        children[name].terminate()
+    until = time.monotonic() + STOP_TIMEOUT_S
+    for child in children.values():
+        try:
+            child.wait(max(0.1, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+@contextmanager
+def _only_one(home: Home) -> Iterator[None]:
+    home.run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (home.run / "up.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OperatorFault(
+                "already-running", f"the installation in {home.root} runs already", hint="see `ostiary status`"
+            ) from None
+        yield
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Blocked, they are fetched where this process can act on them, and lost nowhere."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _port_is_free(settings: Settings) -> None:
+    """Envoy shares its port with another Envoy (SO_REUSEPORT): then some calls would pass by another policy."""
+    family = socket.AF_INET6 if ":" in settings.listen else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.listen, settings.port))
+        except OSError as taken:
+            raise SystemFault(
+                "port-taken",
+                f"the gate can't listen on {settings.listen}:{settings.port}: {taken.strerror}",
+                hint="end what listens there (`ss -ltnp`), or choose another `port` in settings.toml",
+            ) from taken
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`python -m ostiary.control.up FOLDER [--with-parent]`: for the demo, which it must not outlive."""
+    folder, *more = arguments
+    if more:
+        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    log_to_stderr()
+    try:
+        run(Home(root=Path(folder)))
+    except OstiaryError as problem:
+        sys.stderr.write(f"error: {problem}\n")
+        return problem.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
