@@ -13,6 +13,7 @@ from ostiary.envoy.message import header
 from ostiary.envoy.token import PAYLOAD
 from ostiary.plan.reason import STATUS, TITLE, Reason
 
+GUARD_UNAVAILABLE: Final = 424  # what the guard says for 503: of any 5xx Envoy takes the status alone (measured)
 RBAC_METADATA: Final = "envoy.filters.http.rbac"
 CHALLENGE: Final = {
     Reason.TOKEN_MISSING: "Bearer",  # RFC 6750 section 3.1: no error code where no token was shown
@@ -34,6 +35,7 @@ def local_replies(edge: Edge) -> Json:
             _refuse(Reason.TOO_LARGE, _status(413), edge),
             _refuse(Reason.RATE_LIMITED, _status(429), edge),
             _refuse(Reason.UNAVAILABLE, _all([_flag("UAEX"), _any([_range(100, 399), _status(503)])]), edge),
+            _pass(_all([_flag("UAEX"), _status(GUARD_UNAVAILABLE)]), edge) | {"status_code": STATUS[Reason.UNAVAILABLE]},
             _pass(_flag("UAEX"), edge),
             _refuse(Reason.UNAVAILABLE, refused_late, edge),  # no key of his own for the ERP
             _refuse(Reason.SCOPE, _all([_denied(), _table("allowed")]), edge),

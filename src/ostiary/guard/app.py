@@ -39,6 +39,7 @@ CHALLENGE: Final = {  # RFC 6750 section 3
     Reason.SCOPE: 'Bearer error="insufficient_scope"',
 }
 RETRY_AFTER_S: Final = "1"
+FOR_UNAVAILABLE: Final = 424  # RFC 4918 section 11.4; `envoy.refusal` knows it
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -125,7 +126,7 @@ class Guard:
         except Exception:
             log.exception("a request could not be judged")
             verdict = _not_now("the request can't be judged")
-        await _send(send, STATUS[verdict.reason], _headers(verdict), _body(verdict))
+        await _send(send, _status(verdict.reason), _headers(verdict), _body(verdict))
 
     async def inside(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The control side's wishes: a new plan, revoked keys, how the guard stands."""
@@ -209,6 +210,11 @@ async def _read(receive: Receive, max_bytes: int) -> bytes | None:
             return None
         if not message.get("more_body"):
             return b"".join(parts)
+
+
+def _status(reason: Reason) -> int:
+    """Of an answer with 5xx the gate would take the status alone, so it gets another one and puts 503 in its place."""
+    return FOR_UNAVAILABLE if STATUS[reason] == STATUS[Reason.UNAVAILABLE] else STATUS[reason]
 
 
 def _headers(verdict: Verdict) -> Headers:

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_urlsafe
 from typing import Final
 
 from ostiary.cli.admin import ask
@@ -19,7 +20,6 @@ from ostiary.control.prepare import initialise
 from ostiary.foundation.errors import OstiaryError, SystemFault
 from ostiary.foundation.files import write_atomically
 from ostiary.foundation.home import Home
-from ostiary.foundation.ids import new_id
 from ostiary.foundation.secret import Secret
 
 POLICY: Final = Path(__file__).with_name("policy.yaml")
@@ -139,7 +139,7 @@ def _principals(home: Home) -> dict[str, Secret]:
     secrets = {name: Secret(made["client_secret"])}
     ask(home, "client.add", client_id=PORTAL, name="Staff portal", public=True, redirects=[PORTAL_REDIRECT])
     for login, held, _ in PEOPLE:
-        secrets[login] = Secret(new_id(login))
+        secrets[login] = Secret(token_urlsafe(18))
         ask(home, "user.add", login=login, name=login.title(), password=secrets[login].reveal(), roles=[held])
     return secrets
 

@@ -52,9 +52,10 @@ def learn(ask: Ask) -> Catalogue:
 
 def _models(rows: list[Mapping[str, Any]]) -> dict[str, dict[str, Field]]:
     models: dict[str, dict[str, Field]] = defaultdict(dict)
-    for row in sorted(rows, key=lambda row: (row["model"], row["name"])):
+    typed = (row for row in rows if row["ttype"])  # of two fields Tryton itself names no type: unknown, so denied
+    for row in sorted(typed, key=lambda row: (row["model"], row["name"])):
         target = row["relation"] if row["ttype"] in LINKS else ""
-        models[row["model"]][row["name"]] = Field(row["ttype"], target or "")
+        models[row["model"]][row["name"]] = Field(row["ttype"] or "", target or "")  # Tryton names no type for some
     for fields in models.values():
         for name in EVERYWHERE:
             user = name in {"create_uid", "write_uid"}
