@@ -62,7 +62,7 @@ def user() -> None:
 @PASSWORD_FILE
 def add_user(login: str, password_file: Any, **parameters: Any) -> None:
     """Makes a user; asks for the password, or reads it from a file."""
-    ask(home(), "user.add", login=login, password=_password(password_file, "Password"), **_lists(parameters))
+    ask(home(), "user.add", login=login, password=password_from(password_file, "Password"), **_lists(parameters))
     show({"id": f"user:{login}"}, f"user:{login} was made.")
 
 
@@ -76,9 +76,9 @@ def list_users() -> None:
 @user.command("password")
 @click.argument("login")
 @PASSWORD_FILE
-def set_password(login: str, password_file: Any) -> None:
+def setpassword_from(login: str, password_file: Any) -> None:
     """Sets a new password and ends the sessions."""
-    ask(home(), "user.password", login=login, password=_password(password_file, "New password"))
+    ask(home(), "user.password", login=login, password=password_from(password_file, "New password"))
     show({}, f"user:{login} has a new password.")
 
 
@@ -114,7 +114,7 @@ def _shared(group: click.Group, kind: str) -> None:
     @PASSWORD_FILE
     def set_account(name: str, system: str, login: str, password_file: Any) -> None:
         """Says as which ERP user the calls arrive there; the password is kept sealed."""
-        password = _password(password_file, f"Password of {login} in {system}")
+        password = password_from(password_file, f"Password of {login} in {system}")
         ask(home(), "account.set", principal=f"{kind}:{name}", system=system, login=login, password=password)
         show({}, f"{kind}:{name} acts as {login} in {system}.")
 
@@ -140,7 +140,7 @@ def revoke(principal: str, grant: str, reason: str) -> None:
     show(done, f"revoked: {', '.join(done['keys']) or 'nothing was alive'}")
 
 
-def _password(file: Any, prompt: str) -> str:
+def password_from(file: Any, prompt: str) -> str:
     if file is not None:
         return str(file.read()).rstrip("\n")
     return str(click.prompt(prompt, hide_input=True, confirmation_prompt=True))

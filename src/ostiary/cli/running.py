@@ -37,7 +37,9 @@ def init(**parameters: Any) -> None:
 def up() -> None:
     """Runs the gate, the authorization server and the guard until Ctrl-C."""
     from ostiary.control.up import run
+    from ostiary.foundation.logging import log_to_stderr
 
+    log_to_stderr()
     run(home())
 
 

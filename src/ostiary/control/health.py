@@ -171,3 +171,12 @@ def _own_addresses() -> set[str]:
     """The addresses of this machine but loopback."""
     found = {str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None)}
     return {address for address in found if not address.startswith(("127.", "::1"))}
+
+
+def is_up(home: Home, name: str) -> bool:
+    """Whether somebody listens at the socket of `name`."""
+    try:
+        answers(home, name)
+    except OstiaryError:
+        return False
+    return True

@@ -5,7 +5,7 @@ from typing import Any
 
 from ostiary.control import health
 from ostiary.control.board import Board
-from ostiary.foundation.errors import OperatorFault, OstiaryError
+from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault
 from ostiary.foundation.secret import Secret
 from ostiary.identity import principals
 from ostiary.plan.model import Kind, System
@@ -37,7 +37,13 @@ def _part(name: str, look: Callable[[], str]) -> dict[str, Any]:
 
 
 def _system(board: Board, system: System) -> str:
-    reached = health.reachable(system)
+    if not board.gate.healthy(f"system-{system.name}"):
+        raise SystemFault(
+            "erp-unreachable",
+            f"the gate does not reach {system.upstream}",
+            hint="start the ERP, or mend `upstream` in the policy",
+        )
+    reached = f"{system.upstream} answers"
     if system.kind is Kind.TRYTON and not board.on.home.catalogue(system.name).exists():
         raise OperatorFault(
             "not-learned",

@@ -15,13 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from ostiary.control import prepare
+from ostiary.control import health, prepare
 from ostiary.control.installation import open_installation
 from ostiary.envoy import run as envoy
 from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.logging import log_to_stderr
-from ostiary.foundation.settings import Settings
+from ostiary.foundation.settings import Settings, load_settings
 
 MEMBERS: Final = ("control", "identity", "guard")
 GATE: Final = "envoy"
@@ -45,7 +45,7 @@ def run(home: Home) -> None:
         try:
             for name, command in commands.items():
                 children[name] = _start(name, command)
-            _look_after(commands, children)
+            _look_after(commands, children, _Ready(home))
         finally:
             _stop(children)
 
@@ -65,10 +65,27 @@ def _prepared(home: Home) -> Mapping[str, Sequence[str]]:
         installation.store.close()
 
 
-def _look_after(commands: Mapping[str, Sequence[str]], children: dict[str, subprocess.Popen[bytes]]) -> None:
+class _Ready:
+    """Says once that every part answers, and where."""
+
+    def __init__(self, home: Home) -> None:
+        self._home, self.told = home, False
+
+    def tell(self) -> None:
+        if self.told or not all(health.is_up(self._home, name) for name in (*MEMBERS, GATE)):
+            return
+        plan, settings = health.plan_in_force(self._home), load_settings(self._home.settings)
+        log.info("the gate is up at %s, revision %s of policy %s", settings.origin, plan.revision, plan.policy)
+        self.told = True
+
+
+def _look_after(
+    commands: Mapping[str, Sequence[str]], children: dict[str, subprocess.Popen[bytes]], ready: _Ready
+) -> None:
     """Starts again what ends by itself: meanwhile the gate refuses what needed it."""
     ended: deque[float] = deque(maxlen=RESTARTS_MAX + 1)
     while (told := signal.sigtimedwait(_WATCHED, LOOK_EVERY_S)) is None or told.si_signo == signal.SIGCHLD:
+        ready.tell()
         for name, child in list(children.items()):
             if (code := child.poll()) is None:
                 continue

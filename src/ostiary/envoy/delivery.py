@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import subprocess
 import tempfile
 import time
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import msgspec
 from msgspec import Struct
@@ -28,7 +30,7 @@ STATISTICS: Final = {
     "listener_manager.lds": "lds.json",
     "cluster_manager.cds": "cds.json",
 }
-ASKED: Final = "/stats?format=json&filter=(version_text|update_rejected|config_fail)$"
+ASKED: Final = "(version_text|update_rejected|config_fail)$"
 REJECTIONS: Final = ("update_rejected", "config_fail")
 POLL_S: Final = 0.01
 ADMIN_TIMEOUT_S: Final = 5.0
@@ -84,12 +86,15 @@ class Gate:
             log.exception("the gate refused a configuration; the one before stays in force")
             raise
 
+    def healthy(self, cluster: str) -> bool:
+        """Whether Envoy itself reaches this upstream."""
+        counted = self._statistics(f"cluster\\.{re.escape(cluster)}\\.membership_healthy$") or []
+        return any(int(one.get("value", 0)) > 0 for one in counted)
+
     def state(self) -> GateState:
         """What Envoy says is in force; not live where it does not answer."""
-        try:
-            answer = unix.ask(self._edge.home.socket("envoy"), "GET", ASKED, timeout_s=ADMIN_TIMEOUT_S)
-            found = json.loads(answer.body)["stats"]
-        except (OSError, HTTPException, ValueError, KeyError):
+        found = self._statistics(ASKED)
+        if found is None:
             return GateState(live=False)
         versions: dict[str, str] = {}
         rejected: dict[str, int] = {}
@@ -102,6 +107,15 @@ class Gate:
             elif what in REJECTIONS:
                 rejected[file] = rejected.get(file, 0) + int(one["value"])
         return GateState(live=True, versions=versions, rejected=rejected)
+
+    def _statistics(self, wanted: str) -> list[dict[str, Any]] | None:
+        """Those whose name matches; None where Envoy does not answer."""
+        target = f"/stats?{urlencode({'format': 'json', 'filter': wanted})}"
+        try:
+            answer = unix.ask(self._edge.home.socket("envoy"), "GET", target, timeout_s=ADMIN_TIMEOUT_S)
+            return list(json.loads(answer.body)["stats"])
+        except (OSError, HTTPException, ValueError, KeyError):
+            return None
 
     def behind(self, state: GateState) -> tuple[str, ...]:
         """The files that were written and are not what Envoy has in force."""

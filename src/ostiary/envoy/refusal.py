@@ -35,7 +35,8 @@ def local_replies(edge: Edge) -> Json:
             _refuse(Reason.TOO_LARGE, _status(413), edge),
             _refuse(Reason.RATE_LIMITED, _status(429), edge),
             _refuse(Reason.UNAVAILABLE, _all([_flag("UAEX"), _any([_range(100, 399), _status(503)])]), edge),
-            _pass(_all([_flag("UAEX"), _status(GUARD_UNAVAILABLE)]), edge) | {"status_code": STATUS[Reason.UNAVAILABLE]},
+            _pass(_all([_flag("UAEX"), _status(GUARD_UNAVAILABLE)]), edge)
+            | {"status_code": STATUS[Reason.UNAVAILABLE]},
             _pass(_flag("UAEX"), edge),
             _refuse(Reason.UNAVAILABLE, refused_late, edge),  # no key of his own for the ERP
             _refuse(Reason.SCOPE, _all([_denied(), _table("allowed")]), edge),

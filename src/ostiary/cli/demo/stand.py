@@ -74,7 +74,7 @@ def stand(cache: Path, progress: Progress) -> Iterator[Stand]:
         progress(f"the gate is up at https://localhost:{gate_port}; without a token nobody passes")
         secrets = _principals(home)
         builder = ThreadPoolExecutor(1)
-        erp = builder.submit(_erp, home, cache, folder / "erp", erp_port, progress)
+        erp = builder.submit(_erp, home, gate, cache, folder / "erp", erp_port, progress)
         after.callback(_stop_erp, builder, erp)
         running = Stand(home=home, origin=f"https://localhost:{gate_port}", erp=erp, secrets=secrets)
         _write_secrets(running)
@@ -110,12 +110,13 @@ def _start(home: Home) -> subprocess.Popen[bytes]:
         )
 
 
-def _wait_until_up(home: Home, gate: subprocess.Popen[bytes]) -> None:
+def _wait_until_up(home: Home, gate: subprocess.Popen[bytes], *, erp: bool = False) -> None:
+    """Until all of Ostiary is in order; with `erp`, until the gate reaches the ERP too."""
     deadline = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline and gate.poll() is None:
         try:
             parts = ask(home, "status")["parts"]
-            if all(part["ok"] for part in parts if not part["name"].startswith("system ")):
+            if all(part["ok"] for part in parts if erp or not part["name"].startswith("system ")):
                 return
         except OstiaryError:
             pass
@@ -144,13 +145,16 @@ def _principals(home: Home) -> dict[str, Secret]:
     return secrets
 
 
-def _erp(home: Home, cache: Path, folder: Path, port: int, progress: Progress) -> DemoErp:
+def _erp(  # noqa: PLR0917  handed to a thread
+    home: Home, gate: subprocess.Popen[bytes], cache: Path, folder: Path, port: int, progress: Progress
+) -> DemoErp:
     erp = start(prepare(cache, progress), folder, port)
     accounts = [(f"client:{CLIENT[0]}", CLIENT[2]), *((f"user:{login}", user) for login, _, user in PEOPLE)]
     for principal, login in accounts:
         password = erp.users[login].reveal()
         ask(home, "account.set", principal=principal, system=SYSTEM, login=login, password=password)
     ask(home, "system.account", system=SYSTEM, login=READER, password=erp.users[READER].reveal())
+    _wait_until_up(home, gate, erp=True)
     progress(f"Tryton answers at {erp.url}, and the gate knows its {len(accounts)} accounts")
     return erp
 

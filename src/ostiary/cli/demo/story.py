@@ -185,7 +185,8 @@ def another_person(story: Story) -> Iterator[Check]:
     honest = _result(ben("model.party.party.create", [{"name": "Honest GmbH"}]))[0]
     payment = _payment(anna, honest)
     anna("model.account.payment.submit", [payment])
-    straight("model.account.payment.write", [payment], {"party": supplier})
+    for step in (["draft", [payment]], ["write", [payment], {"party": supplier}], ["submit", [payment]]):
+        _result(straight(f"model.account.payment.{step[0]}", *step[1:]))
     answer = anna("model.account.payment.approve", [payment])
     yield Check("the party changed in the ERP after submission", "403 apart", outcome(answer))
 
@@ -239,7 +240,7 @@ def yes(value: object) -> str:
 
 
 def _stopped(what: str, answer: Answer) -> Check:
-    refused = answer.status in {400, 401, 403, 404, 413, 415} and bool(answer.decision)
+    refused = answer.status in {400, 403, 413} and bool(answer.decision)
     return Check(what, "refused", "refused" if refused else f"{answer.status}")
 
 
