@@ -22,6 +22,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     envoy_workers: int = 0  # 0: one for each core
     tls_minimum: str = "1.3"  # or "1.2"
     ask_client_certificate: bool = False
+    trusted_hops: int = 0  # proxies of yours in front of the gate, whose X-Forwarded-For counts
     webhook: str = ""  # where alerts are posted; empty: nowhere
     metrics_port: int = 0  # on 127.0.0.1, for Prometheus; 0: none
 
