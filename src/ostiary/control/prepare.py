@@ -1,5 +1,6 @@
 """An installation from nothing to ready: folder, settings, keys, certificates, first revision, Envoy's files."""
 
+import resource
 import secrets
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,7 @@ from ostiary.plan.model import to_json
 from ostiary.tls import authority
 
 START_FILE: Final = "start"
+CONNECTIONS_MAX: Final = 10_000  # of callers; below half of the file descriptors allowed
 STARTER: Final = """\
 # Who may do what. Everything is denied until a role says otherwise: `ostiary policy check`, `diff`, `apply`.
 policy: {name}
@@ -102,6 +104,8 @@ def edge_of(installation: Installation) -> Edge:
         issuer=settings.issuer,
         workers=settings.envoy_workers,
         home=home,
+        trusted_hops=settings.trusted_hops,
+        connections=min(CONNECTIONS_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 2),
     )
 
 

@@ -122,10 +122,7 @@ class Gate:
         return tuple(name for name, version in self._written.items() if state.versions.get(name) != version)
 
     def validate(self, resources: Resources) -> None:
-        """Has Envoy itself read the listener, the clusters and the routes before they are handed over.
-
-        Filters that are discovered are only judged when they arrive: `put` sees a refusal then, and goes back.
-        """
+        """Has Envoy itself read all of it before it is handed over; raises when it would refuse a part."""
         with tempfile.TemporaryDirectory(prefix="ost-", dir="/tmp") as folder:
             config = Path(folder) / "static.json"
             config.write_bytes(msgspec.json.encode(_static(bootstrap(self._edge), resources)))
@@ -187,10 +184,32 @@ def _file(subject: str) -> str | None:
 
 
 def _static(start: Any, resources: Resources) -> Any:
-    """One configuration without discovery, as far as that can be said: clusters and listeners in place."""
+    """One configuration without discovery: clusters, listeners, routes and filters all in place."""
     whole = {name: value for name, value in start.items() if name not in {"dynamic_resources", "admin"}}
     fixed = dict(whole.get("static_resources", {}))
-    for kind, name in (("clusters", "cds.json"), ("listeners", "lds.json")):
-        inline = [{key: value for key, value in one.items() if key != "@type"} for one in resources[name]["resources"]]
-        fixed[kind] = [*fixed.get(kind, []), *inline]
+    fixed["clusters"] = [*fixed.get("clusters", []), *map(_bare, resources["cds.json"]["resources"])]
+    fixed["listeners"] = [_undiscovered(_bare(one), resources) for one in resources["lds.json"]["resources"]]
     return {**whole, "static_resources": fixed}
+
+
+def _bare(resource: Any) -> Any:
+    return {key: value for key, value in resource.items() if key != "@type"}
+
+
+def _undiscovered(listener: Any, resources: Resources) -> Any:
+    (chain,) = listener["filter_chains"]
+    (manager,) = chain["filters"]
+    settings = {name: value for name, value in manager["typed_config"].items() if name != "rds"}
+    settings["route_config"] = _bare(resources["rds.json"]["resources"][0])
+    settings["http_filters"] = [_inline(one, resources) for one in settings["http_filters"]]
+    return {**listener, "filter_chains": [{**chain, "filters": [{**manager, "typed_config": settings}]}]}
+
+
+def _inline(discovered: Any, resources: Resources) -> Any:
+    """Signals (revocations, blocks, lease) have one shape whatever the policy, and are left out where not given."""
+    if "config_discovery" not in discovered:
+        return discovered
+    found = resources.get(f"ecds/{discovered['name']}.json")
+    if found is None:
+        return {"name": discovered["name"], "typed_config": {"@type": discovered["config_discovery"]["type_urls"][0]}}
+    return {"name": discovered["name"], "typed_config": found["resources"][0]["typed_config"]}

@@ -156,7 +156,16 @@ def _mark(edge: Edge) -> Json:
     if edge.client_ca is not None:
         facts["x-gw-client-cert"] = "%REQ(x-forwarded-client-cert)%"
     mutations = [{"append": header(name, value)} for name, value in facts.items()]
-    return extension("mark", MUTATION, mutations={"request_mutations": mutations})
+    return extension("mark", MUTATION, mutations={"request_mutations": mutations, "response_mutations": _told()})
+
+
+def _told() -> list[Json]:
+    """Envoy's names for the limit headers begin with x-; draft-ietf-httpapi-ratelimit-headers-03 has none."""
+    limits = [f"ratelimit-{what}" for what in ("limit", "remaining", "reset")]
+    return [
+        *({"append": header(name, f"%RESP(x-{name})%")} for name in limits),
+        *({"remove": f"x-{name}"} for name in limits),
+    ]
 
 
 def _discovered(edge: Edge, name: str, message: str) -> Json:
