@@ -35,7 +35,7 @@ class RealTryton:
 
     erp: DemoErp
     http: httpx.Client
-    sessions: dict[str, str] = field(default_factory=dict)
+    sessions: dict[str, str] = field(default_factory=dict, repr=False)
 
     def session(self, login: str) -> str:
         """The value of the `authorization` header that acts as this ERP user."""

@@ -127,7 +127,7 @@ def test_several_writes_in_one_call_are_several_operations():
 
 def test_fields_are_named():
     (one,) = call("model.party.party.read", [1], ["name"]).operations
-    assert one.fields_read == {"name"}
+    assert one.fields_read == {"id", "name"}
     (one,) = call("model.party.party.write", [1], {"name": "B"}).operations
     assert one.fields_written == {"name"}
 
@@ -212,10 +212,12 @@ def b64(value):
         ("GET", "party.party/7", "", b"", ["party.party:read.read"]),
         ("GET", "party.party", "f=addresses.city", b"", ["party.party:read.search_read", "party.address:read.read"]),
         ("GET", "party.address", f"d={b64([['party.name', '=', 'x']])}", b"", ["party.address:read.search_read", "party.party:read.read"]),
-        ("POST", "party.party", "", {"name": "x"}, ["party.party:write.create"]),
-        ("PUT", "party.party/7", "", {"name": "x"}, ["party.party:write.write"]),
+        ("POST", "party.party", "", {"name": "x"}, ["party.party:write.create", "party.party:read.read"]),
+        ("POST", "party.party", "f=id", {"name": "x"}, ["party.party:write.create"]),
+        ("PUT", "party.party/7", "f=id", {"name": "x"}, ["party.party:write.write"]),
+        ("PUT", "party.party/7", "f=addresses.city", {"name": "x"}, ["party.party:write.write", "party.address:read.read", "party.party:read.read"]),
         ("DELETE", "party.party/7", "", b"", ["party.party:delete.delete"]),
-        ("POST", "account.payment/2/approve", "", b"", ["account.payment:execute.approve"]),
+        ("POST", "account.payment/2/approve", "f=id", b"", ["account.payment:execute.approve"]),
     ],
 )  # fmt: skip
 def test_rest_is_read_too(method, path, query, body, expected):

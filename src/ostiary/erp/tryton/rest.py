@@ -9,25 +9,41 @@ from urllib.parse import parse_qsl
 import jiter
 
 from ostiary.erp.operation import Request, Verb
-from ostiary.erp.tryton.rpc import READING, WRITING, json_body
-from ostiary.erp.tryton.walk import Refused, Walk, context
+from ostiary.erp.tryton.domain import filters, orders
+from ostiary.erp.tryton.rpc import BY_NAME, callable_, json_body
+from ostiary.erp.tryton.values import creates, writes
+from ostiary.erp.tryton.walk import NAME, Refused, Walk, context
 
-PATH: Final = re.compile(r"model/([a-z0-9_]+(?:[._][A-Za-z0-9_]+)*)(?:/(\d{1,18}))?(?:/([A-Za-z][A-Za-z0-9_]*))?")
-REPORT: Final = re.compile(r"report/([a-z0-9_.]+)/(\d{1,18})")
-KNOWN_QUERY: Final = frozenset({"d", "f", "s", "p", "o"})
+ID: Final = r"([1-9][0-9]{0,17})"  # Tryton would take 007 for 7
+PATH: Final = re.compile(rf"model/([a-z0-9_]+(?:[._][A-Za-z0-9_]+)*)(?:/{ID})?(?:/([A-Za-z][A-Za-z0-9_]*))?")
+REPORT: Final = re.compile(rf"report/([a-z0-9_.]+)/{ID}")
+SEARCHING: Final = frozenset({"d", "f", "s", "p", "o"})
+ANSWERING: Final = frozenset({"f"})  # which fields the answer to a change shows
 QUERY_MAX_FIELDS: Final = 200
 CONTEXT_HEADER: Final = "x-tryton-context"
+USAGE_HEADER: Final = "x-tryton-usage"  # chooses fields by a name that only the ERP's modules know
 
 
 def read(request: Request, path: str, walk: Walk) -> None:
+    if request.headers.get(USAGE_HEADER):
+        raise Refused.unknown("fields are named by f, not by their usage", f"/{USAGE_HEADER}")
     if CONTEXT_HEADER in request.headers:
         context(_decoded(request.headers[CONTEXT_HEADER], CONTEXT_HEADER), f"/{CONTEXT_HEADER}")
+    if request.method in {"GET", "DELETE"} and request.body:
+        raise Refused.invalid("this request takes no body")
     if (found := PATH.fullmatch(path)) is not None:
         _model(request, walk, *found.groups())
     elif (found := REPORT.fullmatch(path)) is not None and request.method == "GET":
-        walk.does(f"report.{found[1]}", Verb.EXECUTE, "execute", [found[2]])
+        _report(request, walk, *found.groups())
     else:
         raise Refused.unknown("this path is not open")
+
+
+def _report(request: Request, walk: Walk, name: str, record: str) -> None:
+    _query(request, frozenset())
+    if not callable_(walk, f"report.{name}", "execute"):
+        raise Refused.unknown("there is no such report")
+    walk.does(f"report.{name}", Verb.EXECUTE, "execute", [record])
 
 
 def _model(request: Request, walk: Walk, name: str, record: str | None, action: str | None) -> None:
@@ -37,18 +53,17 @@ def _model(request: Request, walk: Walk, name: str, record: str | None, action: 
         case "GET", _, None:
             _get(request, walk, name, ids)
         case "POST", None, None:
-            _no_query(request)
-            walk.creates(name, [json_body(request)], pointer="")
+            creates(walk, name, [json_body(request)], pointer="")
+            _answer(request, walk, name, ids)
         case "PUT", str(), None:
-            _no_query(request)
             walk.does(name, Verb.WRITE, "write", ids)
-            written = walk.writes(name, json_body(request), pointer="")
+            written = writes(walk, name, json_body(request), pointer="")
             walk.does(name, Verb.WRITE, "write", ids, fields_written=written)
+            _answer(request, walk, name, ids)
         case "DELETE", str(), None:
-            _no_query(request)
+            _query(request, frozenset())
             walk.does(name, Verb.DELETE, "delete", ids)
         case "POST", _, str(method):
-            _no_query(request)
             _action(request, walk, name, ids, method)
         case _:
             raise Refused.unknown("there is no such request")
@@ -56,30 +71,44 @@ def _model(request: Request, walk: Walk, name: str, record: str | None, action: 
 
 def _action(request: Request, walk: Walk, name: str, ids: list[str], method: str) -> None:
     """Any RPC method can be called so; those that read and write by name have a plain form, which is asked for."""
-    if method in READING or method in WRITING or method not in walk.catalogue.methods.get(f"model.{name}", ()):
+    if method in BY_NAME or not callable_(walk, f"model.{name}", method):
         raise Refused.unknown("there is no such action")
     if request.body and not isinstance(json_body(request), dict):
         raise Refused.invalid("an action takes a mapping")
     walk.does(name, Verb.EXECUTE, method, ids)
+    _answer(request, walk, name, ids)
+
+
+def _answer(request: Request, walk: Walk, name: str, ids: list[str]) -> None:
+    """The answer to a change reads the record: the fields named by `f`, or else its name."""
+    fields = _fields(request, walk, name, ANSWERING) - {"id"}
+    if fields:
+        walk.does(name, Verb.READ, "read", ids, fields_read=fields)
+
+
+def _fields(request: Request, walk: Walk, name: str, known: frozenset[str]) -> frozenset[str]:
+    named = _query(request, known)["f"]
+    return frozenset({"id"}) | (walk.reads(name, named, pointer="/f") if named else NAME)
 
 
 def _get(request: Request, walk: Walk, name: str, ids: list[str]) -> None:
-    query = _query(request.query)
     action = "read" if ids else "search_read"
     walk.does(name, Verb.READ, action, ids)
-    fields = walk.reads(name, query["f"], pointer="/f") if query["f"] else frozenset(walk.model(name))
-    filters: frozenset[str] = frozenset()
-    for part, walked in (("d", walk.filters), ("o", walk.orders)):
-        for text in query[part]:
-            filters |= walked(name, _decoded(text, part), pointer=f"/{part}")
-    walk.does(name, Verb.READ, action, ids, fields_read=fields, filter_fields=filters)
+    fields = _fields(request, walk, name, ANSWERING if ids else SEARCHING)
+    looked_at: frozenset[str] = frozenset()
+    for part, walked in (("d", filters), ("o", orders)):
+        for text in _query(request, SEARCHING)[part]:
+            looked_at |= walked(walk, name, _decoded(text, part), pointer=f"/{part}")
+    walk.does(name, Verb.READ, action, ids, fields_read=fields, filter_fields=looked_at)
 
 
-def _query(text: str) -> dict[str, list[str]]:
+def _query(request: Request, known: frozenset[str]) -> dict[str, list[str]]:
     """The parameters by name; only fields may come more than once."""
-    found: dict[str, list[str]] = {name: [] for name in KNOWN_QUERY}
+    found: dict[str, list[str]] = {name: [] for name in known}
+    if not request.query:
+        return found
     try:
-        pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text), max_num_fields=QUERY_MAX_FIELDS)
+        pairs = parse_qsl(request.query, keep_blank_values=True, strict_parsing=True, max_num_fields=QUERY_MAX_FIELDS)
     except ValueError:
         raise Refused.invalid("the query is not well formed") from None
     for name, value in pairs:
@@ -87,11 +116,6 @@ def _query(text: str) -> dict[str, list[str]]:
             raise Refused.invalid("a parameter of the query is unknown or given twice", f"/{name[:20]}")
         found[name].append(value)
     return found
-
-
-def _no_query(request: Request) -> None:
-    if request.query:
-        raise Refused.invalid("this request takes no query")
 
 
 def _decoded(text: str, where: str) -> Any:

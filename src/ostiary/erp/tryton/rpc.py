@@ -7,12 +7,19 @@ from typing import Any, Final
 import jiter
 
 from ostiary.erp.operation import Request, Verb
-from ostiary.erp.tryton.walk import Refused, Walk, context, numbers
+from ostiary.erp.tryton.domain import filters, orders
+from ostiary.erp.tryton.values import copies, creates, pairs
+from ostiary.erp.tryton.walk import Refused, Walk, context, dead_end, texts
 
 METHOD: Final = re.compile(r"(model|wizard|report)\.([a-z0-9_]+(?:[._][A-Za-z0-9_]+)*)\.([A-Za-z][A-Za-z0-9_]*)")
 KEYS: Final = frozenset({"id", "method", "params"})
 JSON_TYPE: Final = re.compile(r'application/json(?:\s*;\s*charset\s*=\s*"?utf-8"?)?', re.IGNORECASE)
-BODY_MAX_BYTES: Final = 100 * 1024 * 1024  # the policy's own limit is smaller and comes first
+# What the ERP's own client asks while a form is filled in: these run code over other records than they name, compare
+# where no field is named, or (the preferences) set the password that the gate signs in with.
+FORM: Final = re.compile(
+    r"on_(change|scan|written).*|autocomplete.*|pre_validate|view_toolbar_get|resources|history_revisions|import_data"
+    r"|set_preferences"
+)
 
 
 def read(request: Request, walk: Walk) -> None:
@@ -47,116 +54,143 @@ def json_body(request: Request) -> Any:
 
 def dispatch(walk: Walk, kind: str, name: str, method: str, params: list[Any]) -> None:
     """One call; its parameters without the context."""
-    if method not in walk.catalogue.methods.get(f"{kind}.{name}", ()):
+    if not callable_(walk, f"{kind}.{name}", method):
         raise Refused.unknown("there is no such method", "/method")
-    if kind != "model":
-        walk.does(f"{kind}.{name}", Verb.EXECUTE, method, pointer="/method")
-        return
-    reading = READING.get(method)
-    if reading is not None:
-        reading(walk, name, params)
-    elif method in WRITING:
-        WRITING[method](walk, name, params)
-    else:
-        _execute(walk, name, method, params)
+    match kind:
+        case "wizard":
+            walk.does(f"wizard.{name}", Verb.EXECUTE, method, pointer="/method")
+        case "report":
+            _report(walk, name, params)
+        case _ if method in BY_NAME:
+            BY_NAME[method](walk, name, params)
+        case _:
+            ids = walk.ids(_at(params, 0, []), "/params/0")
+            walk.does(name, Verb.EXECUTE, method, ids, "/method")
 
 
-def _execute(walk: Walk, name: str, method: str, params: list[Any]) -> None:
-    """A business action; its first parameter names the records, where it is a list of ids."""
-    listed = params[0] if params else None
-    ids = numbers(listed, "/params/0") if _are_ids(listed) else ()
-    walk.does(name, Verb.EXECUTE, method, ids, "/method")
+def callable_(walk: Walk, name: str, method: str) -> bool:
+    """Whether the ERP lists this method, and the gate opens it."""
+    return method in walk.catalogue.methods.get(name, ()) and FORM.fullmatch(method) is None
 
 
-def _are_ids(value: Any) -> bool:
-    return type(value) is int or (isinstance(value, list) and bool(value) and all(type(one) is int for one in value))
+def _report(walk: Walk, name: str, params: list[Any]) -> None:
+    """execute(ids, data): the data may name another object, or another report than the one called."""
+    _no_more(params, 2)
+    ids = walk.ids(_at(params, 0, []), "/params/0")
+    data = _at(params, 1, {})
+    if not isinstance(data, dict) or {"model", "action_id"} & set(data):
+        raise Refused.unknown("a report takes no object and no other report by its data", "/params/1")
+    walk.does(f"report.{name}", Verb.EXECUTE, "execute", ids, "/method")
 
 
 def _read(walk: Walk, name: str, params: list[Any]) -> None:
     """read(ids, fields)"""
-    ids = numbers(_at(params, 0, []), "/params/0")
     _no_more(params, 2)
+    ids = walk.ids(_at(params, 0, []), "/params/0")
     walk.does(name, Verb.READ, "read", ids, "/method")
-    fields = _fields(walk, name, _at(params, 1, []), "/params/1")
+    fields = _fields(walk, name, _at(params, 1, None), "/params/1")
     walk.does(name, Verb.READ, "read", ids, "/method", fields_read=fields)
 
 
-def _search(walk: Walk, name: str, params: list[Any], *, action: str = "search", most: int = 4) -> None:
+def _search(walk: Walk, name: str, params: list[Any]) -> None:
     """search(domain, offset, limit, order)"""
-    _no_more(params, most)
-    walk.does(name, Verb.READ, action, pointer="/method")
-    filters = walk.filters(name, _at(params, 0, []), pointer="/params/0")
-    filters |= walk.orders(name, _at(params, 3, None), pointer="/params/3")
-    fields = _fields(walk, name, _at(params, 4, None), "/params/4") if most > 4 else frozenset({"id"})  # noqa: PLR2004
-    walk.does(name, Verb.READ, action, pointer="/method", fields_read=fields, filter_fields=filters)
-
-
-def _search_read(walk: Walk, name: str, params: list[Any]) -> None:
-    """search_read(domain, offset, limit, order, fields)"""
-    _search(walk, name, params, action="search_read", most=5)
+    _no_more(params, 4)
+    _found(walk, name, "search", params, order=3)
 
 
 def _search_count(walk: Walk, name: str, params: list[Any]) -> None:
     """search_count(domain, offset, limit)"""
-    _search(walk, name, params, action="search_count", most=3)
+    _no_more(params, 3)
+    _found(walk, name, "search_count", params, order=3)
 
 
-def _export(walk: Walk, name: str, params: list[Any], *, by_domain: bool) -> None:
-    """export_data(ids, fields) and export_data_domain(domain, fields, offset, limit, order): paths with `/` for `.`"""
-    action = "export_data_domain" if by_domain else "export_data"
-    walk.does(name, Verb.READ, action, pointer="/method")
-    paths = _at(params, 1, None)
-    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
-        raise Refused.invalid("fields are a list of texts", "/params/1")
-    walk.reads(name, [path.replace("/", ".") for path in paths], pointer="/params/1")
-    if by_domain:
-        walk.filters(name, _at(params, 0, []), pointer="/params/0")
-        walk.orders(name, _at(params, 4, None), pointer="/params/4")
-    else:
-        numbers(_at(params, 0, []), "/params/0")
+def _search_read(walk: Walk, name: str, params: list[Any]) -> None:
+    """search_read(domain, offset, limit, order, fields)"""
+    _no_more(params, 5)
+    _found(walk, name, "search_read", params, order=3)
+    fields = _fields(walk, name, _at(params, 4, None), "/params/4")
+    walk.does(name, Verb.READ, "search_read", pointer="/method", fields_read=fields)
+
+
+def _found(walk: Walk, name: str, action: str, params: list[Any], *, order: int) -> None:
+    walk.does(name, Verb.READ, action, pointer="/method", fields_read=frozenset({"id"}))
+    looked_at = filters(walk, name, _at(params, 0, []), pointer="/params/0")
+    looked_at |= orders(walk, name, _at(params, order, None), pointer=f"/params/{order}")
+    walk.does(name, Verb.READ, action, pointer="/method", filter_fields=looked_at)
 
 
 def _export_data(walk: Walk, name: str, params: list[Any]) -> None:
-    _export(walk, name, params, by_domain=False)
+    """export_data(ids, fields, header)"""
+    _no_more(params, 3)
+    ids = walk.ids(_at(params, 0, []), "/params/0")
+    walk.does(name, Verb.READ, "export_data", ids, "/method")
+    shown = _exported(walk, name, _at(params, 1, None))
+    walk.does(name, Verb.READ, "export_data", ids, "/method", fields_read=shown)
 
 
 def _export_domain(walk: Walk, name: str, params: list[Any]) -> None:
-    _export(walk, name, params, by_domain=True)
+    """export_data_domain(domain, fields, offset, limit, order, header)"""
+    _no_more(params, 6)
+    _found(walk, name, "export_data_domain", params, order=4)
+    shown = _exported(walk, name, _at(params, 1, None))
+    walk.does(name, Verb.READ, "export_data_domain", pointer="/method", fields_read=shown)
+
+
+def _exported(walk: Walk, name: str, paths: Any) -> frozenset[str]:
+    """Paths with `/` for `.`; a link at the end is shown by its name."""
+    heads = set()
+    for path in texts(paths, "/params/1"):
+        place = walk.path(name, path.replace("/", "."), "/params/1")
+        if place.end.target:
+            walk.names(place.end.target, "/params/1")
+        elif place.end.type == "reference":
+            dead_end(path, "/params/1")
+        heads.add(place.head)
+    return frozenset(heads)
 
 
 def _described(walk: Walk, name: str, _: list[Any]) -> None:
     walk.does(name, Verb.READ, "fields_get", pointer="/method")
 
 
+def _defaults(walk: Walk, name: str, params: list[Any]) -> None:
+    """default_get(fields, with_rec_name)"""
+    _no_more(params, 2)
+    fields = walk.reads(name, _at(params, 0, None), pointer="/params/0")
+    walk.does(name, Verb.READ, "default_get", pointer="/method", fields_read=fields)
+    for field in sorted(fields):
+        target = walk.field(name, field, "/params/0").target
+        if target and _at(params, 1, default=True) is not False:
+            walk.names(target, "/params/0")
+
+
 def _create(walk: Walk, name: str, params: list[Any]) -> None:
     _no_more(params, 1)
-    walk.creates(name, _at(params, 0, None), pointer="/params/0")
+    creates(walk, name, _at(params, 0, None), pointer="/params/0")
 
 
 def _write(walk: Walk, name: str, params: list[Any]) -> None:
-    walk.pairs(name, params, pointer="/params")
+    pairs(walk, name, params, pointer="/params")
 
 
 def _delete(walk: Walk, name: str, params: list[Any]) -> None:
+    """What the ERP itself deletes with a record belongs to it."""
     _no_more(params, 1)
-    walk.does(name, Verb.DELETE, "delete", numbers(_at(params, 0, []), "/params/0"), "/method")
+    walk.does(name, Verb.DELETE, "delete", walk.ids(_at(params, 0, []), "/params/0"), "/method")
 
 
 def _copy(walk: Walk, name: str, params: list[Any]) -> None:
     _no_more(params, 2)
-    ids = numbers(_at(params, 0, []), "/params/0")
-    walk.does(name, Verb.WRITE, "copy", ids, "/method")
-    written = walk.writes(name, _at(params, 1, None) or {}, pointer="/params/1")
-    walk.does(name, Verb.WRITE, "copy", ids, "/method", fields_written=written)
+    copies(walk, name, _at(params, 0, []), _at(params, 1, None), pointer="/params/1")
+
+
+def _preferences(walk: Walk, name: str, _: list[Any]) -> None:
+    walk.does(name, Verb.READ, "get_preferences", pointer="/method", fields_read=frozenset(walk.model(name)))
 
 
 def _fields(walk: Walk, name: str, value: Any, pointer: str) -> frozenset[str]:
-    """None and an empty list mean every field of the record."""
-    if value in (None, []):
-        return frozenset(walk.model(name))
-    if not isinstance(value, list) or not all(isinstance(path, str) for path in value):
-        raise Refused.invalid("fields are a list of texts", pointer)
-    return walk.reads(name, value, pointer=pointer)
+    """No fields named means the id."""
+    return frozenset({"id"}) | (walk.reads(name, value, pointer=pointer) if value is not None else frozenset())
 
 
 def _at(params: list[Any], place: int, default: Any) -> Any:
@@ -169,7 +203,7 @@ def _no_more(params: list[Any], most: int) -> None:
 
 
 Reader = Callable[[Walk, str, list[Any]], None]
-READING: Final[Mapping[str, Reader]] = {
+BY_NAME: Final[Mapping[str, Reader]] = {
     "read": _read,
     "search": _search,
     "search_read": _search_read,
@@ -177,7 +211,11 @@ READING: Final[Mapping[str, Reader]] = {
     "export_data": _export_data,
     "export_data_domain": _export_domain,
     "fields_get": _described,
-    "default_get": _described,
     "fields_view_get": _described,
+    "default_get": _defaults,
+    "get_preferences": _preferences,
+    "create": _create,
+    "write": _write,
+    "delete": _delete,
+    "copy": _copy,
 }
-WRITING: Final[Mapping[str, Reader]] = {"create": _create, "write": _write, "delete": _delete, "copy": _copy}

@@ -1,0 +1,101 @@
+"""What is written: a value may create, write, copy and delete records of other objects; each is an operation of its own."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ostiary.erp.operation import Verb
+from ostiary.erp.tryton.catalogue import MANY
+from ostiary.erp.tryton.walk import DEPTH_MAX, Refused, Walk
+
+LISTS = frozenset({"dict", "multiselection"})  # types of a field that take a list as their value
+
+
+def creates(walk: Walk, model: str, rows: Any, *, pointer: str, depth: int = DEPTH_MAX) -> None:
+    if not isinstance(rows, list):
+        raise Refused.invalid("a list of values is needed", pointer)
+    written: frozenset[str] = frozenset()
+    walk.does(model, Verb.WRITE, "create", pointer=pointer)
+    for number, values in enumerate(rows):
+        written |= writes(walk, model, values, pointer=f"{pointer}/{number}", depth=depth)
+    walk.does(model, Verb.WRITE, "create", pointer=pointer, fields_written=written)
+
+
+def pairs(walk: Walk, model: str, listed: Sequence[Any], *, pointer: str, depth: int = DEPTH_MAX) -> None:
+    """`ids, values, ids, values, ...`: several writes in one call."""
+    if not listed or len(listed) % 2:
+        raise Refused.invalid("ids and values come in pairs", pointer)
+    for number in range(0, len(listed), 2):
+        at = f"{pointer}/{number}"
+        ids = walk.ids(listed[number], at)
+        walk.does(model, Verb.WRITE, "write", ids, at)
+        written = writes(walk, model, listed[number + 1], pointer=f"{pointer}/{number + 1}", depth=depth)
+        walk.does(model, Verb.WRITE, "write", ids, at, fields_written=written)
+
+
+def copies(walk: Walk, model: str, ids: Any, values: Any, *, pointer: str, depth: int = DEPTH_MAX) -> None:
+    """A copy is new records of the object and of all that belongs to it, however deep."""
+    walk.does(model, Verb.WRITE, "copy", walk.ids(ids, pointer), pointer, fields_written=_all(walk, model))
+    writes(walk, model, {} if values is None else values, pointer=pointer, depth=depth)
+    for part in sorted(_parts(walk, model) - {model}):
+        walk.does(part, Verb.WRITE, "copy", pointer=pointer, fields_written=_all(walk, part))
+
+
+def _parts(walk: Walk, model: str) -> set[str]:
+    found, ahead = set(), [model]
+    while ahead:
+        found.add(name := ahead.pop())
+        targets = {field.target for field in walk.model(name).values() if field.type == "one2many"}
+        ahead += targets - found - {""}
+    return found
+
+
+def _all(walk: Walk, model: str) -> frozenset[str]:
+    return frozenset(walk.model(model))
+
+
+def writes(walk: Walk, model: str, values: Any, *, pointer: str, depth: int = DEPTH_MAX) -> frozenset[str]:
+    """The fields that `values` writes; commands in them are operations on the objects they lead to."""
+    if not isinstance(values, dict) or depth == 0:
+        raise Refused.invalid("values are a mapping, not nested too deeply", pointer)
+    for name, value in values.items():
+        walk.step(pointer)
+        at = f"{pointer}/{name[:60]}"
+        field = walk.field(model, name, at)
+        if field.type in MANY and value is not None:
+            _commands(walk, model, field.target, value, pointer=at, depth=depth)
+        elif field.type not in LISTS and isinstance(value, list):
+            raise Refused.invalid("this field takes no list", at)
+    return frozenset(values)
+
+
+def _commands(walk: Walk, model: str, target: str, commands: Any, *, pointer: str, depth: int) -> None:
+    walk.model(target)
+    if not isinstance(commands, list):
+        raise Refused.invalid("a link to many takes a list of commands", pointer)
+    back = _back(walk, model, target)
+    for number, command in enumerate(commands):
+        _command(walk, target, command, back, pointer=f"{pointer}/{number}", depth=depth)
+
+
+def _command(walk: Walk, target: str, command: Any, back: frozenset[str], *, pointer: str, depth: int) -> None:
+    """`create`, `copy`, `add` and `remove` also write the field of the target that leads back."""
+    match command:
+        case ["create", list(rows)]:
+            creates(walk, target, rows, pointer=pointer, depth=depth - 1)
+            walk.does(target, Verb.WRITE, "create", pointer=pointer, fields_written=back)
+        case ["write", _, _, *_]:
+            pairs(walk, target, command[1:], pointer=pointer, depth=depth - 1)
+        case ["delete", list(ids)]:
+            walk.does(target, Verb.DELETE, "delete", walk.ids(ids, pointer), pointer)
+        case ["add" | "remove", list(ids)]:
+            walk.does(target, Verb.WRITE, "write", walk.ids(ids, pointer), pointer, fields_written=back)
+        case ["copy", list(ids), *values] if len(values) <= 1:
+            copies(walk, target, ids, (values or [{}])[0], pointer=pointer, depth=depth - 1)
+        case _:
+            raise Refused.unknown("the command in a link is not known", pointer)
+
+
+def _back(walk: Walk, model: str, target: str) -> frozenset[str]:
+    """Every field of the target that may lead back: the catalogue does not say which one it is."""
+    back = {name for name, field in walk.model(target).items() if field.target == model or field.type == "reference"}
+    return frozenset(back - {"create_uid", "write_uid"})
