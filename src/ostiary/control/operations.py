@@ -5,15 +5,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from msgspec import Struct, to_builtins
-from sqlalchemy import select
 
 from ostiary.control import evidence, people, revisions, systems, watching
 from ostiary.control.board import Board
 from ostiary.control.documents import prove_document
+from ostiary.control.holders import assigned
 from ostiary.foundation.errors import OperatorFault, OstiaryError
 from ostiary.plan.model import Plan
 from ostiary.prove.difference import diff
-from ostiary.store.tables.directory import ASSIGNMENT
 
 
 class Applied(Struct, frozen=True, kw_only=True):
@@ -30,7 +29,9 @@ def apply_policy(board: Board, actor: str, text: str, file: str, reason: str = "
     if not Path(file).is_absolute():
         raise OperatorFault("file-relative", f"{file} is no absolute path", hint="name the policy's file in full")
     with board.turn:
-        plan, warnings = prove_document(text, file, board.on.home, _assigned(board))  # parse, check, compile, prove
+        with board.on.store.read() as connection:
+            held = assigned(connection)
+        plan, warnings = prove_document(text, file, board.on.home, held)  # parse, check, compile, prove
         before = board.reconciler.plan
         changes = diff(before, plan)  # what it widens and narrows, by meaning
         board.reconciler.validate(plan)  # translated, and read by Envoy itself
@@ -50,15 +51,6 @@ def _roll_out(board: Board, act: revisions.Act, plan: Plan, changes: int) -> Non
         code = problem.code
         board.change(lambda connection: revisions.record_failure(connection, act, plan, board.now, code))
         raise
-
-
-def _assigned(board: Board) -> dict[str, frozenset[str]]:
-    """Principal -> the roles it holds directly."""
-    held: dict[str, set[str]] = {}
-    with board.on.store.read() as connection:
-        for row in connection.execute(select(ASSIGNMENT)):
-            held.setdefault(row.principal, set()).add(row.role)
-    return {principal: frozenset(roles) for principal, roles in held.items()}
 
 
 Operation = Callable[..., Any]  # (board, actor, **parameters) -> JSON-able

@@ -2,11 +2,14 @@
 
 from typing import Any
 
+from sqlalchemy import Connection
+
+from ostiary.control import holders
 from ostiary.control.board import Board
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.secret import Secret
 from ostiary.identity import principals
-from ostiary.identity.principals import Made
+from ostiary.identity.principals import Keys, Made
 
 
 def add_client(  # noqa: PLR0917  the parameters of the command
@@ -22,17 +25,17 @@ def add_client(  # noqa: PLR0917  the parameters of the command
     public: bool = False,
 ) -> dict[str, Any]:
     """Registers a client; its secret is in this answer and nowhere else."""
-    _roles_exist(board, roles)
-    made = board.change_directory(
-        lambda connection: (
-            principals.add_client(
-                connection, actor=actor, now=board.now, sealer=board.on.sealer, client_id=client_id, name=name,
-                roles=roles, scopes=scopes, redirects=redirects, public=public, person=person,
-            ),
-            (),
-        )
-    )  # fmt: skip
-    return _told(made)
+
+    def act(connection: Connection) -> tuple[Made, Keys]:
+        holders.allow(connection, board.reconciler.plan, f"client:{client_id}", roles, person=person)
+        made = principals.add_client(
+            connection, actor=actor, now=board.now, sealer=board.on.sealer, client_id=client_id, name=name,
+            roles=roles, scopes=scopes, redirects=redirects, public=public, person=person,
+        )  # fmt: skip
+        return made, ()
+
+    with board.turn:
+        return _told(board.change_directory(act))
 
 
 def rotate_client(board: Board, actor: str, client_id: str) -> dict[str, Any]:
@@ -70,17 +73,17 @@ def add_user(  # noqa: PLR0917  the parameters of the command
     roles: list[str] = [],  # noqa: B006  read only, and part of the operation's shape
     person: str = "",
 ) -> dict[str, Any]:
-    _roles_exist(board, roles)
-    made = board.change_directory(
-        lambda connection: (
-            principals.add_user(
-                connection, actor=actor, now=board.now, login=login, password=Secret(password), name=name,
-                roles=roles, person=person,
-            ),
-            (),
-        )
-    )  # fmt: skip
-    return {"id": made}
+
+    def act(connection: Connection) -> tuple[str, Keys]:
+        holders.allow(connection, board.reconciler.plan, f"user:{login}", roles, person=person)
+        made = principals.add_user(
+            connection, actor=actor, now=board.now, login=login, password=Secret(password), name=name,
+            roles=roles, person=person,
+        )  # fmt: skip
+        return made, ()
+
+    with board.turn:
+        return {"id": board.change_directory(act)}
 
 
 def set_password(board: Board, actor: str, login: str, password: str) -> dict[str, Any]:
@@ -97,13 +100,13 @@ def set_password(board: Board, actor: str, login: str, password: str) -> dict[st
 
 def set_roles(board: Board, actor: str, principal: str, roles: list[str]) -> dict[str, Any]:
     """Exactly these roles; tokens already out are refused (standard B7)."""
-    _roles_exist(board, roles)
-    board.change_directory(
-        lambda connection: (
-            None,
-            principals.set_roles(connection, actor=actor, now=board.now, principal=principal, roles=roles),
-        )
-    )
+
+    def act(connection: Connection) -> tuple[None, Keys]:
+        holders.allow(connection, board.reconciler.plan, principal, roles)
+        return None, principals.set_roles(connection, actor=actor, now=board.now, principal=principal, roles=roles)
+
+    with board.turn:
+        board.change_directory(act)
     return {}
 
 
@@ -156,13 +159,3 @@ def revoke(board: Board, actor: str, principal: str = "", grant: str = "", reaso
 def _twice(keys: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """As the answer, and as what was revoked."""
     return keys, keys
-
-
-def _roles_exist(board: Board, roles: list[str]) -> None:
-    known = {role.name for role in board.reconciler.plan.roles}
-    if missing := sorted(set(roles) - known):
-        raise OperatorFault(
-            "no-role",
-            f"the policy in force has no role {', '.join(missing)}",
-            hint=f"one of: {', '.join(sorted(known)) or 'none yet'}; or apply a policy that has it first",
-        )

@@ -1,0 +1,43 @@
+"""Who holds which roles, by the human behind user and client: duties kept apart are kept apart for persons."""
+
+from collections.abc import Iterable, Mapping
+
+from sqlalchemy import Connection, select
+
+from ostiary.foundation.errors import OperatorFault
+from ostiary.plan.model import Plan
+from ostiary.prove.rules import check
+from ostiary.store.directory import person_of
+from ostiary.store.tables.directory import ASSIGNMENT, PRINCIPAL
+
+
+def assigned(connection: Connection, *, but: str = "") -> Mapping[str, frozenset[str]]:
+    """Person -> the roles that all principals of that person hold directly; without those of the principal `but`."""
+    held: dict[str, set[str]] = {}
+    rows = connection.execute(
+        select(PRINCIPAL.c.person, ASSIGNMENT.c.role)
+        .join(ASSIGNMENT, ASSIGNMENT.c.principal == PRINCIPAL.c.id)
+        .where(PRINCIPAL.c.id != but)
+    )
+    for person, role in rows:
+        held.setdefault(person, set()).add(role)
+    return {person: frozenset(roles) for person, roles in held.items()}
+
+
+def allow(connection: Connection, plan: Plan, principal: str, roles: Iterable[str], *, person: str = "") -> None:
+    """Raises where `principal` may not hold just these roles: unknown to the policy, or duties kept apart."""
+    wanted = frozenset(roles)
+    known = {role.name for role in plan.roles}
+    if missing := sorted(wanted - known):
+        raise OperatorFault(
+            "no-role",
+            f"the policy in force has no role {', '.join(missing)}",
+            hint=f"one of: {', '.join(sorted(known)) or 'none yet'}; or apply a policy that has it first",
+        )
+    human = person or person_of(connection, principal)
+    others = assigned(connection, but=principal).get(human, frozenset())
+    if found := check(plan, {human: others | wanted}):
+        told = "\n".join(f"  {one}" for one in found)
+        raise OperatorFault(
+            "roles-apart", f"{human} would hold what is kept apart:\n{told}", hint="nothing was changed"
+        )
