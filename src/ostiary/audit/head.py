@@ -1,68 +1,104 @@
-"""The signed head: size and root of the log, signed, kept in a file outside the store."""
+"""The signed head: size and subtrees of the log, signed, kept in a file outside the store.
+
+Whoever can write the store alone can't hide a change: `verify` finds it, and the next head is not signed over it.
+Who holds the home holds the key: against him, copies of the head elsewhere help.
+"""
 
 import base64
 import json
+from collections.abc import Iterable, Iterator
 from datetime import datetime
-from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from sqlalchemy import select
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import Connection
 
-from ostiary.audit.log import Tree, tree
-from ostiary.audit.merkle import frontier_of, leaf_hash, root_of
+from ostiary.audit.log import Leaf, Tree, leaves, packed, tree, unpacked
+from ostiary.audit.merkle import grow, leaf_hash
 from ostiary.foundation.errors import OperatorFault
-from ostiary.foundation.files import write_atomically
+from ostiary.foundation.files import read_private, write_atomically, write_once
 from ostiary.foundation.home import Home
 from ostiary.store.database import Store
-from ostiary.store.tables.audit import AUDIT_LEAF
 
 ORIGIN: Final = "ostiary-audit/1"
 KEY_FILE: Final = "audit.key"
 
 
 def sign_head(store: Store, home: Home, at: datetime) -> Tree:
-    """Writes the head of what is committed; call it after the commit. Returns the tree it signs."""
+    """Writes the head of what is committed; call it after the commit. Returns the tree it signs.
+
+    The log must still begin with what was signed before, or a change would be signed over: raises OperatorFault.
+    """
+    before = _signed_tree(home) if home.audit_head.exists() else Tree(size=0)
     with store.read() as connection:
-        now = tree(connection)
+        now = _recomputed(connection, before)
     key = _key(home)
     body = _body(now, at)
-    head = {**body, "signature": _text(key.sign(_signed(body))), "public_key": _text(_raw(key.public_key()))}
+    public = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    head = {**body, "signature": _text(key.sign(_signed(body))), "public_key": _text(public)}
     write_atomically(home.audit_head, json.dumps(head).encode(), durable=True)
     return now
 
 
 def verify(store: Store, home: Home) -> Tree:
     """The log, recomputed leaf by leaf and held against the signed head; raises OperatorFault where it differs."""
-    size, root = _signed_head(home)
+    if not home.audit_head.exists():
+        raise _broken(f"its signed head {home.audit_head} is missing")
+    signed = _signed_tree(home)
     with store.read() as connection:
-        rows = connection.execute(select(AUDIT_LEAF).order_by(AUDIT_LEAF.c.number)).all()
-        stored = tree(connection)
-    for expected, row in enumerate(rows):
-        if row.number != expected:
+        beginning = _grown(Tree(size=0), _in_order(leaves(connection), 0), signed.size)
+        if beginning.size == signed.size and beginning.frontier != signed.frontier:
+            raise _broken(f"one of the first {signed.size} leaves was changed, added or reordered")
+        return _recomputed(connection, beginning, signed.size)
+
+
+def _recomputed(connection: Connection, before: Tree, signed: int = 0) -> Tree:
+    """The stored tree, which must be `before` and the leaves after it."""
+    stored = tree(connection)
+    now = _grown(before, _in_order(leaves(connection, before.size), before.size))
+    if now.size < signed or stored.size < before.size:
+        raise _broken(f"it ends after {min(now.size, stored.size)} leaves, but more were signed: some were taken away")
+    if now != stored:
+        raise _broken(f"one of the leaves after the first {before.size} was changed, added or taken away")
+    return now
+
+
+def _grown(before: Tree, more: Iterable[Leaf], until: int | None = None) -> Tree:
+    size, frontier = before.size, before.frontier
+    for leaf in more:
+        if size == until:
+            break
+        size, frontier = size + 1, grow(frontier, leaf_hash(leaf.entry.encode()))
+    return Tree(size=size, frontier=frontier)
+
+
+def _in_order(found: Iterable[Leaf], since: int) -> Iterator[Leaf]:
+    """No gap, and no leaf that is listed as another act than it is."""
+    for expected, leaf in enumerate(found, since):
+        if leaf.number != expected:
             raise _broken(f"leaf {expected} is missing")
-    hashes = [leaf_hash(row.entry.encode()) for row in rows]
-    if len(hashes) < size:
-        raise _broken(f"it ends after {len(hashes)} leaves, but {size} were signed: leaves were taken away")
-    if root_of(frontier_of(hashes[:size])) != root:
-        raise _broken(f"one of the first {size} leaves was changed, added or reordered")
-    if root_of(frontier_of(hashes)) != stored.root:
-        raise _broken(f"one of the last {len(hashes) - size} leaves was changed")
-    return Tree(size=len(hashes), root=stored.root)
+        if _action(leaf.entry) != leaf.action:
+            raise _broken(f"leaf {leaf.number} is listed as another action than it holds")
+        yield leaf
 
 
-def _signed_head(home: Home) -> tuple[int, bytes]:
+def _action(entry: str) -> Any:
+    try:
+        return json.loads(entry)["action"]
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _signed_tree(home: Home) -> Tree:
     try:
         head = json.loads(home.audit_head.read_bytes())
-        body = {name: head[name] for name in ("origin", "size", "root", "at")}
-        _key(home).public_key().verify(base64.b64decode(head["signature"]), _signed(body))
-    except FileNotFoundError as problem:
-        raise _broken(f"its signed head {home.audit_head} is missing") from problem
-    except (InvalidSignature, KeyError, ValueError) as problem:
+        body = {name: head[name] for name in ("origin", "size", "root", "subtrees", "at")}
+        _key(home, make=False).public_key().verify(base64.b64decode(head["signature"]), _signed(body))
+        return Tree(size=head["size"], frontier=unpacked(base64.b64decode(head["subtrees"])))
+    except (InvalidSignature, KeyError, ValueError, TypeError) as problem:
         raise _broken(f"the signature of its head {home.audit_head} does not hold") from problem
-    return int(head["size"]), base64.b64decode(head["root"])
 
 
 def _broken(what: str) -> OperatorFault:
@@ -74,26 +110,29 @@ def _broken(what: str) -> OperatorFault:
 
 
 def _body(now: Tree, at: datetime) -> dict[str, object]:
-    return {"origin": ORIGIN, "size": now.size, "root": _text(now.root), "at": at.isoformat()}
+    subtrees = _text(packed(now.frontier))
+    return {"origin": ORIGIN, "size": now.size, "root": _text(now.root), "subtrees": subtrees, "at": at.isoformat()}
 
 
 def _signed(body: dict[str, object]) -> bytes:
     return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _key(home: Home) -> Ed25519PrivateKey:
-    path: Path = home.keys / KEY_FILE
-    if not path.exists():
-        form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        write_atomically(path, Ed25519PrivateKey.generate().private_bytes(*form), durable=True)
-    key = serialization.load_pem_private_key(path.read_bytes(), None)
+def _key(home: Home, *, make: bool = True) -> Ed25519PrivateKey:
+    path = home.keys / KEY_FILE
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    try:
+        fresh = Ed25519PrivateKey.generate().private_bytes(*form)
+        key = serialization.load_pem_private_key(write_once(path, fresh) if make else read_private(path), None)
+    except (OSError, ValueError, TypeError) as problem:
+        raise _unfit(f"{path} is missing or is not a private key") from problem
     if not isinstance(key, Ed25519PrivateKey):
-        raise OperatorFault("audit-key", f"{path} is not an Ed25519 key", hint="restore it from backup")
+        raise _unfit(f"{path} is not an Ed25519 key")
     return key
 
 
-def _raw(key: Ed25519PublicKey) -> bytes:
-    return key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+def _unfit(what: str) -> OperatorFault:
+    return OperatorFault("audit-key", what, hint="restore it from a backup")
 
 
 def _text(data: bytes) -> str:

@@ -3,11 +3,12 @@
 import json
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from ostiary.audit.merkle import Frontier, grow, leaf_hash, root_of
 from ostiary.store.tables.audit import AUDIT_LEAF, AUDIT_TREE
@@ -15,6 +16,7 @@ from ostiary.store.tables.audit import AUDIT_LEAF, AUDIT_TREE
 SIZE_BYTES: Final = 8
 HASH_BYTES: Final = 32
 ONLY: Final = 1
+BATCH_ROWS: Final = 1_000
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -30,10 +32,22 @@ class Entry(Struct, frozen=True, kw_only=True):
 
 
 class Tree(Struct, frozen=True, kw_only=True):
-    """How many leaves there are, and the root over them."""
+    """How many leaves there are, and the subtrees over them."""
 
     size: int
-    root: bytes
+    frontier: Frontier = ()
+
+    @property
+    def root(self) -> bytes:
+        return root_of(self.frontier)
+
+
+class Leaf(NamedTuple):
+    """As the store holds it; `entry` is the text that is hashed."""
+
+    number: int
+    action: str
+    entry: str
 
 
 def append(connection: Connection, entry: Entry) -> int:
@@ -43,7 +57,7 @@ def append(connection: Connection, entry: Entry) -> int:
     frontier = grow(frontier, leaf_hash(data))
     connection.execute(insert(AUDIT_LEAF).values(number=size, action=entry.action, entry=data.decode()))
     connection.execute(
-        update(AUDIT_TREE).where(AUDIT_TREE.c.id == ONLY).values(size=size + 1, frontier=_packed(frontier))
+        update(AUDIT_TREE).where(AUDIT_TREE.c.id == ONLY).values(size=size + 1, frontier=packed(frontier))
     )
     return size
 
@@ -51,8 +65,15 @@ def append(connection: Connection, entry: Entry) -> int:
 def tree(connection: Connection) -> Tree:
     """The tree as the store says it is; `verify` is what believes nothing."""
     row = connection.execute(select(AUDIT_TREE)).one_or_none()
-    frontier = () if row is None else _unpacked(row.frontier)
-    return Tree(size=0 if row is None else row.size, root=root_of(frontier))
+    frontier = () if row is None else unpacked(row.frontier)
+    return Tree(size=0 if row is None else row.size, frontier=frontier)
+
+
+def leaves(connection: Connection, since: int = 0) -> Iterator[Leaf]:
+    """Every leaf from number `since` on, in order, a few at a time."""
+    chosen = select(AUDIT_LEAF).where(AUDIT_LEAF.c.number >= since).order_by(AUDIT_LEAF.c.number)
+    for row in connection.execution_options(yield_per=BATCH_ROWS).execute(chosen):
+        yield Leaf(row.number, row.action, row.entry)
 
 
 def entries(connection: Connection, *, action: str = "", limit: int = 100) -> Iterator[dict[str, Any]]:
@@ -66,23 +87,25 @@ def entries(connection: Connection, *, action: str = "", limit: int = 100) -> It
 
 def _locked(connection: Connection) -> tuple[int, Frontier]:
     """The tree's row, held until the transaction ends: the update takes the write lock on SQLite and PostgreSQL."""
-    touched = connection.execute(
+    hold = (
         update(AUDIT_TREE)
         .where(AUDIT_TREE.c.id == ONLY)
         .values(size=AUDIT_TREE.c.size)
         .returning(AUDIT_TREE.c.size, AUDIT_TREE.c.frontier)
-    ).one_or_none()
-    if touched is None:
-        connection.execute(insert(AUDIT_TREE).values(id=ONLY, size=0, frontier=b""))
-        return 0, ()
-    return touched.size, _unpacked(touched.frontier)
+    )
+    row = connection.execute(hold).one_or_none()
+    if row is None:
+        new = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+        connection.execute(new(AUDIT_TREE).values(id=ONLY, size=0, frontier=b"").on_conflict_do_nothing())
+        row = connection.execute(hold).one()
+    return row.size, unpacked(row.frontier)
 
 
-def _packed(frontier: Frontier) -> bytes:
+def packed(frontier: Frontier) -> bytes:
     return b"".join(size.to_bytes(SIZE_BYTES) + root for size, root in frontier)
 
 
-def _unpacked(data: bytes) -> Frontier:
+def unpacked(data: bytes) -> Frontier:
     step = SIZE_BYTES + HASH_BYTES
     parts = (data[at : at + step] for at in range(0, len(data), step))
     return tuple((int.from_bytes(part[:SIZE_BYTES]), part[SIZE_BYTES:]) for part in parts)
