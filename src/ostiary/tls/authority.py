@@ -1,29 +1,29 @@
 """A small authority of our own: made at first start, its certificates renewed before they lapse."""
 
 import ipaddress
-import os
-import stat
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from msgspec import Struct
 
 from ostiary.foundation.errors import OperatorFault
-from ostiary.foundation.files import write_atomically
+from ostiary.foundation.files import read_private, write_atomically, write_once
 from ostiary.foundation.home import Home
 
 CA_DAYS: Final = 3650
 LEAF_DAYS: Final = 90
 RENEW_DAYS: Final = LEAF_DAYS // 3  # renewed when a third of its life remains
 BACKDATED: Final = timedelta(minutes=5)  # for clocks that lag behind
-OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 SHOWN: Final = 0o644  # a certificate is public
+NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")  # common name (X.520: 64) and DNS name
 
 
 class Certificates(Struct, frozen=True, kw_only=True):
@@ -55,6 +55,9 @@ def ensure(home: Home, host: str, now: datetime | None = None) -> Certificates:
 
 def issue_client(home: Home, name: str, *, days: int = LEAF_DAYS, now: datetime | None = None) -> Issued:
     """A client certificate for a partner called `name` (common name and DNS name of the same text)."""
+    if not NAME.fullmatch(name) or not 1 <= days <= CA_DAYS:
+        hint = f"letters, digits, dots and hyphens, at most 64; 1 to {CA_DAYS} days"
+        raise OperatorFault("certificate-name", f"no certificate can be made for {name!r} and {days} days", hint=hint)
     at = now or datetime.now(UTC)
     return _issue(
         _authority(home, at), name, [x509.DNSName(name)], purpose=ExtendedKeyUsageOID.CLIENT_AUTH, at=at, days=days
@@ -71,11 +74,12 @@ _Signer = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
 
 
 def _authority(home: Home, at: datetime) -> _Signer:
+    """The key comes first: an authority whose certificate was not written yet is finished, never replaced."""
     path, shown = home.keys / "ca.key", home.keys / "ca.crt"
-    if not path.exists() and not shown.exists():
-        key = ec.generate_private_key(ec.SECP256R1())
-        write_atomically(path, _pem(key), durable=True)
-        write_atomically(shown, _self_signed(key, at).public_bytes(serialization.Encoding.PEM), mode=SHOWN)
+    if not shown.exists():
+        write_once(path, _pem(ec.generate_private_key(ec.SECP256R1())))
+        made = _self_signed(_read_key(path), at).public_bytes(serialization.Encoding.PEM)
+        write_atomically(shown, made, mode=SHOWN, durable=True)
     certificate, key = _read(shown), _read_key(path)
     if certificate.public_key() != key.public_key():
         raise _unfit(shown, "does not belong to ca.key")
@@ -153,10 +157,19 @@ def _serves(found: Certificates, host: str, at: datetime, ca: x509.Certificate) 
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return (
         certificate.public_key() == key.public_key()  # else a stop between the two files would stay for ever
-        and certificate.issuer == ca.subject
+        and _issued_by(certificate, ca)
         and set(names) == set(_names(host))
         and certificate.not_valid_after_utc - at > timedelta(days=RENEW_DAYS)
     )
+
+
+def _issued_by(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
+    """By this very key: every authority of ours has the same name."""
+    try:
+        certificate.verify_directly_issued_by(ca)
+    except (InvalidSignature, ValueError, TypeError):
+        return False
+    return True
 
 
 def _names(host: str) -> list[x509.GeneralName]:
@@ -180,10 +193,7 @@ def _read(path: Path) -> x509.Certificate:
 
 def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
     try:
-        with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_mode & OTHERS:
-                raise OperatorFault("key-open-to-others", f"others may read {path}", hint=f"chmod 600 {path}")
-            key = serialization.load_pem_private_key(file.read(), None)
+        key = serialization.load_pem_private_key(read_private(path), None)
     except (OSError, ValueError, TypeError) as problem:
         raise _unfit(path, "is missing or is not a private key") from problem
     if not isinstance(key, ec.EllipticCurvePrivateKey):
