@@ -1,4 +1,7 @@
-"""Signing keys: next, active, retiring; access tokens and ID tokens never share one."""
+"""Signing keys: next, active, retiring, gone. A key is published long before it signs and long after.
+
+Access tokens and ID tokens never share one. Whoever calls `turn` or `rotate` then brings the new `next` to the gate.
+"""
 
 import json
 from datetime import datetime
@@ -7,49 +10,101 @@ from typing import Any, Final
 from sqlalchemy import Connection, delete, insert, select, update
 
 from ostiary.audit.log import Entry, append
-from ostiary.foundation.errors import SystemFault
+from ostiary.foundation.errors import CallerFault, SystemFault
 from ostiary.foundation.jose import SigningKey
+from ostiary.store.database import take_turns
 from ostiary.store.seal import Sealer
 from ostiary.store.tables.directory import SIGNING_KEY
 
 PURPOSES: Final = ("access", "id")
+ACTIVE_S: Final = 30 * 24 * 3600
+JWKS_LIFE_S: Final = 3600  # as long may a client keep the keys that it fetched
+PUBLISHED_S: Final = 2 * JWKS_LIFE_S  # then everybody knows the next key
+RETIRING_S: Final = 24 * 3600  # no token lives longer than two hours; an ID token may be looked at later
+TURN: Final = "signing-keys"
 _KEY = SIGNING_KEY.c
 
 
 def ensure(connection: Connection, sealer: Sealer, now: datetime) -> None:
     """Every purpose has an active key and the one after it, already published."""
+    take_turns(connection, TURN)
     for purpose in PURPOSES:
         for state in ("active", "next"):
-            found = connection.execute(select(_KEY.kid).where(_KEY.purpose == purpose, _KEY.state == state)).first()
-            if found is None:
+            if _found(connection, purpose, state) is None:
                 _make(connection, sealer, now, purpose, state)
 
 
-def rotate(connection: Connection, *, actor: str, sealer: Sealer, now: datetime, purpose: str = "access") -> str:
-    """Next signs, active retires, what retired before goes; returns the kid that signs now."""
+def turn(connection: Connection, *, actor: str, sealer: Sealer, now: datetime) -> tuple[str, ...]:
+    """Rotates what is due and lets go of what has retired; returns the purposes that changed. Call it every hour."""
     ensure(connection, sealer, now)
-    connection.execute(delete(SIGNING_KEY).where(_KEY.purpose == purpose, _KEY.state == "retiring"))
+    gone = delete(SIGNING_KEY).where(_KEY.state == "retiring", _KEY.since_us <= _us(now) - RETIRING_S * 1_000_000)
+    changed = set(connection.execute(gone.returning(_KEY.purpose)).scalars())
+    for purpose in PURPOSES:
+        if _age_s(connection, purpose, "active", now) >= ACTIVE_S and _known(connection, purpose, now):
+            rotate(connection, actor=actor, sealer=sealer, now=now, purpose=purpose)
+            changed.add(purpose)
+    return tuple(sorted(changed))
+
+
+def rotate(
+    connection: Connection, *, actor: str, sealer: Sealer, now: datetime, purpose: str = "access",
+    compromised: bool = False,
+) -> str:  # fmt: skip
+    """Next signs, active retires; returns the kid that signs now. A compromised key goes at once, and its tokens too."""
+    ensure(connection, sealer, now)
+    if not compromised and not _known(connection, purpose, now):
+        raise CallerFault(
+            "key-too-new",
+            f"the next key has not been published for {PUBLISHED_S // 3600} h yet: clients may not know it",
+            hint="try again later; where the present key is compromised, say so",
+        )
+    if compromised:
+        connection.execute(delete(SIGNING_KEY).where(_KEY.purpose == purpose, _KEY.state != "next"))
     for before, after in (("active", "retiring"), ("next", "active")):
-        connection.execute(update(SIGNING_KEY).where(_KEY.purpose == purpose, _KEY.state == before).values(state=after))
+        connection.execute(
+            update(SIGNING_KEY)
+            .where(_KEY.purpose == purpose, _KEY.state == before)
+            .values(state=after, since_us=_us(now))
+        )
     _make(connection, sealer, now, purpose, "next")
-    kid = connection.execute(select(_KEY.kid).where(_KEY.purpose == purpose, _KEY.state == "active")).scalar_one()
-    append(connection, Entry(at=now, actor=actor, action="key.rotate", object=purpose, after={"kid": kid}))
-    return str(kid)
+    kid = active_kid(connection, purpose)
+    told = {"kid": kid, "compromised": compromised}
+    append(connection, Entry(at=now, actor=actor, action="key.rotate", object=purpose, after=told))
+    return kid
 
 
-def active(connection: Connection, sealer: Sealer, purpose: str) -> SigningKey:
-    row = connection.execute(
-        select(_KEY.kid, _KEY.sealed_private).where(_KEY.purpose == purpose, _KEY.state == "active")
-    ).one_or_none()
-    if row is None:
+def active_kid(connection: Connection, purpose: str) -> str:
+    found = _found(connection, purpose, "active")
+    if found is None:
         raise SystemFault("no-signing-key", f"there is no active key for {purpose} tokens", hint="restart `ostiary up`")
-    return SigningKey.load(sealer.open(row.sealed_private, _sealed_for(purpose)))
+    return found[0]
+
+
+def load(connection: Connection, sealer: Sealer, kid: str) -> SigningKey:
+    row = connection.execute(select(_KEY.purpose, _KEY.sealed_private).where(_KEY.kid == kid)).one()
+    return SigningKey.load(sealer.open(row.sealed_private, _sealed_for(row.purpose)))
 
 
 def published(connection: Connection) -> dict[str, Any]:
     """The JWKS with every public key of every purpose."""
     rows = connection.execute(select(_KEY.public_jwk).order_by(_KEY.kid)).scalars()
     return {"keys": [json.loads(text) for text in rows]}
+
+
+def _found(connection: Connection, purpose: str, state: str) -> tuple[str, int] | None:
+    """(kid, since when it is in this state)."""
+    chosen = select(_KEY.kid, _KEY.since_us).where(_KEY.purpose == purpose, _KEY.state == state)
+    row = connection.execute(chosen).one_or_none()
+    return None if row is None else (row.kid, row.since_us)
+
+
+def _age_s(connection: Connection, purpose: str, state: str, now: datetime) -> float:
+    found = _found(connection, purpose, state)
+    return 0.0 if found is None else (_us(now) - found[1]) / 1_000_000
+
+
+def _known(connection: Connection, purpose: str, now: datetime) -> bool:
+    return _age_s(connection, purpose, "next", now) >= PUBLISHED_S
 
 
 def _make(connection: Connection, sealer: Sealer, now: datetime, purpose: str, state: str) -> None:
@@ -61,9 +116,14 @@ def _make(connection: Connection, sealer: Sealer, now: datetime, purpose: str, s
             state=state,
             public_jwk=json.dumps(key.public()),
             sealed_private=sealer.seal(key.private(), _sealed_for(purpose)),
-            made_at_us=int(now.timestamp() * 1_000_000),
+            made_at_us=_us(now),
+            since_us=_us(now),
         )
     )
+
+
+def _us(now: datetime) -> int:
+    return int(now.timestamp() * 1_000_000)
 
 
 def _sealed_for(purpose: str) -> str:

@@ -19,7 +19,6 @@ from ostiary.plan.model import from_json
 from ostiary.store.database import Store
 from ostiary.store.seal import Sealer
 
-KEY_AGE_MAX_S: Final = 30  # a retired key stays published far longer
 JOURNAL: Final = "identity.jsonl"
 Revoked = Callable[[Sequence[str]], Awaitable[None]]
 
@@ -33,7 +32,7 @@ class Server:
     ) -> None:  # fmt: skip
         self.store, self.sealer, self.settings, self.clock, self.home = store, sealer, settings, clock, home
         self.revoked, self.life_s = revoked, checked_life(life_s)
-        self._signing: dict[str, tuple[int, SigningKey]] = {}
+        self._signing: dict[str, SigningKey] = {}
         self._systems: tuple[str, Mapping[str, str]] = ("", {})
         with store.begin() as connection:
             keys.ensure(connection, sealer, clock.now())
@@ -55,11 +54,12 @@ class Server:
         return int(self.clock.now().timestamp())
 
     def signing(self, connection: Connection, purpose: str) -> SigningKey:
-        made, key = self._signing.get(purpose, (0, None))
-        if key is None or self.now_s() - made >= KEY_AGE_MAX_S:
-            key = keys.active(connection, self.sealer, purpose)
-            self._signing[purpose] = (self.now_s(), key)
-        return key
+        """The key that signs now; asked each time, so that no token is signed with one that has been taken back."""
+        kid = keys.active_kid(connection, purpose)
+        known = self._signing.get(purpose)
+        if known is None or known.kid != kid:
+            known = self._signing[purpose] = keys.load(connection, self.sealer, kid)
+        return known
 
     def systems(self) -> Mapping[str, str]:
         """Audience -> system, of the plan in force."""
