@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from http.client import HTTPException
 from threading import Lock, RLock
 from typing import Any, Final
@@ -26,6 +27,7 @@ from ostiary.store import directory
 from ostiary.store.tables.directory import ASSIGNMENT, ERP_ACCOUNT, PRINCIPAL
 
 LEASE_S: Final = 30  # the gate closes itself when control has been silent for so long
+ROUTES: Final = "rds.json"
 HOT_MAX: Final = 300  # revocations pushed one by one; beyond, the cold list is merged at once
 GUARD_TIMEOUT_S: Final = 60.0  # learning what a large ERP offers takes a while
 OK: Final = 200  # RFC 9110 section 15.3.1
@@ -72,14 +74,29 @@ class Reconciler:
             write_atomically(self._on.home.plans / f"{plan.revision}.json", to_json(plan), durable=True)
             self._tell_guard("plan", {"revision": plan.revision})
             try:
-                self._gate.put(self._translated(plan))
+                self._step_over(plan)
             except SystemFault:
-                self._tell_guard("plan", {"revision": self._plan.revision})
+                self._step_back()
                 raise
             write_atomically(self._on.home.plans / "current", plan.revision.encode(), durable=True)
             self._plan = plan
             with self._signalling:
                 self._write(lease_until=self._lease())
+
+    def _step_over(self, plan: Plan) -> None:
+        """First what serves the routes of both plans, then the new routes, then only what these need."""
+        both = dict(self._translated(plan, before=self._plan))
+        routes = {ROUTES: both.pop(ROUTES)}
+        self._gate.put(both)
+        self._gate.put(routes)
+        self._gate.put(self._translated(plan))
+
+    def _step_back(self) -> None:
+        with suppress(SystemFault):  # what failed is told by the caller; the next `catch_up` tries again
+            self._behind = True
+            self._tell_guard("plan", {"revision": self._plan.revision})
+            self._gate.put(self._translated(self._plan))
+            self._behind = False
 
     def refresh(self) -> None:
         """Brings what the directory says (role sets, keys, accounts) to gate and guard."""
@@ -120,6 +137,7 @@ class Reconciler:
     def catch_up(self) -> None:
         """What could not be brought when it happened, and revocations that another process recorded."""
         if self._behind:
+            self._tell_guard("plan", {"revision": self._plan.revision})
             self.refresh()
         self.merge_revoked()
 
@@ -161,7 +179,7 @@ class Reconciler:
         with self._on.store.read() as connection:
             return tuple(sorted(directory.revoked_keys(connection, int(self._on.clock.now().timestamp()))))
 
-    def _translated(self, plan: Plan) -> Resources:
+    def _translated(self, plan: Plan, before: Plan | None = None) -> Resources:
         with self._on.store.read() as connection:
             return translate(
                 plan,
@@ -170,6 +188,7 @@ class Reconciler:
                 edge=self._edge,
                 principals=_role_set_ids(connection),
                 static_credentials=self._static_credentials(connection, plan),
+                before=before,
             )
 
     def _static_credentials(self, connection: Connection, plan: Plan) -> Mapping[tuple[str, str], str]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from ostiary.control import health
 from ostiary.control.board import Board
+from ostiary.envoy.clusters import cluster_name
 from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault
 from ostiary.foundation.secret import Secret
 from ostiary.identity import principals
@@ -37,7 +38,7 @@ def _part(name: str, look: Callable[[], str]) -> dict[str, Any]:
 
 
 def _system(board: Board, system: System) -> str:
-    if not board.gate.healthy(f"system-{system.name}"):
+    if not board.gate.healthy(cluster_name(system)):
         raise SystemFault(
             "erp-unreachable",
             f"the gate does not reach {system.upstream}",

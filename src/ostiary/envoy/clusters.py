@@ -1,10 +1,12 @@
 """Where requests go: each ERP, the guard and the identity server."""
 
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from ostiary.envoy.edge import Edge, Json
 from ostiary.envoy.message import resource_file, typed
+from ostiary.foundation.ids import content_hash
 from ostiary.plan.model import Plan, System
 
 CLUSTER: Final = "envoy.config.cluster.v3.Cluster"
@@ -14,9 +16,16 @@ CIRCUIT: Final = {"max_connections": 1024, "max_pending_requests": 1024, "max_re
 HTTP_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
-def cluster_file(plan: Plan, edge: Edge) -> Json:
+def cluster_file(plans: Sequence[Plan], edge: Edge) -> Json:
+    """The upstreams of all of `plans`, and our own."""
+    systems = {cluster_name(system): system for plan in plans for system in plan.systems}
     inside = [_inside("identity", edge), _inside("guard", edge)]
-    return resource_file([*inside, *(_system(system, edge) for system in plan.systems)])
+    return resource_file([*inside, *(_system(systems[name], edge) for name in sorted(systems))])
+
+
+def cluster_name(system: System) -> str:
+    """Another upstream is another cluster: a request goes where the revision that judged it says."""
+    return f"system-{system.name}-{content_hash(system.upstream.encode(), chars=8)}"
 
 
 def _inside(name: str, edge: Edge) -> Json:
@@ -29,7 +38,7 @@ def _system(system: System, edge: Edge) -> Json:
     secure = at.scheme == "https"
     host, port = at.hostname or "", at.port or (443 if secure else 80)
     return _cluster(
-        f"system-{system.name}",
+        cluster_name(system),
         {"socket_address": {"address": host, "port_value": port}},
         type="STRICT_DNS",
         dns_lookup_family="ALL",

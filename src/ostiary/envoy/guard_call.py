@@ -1,22 +1,25 @@
 """How Envoy asks the guard, where a request needs a look inside: whole bodies only, and no answer is a refusal."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from ostiary.envoy.edge import Json
 from ostiary.envoy.handover import TRYTON, described_headers
-from ostiary.envoy.message import changeable
+from ostiary.envoy.message import changeable, typed
 from ostiary.plan.model import Plan
 
 EXT_AUTHZ: Final = "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz"
+BUFFER: Final = "envoy.extensions.filters.http.buffer.v3"
 GUARD_TIMEOUT: Final = "10s"
+BODY_MAX_BYTES: Final = 100 * 1024 * 1024  # no policy may say more
 ASKED: Final = ("authorization", "content-type", "content-encoding", "host", "range", "user-agent", *TRYTON)
 ANSWERED: Final = ("ostiary-operation", "ostiary-reason", "ostiary-rule", "ostiary-guard-us")
 REFUSED: Final = ("content-type", "retry-after", "www-authenticate")
 
 
-def guard_filter(plan: Plan) -> tuple[str, Json]:
+def guard_filter(plans: Sequence[Plan]) -> tuple[str, Json]:
     """A part of a body is never shown: an attacker pads the head (hence `allow_partial_message` is off)."""
-    asked = [{"exact": name} for name in dict.fromkeys([*ASKED, *sorted(described_headers(plan))])]
+    asked = [{"exact": name} for name in dict.fromkeys([*ASKED, *sorted(described_headers(plans))])]
     return changeable(
         "guard",
         EXT_AUTHZ,
@@ -29,16 +32,25 @@ def guard_filter(plan: Plan) -> tuple[str, Json]:
             },
         },
         allowed_headers={"patterns": [*asked, {"prefix": "x-gw-"}]},
-        with_request_body={"max_request_bytes": plan.limits.body_bytes, "allow_partial_message": False},
+        with_request_body={"max_request_bytes": BODY_MAX_BYTES, "allow_partial_message": False},
         failure_mode_allow=False,
         status_on_error={"code": "ServiceUnavailable"},
     )
 
 
-def body_filter(plan: Plan) -> tuple[str, Json]:
+def body_filter() -> tuple[str, Json]:
     """The whole body is here before the ERP sees a byte, or the request is refused as too large."""
-    buffer = "envoy.extensions.filters.http.buffer.v3.Buffer"
-    return changeable("body", buffer, max_request_bytes=plan.limits.body_bytes)
+    return changeable("body", f"{BUFFER}.Buffer", max_request_bytes=BODY_MAX_BYTES)
+
+
+def body_limits(plan: Plan) -> Json:
+    """The policy's own limit stands with the routes, so that it changes with them."""
+    most = {"max_request_bytes": plan.limits.body_bytes}
+    asked = {"with_request_body": {**most, "allow_partial_message": False}}
+    return {
+        "body": typed(f"{BUFFER}.BufferPerRoute", buffer=most),
+        "guard": typed(f"{EXT_AUTHZ}PerRoute", check_settings=asked),
+    }
 
 
 def _exactly(names: tuple[str, ...]) -> Json:

@@ -5,7 +5,7 @@ Measured on live Tryton: `Authorization` of A beside `Cookie: tryton_session` of
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from ostiary.envoy.access_log import GUARD
@@ -26,15 +26,15 @@ CREDENTIAL_HEADER: Final = "x-gw-credential"  # what the injector gives
 CREDENTIALS: Final = ("authorization", "cookie", "proxy-authorization")  # no document can list these as parameters
 
 
-def strip_filter(plan: Plan) -> tuple[str, Json]:
+def strip_filter(plans: Sequence[Plan]) -> tuple[str, Json]:
     """The caller's token goes first and for good; a credential comes only from the guard or the injector.
 
     The guard's credential is taken from the metadata of its answer, so a guard that gave none leaves none.
     """
     passed = {*PASSED, "authorization"}
-    if any(system.kind is Kind.TRYTON for system in plan.systems):
+    if any(system.kind is Kind.TRYTON for plan in plans for system in plan.systems):
         passed |= {*TRYTON}
-    passed |= described_headers(plan)
+    passed |= described_headers(plans)
     mutations = [
         {"remove": "authorization"},
         {"append": header("authorization", f"%REQ({CREDENTIAL_HEADER})%")},
@@ -44,11 +44,10 @@ def strip_filter(plan: Plan) -> tuple[str, Json]:
     return changeable("strip", MUTATION, mutations={"request_mutations": mutations})
 
 
-def described_headers(plan: Plan) -> set[str]:
+def described_headers(plans: Sequence[Plan]) -> set[str]:
     """Header parameters that a system's own document names, unless they carry a credential or our own facts."""
-    names = {
-        parameter.name.lower() for route in plan.routes for parameter in route.parameters if parameter.place == "header"
-    }
+    parameters = (parameter for plan in plans for route in plan.routes for parameter in route.parameters)
+    names = {parameter.name.lower() for parameter in parameters if parameter.place == "header"}
     return {name for name in names if name not in CREDENTIALS and not name.startswith(("x-gw-", "x-forwarded", ":"))}
 
 

@@ -151,7 +151,9 @@ def _filters(edge: Edge) -> list[Json]:
 
 def _mark(edge: Edge) -> Json:
     """What the route found, as headers: matchers read headers, and so does the guard."""
-    facts = {f"x-gw-{name}": f"%METADATA(ROUTE:ostiary:{name})%" for name in ("class", "operation", "system")}
+    facts = {
+        f"x-gw-{name}": f"%METADATA(ROUTE:ostiary:{name})%" for name in ("class", "operation", "system", "audience")
+    }
     facts["x-gw-revision"] = "%METADATA(VIRTUAL_HOST:ostiary:revision)%"
     if edge.client_ca is not None:
         facts["x-gw-client-cert"] = "%REQ(x-forwarded-client-cert)%"

@@ -13,7 +13,9 @@ from urllib.parse import urlsplit
 
 from ostiary.envoy import matcher
 from ostiary.envoy.access import METADATA, UNKNOWN, Classes, operation_of
+from ostiary.envoy.clusters import cluster_name
 from ostiary.envoy.edge import Edge, Json
+from ostiary.envoy.guard_call import body_limits
 from ostiary.envoy.message import header, resource_file, typed
 from ostiary.erp.operation import covering_scopes
 from ostiary.plan.model import Plan, Route, System
@@ -88,6 +90,7 @@ def _host(host: str, systems: Sequence[System], plan: Plan, classes: Classes, ed
         "domains": [host],
         "metadata": _facts(revision=plan.revision),
         "matcher": matcher.whole(found),
+        "typed_per_filter_config": body_limits(plan),
     }
 
 
@@ -159,6 +162,7 @@ def _native(system: System, route: Route, classes: Classes) -> Json:
     operation = operation_of(route)
     facts = _facts(
         system=system.name,
+        audience=system.audience,
         operation=operation.permission,
         scopes=list(covering_scopes(operation)),
         **{"class": classes.of(operation).id},
@@ -168,14 +172,15 @@ def _native(system: System, route: Route, classes: Classes) -> Json:
 
 def _guarded(system: System, classes: Classes) -> Json:
     """The class is the whole system's; the operation is for the guard to find."""
-    facts = _facts(system=system.name, operation="-", **{"class": classes.of_system(system.name).id})
+    known = {"class": classes.of_system(system.name).id}
+    facts = _facts(system=system.name, audience=system.audience, operation="-", **known)
     return _to(system, facts, {})
 
 
 def _to(system: System, facts: Json, overrides: Mapping[str, Json]) -> Json:
     upstream = urlsplit(system.upstream)
     target = {
-        "cluster": f"system-{system.name}",
+        "cluster": cluster_name(system),
         "prefix_rewrite": f"{upstream.path.rstrip('/')}/",
         "host_rewrite_literal": upstream.netloc,
         "timeout": UPSTREAM_TIMEOUT,

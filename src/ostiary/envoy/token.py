@@ -5,16 +5,17 @@ jwt_authn fails open in several ways (measured): a route without a requirement i
 path, expiry is required and short, one header is read, and only the access tokens' own keys are known.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from ostiary.envoy.edge import Edge, Json
 from ostiary.envoy.message import changeable
-from ostiary.plan.model import Plan, System
+from ostiary.plan.model import Plan
 
 JWT: Final = "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"
+NOTHING: Final = "urn:ostiary:nothing"  # without a system nobody has a token, but one provider must ask for it
 PAYLOAD: Final = "p"  # the key below envoy.filters.http.jwt_authn in the dynamic metadata
 LIFETIME_MAX_S: Final = 2 * 3600
 CLOCK_SKEW_S: Final = 1  # 0 would mean Envoy's default of 60
@@ -33,32 +34,28 @@ CLAIM_HEADERS: Final = {
 }
 
 
-def token_filter(plan: Plan, jwks: Mapping[str, Any], edge: Edge) -> tuple[str, Json]:
-    """Each system asks for its own audience; a request for no system needs a token of any."""
+def token_filter(plans: Sequence[Plan], jwks: Mapping[str, Any], edge: Edge) -> tuple[str, Json]:
+    """Each system asks for its own audience, as its route names it; a request for no system needs a token of any."""
     keys = _es256_only(jwks)
-    rules = [_rule(system) for system in plan.systems]
-    anywhere = {"match": {"prefix": "/"}, "requires": _any_of([system.name for system in plan.systems])}
+    audiences = sorted({system.audience for plan in plans for system in plan.systems}) or [NOTHING]
+    rules = [_rule(audience) for audience in audiences]
+    anywhere = {"match": {"prefix": "/"}, "requires": _any_of(audiences)}
     return changeable(
         "token",
         JWT,
-        providers={name: _provider(audience, keys, edge) for name, audience in _audiences(plan).items()},
+        providers={audience: _provider(audience, keys, edge) for audience in audiences},
         rules=[*rules, anywhere],
     )
 
 
-def _audiences(plan: Plan) -> dict[str, str]:
-    """Without a system nobody has a token, but one provider must be there to ask for it."""
-    return {system.name: system.audience for system in plan.systems} or {"-": "urn:ostiary:nothing"}
-
-
-def _any_of(names: list[str]) -> Json:
-    requirements = [{"provider_name": name} for name in names or ["-"]]
+def _any_of(audiences: list[str]) -> Json:
+    requirements = [{"provider_name": audience} for audience in audiences]
     return requirements[0] if len(requirements) == 1 else {"requires_any": {"requirements": requirements}}
 
 
-def _rule(system: System) -> Json:
-    chosen = {"name": "x-gw-system", "string_match": {"exact": system.name}}
-    return {"match": {"prefix": "/", "headers": [chosen]}, "requires": {"provider_name": system.name}}
+def _rule(audience: str) -> Json:
+    chosen = {"name": "x-gw-audience", "string_match": {"exact": audience}}
+    return {"match": {"prefix": "/", "headers": [chosen]}, "requires": {"provider_name": audience}}
 
 
 def _provider(audience: str, keys: str, edge: Edge) -> Json:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ostiary.envoy.access import Classes, operation_of, policy_filter, scope_filter
+from ostiary.envoy.access import Classes, policy_filter, scope_filter
 from ostiary.envoy.clusters import cluster_file
 from ostiary.envoy.edge import Edge, Resources
 from ostiary.envoy.guard_call import body_filter, guard_filter
@@ -25,27 +25,30 @@ def translate(
     edge: Edge,
     principals: Mapping[str, str],
     static_credentials: Mapping[tuple[str, str], str] = {},
+    before: Plan | None = None,
 ) -> Resources:
     """Everything that follows from policy and population; the listener follows from `edge` alone.
 
     `principals`: principal id -> role-set id. `static_credentials`: (system, principal) -> Authorization value.
+    With `before`, what routes rest on (tables, upstreams, audiences) serves the routes of both plans: in force before
+    the new routes are, it lets every request be judged by one revision.
     """
+    plans = (plan,) if before is None else (before, plan)
     classes = Classes(plan)
-    used = {one.id: one for one in (classes.of(operation_of(route)) for route in plan.routes)}
-    used |= {one.id: one for one in (classes.of_system(system.name) for system in plan.systems if system.guarded)}
+    used = classes.used(plan) if before is None else {**Classes(before).used(before), **classes.used(plan)}
     return dict(
         [
             ("lds.json", listener_file(edge)),
-            ("cds.json", cluster_file(plan, edge)),
+            ("cds.json", cluster_file(plans, edge)),
             ("rds.json", route_file(plan, classes, edge)),
             address_filter(plan),
-            token_filter(plan, jwks, edge),
-            policy_filter(plan, [used[name] for name in sorted(used)], role_sets),
-            scope_filter(plan),
+            token_filter(plans, jwks, edge),
+            policy_filter(used, role_sets),
+            scope_filter(plans),
             caller_filter(plan, role_sets, principals),
-            body_filter(plan),
-            guard_filter(plan),
+            body_filter(),
+            guard_filter(plans),
             inject_filter(plan, static_credentials),
-            strip_filter(plan),
+            strip_filter(plans),
         ]
     )
