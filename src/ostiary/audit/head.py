@@ -1,6 +1,6 @@
 """The signed head: size and subtrees of the log, signed, kept in a file outside the store.
 
-Whoever can write the store alone can't hide a change: `verify` finds it, and the next head is not signed over it.
+Whoever can write the store alone can't hide a change: `verify` finds it, and every head goes on from the one before.
 Who holds the home holds the key: against him, copies of the head elsewhere help.
 """
 
@@ -29,7 +29,8 @@ KEY_FILE: Final = "audit.key"
 def sign_head(store: Store, home: Home, at: datetime) -> Tree:
     """Writes the head of what is committed; call it after the commit. Returns the tree it signs.
 
-    The log must still begin with what was signed before, or a change would be signed over: raises OperatorFault.
+    What was signed before stays signed: the new leaves are added to it, not to what the store holds now. Raises
+    OperatorFault where that does not give the stored tree.
     """
     before = _signed_tree(home) if home.audit_head.exists() else Tree(size=0)
     with store.read() as connection:

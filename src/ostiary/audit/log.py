@@ -71,9 +71,10 @@ def tree(connection: Connection) -> Tree:
 
 def leaves(connection: Connection, since: int = 0) -> Iterator[Leaf]:
     """Every leaf from number `since` on, in order, a few at a time."""
-    chosen = select(AUDIT_LEAF).where(AUDIT_LEAF.c.number >= since).order_by(AUDIT_LEAF.c.number)
-    for row in connection.execution_options(yield_per=BATCH_ROWS).execute(chosen):
-        yield Leaf(row.number, row.action, row.entry)
+    chosen = select(AUDIT_LEAF).order_by(AUDIT_LEAF.c.number).limit(BATCH_ROWS)
+    while rows := connection.execute(chosen.where(AUDIT_LEAF.c.number >= since)).all():
+        yield from (Leaf(row.number, row.action, row.entry) for row in rows)
+        since = rows[-1].number + 1
 
 
 def entries(connection: Connection, *, action: str = "", limit: int = 100) -> Iterator[dict[str, Any]]:
