@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Board:
-    """`turn` is held by whoever changes the policy: what he compared with is still in force when he is done."""
+    """`turn` is held by whoever changes the policy or gives roles: what he looked at still holds when he is done."""
 
     on: Installation
     gate: Gate

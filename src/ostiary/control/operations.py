@@ -10,8 +10,8 @@ from ostiary.control import evidence, people, revisions, systems, watching
 from ostiary.control.board import Board
 from ostiary.control.documents import prove_document
 from ostiary.control.holders import assigned
+from ostiary.control.reconcile import Translated
 from ostiary.foundation.errors import OperatorFault, OstiaryError
-from ostiary.plan.model import Plan
 from ostiary.prove.difference import diff
 
 
@@ -34,22 +34,22 @@ def apply_policy(board: Board, actor: str, text: str, file: str, reason: str = "
         plan, warnings = prove_document(text, file, board.on.home, held)  # parse, check, compile, prove
         before = board.reconciler.plan
         changes = diff(before, plan)  # what it widens and narrows, by meaning
-        board.reconciler.validate(plan)  # translated, and read by Envoy itself
+        translated = board.reconciler.translated(plan)  # read by Envoy itself
         if not dry_run:
             act = revisions.Act(actor=actor, file=file, text=text, reason=reason, before=before.revision)
-            _roll_out(board, act, plan, len(changes))
+            _roll_out(board, act, translated, len(changes))
     told = [to_builtins(change) for change in changes]
     return Applied(revision=plan.revision, before=before.revision, changes=told, warnings=list(warnings))
 
 
-def _roll_out(board: Board, act: revisions.Act, plan: Plan, changes: int) -> None:
+def _roll_out(board: Board, act: revisions.Act, to: Translated, changes: int) -> None:
     """Recorded before it is in force: nothing is ever in force that the audit log does not know."""
-    board.change(lambda connection: revisions.record(connection, act, plan, board.now, changes=changes))
+    board.change(lambda connection: revisions.record(connection, act, to.plan, board.now, changes=changes))
     try:
-        board.reconciler.apply(plan)
+        board.reconciler.apply(to)
     except OstiaryError as problem:
         code = problem.code
-        board.change(lambda connection: revisions.record_failure(connection, act, plan, board.now, code))
+        board.change(lambda connection: revisions.record_failure(connection, act, to.plan, board.now, code))
         raise
 
 

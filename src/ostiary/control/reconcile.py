@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from http.client import HTTPException
 from threading import Lock, RLock
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, select
 
@@ -15,7 +15,7 @@ from ostiary.control.installation import Installation
 from ostiary.envoy.delivery import Gate
 from ostiary.envoy.edge import Edge, Resources
 from ostiary.envoy.signals import Signals, signal_resources
-from ostiary.envoy.translate import translate
+from ostiary.envoy.translate import bridge, translate
 from ostiary.foundation import unix
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.files import write_atomically
@@ -33,6 +33,13 @@ GUARD_TIMEOUT_S: Final = 60.0  # learning what a large ERP offers takes a while
 OK: Final = 200  # RFC 9110 section 15.3.1
 
 log = logging.getLogger(__name__)
+
+
+class Translated(NamedTuple):
+    """A plan and what it means to the gate, of which Envoy has said that it would take it."""
+
+    plan: Plan
+    resources: Resources
 
 
 class Reconciler:
@@ -62,40 +69,44 @@ class Reconciler:
         """Writes all that Envoy starts with; nothing has to run yet."""
         self._cold = self._revoked()
         signals = Signals(revoked_cold=self._cold, blocked=self._blocked(), lease_until=self._lease())
-        self._gate.write({**self._translated(self._plan), **signal_resources(signals, self._edge)})
+        self._gate.write({**self._resources(self._plan), **signal_resources(signals, self._edge)})
 
-    def validate(self, plan: Plan) -> None:
-        """Raises when Envoy itself would not take what `plan` means."""
-        self._gate.validate(self._translated(plan))
+    def translated(self, plan: Plan) -> Translated:
+        """What `plan` means to the gate; raises when Envoy itself would not take it."""
+        resources = self._resources(plan)
+        self._gate.validate(resources)
+        return Translated(plan=plan, resources=resources)
 
-    def apply(self, plan: Plan) -> None:
-        """Puts `plan` in force at guard and gate, or leaves the one before in force and raises."""
+    def apply(self, to: Translated) -> None:
+        """Puts a plan in force at guard and gate, or leaves the one before in force and raises."""
         with self._delivering:
-            write_atomically(self._on.home.plans / f"{plan.revision}.json", to_json(plan), durable=True)
-            self._tell_guard("plan", {"revision": plan.revision})
+            revision = to.plan.revision
+            write_atomically(self._on.home.plans / f"{revision}.json", to_json(to.plan), durable=True)
+            self._tell_guard("plan", {"revision": revision})
             try:
-                self._step_over(plan)
+                self._step_over(to)
             except SystemFault:
                 self._step_back()
                 raise
-            write_atomically(self._on.home.plans / "current", plan.revision.encode(), durable=True)
-            self._plan = plan
+            write_atomically(self._on.home.plans / "current", revision.encode(), durable=True)
+            self._plan = to.plan
             with self._signalling:
                 self._write(lease_until=self._lease())
 
-    def _step_over(self, plan: Plan) -> None:
+    def _step_over(self, to: Translated) -> None:
         """First what serves the routes of both plans, then the new routes, then only what these need."""
-        both = dict(self._translated(plan, before=self._plan))
-        routes = {ROUTES: both.pop(ROUTES)}
-        self._gate.put(both)
-        self._gate.put(routes)
-        self._gate.put(self._translated(plan))
+        with self._on.store.read() as connection:
+            population = {"role_sets": directory.role_sets(connection), "jwks": directory.access_keys(connection)}
+        self._gate.put(bridge(self._plan, to.plan, edge=self._edge, **population))
+        self._gate.put({ROUTES: to.resources[ROUTES]})
+        self._gate.put(to.resources)
 
     def _step_back(self) -> None:
-        with suppress(SystemFault):  # what failed is told by the caller; the next `catch_up` tries again
+        """What failed is told by the caller; where this fails too, the next `catch_up` tries again."""
+        with suppress(SystemFault):
             self._behind = True
             self._tell_guard("plan", {"revision": self._plan.revision})
-            self._gate.put(self._translated(self._plan))
+            self._gate.put(self._resources(self._plan))
             self._behind = False
 
     def refresh(self) -> None:
@@ -103,7 +114,7 @@ class Reconciler:
         with self._delivering:
             self._behind = True
             self._tell_guard("directory", {})
-            self._gate.put(self._translated(self._plan))
+            self._gate.put(self._resources(self._plan))
             self._behind = False
 
     def push_revoked(self, keys: Iterable[str]) -> None:
@@ -179,7 +190,7 @@ class Reconciler:
         with self._on.store.read() as connection:
             return tuple(sorted(directory.revoked_keys(connection, int(self._on.clock.now().timestamp()))))
 
-    def _translated(self, plan: Plan, before: Plan | None = None) -> Resources:
+    def _resources(self, plan: Plan) -> Resources:
         with self._on.store.read() as connection:
             return translate(
                 plan,
@@ -188,7 +199,6 @@ class Reconciler:
                 edge=self._edge,
                 principals=_role_set_ids(connection),
                 static_credentials=self._static_credentials(connection, plan),
-                before=before,
             )
 
     def _static_credentials(self, connection: Connection, plan: Plan) -> Mapping[tuple[str, str], str]:

@@ -41,6 +41,7 @@ class Classes:
 
     def __init__(self, plan: Plan) -> None:
         self._grants = plan.grants
+        self._known: dict[tuple[int, ...], AccessClass] = {}
         self._including: dict[str, list[str]] = defaultdict(list)
         for role in plan.roles:
             for included in role.closure:
@@ -48,28 +49,28 @@ class Classes:
         self._by_pattern: dict[str, list[int]] = defaultdict(list)
         for number, grant in enumerate(plan.grants):
             self._by_pattern[str(grant.pattern)].append(number)
+        routes = [self.of(operation_of(route)) for route in plan.routes]
+        systems = [self.of_system(system.name) for system in plan.systems if system.guarded]
+        self.used: Mapping[str, AccessClass] = {one.id: one for one in (*routes, *systems)}  # by a route of the plan
 
     def of(self, operation: Operation) -> AccessClass:
         texts = covering_scopes(operation)
-        numbers = sorted({number for text in texts for number in self._by_pattern.get(text, ())})
-        return self._class(self._grants[number] for number in numbers)
+        return self._class(tuple(sorted({number for text in texts for number in self._by_pattern.get(text, ())})))
 
     def of_system(self, name: str) -> AccessClass:
         """May this caller do anything at all there: what the gate can say of a guarded system."""
-        return self._class(grant for grant in self._grants if grant.pattern.system == name)
+        return self._class(tuple(n for n, grant in enumerate(self._grants) if grant.pattern.system == name))
 
-    def used(self, plan: Plan) -> dict[str, AccessClass]:
-        """Every class that a route of the plan names, by id."""
-        found = [self.of(operation_of(route)) for route in plan.routes]
-        found += [self.of_system(system.name) for system in plan.systems if system.guarded]
-        return {one.id: one for one in found}
+    def _class(self, numbers: tuple[int, ...]) -> AccessClass:
+        if numbers not in self._known:
+            self._known[numbers] = self._made([self._grants[number] for number in numbers])
+        return self._known[numbers]
 
-    def _class(self, grants: Iterable[Grant]) -> AccessClass:
-        chosen = tuple(grants)
+    def _made(self, chosen: Sequence[Grant]) -> AccessClass:
         held_by = tuple(tuple(sorted(self._including[grant.role])) for grant in chosen)
         meaning = [(grant.id, held, grant.context.formula) for grant, held in zip(chosen, held_by, strict=True)]
         identity = content_hash(msgspec.json.encode(meaning, order="deterministic"))
-        return AccessClass(id=identity, grants=chosen, held_by=held_by)
+        return AccessClass(id=identity, grants=tuple(chosen), held_by=held_by)
 
 
 def operation_of(route: Route) -> Operation:
