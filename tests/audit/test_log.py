@@ -118,7 +118,7 @@ def changed(draw, leaves):
             after.insert((at + draw(st.integers(1, len(leaves) - 1))) % len(leaves), after.pop(at))
             after = renumbered(after)
         case "number":
-            after[at] = (len(leaves) + draw(st.integers(1, 3)), action, text)
+            after[-1] = (len(leaves) + draw(st.integers(0, 3)), *after[-1][1:])
     return after
 
 
