@@ -1,6 +1,11 @@
-"""YAML as a tree with positions: YAML 1.2 core scalars, no tags, anchors, aliases or duplicate keys, and limits."""
+"""YAML as a tree with positions: YAML 1.2 core scalars, no tags, anchors, aliases or duplicate keys, and limits.
 
-from collections.abc import Callable, Iterator
+Whatever two readers could read differently is refused: characters that can't be seen, odd line ends, texts that go over
+several lines.
+"""
+
+import re
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import yaml
@@ -8,32 +13,51 @@ import yaml
 from ostiary.policy.problem import Problem
 
 TEXT_MAX_BYTES: Final = 1024 * 1024
+SCALAR_MAX_CHARS: Final = 1000
 DEPTH_MAX: Final = 32
 NODES_MAX: Final = 200_000
 LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# Controls, line ends other than \n and \r\n, and what turns the reading order (the "Trojan Source" characters).
+UNSEEN: Final = re.compile(
+    "[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufffe\uffff\ud800-\udfff]|\r(?!\n)"
+)
 
-Report = Callable[["Node | tuple[int, int]", str, str], None]
+Place = tuple[int, int]  # line and column, from 1
 
 
 class Scalar(NamedTuple):
+    """`end`: the column behind it, in the same line."""
+
     text: str
     line: int
     column: int
+    end: int
 
 
 class Sequence(NamedTuple):
+    """`end`: the place behind `]`; None for one that is written in lines."""
+
     items: tuple["Node", ...]
     line: int
     column: int
+    end: Place | None
 
 
 class Mapping(NamedTuple):
+    """`end`: the place behind `}`; None for one that is written in lines."""
+
     entries: dict[str, tuple[Scalar, "Node"]]
     line: int
     column: int
+    end: Place | None
 
 
 Node = Scalar | Sequence | Mapping
+
+
+def names_in(node: Node | None) -> tuple[str, ...]:
+    """The keys of a mapping, understood or not."""
+    return tuple(node.entries) if isinstance(node, Mapping) else ()
 
 
 class Unreadable(Exception):
@@ -54,11 +78,10 @@ def read(text: str, file: str) -> tuple[Node | None, list[Problem]]:
         said = getattr(problem, "problem", None) or getattr(problem, "reason", None) or "not YAML"
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         return None, [Problem(file=file, line=line, column=column, message=f"this is not YAML: {said}")]
-    except (UnicodeEncodeError, ValueError) as problem:
-        return None, [Problem(file=file, line=1, column=1, message=f"the text is not valid: {problem}")]
 
 
 def _document(text: str) -> Node:
+    _check_characters(text)
     if len(text.encode()) > TEXT_MAX_BYTES:
         raise Unreadable(1, 1, f"the document is larger than {TEXT_MAX_BYTES} bytes", "split it")
     events: Iterator[Any] = iter(yaml.parse(text, Loader=LOADER))
@@ -67,7 +90,7 @@ def _document(text: str) -> Node:
     for event in events:
         if isinstance(event, yaml.DocumentStartEvent):
             if root is not None:
-                raise Unreadable(_line(event), 1, "there is a second document", "one document in one file")
+                raise Unreadable(*_place(event.start_mark), "there is a second document", "one document in one file")
         elif isinstance(event, yaml.NodeEvent):
             root = _node(event, events, left, DEPTH_MAX)
     if root is None:
@@ -75,12 +98,20 @@ def _document(text: str) -> Node:
     return root
 
 
-def _line(event: Any) -> int:
-    return int(event.start_mark.line) + 1
+def _check_characters(text: str) -> None:
+    found = UNSEEN.search(text)
+    if found:
+        before = text[: found.start()]
+        line, column = before.count("\n") + 1, found.start() - before.rfind("\n")
+        raise Unreadable(line, column, f"U+{ord(found[0]):04X} is a character that can't be seen", "remove it")
+
+
+def _place(mark: Any) -> Place:
+    return int(mark.line) + 1, int(mark.column) + 1
 
 
 def _node(event: Any, events: Iterator[Any], left: list[int], depth: int) -> Node:
-    line, column = _line(event), event.start_mark.column + 1
+    line, column = _place(event.start_mark)
     left[0] -= 1
     if isinstance(event, yaml.AliasEvent) or event.anchor:
         raise Unreadable(line, column, "anchors and aliases are not used here", "write it out")
@@ -90,16 +121,32 @@ def _node(event: Any, events: Iterator[Any], left: list[int], depth: int) -> Nod
         raise Unreadable(line, column, "the document is nested too deeply or too large", "simplify it")
     match event:
         case yaml.ScalarEvent():
-            return Scalar(event.value, line, column)
+            return _scalar(event)
         case yaml.SequenceStartEvent():
             items = []
             while not isinstance(inner := next(events), yaml.SequenceEndEvent):
                 items.append(_node(inner, events, left, depth - 1))
-            return Sequence(tuple(items), line, column)
-    return Mapping(_entries(events, left, depth), line, column)
+            return Sequence(tuple(items), line, column, _closed(event, inner))
+    entries, last = _entries(events, left, depth)
+    return Mapping(entries, line, column, _closed(event, last))
 
 
-def _entries(events: Iterator[Any], left: list[int], depth: int) -> dict[str, tuple[Scalar, Node]]:
+def _scalar(event: Any) -> Scalar:
+    (line, column), (last, end) = _place(event.start_mark), _place(event.end_mark)
+    if last != line or event.style in {"|", ">"}:
+        raise Unreadable(line, column, "a text stands in one line", '"the text", in quotes')
+    if len(event.value) > SCALAR_MAX_CHARS:
+        raise Unreadable(line, column, f"the text is longer than {SCALAR_MAX_CHARS} characters", "shorten it")
+    if not event.value.isprintable():
+        raise Unreadable(line, column, f"{event.value!r} has characters that can't be seen", "remove them")
+    return Scalar(event.value, line, column, end)
+
+
+def _closed(start: Any, last: Any) -> Place | None:
+    return _place(last.end_mark) if start.flow_style else None
+
+
+def _entries(events: Iterator[Any], left: list[int], depth: int) -> tuple[dict[str, tuple[Scalar, Node]], Any]:
     entries: dict[str, tuple[Scalar, Node]] = {}
     while not isinstance(inner := next(events), yaml.MappingEndEvent):
         key = _node(inner, events, left, depth - 1)
@@ -109,4 +156,4 @@ def _entries(events: Iterator[Any], left: list[int], depth: int) -> dict[str, tu
             earlier = entries[key.text][0].line
             raise Unreadable(key.line, key.column, f"{key.text!r} stands already in line {earlier}", "keep one of them")
         entries[key.text] = (key, _node(next(events), events, left, depth - 1))
-    return entries
+    return entries, inner

@@ -2,8 +2,11 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Final
 
 from msgspec import Struct
+
+FEW: Final = 12
 
 
 class Problem(Struct, frozen=True, kw_only=True):
@@ -21,7 +24,8 @@ class Problem(Struct, frozen=True, kw_only=True):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word that was probably meant; else all of them, when they are few."""
+    """The known word that was probably meant; else all of them, when they are few; else nothing."""
     words = sorted(known)
     close = get_close_matches(word, words, n=1)
-    return close[0] if close else ", ".join(words[:12])
+    few = words if len(words) <= FEW else []
+    return close[0] if close else ", ".join(few)

@@ -1,15 +1,15 @@
 """Reads typed values off the tree and keeps every problem, so that all are told at once."""
 
-import re
 from collections.abc import Callable, Iterable
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from ostiary.policy.model import At
 from ostiary.policy.node import Mapping, Node, Scalar, Sequence
 from ostiary.policy.problem import Problem, nearest
+from ostiary.policy.shape import Part
+from ostiary.policy.words import NAME, Wrong
 
 T = TypeVar("T")
-NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,99}")
 
 
 class Reader:
@@ -27,19 +27,19 @@ class Reader:
         text = self._lines[node.line - 1].strip() if node.line <= len(self._lines) else ""
         return At(node.line, text)
 
-    def mapping(self, node: Node, known: Iterable[str], needed: Iterable[str] = (), *, what: str) -> dict[str, Node]:
+    def mapping(self, node: Node, part: Part, *, what: str) -> dict[str, Node]:
         """The entries by key; unknown keys and missing ones are problems."""
         if not isinstance(node, Mapping):
             self.report(node, f"{what} is a mapping of names to values", "key: value")
             return {}
-        allowed = set(known) | set(needed)
+        known = part.names
         for name, (key, _) in node.entries.items():
-            if name not in allowed:
-                self.report(key, f"{what} has no key {name!r}", nearest(name, allowed))
-        for name in needed:
+            if name not in known:
+                self.report(key, f"{what} has no key {name!r}", nearest(name, known))
+        for name in part.needed:
             if name not in node.entries:
                 self.report(node, f"{what} needs the key {name!r}", f"{name}: ...")
-        return {name: value for name, (_, value) in node.entries.items() if name in allowed}
+        return {name: value for name, (_, value) in node.entries.items() if name in known}
 
     def named(self, node: Node | None, read: Callable[[str, Scalar, Node], T | None], *, what: str) -> tuple[T, ...]:
         """`{name: value}` where the names are the operator's own."""
@@ -56,6 +56,10 @@ class Reader:
                 found.append(one)
         return tuple(found)
 
+    def each(self, node: Node | None, read: Callable[[Node], T | None], *, what: str) -> tuple[T, ...]:
+        """A list, item by item."""
+        return tuple(one for item in self.items(node, what=what) if (one := read(item)) is not None)
+
     def text(self, node: Node | None, *, what: str, default: str = "") -> str:
         if node is None:
             return default
@@ -66,8 +70,10 @@ class Reader:
 
     def word(self, node: Node | None, words: Iterable[str], *, what: str, default: str) -> str:
         """One of a few words."""
-        told = self.text(node, what=what, default=default)
-        if node is not None and told not in words:
+        told = self.text(node, what=what)
+        if node is None or not told:
+            return default
+        if told not in words:
             self.report(node, f"{what} can't be {told!r}", nearest(told, words))
             return default
         return told
@@ -87,16 +93,15 @@ class Reader:
         found = ((self.text(item, what=f"each of {what}"), item) for item in self.items(node, what=what))
         return tuple((text, item) for text, item in found if text)
 
-    def understood(self, node: Node, read: Callable[[str], T], *, what: str) -> T | None:
-        """What `read` makes of the text; its ValueError is the problem, `message|hint`."""
+    def understood(self, node: Node | None, read: Callable[[str], T], *, what: str) -> T | None:
+        """What `read` makes of the text; None where there is none, or where `read` finds it Wrong."""
         text = self.text(node, what=what)
-        if not text:
+        if node is None or not text:
             return None
         try:
             return read(text)
-        except ValueError as problem:
-            message, _, hint = str(problem).partition("|")
-            self.report(node, f"{what}: {message}", hint)
+        except Wrong as problem:
+            self.report(node, f"{what}: {problem.message}", problem.hint)
             return None
 
     def known(self, names: Iterable[tuple[str, Node]], words: Iterable[str], *, what: str) -> tuple[str, ...]:

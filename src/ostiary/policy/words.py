@@ -1,120 +1,185 @@
-"""The small texts of the document: hours, days, networks, rates, sizes, patterns. Each raises ValueError("what|hint")."""
+"""The small texts of the document: hours, days, networks, rates, sizes, permissions. Each raises Wrong.
+
+The patterns are shared with the JSON Schema, so they keep to what every regular expression engine understands.
+"""
 
 import re
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
+from importlib import resources
 from ipaddress import ip_address, ip_network
 from typing import Final
-from zoneinfo import ZoneInfo
 
 from ostiary.erp.operation import Operation, Pattern, Verb
+from ostiary.policy.problem import nearest
 
-DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+WEEK: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 BYTES: Final = {"B": 1, "KB": 1024, "MB": 1024**2}
 REQUESTS_MAX: Final = 10_000_000
 BODY_MAX_BYTES: Final = 100 * 1024**2
 WITHIN_MAX_DAYS: Final = 3660
+PORT_MAX: Final = 65535
 DAY_MINUTES: Final = 24 * 60
-OBJECT: Final = re.compile(r"\*|[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*(?:\.\*)?")
-ACTION: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-HOST: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
-PREFIX: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")
-UPSTREAM: Final = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::\d{1,5})?(?:/[A-Za-z0-9._~/-]*)?")
+
+_DAY: Final = "(?:" + "|".join(WEEK) + ")"
+_DAYS: Final = f"{_DAY}(?: *- *{_DAY})?"
+_HOST: Final = "[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?"
+_NAME: Final = "[A-Za-z][A-Za-z0-9_.-]{0,99}"
+_EXACT: Final = r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*"
+_OBJECT: Final = rf"(?:\*|{_EXACT}(?:\.\*)?)"
+_ACTION: Final = "[A-Za-z0-9_][A-Za-z0-9_-]*"
+_VERB: Final = "(?:" + "|".join(Verb) + ")"
+_DOING: Final = f"{_VERB}(?: +{_ACTION})?"
+_FIELD: Final = "[A-Za-z_][A-Za-z0-9_]*"
+
+NAME: Final = re.compile(_NAME)
+DAYS: Final = re.compile(f"{_DAYS}(?: *, *{_DAYS})*")
+HOURS: Final = re.compile("([0-9]{2}):([0-9]{2}) *- *([0-9]{2}):([0-9]{2})")
+ZONE: Final = re.compile("[A-Za-z0-9_+/-]{1,100}")
+ADDRESS: Final = re.compile("[0-9A-Fa-f.:]{2,45}")
+NETWORK: Final = re.compile("[0-9A-Fa-f.:]{2,45}(?:/[0-9]{1,3})?")
+RATE: Final = re.compile("([0-9]{1,8}) */ *(" + "|".join(SECONDS) + ")")
+SIZE: Final = re.compile("([0-9]{1,9}) *(" + "|".join(BYTES) + ")")
+WITHIN: Final = re.compile("([0-9]{1,4}) *days?")
+PLACE: Final = re.compile(f"({_HOST})((?:/[A-Za-z0-9._~-]+)*)/?")
+UPSTREAM: Final = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::([0-9]{1,5}))?(?:/[A-Za-z0-9._~/-]*)?")
+DATABASE: Final = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
+LINK: Final = re.compile(rf"{_FIELD}(?:\.{_FIELD}){{0,3}}")
+MOMENT: Final = re.compile("[12][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(?::[0-9]{2})?(?:Z|[+-][0-9]{2}:[0-9]{2})?")
+PERMISSION: Final = re.compile(f" *(?:{_NAME}/)?{_OBJECT} *: *{_DOING}(?: *, *{_DOING})* *")
+OPERATION: Final = re.compile(f" *(?:{_NAME}/)?{_EXACT} *: *{_DOING} *")
+OBJECT: Final = re.compile(_OBJECT)
+ACTION: Final = re.compile(_ACTION)
+
+
+class Wrong(ValueError):
+    """The text means nothing here; `hint` is what to write instead."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message, self.hint = message, hint
 
 
 def days(text: str) -> tuple[int, ...]:
     """`mon-fri`, `sat`, `fri-mon`: numbers from Monday 0."""
+    if not DAYS.fullmatch(text):
+        raise Wrong(f"{text!r} are no days", "mon-fri, or sat, sun")
     found: set[int] = set()
     for part in text.replace(" ", "").split(","):
         first, _, last = part.partition("-")
-        if first not in DAYS or (last or first) not in DAYS:
-            raise ValueError(f"{part!r} are no days|mon-fri, or sat, sun")
-        start, end = DAYS.index(first), DAYS.index(last or first)
+        start, end = WEEK.index(first), WEEK.index(last or first)
         found |= {n % 7 for n in range(start, end + 1 if end >= start else end + 8)}
     return tuple(sorted(found))
 
 
 def hours(text: str) -> tuple[int, int]:
     """`08:00-18:00` in minutes of the day; the end is not part of it, 24:00 is the day's end."""
-    match = re.fullmatch(r"(\d\d):(\d\d)-(\d\d):(\d\d)", text.replace(" ", ""))
+    match = HOURS.fullmatch(text)
     if match is None:
-        raise ValueError(f'{text!r} are no hours|"08:00-18:00", in quotes')
+        raise Wrong(f"{text!r} are no hours", '"08:00-18:00", in quotes')
     a, b, c, d = map(int, match.groups())
     start, end = a * 60 + b, c * 60 + d
     if max(b, d) > 59 or start >= DAY_MINUTES or end > DAY_MINUTES:  # noqa: PLR2004  minutes of an hour
-        raise ValueError(f'{text!r} are no hours of a day|"08:00-18:00"')
-    return start, end % DAY_MINUTES if start == 0 else end
+        raise Wrong(f"{text!r} are no hours of a day", '"08:00-18:00"')
+    if start == end:
+        raise Wrong(f"{text!r} end as they begin", '"00:00-24:00" is the whole day')
+    return start, end
 
 
 def zone(text: str) -> str:
-    try:
-        ZoneInfo(text)
-    except (OSError, ValueError, KeyError) as problem:
-        raise ValueError(f"{text!r} is no time zone|a name such as Europe/Berlin or UTC") from problem
+    """A name of the time zone database that Envoy reads too, whatever the machine calls its own."""
+    if text not in _zones():
+        raise Wrong(f"{text!r} is no time zone", nearest(text, _zones()) or "Europe/Berlin or UTC")
     return text
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset((resources.files("tzdata") / "zones").read_text("utf-8").split()) - {"Factory"}
 
 
 def network(text: str) -> str:
     try:
-        return str(ip_network(text))
+        return str(ip_network(_plain(NETWORK, text)))
     except ValueError as problem:
-        raise ValueError(f"{text!r} is no network ({problem})|203.0.113.0/24 or 2001:db8::/32") from problem
+        raise Wrong(f"{text!r} is no network ({problem})", "203.0.113.0/24 or 2001:db8::/32") from problem
 
 
 def address(text: str) -> str:
     try:
-        return str(ip_address(text))
+        return str(ip_address(_plain(ADDRESS, text)))
     except ValueError as problem:
-        raise ValueError(f"{text!r} is no address|203.0.113.7") from problem
+        raise Wrong(f"{text!r} is no address", "203.0.113.7") from problem
+
+
+def _plain(form: re.Pattern[str], text: str) -> str:
+    """No scope ids, no netmasks: what Envoy would read otherwise."""
+    if not form.fullmatch(text):
+        raise ValueError("an address, perhaps with /bits")
+    return text
 
 
 def rate(text: str) -> tuple[int, int]:
     """`60/minute` as requests and seconds."""
-    match = re.fullmatch(r"(\d{1,8})\s*/\s*(second|minute|hour|day)", text)
+    match = RATE.fullmatch(text)
     if match is None or not 0 < int(match[1]) <= REQUESTS_MAX:
-        raise ValueError(f"{text!r} is no rate|1000/hour (second, minute, hour, day)")
+        raise Wrong(f"{text!r} is no rate", "1000/hour (second, minute, hour, day)")
     return int(match[1]), SECONDS[match[2]]
 
 
 def size(text: str) -> int:
     """`10 MB` in bytes."""
-    match = re.fullmatch(r"(\d{1,9})\s*(B|KB|MB)", text)
+    match = SIZE.fullmatch(text)
     bytes_ = int(match[1]) * BYTES[match[2]] if match else 0
     if not 0 < bytes_ <= BODY_MAX_BYTES:
-        raise ValueError(f"{text!r} is no size up to 100 MB|10 MB")
+        raise Wrong(f"{text!r} is no size up to 100 MB", "10 MB")
     return bytes_
 
 
 def within(text: str) -> int:
-    match = re.fullmatch(r"(\d{1,4})\s*days?", text)
+    match = WITHIN.fullmatch(text)
     if match is None or not 0 < int(match[1]) <= WITHIN_MAX_DAYS:
-        raise ValueError(f"{text!r} is no time|30 days")
+        raise Wrong(f"{text!r} is no time", "30 days")
     return int(match[1])
 
 
 def place(text: str) -> tuple[str, str]:
     """`erp.example.com/prefix` as host and prefix."""
-    host, slash, rest = text.partition("/")
-    prefix = f"{slash}{rest}".rstrip("/")
-    if not HOST.fullmatch(host) or not PREFIX.fullmatch(prefix):
-        raise ValueError(f"{text!r} is no place|erp.example.com or api.example.com/shop, without https:// and port")
-    return host, prefix
+    match = PLACE.fullmatch(text)
+    if match is None or {".", ".."} & set(match[2].split("/")):
+        raise Wrong(f"{text!r} is no place", "erp.example.com or api.example.com/shop, without https:// and port")
+    return match[1], match[2]
 
 
 def upstream(text: str) -> str:
-    if not UPSTREAM.fullmatch(text):
-        raise ValueError(f"{text!r} is no upstream|http://127.0.0.1:8000")
+    match = UPSTREAM.fullmatch(text)
+    if match is None or not 0 < int(match[1] or 1) <= PORT_MAX:
+        raise Wrong(f"{text!r} is no upstream", '"http://127.0.0.1:8000"')
     return text.rstrip("/")
+
+
+def database(text: str) -> str:
+    if not DATABASE.fullmatch(text):
+        raise Wrong(f"{text!r} names no database", "letters, digits, '_', '-' and '.'")
+    return text
+
+
+def link(text: str) -> str:
+    """`party` or `move.party`: fields to follow, at most four."""
+    if not LINK.fullmatch(text):
+        raise Wrong(f"{text!r} is no path of at most four fields", "party or move.party")
+    return text
 
 
 def moment(text: str) -> datetime:
     try:
-        at = datetime.fromisoformat(text)
+        at = datetime.fromisoformat(text if MOMENT.fullmatch(text) else "")
     except ValueError as problem:
-        raise ValueError(f'{text!r} is no moment|"2026-03-03T10:00+01:00"') from problem
+        raise Wrong(f"{text!r} is no moment", '"2026-03-03T10:00+01:00"') from problem
     if at.tzinfo is None:
-        raise ValueError(f'{text!r} has no offset from UTC|"{text}+01:00"')
+        raise Wrong(f"{text!r} has no offset from UTC", f'"{text}+01:00"')
     return at
 
 
@@ -122,7 +187,7 @@ def patterns(text: str, systems: Sequence[str]) -> tuple[Pattern, ...]:
     """`erp/sale.*: read, execute approve`: one pattern for each verb; the system may be left out while it is alone."""
     left, colon, right = text.partition(":")
     if not colon:
-        raise ValueError(f"{text!r} has no verb|{text.strip()}: read")
+        raise Wrong(f"{text!r} has no verb", f'"{text.strip()}: read"')
     system, object_ = _object(left.strip(), systems)
     verbs = dict.fromkeys(_verb(part.strip()) for part in right.split(","))
     return tuple(Pattern(system=system, object=object_, verb=verb, action=action) for verb, action in verbs)
@@ -131,8 +196,8 @@ def patterns(text: str, systems: Sequence[str]) -> tuple[Pattern, ...]:
 def operation(text: str, systems: Sequence[str]) -> Operation:
     """One operation, exactly: `sale.sale: write`, `account.payment: execute approve`."""
     found = patterns(text, systems)
-    if len(found) != 1 or "*" in found[0].object:
-        raise ValueError(f"{text!r} is more than one operation|sale.sale: write")
+    if "," in text or "*" in found[0].object:
+        raise Wrong(f"{text!r} is more than one operation", '"sale.sale: write"')
     (one,) = found
     return Operation(system=one.system, object=one.object, verb=one.verb, action=one.action)
 
@@ -141,19 +206,19 @@ def _object(text: str, systems: Sequence[str]) -> tuple[str, str]:
     system, slash, name = text.rpartition("/")
     if not slash:
         if len(systems) != 1:
-            raise ValueError(f"{text!r} does not say which system|{(sorted(systems) or ['erp'])[0]}/{text}")
+            raise Wrong(f"{text!r} does not say which system", f"{min(systems, default='erp')}/{text}")
         system = systems[0]
     elif system not in systems:
-        raise ValueError(f"there is no system {system!r}|{', '.join(f'{known}/{name}' for known in sorted(systems))}")
+        raise Wrong(f"there is no system {system!r}", ", ".join(f"{known}/{name}" for known in sorted(systems)))
     if not OBJECT.fullmatch(name):
-        raise ValueError(f"{name!r} names no object|sale.sale, sale.* or *")
+        raise Wrong(f"{name!r} names no object", "sale.sale, sale.* or *")
     return system, name
 
 
 def _verb(text: str) -> tuple[Verb, str]:
     word, _, action = text.partition(" ")
     if word not in set(Verb):
-        raise ValueError(f"{word!r} is no verb|read, write, execute or delete")
+        raise Wrong(f"{word!r} is no verb", "read, write, execute or delete")
     if action and not ACTION.fullmatch(action.strip()):
-        raise ValueError(f"{action!r} names no action|execute approve")
+        raise Wrong(f"{action!r} names no action", "execute approve")
     return Verb(word), action.strip()

@@ -1,0 +1,89 @@
+"""Rules about what must not be, and tests of what is: `apart`, `never`, `tests`."""
+
+from collections.abc import Mapping
+from functools import partial
+
+from ostiary.erp.operation import Pattern
+from ostiary.policy import keys, words
+from ostiary.policy.model import ApartRule, Example, NeverRule
+from ostiary.policy.node import Node
+from ostiary.policy.reader import Reader
+from ostiary.policy.roles import Known
+
+LOOPBACK = "127.0.0.1"
+DUTIES = 2
+
+
+def read_apart(reader: Reader, known: Known, kinds: Mapping[str, str], node: Node) -> ApartRule | None:
+    """One rule; `kinds`: what each understood system is."""
+    part = reader.mapping(node, keys.APART, what="an apart rule")
+    told = [_patterns(reader, known, side, "permissions") for side in _sides(reader, part.get("permissions"))]
+    within = reader.understood(part.get("within"), words.within, what="within")
+    link = reader.understood(part.get("link"), words.link, what="link")
+    if "link" in part and "within" not in part:
+        reader.report(node, "a link needs a time", "within: 30 days")
+    if len(told) != DUTIES:
+        return None
+    first, then = told
+    if "within" in part:
+        _check_history(reader, kinds, part["permissions"], {pattern.system for pattern in (*first, *then)})
+    return ApartRule(
+        name=reader.text(part.get("name"), what="name"),
+        first=first,
+        then=then,
+        link=link or "",
+        within_days=within or 0,
+        at=reader.at(node),
+    )
+
+
+def _sides(reader: Reader, node: Node | None) -> tuple[Node, ...]:
+    sides = reader.items(node, what="permissions")
+    if node is not None and len(sides) != DUTIES:
+        reader.report(node, "apart names two permissions", '["party.party: write", "account.payment: execute"]')
+    return sides
+
+
+def _check_history(reader: Reader, kinds: Mapping[str, str], node: Node, systems: set[str]) -> None:
+    """Only where the ERP itself says who made a record can a rule about history be enforced."""
+    if len(systems) > 1:
+        reader.report(node, "both duties of a rule with `within` are of one system", "leave `within` out")
+    for system in sorted(systems):
+        if kinds.get(system, "tryton") != "tryton":
+            reader.report(node, f"{system} does not say who made a record; only kind tryton does", "leave `within` out")
+
+
+def _patterns(reader: Reader, known: Known, node: Node, what: str) -> tuple[Pattern, ...]:
+    return reader.understood(node, partial(words.patterns, systems=known.systems), what=what) or ()
+
+
+def read_never(reader: Reader, known: Known, node: Node) -> NeverRule:
+    """One statement; of whom and what it speaks is never nothing, or it would always hold."""
+    part = reader.mapping(node, keys.NEVER, what="a never rule")
+    items = reader.items(part.get("may"), what="may")
+    if "may" in part and not items:
+        reader.report(part["may"], "never says what", 'may: "account.*: read, write"')
+    roles = reader.texts(part.get("roles"), what="roles")
+    if "level" not in part and not roles:
+        reader.report(node, "never says of whom", "level: partner")
+    return NeverRule(
+        name=reader.text(part.get("name"), what="name"),
+        level=reader.word(part.get("level"), keys.LEVELS, what="level", default=""),
+        roles=reader.known(roles, known.roles, what="role"),
+        patterns=tuple(pattern for item in items for pattern in _patterns(reader, known, item, "may")),
+        at=reader.at(node),
+    )
+
+
+def read_test(reader: Reader, known: Known, node: Node) -> Example | None:
+    part = reader.mapping(node, keys.TEST, what="a test")
+    does = reader.understood(part.get("does"), partial(words.operation, systems=known.systems), what="does")
+    when = reader.understood(part.get("at"), words.moment, what="at")
+    source = reader.understood(part.get("from"), words.address, what="from")
+    who = reader.known(reader.texts(part.get("who"), what="who"), known.roles, what="role")
+    expect = reader.word(part.get("expect"), keys.EXPECTED, what="expect", default="")
+    if does is None or when is None:
+        return None
+    return Example(
+        who=who, does=does, when=when, source=source or LOOPBACK, allowed=expect == "allow", at=reader.at(node)
+    )

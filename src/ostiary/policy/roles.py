@@ -1,0 +1,101 @@
+"""Departments and roles: who belongs where, who includes whom, and what each level may at most hold."""
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+from msgspec import Struct
+
+from ostiary.erp.operation import Pattern
+from ostiary.policy import keys, words
+from ostiary.policy.model import May, RoleRule
+from ostiary.policy.node import Mapping, Node, Scalar
+from ostiary.policy.reader import Reader
+
+
+class Known(Struct, frozen=True, kw_only=True):
+    """The names that a rule may refer to."""
+
+    systems: Sequence[str]
+    departments: Sequence[str]
+    contexts: Sequence[str]
+    roles: Sequence[str]
+
+
+def read_departments(reader: Reader, node: Node | None) -> tuple[str, ...]:
+    """A tree by `of`; its order is that of the document."""
+    found = reader.named(node, partial(_department, reader), what="departments")
+    names = [name for name, _, _ in found]
+    for _, parent, key in found:
+        if parent:
+            reader.known([(parent, key)], names, what="department")
+    above: dict[str, tuple[str, ...]] = {name: (parent,) for name, parent, _ in found if parent}
+    for name, _, key in found:
+        if name in _reached(name, above):
+            reader.report(key, f"department {name} is part of itself", "remove one `of`")
+    return tuple(names)
+
+
+def _department(reader: Reader, name: str, key: Scalar, node: Node) -> tuple[str, str, Node]:
+    part = reader.mapping(node, keys.DEPARTMENT, what=f"department {name}")
+    return name, reader.text(part.get("of"), what="of"), part.get("of", key)
+
+
+def read_roles(reader: Reader, node: Node | None, known: Known) -> tuple[RoleRule, ...]:
+    """The roles; none includes itself, by whatever way."""
+    roles = reader.named(node, partial(_role, reader, known), what="roles")
+    includes = {role.name: role.includes for role in roles}
+    for role in roles:
+        if isinstance(node, Mapping) and role.name in _reached(role.name, includes):
+            reader.report(node.entries[role.name][0], f"role {role.name} includes itself", "remove one of the includes")
+    return roles
+
+
+def _reached(name: str, steps: dict[str, tuple[str, ...]]) -> set[str]:
+    found: set[str] = set()
+    pending = list(steps.get(name, ()))
+    while pending:
+        one = pending.pop()
+        if one not in found:
+            found.add(one)
+            pending.extend(steps.get(one, ()))
+    return found
+
+
+def _role(reader: Reader, known: Known, name: str, key: Scalar, node: Node) -> RoleRule:
+    if name in keys.RESERVED_LIMITS:
+        reader.report(key, f"{name} is a limit's name, so it can't be a role's", f"{name}-role")
+    part = reader.mapping(node, keys.ROLE, what=f"role {name}")
+    level = reader.word(part.get("level"), keys.LEVELS, what="level", default="")
+    department = reader.text(part.get("of"), what="of")
+    if department:
+        reader.known([(department, part["of"])], known.departments, what="department")
+    elif level in {"department", "user"} and "of" not in part:
+        reader.report(key, f"a role of level {level} belongs to a department", "of: DEPARTMENT")
+    if "when" in part and not reader.items(part["when"], what="when"):
+        reader.report(part["when"], "no context is named", "leave `when` out, or name one")
+    return RoleRule(
+        name=name,
+        level=level,
+        department=department,
+        includes=reader.known(reader.texts(part.get("includes"), what="includes"), known.roles, what="role"),
+        may=tuple(_may(reader, known, level, part.get("may"))),
+        when=reader.known(reader.texts(part.get("when"), what="when"), known.contexts, what="context"),
+        at=reader.at(key),
+    )
+
+
+def _may(reader: Reader, known: Known, level: str, node: Node | None) -> Iterable[May]:
+    for item in reader.items(node, what="may"):
+        found = reader.understood(item, partial(words.patterns, systems=known.systems), what="may") or ()
+        _check_level(reader, item, level, found)
+        yield May(patterns=found, at=reader.at(item))
+
+
+def _check_level(reader: Reader, node: Node, level: str, patterns: Iterable[Pattern]) -> None:
+    """What a level may at most hold (standard B2): everything is for system, families of records not for partners."""
+    objects = {pattern.object for pattern in patterns} if level else set()
+    if "*" in objects and level != "system":
+        reader.report(node, f"only a role of level system may hold every object, not one of level {level}", "sale.*")
+    for name in objects - {"*"}:
+        if level == "partner" and name.endswith(".*"):
+            reader.report(node, "a role of level partner names each object", f"{name[:-1]}NAME")
