@@ -10,6 +10,7 @@ import click
 from ostiary.cli.admin import ask
 from ostiary.cli.shape import Group, home, show
 from ostiary.foundation.errors import OperatorFault
+from ostiary.foundation.files import write_atomically
 
 FILE = click.argument("file", type=click.Path(path_type=Path), required=False)
 
@@ -39,12 +40,13 @@ def fmt(file: Path | None, only_check: bool) -> None:
     from ostiary.policy.fmt import fmt as formatted
 
     before = _text(file)
-    after = formatted(before)
+    after = formatted(before, _name(file))
     if only_check and after != before:
         lines = difflib.unified_diff(before.splitlines(), after.splitlines(), _name(file), "formatted", lineterm="")
         raise OperatorFault("not-formatted", "\n".join(lines), hint="run `ostiary policy fmt`")
     if after != before:
-        _path(file).write_text(after, "utf-8")
+        path = _path(file).resolve()
+        write_atomically(path, after.encode(), mode=path.stat().st_mode & 0o777)
     show({"changed": after != before}, "formatted" if after != before else "nothing to change")
 
 
