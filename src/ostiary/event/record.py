@@ -51,38 +51,48 @@ def read(line: bytes) -> Event | None:
     if len(line) > LINE_MAX_BYTES:
         return None
     try:
-        return from_access_line(msgspec.json.decode(line))
-    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, RecursionError):
+        found = msgspec.json.decode(line)
+    except (ValueError, RecursionError):  # msgspec's own errors and a wrong UTF-8 are ValueErrors
         return None
+    return _event(found) if isinstance(found, dict) else None
 
 
-def from_access_line(line: Any) -> Event:
-    """Strict about time and decision id, forgiving about the rest; raises ValueError. Unknown keys are left out."""
-    if not isinstance(line, dict):
-        raise ValueError("an event is a JSON object")  # noqa: TRY004  one kind of problem for the caller
-    decision = _text(line.get("decision"))
-    if decision == NONE:
-        raise ValueError("an event has a decision id")
+def _event(line: dict[str, Any]) -> Event | None:
+    """Strict about time and decision id, forgiving about the rest. Unknown keys are left out."""
+    at = _time(line.get("at"))
     texts = {name: _text(line.get(name)) for name in TEXTS}
-    numbers = {name: _number(line.get(name)) for name in NUMBERS}
-    return Event(at=_time(line.get("at")), **texts, **numbers)
+    if texts["method"] == NONE:
+        texts = {name: _undashed(text) for name, text in texts.items()}
+    if at is None or texts["decision"] == NONE:
+        return None
+    facts: dict[str, Any] = {**texts, **{name: _number(line.get(name)) for name in NUMBERS}}
+    return Event(at=at, **facts)
 
 
-def _time(value: Any) -> datetime:
-    if not isinstance(value, str):
-        raise ValueError("an event has a time")  # noqa: TRY004
+def _undashed(text: str) -> str:
+    """Where a request was too broken to have a method, Envoy writes that dash behind other words too."""
+    return text.removesuffix(NONE) or NONE
+
+
+def _time(value: Any) -> datetime | None:
     try:
         at = datetime.fromisoformat(value)
         return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
-    except OverflowError as problem:
-        raise ValueError("an event's time lies in our calendar") from problem
+    except (TypeError, ValueError, OverflowError):  # no text, no time, or none of our calendar
+        return None
 
 
 def _text(value: Any) -> str:
-    """No control characters: what a caller chose must not draw on an operator's terminal."""
     if not isinstance(value, str) or not value:
         return NONE
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in value[:TEXT_MAX_CHARS])
+    return harmless(value[:TEXT_MAX_CHARS])
+
+
+def harmless(text: str) -> str:
+    """No control characters: what a caller chose must not draw on an operator's terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _number(value: Any) -> int:
@@ -115,8 +125,8 @@ def verb(event: Event) -> str:
 
 
 def otel(event: Event) -> dict[str, Any]:
-    """OpenTelemetry semantic conventions for HTTP servers; what has no name there is `ostiary.*`."""
-    return {
+    """OpenTelemetry semantic conventions for HTTP servers; what has no name there is `ostiary.*`; "-" is left out."""
+    named = {
         "http.request.method": event.method,
         "url.path": event.path,
         "http.response.status_code": event.status,
@@ -126,15 +136,13 @@ def otel(event: Event) -> dict[str, Any]:
         "client.address": event.source,
         "user_agent.original": event.agent,
         "enduser.id": event.subject,
-        **{
-            f"ostiary.{name}": getattr(event, name)
-            for name in ("decision", "revision", "system", "operation", "reason", "rule")
-        },
     }
+    own = ("decision", "revision", "system", "operation", "reason", "rule")
+    return _known({**named, **{f"ostiary.{name}": getattr(event, name) for name in own}})
 
 
 def ocsf(event: Event) -> dict[str, Any]:
-    """OCSF 1.x API Activity (class 6003); the activity follows the verb."""
+    """OCSF 1.6 API Activity (class 6003); the activity follows the verb, 99 is "other"; "-" is left out."""
     activity = {"read": 2, "write": 3, "delete": 4}.get(verb(event), 99)
     allowed = event.reason == "allowed"
     return {
@@ -145,11 +153,25 @@ def ocsf(event: Event) -> dict[str, Any]:
         "severity_id": 1 if allowed else 2,
         "status_id": 1 if allowed else 2,
         "time": int(event.at.timestamp() * 1000),
-        "actor": {"user": {"uid": event.subject}, "app_uid": event.client},
-        "api": {"operation": event.operation, "service": {"name": event.system}, "request": {"uid": event.decision}},
-        "src_endpoint": {"ip": event.source},
-        "http_request": {"http_method": event.method, "url": {"path": event.path}, "user_agent": event.agent},
+        "actor": _known({"user": _known({"uid": event.subject}), "app_uid": event.client}),
+        "api": {
+            "operation": f"{event.method} {event.path}" if event.operation == NONE else event.operation,
+            "service": _known({"name": event.system}),
+            "request": {"uid": event.decision},
+        },
+        "src_endpoint": _known({"ip": event.source}),
+        "http_request": _known(
+            {"http_method": event.method, "url": _known({"path": event.path}), "user_agent": event.agent}
+        ),
         "http_response": {"code": event.status},
-        "metadata": {"version": "1.6.0", "product": {"name": "Ostiary"}, "uid": event.decision},
+        "metadata": {
+            "version": "1.6.0",
+            "product": {"name": "Ostiary", "vendor_name": "Ostiary"},
+            "uid": event.decision,
+        },
         "status_detail": event.reason,
     }
+
+
+def _known(facts: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in facts.items() if value not in (NONE, {})}

@@ -1,0 +1,137 @@
+"""An event is read from whatever line stands in the log, shown without harm, and named for other tools."""
+
+import json
+import unicodedata
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.world import line
+from ostiary.event.record import LINE_MAX_BYTES, NUMBER_MAX, TEXT_MAX_CHARS, Event, ocsf, otel, read, shape, told, verb
+
+KEYS = sorted({*json.loads(line()), "another"})
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def harmful(text):
+    return [c for c in text if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}]
+
+
+def test_a_line_is_an_event():
+    event = read(line(1.5, agent="curl/8", guard_us=7))
+    assert event.at == datetime(2026, 3, 3, 10, 0, 1, 500_000, tzinfo=UTC)
+    assert (event.agent, event.guard_us, event.system, event.status) == ("curl/8", 7, "erp", 200)
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_an_event_or_none(data):
+    assert read(data) is None or isinstance(read(data), Event)
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), JSON))
+def test_any_values_are_an_event_or_none_and_never_harmful(facts):
+    found = read(json.dumps({**json.loads(line()), **facts}).encode())
+    if found is not None:
+        for text in (told(found), *(str(value) for value in shape(found).values())):
+            assert not harmful(text)
+        json.dumps([otel(found), ocsf(found)])
+
+
+@pytest.mark.parametrize(
+    "change", [{"at": None}, {"at": "yesterday"}, {"at": 1772532000}, {"decision": ""}, {"decision": 7}]
+)
+def test_a_line_without_time_or_decision_is_no_event(change):
+    assert read(json.dumps({**json.loads(line()), **change}).encode()) is None
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"7", b'"x"', b"\xff", b"[" * 50_000, b'{"at":"\xff"}'])
+def test_what_is_no_object_is_no_event(data):
+    assert read(data) is None
+
+
+def test_a_line_beyond_the_limit_is_no_event():
+    assert read(line(path="/" + "a" * LINE_MAX_BYTES)) is None
+
+
+def test_a_time_beyond_our_calendar_is_no_event():
+    assert read(line(at="0001-01-01T00:00:00+14:00")) is None
+    assert read(line(at="9999-12-31T23:59:59-14:00")) is None
+
+
+def test_long_texts_and_large_numbers_are_cut():
+    event = read(line(agent="a" * 5000, bytes_in=10**30, duration_ms=-5))
+    assert (len(event.agent), event.bytes_in, event.duration_ms) == (TEXT_MAX_CHARS, NUMBER_MAX, 0)
+
+
+@pytest.mark.parametrize("text", ["\x1b[31mred", "\x9b31m", "a\r\nb", "\u202eevil", "\u2028x", "\x00", "\u200b"])
+def test_control_characters_of_a_caller_never_reach_a_terminal(text):
+    event = read(line(agent=text, path=f"/{text}", client=text, subject=text, operation=f"erp/{text}:read"))
+    for shown in (told(event), *map(str, shape(event).values()), str(otel(event)), str(ocsf(event))):
+        assert not harmful(shown)
+
+
+def test_other_writing_than_ours_stays_as_it_is():
+    assert read(line(subject="user:zoë-山田")).subject == "user:zoë-山田"
+
+
+def test_a_request_too_broken_to_have_a_method_belongs_to_nobody():
+    """As the gate wrote it (measured): the dash for the method stands behind other words too."""
+    broken = {
+        "method": "-", "path": "--", "reason": "invalid-", "system": "--", "client": "--", "subject": "--",
+        "operation": "--", "rule": "--", "revision": "--", "agent": "--", "status": 400, "details": "http1.codec_error",
+    }  # fmt: skip
+    event = read(line(**broken))
+    assert (event.system, event.client, event.subject, event.path, event.agent) == ("-",) * 5
+    assert (event.reason, event.details) == ("invalid", "http1.codec_error")
+
+
+def test_one_line_tells_who_did_what_and_why():
+    event = read(line(subject="user:anna", status=403, reason="role", rule="-", decision="d1"))
+    assert told(event) == "2026-03-03T10:00:00.000Z user:anna erp/sale.sale:read: 403 role, 20 ms [d1]"
+    event = read(line(subject="-", client="-", operation="-", reason="token-missing", status=401, decision="d2"))
+    assert told(event) == (
+        "2026-03-03T10:00:00.000Z 203.0.113.9 POST /acme/rpc/: 401 token-missing (clerk/1), 20 ms [d2]"
+    )
+
+
+@pytest.mark.parametrize(
+    ("operation", "word"),
+    [("erp/a:read", "read"), ("erp/a:execute.confirm", "execute"), ("erp/a:write x", "write"), ("-", "-"), ("", "")],
+)
+def test_the_verb_of_an_operation(operation, word):
+    assert verb(Event(at=datetime.now(UTC), decision="d", operation=operation)) == word
+
+
+def test_opentelemetry_names_it():
+    assert otel(read(line(decision="d1", duration_ms=250, agent="-", subject="user:anna"))) == {
+        "http.request.method": "POST", "url.path": "/acme/rpc/", "http.response.status_code": 200,
+        "http.server.request.duration": 0.25, "http.request.size": 100, "http.response.size": 900,
+        "client.address": "203.0.113.9", "enduser.id": "user:anna", "ostiary.decision": "d1", "ostiary.revision": "r1",
+        "ostiary.system": "erp", "ostiary.operation": "erp/sale.sale:read", "ostiary.reason": "allowed",
+        "ostiary.rule": "clerk/1",
+    }  # fmt: skip
+
+
+def test_ocsf_names_it():
+    assert ocsf(read(line(decision="d1", subject="user:anna", agent="-"))) == {
+        "class_uid": 6003, "category_uid": 6, "activity_id": 2, "type_uid": 600302, "severity_id": 1, "status_id": 1,
+        "time": 1772532000000, "actor": {"user": {"uid": "user:anna"}, "app_uid": "shop"},
+        "api": {"operation": "erp/sale.sale:read", "service": {"name": "erp"}, "request": {"uid": "d1"}},
+        "src_endpoint": {"ip": "203.0.113.9"}, "http_request": {"http_method": "POST", "url": {"path": "/acme/rpc/"}},
+        "http_response": {"code": 200},
+        "metadata": {"version": "1.6.0", "product": {"name": "Ostiary", "vendor_name": "Ostiary"}, "uid": "d1"},
+        "status_detail": "allowed",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("word", "activity"), [("read", 2), ("write", 3), ("delete", 4), ("execute.confirm", 99)])
+def test_the_ocsf_activity_follows_the_verb(word, activity):
+    found = ocsf(read(line(operation=f"erp/a:{word}", status=403, reason="role")))
+    assert (found["activity_id"], found["type_uid"]) == (activity, 600300 + activity)
+    assert (found["status_id"], found["severity_id"]) == (2, 2)
