@@ -11,7 +11,8 @@ from ostiary.audit.log import Entry, append
 from ostiary.event.record import stamp
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.ids import new_id
-from ostiary.monitor.rules import RULES, Finding
+from ostiary.monitor.catalogue import RULES
+from ostiary.monitor.finding import Finding
 from ostiary.store.tables.monitor import ALERT
 
 OURSELVES: Final = "ostiary"
@@ -47,13 +48,20 @@ def fire(connection: Connection, finding: Finding) -> tuple[str, Notice | None]:
     ).scalar_one_or_none()
     if known is not None:
         return str(known), None
+    alert = new_id("al")
     row = {
-        "id": new_id("al"), "rule": finding.rule, "key": key, "open_key": open_key,
+        "id": alert, "rule": finding.rule, "key": key, "open_key": open_key,
         "severity": RULES[finding.rule].severity.value, "state": "firing", "first_us": at_us, "last_us": at_us,
         "count": 1, "evidence": evidence, "actor": "", "note": "",
     }  # fmt: skip
     connection.execute(insert(ALERT).values(**row))
-    return row["id"], _notice(connection, row["id"], finding.at)
+    return alert, _notice(connection, alert, finding.at)
+
+
+def firing(connection: Connection) -> tuple[Notice, ...]:
+    """What nobody acknowledged yet, the oldest first."""
+    chosen = select(ALERT).where(ALERT.c.state == "firing").order_by(ALERT.c.first_us).limit(LIST_MAX)
+    return tuple(_told(row, from_us(row.first_us)) for row in connection.execute(chosen))
 
 
 def resolve_quiet(connection: Connection, now: datetime) -> tuple[Notice, ...]:
@@ -81,17 +89,17 @@ def open_alerts(connection: Connection) -> int:
 
 def acknowledge(connection: Connection, *, actor: str, now: datetime, alert: str, note: str = "") -> None:
     """Says that `actor` looks after it; it goes on counting."""
-    _change(connection, actor, now, alert, note, {"state": "acknowledged"})
+    _change(connection, alert, {"state": "acknowledged"}, actor=actor, now=now, note=note)
 
 
 def resolve(connection: Connection, *, actor: str, now: datetime, alert: str, note: str = "") -> Notice:
     """Says that it is over; if its rule fires again, that is a new alert."""
-    _change(connection, actor, now, alert, note, {"state": "resolved", "open_key": None})
+    _change(connection, alert, {"state": "resolved", "open_key": None}, actor=actor, now=now, note=note)
     return _notice(connection, alert, now)
 
 
 def _change(
-    connection: Connection, actor: str, now: datetime, alert: str, note: str, values: dict[str, str | None]
+    connection: Connection, alert: str, values: dict[str, str | None], *, actor: str, now: datetime, note: str
 ) -> None:
     state = connection.execute(
         update(ALERT)
@@ -106,11 +114,14 @@ def _change(
 
 
 def _notice(connection: Connection, alert: str, at: datetime) -> Notice:
-    row = connection.execute(select(ALERT).where(ALERT.c.id == alert)).one()
-    rule = RULES[row.rule]
+    return _told(connection.execute(select(ALERT).where(ALERT.c.id == alert)).one(), at)
+
+
+def _told(row: Row[Any], at: datetime) -> Notice:
+    rule = RULES.get(row.rule)  # none where an older version fired it
     return Notice(
         alert=row.id, rule=row.rule, key=row.key, severity=row.severity, state=row.state, at=stamp(at),
-        what=rule.what, investigate=rule.investigate, evidence=json.loads(row.evidence),
+        what=rule.what if rule else "", investigate=rule.investigate if rule else "", evidence=json.loads(row.evidence),
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import ip_network
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, update
@@ -12,7 +12,9 @@ from ostiary.event.record import stamp
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.ids import new_id
 from ostiary.monitor.alerts import OURSELVES, from_us, to_us
-from ostiary.monitor.rules import FAILURES, Finding
+from ostiary.monitor.catalogue import FAILURES
+from ostiary.monitor.finding import Finding
+from ostiary.monitor.origin import Network
 from ostiary.store.tables.monitor import MEASURE
 
 BLOCK_FIRST: Final = timedelta(minutes=10)
@@ -20,10 +22,7 @@ BLOCK_MAX: Final = timedelta(hours=24)
 REMEMBERED: Final = timedelta(days=7)  # earlier blocks of the same target that double the next one
 LIVE_MAX: Final = 10_000  # blocks in force at once; past it alerts go on, blocks wait for room
 LIST_MAX: Final = 500
-IPV6_PREFIX: Final = 64  # one caller has a whole /64
 LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
-
-Network = IPv4Network | IPv6Network
 
 
 def respond(connection: Connection, finding: Finding, alert: str, *, now: datetime, never: Sequence[str]) -> str | None:
@@ -79,13 +78,11 @@ def undo(connection: Connection, *, actor: str, now: datetime, measure: str) -> 
 
 
 def _target(address: str) -> Network | None:
-    """The network of an address: itself, or the /64 that an IPv6 address lies in."""
+    """Rules name a caller by the network that is his: an address, or an IPv6 /64."""
     try:
-        parsed = ip_address(address)
+        return ip_network(address)
     except ValueError:
         return None
-    mapped = getattr(parsed, "ipv4_mapped", None) or parsed
-    return ip_network(f"{mapped}/{32 if mapped.version == 4 else IPV6_PREFIX}", strict=False)  # noqa: PLR2004
 
 
 def _spared(target: Network, never: Sequence[str]) -> bool:

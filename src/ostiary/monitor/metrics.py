@@ -1,7 +1,6 @@
 """Figures for Prometheus: bounded label sets, OpenTelemetry's names where there are some, nobody's name or record."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -25,7 +24,7 @@ class Metrics:
     def __init__(self, clock: Clock) -> None:
         self._clock, self._registry = clock, CollectorRegistry()
         self._systems: set[str] = set()
-        self._lease_at: datetime | None = None
+        self._lease_at = clock.now()  # an age from the start on, though nobody has renewed it yet
         on = self._registry
         self._duration = Histogram(
             "http_server_request_duration_seconds",
@@ -53,7 +52,7 @@ class Metrics:
             status = str(event.status) if 100 <= event.status < 600 else "0"  # noqa: PLR2004  RFC 9110 section 15
             self._duration.labels(method, status).observe(event.duration_ms / 1000)
             self._decisions.labels(self._system(event.system), _verb(event), _reason(event)).inc()
-            if event.path == "/identity/token" and event.status == 200:  # noqa: PLR2004  RFC 6749 section 5.1
+            if event.system == NONE and event.path == "/identity/token" and event.status == 200:  # noqa: PLR2004  RFC 6749 section 5.1
                 self._tokens.inc()
 
     def gap(self, *, unreadable: int, lost: int) -> None:
@@ -82,8 +81,7 @@ class Metrics:
 
     def render(self) -> bytes:
         """The Prometheus text format, version 0.0.4."""
-        if self._lease_at is not None:
-            self._lease.set((self._clock.now() - self._lease_at).total_seconds())
+        self._lease.set((self._clock.now() - self._lease_at).total_seconds())
         return generate_latest(self._registry)
 
     def _system(self, name: str) -> str:

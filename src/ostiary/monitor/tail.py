@@ -1,5 +1,6 @@
 """Follows the access log across rotation: every line at least once, wherever the reader was stopped."""
 
+import os
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from http.client import HTTPException
@@ -23,16 +24,17 @@ ReopenLogs = Callable[[], None]
 
 
 class Cursor(Struct, frozen=True, kw_only=True):
-    """The next byte to read, in the file of this inode (0: from the oldest file)."""
+    """The next byte to read, in the file of this inode; 0 for the oldest file written to after `written_ns`."""
 
     inode: int = 0
     offset: int = 0
+    written_ns: int = 0
 
 
 class Batch(Struct, frozen=True, kw_only=True):
     """What was read; `lost` counts the gaps where the file being read was gone or had become shorter."""
 
-    events: tuple[Event, ...]
+    events: tuple[Event, ...] = ()
     cursor: Cursor
     unreadable: int = 0
     lost: int = 0
@@ -42,22 +44,29 @@ class Batch(Struct, frozen=True, kw_only=True):
 def poll(log: Path, cursor: Cursor) -> Batch:
     """The complete lines after `cursor`, from one file, at most `BATCH_MAX_BYTES` of them."""
     here = [(path, path.stat()) for path in files(log)]
-    at = next((n for n, (_, stat) in enumerate(here) if stat.st_ino == cursor.inode), None)
-    if not here:
-        return Batch(events=(), cursor=cursor)
-    lost = int(cursor.inode != 0 and (at is None or here[at][1].st_size < cursor.offset))
-    n = at or 0
-    path, stat = here[n]
-    offset = 0 if at is None or lost else cursor.offset
-    newer = n + 1 < len(here)  # before the read: once a newer file is there, this one does not grow
-    lines, end, cut = _lines(path, offset, last=newer)
-    read_lines = [read(line) for line in lines if line]
-    events = tuple(event for event in read_lines if event is not None)
-    following = Cursor(inode=stat.st_ino, offset=end)
-    done = newer and end >= path.stat().st_size
-    if done:
-        following = Cursor(inode=here[n + 1][1].st_ino)
-    unreadable = len(read_lines) - len(events) + cut
+    same = [n for n, (_, stat) in enumerate(here) if stat.st_ino == cursor.inode]
+    left = same or [n for n, (_, stat) in enumerate(here) if stat.st_mtime_ns > cursor.written_ns]
+    cut = bool(same) and here[same[0]][1].st_size < cursor.offset
+    lost = int(cut or (cursor.inode != 0 and not same))
+    if not left:
+        return Batch(cursor=Cursor(written_ns=cursor.written_ns), lost=lost)
+    offset = cursor.offset if same and not cut else 0
+    return _read(here[left[0] :], offset, lost)
+
+
+def _read(here: list[tuple[Path, os.stat_result]], offset: int, lost: int) -> Batch:
+    """From the first of the files; once a newer one is there, the first does not grow any more."""
+    path, stat = here[0]
+    newer = len(here) > 1
+    lines, end, given_up = _lines(path, offset, last=newer)
+    found = [read(line) for line in lines if line]
+    events = tuple(event for event in found if event is not None)
+    at = path.stat()
+    done = newer and end >= at.st_size
+    following = Cursor(
+        inode=here[1][1].st_ino if done else stat.st_ino, offset=0 if done else end, written_ns=at.st_mtime_ns
+    )
+    unreadable = len(found) - len(events) + given_up
     return Batch(events=events, cursor=following, unreadable=unreadable, lost=lost, more=done or bool(lines))
 
 
@@ -79,7 +88,7 @@ def rotate(log: Path, now: datetime, reopen: ReopenLogs, *, segment_max: int = S
     """Moves a full log aside and has its writer open a new one; the old name comes back when the writer can't."""
     if not log.exists() or log.stat().st_size < segment_max:
         return False
-    aside = log.with_name(f"{log.stem}-{int(now.timestamp() * 1_000_000):020}{log.suffix}")
+    aside = _aside(log, now)
     log.rename(aside)
     try:
         reopen()
@@ -88,6 +97,14 @@ def rotate(log: Path, now: datetime, reopen: ReopenLogs, *, segment_max: int = S
             aside.rename(log)
         raise
     return True
+
+
+def _aside(log: Path, now: datetime) -> Path:
+    """A name after those of all files set aside before, whatever the clock says."""
+    stamps = (path.stem.rpartition("-")[2] for path in files(log) if path != log)
+    latest = max((int(stamp) for stamp in stamps if stamp.isdecimal()), default=0)
+    stamp = max(int(now.timestamp() * 1_000_000), latest + 1)
+    return log.with_name(f"{log.stem}-{stamp:020}{log.suffix}")
 
 
 def reopen_envoy(socket: Path) -> ReopenLogs:

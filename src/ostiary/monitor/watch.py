@@ -4,7 +4,7 @@ import asyncio
 import logging
 import shutil
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from http.client import HTTPException
@@ -18,13 +18,15 @@ from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from ostiary.foundation.clock import Clock
-from ostiary.foundation.errors import OstiaryError
+from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.settings import Settings
 from ostiary.monitor import alerts, measures, rules, tail
 from ostiary.monitor.alerts import Notice
+from ostiary.monitor.catalogue import DISK, UNREADABLE
+from ostiary.monitor.finding import MINUTE_S, Finding, Thresholds, reached
 from ostiary.monitor.metrics import Metrics
-from ostiary.monitor.rules import Finding, State, Thresholds
+from ostiary.monitor.rules import State
 from ostiary.monitor.webhook import QUEUE_MAX, Webhook, stored_secret
 from ostiary.store.database import Store
 from ostiary.store.seal import Sealer
@@ -65,69 +67,87 @@ class Watch:
         thresholds: Thresholds | None = None,
         free_bytes: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free,
         segment_max: int = tail.SEGMENT_MAX_BYTES,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.metrics = Metrics(clock)
         self._store, self._home, self._clock, self._settings, self._sealer = store, home, clock, settings, sealer
         self._blocked_changed, self._disk_low, self._free_bytes = blocked_changed, disk_low, free_bytes
         self._reopen = reopen_logs or tail.reopen_envoy(home.socket("envoy"))
         self._never = (*never, *_own(settings.listen))
-        self._thresholds, self._segment_max = thresholds, segment_max
-        self._outbox: deque[Notice] = deque(maxlen=QUEUE_MAX)
+        self._thresholds, self._segment_max, self._sleep = thresholds, segment_max, sleep
+        self._webhook = self._webhook_of(settings.webhook)
+        self._outbox: deque[Notice] = deque()
+        self._untold = 0
         self._blocked: tuple[str, ...] = ()
-        self._low, self._minute = False, -1
+        self._low, self._minute, self._begun = False, -1, False
 
     async def run(self) -> None:
         """Every second a round; one that fails is counted and made again, for the watch must not end."""
-        webhook = self._webhook()
-        telling = asyncio.create_task(webhook.run()) if webhook else None
+        telling = asyncio.create_task(self._webhook.run()) if self._webhook else None
         try:
             while True:
                 try:
                     await asyncio.to_thread(self.tick)
-                except (OSError, OstiaryError, DBAPIError, HTTPException):
+                except Exception:
                     self.metrics.fault()
                     log.exception("a round of the watch failed")
-                self._hand_over(webhook)
-                await asyncio.sleep(ROUND_S)
+                self._hand_over()
+                await self._sleep(ROUND_S)
         finally:
             if telling:
                 telling.cancel()
                 with suppress(asyncio.CancelledError):
                     await telling
 
-    def tell(self, notice: Notice) -> None:
-        """Has `notice` told outside: of an alert that somebody resolved."""
-        self._outbox.append(notice)
+    def tell(self, *notices: Notice) -> None:
+        """Has them told outside, as room allows; also of an alert that somebody resolved."""
+        room = max(QUEUE_MAX - len(self._outbox), 0)
+        self._outbox.extend(notices[:room])
+        self._untold += len(notices[room:])
 
     def tick(self) -> None:
         """One round: disk first, then what happened, then what follows from it."""
         now = self._clock.now()
-        minute = int(now.timestamp()) // 60
-        fresh, self._minute = minute != self._minute, minute
-        self._check_disk(now, fresh=fresh)
-        for _ in range(BATCHES_MAX):
-            if not self._take_in(now):
-                break
-        self._follow_up(now, fresh=fresh)
+        minute = int(now.timestamp()) // MINUTE_S
+        if not self._begun:
+            self._tell_again()
+        self._check_disk(now, fresh=minute != self._minute)
+        behind = all(self._take_in(now) for _ in range(BATCHES_MAX))
+        self._follow_up(now)
+        self._stand(now)
+        if minute != self._minute:
+            self._tidy(now, behind=behind)
+        self._minute = minute
 
     def _take_in(self, now: datetime) -> bool:
         """Reads one batch and all that follows from it, in one transaction; whether there was more to read."""
         with self._store.read() as connection:
             memory = _recalled(connection)
         batch = tail.poll(self._home.access_log, memory.cursor)
-        state, found = rules.step(memory.state, batch.events, now, self._thresholds)
+        until = reached(batch.events, now) if batch.more else now
+        state, found = rules.step(memory.state, batch.events, until, self._thresholds)
         if batch.unreadable or batch.lost:
             evidence = {"unreadable": batch.unreadable, "gaps": batch.lost}
-            found = (*found, Finding(rule=rules.UNREADABLE.id, key="events", at=now, evidence=evidence))
+            found = (*found, Finding(rule=UNREADABLE.id, key="events", at=now, evidence=evidence))
         after = Memory(cursor=batch.cursor, state=state)
         if after != memory or found:
             with self._store.begin() as connection:
                 told = [self._fire(connection, finding, now) for finding in found]
                 _remember(connection, after)
-            self._outbox.extend(notice for notice in told if notice)
+            self.tell(*(notice for notice in told if notice))
         self.metrics.count(batch.events)
         self.metrics.gap(unreadable=batch.unreadable, lost=batch.lost)
+        if batch.lost:
+            self._reopen_missing()
         return batch.more
+
+    def _reopen_missing(self) -> None:
+        """Who writes the log may go on writing to the file that was taken away."""
+        if not self._home.access_log.exists():
+            try:
+                self._reopen()
+            except (OSError, HTTPException, SystemFault) as problem:
+                log.warning("the access log is gone, and is not reopened: %s", problem)
 
     def _fire(self, connection: Connection, finding: Finding, now: datetime) -> Notice | None:
         alert, notice = alerts.fire(connection, finding)
@@ -142,30 +162,35 @@ class Watch:
             self._disk_low(low)
             self._low, fresh = low, True
         if low and fresh:
-            finding = Finding(rule=rules.DISK.id, key="disk", at=now, evidence={"free_bytes": free})
-            with suppress(DBAPIError), self._store.begin() as connection:  # the store may be on the same full disk
-                notice = self._fire(connection, finding, now)
-                self._outbox.extend([notice] if notice else [])
+            self._tell_of_disk(Finding(rule=DISK.id, key="disk", at=now, evidence={"free_bytes": free}))
 
-    def _follow_up(self, now: datetime, *, fresh: bool) -> None:
+    def _tell_of_disk(self, finding: Finding) -> None:
+        try:
+            with self._store.begin() as connection:
+                notice = self._fire(connection, finding, finding.at)
+        except DBAPIError:  # the store may be on the same full disk; the gate is closed, and reading goes on
+            log.exception("the disk is nearly full, and the store takes no alert about it")
+        else:
+            self.tell(*filter(None, [notice]))
+
+    def _follow_up(self, now: datetime) -> None:
         with self._store.read() as connection:
             blocked = measures.blocked(connection, now)
         if blocked != self._blocked:
             self._blocked_changed()
             self._blocked = blocked
-        if fresh:
-            with self._store.begin() as connection:
-                self._outbox.extend(alerts.resolve_quiet(connection, now))
-            self._keep_files(now)
-        self._stand(now)
 
-    def _keep_files(self, now: datetime) -> None:
-        log_file, guard_file = self._home.access_log, self._home.guard_log
+    def _tidy(self, now: datetime, *, behind: bool) -> None:
+        """Once a minute. Of what was not read yet nobody knows that it is quiet."""
+        if not behind:
+            with self._store.begin() as connection:
+                gone = alerts.resolve_quiet(connection, now)
+            self.tell(*gone)
         with self._store.read() as connection:
             reading = _recalled(connection).cursor.inode
-        tail.retain(log_file, now, reading=reading)
-        tail.retain(guard_file, now)
-        tail.rotate(log_file, now, self._reopen, segment_max=self._segment_max)
+        tail.retain(self._home.access_log, now, reading=reading)
+        tail.retain(self._home.guard_log, now)
+        tail.rotate(self._home.access_log, now, self._reopen, segment_max=self._segment_max)
 
     def _stand(self, now: datetime) -> None:
         living = select(func.count()).select_from(REVOCATION).where(REVOCATION.c.expires_at_s > int(now.timestamp()))
@@ -178,23 +203,29 @@ class Watch:
                 revision=revision.read_text("ascii") if revision.exists() else "",
             )
 
-    def _webhook(self) -> Webhook | None:
-        if not self._settings.webhook:
+    def _webhook_of(self, address: str) -> Webhook | None:
+        """Made at once: a wrong address or a secret that doesn't open is told at the start."""
+        if not address:
             return None
         secret = None
         if self._sealer is not None:
             with self._store.read() as connection:
                 secret = stored_secret(connection, self._sealer)
-        return Webhook(self._settings.webhook, secret, self._clock)
+        return Webhook(address, secret, self._clock)
 
-    def _hand_over(self, webhook: Webhook | None) -> None:
+    def _tell_again(self) -> None:
+        """What still fires when the watch begins: nobody knows whether its last life got it out."""
+        with self._store.read() as connection:
+            self.tell(*alerts.firing(connection))
+        self._begun = True
+
+    def _hand_over(self) -> None:
         while self._outbox:
             notice = self._outbox.popleft()
             log.warning("alert %s %s: %s %s", notice.alert, notice.state, notice.rule, notice.key)
-            if webhook:
-                webhook.offer(notice)
-        if webhook:
-            self.metrics.unsent(webhook.lost)
+            if self._webhook:
+                self._webhook.offer(notice)
+        self.metrics.unsent(self._untold + (self._webhook.lost if self._webhook else 0))
 
 
 def _own(listen: str) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from ipaddress import ip_address
 from typing import Final
-from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -57,26 +56,38 @@ class Webhook:
     async def run(self) -> None:
         async with self._client:
             while True:
-                await self.deliver(await self._queue.get())
+                notice = await self._queue.get()
+                try:
+                    await self.deliver(notice)
+                except Exception:  # whatever one answer breaks, the next alert is told
+                    self.lost += 1
+                    log.exception("webhook")
 
     async def deliver(self, notice: Notice) -> bool:
         """Tries `TRIES_MAX` times; an answer of 4xx but 429 is final."""
         body = msgspec.json.encode(notice)
         for n in range(TRIES_MAX):
-            try:
-                answer = await self._client.post(self._url, content=body, headers=self._headers(body))
-            except httpx.HTTPError as problem:
-                log.warning("webhook: %s", type(problem).__name__)
-            else:
-                if answer.is_success:
-                    return True
-                log.warning("webhook: status %d", answer.status_code)
-                if answer.is_client_error and answer.status_code != httpx.codes.TOO_MANY_REQUESTS:
-                    break
+            status = await self._post(body)
+            if httpx.codes.is_success(status):
+                return True
+            if httpx.codes.is_client_error(status) and status != httpx.codes.TOO_MANY_REQUESTS:
+                break
             if n + 1 < TRIES_MAX:
                 await self._sleep(BACKOFF_S * 2**n)
         self.lost += 1
         return False
+
+    async def _post(self, body: bytes) -> int:
+        """The status of the answer, 0 where there is none; what else it says is not read, however long it is."""
+        try:
+            async with self._client.stream("POST", self._url, content=body, headers=self._headers(body)) as answer:
+                status = answer.status_code
+        except httpx.HTTPError as problem:
+            log.warning("webhook: %s", type(problem).__name__)
+            return 0
+        if not httpx.codes.is_success(status):
+            log.warning("webhook: status %d", status)
+        return status
 
     def _headers(self, body: bytes) -> dict[str, str]:
         told = {"content-type": "application/json", "user-agent": "ostiary"}
@@ -92,11 +103,12 @@ def signature(secret: Secret, at_s: int, body: bytes) -> str:
 
 
 def checked(url: str) -> str:
-    """The address, if it is https, or http on this machine."""
-    place = urlsplit(url)
-    if place.scheme == "https" and place.hostname:
-        return url
-    if place.scheme == "http" and _is_loopback(place.hostname or ""):
+    """The address, if it is https, or http on this machine; read by who will connect to it."""
+    try:
+        place = httpx.URL(url)
+    except httpx.InvalidURL:
+        place = httpx.URL()
+    if (place.scheme == "https" and place.host) or (place.scheme == "http" and _is_loopback(place.host)):
         return url
     raise OperatorFault(
         "webhook-address",

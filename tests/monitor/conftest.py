@@ -1,0 +1,42 @@
+"""Async tests run in a fresh event loop each; a home with its folders, a store, a receiver of alerts."""
+
+import asyncio
+import inspect
+
+import pytest
+
+from monitor.receiver import Receiver
+from ostiary.foundation.home import Home
+from ostiary.store.database import open_store
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    asyncio.run(pyfuncitem.obj(**arguments))
+    return True
+
+
+@pytest.fixture
+def home(tmp_path):
+    made = Home(root=tmp_path)
+    made.create()
+    return made
+
+
+@pytest.fixture
+def sqlite(databases):
+    """A fresh store of the kind everybody begins with."""
+    with databases.one("sqlite") as url:
+        made = open_store(url)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def receiver():
+    made = Receiver()
+    yield made
+    made.close()

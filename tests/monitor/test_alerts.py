@@ -1,0 +1,116 @@
+"""An alert is kept: one open one for each rule and key, told when it begins and when it ends."""
+
+import pytest
+
+from monitor.world import AT, after
+from ostiary.audit.log import entries
+from ostiary.foundation.errors import CallerFault
+from ostiary.monitor import alerts
+from ostiary.monitor.catalogue import ERRORS, FAILURES
+from ostiary.monitor.finding import Finding
+
+
+def finding(key="system:erp", seconds=0, rule=ERRORS.id, **evidence):
+    return Finding(rule=rule, key=key, at=after(seconds), evidence=evidence or {"errors": 7})
+
+
+def fire(store, *findings):
+    with store.begin() as connection:
+        return [alerts.fire(connection, one) for one in findings]
+
+
+def listed(store, **options):
+    with store.read() as connection:
+        return alerts.list_alerts(connection, **options)
+
+
+def test_the_first_finding_is_told_and_the_next_ones_are_counted(store):
+    (first, notice), (second, none) = fire(store, finding(), finding(seconds=60, errors=9))
+    assert (first, none) == (second, None)
+    assert (notice.alert, notice.state, notice.severity, notice.evidence) == (first, "firing", "high", {"errors": 7})
+    (row,) = listed(store)
+    assert (row["count"], row["evidence"]) == (2, {"errors": 9})
+    assert (row["first"], row["last"]) == ("2026-03-03T10:00:00.000Z", "2026-03-03T10:01:00.000Z")
+    assert row["what"] == ERRORS.what
+    assert row["investigate"]
+
+
+def test_another_key_or_rule_is_another_alert(store):
+    ids = {alert for alert, _ in fire(store, finding(), finding("system:shop"), finding(rule=FAILURES.id))}
+    assert len(ids) == 3
+    with store.read() as connection:
+        assert alerts.open_alerts(connection) == 3
+
+
+def test_an_acknowledged_alert_goes_on_counting_and_is_not_told_again(store):
+    [(alert, _)] = fire(store, finding())
+    with store.begin() as connection:
+        alerts.acknowledge(connection, actor="uid:0", now=AT, alert=alert, note="I look")
+    assert fire(store, finding(seconds=5)) == [(alert, None)]
+    (row,) = listed(store)
+    assert (row["state"], row["actor"], row["note"], row["count"]) == ("acknowledged", "uid:0", "I look", 2)
+    with store.read() as connection:
+        assert alerts.firing(connection) == ()
+
+
+def test_a_resolved_alert_is_told_leaves_the_list_and_the_next_one_is_new(store):
+    [(alert, _)] = fire(store, finding())
+    with store.begin() as connection:
+        notice = alerts.resolve(connection, actor="uid:0", now=after(9), alert=alert, note="disk changed")
+    assert (notice.alert, notice.state, notice.at) == (alert, "resolved", "2026-03-03T10:00:09.000Z")
+    assert listed(store) == []
+    assert [row["state"] for row in listed(store, everything=True)] == ["resolved"]
+    [(other, notice)] = fire(store, finding(seconds=10))
+    assert other != alert
+    assert notice.state == "firing"
+
+
+def test_what_was_quiet_for_a_quarter_of_an_hour_resolves_itself_and_is_told(store):
+    [(old, _), (_, _)] = fire(store, finding(), finding("system:shop", seconds=1))
+    with store.begin() as connection:
+        gone = alerts.resolve_quiet(connection, after(15 * 60))
+    assert [(one.alert, one.state) for one in gone] == [(old, "resolved")]
+    assert [row["key"] for row in listed(store)] == ["system:shop"]
+
+
+def test_acknowledging_and_resolving_are_audited(store):
+    [(alert, _)] = fire(store, finding())
+    with store.begin() as connection:
+        alerts.acknowledge(connection, actor="uid:7", now=AT, alert=alert, note="mine")
+        alerts.resolve(connection, actor="uid:8", now=AT, alert=alert)
+    with store.read() as connection:
+        seen = [(one["actor"], one["action"], one["object"], one["reason"]) for one in entries(connection, limit=5)]
+    assert seen == [("uid:8", "alert.resolve", alert, ""), ("uid:7", "alert.acknowledge", alert, "mine")]
+
+
+def test_only_an_open_alert_can_be_changed(store):
+    [(alert, _)] = fire(store, finding())
+    with store.begin() as connection:
+        alerts.resolve(connection, actor="uid:0", now=AT, alert=alert)
+    for change in (alerts.acknowledge, alerts.resolve):
+        for name in (alert, "al-none"):
+            with pytest.raises(CallerFault, match="no open alert"), store.begin() as connection:
+                change(connection, actor="uid:0", now=AT, alert=name)
+
+
+def test_long_keys_and_notes_are_cut(store):
+    [(alert, notice)] = fire(store, finding("system:" + "x" * 2000))
+    assert len(notice.key) == alerts.KEY_MAX_CHARS
+    assert fire(store, finding("system:" + "x" * 2000)) == [(alert, None)]
+    with store.begin() as connection:
+        alerts.acknowledge(connection, actor="uid:0", now=AT, alert=alert, note="n" * 5000)
+    assert len(listed(store)[0]["note"]) == alerts.NOTE_MAX_CHARS
+
+
+def test_an_alert_of_a_rule_that_is_no_more_is_still_shown_and_resolved(store, monkeypatch):
+    [(alert, _)] = fire(store, finding())
+    monkeypatch.setattr(alerts, "RULES", {})
+    assert listed(store)[0]["what"] == ""
+    with store.begin() as connection:
+        (notice,) = alerts.resolve_quiet(connection, after(10**6))
+    assert (notice.alert, notice.what) == (alert, "")
+
+
+def test_the_list_is_bounded_and_begins_with_the_newest(store):
+    fire(store, *(finding(f"system:{n}", seconds=n) for n in range(5)))
+    assert [row["key"] for row in listed(store, limit=2)] == ["system:4", "system:3"]

@@ -1,0 +1,102 @@
+"""The real gate writes the log, the watch reads it and blocks, and the real gate refuses: the third loop, closed."""
+
+from datetime import datetime, timedelta
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+
+from monitor.world import AT
+from ostiary.envoy.signals import Signals, signal_resources
+from ostiary.foundation.clock import FixedClock
+from ostiary.foundation.settings import Settings
+from ostiary.monitor import alerts, measures
+from ostiary.monitor.watch import Watch
+
+
+def sibling(name):
+    spec = spec_from_file_location(f"envoy_{name}", Path(__file__).parents[1] / "envoy" / f"{name}.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def gate():
+    made = sibling("conftest").Gate()
+    made.start(made.files(sibling("test_traps").plan_of(made), [("clerk",)]))
+    yield made
+    made.stop()
+
+
+class Watching:
+    """A watch over the gate's own log. Loopback is where tests call from, so here it may be measured against."""
+
+    def __init__(self, gate, store):
+        self.gate, self.store, self.clock = gate, store, FixedClock(AT)
+        self.watch = Watch(
+            store, gate.edge.home, self.clock, Settings(listen="0.0.0.0"), never=("127.0.0.1",),
+            blocked_changed=self.push,
+        )  # fmt: skip
+
+    def push(self):
+        with self.store.read() as connection:
+            blocked = measures.blocked(connection, self.clock.now())
+        files = signal_resources(Signals(blocked=blocked), self.gate.edge)
+        self.gate.apply({"ecds/blocked.json": files["ecds/blocked.json"]})
+
+    def round(self, last, seconds=0):
+        """One round `seconds` after the answer `last`, once its line is written."""
+        at = datetime.fromisoformat(self.gate.log(last.decision)["at"])
+        self.clock.at = at + timedelta(seconds=1 + seconds)
+        self.watch.tick()
+
+    def alerts(self):
+        with self.store.read() as connection:
+            return {(row["rule"], row["key"]) for row in alerts.list_alerts(connection)}
+
+
+def test_a_guesser_is_refused_whatever_he_shows_next_and_his_neighbour_is_served(gate, sqlite):
+    watching = Watching(gate, sqlite)
+    good, wrong = gate.token(("clerk",), scope="shop/*:read"), gate.token(("clerk",), aud="https://other.test")
+    for _ in range(6):
+        last = gate.ask("/shop/orders", token=wrong, source="127.0.0.2")
+    assert gate.ask("/shop/orders", token=good, source="127.0.0.2").status == 200
+    watching.round(last)
+    assert ("authentication-failures", "address:127.0.0.2") in watching.alerts()
+    refused = gate.ask("/shop/orders", token=good, source="127.0.0.2")
+    assert (refused.status, refused.reason) == (403, "address-blocked")
+    assert gate.ask("/shop/orders", token=good, source="127.0.0.1").status == 200
+
+    for _ in range(20):
+        last = gate.ask("/shop/orders", token=wrong, source="127.0.0.2")
+    watching.round(last, seconds=700)
+    assert gate.ask("/shop/orders", token=good, source="127.0.0.2").status == 200
+
+
+def test_who_shows_no_token_is_alerted_and_not_blocked(gate, sqlite):
+    watching = Watching(gate, sqlite)
+    for _ in range(6):
+        last = gate.ask("/shop/orders", source="127.0.0.3")
+    watching.round(last)
+    assert ("calls-without-token", "address:127.0.0.3") in watching.alerts()
+    assert gate.ask("/shop/orders", token=gate.token(("clerk",), scope="shop/*:read"), source="127.0.0.3").status == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"user-agent": 'a"b\\c'}, {"user-agent": "\xff\xfe" * 400}, {"user-agent": "\x9b31m"}, {"user-agent": "é" * 300},
+        {"user-agent": "a" * 50_000}, {"x-envoy-original-path": "/lie"}, {"x-forwarded-for": "9.9.9.9"},
+        {"ostiary-reason": "allowed", "ostiary-operation": "lie", "x-gw-operation": "lie", "x-gw-system": "lie"},
+    ],
+    ids=["quotes", "bytes", "control", "cut", "long", "path", "address", "inside"],
+)  # fmt: skip
+def test_a_caller_cannot_write_an_event_that_is_not_read_or_lies(gate, sqlite, headers):
+    watching = Watching(gate, sqlite)
+    wrong = gate.token(("clerk",), aud="https://other.test")
+    for _ in range(6):
+        last = gate.ask("/shop/orders", token=wrong, headers=headers, source="127.0.0.4")
+    watching.round(last)
+    assert ("authentication-failures", "address:127.0.0.4") in watching.alerts()
+    assert "events-lost" not in {rule for rule, _ in watching.alerts()}
