@@ -220,6 +220,15 @@ def test_a_form_from_elsewhere_is_refused(world):
     assert world.answer(world.authorize(), csrf="0" * 64).status_code == 400
 
 
+@pytest.mark.parametrize("path", ["token", "revoke"])
+def test_another_web_page_cannot_make_a_visitors_browser_guess(world, path):
+    """Neither 400 nor 401, which the watch counts towards a block of the visitor's address."""
+    form = {"grant_type": "client_credentials", "client_id": "shop", "client_secret": "wrong", "token": "x"}
+    for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 401), ("none", 401)):
+        answer = world.ask("POST", f"/identity/{path}", data=form, headers={"sec-fetch-site": site})
+        assert (site, answer.status_code) == (site, status)
+
+
 def test_guessing_locks_only_the_guessers_address(world):
     page = world.authorize()
     for _ in range(6):

@@ -216,6 +216,9 @@ def metadata(server: Server, _request: Request, _body: bytes) -> tuple[Response,
 
 
 def _form(request: Request, body: bytes) -> dict[str, str]:
+    """Not from another web page: wrong tries block an address, and its visitors' browsers must not be made to try."""
+    if request.headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
+        raise Refused("invalid_request", "another web page sent this", status=403)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if request.url.query or kind != "application/x-www-form-urlencoded":
         raise Refused("invalid_request", "send a form, and nothing in the query")
