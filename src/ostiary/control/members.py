@@ -26,12 +26,14 @@ from ostiary.envoy.delivery import Gate
 from ostiary.foundation import unix
 from ostiary.guard import app as guard
 from ostiary.identity import app as identity
+from ostiary.identity import keys
+from ostiary.monitor.alerts import OURSELVES
 from ostiary.monitor.watch import Watch
 from ostiary.tls import authority
 
 RENEW_EVERY_S: Final = 10.0  # a third of the lease
 CATCH_UP_EVERY_S: Final = 15.0
-CERTIFICATE_EVERY_S: Final = 3600.0
+KEYS_EVERY_S: Final = 3600.0  # certificates and signing keys turn when they are due
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 log = getLogger(__name__)
@@ -63,13 +65,18 @@ def _chores(board: Board) -> list[Any]:
         board.watch.metrics.lease_renewed()
         board.sign()  # entries that other processes wrote
 
-    def certificate() -> None:
+    def keep_keys() -> None:
         authority.ensure(board.on.home, board.on.settings.host)
+        changed = board.change(
+            lambda connection: keys.turn(connection, actor=OURSELVES, sealer=board.on.sealer, now=board.now)
+        )
+        if changed:
+            board.reconciler.refresh()
 
     return [
         _every(RENEW_EVERY_S, renew),
         _every(CATCH_UP_EVERY_S, board.reconciler.catch_up),
-        _every(CERTIFICATE_EVERY_S, certificate),
+        _every(KEYS_EVERY_S, keep_keys),
     ]
 
 
