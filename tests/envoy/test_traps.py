@@ -537,3 +537,20 @@ def test_tls_is_1_3_with_http2_hsts_and_a_callers_certificate_only_from_tls(make
             assert "root" not in seen.get("x-gw-client-cert", "")
     finally:
         gate.stop()
+
+
+def test_the_callers_address_is_told_by_as_many_proxies_as_are_trusted(make_gate: Any) -> None:
+    """Matcher, log and guard must mean the same address; what a caller writes in front of it counts for nothing."""
+    gate = make_gate(trusted_hops=1)
+    try:
+        gate.start(gate.files(plan_of(gate), [["clerk"]]), Signals(blocked=("203.0.113.9/32",)))
+        token = gate.token(["clerk"], system="erp", scope="erp/*:read")
+        sent = {"x-forwarded-for": "203.0.113.9, 198.51.100.7"}
+        answer = gate.ask("/acme/rpc/", method="POST", host="gate.test", token=token, body=b"{}", headers=sent)
+        assert answer.status == 200
+        assert gate.guard.seen[-1]["headers"]["x-gw-source"] == "198.51.100.7"
+        assert gate.log(answer.decision)["source"] == "198.51.100.7"
+        blocked = gate.ask("/acme/rpc/", host="gate.test", token=token, headers={"x-forwarded-for": "203.0.113.9"})
+        assert blocked.reason == "address-blocked"
+    finally:
+        gate.stop()

@@ -100,7 +100,6 @@ def _early(edge: Edge) -> Json:
         "x-gw-decision": edge.decision,
         "x-gw-path": "%PATH(NQ:PATH)%",
         "x-gw-call": "%REQ(:METHOD)% %PATH(NQ:PATH)%",
-        "x-gw-source": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
     }
     mutations: list[Json] = [
         {"remove_on_match": {"key_matcher": {"prefix": "x-envoy-"}}},
@@ -154,6 +153,7 @@ def _mark(edge: Edge) -> Json:
     facts = {
         f"x-gw-{name}": f"%METADATA(ROUTE:ostiary:{name})%" for name in ("class", "operation", "system", "audience")
     }
+    facts["x-gw-source"] = "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"  # earlier, trusted proxies don't count yet
     facts["x-gw-revision"] = "%METADATA(VIRTUAL_HOST:ostiary:revision)%"
     if edge.client_ca is not None:
         facts["x-gw-client-cert"] = "%REQ(x-forwarded-client-cert)%"
