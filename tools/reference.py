@@ -2,8 +2,10 @@
 
 import ast
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from tools.policy_reference import policy_page, schema_page
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference"
@@ -12,7 +14,7 @@ STANDARD = REFERENCE / "standard.toml"
 
 def pages() -> dict[Path, str]:
     """Every generated page and its text."""
-    return {REFERENCE / "standard.md": standard_page(), REFERENCE / "commands.md": commands_page()}
+    return {REFERENCE / name: write() for name, write in WRITERS.items()}
 
 
 def standard_lines() -> dict[str, str]:
@@ -72,6 +74,13 @@ def commands_page() -> str:
             pending += [(sub, Context(sub, parent=context, info_name=name)) for sub, name in found if sub]
     return "\n".join(out)
 
+
+WRITERS: dict[str, Callable[[], str]] = {
+    "standard.md": standard_page,
+    "commands.md": commands_page,
+    "policy.md": policy_page,
+    "policy.schema.json": schema_page,
+}
 
 if __name__ == "__main__":
     for path, text in pages().items():

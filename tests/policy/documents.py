@@ -160,8 +160,10 @@ class Writer:
         return out
 
     def word(self, text: str) -> str:
-        plain = all(c in string.ascii_letters + string.digits + "./-" for c in text) and text[0].isalnum()
-        double = json.dumps(text, ensure_ascii=max(text) < "\uffff" and self.chance(2)).replace("\x7f", "\\x7f")
+        plain = all(c in string.ascii_letters + string.digits + "./-" for c in text) and text[:1].isalnum()
+        double = json.dumps(text, ensure_ascii=max(text, default="") < "\uffff" and self.chance(2)).replace(
+            "\x7f", "\\x7f"
+        )
         single = "'" + text.replace("'", "''") + "'"
         return self._random.choice([double, single, *([text] * 4 if plain else [])])
 
@@ -184,7 +186,7 @@ class Writer:
         return f"{self.beside()}\n{self.block(value, indent + step)}"
 
     def item(self, value: Any, indent: int) -> str:
-        if isinstance(value, str) or not value or self.chance(2):
+        if not isinstance(value, dict) or not value or self.chance(2):
             return f" {self.flow(value, indent + 2)}{self.beside()}\n"
         if self.chance(4):
             return f"{self.beside()}\n{self.block(value, indent + 2)}"
