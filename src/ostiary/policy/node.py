@@ -60,6 +60,10 @@ def names_in(node: Node | None) -> tuple[str, ...]:
     return tuple(node.entries) if isinstance(node, Mapping) else ()
 
 
+def says_nothing(node: Node) -> bool:
+    return isinstance(node, Mapping) and not node.entries
+
+
 class Unreadable(Exception):
     def __init__(self, line: int, column: int, message: str, hint: str = "") -> None:
         super().__init__(message)

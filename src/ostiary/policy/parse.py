@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from ostiary.policy import duties, keys, words
 from ostiary.policy.model import ContextRule, LimitRule, Policy
-from ostiary.policy.node import Node, Scalar, names_in, read
+from ostiary.policy.node import Node, Scalar, names_in, read, says_nothing
 from ostiary.policy.problem import Problem
 from ostiary.policy.reader import Reader
 from ostiary.policy.roles import Known, read_departments, read_roles
@@ -63,7 +63,7 @@ def _policy(reader: Reader, root: Node) -> Policy:
 
 def _context(reader: Reader, name: str, key: Scalar, node: Node) -> ContextRule | None:
     part = reader.mapping(node, keys.CONTEXT, what=f"context {name}")
-    if not part:
+    if says_nothing(node):
         reader.report(key, f"context {name} says nothing", '{days: mon-fri, hours: "08:00-18:00", zone: Europe/Berlin}')
         return None
     timed = part.keys() & {"days", "hours", "zone"}
@@ -94,7 +94,7 @@ def _networks(reader: Reader, node: Node | None) -> tuple[str, ...]:
 def _limit(reader: Reader, roles: Sequence[str], name: str, key: Scalar, node: Node) -> LimitRule:
     reader.known([(name, key)], [*roles, *keys.RESERVED_LIMITS], what="role")
     part = reader.mapping(node, keys.DEFAULT_LIMIT if name == "default" else keys.LIMIT, what=f"limit {name}")
-    if not part:
+    if says_nothing(node):
         reader.report(key, f"limit {name} says nothing", "requests: 1000/hour")
     requests, seconds = reader.understood(part.get("requests"), words.rate, what="requests") or (0, 0)
     body = reader.understood(part.get("body"), words.size, what="body") or 0

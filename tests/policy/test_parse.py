@@ -1,0 +1,307 @@
+"""From text to a typed policy, or to every problem at once, each with its place and what to write instead."""
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ostiary.erp.operation import Pattern, Verb
+from ostiary.policy import node
+from ostiary.policy.parse import parse
+from policy.documents import documents
+from policy.mutations import mutated, scratched
+
+slow = settings(deadline=None, suppress_health_check=list(HealthCheck))
+ERP = '  erp: {kind: tryton, at: erp.example.com, upstream: "http://127.0.0.1:8000", database: acme}\n'
+SHOP = '  shop: {kind: openapi, at: api.example.com/shop, upstream: "https://shop.internal", spec: shop.yaml}\n'
+ONE = f"policy: acme\nsystems:\n{ERP}"
+TWO = ONE + SHOP
+BASE = ONE + "departments: {sales: {}}\n"
+
+
+def told(text):
+    """Every problem as (line, column, message, hint)."""
+    return [(one.line, one.column, one.message, one.hint) for one in parse(text, "acme.yaml").problems]
+
+
+def messages(text):
+    return [message for _, _, message, _ in told(text)]
+
+
+def policy(text):
+    parsed = parse(text, "acme.yaml")
+    assert not parsed.problems, [str(one) for one in parsed.problems]
+    return parsed.policy
+
+
+def test_every_problem_is_told_at_once_in_reading_order_with_its_place_and_what_to_write_instead():
+    text = (
+        "policy: acme\n"
+        "sistems: {}\n"
+        "systems:\n"
+        "  erp: {kind: trytn, at: https://erp, upstream: erp, database: acme}\n"
+        "contexts:\n"
+        '  office: {days: mon-fri, hours: "8-18", zone: Europe/Berln}\n'
+        "roles:\n"
+        '  clerk: {level: user, of: sails, may: ["sale.sale: raed"], when: ofice}\n'
+    )
+    assert told(text) == [
+        (2, 1, "the policy has no key 'sistems'", "systems"),
+        (4, 15, "kind can't be 'trytn'", "tryton"),
+        (4, 26, "at: 'https://erp' is no place", "erp.example.com or api.example.com/shop, without https:// and port"),
+        (4, 49, "upstream: 'erp' is no upstream", '"http://127.0.0.1:8000"'),
+        (6, 34, "hours: '8-18' are no hours", '"08:00-18:00", in quotes'),
+        (6, 48, "zone: 'Europe/Berln' is no time zone", "Europe/Berlin"),
+        (8, 28, "there is no department 'sails'", ""),
+        (8, 41, "may: 'raed' is no verb", "read, write, execute or delete"),
+        (8, 67, "there is no context 'ofice'", "office"),
+    ]
+
+
+def test_a_problem_names_its_file_and_what_to_write_instead():
+    (problem,) = parse(BASE + "role: {}\n", "acme.yaml").problems
+    assert str(problem) == "acme.yaml:5:1: the policy has no key 'role'\n    write instead: roles"
+
+
+def test_a_policy_with_a_problem_is_no_policy():
+    assert parse(BASE + "role: {}\n", "acme.yaml").policy is None
+
+
+@pytest.mark.parametrize("word", ["NO", "no", "on", "null", "true", "12", "1e5", "~", "0x10", "2026-03-03"])
+def test_every_value_is_a_text_as_in_yaml_1_2_or_plainer(word):
+    assert policy(BASE.replace("acme\n", f"{word}\n", 1)).name == word
+
+
+def test_a_name_that_looks_like_a_truth_value_is_a_name():
+    assert policy(ONE + "departments: {NO: {}, on: {of: NO}}\n").departments == ("NO", "on")
+
+
+@pytest.mark.parametrize(
+    "text, place, message",
+    [
+        ("policy: a\npolicy: b\n", (2, 1), "'policy' stands already in line 1"),
+        ("policy: !!str a\n", (1, 9), "tags such as tag:yaml.org,2002:str are not used here"),
+        ("policy: ! a\n", (1, 9), "tags such as ! are not used here"),
+        ("policy: &x a\n", (1, 9), "anchors and aliases are not used here"),
+        ("policy: a\nsystems: *x\n", (2, 10), "anchors and aliases are not used here"),
+        ("policy: a\n<<: {}\n", (2, 1), "the policy has no key '<<'"),
+        ("policy: a\n---\npolicy: b\n", (2, 1), "there is a second document"),
+        ("policy: a\n? [x]\n: b\n", (2, 3), "a key is a word"),
+        ("policy: |\n  a\n", (1, 9), "a text stands in one line"),
+        ("policy: a\n  b\n", (1, 9), "a text stands in one line"),
+        ('policy: "a\\nb"\n', (1, 9), "'a\\nb' has characters that can't be seen"),
+        ("policy: a\n# \u202e\n", (2, 3), "U+202E is a character that can't be seen"),
+        ("policy: a\rsystems: {}\n", (1, 10), "U+000D is a character that can't be seen"),
+        ("policy: \x1b[31ma\n", (1, 9), "U+001B is a character that can't be seen"),
+        ("policy: \ud800\n", (1, 9), "U+D800 is a character that can't be seen"),
+        ("\ufeffpolicy: a\n", (1, 1), "U+FEFF is a character that can't be seen"),
+        ("", (1, 1), "the document is empty"),
+        ("# nothing\n", (1, 1), "the document is empty"),
+        ("[a]\n", (1, 1), "the policy is a mapping of names to values"),
+        ("policy: {a\n", (2, 1), "this is not YAML: did not find expected ',' or '}'"),
+    ],
+)
+def test_what_readers_could_read_differently_is_refused_where_it_stands(text, place, message):
+    line, column, said, _ = told(text)[0]
+    assert ((line, column), said) == (place, message)
+
+
+def test_line_ends_of_windows_are_line_ends():
+    assert policy(BASE.replace("\n", "\r\n")).systems[0].at.line == 3
+
+
+def test_a_document_just_below_its_size_is_read_and_one_byte_more_is_not():
+    filled = BASE + "#" + "x" * (node.TEXT_MAX_BYTES - len(BASE) - 2) + "\n"
+    assert messages(filled) == []
+    assert messages(filled + "\n") == [f"the document is larger than {node.TEXT_MAX_BYTES} bytes"]
+
+
+def test_the_size_is_counted_in_bytes():
+    assert messages("policy: a\n#" + "é" * (node.TEXT_MAX_BYTES // 2)) != []
+
+
+def test_a_document_as_deep_as_allowed_is_read_and_one_deeper_is_not():
+    deep = "policy: " + "[" * (node.DEPTH_MAX - 1) + "]" * (node.DEPTH_MAX - 1)
+    assert messages(deep) == ["policy is a text"]
+    assert messages(deep.replace("[]", "[[]]")) == ["the document is nested too deeply or too large"]
+
+
+def test_as_many_values_as_allowed_are_read_and_one_more_is_not(monkeypatch):
+    count = 3 + 2 * 4
+    text = "policy: a\n" + "".join(f"k{n}: b\n" for n in range(4))
+    monkeypatch.setattr(node, "NODES_MAX", count)
+    assert "the document is nested too deeply or too large" not in messages(text)
+    assert messages(text + "x: y\n") == ["the document is nested too deeply or too large"]
+
+
+def test_a_text_as_long_as_allowed_is_read_and_a_longer_one_is_not():
+    assert messages(BASE.replace("acme", "a" * node.SCALAR_MAX_CHARS, 1)) == []
+    longer = BASE.replace("acme", "a" * (node.SCALAR_MAX_CHARS + 1), 1)
+    assert messages(longer) == [f"the text is longer than {node.SCALAR_MAX_CHARS} characters"]
+
+
+def test_a_permission_needs_its_system_once_there_are_two():
+    line = 'roles: {a: {level: system, may: ["sale.sale: read"]}}\n'
+    assert policy(ONE + line).roles[0].may[0].patterns[0].system == "erp"
+    assert told(TWO + line) == [(5, 34, "may: 'sale.sale' does not say which system", "erp/sale.sale")]
+    assert policy(TWO + line.replace("sale.sale", "shop/sale.sale")).roles[0].may[0].patterns[0].system == "shop"
+
+
+def test_a_line_of_may_is_one_pattern_for_each_verb():
+    (role,) = policy(BASE + 'roles: {a: {level: system, may: "*: read, execute approve, read"}}\n').roles
+    assert role.may[0].patterns == (
+        Pattern(system="erp", object="*", verb=Verb.READ),
+        Pattern(system="erp", object="*", verb=Verb.EXECUTE, action="approve"),
+    )
+
+
+@pytest.mark.parametrize(
+    "level, object_, problem",
+    [
+        ("system", "*", None),
+        ("department", "*", "only a role of level system may hold every object, not one of level department"),
+        ("user", "*", "only a role of level system may hold every object, not one of level user"),
+        ("partner", "*", "only a role of level system may hold every object, not one of level partner"),
+        ("department", "sale.*", None),
+        ("user", "sale.*", None),
+        ("partner", "sale.*", "a role of level partner names each object"),
+        ("partner", "sale.sale", None),
+    ],
+)
+def test_a_level_bounds_what_a_role_may_hold(level, object_, problem):
+    text = BASE + f'roles: {{a: {{level: {level}, of: sales, may: ["{object_}: read"]}}}}\n'
+    assert messages(text) == ([problem] if problem else [])
+
+
+@pytest.mark.parametrize("level", ["department", "user"])
+def test_a_role_of_a_department_says_which(level):
+    text = BASE + f"roles: {{a: {{level: {level}}}}}\n"
+    assert told(text) == [(5, 9, f"a role of level {level} belongs to a department", "of: DEPARTMENT")]
+
+
+@pytest.mark.parametrize(
+    "section, message",
+    [
+        ("roles: {a: {level: system, includes: b}, b: {level: system, includes: a}}", "role a includes itself"),
+        ("roles: {a: {level: system, includes: a}}", "role a includes itself"),
+        ("roles: {a: {level: system, includes: b}}", "there is no role 'b'"),
+        ("roles: {default: {level: system}}", "default is a limit's name, so it can't be a role's"),
+        ("roles: {a: {level: system, when: []}}", "no context is named"),
+        ("roles: {1a: {level: system}}", "'1a' is not a name"),
+        ("roles: [a]", "roles is a mapping of names to values"),
+        ("contexts: {a: {}}", "context a says nothing"),
+        ("contexts: {a: {networks: []}}", "no network is named"),
+        ("contexts: {a: {days: mon}}", "hours need a zone, and days need both"),
+        ('contexts: {a: {hours: "08:00-09:00"}}', "hours need a zone, and days need both"),
+        ("limits: {clerk: {requests: 1/hour}}", "there is no role 'clerk'"),
+        ("limits: {default: {}}", "limit default says nothing"),
+        ("limits: {anonymous: {body: 1 MB}}", "limit anonymous has no key 'body'"),
+        ("when-silent: open", "when-silent can't be 'open'"),
+        ("apart: [{name: x, permissions: ['a: read']}]", "apart names two permissions"),
+        ("apart: [{name: x, permissions: ['a: read', 'b: read'], link: y}]", "a link needs a time"),
+        ("never: [{name: x, may: 'a: read'}]", "never says of whom"),
+        ("never: [{name: x, roles: [], may: 'a: read'}]", "never says of whom"),
+        ("never: [{name: x, level: user, may: []}]", "never says what"),
+        ("never: {}", "never is a list"),
+        ("tests: [{who: [], does: 'a: read', expect: deny}]", "a test needs the key 'at'"),
+    ],
+)
+def test_a_rule_that_would_mean_nothing_or_something_else_is_a_problem(section, message):
+    assert messages(f"{BASE}{section}\n")[0] == message
+
+
+def test_a_department_is_not_part_of_itself_by_whatever_way():
+    text = ONE + "departments: {a: {of: b}, b: {of: c}, c: {of: a}, d: {of: a}}\n"
+    assert messages(text) == [f"department {name} is part of itself" for name in "abc"]
+
+
+def test_duties_are_kept_apart_by_history_only_where_the_system_says_who_made_a_record():
+    rule = "apart: [{{name: x, permissions: ['{}/a: write', '{}/b: execute'], within: 30 days}}]\n"
+    assert messages(TWO + rule.format("erp", "erp")) == []
+    assert messages(TWO + rule.format("shop", "shop")) == ["shop does not say who made a record; only kind tryton does"]
+    assert "both duties of a rule with `within` are of one system" in messages(TWO + rule.format("erp", "shop"))
+    assert messages(TWO + rule.format("erp", "shop").replace(", within: 30 days", "")) == []
+
+
+@pytest.mark.parametrize(
+    "second, message",
+    [
+        ('{kind: tryton, at: erp.example.com, upstream: "http://a", database: b}', "b and erp are at the same place"),
+        (
+            '{kind: tryton, at: b.c, upstream: "http://a", database: b, audience: "https://erp.example.com"}',
+            "b and erp have one audience",
+        ),
+        ('{kind: tryton, at: b.c/d, upstream: "http://a", database: b}', "Tryton answers at its own paths, without a prefix"),
+        ('{kind: tryton, at: b.c, upstream: "http://a"}', "a system of kind tryton needs the key 'database'"),
+        ('{kind: openapi, at: b.c, upstream: "http://a"}', "a system of kind openapi needs the key 'spec'"),
+    ],
+)  # fmt: skip
+def test_each_system_has_a_place_and_an_audience_of_its_own_and_what_its_kind_needs(second, message):
+    assert messages(f"{ONE}  b: {second}\n") == [message]
+
+
+def test_what_is_left_out_has_a_safe_meaning():
+    whole = policy(TWO + 'contexts: {a: {hours: "08:00-09:00", zone: UTC}}\n')
+    assert [system.audience for system in whole.systems] == ["https://erp.example.com", "https://api.example.com/shop"]
+    assert [system.hand_over for system in whole.systems] == ["session", "none"]
+    assert (whole.when_silent, whole.roles, whole.contexts[0].days) == ("close", (), (0, 1, 2, 3, 4, 5, 6))
+
+
+def test_a_mistake_in_one_part_does_not_make_others_look_wrong():
+    text = (
+        BASE.replace("http://", "ftp://")
+        + 'roles: {a: {level: system, may: "erp/a: read", when: c}}\ncontexts: {c: {days: x}}\n'
+    )
+    assert messages(text) == [
+        "upstream: 'ftp://127.0.0.1:8000' is no upstream",
+        "hours need a zone, and days need both",
+        "days: 'x' are no days",
+    ]
+
+
+def test_each_rule_knows_its_line():
+    (role,) = policy(
+        BASE + 'roles:\n  a:\n    level: system\n    may:\n      - "a: read"\n      - "b: read" # why\n'
+    ).roles
+    assert [(may.at.line, may.at.text) for may in role.may] == [(9, '- "a: read"'), (10, '- "b: read" # why')]
+    assert (role.at.line, role.at.text) == (6, "a:")
+
+
+def lies_inside(text, problem):
+    """The place exists; one past the last line is where the end is."""
+    lines = text.split("\n")
+    assert 1 <= problem.line <= len(lines) + 1
+    width = len(lines[problem.line - 1]) if problem.line <= len(lines) else 0
+    assert 1 <= problem.column <= width + 1
+
+
+def check_any(text):
+    parsed = parse(text, "acme.yaml")
+    assert (parsed.policy is None) is bool(parsed.problems)
+    for problem in parsed.problems:
+        assert problem.message
+        lies_inside(text, problem)
+
+
+@settings(slow, max_examples=300)
+@given(st.text() | st.text(alphabet="policy:systm -[]{}\"'#&*!|>%?,\n\r\t\0\x85\u2028\ufeff\ud800é"))
+def test_any_text_gives_a_policy_or_problems_that_stand_in_it(text):
+    check_any(text)
+
+
+@settings(slow, max_examples=200)
+@given(st.binary())
+def test_any_bytes_give_a_policy_or_problems(data):
+    check_any(data.decode("utf-8", "surrogateescape"))
+    check_any(data.decode("latin-1"))
+
+
+@settings(slow, max_examples=200)
+@given(scratched() | mutated())
+def test_a_policy_with_mistakes_gives_problems_that_stand_in_it(text):
+    check_any(text)
+
+
+@settings(slow, max_examples=50)
+@given(documents())
+def test_a_policy_that_holds_together_has_no_problem(drawn):
+    policy(drawn[0])
