@@ -1,7 +1,8 @@
 """Conditions on a request's context: what Envoy, the evaluator and the prover all understand."""
 
 from datetime import datetime
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib import resources
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from zoneinfo import ZoneInfo
 
@@ -66,7 +67,7 @@ def holds(formula: Formula, *, at: datetime, source: IPv4Address | IPv6Address) 
 
 
 def _within_hours(hours: Hours, at: datetime) -> bool:
-    local = at.astimezone(ZoneInfo(hours.zone))
+    local = at.astimezone(_zone(hours.zone))
     minute, day = local.hour * 60 + local.minute, local.weekday()
     if hours.start < hours.end:
         return day in hours.days and hours.start <= minute < hours.end
@@ -76,6 +77,13 @@ def _within_hours(hours: Hours, at: datetime) -> bool:
         or (began_yesterday and (day - 1) % 7 in hours.days)
         or (hours.start == hours.end and day in hours.days)
     )
+
+
+@cache
+def _zone(name: str) -> ZoneInfo:
+    """From the database that Envoy reads too, not from the machine's own."""
+    with (resources.files("tzdata") / "zoneinfo").joinpath(*name.split("/")).open("rb") as file:
+        return ZoneInfo.from_file(file, key=name)
 
 
 @lru_cache(maxsize=4096)

@@ -1,0 +1,155 @@
+"""The one evaluator: what passes, in which order it is refused, and by which rule."""
+
+from datetime import UTC, datetime
+from ipaddress import ip_address
+
+import msgspec
+import pytest
+
+from ostiary.erp.operation import Operation, Verb
+from ostiary.plan.decide import Facts, Token, admit, closure, decide, limit_of
+from ostiary.plan.model import from_json, seal, to_json
+from ostiary.plan.reason import STATUS, TITLE, Reason
+from policy.compiled import HEAD, plan_of
+
+PLAN = plan_of("""\
+roles:
+  clerk: {level: user, of: sales, may: ["erp/sale.*: read, write", "erp/party.party: read"], when: office}
+  manager: {level: department, of: sales, includes: clerk, may: "erp/sale.report: execute"}
+  chief: {level: system, includes: manager, may: "erp/*: delete"}
+  guest: {level: partner, may: "shop/order: read", when: [office, home]}
+limits:
+  default: {requests: 100/minute}
+  clerk: {requests: 50/minute}
+  manager: {requests: 4000/hour}
+  guest: {requests: 10/second}
+""")
+TUESDAY, SUNDAY = datetime(2026, 3, 3, 9, tzinfo=UTC), datetime(2026, 3, 1, 9, tzinfo=UTC)
+HOME, AWAY = ip_address("203.0.113.7"), ip_address("198.51.100.1")
+EVERYTHING = frozenset(f"{system}/*:{verb}" for system in ("erp", "shop") for verb in Verb)
+
+
+def operation(text):
+    name, _, verb = text.partition(":")
+    system, _, object_ = name.partition("/")
+    verb, _, action = verb.partition(".")
+    return Operation(system=system, object=object_, verb=Verb(verb), action=action)
+
+
+def asked(*does, roles=("clerk",), at=TUESDAY, **more):
+    told = {"system": "erp", "at": at, "source": HOME, "scopes": EVERYTHING, **more}
+    return Facts(roles=frozenset(roles), operations=tuple(map(operation, does)), **told)
+
+
+def outcome(*does, **more):
+    decision = decide(PLAN, asked(*does, **more))
+    return decision.reason, decision.rule, decision.context
+
+
+def test_a_role_grants_what_its_may_says_while_its_context_holds():
+    assert outcome("erp/sale.sale:write") == (Reason.ALLOWED, "clerk/1.write", "office")
+
+
+@pytest.mark.parametrize(
+    "does", ["erp/sale.sale:delete", "erp/party.address:read", "erp/sale:read", "shop/sale.sale:read"]
+)
+def test_what_no_role_says_is_denied(does):
+    assert outcome(does) == (Reason.ROLE, "-", "")
+
+
+def test_a_grant_whose_context_does_not_hold_is_named_in_the_refusal():
+    assert outcome("erp/sale.sale:write", at=SUNDAY) == (Reason.CONTEXT, "clerk/1.write", "office")
+
+
+def test_all_contexts_of_a_role_must_hold():
+    order = {"roles": ["guest"], "system": "shop"}
+    assert outcome("shop/order:read", **order) == (Reason.ALLOWED, "guest/1", "office + home")
+    assert outcome("shop/order:read", **order, source=AWAY)[0] is Reason.CONTEXT
+    assert outcome("shop/order:read", **order, at=SUNDAY)[0] is Reason.CONTEXT
+
+
+def test_an_included_role_keeps_its_own_context():
+    assert outcome("erp/sale.report:execute", roles=["manager"], at=SUNDAY)[0] is Reason.ALLOWED
+    assert outcome("erp/sale.sale:read", roles=["manager"], at=SUNDAY)[0] is Reason.CONTEXT
+
+
+def test_of_several_operations_the_first_that_is_refused_decides():
+    decision = decide(PLAN, asked("erp/sale.sale:read", "erp/account.move:write", "erp/sale.sale:delete"))
+    assert (decision.reason, decision.operation) == (Reason.ROLE, operation("erp/account.move:write"))
+
+
+@pytest.mark.parametrize("scopes, passes", [(["erp/sale.*:write"], True), (["erp/sale.sale:write"], True), (["erp/*:write"], True), (["erp/sale.sale:read"], False), (["shop/*:write"], False), ([], False)])  # fmt: skip
+def test_a_token_does_no_more_than_its_scopes(scopes, passes):
+    reason = outcome("erp/sale.sale:write", scopes=frozenset(scopes))[0]
+    assert reason is (Reason.ALLOWED if passes else Reason.SCOPE)
+
+
+def test_refusals_come_in_the_order_of_their_reasons():
+    """Everything is wrong at once; mending one thing after the other shows what was looked at first."""
+    wrong = {"address_blocked": True, "token": Token.MISSING, "lease_lapsed": True, "scopes": frozenset()}
+    facts = asked(at=SUNDAY, roles=[], **wrong)
+    mended = [
+        {}, {"address_blocked": False}, {"token": Token.INVALID}, {"token": Token.REVOKED}, {"token": Token.VALID},
+        {"lease_lapsed": False}, {"operations": (operation("erp/sale.sale:write"),)}, {"roles": frozenset({"clerk"})},
+        {"at": TUESDAY}, {"scopes": EVERYTHING},
+    ]  # fmt: skip
+    reasons = []
+    for mend in mended:
+        facts = msgspec.structs.replace(facts, **mend)
+        reasons.append(str(decide(PLAN, facts).reason))
+    assert reasons == [
+        "address-blocked", "token-missing", "token-invalid", "token-revoked", "closed",
+        "unknown-operation", "role", "context", "scope", "allowed",
+    ]  # fmt: skip
+
+
+def test_an_unknown_role_set_holds_nothing():
+    facts = msgspec.structs.replace(asked("erp/sale.sale:read"), roles=None)
+    assert decide(PLAN, facts).reason is Reason.ROLE
+
+
+def test_admission_asks_whether_anything_at_all_could_be_allowed_in_that_system():
+    assert admit(PLAN, asked()).reason is Reason.ALLOWED
+    assert admit(PLAN, asked(at=SUNDAY)).reason is Reason.CONTEXT
+    assert admit(PLAN, asked(roles=["guest"])).reason is Reason.ROLE
+    assert admit(PLAN, asked(token=Token.REVOKED)).reason is Reason.TOKEN_REVOKED
+
+
+def test_roles_held_are_those_given_and_all_that_they_include():
+    assert closure(PLAN, ["chief"]) == {"chief", "manager", "clerk"}
+    assert closure(PLAN, ["guest", "nobody"]) == {"guest"}
+    assert closure(PLAN, None) == frozenset()
+
+
+@pytest.mark.parametrize(
+    "roles, limit", [([], "default"), (["chief"], "manager"), (["clerk"], "clerk"), (["clerk", "guest"], "guest"), (None, "default")]
+)  # fmt: skip
+def test_of_several_limits_the_most_generous_counts_and_without_one_the_default(roles, limit):
+    assert limit_of(PLAN, roles).name == limit
+
+
+def test_a_plan_is_named_by_all_that_it_says():
+    other = plan_of("roles: {clerk: {level: system, may: 'erp/sale.sale: read'}}\n")
+    assert seal(PLAN).revision == PLAN.revision != other.revision
+    assert seal(msgspec.structs.replace(PLAN, revision="forged")).revision == PLAN.revision
+    for change in (
+        {"policy": "x"},
+        {"grants": PLAN.grants[1:]},
+        {"limits": other.limits},
+        {"systems": PLAN.systems[::-1]},
+    ):
+        assert seal(msgspec.structs.replace(PLAN, **change)).revision != PLAN.revision
+
+
+def test_a_plan_survives_its_own_text_and_something_else_is_refused():
+    assert from_json(to_json(PLAN)) == PLAN
+    with pytest.raises(msgspec.ValidationError):
+        from_json(b'{"policy": "x"}')
+
+
+def test_every_reason_has_a_status_and_a_sentence():
+    assert set(STATUS) == set(TITLE) == set(Reason)
+
+
+def test_the_head_alone_denies_everything():
+    assert decide(plan_of("", HEAD), asked("erp/sale.sale:read")).reason is Reason.ROLE

@@ -1,0 +1,144 @@
+"""Conditions: hours on the caller's clock, whatever the season; networks; and how they combine."""
+
+from datetime import UTC, datetime, time, timedelta
+from ipaddress import ip_address
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ostiary.plan.formula import All, Always, AnyOf, Hours, Networks, Not, holds
+
+HERE = ip_address("203.0.113.7")
+EVERY_DAY = tuple(range(7))
+MON, FRI, SAT, SUN = 0, 4, 5, 6
+
+
+def hours(start, end, days=EVERY_DAY, zone="Europe/Berlin"):
+    def minutes(text):
+        return int(text[:2]) * 60 + int(text[3:])
+
+    return Hours(days=days, start=minutes(start), end=minutes(end), zone=zone)
+
+
+def at(moment, formula):
+    return holds(formula, at=datetime.fromisoformat(moment), source=HERE)
+
+
+@pytest.mark.parametrize(
+    "moment, held",
+    [
+        ("2026-03-03T07:59:59.999999+01:00", False),
+        ("2026-03-03T08:00:00+01:00", True),
+        ("2026-03-03T17:59:59.999999+01:00", True),
+        ("2026-03-03T18:00:00+01:00", False),
+        ("2026-03-03T07:00:00Z", True),
+        ("2026-03-03T12:30:00+05:30", True),
+    ],
+)
+def test_hours_begin_with_their_first_minute_and_end_before_their_last(moment, held):
+    assert at(moment, hours("08:00", "18:00")) is held
+
+
+@pytest.mark.parametrize(
+    "moment, held",
+    [("2026-03-29T00:59:59Z", False), ("2026-03-29T01:00:00Z", True), ("2026-03-29T01:29:59Z", True), ("2026-03-29T01:30:00Z", False)],
+)  # fmt: skip
+def test_when_the_clock_goes_forward_hours_lose_what_the_clock_does_not_show(moment, held):
+    """02:30-03:30 on the night when 02:00 is followed by 03:00."""
+    assert at(moment, hours("02:30", "03:30")) is held
+
+
+@pytest.mark.parametrize(
+    "moment, held",
+    [
+        ("2026-10-24T23:59:59Z", False),
+        ("2026-10-25T00:00:00Z", True),  # 02:00 in summer time
+        ("2026-10-25T00:59:59Z", True),
+        ("2026-10-25T01:00:00Z", True),  # 02:00 again, in winter time
+        ("2026-10-25T01:59:59Z", True),
+        ("2026-10-25T02:00:00Z", False),
+    ],
+)
+def test_when_the_clock_goes_back_hours_hold_both_times_that_the_clock_shows_them(moment, held):
+    assert at(moment, hours("02:00", "03:00")) is held
+
+
+@pytest.mark.parametrize(
+    "moment, held",
+    [("2026-03-27T06:59Z", False), ("2026-03-27T07:00Z", True), ("2026-03-30T05:59Z", False), ("2026-03-30T06:00Z", True)],
+)  # fmt: skip
+def test_office_hours_stay_office_hours_on_both_sides_of_a_clock_change(moment, held):
+    assert at(moment, hours("08:00", "18:00")) is held
+
+
+@pytest.mark.parametrize(
+    "moment, held",
+    [
+        ("2026-03-06T21:59+01:00", False),  # Friday
+        ("2026-03-06T22:00+01:00", True),
+        ("2026-03-07T00:00+01:00", True),  # Saturday, the hours of Friday
+        ("2026-03-07T05:59+01:00", True),
+        ("2026-03-07T06:00+01:00", False),
+        ("2026-03-07T22:00+01:00", False),  # those of Saturday
+        ("2026-03-06T05:59+01:00", False),  # those of Thursday
+    ],
+)
+def test_hours_over_midnight_belong_to_the_day_they_began(moment, held):
+    assert at(moment, hours("22:00", "06:00", days=(FRI,))) is held
+
+
+def test_the_night_of_sunday_goes_into_monday():
+    assert at("2026-03-09T05:59+01:00", hours("22:00", "06:00", days=(SUN,)))
+    assert not at("2026-03-09T05:59+01:00", hours("22:00", "06:00", days=(MON,)))
+
+
+def test_hours_up_to_midnight_end_there():
+    for end in ("24:00", "00:00"):
+        assert at("2026-03-06T23:59+01:00", hours("22:00", end, days=(FRI,)))
+        assert not at("2026-03-07T00:00+01:00", hours("22:00", end, days=(FRI,)))
+
+
+def test_the_whole_day_is_a_day_of_that_zone():
+    friday = hours("00:00", "24:00", days=(FRI,), zone="Pacific/Kiritimati")
+    assert at("2026-03-05T10:00Z", friday)
+    assert not at("2026-03-06T10:00Z", friday)
+
+
+@given(
+    st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1)),  # noqa: DTZ001  made aware below
+    st.sampled_from(
+        ["UTC", "Europe/Berlin", "Asia/Kolkata", "America/New_York", "Australia/Lord_Howe", "Pacific/Apia"]
+    ),
+    st.frozensets(st.integers(0, 6)),
+    st.integers(0, 1439),
+    st.integers(0, 1440),
+)
+def test_hours_are_an_interval_on_the_wall_clock_of_each_day(moment, zone, days, start, end):
+    moment = moment.replace(tzinfo=UTC)
+    wall = moment.astimezone(ZoneInfo(zone)).replace(tzinfo=None)
+    length = timedelta(minutes=(end - start) % 1440 or 1440)
+    began = [datetime.combine(wall.date() - timedelta(days=n), time()) + timedelta(minutes=start) for n in (0, 1)]
+    expected = any(one <= wall < one + length and one.weekday() in days for one in began)
+    if start in (end, end - 1440) and start:
+        return  # the parser refuses hours that end as they begin
+    assert holds(Hours(days=tuple(days), start=start, end=end, zone=zone), at=moment, source=HERE) is expected
+
+
+@pytest.mark.parametrize(
+    "address, held",
+    [("203.0.113.0", True), ("203.0.113.255", True), ("203.0.114.0", False), ("2001:db8::1", True), ("2001:db9::", False), ("::ffff:203.0.113.7", False)],
+)  # fmt: skip
+def test_a_network_holds_the_addresses_in_it_and_of_its_family(address, held):
+    home = Networks(networks=("203.0.113.0/24", "2001:db8::/32"))
+    assert holds(home, at=datetime(2026, 3, 3, tzinfo=UTC), source=ip_address(address)) is held
+
+
+def test_conditions_combine_and_nothing_asked_is_always_true():
+    now, away = datetime(2026, 3, 3, 10, tzinfo=UTC), Networks(networks=("10.0.0.0/8",))
+    truth = [
+        (Always(), True), (All(parts=()), True), (AnyOf(parts=()), False), (Not(part=away), True),
+        (All(parts=(Always(), away)), False), (AnyOf(parts=(Always(), away)), True), (Networks(networks=()), False),
+    ]  # fmt: skip
+    assert [holds(formula, at=now, source=HERE) for formula, _ in truth] == [held for _, held in truth]
