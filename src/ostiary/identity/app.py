@@ -1,24 +1,27 @@
 """The authorization server's endpoints (RFC 6749, 7009, 8414, 9207, OpenID Connect Core) as one ASGI application."""
 
+import logging
 from collections.abc import Callable
 from typing import Any, Final
 
 import anyio
 from anyio import CapacityLimiter
 from sqlalchemy import Connection, select
+from sqlalchemy.exc import DBAPIError
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ostiary.foundation.clock import Clock
+from ostiary.foundation.errors import OstiaryError
 from ostiary.foundation.home import Home
 from ostiary.foundation.ids import new_id
 from ostiary.foundation.jose import Claims, revocation_keys
 from ostiary.foundation.settings import Settings
 from ostiary.identity import grants, keys, sign_in, tokens
 from ostiary.identity.principals import revoke_grant, revoke_keys
-from ostiary.identity.request import TEXT_MAX_BYTES, Refused, client_credentials, parse
+from ostiary.identity.request import TEXT_MAX_BYTES, Refused, call, client_credentials, parse, query
 from ostiary.identity.server import Revoked, Server
 from ostiary.store.database import Store
 from ostiary.store.directory import revoked_keys
@@ -29,7 +32,9 @@ NO_STORE: Final = {"cache-control": "no-store"}
 THREADS: Final = 8
 PASSWORD_THREADS: Final = 2  # each argon2id takes 19 MiB and a core
 GRANT_TYPES: Final = ["authorization_code", "client_credentials", "refresh_token"]
-Handler = Callable[[Server, Request, bytes], Any]
+log = logging.getLogger(__name__)
+
+Handler = Callable[[Server, Request, bytes], tuple[Response, tuple[str, ...]]]
 
 
 def create(
@@ -40,8 +45,8 @@ def create(
     threads, slow = CapacityLimiter(THREADS), CapacityLimiter(PASSWORD_THREADS)
     base = "/identity"
 
-    def route(path: str, method: str, handler: Handler, limiter: CapacityLimiter = threads) -> Route:
-        return Route(path, _endpoint(server, handler, limiter), methods=[method])
+    def route(path: str, methods: str, handler: Handler, limiter: CapacityLimiter = threads) -> Route:
+        return Route(path, _endpoint(server, handler, limiter), methods=methods.split(","))
 
     made = Starlette(
         routes=[
@@ -49,35 +54,59 @@ def create(
             route(f"{base}/sign-in", "POST", lambda *given: (sign_in.answer(*given), ()), slow),
             route(f"{base}/token", "POST", token),
             route(f"{base}/revoke", "POST", revoke),
-            route(f"{base}/userinfo", "GET", userinfo),
-            route(f"{base}/userinfo", "POST", userinfo),
+            route(f"{base}/userinfo", "GET,POST", userinfo),
             route(f"{base}/jwks", "GET", jwks),
             route(f"{base}/.well-known/openid-configuration", "GET", metadata),
             route(f"{base}/.well-known/oauth-authorization-server", "GET", metadata),
             route(f"/.well-known/oauth-authorization-server{base}", "GET", metadata),
         ]
     )
+    made.router.redirect_slashes = False  # it would answer 307, and so send credentials on
     made.state.server = server  # whoever ends the process closes it
     return made
 
 
 def _endpoint(server: Server, handler: Handler, limiter: CapacityLimiter) -> Any:
     async def endpoint(request: Request) -> Response:
-        body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > TEXT_MAX_BYTES:
-                return _refusal(Refused("invalid_request", "the request is too long", status=413))
         try:
-            response, gone = await anyio.to_thread.run_sync(handler, server, request, body, limiter=limiter)
+            body = await _body(request)
+            return await _answered(server, handler, request, body, limiter)
         except Refused as refused:
-            server.note(request.url.path.rpartition("/")[2], request, refused.error)
             return _refusal(refused)
-        if gone:
-            await server.revoked(gone)
-        return response  # type: ignore[no-any-return]  # each handler answers (Response, keys)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except (DBAPIError, OSError, OstiaryError):  # the store, or the disk under the journal
+            log.exception("the request to %s could not be answered", call(request))
+            return _refusal(Refused("temporarily_unavailable", "try again in a moment", status=503))
 
     return endpoint
+
+
+async def _answered(
+    server: Server, handler: Handler, request: Request, body: bytes, limiter: CapacityLimiter
+) -> Response:
+    """Whatever is revoked is refused at the gate before the answer goes out."""
+
+    def run() -> tuple[Response, tuple[str, ...]]:
+        try:
+            return handler(server, request, body)
+        except Refused as refused:
+            server.note(call(request), request, refused.error)
+            raise
+
+    response, gone = await anyio.to_thread.run_sync(run, limiter=limiter)
+    if gone:
+        await server.revoked(gone)
+    return response
+
+
+async def _body(request: Request) -> bytes:
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > TEXT_MAX_BYTES:
+            raise Refused("invalid_request", "the request is too long", status=413)
+    return body
 
 
 def token(server: Server, request: Request, body: bytes) -> tuple[Response, tuple[str, ...]]:
@@ -110,10 +139,11 @@ def _for_machine(
     if client.public:
         raise Refused("unauthorized_client", "a public client has no credentials of its own")
     audience, system = server.audience(form.get("resource", ""))
+    asked = " ".join(frozenset(form.get("scope", "").split()) - grants.OIDC_SCOPES)
     claims = tokens.claims_for(
         connection, issuer=server.issuer, audience=audience, subject=client.principal, client=client.principal,
         grant=new_id("gr"), session="", now=server.now(), life_s=server.life_s, authenticated_at=None, amr=(),
-        scopes=grants.narrow(client, form.get("scope", ""), system) - grants.OIDC_SCOPES,
+        scopes=grants.narrow(client, asked, system),
     )  # fmt: skip
     return tokens.answer(server.signing(connection, "access"), claims), claims
 
@@ -123,11 +153,11 @@ def _for_person(
 ) -> tuple[dict[str, Any], Claims]:
     now_s = server.now_s()
     if kind == "authorization_code":
-        given = {name: form.get(field, "") for name, field in
-                 {"code": "code", "redirect": "redirect_uri", "verifier": "code_verifier"}.items()}  # fmt: skip
-        grant = grants.redeem(connection, server.key, now_s, client, **given)
+        code, redirect, verifier = (form.get(name, "") for name in ("code", "redirect_uri", "code_verifier"))
+        grant = grants.redeem(connection, server.key, now_s, client, code=code, redirect=redirect, verifier=verifier)
+        renewal = grants.first_refresh(connection, server.key, grant)
     else:
-        grant = grants.refresh(connection, server.key, now_s, client, form.get("refresh_token", ""))
+        grant, renewal = grants.refresh(connection, server.key, now_s, client, form.get("refresh_token", ""))
     if form.get("resource", grant.audience) != grant.audience:
         raise Refused("invalid_target", "the grant is for another system")
     scopes = frozenset(grant.scopes.split())
@@ -140,7 +170,7 @@ def _for_person(
         authenticated_at=grant.authenticated_at_s, amr=("pwd",),
     )  # fmt: skip
     told = tokens.answer(server.signing(connection, "access"), claims)
-    told["refresh_token"] = grants.add_refresh(connection, server.key, grant).reveal()
+    told["refresh_token"] = renewal.reveal()
     if "openid" in wanted:
         nonce = grant.nonce if kind == "authorization_code" else ""
         signing = server.signing(connection, "id")
@@ -160,11 +190,13 @@ def _replayed(server: Server, replayed: grants.Replayed) -> tuple[Response, tupl
 def revoke(server: Server, request: Request, body: bytes) -> tuple[Response, tuple[str, ...]]:
     """RFC 7009: 200 whatever it was; only the client's own tokens go."""
     form = _form(request, body)
+    if "token" not in form:
+        raise Refused("invalid_request", "name the token")
     gone: tuple[str, ...] = ()
     name, secret = client_credentials(request.headers.get("authorization", ""), form)
     with server.store.begin() as connection:
         client = grants.authenticate(connection, server.key, name, secret)
-        text = form.get("token", "")
+        text = form["token"]
         actor, now = client.principal, server.now()
         if grant := grants.grant_of_refresh(connection, server.key, client, text):
             gone = revoke_grant(connection, actor=actor, now=now, grant=grant, reason="revoked by its client")
@@ -175,21 +207,31 @@ def revoke(server: Server, request: Request, body: bytes) -> tuple[Response, tup
 
 
 def userinfo(server: Server, request: Request, _body: bytes) -> tuple[Response, tuple[str, ...]]:
+    """OpenID Connect Core section 5.3; refusals in the words of RFC 6750 section 3."""
     scheme, _, text = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        return _challenge(401, 'Bearer realm="ostiary"'), ()
     with server.store.read() as connection:
-        claims = _read(server, connection, text) if scheme.lower() == "bearer" else None
-        gone = claims is None or revoked_keys(connection, server.now_s()) & set(revocation_keys(claims))
-        if claims is None or gone or "openid" not in claims.scopes:
-            return Response(status_code=401, headers={"www-authenticate": 'Bearer error="invalid_token"'}), ()
+        claims = _read(server, connection, text)
+        if claims is None or revoked_keys(connection, server.now_s()) & set(revocation_keys(claims)):
+            return _challenge(401, 'Bearer realm="ostiary", error="invalid_token"'), ()
+        if "openid" not in claims.scopes:
+            return _challenge(403, 'Bearer realm="ostiary", error="insufficient_scope", scope="openid"'), ()
         told = {"sub": claims.subject}
         if "profile" in claims.scopes:
             told["name"] = _name(connection, claims.subject)
     return JSONResponse(told, headers=NO_STORE), ()
 
 
+def _challenge(status: int, told: str) -> Response:
+    return Response(status_code=status, headers={**NO_STORE, "www-authenticate": told})
+
+
 def jwks(server: Server, _request: Request, _body: bytes) -> tuple[Response, tuple[str, ...]]:
+    """A client may keep them as long as `keys` counts on it that nobody keeps them longer."""
     with server.store.read() as connection:
-        return JSONResponse(keys.published(connection)), ()
+        told = keys.published(connection)
+    return JSONResponse(told, headers={"cache-control": f"public, max-age={keys.JWKS_LIFE_S}"}), ()
 
 
 def metadata(server: Server, _request: Request, _body: bytes) -> tuple[Response, tuple[str, ...]]:
@@ -220,7 +262,7 @@ def _form(request: Request, body: bytes) -> dict[str, str]:
     if request.headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
         raise Refused("invalid_request", "another web page sent this", status=403)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if request.url.query or kind != "application/x-www-form-urlencoded":
+    if query(request) or kind != "application/x-www-form-urlencoded":
         raise Refused("invalid_request", "send a form, and nothing in the query")
     return parse(body)
 

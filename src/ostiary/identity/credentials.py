@@ -1,6 +1,6 @@
 """Passwords of people (slow hashes) and generated secrets of machines (keyed digests); neither is kept."""
 
-import hashlib
+import base64
 import hmac
 import secrets
 from typing import Final
@@ -11,12 +11,20 @@ from sqlalchemy import Connection, insert, select
 
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.secret import Secret
+from ostiary.store.database import take_turns
 from ostiary.store.seal import Sealer
 from ostiary.store.tables.identity import PEPPER
 
 SECRET_BYTES: Final = 32
 PASSWORD_MIN_CHARS: Final = 12  # NIST SP 800-63B-4 asks for 15 where it stands alone, 8 with a second factor
 PASSWORD_MAX_CHARS: Final = 256
+GUESSED: Final = (
+    "password", "passwort", "passw0rd", "letmein", "welcome", "willkommen", "iloveyou", "monkey", "dragon", "changeme",
+    "geheim", "secret", "master", "admin", "ostiary", "summer", "winter", "sommer", "football", "qwerty", "qwertz",
+    "asdfgh", "uiop", "zxcvbn", "yxcvbn", "abcd", "efgh", "1234", "5678", "90", "4321", "0000", "1111", "2024", "2025", "2026",
+)  # fmt: skip
+GUESSED_MIN_CHARS: Final = 2
+DISTINCT_MIN_CHARS: Final = 6  # of what is left
 PEPPER_PURPOSE: Final = "identity-pepper"
 ONLY: Final = 1
 
@@ -26,7 +34,11 @@ _NOBODY: Final = _HASHER.hash(secrets.token_hex(SECRET_BYTES))  # an unknown acc
 
 def pepper(connection: Connection, sealer: Sealer) -> bytes:
     """The key of every digest; made at first use, in the caller's write transaction."""
-    sealed = connection.execute(select(PEPPER.c.sealed)).scalar_one_or_none()
+    stored = select(PEPPER.c.sealed)
+    sealed = connection.execute(stored).scalar_one_or_none()
+    if sealed is None:
+        take_turns(connection, PEPPER_PURPOSE)
+        sealed = connection.execute(stored).scalar_one_or_none()
     if sealed is None:
         sealed = sealer.seal(new_secret(), PEPPER_PURPOSE)
         connection.execute(insert(PEPPER).values(id=ONLY, sealed=sealed))
@@ -39,8 +51,17 @@ def new_secret() -> Secret:
 
 def digest(key: bytes, *parts: str) -> str:
     """HMAC-SHA-256 over the parts, each with its length, in hex."""
+    return _mac(key, *parts).hex()
+
+
+def derived(key: bytes, *parts: str) -> Secret:
+    """A secret that can be made again from the parts, and from nothing else."""
+    return Secret(base64.urlsafe_b64encode(_mac(key, *parts)).rstrip(b"=").decode())
+
+
+def _mac(key: bytes, *parts: str) -> bytes:
     told = b"".join(len(part.encode()).to_bytes(4) + part.encode() for part in parts)
-    return hmac.new(key, told, hashlib.sha256).hexdigest()
+    return hmac.digest(key, told, "sha256")
 
 
 def hash_password(password: Secret, *, login: str) -> str:
@@ -52,9 +73,18 @@ def hash_password(password: Secret, *, login: str) -> str:
             f"a password has {PASSWORD_MIN_CHARS} to {PASSWORD_MAX_CHARS} characters",
             hint="use a sentence or a password manager",
         )
-    if login.lower() in text.lower() or len(set(text)) <= len(text) // 4:
-        raise CallerFault("password-weak", "the password is easily guessed", hint="leave out the login; repeat less")
+    if easily_guessed(text, login):
+        hint = "leave out the login, keyboard rows and words like 'password'; repeat less"
+        raise CallerFault("password-weak", "the password is easily guessed", hint=hint)
     return _HASHER.hash(text)
+
+
+def easily_guessed(text: str, login: str) -> bool:
+    """Whether little is left of it without the login and what everybody writes."""
+    rest = text.casefold()
+    for known in sorted({login.casefold(), *GUESSED}, key=len, reverse=True):
+        rest = rest.replace(known, " ") if len(known) >= GUESSED_MIN_CHARS else rest
+    return len(set(rest)) < DISTINCT_MIN_CHARS
 
 
 def password_matches(hashed: str | None, password: Secret) -> bool:

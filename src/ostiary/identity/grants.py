@@ -5,15 +5,15 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, update
 
 from ostiary.foundation.ids import new_id
 from ostiary.foundation.secret import Secret
-from ostiary.identity.credentials import digest, new_secret
+from ostiary.identity import names
+from ostiary.identity.credentials import derived, digest, new_secret
 from ostiary.identity.request import Refused
-from ostiary.store.tables.directory import PRINCIPAL
+from ostiary.store.tables.directory import PRINCIPAL, REVOCATION
 from ostiary.store.tables.identity import CLIENT, CLIENT_SECRET, CODE, GRANT, REFRESH, SESSION, THROTTLE
 
 CODE_LIFE_S: Final = 60
@@ -21,7 +21,7 @@ GRANT_LIFE_S: Final = 30 * 24 * 3600  # absolute (standard A1)
 RETRY_S: Final = 10  # the answer to a refresh may get lost once
 VERBS: Final = ("read", "write", "execute", "delete")
 OIDC_SCOPES: Final = frozenset({"openid", "profile"})
-EXPIRED: Final = (CODE, REFRESH, SESSION, THROTTLE)
+EXPIRED: Final = (CODE, REFRESH, SESSION, THROTTLE, REVOCATION)
 
 
 class Client(NamedTuple):
@@ -46,6 +46,8 @@ class Replayed(Exception):
 
 def find_client(connection: Connection, client_id: str) -> Client | None:
     """The active client of that id."""
+    if not names.NAME.fullmatch(client_id):
+        return None
     row = connection.execute(
         select(CLIENT, PRINCIPAL.c.name)
         .join(PRINCIPAL, PRINCIPAL.c.id == CLIENT.c.principal)
@@ -74,10 +76,7 @@ def authenticate(connection: Connection, key: bytes, client_id: str, secret: str
 
 
 def redirect_known(client: Client, redirect: str) -> bool:
-    """Exactly as registered; a loopback address may choose its port (RFC 8252 section 7.3)."""
-    return redirect in client.redirects or any(
-        one.startswith("http://") and _portless(one) == _portless(redirect) for one in client.redirects
-    )
+    return any(names.same_redirect(one, redirect) for one in client.redirects)
 
 
 def narrow(client: Client, asked: str, system: str) -> frozenset[str]:
@@ -86,9 +85,12 @@ def narrow(client: Client, asked: str, system: str) -> frozenset[str]:
     here = frozenset(scope for scope in client.scopes if scope.startswith(f"{system}/"))
     allowed = here if client.scopes else frozenset(f"{system}/*:{verb}" for verb in VERBS)
     business = wanted - OIDC_SCOPES
-    if odd := [scope for scope in business if not any(_covers(one, scope) for one in allowed)]:
+    if odd := [scope for scope in business if not _may(allowed, scope)]:
         raise Refused("invalid_scope", f"{len(odd)} of the scopes may not be asked for by this client")
-    return (wanted & OIDC_SCOPES) | (business or allowed)
+    told = (wanted & OIDC_SCOPES) | (business or allowed)
+    if not told:
+        raise Refused("invalid_scope", "this client may ask for nothing at this system")
+    return told
 
 
 def begin(  # noqa: PLR0917  one row, field by field
@@ -129,8 +131,43 @@ def redeem(
     return _alive(grant, now_s)
 
 
-def add_refresh(connection: Connection, key: bytes, grant: Row[Any]) -> Secret:
-    token = new_secret()
+def first_refresh(connection: Connection, key: bytes, grant: Row[Any]) -> Secret:
+    """The refresh token that a grant begins with."""
+    return _add_refresh(connection, key, grant, new_secret())
+
+
+def refresh(connection: Connection, key: bytes, now_s: int, client: Client, token: str) -> tuple[Row[Any], Secret]:
+    """The grant behind a refresh token, which is superseded, and its successor.
+
+    The answer may get lost once: whoever asks again within seconds gets the same successor, so that a thief who does
+    shares it with its owner and is found out at the next turn. Raises Replayed on reuse (RFC 9700 section 4.14.2).
+    """
+    here = (REFRESH.c.digest == digest(key, "refresh", token), REFRESH.c.expires_at_s > now_s)
+    found = connection.execute(select(REFRESH.c.grant).where(*here)).scalar_one_or_none()
+    if found is None or _grant(connection, found).client != client.principal:
+        raise Refused("invalid_grant", "the refresh token is not valid")
+    grant, successor = _alive(_grant(connection, found), now_s), derived(key, "refresh-successor", token)
+    if _took(connection, *here, REFRESH.c.superseded_at_s == 0, superseded_at_s=now_s):
+        return grant, _add_refresh(connection, key, grant, successor)
+    lost = (REFRESH.c.retried.is_(False), REFRESH.c.superseded_at_s >= now_s - RETRY_S)
+    if _took(connection, *here, *lost, retried=True) and _unused(connection, key, successor):
+        return grant, successor
+    raise Replayed(found)
+
+
+def _took(connection: Connection, *where: ColumnElement[bool], **values: Any) -> bool:
+    """Whether this statement, and no other one, changed the refresh token's row."""
+    changed = update(REFRESH).where(*where).values(**values).returning(REFRESH.c.grant)
+    return connection.execute(changed).first() is not None
+
+
+def _unused(connection: Connection, key: bytes, token: Secret) -> bool:
+    shown = digest(key, "refresh", token.reveal())
+    used = select(REFRESH.c.superseded_at_s).where(REFRESH.c.digest == shown)
+    return connection.execute(used).scalar_one_or_none() == 0
+
+
+def _add_refresh(connection: Connection, key: bytes, grant: Row[Any], token: Secret) -> Secret:
     connection.execute(
         insert(REFRESH).values(
             digest=digest(key, "refresh", token.reveal()), grant=grant.id, superseded_at_s=0, retried=False,
@@ -138,22 +175,6 @@ def add_refresh(connection: Connection, key: bytes, grant: Row[Any]) -> Secret:
         )
     )  # fmt: skip
     return token
-
-
-def refresh(connection: Connection, key: bytes, now_s: int, client: Client, token: str) -> Row[Any]:
-    """The grant behind a refresh token, which is superseded; raises Replayed on reuse (RFC 9700 section 4.14.2)."""
-    here = (REFRESH.c.digest == digest(key, "refresh", token), REFRESH.c.expires_at_s > now_s)
-    found = connection.execute(select(REFRESH.c.grant).where(*here)).scalar_one_or_none()
-    if found is None or _grant(connection, found).client != client.principal:
-        raise Refused("invalid_grant", "the refresh token is not valid")
-    grant = _alive(_grant(connection, found), now_s)
-    fresh = update(REFRESH).where(*here, REFRESH.c.superseded_at_s == 0).values(superseded_at_s=now_s)
-    if connection.execute(fresh.returning(REFRESH.c.grant)).first():
-        return grant
-    lost = (REFRESH.c.retried.is_(False), REFRESH.c.superseded_at_s >= now_s - RETRY_S)
-    if connection.execute(update(REFRESH).where(*here, *lost).values(retried=True).returning(REFRESH.c.grant)).first():
-        return grant
-    raise Replayed(found)
 
 
 def grant_of_refresh(connection: Connection, key: bytes, client: Client, token: str) -> str | None:
@@ -181,6 +202,10 @@ def _alive(grant: Row[Any], now_s: int) -> Row[Any]:
     return grant
 
 
+def _may(allowed: frozenset[str], scope: str) -> bool:
+    return names.SCOPE.fullmatch(scope) is not None and any(_covers(one, scope) for one in allowed)
+
+
 def _covers(allowed: str, scope: str) -> bool:
     """`erp/sale.*:read` covers `erp/sale.sale:read` and `erp/sale.line.*:read`."""
     place, _, verb = allowed.rpartition(":")
@@ -188,13 +213,3 @@ def _covers(allowed: str, scope: str) -> bool:
     if wanted_verb != verb and not wanted_verb.startswith(f"{verb}."):
         return False
     return wanted_place.startswith(place[:-1]) if place.endswith("*") else wanted_place == place
-
-
-def _portless(address: str) -> tuple[str, str, str, str] | None:
-    try:
-        place = urlsplit(address)
-        _ = place.port
-    except ValueError:
-        return None
-    odd = place.scheme != "http" or place.hostname not in {"127.0.0.1", "::1"} or place.username or place.fragment
-    return None if odd else (place.scheme, place.hostname or "", place.path, place.query)

@@ -3,12 +3,15 @@
 import base64
 import binascii
 from collections.abc import Mapping
-from typing import Final
+from ipaddress import ip_address, ip_network
+from typing import Any, Final
 from urllib.parse import parse_qsl, unquote_plus
 
 PARAMETERS_MAX: Final = 40
 TEXT_MAX_BYTES: Final = 16_384
-VALUE_MAX_CHARS: Final = 4_096
+QUERY_MAX_BYTES: Final = 6_000  # of an authorization request: its form carries it back in base64
+VALUE_MAX_CHARS: Final = 8_192
+IPV6_SITE_BITS: Final = 64  # one household or host has as many addresses as it likes
 
 
 class Refused(Exception):
@@ -21,9 +24,9 @@ class Refused(Exception):
         self.status = status
 
 
-def parse(text: bytes) -> dict[str, str]:
+def parse(text: bytes, *, max_bytes: int = TEXT_MAX_BYTES) -> dict[str, str]:
     """The parameters of a query or a form; an empty value counts as absent."""
-    if len(text) > TEXT_MAX_BYTES:
+    if len(text) > max_bytes:
         raise Refused("invalid_request", "the request is too long")
     try:
         pairs = parse_qsl(text.decode("ascii"), keep_blank_values=True, max_num_fields=PARAMETERS_MAX, errors="strict")
@@ -54,3 +57,29 @@ def client_credentials(authorization: str, form: Mapping[str, str]) -> tuple[str
     if not colon or form.get("client_id", client) != client:
         raise Refused("invalid_client", "the credentials cannot be read", status=401)
     return client, unquote_plus(secret)
+
+
+def call(request: Any) -> str:
+    """The last part of the path, as the journal names it."""
+    return str(request.scope["path"]).rpartition("/")[2]
+
+
+def query(request: Any) -> bytes:
+    """As it came: Starlette's own `url` fails on a strange host or query."""
+    return bytes(request.scope["query_string"])
+
+
+def source(request: Any) -> str:
+    """The caller's address as the gate saw it; only the gate reaches our socket."""
+    return str(request.headers.get("x-gw-source", "-"))
+
+
+def site(request: Any) -> str:
+    """The caller's address, or the network that one IPv6 caller has for himself."""
+    try:
+        address = ip_address(source(request))
+        if address.version == 6:  # noqa: PLR2004
+            address = address.ipv4_mapped or ip_network((address.packed, IPV6_SITE_BITS), strict=False).network_address
+    except ValueError:
+        return source(request)
+    return str(address)

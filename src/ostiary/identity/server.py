@@ -1,6 +1,8 @@
 """What every endpoint stands on: store, keys, the systems of the current plan, and the journal."""
 
+import errno
 import json
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -13,13 +15,13 @@ from ostiary.foundation.jose import SigningKey
 from ostiary.foundation.settings import Settings
 from ostiary.identity import keys
 from ostiary.identity.credentials import pepper
-from ostiary.identity.request import Refused
-from ostiary.identity.tokens import LIFE_DEFAULT_S, checked_life
+from ostiary.identity.request import Refused, source
 from ostiary.plan.model import from_json
 from ostiary.store.database import Store
 from ostiary.store.seal import Sealer
 
 JOURNAL: Final = "identity.jsonl"
+PRIVATE: Final = 0o600
 Revoked = Callable[[Sequence[str]], Awaitable[None]]
 
 
@@ -27,21 +29,20 @@ class Server:
     """Opened once for each process; makes the keys at first start."""
 
     def __init__(  # noqa: PLR0917  the composition root names them once
-        self, store: Store, sealer: Sealer, settings: Settings, clock: Clock, home: Home, revoked: Revoked,
-        life_s: int = LIFE_DEFAULT_S,
-    ) -> None:  # fmt: skip
+        self, store: Store, sealer: Sealer, settings: Settings, clock: Clock, home: Home, revoked: Revoked
+    ) -> None:
         self.store, self.sealer, self.settings, self.clock, self.home = store, sealer, settings, clock, home
-        self.revoked, self.life_s = revoked, checked_life(life_s)
+        self.revoked, self.life_s = revoked, settings.token_life_s
         self._signing: dict[str, SigningKey] = {}
         self._systems: tuple[str, Mapping[str, str]] = ("", {})
         with store.begin() as connection:
             keys.ensure(connection, sealer, clock.now())
             self.key = pepper(connection, sealer)
         home.events.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._journal = (home.events / JOURNAL).open("a", encoding="utf-8", buffering=1)
+        self._journal = os.open(home.events / JOURNAL, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE)
 
     def close(self) -> None:
-        self._journal.close()
+        os.close(self._journal)
 
     @property
     def issuer(self) -> str:
@@ -82,14 +83,14 @@ class Server:
         return asked, systems[asked]
 
     def note(self, action: str, request: Any, outcome: str, **facts: str) -> None:
-        """One line for each request of an authorization or a token (standard A7); no secret, no token."""
+        """One line for each request of an authorization or a token (standard A7); no secret, no token.
+
+        Written whole or not at all, whichever thread it comes from; what cannot be written is not answered.
+        """
         line = {
             "at": self.now().isoformat(timespec="milliseconds"), "action": action, "outcome": outcome,
             "decision": request.headers.get("x-gw-decision", "-"), "source": source(request), **facts,
         }  # fmt: skip
-        self._journal.write(json.dumps(line) + "\n")
-
-
-def source(request: Any) -> str:
-    """The caller's address as the gate saw it; only the gate reaches our socket."""
-    return str(request.headers.get("x-gw-source", "-"))
+        told = json.dumps(line).encode() + b"\n"
+        if os.write(self._journal, told) != len(told):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -3,7 +3,6 @@
 import base64
 import hmac
 import re
-import secrets
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 
@@ -17,8 +16,8 @@ from ostiary.foundation.secret import Secret
 from ostiary.identity import grants
 from ostiary.identity.credentials import digest, new_secret, password_matches
 from ostiary.identity.page import HEADERS, page
-from ostiary.identity.request import Refused, parse
-from ostiary.identity.server import Server, source
+from ostiary.identity.request import QUERY_MAX_BYTES, Refused, parse, query, site
+from ostiary.identity.server import Server
 from ostiary.store.tables.directory import PRINCIPAL
 from ostiary.store.tables.identity import PASSWORD, SESSION, THROTTLE
 
@@ -26,22 +25,26 @@ CHALLENGE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 SESSION_LIFE_S: Final = 8 * 3600
 SESSION_COOKIE: Final = "__Host-ostiary-session"
 FORM_COOKIE: Final = "__Host-ostiary-form"
+FORM_COOKIE_VALUE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
+PROMPTS: Final = frozenset({"none", "login", "consent", "select_account"})
+FRESH: Final = frozenset({"login", "select_account"})
 FAILURES_MAX: Final = 5
 THROTTLE_S: Final = 300
+NOT_ACCEPTED: Final = "That user name and password are not accepted. After five tries, wait for five minutes."
 
 
 class Asked(NamedTuple):
     """A request whose client and redirect are known good; `problem` goes back to the client."""
 
-    text: str
+    text: bytes
     client: grants.Client
     redirect: str
     state: str
     problem: Refused | None
     values: dict[str, Any]
     challenge: str
-    prompt: str
-    fresh: bool
+    silent: bool  # prompt=none: no page
+    fresh: bool  # the person shows the password again
 
 
 class Person(NamedTuple):
@@ -55,7 +58,7 @@ def show(server: Server, request: Request) -> Response:
     """GET /authorize: the page, or an error to whoever may have it."""
     try:
         with server.store.read() as connection:
-            asked = read(server, connection, request.url.query)
+            asked = read(server, connection, query(request))
             person = None if asked.fresh else _session(server, connection, request)
     except Refused as refused:
         server.note("authorize", request, refused.error)
@@ -63,7 +66,7 @@ def show(server: Server, request: Request) -> Response:
     server.note("authorize", request, asked.problem.error if asked.problem else "shown", client=asked.client.id)
     if asked.problem:
         return _back(server, asked, error=asked.problem.error, error_description=asked.problem.description)
-    if asked.prompt == "none":
+    if asked.silent:
         return _back(server, asked, error="consent_required" if person else "login_required")
     return _form(server, request, asked, person)
 
@@ -72,10 +75,8 @@ def answer(server: Server, request: Request, body: bytes) -> Response:
     """POST /sign-in: the person's answer; 303 after credentials (RFC 9700 section 4.12)."""
     try:
         form = parse(body)
-        text = base64.urlsafe_b64decode(form.get("request", "")).decode("ascii")
-        cookie = request.cookies.get(FORM_COOKIE, "")
-        if not cookie or not hmac.compare_digest(digest(server.key, "form", cookie, text), form.get("csrf", "")):
-            raise Refused("invalid_request", "the form is not from this browser; go back and try again")  # noqa: TRY301  one answer for both
+        text = base64.urlsafe_b64decode(form.get("request", ""))
+        _refuse_foreign(server, request, text, form.get("csrf", ""))
         with server.store.read() as connection:
             asked = read(server, connection, text)
             person = None if asked.fresh else _session(server, connection, request)
@@ -93,14 +94,14 @@ def answer(server: Server, request: Request, body: bytes) -> Response:
         person, cookie = _sign_in(server, request, form.get("username", ""), Secret(form.get("password", "")))
     if person is None:
         server.note("sign-in", request, "wrong", client=asked.client.id)
-        return _form(server, request, asked, None, problem="That user name and password are not accepted.")
+        return _form(server, request, asked, None, problem=NOT_ACCEPTED)
     server.note("sign-in", request, "allowed", client=asked.client.id, subject=person.principal)
     return _given(server, asked, person, cookie)
 
 
-def read(server: Server, connection: Connection, text: str) -> Asked:
+def read(server: Server, connection: Connection, text: bytes) -> Asked:
     """The request in `text`; raises Refused only while nobody may be redirected to."""
-    given = parse(text.encode("ascii", "replace"))
+    given = parse(text, max_bytes=QUERY_MAX_BYTES)
     client = grants.find_client(connection, given.get("client_id", ""))
     redirect = given.get("redirect_uri", "")
     if client is None or not grants.redirect_known(client, redirect):
@@ -110,11 +111,22 @@ def read(server: Server, connection: Connection, text: str) -> Asked:
         values = _checked(server, client, given)
     except Refused as refused:
         problem = refused
-    prompt = given.get("prompt", "")
+    prompts = set(given.get("prompt", "").split())
     return Asked(
-        text, client, redirect, given.get("state", ""), problem, values, given.get("code_challenge", ""), prompt,
-        prompt == "login" or "max_age" in given,
+        text, client, redirect, given.get("state", ""), problem, values, given.get("code_challenge", ""),
+        silent="none" in prompts, fresh=bool(prompts & FRESH) or "max_age" in given,
     )  # fmt: skip
+
+
+def _refuse_foreign(server: Server, request: Request, text: bytes, shown: str) -> None:
+    """The form was made for this browser and this request, or it is refused (RFC 9700 section 4.7)."""
+    cookie = request.cookies.get(FORM_COOKIE, "")
+    if not cookie or not hmac.compare_digest(_csrf(server, cookie, text).encode(), shown.encode()):
+        raise Refused("invalid_request", "the form is not from this browser; go back and try again")
+
+
+def _csrf(server: Server, cookie: str, text: bytes) -> str:
+    return digest(server.key, "form", cookie, text.decode("latin-1"))
 
 
 def _checked(server: Server, client: grants.Client, given: dict[str, str]) -> dict[str, Any]:
@@ -122,6 +134,11 @@ def _checked(server: Server, client: grants.Client, given: dict[str, str]) -> di
         raise Refused("unsupported_response_type", "only response_type=code is known")
     if {"request", "request_uri"} & set(given):
         raise Refused("request_not_supported", "request objects are not supported")
+    if given.get("response_mode", "query") != "query":
+        raise Refused("invalid_request", "only response_mode=query is known")
+    prompts = set(given.get("prompt", "").split())
+    if prompts - PROMPTS or ("none" in prompts and len(prompts) > 1):
+        raise Refused("invalid_request", "the prompt is not known")
     # RFC 7636 section 4.4.1; plain, and a missing method, which means plain, are refused
     if given.get("code_challenge_method") != "S256" or not CHALLENGE.fullmatch(given.get("code_challenge", "")):
         raise Refused("invalid_request", "PKCE with S256 is required")
@@ -132,11 +149,13 @@ def _checked(server: Server, client: grants.Client, given: dict[str, str]) -> di
 
 
 def _form(server: Server, request: Request, asked: Asked, person: Person | None, problem: str = "") -> Response:
-    cookie = request.cookies.get(FORM_COOKIE) or secrets.token_urlsafe(32)
+    cookie = request.cookies.get(FORM_COOKIE, "")
+    if not FORM_COOKIE_VALUE.fullmatch(cookie):
+        cookie = new_secret().reveal()
     shown = page(
         "Sign in", client=asked.client.name, scopes=asked.values["scopes"].split(), problem=problem,
         action=f"{server.issuer}/sign-in", person=person.name if person else "",
-        request=base64.urlsafe_b64encode(asked.text.encode()).decode(), csrf=digest(server.key, "form", cookie, asked.text),
+        request=base64.urlsafe_b64encode(asked.text).decode(), csrf=_csrf(server, cookie, asked.text),
     )  # fmt: skip
     shown.set_cookie(FORM_COOKIE, cookie, path="/", secure=True, httponly=True, samesite="lax")
     return shown
@@ -173,9 +192,9 @@ def _session(server: Server, connection: Connection, request: Request) -> Person
 
 
 def _sign_in(server: Server, request: Request, login: str, password: Secret) -> tuple[Person | None, str]:
-    """Five failures of one account from one address in five minutes; other addresses are not locked out."""
+    """Five tries for one account from one address in five minutes; other addresses are not locked out."""
     now_s, principal = server.now_s(), f"user:{login}"
-    place = digest(server.key, "throttle", principal, source(request))
+    place = digest(server.key, "throttle", principal, site(request))
     with server.store.begin() as connection:
         if _count(connection, place, now_s) > FAILURES_MAX:
             return None, ""

@@ -1,26 +1,22 @@
 """Makes access and ID tokens, and takes them back."""
 
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.ids import new_id, role_set_id
-from ostiary.foundation.jose import Claims, SigningKey, TokenRefused, sign_access_token, verify_access_token
+from ostiary.foundation.jose import (
+    TOKEN_MAX_BYTES,
+    Claims,
+    SigningKey,
+    TokenRefused,
+    sign_access_token,
+    verify_access_token,
+)
 from ostiary.identity.request import Refused
 from ostiary.store.directory import access_keys
 from ostiary.store.tables.directory import ASSIGNMENT, PRINCIPAL
-
-LIFE_DEFAULT_S: Final = 3600
-LIFE_MAX_S: Final = 2 * 3600  # standard A1
-
-
-def checked_life(seconds: int) -> int:
-    """The lifetime of access tokens; a longer one than two hours is refused."""
-    if not 1 <= seconds <= LIFE_MAX_S:
-        raise OperatorFault("token-life", f"{seconds} s is not between 1 and {LIFE_MAX_S}", hint="leave it at 3600")
-    return seconds
 
 
 def claims_for(
@@ -40,9 +36,12 @@ def claims_for(
 
 
 def answer(access_key: SigningKey, claims: Claims) -> dict[str, Any]:
-    """RFC 6749 section 5.1."""
+    """RFC 6749 section 5.1; a token that the gate would not read for its length is not given out."""
+    text = sign_access_token(access_key, claims)
+    if len(text) > TOKEN_MAX_BYTES:
+        raise Refused("invalid_scope", "so many scopes make the token too long; ask for fewer, or for patterns")
     return {
-        "access_token": sign_access_token(access_key, claims),
+        "access_token": text,
         "token_type": "Bearer",
         "expires_in": claims.expires_at - claims.issued_at,
         "scope": " ".join(sorted(claims.scopes)),

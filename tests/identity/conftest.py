@@ -1,0 +1,175 @@
+"""A world with one system, one user and two clients, against the real application and a real store of either kind."""
+
+import asyncio
+import base64
+import hashlib
+import re
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+
+from ostiary.foundation.clock import FixedClock
+from ostiary.foundation.home import Home
+from ostiary.foundation.jose import verify_access_token
+from ostiary.foundation.secret import Secret
+from ostiary.foundation.settings import Settings
+from ostiary.identity import app, principals
+from ostiary.plan.model import Kind, Limit, Limits, Plan, Source, System, seal, to_json
+from ostiary.store.database import open_store
+from ostiary.store.directory import access_keys
+from ostiary.store.seal import Sealer
+
+SOURCE = Source(file="p", line=1, text="")
+
+
+def plan_of(*names):
+    systems = tuple(
+        System(
+            name=name, kind=Kind.TRYTON, host=name, prefix="", upstream="http://x", audience=f"https://{name}",
+            source=SOURCE,
+        )
+        for name in names
+    )  # fmt: skip
+    limit = Limit(name="default", requests=1, seconds=1)
+    return seal(Plan(policy="p", systems=systems, roles=(), grants=(), limits=Limits(anonymous=limit, default=limit)))
+
+
+class World:
+    """The application and what its callers do."""
+
+    password = "a long walk by the sea"
+    back = "https://shop.example/back"
+    verifier = "v" * 43
+    challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+    audience = "https://erp"
+
+    def __init__(self, store, root, **settings):
+        self.store, self.home = store, Home(root=root)
+        self.home.create()
+        self.use("erp")
+        self.sealer = Sealer(b"k" * 32)
+        self.clock = FixedClock(datetime(2026, 3, 3, 12, tzinfo=UTC))
+        self.settings = Settings(**settings)
+        self.gone = []
+
+        async def revoked(keys):
+            self.gone += keys
+
+        self.app = app.create(self.store, self.sealer, self.settings, self.clock, revoked=revoked, home=self.home)
+        self.do(principals.add_user, login="anna", password=Secret(self.password), roles=["clerk"])
+        made = self.do(
+            principals.add_client, sealer=self.sealer, client_id="shop", roles=["bot"], scopes=["erp/sale.*:read"]
+        )
+        self.do(principals.add_client, sealer=self.sealer, client_id="web", redirects=[self.back], public=True)
+        self.secret = made.secret.reveal()
+        self.cookies = httpx.Cookies()
+
+    def close(self):
+        self.app.state.server.close()
+
+    def use(self, *systems):
+        """These systems are in force from now on."""
+        plan = plan_of(*systems)
+        (self.home.plans / f"{plan.revision}.json").write_bytes(to_json(plan))
+        (self.home.plans / "current").write_text(plan.revision)
+
+    def do(self, act, **told):
+        """An administrator's act, in its transaction."""
+        with self.store.begin() as connection:
+            return act(connection, actor="uid:0", now=self.clock.now(), **told)
+
+    def later(self, **passed):
+        self.clock.at += timedelta(**passed)
+
+    def ask(self, method, path, **more):
+        async def go():
+            transport = httpx.ASGITransport(app=self.app)
+            async with httpx.AsyncClient(
+                transport=transport, base_url="https://localhost:8443", cookies=self.cookies
+            ) as client:
+                answer = await client.request(method, path, **more)
+                self.cookies = client.cookies
+                return answer
+
+        return asyncio.run(go())
+
+    def token(self, auth=None, **form):
+        return self.ask("POST", "/identity/token", data=form, auth=auth or httpx.USE_CLIENT_DEFAULT)
+
+    def machine(self, **form):
+        return self.token(("shop", self.secret), grant_type="client_credentials", **form)
+
+    def authorize(self, method="GET", **changed):
+        asked = {
+            "response_type": "code", "client_id": "web", "redirect_uri": self.back, "scope": "openid profile",
+            "state": "s" * 1200, "nonce": "n" * 64, "code_challenge": self.challenge, "code_challenge_method": "S256",
+            **changed,
+        }  # fmt: skip
+        return self.ask(method, "/identity/authorize", params={k: v for k, v in asked.items() if v is not None})
+
+    @staticmethod
+    def hidden(page):
+        return dict(re.findall(r'name="(request|csrf)" value="([^"]*)"', page.text))
+
+    def answer(self, page, *, source=None, **changed):
+        form = {**self.hidden(page), "username": "anna", "password": self.password, "decision": "allow", **changed}
+        return self.ask("POST", "/identity/sign-in", data=form, headers={"x-gw-source": source} if source else {})
+
+    @staticmethod
+    def sent_back(answer):
+        """What the client gets."""
+        assert answer.status_code == 303, answer.text
+        return {name: value for name, (value,) in parse_qs(urlsplit(answer.headers["location"]).query).items()}
+
+    def code(self, **changed):
+        return self.sent_back(self.answer(self.authorize(**changed)))["code"]
+
+    def redeem(self, code, **changed):
+        form = {"grant_type": "authorization_code", "client_id": "web", "code": code, "redirect_uri": self.back}
+        return self.token(**{**form, "code_verifier": self.verifier, **changed})
+
+    def signed_in(self, **changed):
+        """Everything that the token endpoint gives for a sign-in."""
+        return self.redeem(self.code(**changed)).json()
+
+    def refresh(self, token, **changed):
+        return self.token(**{"grant_type": "refresh_token", "client_id": "web", "refresh_token": token, **changed})
+
+    def claims(self, token, audience="https://erp"):
+        """As the gate and the guard read them."""
+        with self.store.read() as connection:
+            jwks = access_keys(connection)
+        return verify_access_token(token, jwks, issuer=self.settings.issuer, audience=audience, now=self.clock.now())
+
+    def userinfo(self, token):
+        return self.ask("GET", "/identity/userinfo", headers={"authorization": f"Bearer {token}"})
+
+    def journal(self):
+        return (self.home.events / "identity.jsonl").read_text()
+
+
+@pytest.fixture
+def world(store, tmp_path):
+    with closing(World(store, tmp_path / "home")) as made:
+        yield made
+
+
+@pytest.fixture
+def world_with(store, tmp_path):
+    """A world with other settings."""
+    return lambda **settings: closing(World(store, tmp_path / "home", **settings))
+
+
+@pytest.fixture(scope="module")
+def sqlite_world(databases, tmp_path_factory):
+    """One for many examples, where the database does not matter."""
+
+    with (
+        databases.one("sqlite") as url,
+        closing(open_store(url)) as store,
+        closing(World(store, tmp_path_factory.mktemp("world"))) as world,
+    ):
+        yield world

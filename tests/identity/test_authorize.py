@@ -1,0 +1,279 @@
+"""Authorization code flow with sign-in: each line of the checklist of the profile, through the real application."""
+
+import json
+from html import unescape
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ostiary.foundation.secret import Secret
+from ostiary.identity import principals
+from ostiary.identity.names import same_redirect
+
+
+def test_a_person_signs_in_and_state_nonce_and_iss_come_back(world):
+    back = world.sent_back(world.answer(world.authorize()))
+    assert back["state"] == "s" * 1200
+    assert back["iss"] == world.settings.issuer
+    told = world.redeem(back["code"]).json()
+    assert {"access_token", "refresh_token", "id_token"} <= set(told)
+    assert world.userinfo(told["access_token"]).json() == {"sub": "user:anna", "name": "anna"}
+
+
+def test_the_longest_state_that_is_taken_comes_back(world):
+    state = "é ü/+&=" * 140
+    assert world.sent_back(world.answer(world.authorize(state=state)))["state"] == state
+    too_long = world.authorize(state="s" * 6000)
+    assert too_long.status_code == 400
+    assert "location" not in too_long.headers
+
+
+def test_the_page_names_client_and_scopes_and_can_be_framed_and_scripted_by_nobody(world):
+    world.do(
+        principals.add_client, sealer=world.sealer, client_id="odd", name="<b>Odd & Co</b>",
+        redirects=[world.back], public=True, scopes=["erp/sale.*:read"],
+    )  # fmt: skip
+    page = world.authorize(client_id="odd", scope="openid erp/sale.*:read")
+    assert "&lt;b&gt;Odd &amp; Co&lt;/b&gt;" in page.text
+    assert "<script" not in page.text
+    assert "erp/sale.*:read" in unescape(page.text)
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
+    assert page.headers["referrer-policy"] == "no-referrer"
+    assert page.headers["cache-control"] == "no-store"
+
+
+WRONG = [
+    ({"code_challenge": None}, "invalid_request"),
+    ({"code_challenge_method": None}, "invalid_request"),
+    ({"code_challenge_method": "plain"}, "invalid_request"),
+    ({"code_challenge": "short"}, "invalid_request"),
+    ({"code_challenge": "ü" * 43}, "invalid_request"),
+    ({"response_type": "token"}, "unsupported_response_type"),
+    ({"response_type": "code id_token"}, "unsupported_response_type"),
+    ({"response_type": None}, "unsupported_response_type"),
+    ({"response_mode": "fragment"}, "invalid_request"),
+    ({"request": "eyJhbGciOiJub25lIn0.e30."}, "request_not_supported"),
+    ({"request_uri": "https://evil.example/r"}, "request_not_supported"),
+    ({"resource": "https://other"}, "invalid_target"),
+    ({"scope": "openid admin"}, "invalid_scope"),
+    ({"scope": "other/sale.*:read"}, "invalid_scope"),
+    ({"scope": "erp/<script>:read"}, "invalid_scope"),
+    ({"prompt": "none login"}, "invalid_request"),
+    ({"prompt": "dance"}, "invalid_request"),
+    ({"prompt": "none"}, "login_required"),
+]
+
+
+@pytest.mark.parametrize(("changed", "error"), WRONG)
+def test_what_is_wrong_goes_back_to_a_known_client_only(sqlite_world, changed, error):
+    world = sqlite_world
+    world.cookies.clear()
+    back = world.sent_back(world.authorize(**changed))
+    assert (back["error"], back["iss"], back["state"]) == (error, world.settings.issuer, "s" * 1200)
+    for unknown in ({"redirect_uri": "https://evil.example"}, {"client_id": "nobody"}, {"redirect_uri": None}):
+        refused = world.authorize(**{**changed, **unknown})
+        assert refused.status_code == 400
+        assert "location" not in refused.headers
+        assert "evil" not in refused.text
+
+
+@pytest.mark.parametrize(
+    "redirect",
+    [
+        "https://shop.example/back/", "https://shop.example/back?x=1", "https://shop.example/back#x", "https://shop.example/bac",
+        "https://shop.example:443/back", "https://shop.example/%62ack", "https://SHOP.example/back", "http://shop.example/back",
+        "https://shop.example/back\n", " https://shop.example/back", "https://shop.example\\@evil.example/back", "javascript:alert(1)",
+        "https://shop.example/back/../evil", "//shop.example/back", "data:text/html,x",
+    ],
+)  # fmt: skip
+def test_a_redirect_is_the_registered_one_to_the_letter(sqlite_world, redirect):
+    assert sqlite_world.authorize(redirect_uri=redirect).status_code == 400
+
+
+def test_only_a_loopback_redirect_may_choose_its_port():
+    for registered in ("http://127.0.0.1/cb", "http://127.0.0.1:9999/cb", "http://[::1]/cb?a=b"):
+        place, _, rest = registered.partition("/cb")
+        host = place.removesuffix(":9999")
+        assert same_redirect(registered, f"{host}:5123/cb{rest}")
+        assert same_redirect(registered, f"{host}/cb{rest}")
+        for other in (f"{host}:5123/x", f"{host}.evil/cb{rest}", f"{host}:1@evil/cb{rest}", f"{host}:5123/cb{rest}#",
+                      f"{host}:5123/cb{rest}\n", f"{host}:5123\\@evil/cb{rest}", f"https{host[4:]}:5123/cb{rest}",
+                      f"{host}:abc/cb{rest}", f"{host}:/cb{rest}", "http://localhost:5123/cb", ""):  # fmt: skip
+            assert not same_redirect(registered, other), other
+    assert not same_redirect("https://shop.example/back", "https://shop.example:1/back")
+
+
+@given(st.text(max_size=40) | st.from_regex(r"https?://[a-z0-9.@:\\/\[\]-]{1,20}/cb", fullmatch=True))
+def test_no_other_address_is_taken_for_a_registered_one(asked):
+    assert not same_redirect("https://shop.example/back", asked)
+    if same_redirect("http://127.0.0.1/cb", asked):
+        assert urlsplit(asked).hostname == "127.0.0.1"
+        assert urlsplit(asked).path == "/cb"
+
+
+@pytest.mark.parametrize(
+    "redirect",
+    [
+        "http://shop.example/cb", "http://localhost/cb", "http://127.0.0.1.evil/cb", "http://127.0.0.1:99999/cb", "https://a#b",
+        "https://user@a/cb", "javascript:alert(1)", "data:text/html,x", "app:/cb", "https://", "https:///cb", "//a/cb", "",
+        "https://a\\.evil/cb", "https://a/c b", "https://a/cb\nhttps://b/cb", "https://a/\u00e9", "https://a:0/", "https://[x/",
+        "HTTPS://a/cb", "https://a/" + "x" * 1000,
+    ],
+)  # fmt: skip
+def test_no_unsafe_redirect_is_registered(sqlite_world, redirect):
+    with pytest.raises(principals.CallerFault, match="safe redirect"):
+        sqlite_world.do(principals.add_client, sealer=sqlite_world.sealer, client_id="x", redirects=[redirect])
+
+
+def test_the_answer_to_credentials_is_303_and_nothing_is_sent_on_with_them(world):
+    page = world.authorize()
+    assert world.answer(page).status_code == 303
+    assert world.answer(page, decision="deny").status_code == 303
+    for path in ("sign-in/", "token/", "revoke/"):  # a redirect with 307 would carry the form along
+        assert world.ask("POST", f"/identity/{path}", data={"password": "x"}).status_code == 404
+
+
+def test_who_denies_goes_back_without_showing_a_password(world):
+    back = world.sent_back(world.answer(world.authorize(), decision="deny", username="", password=""))
+    assert back["error"] == "access_denied"
+    assert back["iss"] == world.settings.issuer
+
+
+@pytest.mark.parametrize("csrf", ["0" * 64, "", "ü" * 10, "\U0001f511"])
+def test_a_form_from_elsewhere_is_refused(world, csrf):
+    page = world.authorize()
+    assert world.answer(page, csrf=csrf).status_code == 400
+
+
+def test_a_form_belongs_to_one_browser_and_one_request(world):
+    page, other = world.authorize(), world.authorize(state="other")
+    assert world.answer(page, csrf=world.hidden(other)["csrf"]).status_code == 400
+    world.cookies.clear()
+    assert world.answer(page).status_code == 400
+
+
+def test_cookies_stay_in_the_browser_and_on_this_origin(world):
+    answers = [world.authorize()]
+    answers.append(world.answer(answers[0]))
+    for answer in answers:
+        (cookie,) = answer.headers.get_list("set-cookie")
+        assert cookie.startswith("__Host-")
+        assert {"HttpOnly", "Secure", "Path=/", "SameSite=lax"} <= set(cookie.split("; "))
+
+
+def test_who_is_signed_in_only_confirms_until_the_session_ends(world):
+    world.code()
+    page = world.authorize()
+    assert "You are signed in as anna" in page.text
+    assert "code" in world.sent_back(world.answer(page, username="", password=""))
+    assert world.sent_back(world.authorize(prompt="none"))["error"] == "consent_required"
+    world.later(hours=8)
+    assert world.answer(world.authorize(), username="", password="").status_code == 200
+
+
+@pytest.mark.parametrize("changed", [{"prompt": "login"}, {"prompt": "consent login"}, {"max_age": "0"}])
+def test_a_client_can_have_the_password_asked_again(world, changed):
+    first = world.signed_in()
+    page = world.authorize(**changed)
+    assert 'name="password"' in page.text
+    assert world.answer(page, username="", password="").status_code == 200
+    world.later(seconds=60)
+    second = world.redeem(world.sent_back(world.answer(page))["code"]).json()
+    authenticated = [world.claims(told["access_token"]).authenticated_at for told in (first, second)]
+    assert authenticated[1] - authenticated[0] == 60
+
+
+@pytest.mark.parametrize("end", [principals.disable, principals.revoke_principal])
+def test_a_session_ends_with_its_person(world, end):
+    world.code()
+    world.do(end, principal="user:anna")
+    assert "signed in as" not in world.authorize().text
+
+
+def test_a_new_password_ends_the_sessions(world):
+    world.code()
+    world.do(principals.set_password, login="anna", password=Secret("another walk by the sea"))
+    assert world.answer(world.authorize()).status_code == 200
+    assert world.answer(world.authorize(), password="another walk by the sea").status_code == 303
+
+
+@pytest.mark.parametrize(
+    ("username", "password"),
+    [("anna", "wrong " * 3), ("nobody", "a long walk by the sea"), ("", ""), ("anna", "x" * 5000)],
+)
+def test_a_wrong_name_and_a_wrong_password_look_the_same(world, username, password):
+    page = world.authorize()
+    answer = world.answer(page, username=username, password=password)
+    assert answer.status_code == 200
+    assert "are not accepted" in answer.text
+    assert username == "" or username not in answer.text
+    assert '"wrong"' in world.journal()
+
+
+def test_guessing_locks_only_the_guessers_address_and_only_for_that_account(world):
+    world.do(principals.add_user, login="ben", password=Secret(world.password))
+    page, guesser = world.authorize(), "192.0.2.1"
+    for _ in range(5):
+        world.answer(page, password="guess guess guess", source=guesser)
+    assert world.answer(page, source=guesser).status_code == 200
+    assert world.answer(page, source="192.0.2.9").status_code == 303
+    world.cookies.delete("__Host-ostiary-session")
+    assert world.answer(page, username="ben", source=guesser).status_code == 303
+    world.cookies.delete("__Host-ostiary-session")
+    world.later(minutes=5)
+    assert world.answer(page, source=guesser).status_code == 303
+
+
+def test_the_addresses_of_one_ipv6_network_count_as_one(world):
+    page = world.authorize()
+    for n in range(5):
+        world.answer(page, password="guess guess guess", source=f"2001:db8::{n}")
+    assert world.answer(page, source="2001:db8::ffff").status_code == 200
+    assert world.answer(page, source="2001:db8:0:1::1").status_code == 303
+    world.cookies.delete("__Host-ostiary-session")
+    for _ in range(5):
+        world.answer(page, password="guess guess guess", source="::ffff:192.0.2.1")
+    assert world.answer(page, source="192.0.2.1").status_code == 200
+
+
+def test_a_right_password_clears_the_count(world):
+    page = world.authorize()
+    for _ in range(3):
+        for _ in range(4):
+            world.answer(page, password="guess guess guess")
+        assert world.answer(page).status_code == 303
+        world.cookies.delete("__Host-ostiary-session")
+
+
+def test_no_origin_may_read_what_authorize_answers(world):
+    """No CORS: a browser's request of another origin gets no leave, before or after."""
+    for method in ("GET", "OPTIONS"):
+        answer = world.ask(
+            method, "/identity/authorize",
+            headers={"origin": "https://evil.example", "access-control-request-method": "GET"},
+        )  # fmt: skip
+        assert not [name for name in answer.headers if name.startswith("access-control-")]
+
+
+def test_every_authorization_request_is_in_the_journal_with_its_outcome_and_address(world):
+    page = world.authorize()
+    world.answer(page, source="192.0.2.7")
+    world.authorize(client_id="nobody")
+    world.authorize(response_type="token")
+    lines = [json.loads(line) for line in world.journal().splitlines()]
+    assert [(line["action"], line["outcome"]) for line in lines] == [
+        ("authorize", "shown"), ("sign-in", "allowed"), ("authorize", "invalid_request"),
+        ("authorize", "unsupported_response_type"),
+    ]  # fmt: skip
+    assert lines[1]["source"] == "192.0.2.7"
+    assert lines[1]["subject"] == "user:anna"
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=200))
+def test_any_state_survives(sqlite_world, state):
+    back = sqlite_world.sent_back(sqlite_world.authorize(state=state, response_type="x"))
+    assert back.get("state", "") == state
