@@ -2,6 +2,7 @@
 
 import ctypes
 import fcntl
+import itertools
 import logging
 import resource
 import signal
@@ -12,12 +13,14 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import Final
 
 from ostiary.control import health, prepare
 from ostiary.control.installation import open_installation
 from ostiary.envoy import run as envoy
+from ostiary.foundation import unix
 from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.logging import log_to_stderr
@@ -30,6 +33,15 @@ RESTARTS_WITHIN_S: Final = 60.0  # ... in so long: more is no accident
 PAUSE_S: Final = 0.2  # before a child is started again
 STOP_TIMEOUT_S: Final = 8.0
 LOOK_EVERY_S: Final = 1.0
+# Child -> socket and question: each is asked in turn, one a look.
+QUESTIONS: Final = {
+    "control": ("control", "/internal/metrics"),
+    "identity": ("identity", "/identity/jwks"),
+    "guard": ("guard-control", "/internal/state"),
+    GATE: (GATE, "/server_info"),
+}
+ANSWER_WITHIN_S: Final = 5.0
+MISSED_MAX: Final = 3
 PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 _WATCHED: Final = frozenset({signal.SIGCHLD, signal.SIGINT, signal.SIGTERM})
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
@@ -45,7 +57,7 @@ def run(home: Home) -> None:
         try:
             for name, command in commands.items():
                 children[name] = _start(name, command)
-            _look_after(commands, children, _Ready(home))
+            _look_after(commands, children, home)
         finally:
             _stop(children)
 
@@ -79,13 +91,39 @@ class _Ready:
         self.told = True
 
 
+class _Pulse:
+    """Asks one child after the other whether it answers; one that keeps silent is killed, which is how it is cured."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._missed = dict.fromkeys(QUESTIONS, 0)
+        self._names = itertools.cycle(QUESTIONS)
+
+    def feel(self, children: Mapping[str, subprocess.Popen[bytes]]) -> None:
+        name = next(self._names)
+        place, question = QUESTIONS[name]
+        try:
+            unix.ask(self._home.socket(place), "GET", question, timeout_s=ANSWER_WITHIN_S)
+            self._missed[name] = 0
+        except TimeoutError:
+            self._missed[name] += 1
+        except (OSError, HTTPException):  # it starts, or it has just ended, which is seen elsewhere
+            pass
+        if self._missed[name] >= MISSED_MAX:
+            log.error("%s is there but does not answer; it is killed, and started again", name)
+            children[name].kill()
+            self._missed[name] = 0
+
+
 def _look_after(
-    commands: Mapping[str, Sequence[str]], children: dict[str, subprocess.Popen[bytes]], ready: _Ready
+    commands: Mapping[str, Sequence[str]], children: dict[str, subprocess.Popen[bytes]], home: Home
 ) -> None:
     """Starts again what ends by itself: meanwhile the gate refuses what needed it."""
+    ready, pulse = _Ready(home), _Pulse(home)
     ended: deque[float] = deque(maxlen=RESTARTS_MAX + 1)
     while (told := signal.sigtimedwait(_WATCHED, LOOK_EVERY_S)) is None or told.si_signo == signal.SIGCHLD:
         ready.tell()
+        pulse.feel(children)
         for name, child in list(children.items()):
             if (code := child.poll()) is None:
                 continue
