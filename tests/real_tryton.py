@@ -37,6 +37,10 @@ class RealTryton:
     http: httpx.Client
     sessions: dict[str, str] = field(default_factory=dict, repr=False)
 
+    @property
+    def database(self) -> Path:
+        return self.erp.folder / "db" / f"{self.erp.database}.sqlite"
+
     def session(self, login: str) -> str:
         """The value of the `authorization` header that acts as this ERP user."""
         if login not in self.sessions:
@@ -58,9 +62,18 @@ class RealTryton:
             raise ErpError(f"{answer.status_code} {told.get('error')}")
         return told["result"]
 
+    def execute(self, sql: str, *values: Any) -> None:
+        """A change behind the server's back."""
+        connection = sqlite3.connect(self.database, timeout=30)
+        try:
+            with connection:
+                connection.execute(sql, values)
+        finally:
+            connection.close()
+
     def select(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """A second look: what the database holds, whatever the server says of it."""
-        connection = sqlite3.connect(f"file:{self.erp.folder}/db/{self.erp.database}.sqlite?mode=ro", uri=True)
+        connection = sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)
         try:
             return connection.execute(sql, values).fetchall()
         finally:
@@ -87,7 +100,8 @@ def template() -> Template:
 @cache
 def shared() -> RealTryton:
     """The one of this worker; gone with it."""
-    folder = Path(tempfile.mkdtemp(prefix="erp-", dir="/tmp"))
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp"
+    folder = Path(tempfile.mkdtemp(prefix="erp-", dir=memory))
     server = begin(folder)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     atexit.register(end, server)

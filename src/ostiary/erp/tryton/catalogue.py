@@ -55,7 +55,7 @@ def _models(rows: list[Mapping[str, Any]]) -> dict[str, dict[str, Field]]:
     typed = (row for row in rows if row["ttype"])  # of two fields Tryton itself names no type: unknown, so denied
     for row in sorted(typed, key=lambda row: (row["model"], row["name"])):
         target = row["relation"] if row["ttype"] in LINKS else ""
-        models[row["model"]][row["name"]] = Field(row["ttype"] or "", target or "")  # Tryton names no type for some
+        models[row["model"]][row["name"]] = Field(row["ttype"], target or "")
     for fields in models.values():
         for name in EVERYWHERE:
             user = name in {"create_uid", "write_uid"}
