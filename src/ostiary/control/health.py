@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from ostiary.audit.log import entries
 from ostiary.control.installation import Installation, open_installation
+from ostiary.control.revisions import APPLY, ROLLED_BACK
 from ostiary.envoy import binary
 from ostiary.envoy.delivery import Gate
 from ostiary.foundation.errors import OstiaryError, SystemFault
@@ -88,6 +90,21 @@ def certificate(home: Home, now: datetime) -> str:
     if left <= timedelta():
         raise SystemFault("certificate-lapsed", "the gate's certificate has lapsed", hint="restart `ostiary up`")
     return f"good for {left.days} days, renewed by itself"
+
+
+def applied(store: Store) -> str:
+    """Who put the policy in force; a fault while the last try to change it stands unmended."""
+    with store.read() as connection:
+        (last,) = entries(connection, action=APPLY, limit=1)
+        failed = next(entries(connection, action=ROLLED_BACK, limit=1), None)
+    if failed and failed["index"] > last["index"]:
+        told = failed["after"]
+        raise SystemFault(
+            "policy-rolled-back",
+            f"revision {told['revision']} did not come into force ({told['failed']}); the one before still is",
+            hint="mend what else is not ok here, then apply it again",
+        )
+    return f"{last['object']}, applied by {last['actor']} at {last['at']}"
 
 
 def quiet(store: Store) -> str:

@@ -1,7 +1,7 @@
 """Revisions of the policy: recorded with their author in the transaction of their audit entry, and found again."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
 from sqlalchemy import Connection, insert, select
@@ -10,6 +10,9 @@ from ostiary.audit.log import Entry, append
 from ostiary.plan.model import Plan, from_json, to_json
 from ostiary.store.database import Store
 from ostiary.store.tables.control import REVISION
+
+APPLY: Final = "policy.apply"
+ROLLED_BACK: Final = "policy.rolled-back"
 
 
 class Act(Struct, frozen=True, kw_only=True):
@@ -36,13 +39,13 @@ def record(connection: Connection, act: Act, plan: Plan, at: datetime, *, change
             at_us=int(at.timestamp() * 1_000_000),
         )
     )
-    append(connection, _entry(act, plan, at, action="policy.apply", after=after))
+    append(connection, _entry(act, plan, at, action=APPLY, after=after))
 
 
 def record_failure(connection: Connection, act: Act, plan: Plan, at: datetime, code: str) -> None:
     """Says that the revision did not come into force; the one before still is."""
     after: dict[str, Any] = {"revision": plan.revision, "failed": code}
-    append(connection, _entry(act, plan, at, action="policy.rolled-back", after=after))
+    append(connection, _entry(act, plan, at, action=ROLLED_BACK, after=after))
 
 
 def _entry(act: Act, plan: Plan, at: datetime, *, action: str, after: dict[str, Any]) -> Entry:

@@ -1,0 +1,304 @@
+"""A running installation for tests: the real processes and the real Envoy, before a shop that echoes.
+
+A start takes seconds: `site` is one for all tests of a worker that leave it as it was but for clients and events;
+`installed()` is for a test that spoils its own. Tests of `site` belong to one xdist_group, RUNNING.
+"""
+
+import atexit
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from ostiary.cli import admin
+from ostiary.cli.demo.caller import Answer, Caller, machine_token
+from ostiary.cli.demo.stand import free_port
+from ostiary.control.prepare import initialise
+from ostiary.foundation.errors import OstiaryError
+from ostiary.foundation.home import Home
+from ostiary.foundation.secret import Secret
+from upstream import Echo, Server
+
+RUNNING = pytest.mark.xdist_group("running")
+PATIENCE_S = 40.0
+LOOK_EVERY_S = 0.02
+SPEC = """\
+openapi: 3.1.0
+info: {title: Shop, version: "1"}
+paths:
+  /orders:
+    get:
+      tags: [Order]
+      parameters:
+        - {name: limit, in: query, schema: {type: integer, maximum: 100}}
+        - {name: mail, in: query, schema: {type: string, format: email}}
+    post:
+      tags: [Order]
+      requestBody:
+        required: true
+        content: {application/json: {schema: {$ref: "#/components/schemas/Order"}}}
+  /orders/{id}:
+    parameters: [{name: id, in: path, required: true, schema: {type: integer, minimum: 1}}]
+    get: {tags: [Order]}
+    delete: {tags: [Order]}
+  /invoices: {get: {tags: [Invoice]}}
+  /stock: {get: {tags: [Stock]}}
+  /reports: {post: {x-ostiary: {object: report, verb: execute, action: run}}}
+components:
+  schemas:
+    Order:
+      type: object
+      required: [lines]
+      additionalProperties: false
+      properties:
+        customer: {type: string, maxLength: 40}
+        due: {type: string, format: date}
+        lines: {type: array, items: {type: object, properties: {qty: {type: integer, minimum: 1, maximum: 1000}}}}
+"""
+POLICY = """\
+policy: test
+
+systems:
+  shop: {{kind: openapi, at: localhost/shop, upstream: "{upstream}", spec: "{spec}"}}
+
+departments:
+  sales: {{}}
+
+contexts:
+  never-open: {{networks: [198.51.100.0/24]}}
+
+roles:
+  clerk: {{level: user, of: sales, may: ["order: read, write", "stock: read"]}}
+  visitor: {{level: user, of: sales, may: ["stock: read"]}}
+  elsewhere: {{level: user, of: sales, may: ["invoice: read"], when: never-open}}
+
+limits:
+  anonymous: {{requests: {anonymous}/minute}}
+  default: {{requests: {default}/hour, body: 1 MB}}
+"""
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class Running:
+    """One installation in a short folder of its own; `log` holds what all its processes say."""
+
+    def __init__(self, *, systems: str = "", **settings: Any) -> None:
+        self.root = Path(tempfile.mkdtemp(prefix="ost-", dir="/tmp"))
+        self.home, self.log = Home(root=self.root / "home"), self.root / "log"
+        self.upstream = Server(("127.0.0.1", 0), Echo).start(lambda _: (200, {}, None))
+        self.spec = self.root / "shop.openapi.yaml"
+        self.spec.write_text(SPEC)
+        self.secrets: dict[str, Secret] = {}
+        self.process: subprocess.Popen[bytes] | None = None
+        self._callers: list[Caller] = []
+        self._tokens: dict[str, str] = {}
+        self.port = free_port()
+        initialise(self.home, text=self.policy(), port=self.port)
+        self.revision = (self.home.plans / "current").read_text()
+        self.hooks: Server | None = None  # who gets the alerts
+        self.settings(envoy_workers=1, **settings)
+
+    @property
+    def origin(self) -> str:
+        return f"https://localhost:{self.port}"
+
+    @property
+    def authority(self) -> Path:
+        return self.home.keys / "ca.crt"
+
+    def policy(self, *changes: tuple[str, str], anonymous: int = 60_000, default: int = 600_000) -> str:
+        """The policy it starts with, with words exchanged."""
+        upstream = f"http://127.0.0.1:{self.upstream.server_port}"
+        text = POLICY.format(upstream=upstream, spec=self.spec, anonymous=anonymous, default=default)
+        for before, after in changes:
+            assert before in text, before
+            text = text.replace(before, after)
+        return text
+
+    def settings(self, **settings: Any) -> None:
+        """Adds to settings.toml; counts from the next start."""
+        lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items())
+        self.home.settings.write_text(self.home.settings.read_text() + lines)
+
+    def begin(self, *more: str) -> subprocess.Popen[bytes]:
+        """Starts `ostiary up`, and does not wait."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "ostiary.control.up", self.home.root, "--with-parent", *more],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        return self.process
+
+    def start(self) -> "Running":
+        self.begin()
+        self.wait_until_up()
+        return self
+
+    def wait_until_up(self, *, without: Sequence[str] = ()) -> None:
+        """Until every part is in order, but those of `without`."""
+
+        def up() -> bool:
+            assert self.process is not None
+            assert self.process.poll() is None, self.tail()
+            with suppress(OstiaryError):
+                return all(part["ok"] for part in self.ask("status")["parts"] if part["name"] not in without)
+            return False
+
+        until(up, self.tail)
+
+    def stop(self) -> int:
+        """Ends it as Ctrl-C would; its exit code."""
+        for caller in self._callers:
+            caller.close()
+        self._callers.clear()
+        if self.process is None:
+            return 0
+        self.process.send_signal(signal.SIGINT)
+        try:
+            return self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+
+    def remove(self) -> None:
+        try:
+            self.stop()
+        finally:
+            self.upstream.stop()
+            shutil.rmtree(self.root, ignore_errors=True)
+
+    def tail(self) -> str:
+        return self.log.read_text("utf-8", "replace")[-3_000:] if self.log.exists() else ""
+
+    def ask(self, operation: str, **parameters: Any) -> Any:
+        return admin.ask(self.home, operation, **parameters)
+
+    def apply(self, text: str, **parameters: Any) -> Any:
+        return self.ask("policy.apply", text=text, file=str(self.home.policy), **parameters)
+
+    def ostiary(self, *arguments: str, given: str = "", environment: Mapping[str, str] = {}) -> Done:
+        """The command in a process of its own."""
+        command = [sys.executable, "-c", "from ostiary.cli.main import main; main()", *arguments]
+        done = subprocess.run(
+            command,
+            input=given,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            cwd=self.root,
+            env={**os.environ, "OSTIARY_HOME": str(self.home.root), **environment},
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def caller(self, token: str = "") -> Caller:
+        """A connection that stays open, closed with the installation."""
+        self._callers.append(Caller(self.origin, self.authority, token))
+        return self._callers[-1]
+
+    def once(self, method: str, path: str, body: bytes = b"", *, token: str = "", **headers: str) -> Answer:
+        """One request on a connection of its own."""
+        caller = Caller(self.origin, self.authority, token)
+        try:
+            return caller.send(method, path, body, **headers)
+        finally:
+            caller.close()
+
+    def client(self, name: str, *roles: str, **more: Any) -> str:
+        """A new client, and a token of it."""
+        made = self.ask("client.add", client_id=name, roles=list(roles), **more)
+        self.secrets[name] = Secret(made["client_secret"])
+        return self.fresh(name)
+
+    def fresh(self, name: str) -> str:
+        """A new token for a client."""
+        caller = Caller(self.origin, self.authority)
+        try:
+            answer = machine_token(caller, name, self.secrets[name])
+        finally:
+            caller.close()
+        assert answer.status == 200, answer
+        return str(answer.json()["access_token"])
+
+    def token(self, role: str) -> str:
+        """A token of the client `role-client`, which holds just this role; the same one each time."""
+        if role not in self._tokens:
+            self._tokens[role] = self.client(f"{role}-client", role)
+        return self._tokens[role]
+
+    def children(self) -> dict[str, int]:
+        """Process ids of what `up` started, by name."""
+        assert self.process is not None
+        found = {}
+        for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
+            with suppress(OSError):
+                line = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                found[line[3].decode() if b"ostiary.control.process" in line else "envoy"] = int(pid)
+        return found
+
+
+@contextmanager
+def installed(**settings: Any) -> Iterator[Running]:
+    """Made and removed, not started."""
+    made = Running(**settings)
+    try:
+        yield made
+    finally:
+        made.remove()
+
+
+@cache
+def shared() -> Running:
+    """The one of this worker, with all that a setting turns on; gone with it."""
+    hooks = Server(("127.0.0.1", 0), Echo).start(lambda _: (204, {}, ""))
+    made = Running(
+        trusted_hops=1,
+        ask_client_certificate=True,
+        metrics_port=free_port(),
+        webhook=f"http://127.0.0.1:{hooks.server_port}/alerts",
+    )
+    made.hooks = hooks
+    atexit.register(hooks.stop)
+    atexit.register(made.remove)
+    return made.start()
+
+
+@pytest.fixture
+def site() -> Iterator[Running]:
+    """Running, with the policy it started with."""
+    made = shared()
+    yield made
+    if (made.home.plans / "current").read_text() != made.revision:
+        made.apply(made.policy())
+
+
+def until(holds: Callable[[], Any], told: Callable[[], str] = str, patience_s: float = PATIENCE_S) -> Any:
+    """What `holds` answers as soon as it is true; fails with what is `told` when it never is."""
+    last = time.monotonic() + patience_s
+    while not (found := holds()):
+        assert time.monotonic() < last, f"it never came true: {told()}"
+        time.sleep(LOOK_EVERY_S)
+    return found
