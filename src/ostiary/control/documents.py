@@ -15,7 +15,7 @@ from ostiary.plan.model import Plan
 from ostiary.policy.model import Policy
 from ostiary.policy.parse import parse
 from ostiary.prove.difference import diff
-from ostiary.prove.rules import Finding, broad, check, failures
+from ostiary.prove.rules import Finding, broad, check, failures, idle
 
 
 def read_document(text: str, file: str, folder: Path) -> tuple[Policy, Plan]:
@@ -37,7 +37,7 @@ def prove_document(
     """The plan, proved against its own rules and tests, and what is wider than it should be."""
     policy, plan = read_document(text, file, _folder(file, home))
     _refuse([*check(plan, assigned), *failures(plan, policy)], policy.file)
-    return plan, tuple(broad(plan))
+    return plan, (*broad(plan), *idle(plan))
 
 
 def compare_document(text: str, file: str, home: Home) -> list[dict[str, Any]]:

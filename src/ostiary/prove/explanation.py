@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from msgspec import Struct
 
-from ostiary.erp.operation import Operation
+from ostiary.erp.operation import Operation, Verb
 from ostiary.plan.decide import closure
 from ostiary.plan.formula import All, AnyOf, Formula, Hours, Networks, Not, holds
 from ostiary.plan.model import Grant, Plan
@@ -85,25 +85,35 @@ def _role_lines(plan: Plan, roles: frozenset[str]) -> tuple[str, ...]:
 
 def _granting(plan: Plan, asked: Asked) -> Iterator[str]:
     """The roles that would have granted it, or the line that no role has yet."""
-    if asked.operation is None:
+    operation = asked.operation
+    if operation is None:
         return
-    granting = [grant for grant in plan.grants if grant.pattern.holds(asked.operation)]
+    granting = [grant for grant in plan.grants if grant.pattern.holds(operation)]
     for grant in granting[:SUGGESTIONS_MAX]:
         yield f"role {grant.role}, by {grant.source}: {grant.source.text}"
     if not granting:
-        operation = asked.operation
-        line = f'"{operation.system}/{operation.object}: {operation.verb}"'
+        action = f" {operation.action}" if operation.verb is Verb.EXECUTE and operation.action else ""
+        line = f'"{operation.system}/{operation.object}: {operation.verb}{action}"'
         yield f"a role with {line} in its `may`; no role has it now"
 
 
 def _missing(plan: Plan, asked: Asked) -> Iterator[str]:
-    """What of each grant's context did not hold."""
+    """What of each grant's context did not hold; every line once."""
+    told: dict[str, None] = {}
+    for grant in _blocked(plan, asked):
+        parts = " and ".join(words(part) for part in _failing(grant, asked))
+        told[f"the same request {parts} ({grant.context.name}, {grant.source})"] = None
+    yield from list(told)[:SUGGESTIONS_MAX]
+
+
+def _blocked(plan: Plan, asked: Asked) -> Iterator[Grant]:
+    """The caller's own grants of it; of an operation that was not looked at, those of the system."""
     held = closure(plan, asked.roles)
+    systems = {grant.pattern.system for grant in plan.grants if grant.id == asked.rule}
     for grant in plan.grants:
-        if grant.role not in held or (asked.operation and not grant.pattern.holds(asked.operation)):
-            continue
-        for part in _failing(grant, asked):
-            yield f"the same request {words(part)} ({grant.context.name}, {grant.source})"
+        meant = grant.pattern.holds(asked.operation) if asked.operation else grant.pattern.system in systems
+        if meant and grant.role in held:
+            yield grant
 
 
 def _failing(grant: Grant, asked: Asked) -> Iterator[Formula]:

@@ -3,12 +3,13 @@
 Ignoring contexts is stricter than a proof: two duties held at different hours count as held both.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_address
 
 from msgspec import Struct
 
-from ostiary.erp.operation import Pattern, covering_scopes
+from ostiary.erp.operation import Operation, Pattern, covering_scopes
 from ostiary.plan.decide import Facts, closure, decide
 from ostiary.plan.model import Apart, Grant, Never, Plan
 from ostiary.policy.model import Example, Policy
@@ -28,10 +29,10 @@ class Finding(Struct, frozen=True, kw_only=True):
 def check(plan: Plan, assigned: Mapping[str, frozenset[str]] = {}) -> tuple[Finding, ...]:
     """Every violation of `never` and static `apart`, by a role alone or by a principal (`assigned`: id -> roles)."""
     found = [finding for rule in plan.never for finding in _never(plan, rule)]
-    statics = [rule for rule in plan.apart if not rule.dynamic]
     roles = [(f"role {role.name}", frozenset(role.closure)) for role in plan.roles]
     holders = roles + [(principal, closure(plan, held)) for principal, held in sorted(assigned.items())]
-    found += [finding for rule in statics for name, held in holders for finding in _apart(plan, rule, name, held)]
+    statics = [rule for rule in plan.apart if not rule.dynamic]
+    found += [finding for rule in statics for finding in _apart(plan, rule, holders)]
     return tuple(found)
 
 
@@ -42,37 +43,57 @@ def broad(plan: Plan) -> Iterator[str]:
             yield f"{grant.source}: role {grant.role} may {grant.pattern.verb} every object of {grant.pattern.system}"
 
 
+def idle(plan: Plan) -> Iterator[str]:
+    """Grants that no described operation of their system can use: a slip of the pen, as a rule."""
+    described = {route.system for route in plan.routes}
+    meanings = {(one.system, one.object, one.verb, one.action) for one in plan.routes}
+    operations = (Operation(system=system, object=name, verb=verb, action=act) for system, name, verb, act in meanings)
+    used = {scope for operation in operations for scope in covering_scopes(operation)}
+    for grant in plan.grants:
+        if grant.pattern.system in described and str(grant.pattern) not in used:
+            system = grant.pattern.system
+            yield f"{grant.source}: role {grant.role} may {grant.pattern}, but {system} describes no such operation"
+
+
 def failures(plan: Plan, policy: Policy) -> tuple[Finding, ...]:
     """The tests in the policy that do not hold."""
     return tuple(finding for test in policy.tests if (finding := _failure(plan, policy, test)))
 
 
-def held_grants(plan: Plan, held: frozenset[str], pattern: Pattern) -> list[Grant]:
-    """The grants of these roles (closed under inclusion) by which something in `pattern` may be done."""
-    return [grant for grant in plan.grants if grant.role in held and grant.pattern.meets(pattern)]
+def _meeting(plan: Plan, pattern: Pattern) -> dict[str, list[Grant]]:
+    """By role: its own grants by which something in `pattern` may be done."""
+    found: dict[str, list[Grant]] = defaultdict(list)
+    for grant in plan.grants:
+        if grant.pattern.meets(pattern):
+            found[grant.role].append(grant)
+    return found
 
 
 def _never(plan: Plan, rule: Never) -> Iterator[Finding]:
+    meeting = [_meeting(plan, pattern) for pattern in rule.patterns]
     for role in plan.roles:
         if role.name not in rule.roles and role.level is not rule.level:
             continue
-        for pattern in rule.patterns:
-            for grant in held_grants(plan, frozenset(role.closure), pattern):
-                yield Finding(
-                    message=f"never {rule.name!r}: role {role.name} may {grant.pattern}",
-                    hint=f"take {grant.pattern} from role {grant.role}, or change the rule",
-                    where=(str(grant.source), str(rule.source)),
-                )
+        grants = [grant for by_role in meeting for name in role.closure for grant in by_role.get(name, ())]
+        for grant in dict.fromkeys(grants):
+            yield Finding(
+                message=f"never {rule.name!r}: role {role.name} may {grant.pattern}",
+                hint=f"take {grant.pattern} from role {grant.role}, or change the rule",
+                where=(str(grant.source), str(rule.source)),
+            )
 
 
-def _apart(plan: Plan, rule: Apart, name: str, held: frozenset[str]) -> Iterator[Finding]:
-    first, then = held_grants(plan, held, rule.first), held_grants(plan, held, rule.then)
-    if first and then:
-        yield Finding(
-            message=f"apart {rule.name!r}: {name} holds both {rule.first} and {rule.then}",
-            hint="give them to two persons; or say `link` and `within`, so that only the same record is kept apart",
-            where=(str(first[0].source), str(then[0].source), str(rule.source)),
-        )
+def _apart(plan: Plan, rule: Apart, holders: Iterable[tuple[str, frozenset[str]]]) -> Iterator[Finding]:
+    first, then = _meeting(plan, rule.first), _meeting(plan, rule.then)
+    for name, held in holders:
+        one, other = sorted(held & first.keys()), sorted(held & then.keys())
+        if one and other:
+            where = (first[one[0]][0].source, then[other[0]][0].source, rule.source)
+            yield Finding(
+                message=f"apart {rule.name!r}: {name} holds both {rule.first} and {rule.then}",
+                hint="give them to two persons; or say `link` and `within`, so that only the same record is kept apart",
+                where=tuple(map(str, where)),
+            )
 
 
 def _failure(plan: Plan, policy: Policy, test: Example) -> Finding | None:
@@ -93,7 +114,3 @@ def _failure(plan: Plan, policy: Policy, test: Example) -> Finding | None:
         hint="change the roles, or the test's `expect`",
         where=(f"{policy.file}:{test.at.line}",),
     )
-
-
-def names(findings: Iterable[Finding]) -> str:
-    return "\n".join(map(str, findings))

@@ -1,0 +1,87 @@
+"""What differs in the rules that hold people back: `apart`, `never`, limits, the silence of control."""
+
+from collections.abc import Iterator
+
+from ostiary.erp.operation import Pattern
+from ostiary.plan.model import Apart, Limit, Limits, Never, Plan, WhenSilent
+from ostiary.prove.change import Change
+
+MB = 1024 * 1024
+
+
+def changes(old: Plan, new: Plan) -> Iterator[Change]:
+    yield from _apart(old, new, widens=True)
+    yield from _apart(new, old, widens=False)
+    yield from _never(old, new, widens=True)
+    yield from _never(new, old, widens=False)
+    yield from _limits(old.limits, new.limits)
+    if old.when_silent is not new.when_silent:
+        widens = new.when_silent is WhenSilent.KEEP
+        yield Change(widens=widens, text=f"when control is silent the gate will {new.when_silent}")
+
+
+def _apart(old: Plan, new: Plan, *, widens: bool) -> Iterator[Change]:
+    """The rules of `old` that no rule of `new` holds as well."""
+    names = {rule.name for rule in new.apart}
+    for rule in old.apart:
+        if not any(_as_strict(rule, other) for other in new.apart):
+            degree = ("less" if widens else "more") if rule.name in names else ""
+            how = (
+                f"is kept apart {degree} than before" if degree else f"is {'no longer' if widens else 'now'} kept apart"
+            )
+            text = f"{rule.name!r} {how}: {rule.first} and {rule.then} ({rule.source})"
+            yield Change(widens=widens, text=text, where=str(rule.source))
+
+
+def _as_strict(rule: Apart, other: Apart) -> bool:
+    """Whatever `rule` keeps apart, `other` does; a rule without `within` has no order."""
+    ways = [(other.first, other.then), *([] if other.dynamic else [(other.then, other.first)])]
+    return (
+        rule.dynamic is other.dynamic
+        and rule.link == other.link
+        and rule.within_days <= other.within_days
+        and any(rule.first.within(first) and rule.then.within(then) for first, then in ways)
+    )
+
+
+def _never(old: Plan, new: Plan, *, widens: bool) -> Iterator[Change]:
+    """The rules of `old` of which some part is in no rule of `new`."""
+    kept = [part for rule in new.never for part in _parts(rule)]
+    for rule in old.never:
+        if not all(any(whom == other and what.within(wider) for other, wider in kept) for whom, what in _parts(rule)):
+            verb = "no longer proved as it was" if widens else "proved from now on"
+            text = f"never {rule.name!r} is {verb} ({rule.source})"
+            yield Change(widens=widens, text=text, where=str(rule.source))
+
+
+def _parts(rule: Never) -> Iterator[tuple[tuple[str, str], Pattern]]:
+    whom = [("level", str(rule.level))] if rule.level else []
+    whom += [("role", role) for role in rule.roles]
+    yield from ((one, pattern) for one in whom for pattern in rule.patterns)
+
+
+def _limits(old: Limits, new: Limits) -> Iterator[Change]:
+    """A role without a limit of its own has the default."""
+    before, after = _named(old), _named(new)
+    for name in sorted(before.keys() | after.keys()):
+        was, now = before.get(name, old.default), after.get(name, new.default)
+        if _size(was) != _size(now):
+            widens = any(a > b for a, b in zip(_size(now), _size(was), strict=True))
+            yield Change(widens=widens, text=f"limit {name}: {_words(now)} instead of {_words(was)}")
+    if old.body_bytes != new.body_bytes:
+        widens = new.body_bytes > old.body_bytes
+        text = f"bodies up to {new.body_bytes / MB:g} MB instead of {old.body_bytes / MB:g} MB"
+        yield Change(widens=widens, text=text)
+
+
+def _named(limits: Limits) -> dict[str, Limit]:
+    return {limit.name: limit for limit in (limits.anonymous, limits.default, *limits.roles)}
+
+
+def _size(limit: Limit) -> tuple[float, int]:
+    """How much over time, and how much at once."""
+    return limit.requests / limit.seconds, limit.requests
+
+
+def _words(limit: Limit) -> str:
+    return f"{limit.requests} requests in {limit.seconds} s"

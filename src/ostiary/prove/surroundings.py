@@ -1,0 +1,73 @@
+"""What differs around the grants: where requests go, as whom, and which operations a URL is."""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from ostiary.plan.model import Plan, Route, System
+from ostiary.prove.change import Change
+
+ROUTES_TOLD_MAX: Final = 20
+PARTS: Final = ("kind", "host", "prefix", "upstream", "database", "audience", "hand_over")
+
+
+def changes(old: Plan, new: Plan) -> Iterator[Change]:
+    """Systems and their operations; those of a system that is new as a whole are told with it."""
+    before = {system.name: system for system in old.systems}
+    after = {system.name: system for system in new.systems}
+    for name in sorted(before.keys() | after.keys()):
+        yield from _system(before.get(name), after.get(name))
+        if name in before and name in after:
+            yield from _operations(_routes(old, name), _routes(new, name))
+
+
+def _system(old: System | None, new: System | None) -> Iterator[Change]:
+    if old is None and new is not None:
+        text = f"{new.host}{new.prefix} leads to the system {new.name} at {new.upstream} ({new.source})"
+        yield Change(widens=True, text=text, where=str(new.source))
+    elif new is None and old is not None:
+        yield Change(widens=False, text=f"the system {old.name} is not reached any more", where=str(old.source))
+    elif old is not None and new is not None:
+        for part in PARTS:
+            was, now = getattr(old, part), getattr(new, part)
+            if was != now:
+                said = f"{part.replace('_', '-')} {now or 'none'} instead of {was or 'none'}"
+                text = f"the system {new.name} has {said} ({new.source})"
+                yield Change(widens=True, text=text, where=str(new.source))
+
+
+def _routes(plan: Plan, system: str) -> dict[str, Route]:
+    return {f"{route.method} {route.template}": route for route in plan.routes if route.system == system}
+
+
+def _operations(old: dict[str, Route], new: dict[str, Route]) -> Iterator[Change]:
+    yield from _told([_opened(name, new[name]) for name in new if name not in old], "operations are opened")
+    yield from _told([_closed(name, old[name]) for name in old if name not in new], "operations are closed")
+    changed = [_altered(name, old[name], new[name]) for name in new if name in old and old[name] != new[name]]
+    yield from _told(changed, "operations are changed")
+
+
+def _told(found: list[Change], words: str) -> Iterable[Change]:
+    """Each one, or how many there are where nobody would read them all."""
+    if len(found) <= ROUTES_TOLD_MAX:
+        return found
+    return [Change(widens=found[0].widens, text=f"{len(found)} {words}, among them: {found[0].text}")]
+
+
+def _opened(name: str, route: Route) -> Change:
+    return Change(widens=True, text=f"{name} is opened: {_meaning(route)}", permission=_meaning(route))
+
+
+def _closed(name: str, route: Route) -> Change:
+    return Change(widens=False, text=f"{name} is closed: {_meaning(route)}", permission=_meaning(route))
+
+
+def _altered(name: str, old: Route, new: Route) -> Change:
+    if _meaning(old) != _meaning(new):
+        text = f"{name} is {_meaning(new)} instead of {_meaning(old)}"
+    else:
+        text = f"what may be sent with {name} is described otherwise: {_meaning(new)}"
+    return Change(widens=True, text=text, permission=_meaning(new))
+
+
+def _meaning(route: Route) -> str:
+    return f"{route.system}/{route.object}:{route.verb}" + (f".{route.action}" if route.action else "")

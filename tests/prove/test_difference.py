@@ -1,0 +1,307 @@
+"""What a change lets people do: by meaning, never less than it does."""
+
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, assume, event, given, settings
+from hypothesis import strategies as st
+
+from ostiary.compile.plan import compile_policy
+from ostiary.erp.openapi import load
+from ostiary.erp.operation import Operation, Verb
+from ostiary.plan.decide import Facts, decide
+from ostiary.plan.formula import All, Always, AnyOf, Hours, Networks, Not, holds
+from ostiary.prove.difference import diff
+from ostiary.prove.implication import implies
+from policy.compiled import HEAD, plan_of, policy_of
+
+ROLES = """\
+roles:
+  clerk: {level: user, of: sales, may: ["erp/sale.*: read, write"], when: office}
+  manager: {level: department, of: sales, includes: clerk, may: "erp/sale.report: execute"}
+"""
+
+
+def told(old, new):
+    """Each change without the line, `+` widens."""
+    changes = diff(None if old is None else plan_of(old), plan_of(new))
+    return [f"{'+' if one.widens else '-'} {one.text.rsplit(' (acme', 1)[0]}" for one in changes]
+
+
+def changed(before, after, text=ROLES, head=HEAD):
+    assert before in head + text
+    whole = (head + text).replace(before, after, 1)
+    return [
+        f"{'+' if one.widens else '-'} {one.text.rsplit(' (acme', 1)[0]}"
+        for one in diff(plan_of(text, head), plan_of("", whole))
+    ]
+
+
+def test_the_same_policy_is_no_change():
+    assert told(ROLES, ROLES) == []
+
+
+@pytest.mark.parametrize(
+    "before, after",
+    [
+        ('["erp/sale.*: read, write"]', '["erp/sale.*: write", "erp/sale.*: read"]'),
+        ('["erp/sale.*: read, write"]', '["erp/sale.*: read, write", "erp/sale.sale: read"]'),
+        ("when: office", "when: [office, office]"),
+        ("roles:\n", "# a comment\nroles:\n"),
+        ("  office: {days: mon-fri,", "  other: {networks: 10.0.0.0/8}\n  office: {days: 'mon-wed, thu, fri',"),
+        ("203.0.113.0/24", "203.0.113.0/25, 203.0.113.128/25"),
+        ("policy: acme", "policy: other"),
+    ],
+)
+def test_other_words_for_the_same_are_no_change(before, after):
+    assert changed(before, after) == []
+
+
+def test_a_renamed_context_is_no_change():
+    assert [
+        *diff(plan_of(ROLES), plan_of(ROLES.replace("when: office", "when: work"), HEAD.replace("office", "work")))
+    ] == []
+
+
+@pytest.mark.parametrize(
+    "before, after, changes",
+    [
+        ("read, write", "read, write, delete", ["+ clerk may now erp/sale.*:delete when office"]),
+        ("read, write", "read", ["- clerk may no longer erp/sale.*:write when office"]),
+        ("read, write", "read, write create", ["- clerk may no longer erp/sale.*:write when office"]),
+        ("sale.*: read, write", "sale.sale: read, write", ["- clerk may no longer erp/sale.*:read when office", "- clerk may no longer erp/sale.*:write when office"]),
+        (", when: office", "", ["+ clerk may now erp/sale.*:read", "+ clerk may now erp/sale.*:write"]),
+        ("when: office", "when: [office, home]", ["- clerk may no longer erp/sale.*:read when office", "- clerk may no longer erp/sale.*:write when office"]),
+        ("08:00-18:00", "09:00-17:00", ["- clerk may no longer erp/sale.*:read when office", "- clerk may no longer erp/sale.*:write when office"]),
+        ("mon-fri", "mon-sat", ["+ clerk may now erp/sale.*:read when office", "+ clerk may now erp/sale.*:write when office"]),
+        (", includes: clerk", "", ["- manager may no longer erp/sale.*:read when office", "- manager may no longer erp/sale.*:write when office"]),
+        ('may: "erp/sale.report: execute"', "may: []", ["- manager may no longer erp/sale.report:execute"]),
+    ],
+)  # fmt: skip
+def test_what_widens_and_what_narrows_is_told_by_role_and_permission(before, after, changes):
+    assert changed(before, after) == changes
+
+
+def test_hours_moved_widen_and_narrow_at_once():
+    assert [line[0] for line in changed("08:00-18:00", "07:00-17:00")] == ["+", "+", "-", "-"]
+
+
+def test_the_same_hours_in_another_zone_may_be_others():
+    assert [line[0] for line in changed("zone: Europe/Berlin}\n  night", "zone: UTC}\n  night")] == ["+", "+", "-", "-"]
+
+
+def test_the_first_policy_widens_from_nothing():
+    assert told(None, ROLES) == [
+        "+ erp.example.com leads to the system erp at http://127.0.0.1:8000",
+        "+ shop.example.com leads to the system shop at https://shop.internal",
+        "+ clerk may now erp/sale.*:read when office",
+        "+ clerk may now erp/sale.*:write when office",
+        "+ manager may now erp/sale.*:read when office",
+        "+ manager may now erp/sale.*:write when office",
+        "+ manager may now erp/sale.report:execute",
+    ]
+
+
+def test_a_change_names_the_line_that_makes_it():
+    (change,) = diff(plan_of(ROLES), plan_of(ROLES.replace("read, write", "read, write, delete")))
+    assert (change.role, change.permission, change.context, change.where) == (
+        "clerk",
+        "erp/sale.*:delete",
+        "office",
+        "acme.yaml:11",
+    )
+
+
+@pytest.mark.parametrize(
+    "before, after, change",
+    [
+        ("http://127.0.0.1:8000", "http://10.0.0.1", "+ the system erp has upstream http://10.0.0.1 instead of http://127.0.0.1:8000"),
+        ("database: acme", "database: acme, hand-over: none", "+ the system erp has hand-over none instead of session"),
+        ("database: acme", "database: other", "+ the system erp has database other instead of acme"),
+        ("database: acme", 'database: acme, audience: "urn:erp"', "+ the system erp has audience urn:erp instead of https://erp.example.com"),
+        ("at: shop.example.com", 'at: shop.example.com/b, audience: "https://shop.example.com"', "+ the system shop has prefix /b instead of none"),
+        ("contexts:", "when-silent: keep\ncontexts:", "+ when control is silent the gate will keep"),
+        ("contexts:", "limits: {default: {body: 20 MB}}\ncontexts:", "+ bodies up to 20 MB instead of 10 MB"),
+        ("contexts:", "limits: {default: {body: 512 KB}}\ncontexts:", "- bodies up to 0.5 MB instead of 10 MB"),
+        ("contexts:", "limits: {default: {requests: 2000/hour}}\ncontexts:", "+ limit default: 2000 requests in 3600 s instead of 1000 requests in 3600 s"),
+        ("contexts:", "limits: {anonymous: {requests: 6/minute}}\ncontexts:", "- limit anonymous: 6 requests in 60 s instead of 60 requests in 60 s"),
+        ("contexts:", "limits: {anonymous: {requests: 1/second}}\ncontexts:", "- limit anonymous: 1 requests in 1 s instead of 60 requests in 60 s"),
+        ("contexts:", "limits: {clerk: {requests: 1/hour}}\ncontexts:", "- limit clerk: 1 requests in 3600 s instead of 1000 requests in 3600 s"),
+    ],
+)  # fmt: skip
+def test_what_stands_around_the_roles_is_told_too(before, after, change):
+    assert changed(before, after) == [change]
+
+
+def test_a_system_that_comes_or_goes_is_told():
+    shop = next(line for line in HEAD.splitlines(keepends=True) if "shop:" in line)
+    without = HEAD.replace(shop, "")
+    (gone,) = diff(plan_of(ROLES), plan_of(ROLES, without))
+    (new,) = diff(plan_of(ROLES, without), plan_of(ROLES))
+    assert (gone.widens, gone.text) == (False, "the system shop is not reached any more")
+    assert (new.widens, new.text) == (
+        True,
+        "shop.example.com leads to the system shop at https://shop.internal (acme.yaml:4)",
+    )
+
+
+def test_a_limit_of_a_role_that_is_taken_away_is_told():
+    limits = "limits: {clerk: {requests: 9000/hour}}\n"
+    assert told(ROLES + limits, ROLES) == ["- limit clerk: 1000 requests in 3600 s instead of 9000 requests in 3600 s"]
+
+
+APART = 'apart: [{name: two, permissions: ["erp/a: write", "erp/b.*: execute"], within: 30 days, link: c}]\n'
+NEVER = 'never: [{name: no, level: partner, roles: clerk, may: ["erp/a.*: read, write"]}]\n'
+TWO, KEPT = "'two' is", "erp/a:write and erp/b.*:execute"
+
+
+@pytest.mark.parametrize(
+    "rule, before, after, changes",
+    [
+        (APART, APART, "", [f"+ {TWO} no longer kept apart: {KEPT}"]),
+        (APART, "30 days", "10 days", [f"+ {TWO} kept apart less than before: {KEPT}"]),
+        (APART, "30 days", "40 days", [f"- {TWO} kept apart more than before: {KEPT}"]),
+        (APART, ", link: c", "", [f"+ {TWO} kept apart less than before: {KEPT}", f"- {TWO} kept apart more than before: {KEPT}"]),
+        (APART, "b.*", "b.c", [f"+ {TWO} kept apart less than before: {KEPT}"]),
+        (APART, "name: two", "name: 2", []),
+        (NEVER, NEVER, "", ["+ never 'no' is no longer proved as it was"]),
+        (NEVER, "roles: clerk, ", "", ["+ never 'no' is no longer proved as it was"]),
+        (NEVER, "a.*: read, write", "a.*: read", ["+ never 'no' is no longer proved as it was"]),
+        (NEVER, "a.*: read, write", "a.*: read, write, delete", ["- never 'no' is proved from now on"]),
+        (NEVER, "a.*", "*", ["- never 'no' is proved from now on"]),
+        (NEVER, "name: no", "name: other", []),
+    ],
+)  # fmt: skip
+def test_a_rule_that_holds_people_back_is_compared_by_what_it_holds(rule, before, after, changes):
+    assert changed(before, after, ROLES + rule) == changes
+
+
+def test_a_rule_without_within_has_no_order():
+    static = APART.replace(", within: 30 days, link: c", "")
+    assert (
+        told(static, static.replace('"erp/a: write", "erp/b.*: execute"', '"erp/b.*: execute", "erp/a: write"')) == []
+    )
+
+
+def with_shop(paths):
+    routes = load(b'{"openapi": "3.1.0", "info": {}, "paths": {%s}}' % paths, "shop").routes
+    return compile_policy(policy_of(ROLES), {"shop": routes})
+
+
+def test_what_urls_mean_is_told_where_it_changes():
+    old = with_shop(b'"/a": {"get": {"tags": ["a"]}, "post": {"tags": ["a"]}}, "/b": {"get": {"tags": ["b"]}}')
+    new = with_shop(
+        b'"/a": {"get": {"tags": ["x"]}, "post": {"tags": ["a"], "parameters": [{"name": "q", "in": "query", "schema": {}}]}}, "/c": {"get": {"tags": ["c"]}}'
+    )
+    assert [(one.widens, one.text) for one in diff(old, new)] == [
+        (True, "GET /a is shop/x:read instead of shop/a:read"),
+        (True, "GET /c is opened: shop/c:read"),
+        (True, "what may be sent with POST /a is described otherwise: shop/a:write"),
+        (False, "GET /b is closed: shop/b:read"),
+    ]
+
+
+def test_many_operations_are_told_as_a_number():
+    new = with_shop(b", ".join(b'"/n%d": {"get": {"tags": ["n"]}}' % n for n in range(21)))
+    (change,) = diff(with_shop(b""), new)
+    assert change.text == "21 operations are opened, among them: GET /n0 is opened: shop/n:read"
+
+
+# --- over random plans: whatever the evaluator newly allows is told, and to whom
+
+contexts = st.sampled_from(["", "office", "night", "home", "early", "late"])
+lines = st.lists(
+    st.tuples(
+        st.sampled_from(["sale.*", "sale.sale", "sale.line", "*"]), st.sampled_from(["read", "write", "write create"])
+    ),
+    max_size=3,
+)
+roles = st.fixed_dictionaries(
+    {name: st.tuples(lines, contexts, st.lists(st.sampled_from("abc"), max_size=2)) for name in "abc"}
+)
+MORE = (
+    HEAD
+    + '  early: {hours: "06:00-12:00", zone: Europe/Berlin}\n  late: {days: wed-sun, hours: "12:00-23:00", zone: UTC}\n'
+)
+facts = st.tuples(
+    st.datetimes(datetime(2026, 3, 2), datetime(2026, 3, 16)),  # noqa: DTZ001  made aware below
+    st.sampled_from(["203.0.113.7", "198.51.100.1"]),
+    st.sampled_from(["sale.sale", "sale.line", "party.party"]),
+    st.sampled_from([(Verb.READ, ""), (Verb.WRITE, "create"), (Verb.WRITE, "write")]),
+    st.frozensets(st.sampled_from("abc"), min_size=1),
+)
+
+
+def drawn_plan(drawn):
+    text = "roles:\n"
+    for name, (may, when, includes) in drawn.items():
+        told = [f'"erp/{object_}: {verb}"' for object_, verb in may]
+        below = ", ".join(sorted({one for one in includes if one < name}))
+        text += f"  {name}: {{level: system, includes: [{below}], may: [{', '.join(told)}]{f', when: {when}' if when else ''}}}\n"
+    return plan_of(text, MORE)
+
+
+@settings(deadline=None, max_examples=300, suppress_health_check=list(HealthCheck))
+@given(roles, roles, st.lists(facts, min_size=8, max_size=8))
+def test_whatever_is_newly_allowed_or_refused_is_told_for_a_role_that_the_caller_holds(before, after, asked):
+    old, new = drawn_plan(before), drawn_plan(after)
+    changes = diff(old, new)
+    for at, source, name, (verb, action), held in asked:
+        operation = Operation(system="erp", object=name, verb=verb, action=action)
+        one = Facts(system="erp", at=at.replace(tzinfo=UTC), source=ip_address(source), roles=held, scopes=frozenset({f"erp/*:{verb}"}), operations=(operation,))  # fmt: skip
+        was, now = decide(old, one).allowed, decide(new, one).allowed
+        event(f"{was} -> {now}")
+        if was is now:
+            continue
+        plan = new if now else old
+        reached = {name for role in plan.roles if role.name in held for name in role.closure}
+        grants = {str(grant.pattern) for grant in plan.grants if grant.pattern.holds(operation)}
+        assert any(
+            change.widens is now and change.role in reached and change.permission in grants for change in changes
+        )
+
+
+@settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
+@given(roles)
+def test_a_plan_against_itself_is_no_change(drawn):
+    assert diff(drawn_plan(drawn), drawn_plan(drawn)) == ()
+
+
+some_hours = st.builds(
+    Hours,
+    days=st.lists(st.integers(0, 6), min_size=1, unique=True).map(tuple),
+    start=st.integers(0, 1439),
+    end=st.integers(0, 1440),
+    zone=st.sampled_from(["UTC", "Europe/Berlin"]),
+).filter(lambda hours: hours.start != hours.end)
+some_networks = st.builds(
+    Networks, networks=st.lists(st.sampled_from(["203.0.113.0/24", "203.0.113.0/25", "203.0.113.128/25", "10.0.0.0/8", "2001:db8::/32", "::/0", "0.0.0.0/0"]), min_size=1).map(tuple)
+)  # fmt: skip
+formulas = st.recursive(
+    some_hours | some_networks | st.just(Always()) | st.just(Hours(days=tuple(range(7)), start=0, end=1440, zone="UTC")),
+    lambda inner: st.builds(All, parts=st.lists(inner, max_size=3).map(tuple)) | st.builds(AnyOf, parts=st.lists(inner, max_size=2).map(tuple)) | st.builds(Not, part=inner),
+    max_leaves=4,
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=400, suppress_health_check=list(HealthCheck))
+@given(formulas, formulas, st.datetimes(datetime(2026, 3, 2), datetime(2026, 4, 2)), st.sampled_from(["203.0.113.7", "203.0.113.200", "2001:db8::1"]))  # noqa: DTZ001  # fmt: skip
+def test_what_is_implied_holds_whenever_the_other_does(one, other, at, source):
+    assume(implies(one, other))
+    now = {"at": at.replace(tzinfo=UTC), "source": ip_address(source)}
+    assert holds(other, **now) or not holds(one, **now)
+
+
+half_hours = some_hours.map(lambda hours: msgspec.structs.replace(hours, start=hours.start // 30 * 30, end=hours.end // 30 * 30, zone="UTC")).filter(lambda hours: hours.start != hours.end)  # fmt: skip
+HALF_HOURS = [datetime(2026, 1, 5, tzinfo=UTC) + timedelta(minutes=30 * n) for n in range(7 * 48)]
+
+
+@settings(deadline=None, max_examples=100)
+@given(half_hours, half_hours)
+def test_hours_imply_just_those_hours_that_hold_at_all_their_times(one, other):
+    def held(hours):
+        return {at for at in HALF_HOURS if holds(hours, at=at, source=ip_address("::1"))}
+
+    assert implies(one, other) is (held(one) <= held(other))

@@ -1,0 +1,115 @@
+"""Why a request was decided as it was: the policy's own file and line, and what would have allowed it."""
+
+from datetime import UTC, datetime
+from ipaddress import ip_address
+
+import pytest
+
+from ostiary.erp.operation import Operation, Verb
+from ostiary.plan.decide import Facts, decide
+from ostiary.plan.model import Apart
+from ostiary.plan.reason import Reason
+from ostiary.prove.explanation import SUGGESTIONS_MAX, Asked, explain
+from policy.compiled import plan_of
+
+PLAN = plan_of("""\
+roles:
+  clerk: {level: user, of: sales, may: "erp/sale.*: read, write", when: [office, home]}
+  manager: {level: department, of: sales, includes: clerk, may: "erp/sale.report: execute"}
+  auditor: {level: system, may: "erp/account.move: read", when: night}
+apart:
+  - {name: two, permissions: ["erp/sale.sale: write", "erp/sale.report: execute"], within: 30 days}
+""")
+READ = Operation(system="erp", object="account.move", verb=Verb.READ)
+WRITE = Operation(system="erp", object="sale.sale", verb=Verb.WRITE, action="create")
+PAY = Operation(system="erp", object="account.payment", verb=Verb.EXECUTE, action="approve")
+TUESDAY, SUNDAY = datetime(2026, 3, 3, 9, tzinfo=UTC), datetime(2026, 3, 1, 9, tzinfo=UTC)
+HOME, AWAY = ip_address("203.0.113.7"), ip_address("198.51.100.1")
+CLERK_LINE = 'acme.yaml:11: clerk: {level: user, of: sales, may: "erp/sale.*: read, write", when: [office, home]}'
+
+
+def explained(reason, rule="-", operation=WRITE, **more):
+    told = {"roles": ("clerk",), "at": TUESDAY, "source": HOME, **more}
+    asked = Asked(reason=reason, rule=rule, operation=operation, **{**told, "roles": frozenset(told["roles"])})
+    return explain(PLAN, asked)
+
+
+def judged(operation, **more):
+    """Explained as the evaluator itself decides it."""
+    told = {"roles": ("clerk",), "at": TUESDAY, "source": HOME, **more}
+    facts = Facts(system="erp", operations=(operation,), scopes=frozenset({"erp/*:read", "erp/*:write"}), **{**told, "roles": frozenset(told["roles"])})  # fmt: skip
+    decision = decide(PLAN, facts)
+    return explained(decision.reason, decision.rule, operation, **told)
+
+
+def test_an_allowed_request_names_the_line_that_allowed_it():
+    told = judged(WRITE)
+    assert (told.reason, told.sentence, told.lines) == (
+        "allowed",
+        "erp/sale.sale:write.create was allowed",
+        (CLERK_LINE,),
+    )
+
+
+def test_a_refusal_by_role_names_the_callers_roles_and_the_role_and_line_that_would_grant_it():
+    told = judged(READ)
+    assert told.sentence == "erp/account.move:read was refused: no role of the caller (clerk) grants it"
+    assert told.lines == (CLERK_LINE,)
+    assert told.would_allow == (
+        'role auditor, by acme.yaml:13: auditor: {level: system, may: "erp/account.move: read", when: night}',
+    )
+
+
+def test_a_refusal_that_no_role_would_allow_says_the_line_to_write():
+    assert judged(PAY).would_allow == (
+        'a role with "erp/account.payment: execute approve" in its `may`; no role has it now',
+    )
+    assert "(none)" in judged(PAY, roles=()).sentence
+
+
+def test_suggestions_are_few():
+    plan = plan_of(
+        "roles:\n" + "".join(f'  r{n}: {{level: system, may: "erp/account.move: read"}}\n' for n in range(9))
+    )
+    asked = Asked(reason=Reason.ROLE, rule="-", operation=READ, roles=frozenset(), at=TUESDAY, source=HOME)
+    assert len(explain(plan, asked).would_allow) == SUGGESTIONS_MAX
+
+
+@pytest.mark.parametrize(
+    "at, source, would",
+    [
+        (SUNDAY, HOME, "the same request on Mon, Tue, Wed, Thu, Fri from 08:00 to 18:00 Europe/Berlin (office + home, acme.yaml:11)"),
+        (TUESDAY, AWAY, "the same request from 203.0.113.0/24 or 2001:db8::/32 (office + home, acme.yaml:11)"),
+        (SUNDAY, AWAY, "the same request on Mon, Tue, Wed, Thu, Fri from 08:00 to 18:00 Europe/Berlin and from 203.0.113.0/24 or 2001:db8::/32 (office + home, acme.yaml:11)"),
+    ],
+)  # fmt: skip
+def test_a_refusal_by_context_says_what_did_not_hold(at, source, would):
+    told = judged(WRITE, at=at, source=source)
+    assert (told.reason, told.lines, told.would_allow) == ("context", (CLERK_LINE,), (would,))
+
+
+def test_a_refusal_by_context_before_the_operation_was_known_speaks_of_the_system():
+    told = explained(Reason.CONTEXT, "clerk/1.read", None, at=SUNDAY)
+    assert told.sentence.startswith("this request was refused: granted, but not at this time")
+    assert len(told.would_allow) == 1
+
+
+def test_a_refusal_by_scope_names_the_grant_and_asks_for_another_token():
+    told = explained(Reason.SCOPE, "clerk/1.write")
+    assert told.lines == (CLERK_LINE,)
+    assert told.would_allow == ("a token with a scope that covers erp/sale.sale:write.create",)
+
+
+def test_duties_kept_apart_name_the_rule_and_another_person():
+    rule = PLAN.apart[0]
+    assert isinstance(rule, Apart)
+    told = explained(Reason.APART, "apart/1")
+    assert told.lines == (f"{rule.source}: {rule.source.text}",)
+    assert told.would_allow == ("the same request by another person, who did not do the first duty to this record",)
+
+
+@pytest.mark.parametrize("reason", [reason for reason in Reason if reason is not Reason.ALLOWED])
+def test_every_refusal_says_what_would_have_allowed_it(reason):
+    told = explained(reason, "clerk/1.write", at=SUNDAY)
+    assert "was refused" in told.sentence
+    assert told.would_allow

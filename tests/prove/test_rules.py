@@ -1,0 +1,138 @@
+"""What a policy must not say: `never`, `apart`, its own tests; and what is wider than it looks."""
+
+import pytest
+
+from ostiary.compile.plan import compile_policy
+from ostiary.erp.openapi import load
+from ostiary.prove.rules import broad, check, failures, idle
+from policy.compiled import HEAD, plan_of, policy_of
+
+ROLES = """\
+roles:
+  buyer: {level: user, of: sales, may: "erp/party.party: write", when: office}
+  payer: {level: user, of: finance, may: "erp/account.*: execute", when: night}
+  boss: {level: department, of: finance, includes: payer}
+  carrier: {level: partner, may: "erp/stock.out: read"}
+"""
+APART = """\
+apart:
+  - {name: create and pay, permissions: ["erp/party.party: write", "erp/account.payment: execute approve"]}
+"""
+LINE_OF_RULE = f"acme.yaml:{(HEAD + ROLES).count(chr(10)) + 2}"
+
+
+def found(text, assigned=None):
+    return [finding.message for finding in check(plan_of(text), assigned or {})]
+
+
+def test_roles_that_hold_one_duty_each_are_in_order():
+    assert found(ROLES + APART) == []
+
+
+def test_a_role_that_holds_both_duties_is_found_with_the_lines_of_all_three():
+    both = ROLES.replace("includes: payer", 'includes: payer, may: "erp/party.*: write"')
+    (finding,) = check(plan_of(both + APART))
+    assert finding.message == (
+        "apart 'create and pay': role boss holds both erp/party.party:write and erp/account.payment:execute.approve"
+    )
+    assert finding.where == ("acme.yaml:13", "acme.yaml:12", LINE_OF_RULE)
+    assert "see: acme.yaml:13, acme.yaml:12" in str(finding)
+
+
+def test_contexts_do_not_excuse_duties_held_at_different_hours():
+    assert found(ROLES + APART, {"user:anna": frozenset({"buyer", "payer"})}) == [
+        "apart 'create and pay': user:anna holds both erp/party.party:write and erp/account.payment:execute.approve"
+    ]
+
+
+def test_a_principal_is_judged_by_all_roles_that_his_roles_include():
+    assert len(found(ROLES + APART, {"user:anna": frozenset({"buyer", "boss"}), "user:ben": frozenset({"boss"})})) == 1
+
+
+def test_a_role_that_the_policy_does_not_know_gives_nothing():
+    assert found(ROLES + APART, {"user:anna": frozenset({"buyer", "gone"})}) == []
+
+
+def test_duties_kept_apart_by_history_may_be_held_by_one_person():
+    dynamic = APART.replace("]}", "], within: 30 days, link: party}")
+    assert found(ROLES + dynamic, {"user:anna": frozenset({"buyer", "payer"})}) == []
+
+
+@pytest.mark.parametrize(
+    "rule, roles",
+    [
+        ('{name: x, level: partner, may: "erp/stock.*: read"}', ["carrier"]),
+        ('{name: x, level: partner, may: "erp/account.*: read, write"}', []),
+        ('{name: x, level: department, may: "erp/account.payment: execute"}', ["boss"]),
+        ('{name: x, roles: [boss, carrier], may: "erp/account.payment: execute approve"}', ["boss"]),
+        ('{name: x, level: partner, roles: buyer, may: "erp/*: read, write"}', ["buyer", "carrier"]),
+        ('{name: x, level: user, may: ["erp/party.party: write create"]}', ["buyer"]),
+        ('{name: x, level: user, may: ["shop/*: read, write, execute, delete"]}', []),
+    ],
+)
+def test_never_is_found_for_every_role_it_speaks_of_whatever_way_it_came_to_hold_it(rule, roles):
+    messages = found(f"{ROLES}never: [{rule}]\n")
+    assert [message.split("role ")[1].split()[0] for message in messages] == roles
+
+
+def test_a_violation_of_never_names_the_grant_and_the_rule():
+    (finding,) = check(
+        plan_of(ROLES + 'never:\n  - {name: x, level: department, may: "erp/account.payment: execute"}\n')
+    )
+    assert finding.message == "never 'x': role boss may erp/account.*:execute"
+    assert finding.where == ("acme.yaml:12", LINE_OF_RULE)
+    assert finding.hint == "take erp/account.*:execute from role payer, or change the rule"
+
+
+def failing(text):
+    policy = policy_of(ROLES + text)
+    return failures(compile_policy(policy), policy)
+
+
+def test_a_test_that_does_not_hold_is_found_with_its_line_and_what_came_out():
+    found = failing("""\
+tests:
+  - {who: buyer, does: "erp/party.party: write", at: "2026-03-03T10:00+01:00", expect: allow}
+  - {who: buyer, does: "erp/party.party: write", at: "2026-03-03T20:00+01:00", expect: allow}
+  - {who: buyer, does: "erp/party.party: delete", at: "2026-03-03T10:00+01:00", expect: allow}
+  - {who: [buyer, boss], does: "erp/account.move: execute post", at: "2026-03-03T23:00+01:00", expect: deny}
+""")
+    assert [(finding.message, finding.where) for finding in found] == [
+        ("test: buyer doing erp/party.party:write at 2026-03-03T20:00:00+01:00 was refused (context) by buyer/1", ("acme.yaml:17",)),
+        ("test: buyer doing erp/party.party:delete at 2026-03-03T10:00:00+01:00 was refused (role) by -", ("acme.yaml:18",)),
+        ("test: buyer, boss doing erp/account.move:execute.post at 2026-03-03T23:00:00+01:00 was allowed by payer/1", ("acme.yaml:19",)),
+    ]  # fmt: skip
+
+
+def test_a_test_says_from_where_and_without_it_from_the_machine_itself():
+    text = """\
+  guest: {{level: partner, may: "shop/order: read", when: home}}
+tests:
+  - {{who: guest, does: "shop/order: read", at: "2026-03-03T10:00Z", {}expect: allow}}
+"""
+    assert failing(text.format('from: "2001:db8::7", ')) == ()
+    assert len(failing(text.format(""))) == 1
+
+
+def test_a_grant_of_every_object_is_reported_with_its_line():
+    plan = plan_of('roles: {chief: {level: system, may: ["erp/*: read, delete", "erp/sale.*: write"]}}\n')
+    assert list(broad(plan)) == [
+        "acme.yaml:10: role chief may read every object of erp",
+        "acme.yaml:10: role chief may delete every object of erp",
+    ]
+
+
+def test_a_grant_that_no_described_operation_can_use_is_reported():
+    document = b'{"openapi": "3.1.0", "info": {}, "paths": {"/orders": {"get": {"tags": ["order.open"]}}}}'
+    policy = policy_of("""\
+roles:
+  a: {level: system, may: ["shop/order.open: read", "shop/order.*: read", "shop/*: read", "erp/ordr: read"]}
+  b: {level: system, may: ["shop/ordr: read", "shop/order.open: write", "shop/order.open: read look"]}
+""")
+    plan = compile_policy(policy, {"shop": load(document, "shop").routes})
+    assert [line.split("may ")[1].split(",")[0] for line in idle(plan)] == [
+        "shop/ordr:read",
+        "shop/order.open:write",
+        "shop/order.open:read.look",
+    ]
+    assert list(idle(compile_policy(policy))) == []
