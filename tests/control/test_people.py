@@ -1,0 +1,166 @@
+"""Clients, users and tokens: what is taken away is refused at once, on connections that are open."""
+
+from itertools import count
+
+import pytest
+
+from ostiary.cli.demo.caller import sign_in
+from ostiary.foundation.errors import CallerFault, OperatorFault
+from ostiary.foundation.secret import Secret
+from running import RUNNING, until
+
+pytestmark = RUNNING
+BACK = "http://127.0.0.1/back"
+PASSWORD = "a long one, of many words"
+number = count()
+
+
+@pytest.fixture
+def name():
+    return f"n{next(number)}"
+
+
+@pytest.fixture
+def client(site, name):
+    """(its name, an open connection with a token that may read the stock)."""
+    caller = site.caller(site.client(name, "visitor"))
+    assert caller.send("GET", "/shop/stock").status == 200
+    return name, caller
+
+
+@pytest.fixture
+def person(site, name):
+    """(the login, an open connection with a token of the person signed in)."""
+    site.ask("client.add", client_id=f"{name}-portal", public=True, redirects=[BACK])
+    site.ask("user.add", login=name, password=PASSWORD, roles=["visitor"])
+    caller = site.caller(token_of(site, name))
+    assert caller.send("GET", "/shop/stock").status == 200
+    return name, caller
+
+
+def token_of(site, login, password=PASSWORD):
+    return sign_in(site.caller(), f"{login}-portal", BACK, login, Secret(password))["access_token"]
+
+
+def refused_soon(caller, reason="token-revoked"):
+    """The same connection, the same token."""
+    return until(lambda: caller.send("GET", "/shop/stock").reason == reason, patience_s=5)
+
+
+def last(site, action):
+    return site.ask("audit.list", action=action, limit=1)[0]
+
+
+@pytest.mark.standard("B7")
+def test_a_role_change_reaches_tokens_already_out_at_once_and_is_recorded(site, client):
+    name, caller = client
+    site.ask("principal.roles", principal=f"client:{name}", roles=["elsewhere"])
+    assert refused_soon(caller)
+    entry = last(site, "principal.roles")
+    assert (entry["object"], entry["before"], entry["after"]) == (
+        f"client:{name}",
+        {"roles": ["visitor"]},
+        {"roles": ["elsewhere"]},
+    )
+    assert site.caller(site.fresh(name)).send("GET", "/shop/stock").reason == "role"
+
+
+@pytest.mark.standard("B7")
+def test_a_role_change_of_a_person_reaches_tokens_already_out_at_once(site, person):
+    login, caller = person
+    site.ask("principal.roles", principal=f"user:{login}", roles=[])
+    assert refused_soon(caller)
+
+
+@pytest.mark.standard("A5")
+def test_disabling_takes_all_away_at_once_and_enabling_gives_back_no_old_token(site, client):
+    name, caller = client
+    site.ask("principal.disable", principal=f"client:{name}")
+    assert refused_soon(caller)
+    with pytest.raises(AssertionError, match="invalid_client"):
+        site.fresh(name)
+    site.ask("principal.enable", principal=f"client:{name}")
+    assert caller.send("GET", "/shop/stock").reason == "token-revoked"
+    assert site.once("GET", "/shop/stock", token=site.fresh(name)).status == 200
+
+
+@pytest.mark.standard("A5")
+def test_a_disabled_person_is_signed_out_at_once(site, person):
+    login, caller = person
+    site.ask("principal.disable", principal=f"user:{login}")
+    assert refused_soon(caller)
+
+
+@pytest.mark.standard("A5")
+def test_a_client_that_is_disabled_takes_the_tokens_of_its_people_with_it(site, person):
+    login, caller = person
+    site.ask("principal.disable", principal=f"client:{login}-portal")
+    assert refused_soon(caller)
+
+
+@pytest.mark.standard("A5")
+def test_a_new_password_ends_what_the_old_one_gave(site, person):
+    login, caller = person
+    site.ask("user.password", login=login, password=PASSWORD[::-1])
+    assert refused_soon(caller)
+    assert site.once("GET", "/shop/stock", token=token_of(site, login, PASSWORD[::-1])).status == 200
+
+
+@pytest.mark.standard("A5")
+def test_every_token_of_a_principal_is_revoked_by_one_command(site, client):
+    name, caller = client
+    other = site.caller(site.fresh(name))
+    assert other.send("GET", "/shop/stock").status == 200
+    done = site.ostiary("token", "revoke", "--principal", f"client:{name}", "--reason", "laptop lost")
+    assert done.code == 0, done.err
+    assert refused_soon(caller)
+    assert refused_soon(other)
+    assert last(site, "token.revoke")["reason"] == "laptop lost"
+    assert site.once("GET", "/shop/stock", token=site.fresh(name)).status == 200
+
+
+@pytest.mark.standard("A5")
+def test_one_grant_is_revoked_by_the_id_that_its_events_carry(site, client):
+    name, caller = client
+    other = site.caller(site.fresh(name))
+    answer = caller.send("GET", "/shop/stock")
+    grant = site.ask("explain", decision=answer.decision)["event"]["grant"]
+    site.ask("token.revoke", grant=grant)
+    assert refused_soon(caller)
+    assert other.send("GET", "/shop/stock").status == 200
+
+
+def test_a_role_that_the_policy_does_not_have_is_refused_with_those_it_has(site, client):
+    name, caller = client
+    for ask in (
+        lambda: site.ask("principal.roles", principal=f"client:{name}", roles=["vistor"]),
+        lambda: site.ask("client.add", client_id=f"{name}-2", roles=["vistor"]),
+        lambda: site.ask("user.add", login=name, password=PASSWORD, roles=["vistor"]),
+    ):
+        with pytest.raises(OperatorFault, match="no role vistor") as problem:
+            ask()
+        assert "clerk, elsewhere, visitor" in problem.value.hint
+    assert caller.send("GET", "/shop/stock").status == 200
+
+
+def test_who_is_not_there_is_a_clear_fault(site):
+    for operation in ("principal.disable", "principal.enable"):
+        with pytest.raises(CallerFault) as problem:
+            site.ask(operation, principal="client:nobody")
+        assert problem.value.code == "no-such-principal"
+
+
+def test_a_rotated_secret_works_beside_the_one_before(site, client):
+    name, _ = client
+    old = site.secrets[name]
+    site.secrets[name] = Secret(site.ask("client.rotate", client_id=name)["client_secret"])
+    assert site.fresh(name)
+    site.secrets[name] = old
+    assert site.fresh(name)
+
+
+def test_unknown_parameters_and_operations_are_refused_by_name(site):
+    with pytest.raises(CallerFault, match="colour"):
+        site.ask("status", colour="green")
+    with pytest.raises(CallerFault, match=r"no operation policy\.unapply"):
+        site.ask("policy.unapply")
