@@ -127,7 +127,7 @@ class Check:
             )
         else:
             return verdict
-        await self._locks.release(trace.decision)
+        self._locks.release(trace.decision)
         self._journal.note(self._line(trace, verdict))
         return verdict
 
@@ -214,7 +214,7 @@ class Check:
         if len(records) > history.RECORDS_MAX:
             _refuse(Reason.TOO_LARGE, f"more than {history.RECORDS_MAX} records in one request")
         try:
-            await self._locks.hold(trace.decision, records)
+            await self._locks.hold(trace.decision, records, trace.person)
         except Busy:
             _refuse(Reason.UNAVAILABLE, "another operation on the same record has not ended yet; try again")
         if not any(rule.then.holds(operation) for rule in rules for operation in call.operations):

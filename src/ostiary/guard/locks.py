@@ -10,8 +10,9 @@ import msgspec
 from msgspec import Struct
 
 WAIT_MAX_S: Final = 5.0
-HOLD_MAX_S: Final = 60.0  # longer than any request may take at the gate
-WAITING_MAX: Final = 1_000
+HOLD_MAX_S: Final = 90.0  # longer than a request may take at the gate: the guard's time and then the ERP's 60 s
+WAITING_EACH_MAX: Final = 16  # requests of one person: nobody's flood keeps others from waiting
+WAITING_MAX: Final = 10_000
 LOOK_EVERY_S: Final = 0.01
 READ_MAX_BYTES: Final = 4 * 1024 * 1024
 
@@ -22,6 +23,12 @@ class Busy(Exception):
     """Another operation on the record has not ended in time."""
 
 
+class _Waiting(Struct, frozen=True, eq=False):
+    records: frozenset[Record]
+    person: str
+    granted: "asyncio.Future[None]"
+
+
 class Locks:
     """Held by decision id; let go when the gate's access log names the decision, or after `hold_max_s`."""
 
@@ -30,35 +37,58 @@ class Locks:
         self._wait_max_s, self._hold_max_s = wait_max_s, hold_max_s
         self._taken: set[Record] = set()
         self._held: dict[str, tuple[frozenset[Record], float]] = {}
-        self._freed = asyncio.Condition()
-        self._waiting = 0
+        self._queue: dict[str, _Waiting] = {}
         self._watcher: asyncio.Task[None] | None = None
 
-    async def hold(self, decision: str, records: Iterable[Record]) -> None:
-        """Takes all `records` at once when all are free, in the order of asking; raises Busy, and then holds none."""
+    async def hold(self, decision: str, records: Iterable[Record], person: str) -> None:
+        """Takes all `records` at once, in the order of asking on each of them; raises Busy, and then holds none."""
         wanted = frozenset(records)
         if not wanted:
             return
-        if self._waiting >= WAITING_MAX or decision in self._held:
+        if decision in self._held or decision in self._queue:
             raise Busy
-        self._waiting += 1
+        waiting = _Waiting(wanted, person, asyncio.get_running_loop().create_future())
+        self._queue[decision] = waiting
+        self._grant()
+        if waiting.granted.done():
+            return
         try:
-            async with asyncio.timeout(self._wait_max_s), self._freed:
-                await self._freed.wait_for(lambda: self._taken.isdisjoint(wanted))
-                self._taken |= wanted
-                self._held[decision] = (wanted, asyncio.get_running_loop().time() + self._hold_max_s)
-        except TimeoutError:
-            raise Busy from None
-        finally:
-            self._waiting -= 1
-        self._watch()
+            self._bound(person)
+            async with asyncio.timeout(self._wait_max_s):
+                await waiting.granted
+        except BaseException as stopped:
+            self._give_up(decision)
+            if isinstance(stopped, TimeoutError):
+                raise Busy from None
+            raise
 
-    async def release(self, decision: str) -> None:
+    def _give_up(self, decision: str) -> None:
+        self._queue.pop(decision, None)
+        self.release(decision)
+        self._grant()
+
+    def _bound(self, person: str) -> None:
+        own = sum(waiting.person == person for waiting in self._queue.values())
+        if own > WAITING_EACH_MAX or len(self._queue) > WAITING_MAX:
+            raise Busy
+
+    def _grant(self) -> None:
+        """Gives every one in the queue what nobody holds and nobody before him waits for: no one is overtaken."""
+        blocked = set(self._taken)
+        for decision, waiting in list(self._queue.items()):
+            if blocked.isdisjoint(waiting.records) and not waiting.granted.done():
+                del self._queue[decision]
+                self._taken |= waiting.records
+                self._held[decision] = (waiting.records, asyncio.get_running_loop().time() + self._hold_max_s)
+                waiting.granted.set_result(None)
+                self._watch()
+            blocked |= waiting.records
+
+    def release(self, decision: str) -> None:
         records, _ = self._held.pop(decision, (frozenset[Record](), 0.0))
         if records:
-            async with self._freed:
-                self._taken -= records
-                self._freed.notify_all()
+            self._taken -= records
+            self._grant()
 
     def _watch(self) -> None:
         if self._watcher is None or self._watcher.done():
@@ -72,7 +102,7 @@ class Locks:
             now = asyncio.get_running_loop().time()
             lapsed = [decision for decision, (_, until) in self._held.items() if until < now]
             for decision in [*self._log.new(), *lapsed]:
-                await self.release(decision)
+                self.release(decision)
 
     def stop(self) -> None:
         if self._watcher is not None:

@@ -107,13 +107,13 @@ class Walk:
 
     def path(self, model: str, path: str, pointer: str) -> Place:
         """Follows `party.addresses.city`; each object on the way is read."""
-        self.step(pointer)
         names = path.split(".")
         if len(names) > HOPS_MAX:
             raise Refused.invalid("the field's path is too long", pointer)
         names[-1] = names[-1].removesuffix(":string")  # the text of a selection
         at, end = model, Field("")
         for number, name in enumerate(names):
+            self.step(pointer)
             if number:
                 at = end.target or dead_end(path, pointer)
                 self.does(at, Verb.READ, "read", pointer=pointer, fields_read=frozenset({name}))
