@@ -1,0 +1,156 @@
+"""The watch on a running installation: what is noticed, what is done about it, and undoing it."""
+
+import json
+import re
+from http.client import HTTPConnection
+from itertools import count
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from ostiary.store.database import open_store
+from ostiary.store.tables.monitor import MEASURE
+from running import RUNNING, until
+
+pytestmark = RUNNING
+addresses = (f"203.0.113.{n}" for n in count(1))
+FORGED = "eyJhbGciOiJFUzI1NiJ9.e30.c2lnbmF0dXJl"
+
+
+def guess(site, address, times=6):
+    """Forged tokens, from an address behind the proxy that is trusted."""
+    caller = site.caller(FORGED)
+    return [caller.send("GET", "/shop/stock", x_forwarded_for=address).status for _ in range(times)]
+
+
+def alerts(site, address, **more):
+    return [one for one in site.ask("alert.list", **more) if one["key"] == f"address:{address}"]
+
+
+def measures(site, address, **more):
+    return [one for one in site.ask("measure.list", **more) if one["target"] == f"{address}/32"]
+
+
+def look(site, address):
+    return site.once("GET", "/shop/stock", token=site.token("visitor"), x_forwarded_for=address)
+
+
+@pytest.fixture
+def blocked(site):
+    """An address that guessed until it was blocked."""
+    address = next(addresses)
+    assert guess(site, address) == [401] * 6
+    until(lambda: look(site, address).reason == "address-blocked")
+    yield address
+    for measure in measures(site, address):
+        site.ask("measure.undo", measure=measure["id"])
+    for alert in alerts(site, address):
+        site.ask("alert.resolve", alert=alert["id"])
+
+
+@pytest.mark.standard("F4")
+@pytest.mark.standard("E5")
+def test_repeated_failures_block_an_address_for_a_time_and_nobody_else(site, blocked):
+    (measure,) = measures(site, blocked)
+    assert measure["kind"] == "block"
+    assert measure["rule"] == "authentication-failures"
+    assert measure["expires"] > measure["made"]
+    assert look(site, next(addresses)).status == 200
+    refused = look(site, blocked)
+    assert refused.status == 403
+    assert "ostiary measure list" in site.ask("explain", decision=refused.decision)["text"]
+
+
+def test_a_block_ends_by_itself(site, blocked):
+    (measure,) = measures(site, blocked)
+    store = open_store(f"sqlite:///{site.home.database}")
+    with store.begin() as connection:  # as if its minutes were over
+        connection.execute(update(MEASURE).where(MEASURE.c.id == measure["id"]).values(expires_at_us=1))
+    store.close()
+    until(lambda: look(site, blocked).status == 200)
+    assert measures(site, blocked) == []
+
+
+@pytest.mark.standard("F4")
+def test_a_measure_is_listed_undone_and_recorded(site, blocked):
+    (measure,) = measures(site, blocked)
+    listed = site.ostiary("measure", "list")
+    assert f"{blocked}/32" in listed.out
+    assert site.ostiary("measure", "undo", measure["id"]).code == 0
+    until(lambda: look(site, blocked).status == 200)
+    assert measures(site, blocked) == []
+    assert measures(site, blocked, everything=True)[0]["undone_by"].startswith("uid:")
+    entry = site.ask("audit.list", action="measure.undo", limit=1)[0]
+    assert (entry["object"], entry["before"]) == (measure["id"], {"target": f"{blocked}/32"})
+    again = site.ostiary("measure", "undo", measure["id"])
+    assert (again.code, "[measure-unknown]" in again.err) == (3, True)
+
+
+@pytest.mark.standard("F3")
+def test_an_alert_is_listed_acknowledged_and_resolved(site, blocked):
+    (alert,) = alerts(site, blocked)
+    assert (alert["rule"], alert["state"], alert["severity"]) == ("authentication-failures", "firing", "high")
+    decision = alert["evidence"]["decisions"][0]
+    assert site.ask("explain", decision=decision)["event"]["reason"] == "token-invalid"
+    status = site.ostiary("status")
+    assert status.code == 1
+    assert re.search(r"NOT OK  watch +\d+ alert\(s\) open \(ostiary alert list\)", status.out)
+    assert alert["id"] in site.ostiary("alert", "list").out
+    assert site.ostiary("alert", "ack", alert["id"], "--note", "asked them").code == 0
+    assert alerts(site, blocked)[0]["state"] == "acknowledged"
+    assert site.ostiary("alert", "resolve", alert["id"], "--note", "a test").code == 0
+    assert alerts(site, blocked) == []
+    resolved = alerts(site, blocked, everything=True)[0]
+    assert (resolved["state"], resolved["note"]) == ("resolved", "a test")
+    assert site.ostiary("alert", "ack", alert["id"]).code == 3
+
+
+@pytest.mark.standard("F2")
+@pytest.mark.standard("F3")
+def test_the_webhook_is_told_of_an_alert_and_of_its_end(site, blocked):
+    def told(state):
+        bodies = [json.loads(seen["body"]) for seen in site.hooks.seen]
+        return [one for one in bodies if one.get("key") == f"address:{blocked}" and one["state"] == state]
+
+    (fired,) = until(lambda: told("firing"))
+    assert fired["rule"] == "authentication-failures"
+    assert fired["investigate"]
+    site.ask("alert.resolve", alert=fired["alert"])
+    assert until(lambda: told("resolved"))
+
+
+def test_our_own_machine_is_alerted_about_and_never_blocked(site):
+    assert [site.once("GET", "/shop/stock", token=FORGED).status for _ in range(6)] == [401] * 6
+    (alert,) = until(lambda: alerts(site, "127.0.0.1"))
+    assert measures(site, "127.0.0.1", everything=True) == []
+    site.ask("alert.resolve", alert=alert["id"])
+
+
+def test_an_address_that_a_caller_makes_up_behind_the_proxy_is_not_believed(site):
+    """Of X-Forwarded-For the last entry counts: the one that the trusted proxy wrote."""
+    answer = site.once("GET", "/shop/stock", x_forwarded_for=f"198.51.100.7, {next(addresses)}")
+    assert site.ask("explain", decision=answer.decision)["event"]["source"].startswith("203.0.113.")
+
+
+@pytest.mark.standard("E12")
+def test_figures_for_prometheus_are_on_loopback(site):
+    assert look(site, next(addresses)).status == 200
+    port = int(re.search(r"metrics_port = (\d+)", site.home.settings.read_text())[1])
+
+    def figures():
+        connection = HTTPConnection("127.0.0.1", port, timeout=10)
+        try:
+            connection.request("GET", "/metrics")
+            return connection.getresponse().read().decode()
+        finally:
+            connection.close()
+
+    counted = 'ostiary_decisions_total{reason="allowed",system="shop",verb="read"}'
+    text = until(lambda: (found := figures()) and counted in found and found)
+    assert f'ostiary_policy_revision{{revision="{site.revision}"}} 1.0' in text
+    assert 'http_request_method="GET",http_response_status_code="200"' in text
+    table = Path(f"/proc/{site.children()['control']}/net/tcp").read_text().splitlines()
+    listening = [line.split()[1] for line in table if line.split()[3] == "0A"]
+    assert f"0100007F:{port:04X}" in listening
+    assert f"00000000:{port:04X}" not in listening
