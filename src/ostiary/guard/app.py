@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -90,7 +90,7 @@ class Guard:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             locks.stop()
-            journal.close()
+            await journal.end()
             for erp in self._erps.values():
                 await erp.close()
 
@@ -122,7 +122,9 @@ class Guard:
             if self._check is None or isinstance(asked, Verdict):
                 verdict = asked if isinstance(asked, Verdict) else _not_now("the guard is starting")
             else:
-                verdict = await self._check.answer(asked)
+                verdict = await _unless_gone(self._check.answer(asked), receive)
+        except ConnectionError:
+            return
         except Exception:
             log.exception("a request could not be judged")
             verdict = _not_now("the request can't be judged")
@@ -173,6 +175,20 @@ class Guard:
             raise SystemFault("erp-silent", str(problem), hint="is the ERP up, and the account right?") from problem
         write_atomically(self._home.catalogue(name), msgspec.json.encode(found))
         return {"objects": len(found.models), "methods": sum(map(len, found.methods.values()))}
+
+
+async def _unless_gone(answering: Coroutine[Any, Any, Verdict], receive: Receive) -> Verdict:
+    """The answer; raises ConnectionError when the gate stops waiting for it, and then nothing is held for it."""
+    task = asyncio.ensure_future(answering)
+    gone = asyncio.ensure_future(receive())  # after the whole body: the next message is that the peer went away
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ConnectionError("the gate no longer waits")
+    finally:
+        task.cancel()
+        gone.cancel()
 
 
 async def _asked(scope: Scope, receive: Receive) -> Asked | Verdict:

@@ -1,5 +1,6 @@
 """One request judged: may it pass, as whom, and why not; in the order that the contract with the gate names."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -26,7 +27,7 @@ from ostiary.plan.model import HandOver, System
 from ostiary.plan.reason import Reason
 
 RECORDS_LOGGED_MAX: Final = 100
-OPERATIONS_MAX: Final = 1_000
+ANSWER_MAX_S: Final = 9.0  # the gate gives up after 10, and would log an end to what then still begins
 REASON_OF: Final = {
     Problem.UNKNOWN_OPERATION: Reason.UNKNOWN_OPERATION,
     Problem.INVALID: Reason.INVALID,
@@ -112,22 +113,18 @@ class Check:
             began_ns=time.perf_counter_ns(),
         )
         try:
-            await self._judge(asked, trace)
-            verdict = self._verdict(trace, Reason.ALLOWED)
-            await self._journal.record(self._line(trace, verdict))
-        except Refused as refused:
-            verdict = self._verdict(trace, refused.reason, refused)
-        except SystemFault as problem:
-            log.error("closed: %s", problem)  # noqa: TRY400  a full disk needs no traceback
-            verdict = self._verdict(trace, Reason.CLOSED, Refused(Reason.CLOSED, "no event can be recorded now"))
-        except Exception:
-            log.exception("decision %s failed", trace.decision)
-            verdict = self._verdict(
-                trace, Reason.UNAVAILABLE, Refused(Reason.UNAVAILABLE, "the request can't be judged")
-            )
-        else:
-            return verdict
+            async with asyncio.timeout(ANSWER_MAX_S):
+                await self._judge(asked, trace)
+                verdict = self._verdict(trace, Reason.ALLOWED)
+                await self._journal.record(self._line(trace, verdict))
+                return verdict
+        except asyncio.CancelledError:  # the gate no longer waits for an answer
+            self._locks.release(trace.decision)
+            raise
+        except Exception as problem:  # noqa: BLE001  every one of them is a no
+            refused = _refused(problem, trace.decision)
         self._locks.release(trace.decision)
+        verdict = self._verdict(trace, refused.reason, refused)
         self._journal.note(self._line(trace, verdict))
         return verdict
 
@@ -188,8 +185,6 @@ class Check:
     async def _decide(  # noqa: PLR0917  what the evaluator needs
         self, ready: Ready, system: System, caller: Caller, call: Call, asked: Asked, trace: Trace
     ) -> None:
-        if len(call.operations) > OPERATIONS_MAX:
-            _refuse(Reason.TOO_LARGE, f"more than {OPERATIONS_MAX} operations in one request")
         trace.operations, trace.operation = call.operations, call.operations[0].permission
         roles = await self._knowledge.roles(caller.claims.role_set)
         facts = Facts(
@@ -271,6 +266,20 @@ class Check:
             detail=verdict.detail,
             us=verdict.us,
         )
+
+
+def _refused(problem: Exception, decision: str) -> Refused:
+    match problem:
+        case Refused():
+            return problem
+        case TimeoutError():
+            return Refused(Reason.UNAVAILABLE, "the request could not be judged in time; try again")
+        case SystemFault():
+            log.error("closed: %s", problem)
+            return Refused(Reason.CLOSED, "no event can be recorded now")
+        case _:
+            log.error("decision %s failed", decision, exc_info=problem)
+            return Refused(Reason.UNAVAILABLE, "the request can't be judged")
 
 
 def _refuse(reason: Reason, detail: str, *, pointer: str = "", rule: str = "-") -> NoReturn:

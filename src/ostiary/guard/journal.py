@@ -15,6 +15,7 @@ DISK_FREE_MIN_BYTES: Final = 64 * 1024 * 1024  # below it the gate closes before
 SEGMENT_MAX_BYTES: Final = 64 * 1024 * 1024
 QUEUE_MAX_LINES: Final = 10_000
 BATCH_MAX_LINES: Final = 500
+LINE_MAX_BYTES: Final = 256 * 1024  # more than a hundred operations and records can make
 
 
 class Line(Struct, frozen=True, kw_only=True):
@@ -69,7 +70,7 @@ class Journal:
             try:
                 await asyncio.to_thread(self._commit, [data for data, _ in batch])
                 problem = None
-            except (OSError, SystemFault) as failed:
+            except Exception as failed:  # noqa: BLE001  nobody who waits may wait for ever
                 problem = SystemFault("journal-closed", str(failed), hint="make room on the disk of the home folder")
             for _, done in batch:
                 if done is not None and not done.done():
@@ -97,13 +98,27 @@ class Journal:
             at = os.fstat(self._descriptor)
             if at.st_nlink and at.st_size < SEGMENT_MAX_BYTES and self._path.exists():
                 return
-            self.close()
+            self._close()
         if self._path.exists() and self._path.stat().st_size >= SEGMENT_MAX_BYTES:
             stamp = max(self._path.stat().st_mtime_ns, 1)
             self._path.rename(self._path.with_name(f"{self._path.stem}-{stamp}{self._path.suffix}"))
-        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._cut_torn_line()
 
-    def close(self) -> None:
+    def _cut_torn_line(self) -> None:
+        """What a crash left half written was never answered; the next line must not continue it."""
+        size = os.fstat(self._descriptor).st_size
+        tail = os.pread(self._descriptor, LINE_MAX_BYTES, max(0, size - LINE_MAX_BYTES))
+        if tail and not tail.endswith(b"\n"):
+            os.ftruncate(self._descriptor, size - len(tail) + tail.rfind(b"\n") + 1)
+
+    async def end(self) -> None:
+        """What was noted is written before the file is closed."""
+        if self._writer is not None:
+            await self._writer
+        self._close()
+
+    def _close(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

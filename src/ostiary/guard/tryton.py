@@ -21,6 +21,7 @@ from ostiary.store.directory import ErpAccount
 TIMEOUT_S: Final = 4.0  # below the guard's own
 ANSWER_MAX_BYTES: Final = 4 * 1024 * 1024
 PROVE_EVERY_S: Final = 30.0  # Tryton forgets an idle session after [session] timeout, 300 s by default
+LOGIN_AGAIN_S: Final = 10.0  # a wrong password is not tried at every request: Tryton would lock the user out
 SESSIONS_MAX: Final = 10_000
 
 
@@ -41,7 +42,7 @@ class _Held:
         self.lock = asyncio.Lock()
         self.session: Secret | None = None
         self.key: Secret | None = None
-        self.session_proved_at = self.key_proved_at = float("-inf")
+        self.session_proved_at = self.key_proved_at = self.refused_at = float("-inf")
         self.uid = ""
 
 
@@ -120,6 +121,8 @@ class TrytonErp:
         return status == httpx.codes.OK
 
     async def _login(self, account: ErpAccount, held: _Held) -> Secret:
+        if _monotonic() - held.refused_at < LOGIN_AGAIN_S:
+            raise NotEstablished(f"the ERP did not let {account.login} in a moment ago")
         password = await self._vault.password(account)
         params = [account.login, {"password": password.reveal()}, "en"]
         status, answer = await self._call("common.db.login", params, None)
@@ -127,6 +130,7 @@ class TrytonErp:
             case [int(uid), str(token), *_] if status == httpx.codes.OK and uid > 0:
                 pass
             case _:
+                held.refused_at = _monotonic()
                 raise NotEstablished(f"the ERP does not let {account.login} in with the password kept for it")
         if account.uid not in {"", str(uid)}:
             raise NotEstablished(f"{account.login} is another user of the ERP than the one that was mapped")
