@@ -134,3 +134,8 @@ def demo_policy():
 @pytest.mark.parametrize("text", [readme_policy(), demo_policy()], ids=["readme", "demo"])
 def test_the_policies_we_show_are_in_the_one_form(text):
     assert fmt(text) == text
+
+
+def test_comments_keep_their_order_even_where_their_depth_does_not():
+    text = "policy: a\ndepartments:\n  sales: {}\n  # in the part\n# before the next\n  # and deeper again\nroles: {}\n"
+    assert fmt(text) == text.replace("  # and", "# and")

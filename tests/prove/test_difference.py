@@ -305,3 +305,15 @@ def test_hours_imply_just_those_hours_that_hold_at_all_their_times(one, other):
         return {at for at in HALF_HOURS if holds(hours, at=at, source=ip_address("::1"))}
 
     assert implies(one, other) is (held(one) <= held(other))
+
+
+@pytest.mark.parametrize("day", range(7))
+def test_the_hours_after_midnight_count_also_those_of_the_last_night_of_the_week(day):
+    night = Hours(days=(day,), start=1320, end=360, zone="UTC")
+    evening, morning = (
+        msgspec.structs.replace(night, end=1440),
+        Hours(days=((day + 1) % 7,), start=0, end=360, zone="UTC"),
+    )
+    assert implies(evening, night)
+    assert implies(morning, night)
+    assert not implies(night, evening)
