@@ -28,11 +28,12 @@ from ostiary.control.prepare import initialise
 from ostiary.foundation.errors import OstiaryError
 from ostiary.foundation.home import Home
 from ostiary.foundation.secret import Secret
-from upstream import Echo, Server
+from upstream import Echo, Server, UnixServer
 
 RUNNING = pytest.mark.xdist_group("running")
 PATIENCE_S = 40.0
 LOOK_EVERY_S = 0.02
+CLOSE = {"connection": "close"}  # else the gate would go on with its open connection to a stub that is gone
 SPEC = """\
 openapi: 3.1.0
 info: {title: Shop, version: "1"}
@@ -248,6 +249,21 @@ class Running:
         if role not in self._tokens:
             self._tokens[role] = self.client(f"{role}-client", role)
         return self._tokens[role]
+
+    @contextmanager
+    def instead_of(self, name: str) -> Iterator[Server]:
+        """A stub that sees what the gate sends to one of our processes, which is killed and comes back afterwards."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)  # it would start another one
+        os.kill(self.children()[name], signal.SIGKILL)
+        self.home.socket(name).unlink()
+        stub = UnixServer(str(self.home.socket(name)), Echo).start(lambda _: (200, CLOSE, None))
+        try:
+            yield stub
+        finally:
+            stub.stop()
+            self.process.send_signal(signal.SIGCONT)
+            self.wait_until_up(without=["watch"])
 
     def children(self) -> dict[str, int]:
         """Process ids of what `up` started, by name."""

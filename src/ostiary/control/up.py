@@ -4,6 +4,7 @@ import ctypes
 import fcntl
 import itertools
 import logging
+import os
 import resource
 import signal
 import socket
@@ -22,6 +23,7 @@ from ostiary.control.installation import open_installation
 from ostiary.envoy import run as envoy
 from ostiary.foundation import unix
 from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault
+from ostiary.foundation.files import PRIVATE
 from ostiary.foundation.home import Home
 from ostiary.foundation.logging import log_to_stderr
 from ostiary.foundation.settings import Settings, load_settings
@@ -43,6 +45,7 @@ QUESTIONS: Final = {
 ANSWER_WITHIN_S: Final = 5.0
 MISSED_MAX: Final = 3
 PR_SET_PDEATHSIG: Final = 1  # prctl(2)
+PRIVATE_UMASK: Final = 0o077  # what no code of ours gives a mode, Envoy's log among it, is for the owner alone
 _WATCHED: Final = frozenset({signal.SIGCHLD, signal.SIGINT, signal.SIGTERM})
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -148,6 +151,7 @@ def _start(name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
         command,
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C is ours to pass on
+        umask=PRIVATE_UMASK,
         env=envoy.environment() if name == GATE else None,
         preexec_fn=_as_child,  # noqa: PLW1509  this process has one thread
     )
@@ -175,7 +179,8 @@ def _stop(children: Mapping[str, subprocess.Popen[bytes]]) -> None:
 @contextmanager
 def _only_one(home: Home) -> Iterator[None]:
     home.run.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (home.run / "up.lock").open("w") as file:
+    descriptor = os.open(home.run / "up.lock", os.O_WRONLY | os.O_CREAT, PRIVATE)
+    with os.fdopen(descriptor, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

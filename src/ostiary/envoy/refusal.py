@@ -8,7 +8,7 @@ from typing import Final
 
 from ostiary.envoy.access import CLASS_HEADER, UNKNOWN
 from ostiary.envoy.access_log import REVISION, rule
-from ostiary.envoy.edge import Edge, Json
+from ostiary.envoy.edge import HSTS, Edge, Json
 from ostiary.envoy.message import header
 from ostiary.envoy.token import PAYLOAD
 from ostiary.plan.reason import STATUS, TITLE, Reason
@@ -66,7 +66,7 @@ def _refuse(reason: Reason, when: Json, edge: Edge) -> Json:
         "decision": edge.decision,
         "revision": REVISION,
     }
-    headers = [header("ostiary-decision", edge.decision), header("ostiary-reason", str(reason))]
+    headers = [*_always(edge), header("ostiary-reason", str(reason))]
     if reason in CHALLENGE:
         headers.append(header("www-authenticate", CHALLENGE[reason]))
     return {
@@ -81,9 +81,15 @@ def _pass(when: Json, edge: Edge) -> Json:
     kept = {"text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"}, "content_type": "application/problem+json"}
     return {
         "filter": when,
-        "headers_to_add": [header("ostiary-decision", edge.decision)],
+        "headers_to_add": _always(edge),
         "body_format_override": kept,
     }
+
+
+def _always(edge: Edge) -> list[Json]:
+    """What a route adds to an answer that passes it."""
+    security = [] if edge.plain else [header("strict-transport-security", HSTS)]
+    return [header("ostiary-decision", edge.decision), *security]
 
 
 def _denied() -> Json:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from ostiary.envoy import matcher
 from ostiary.envoy.access import METADATA, UNKNOWN, Classes, operation_of
 from ostiary.envoy.clusters import cluster_name
-from ostiary.envoy.edge import Edge, Json
+from ostiary.envoy.edge import HSTS, Edge, Json
 from ostiary.envoy.guard_call import body_limits
 from ostiary.envoy.message import header, resource_file, typed
 from ostiary.erp.operation import covering_scopes
@@ -30,7 +30,6 @@ PATH_HEADER: Final = "x-gw-path"
 UPSTREAM_TIMEOUT: Final = "60s"
 # A route of the identity server: it checks its callers itself; blocked addresses and address limits still hold.
 UNTOUCHED: Final = ("token", "revoked-hot", "revoked-cold", "lease", "policy", "scope", "caller-limit", "guard", "inject", "strip")  # fmt: skip
-HSTS: Final = "max-age=31536000; includeSubDomains"
 ANSWER_STRIPPED: Final = (
     "x-envoy-upstream-service-time",
     "x-powered-by",

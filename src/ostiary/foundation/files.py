@@ -59,6 +59,7 @@ def _write_beside(path: Path, data: bytes, mode: int, *, durable: bool) -> Path:
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)  # whatever the umask says
             file.write(data)
             if durable:
                 file.flush()
