@@ -126,14 +126,14 @@ class TwinErp:
     async def login_of(self, uid: str) -> str:
         raise NotEstablished(f"nobody says who {uid} is")
 
-    def create(self, login: str, name: str, **values: Any) -> int:
-        table = self.tables.setdefault(name, {})
+    def create(self, login: str, kind: str, /, **values: Any) -> int:
+        table = self.tables.setdefault(kind, {})
         made = {"create_uid": self.uids[login], "create_date": self._now(), "write_uid": None, "write_date": None}
         table[number := len(table) + 1] = {**made, **values}
         return number
 
-    def write(self, login: str, name: str, number: int, **values: Any) -> None:
-        self.tables[name][number] |= {"write_uid": self.uids[login], "write_date": self._now(), **values}
+    def write(self, login: str, kind: str, number: int, /, **values: Any) -> None:
+        self.tables[kind][number] |= {"write_uid": self.uids[login], "write_date": self._now(), **values}
 
     def carry_out(self, login: str, request: Request) -> Any:
         """The few calls that these tests send."""
