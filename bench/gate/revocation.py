@@ -1,0 +1,82 @@
+"""From the revocation of a token to the first refusal on a connection that was open before."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from bench import shop, upstream
+from bench.figure import Figure, at_most, middle, percentile, plain
+from bench.process import NotUp
+from bench.rounds import Pace, Say
+from bench.stand import Client, Stand, new_home, standing
+from ostiary.cli.demo.caller import Caller
+from ostiary.control.installation import open_installation
+from ostiary.foundation.home import Home
+from ostiary.store import directory
+
+AREA: Final = "gate"
+SIZE: Final = shop.Size(operations=40)
+MOST_MS: Final = 100.0
+LIVE: Final = 10_000
+LIFE_S: Final = 7_200
+BATCH: Final = 1_000  # rows of one statement
+GIVE_UP_S: Final = 5.0
+OK: Final = 200
+
+
+def measure(folder: Path, pace: Pace, say: Say) -> Iterator[Figure]:
+    with upstream.answering(folder) as erp:
+        for live in (0, LIVE):
+            yield from _with_live(folder, erp.url, live, pace, say)
+
+
+def _with_live(folder: Path, erp: str, live: int, pace: Pace, say: Say) -> Iterator[Figure]:
+    spec = folder / "shop.json"
+    spec.write_text(shop.document(shop.described(SIZE)), "utf-8")
+    with new_home() as home, standing(home, shop.policy(SIZE, erp, spec=str(spec))) as stand:
+        if live:
+            _revoke_many(home, live)
+            stand.ask("client.add", client_id="last")  # a change of the directory: then the cold list is merged
+        client = stand.client("c", ["r0"], [f"shop/f0.*:{verb}" for verb in shop.VERBS])
+        waits = []
+        for number in range(pace.samples):
+            waits.append(_until_refused(stand, client) * 1000)
+            if number % 100 == 99:
+                say(f"revocation {number + 1} of {pace.samples}, {live} live: {waits[-1]:.1f} ms")
+    title = f"revocation to refusal, {live:,} live revocations"
+    yield plain(AREA, f"{title}, p50", middle(waits), "ms")
+    yield at_most(AREA, f"{title}, p99", percentile(waits, 0.99), "ms", MOST_MS)
+
+
+def _revoke_many(home: Home, count: int) -> None:
+    """As many tokens revoked and not yet expired as a bad day leaves."""
+    on = open_installation(home)
+    now = int(time.time())
+    keys = [f"jti:at-{number:032x}" for number in range(count)]
+    with on.store.begin() as connection:
+        for at in range(0, count, BATCH):
+            some = keys[at : at + BATCH]
+            directory.revoke(connection, some, expires_at_s=now + LIFE_S, reason="bench", at_us=now * 1_000_000)
+    on.store.close()
+
+
+def _until_refused(stand: Stand, client: Client) -> float:
+    """Seconds from sending the revocation (RFC 7009, through the gate) to the first refusal of an open connection."""
+    other = stand.caller()
+    caller = stand.caller(stand.token(client, other))
+    if (status := _status(caller)) != OK:
+        raise NotUp(f"the gate answers {status} to a token that is not revoked")
+    began = time.perf_counter()
+    other.form("/identity/revoke", basic=client.basic, token=caller.token)
+    while _status(caller) == OK:
+        if time.perf_counter() - began > GIVE_UP_S:
+            raise NotUp("the token is still accepted")
+    took = time.perf_counter() - began
+    caller.close()
+    other.close()
+    return took
+
+
+def _status(caller: Caller) -> int:
+    return caller.send("GET", "/f0/o0", host=shop.HOST).status

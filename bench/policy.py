@@ -1,0 +1,84 @@
+"""The way from text to decision at 2,000 rules."""
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final
+
+from bench import shop
+from bench.figure import Figure, middle, plain
+from bench.rounds import Pace, Say
+from ostiary.compile.plan import compile_policy
+from ostiary.envoy.access import operation_of
+from ostiary.erp.openapi import load
+from ostiary.erp.operation import covering_scopes
+from ostiary.plan.decide import Facts, decide
+from ostiary.plan.model import Plan
+from ostiary.policy.parse import parse
+from ostiary.prove.difference import diff
+from ostiary.prove.rules import check
+
+AREA: Final = "policy"
+RULES: Final = 2_000
+# 400 roles with five families each: 2,000 lines of `may`, each of three verbs.
+SIZE: Final = shop.Size(operations=400, families=100, roles=400, share=0.05)
+UPSTREAM: Final = "http://127.0.0.1:8000"
+STATEMENTS: Final = """
+apart:
+  - {name: two duties, permissions: ["f1.*: write", "f3.*: delete"]}
+never:
+  - {name: never that, roles: [r399], may: "f0.*: delete"}
+"""
+DECISIONS: Final = 200
+
+
+def measure(folder: Path, pace: Pace, say: Say) -> Iterator[Figure]:
+    del folder
+    text = shop.policy(SIZE, UPSTREAM) + STATEMENTS
+    spec = shop.document(shop.described(SIZE)).encode()
+    say(f"{SIZE.roles} roles, {RULES:,} rules")
+    policy, routes = parse(text, "policy.yaml").policy, {"shop": load(spec, "shop").routes}
+    assert policy is not None
+    plan = compile_policy(policy, routes)
+    other = shop.compiled(shop.policy(SIZE, UPSTREAM, extra="f50.*: read") + STATEMENTS, spec.decode())
+    acts: dict[str, Callable[[], Any]] = {
+        "parse": lambda: parse(text, "policy.yaml"),
+        "compile": lambda: compile_policy(policy, routes),
+        "check of never and apart": lambda: check(plan),
+        "diff of one changed line": lambda: diff(other, plan),
+        "diff against nothing": lambda: diff(None, plan),
+    }
+    for name, act in acts.items():
+        took = middle(_timed(act) for _ in range(pace.rounds))
+        say(f"{name}: {took * 1000:.0f} ms")
+        yield plain(AREA, f"{name}, {RULES:,} rules", took * 1000, "ms")
+    yield plain(AREA, f"decide, {RULES:,} rules", _decide(plan, pace), "µs")
+
+
+def _decide(plan: Plan, pace: Pace) -> float:
+    """One decision of the reference evaluator, over all of the plan's grants."""
+    facts = list(_facts(plan))
+    times = [_timed(lambda: [decide(plan, one) for one in facts]) / len(facts) for _ in range(pace.rounds)]
+    return middle(times) * 1e6
+
+
+def _facts(plan: Plan) -> Iterator[Facts]:
+    now = datetime.now(UTC)
+    for number in range(DECISIONS):
+        operation = operation_of(plan.routes[number % len(plan.routes)])
+        yield Facts(
+            system="shop",
+            at=now,
+            source=ip_address("10.7.0.1"),
+            roles=frozenset({f"r{number % SIZE.roles}"}),
+            scopes=frozenset(covering_scopes(operation)),
+            operations=(operation,),
+        )
+
+
+def _timed(act: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    act()
+    return time.perf_counter() - began
