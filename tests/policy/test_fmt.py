@@ -1,6 +1,8 @@
 """The one form: the same meaning, the same comments, and nothing more to change."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -139,3 +141,32 @@ def test_the_policies_we_show_are_in_the_one_form(text):
 def test_comments_keep_their_order_even_where_their_depth_does_not():
     text = "policy: a\ndepartments:\n  sales: {}\n  # in the part\n# before the next\n  # and deeper again\nroles: {}\n"
     assert fmt(text) == text.replace("  # and", "# and")
+
+
+def ostiary(*arguments):
+    return subprocess.run(
+        [sys.executable, "-c", "from ostiary.cli.main import main; main()", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_command_formats_a_file_in_place_and_check_only_says_what_it_would_change(tmp_path):
+    file = tmp_path / "acme.yaml"
+    file.write_text(UNTIDY, "utf-8")
+    file.chmod(0o640)
+    checked = ostiary("policy", "fmt", "--check", file)
+    assert (checked.returncode, file.read_text("utf-8")) == (2, UNTIDY)
+    assert "+policy: acme" in checked.stderr
+    assert ostiary("policy", "fmt", file).returncode == 0
+    assert (file.read_text("utf-8"), file.stat().st_mode & 0o777) == (TIDY, 0o640)
+    assert ostiary("policy", "fmt", "--check", file).returncode == 0
+
+
+def test_the_command_leaves_a_document_with_problems_as_it_is(tmp_path):
+    file = tmp_path / "acme.yaml"
+    file.write_text(UNTIDY.replace("tryton", "tritium"), "utf-8")
+    told = ostiary("policy", "fmt", file)
+    assert (told.returncode, file.read_text("utf-8")) == (2, UNTIDY.replace("tryton", "tritium"))
+    assert "acme.yaml:5:23: kind can't be 'tritium'" in told.stderr
