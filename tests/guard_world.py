@@ -211,7 +211,12 @@ class World:
 
     @property
     def audience(self) -> str:
-        return msgspec.json.decode((self.home.plans / f"{self.revision}.json").read_bytes())["systems"][0]["audience"]
+        return self.audiences["erp"]
+
+    @property
+    def audiences(self) -> dict[str, str]:
+        plan = msgspec.json.decode((self.home.plans / f"{self.revision}.json").read_bytes())
+        return {system["name"]: system["audience"] for system in plan["systems"]}
 
     def role_set(self, roles: Sequence[str]) -> str:
         name = role_set_id(roles)

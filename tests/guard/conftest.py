@@ -5,6 +5,9 @@ import inspect
 
 import pytest
 
+from real_tryton import tryton  # noqa: F401
+from tryton_pair import pair  # noqa: F401
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem):

@@ -249,6 +249,13 @@ async def test_a_role_set_made_a_moment_ago_counts(world, erp):
         assert (await world.ask(token, READ)).allowed
 
 
+async def test_a_burst_with_a_role_set_made_a_moment_ago_passes_whole(world, erp):
+    async with guarded(world, erp):
+        token = world.token("user:anna", ["day", "payments"])
+        answers = await asyncio.gather(*[world.ask(token, READ) for _ in range(20)])
+    assert {answer.reason for answer in answers} == {"allowed"}
+
+
 @pytest.mark.standard("D3")
 @pytest.mark.parametrize("text", ["a\u202eb", "a\u0000b", "\ufeff"])
 async def test_dangerous_characters_are_refused_by_pointer(world, erp, text):

@@ -82,7 +82,8 @@ class Knowledge:
         self._roles: Mapping[str, frozenset[str]] = {}
         self._revoked: frozenset[str] = frozenset()
         self._callers: OrderedDict[bytes, Caller] = OrderedDict()
-        self._fresh_at = self._asked_at = float("-inf")
+        self._fresh_at = float("-inf")
+        self._asked_at: dict[str, float] = {}
         self._refreshing = asyncio.Lock()
 
     async def begin(self) -> None:
@@ -156,7 +157,7 @@ class Knowledge:
         try:
             claims = self._verify(text, audience, now)
         except TokenRefused:
-            if not await self._refreshed_now():
+            if not await self._refreshed_now("key"):
                 raise
             claims = self._verify(text, audience, now)
         self._callers[name] = caller = Caller(claims=claims, keys=frozenset(revocation_keys(claims)))
@@ -173,14 +174,17 @@ class Knowledge:
     async def roles(self, role_set: str) -> frozenset[str] | None:
         """The roles of a role set; None where the store has none of that id."""
         if role_set not in self._roles:
-            await self._refreshed_now()
+            await self._refreshed_now("role set")
         return self._roles.get(role_set)
 
-    async def _refreshed_now(self) -> bool:
-        """Reads the store once more, unless that was done a moment ago: a key or a role set may be new."""
-        if _monotonic() - self._asked_at < SOONER_S:
+    async def _refreshed_now(self, unknown: str) -> bool:
+        """Reads the store once more for an unknown key or role set, or waits for one who does; not at every request."""
+        if self._refreshing.locked():
+            async with self._refreshing:
+                return True
+        if _monotonic() - self._asked_at.get(unknown, float("-inf")) < SOONER_S:
             return False
-        self._asked_at = _monotonic()
+        self._asked_at[unknown] = _monotonic()
         await self.refresh()
         return True
 
