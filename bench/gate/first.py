@@ -47,12 +47,13 @@ def _first(out: Path) -> tuple[float, float]:
     began = time.perf_counter()
     with _demo(out) as process:
         origin, home = _told(out, process, STANDS.search).groups()
-        caller = Caller(origin, Path(home) / "keys" / "ca.crt")
-        if caller.rpc("model.party.party.search_read", *SEARCH).status != UNAUTHORIZED:
+        authority = Path(home) / "keys" / "ca.crt"
+        if Caller(origin, authority).rpc("model.party.party.search_read", *SEARCH).status != UNAUTHORIZED:
             raise NotUp("the demo's gate does not refuse a call without a token")
         refused = time.perf_counter() - began
         _told(out, process, lambda text: re.search(ERP_STANDS, text))
         name, _, secret = (Path(home) / "shop.curl").read_text("utf-8").split("=", 1)[1].strip().partition(":")
+        caller = Caller(origin, authority)
         caller.token = machine_token(caller, name, Secret(secret)).json()["access_token"]
         if (status := caller.rpc("model.party.party.search_read", *SEARCH).status) != OK:
             raise NotUp(f"the demo's gate answers {status}")
