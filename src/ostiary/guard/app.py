@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -17,12 +17,13 @@ from ostiary.foundation.home import Home
 from ostiary.foundation.settings import Settings
 from ostiary.guard.accounts import Accounts
 from ostiary.guard.adapters import Adapters
-from ostiary.guard.check import Asked, Check, Verdict
+from ostiary.guard.check import Check
 from ostiary.guard.erp import NotEstablished
 from ostiary.guard.journal import Journal
 from ostiary.guard.knowledge import Knowledge
 from ostiary.guard.locks import Locks
 from ostiary.guard.tryton import TrytonErp
+from ostiary.guard.verdict import Asked, Verdict
 from ostiary.plan.model import Kind, System
 from ostiary.plan.reason import STATUS, TITLE, Reason
 from ostiary.store.database import Store
@@ -122,7 +123,7 @@ class Guard:
             if self._check is None or isinstance(asked, Verdict):
                 verdict = asked if isinstance(asked, Verdict) else _not_now("the guard is starting")
             else:
-                verdict = await _unless_gone(self._check.answer(asked), receive)
+                verdict = await self._check.answer(asked, receive)  # after the body, it says when the peer is gone
         except ConnectionError:
             return
         except Exception:
@@ -175,20 +176,6 @@ class Guard:
             raise SystemFault("erp-silent", str(problem), hint="is the ERP up, and the account right?") from problem
         write_atomically(self._home.catalogue(name), msgspec.json.encode(found))
         return {"objects": len(found.models), "methods": sum(map(len, found.methods.values()))}
-
-
-async def _unless_gone(answering: Coroutine[Any, Any, Verdict], receive: Receive) -> Verdict:
-    """The answer; raises ConnectionError when the gate stops waiting for it, and then nothing is held for it."""
-    task = asyncio.ensure_future(answering)
-    gone = asyncio.ensure_future(receive())  # after the whole body: the next message is that the peer went away
-    try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise ConnectionError("the gate no longer waits")
-    finally:
-        task.cancel()
-        gone.cancel()
 
 
 async def _asked(scope: Scope, receive: Receive) -> Asked | Verdict:

@@ -3,15 +3,12 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import UTC
 from ipaddress import ip_address
 from typing import Final, NoReturn
 
-from msgspec import Struct
-
-from ostiary.erp.operation import Call, Operation, Problem, Request, Unreadable
+from ostiary.erp.operation import Call, Problem, Request, Unreadable
 from ostiary.foundation.clock import Clock
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.jose import TokenRefused
@@ -22,6 +19,7 @@ from ostiary.guard.erp import Erp, NotEstablished
 from ostiary.guard.journal import Journal, Line
 from ostiary.guard.knowledge import Caller, Knowledge, Ready
 from ostiary.guard.locks import Busy, Locks
+from ostiary.guard.verdict import Asked, Gone, Refused, Trace, Verdict
 from ostiary.plan.decide import Facts, decide
 from ostiary.plan.model import HandOver, System
 from ostiary.plan.reason import Reason
@@ -35,60 +33,6 @@ REASON_OF: Final = {
 }
 
 log = logging.getLogger(__name__)
-
-
-class Asked(Struct, frozen=True, kw_only=True):
-    """A request as the gate shows it: path as on the wire, header names lower case."""
-
-    method: str
-    path: str
-    query: str
-    headers: Mapping[str, str]
-    body: bytes
-
-
-class Verdict(Struct, frozen=True, kw_only=True):
-    """`credential` is what the ERP gets to see as `authorization`; "" where none is handed over."""
-
-    reason: Reason
-    detail: str = ""
-    rule: str = "-"
-    operation: str = "-"
-    pointer: str = ""
-    credential: str = ""
-    decision: str = "-"
-    revision: str = "-"
-    us: int = 0
-
-
-class Refused(Exception):
-    """A signal inside the guard; `Check.answer` makes it a Verdict."""
-
-    def __init__(self, reason: Reason, detail: str, *, pointer: str = "", rule: str = "-") -> None:
-        super().__init__(detail)
-        self.reason, self.detail, self.pointer, self.rule = reason, detail, pointer, rule
-
-
-@dataclass(slots=True, kw_only=True)
-class Trace:
-    """What has become known of one request so far: what a refusal, however early, can say of it."""
-
-    decision: str
-    revision: str
-    began_ns: int
-    system: str = "-"
-    subject: str = ""
-    client: str = ""
-    person: str = ""
-    erp_user: str = ""
-    operations: tuple[Operation, ...] = ()
-    operation: str = "-"
-    rule: str = "-"
-    credential: str = field(default="", repr=False)
-
-    @property
-    def us(self) -> int:
-        return (time.perf_counter_ns() - self.began_ns) // 1_000
 
 
 class Check:
@@ -105,8 +49,11 @@ class Check:
         self._knowledge, self._accounts, self._adapters, self._erp_of = knowledge, accounts, adapters, erp_of
         self._journal, self._locks, self._clock = journal, locks, clock
 
-    async def answer(self, asked: Asked) -> Verdict:
-        """The verdict on `asked`; whatever goes wrong on the way to a yes is a no."""
+    async def answer(self, asked: Asked, gone: Gone) -> Verdict:
+        """The verdict on `asked`; whatever goes wrong on the way to a yes is a no.
+
+        Raises ConnectionError when the gate went away while records were held for it; then they are let go.
+        """
         trace = Trace(
             decision=asked.headers.get("x-gw-decision", "") or "-",
             revision=asked.headers.get("x-gw-revision", "") or "-",
@@ -114,21 +61,24 @@ class Check:
         )
         try:
             async with asyncio.timeout(ANSWER_MAX_S):
-                await self._judge(asked, trace)
+                await self._judge(asked, trace, gone)
                 verdict = self._verdict(trace, Reason.ALLOWED)
                 await self._journal.record(self._line(trace, verdict))
                 return verdict
-        except asyncio.CancelledError:  # the gate no longer waits for an answer
+        except asyncio.CancelledError:
             self._locks.release(trace.decision)
+            trace.raise_if_gone()
             raise
         except Exception as problem:  # noqa: BLE001  every one of them is a no
             refused = _refused(problem, trace.decision)
+        finally:
+            trace.stop_watching()
         self._locks.release(trace.decision)
         verdict = self._verdict(trace, refused.reason, refused)
         self._journal.note(self._line(trace, verdict))
         return verdict
 
-    async def _judge(self, asked: Asked, trace: Trace) -> None:
+    async def _judge(self, asked: Asked, trace: Trace, gone: Gone) -> None:
         """Returns when the request may pass; raises Refused. The order is that of `plan.reason.Reason`."""
         ready = self._ready(trace)
         system = ready.system(asked.headers.get("host", ""), asked.path)
@@ -144,7 +94,7 @@ class Check:
         invalid = validation.validate(match.route, request, match.values) if match else _screened(request)
         if invalid is not None:
             _refuse(REASON_OF[invalid.problem], invalid.detail, pointer=invalid.pointer)
-        await self._keep_apart(ready, system, read, trace)
+        await self._keep_apart(ready, system, read, trace, gone)
         if system.hand_over is HandOver.SESSION:
             trace.credential = await self._credential(system, caller.claims.subject, request, trace)
         if history.matters(ready.apart, read):
@@ -203,11 +153,13 @@ class Check:
             pointer = operation.pointer if operation else ""
             _refuse(decision.reason, _words(decision.reason, trace.operation, decision.context), pointer=pointer)
 
-    async def _keep_apart(self, ready: Ready, system: System, call: Call, trace: Trace) -> None:
+    async def _keep_apart(self, ready: Ready, system: System, call: Call, trace: Trace, gone: Gone) -> None:
         rules = [rule for rule in ready.apart if rule.then.system == system.name]
         records = history.records_to_hold(rules, call)
         if len(records) > history.RECORDS_MAX:
             _refuse(Reason.TOO_LARGE, f"more than {history.RECORDS_MAX} records in one request")
+        if records:
+            trace.watch(gone)
         try:
             await self._locks.hold(trace.decision, records, trace.person)
         except Busy:

@@ -1,0 +1,90 @@
+"""What is asked of the guard, what has become known of it so far, and what is answered."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from msgspec import Struct
+
+from ostiary.erp.operation import Operation
+from ostiary.plan.reason import Reason
+
+Gone = Callable[[], Awaitable[object]]  # returns when the gate no longer waits
+
+
+class Asked(Struct, frozen=True, kw_only=True):
+    """A request as the gate shows it: path as on the wire, header names lower case."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Verdict(Struct, frozen=True, kw_only=True):
+    """`credential` is what the ERP gets to see as `authorization`; "" where none is handed over."""
+
+    reason: Reason
+    detail: str = ""
+    rule: str = "-"
+    operation: str = "-"
+    pointer: str = ""
+    credential: str = ""
+    decision: str = "-"
+    revision: str = "-"
+    us: int = 0
+
+
+class Refused(Exception):
+    """A signal inside the guard; `Check.answer` makes it a Verdict."""
+
+    def __init__(self, reason: Reason, detail: str, *, pointer: str = "", rule: str = "-") -> None:
+        super().__init__(detail)
+        self.reason, self.detail, self.pointer, self.rule = reason, detail, pointer, rule
+
+
+@dataclass(slots=True, kw_only=True)
+class Trace:
+    """What has become known of one request so far: what a refusal, however early, can say of it."""
+
+    decision: str
+    revision: str
+    began_ns: int
+    system: str = "-"
+    subject: str = ""
+    client: str = ""
+    person: str = ""
+    erp_user: str = ""
+    operations: tuple[Operation, ...] = ()
+    operation: str = "-"
+    rule: str = "-"
+    credential: str = field(default="", repr=False)
+    watcher: asyncio.Task[None] | None = None
+    gone: bool = False
+
+    @property
+    def us(self) -> int:
+        return (time.perf_counter_ns() - self.began_ns) // 1_000
+
+    def watch(self, gone: Gone) -> None:
+        """Stops the judgement when the gate goes away: its log may have named the decision already."""
+        judging = asyncio.current_task()
+
+        async def stop() -> None:
+            await gone()
+            self.gone = True
+            if judging is not None:
+                judging.cancel()
+
+        self.watcher = asyncio.create_task(stop())
+
+    def stop_watching(self) -> None:
+        if self.watcher is not None:
+            self.watcher.cancel()
+
+    def raise_if_gone(self) -> None:
+        if self.gone and (judging := asyncio.current_task()) is not None:
+            judging.uncancel()
+            raise ConnectionError("the gate no longer waits for an answer") from None
