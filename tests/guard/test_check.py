@@ -3,10 +3,14 @@
 import asyncio
 import base64
 import json
+import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from guard_world import NOW, POLICY, TwinErp, guarded, later, make, rpc
+from ostiary.control.process import listen, server
 from ostiary.erp.operation import Request
 from ostiary.foundation.jose import SigningKey
 from ostiary.guard import check, knowledge
@@ -388,3 +392,33 @@ async def test_no_secret_is_in_a_log_or_a_repr(world, erp, caplog):
         told = caplog.text + world.home.guard_log.read_text() + repr(vars(world.guard)) + repr(vars(world.guard._check))
     for secret in (token, token.rpartition(".")[2], "Planted-Password-77", "as:treasurer"):
         assert secret not in told
+
+
+async def test_over_a_real_socket_a_gate_that_hangs_up_frees_the_record(world, erp):
+    payment = erp.create("stranger", "account.payment", party=erp.create("stranger", "party.party"))
+    request, reached = rpc("model.account.payment.approve", [payment]), asyncio.Event()
+
+    async def never(*_):
+        reached.set()
+        await asyncio.Event().wait()
+
+    erp.rows = never
+    folder = Path(tempfile.mkdtemp(prefix="g-", dir="/tmp"))
+    told = {"host": "localhost", "authorization": f"Bearer {world.token('user:anna')}", **request.headers}
+    told |= {"x-gw-decision": "d", "x-gw-revision": world.revision, "x-gw-source": "127.0.0.1"}
+    told |= {"content-length": str(len(request.body))}
+    head = "".join(f"{name}: {value}\r\n" for name, value in told.items())
+    async with guarded(world, erp):
+        locks = world.guard._check._locks
+        serving = server(world.guard.check)
+        running = asyncio.create_task(serving.serve(sockets=[listen(folder / "guard.sock")]))
+        _, gate = await asyncio.open_unix_connection(folder / "guard.sock")
+        gate.write(f"POST /check/erp/rpc/ HTTP/1.1\r\n{head}\r\n".encode() + request.body)
+        await asyncio.wait_for(reached.wait(), 5)
+        assert locks._held
+        gate.close()
+        freed = asyncio.create_task(locks.hold("next", [("erp", "account.payment", str(payment))], "user:ben"))
+        await asyncio.wait_for(freed, 5)
+        serving.should_exit = True
+        await asyncio.wait_for(running, 5)
+    shutil.rmtree(folder)
