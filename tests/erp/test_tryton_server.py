@@ -13,7 +13,7 @@ import pytest
 from ostiary.erp.operation import Call, Operation, Problem, Request, Unreadable, Verb
 from ostiary.erp.tryton import Catalogue
 from real_tryton import ErpError
-from tryton_pair import rest, rpc
+from tryton_pair import Pair, rest, rpc
 
 pytestmark = pytest.mark.xdist_group("tryton")
 
@@ -370,17 +370,26 @@ def test_private_keys_of_the_context_are_refused(pair, key):
     assert refused(pair.reads(request)) is Problem.INVALID
 
 
-def test_the_context_does_not_make_another_user(pair, party, tryton):
-    """`user` in the context is a word of Tryton's own for acting on behalf of; over RPC it changes nothing."""
-    body = {
-        "id": 1,
-        "method": "model.party.party.write",
-        "params": [[party], {"name": "Ctx"}, {"user": 1, "company": 1}],
-    }
+@pytest.fixture
+def clerk(pair):
+    return Pair(pair.server, pair.catalogue, "clerk")
+
+
+def test_the_context_header_would_give_a_user_every_group_so_its_private_keys_are_refused(clerk, tryton):
+    """Tryton drops private keys from the context of an RPC call, but takes them from this header."""
+    groups = [row[0] for row in tryton.select("select id from res_group")]
+    plain = rest("GET", "model/account.move", "s=1&f=number", x_tryton_context=b64({"company": 1}))
+    raised = rest("GET", "model/account.move", "s=1&f=number", x_tryton_context=b64({"company": 1, "_groups": groups}))
+    assert "not allowed" in clerk.does(plain).text
+    assert clerk.does(raised).status_code == 200
+    assert refused(clerk.reads(raised)) is Problem.INVALID
+
+
+def test_the_user_of_the_context_is_refused(pair):
+    """Tryton's chat takes its author from there."""
+    body = {"id": 1, "method": "model.party.party.search", "params": [[], {"user": 1}]}
     request = msgspec.structs.replace(rpc("x"), body=json.dumps(body).encode())
-    admin = tryton.erp.uids["admin"]
-    result(pair.does(request))
-    assert tryton.select("select write_uid, name from party_party where id = ?", party) == [(admin, "Ctx")]
+    assert refused(pair.reads(request)) is Problem.INVALID
 
 
 # -- writes inside writes

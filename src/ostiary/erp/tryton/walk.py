@@ -145,11 +145,11 @@ def texts(value: Any, pointer: str) -> list[str]:
 
 
 def context(value: Any, pointer: str) -> None:
-    """Tryton takes settings from the context; those that begin with `_` are not the caller's."""
+    """Tryton takes settings from the context; those that begin with `_`, and the user, are not the caller's to set."""
     if not isinstance(value, dict):
         raise Refused.invalid("the last parameter is the context, a mapping", pointer)
     for name in value:
-        if name.startswith("_") and name not in CONTEXT_PRIVATE:
+        if name == "user" or (name.startswith("_") and name not in CONTEXT_PRIVATE):
             raise Refused.invalid("the context holds a private key", f"{pointer}/{name[:20]}")
 
 
