@@ -11,6 +11,7 @@ from guard_world import POLICY, TwinErp, guarded, later, make, rpc
 from ostiary.erp.operation import Call, Operation, Pattern, Verb
 from ostiary.guard import history
 from ostiary.plan.model import Apart, Source
+from ostiary.policy import words
 
 UIDS = {"approver": "5", "treasurer": "6", "clerk": "7"}
 
@@ -279,6 +280,20 @@ async def test_reads_and_other_records_wait_for_nobody(world, erp):
         assert (await world.ask(ben, approve(payment))).allowed
         for request in (rpc("model.account.payment.read", [payment], ["amount"]), approve(other)):
             assert (await asyncio.wait_for(world.ask(ben, request), 2)).allowed
+
+
+async def test_what_no_rule_can_ask_for_any_more_is_forgotten_and_nothing_before(world, erp):
+    assert timedelta(days=words.WITHIN_MAX_DAYS) + history.CLOCKS_APART_MAX < history.KEPT
+    first = Pattern(system="erp", object="party.party", verb=Verb.WRITE)
+    asked = ("user:anna", first, ("party.party", ["1"]), world.clock.at - timedelta(days=1))
+    payment_to(erp, "clerk")
+    async with guarded(world, erp):
+        await world.through(world.token("user:anna"), rpc("model.party.party.write", [1], {"name": "x"}), carry(erp))
+        accounts = world.guard._accounts
+        await accounts.forget_old(world.clock.at + history.KEPT - timedelta(minutes=1))
+        assert await accounts.did(*asked)
+        await accounts.forget_old(world.clock.at + history.KEPT + timedelta(minutes=1))
+        assert not await accounts.did(*asked)
 
 
 # -- the pure parts

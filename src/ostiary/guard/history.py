@@ -18,7 +18,7 @@ from ostiary.plan.model import Apart
 from ostiary.store.tables.guard import GUARD_HISTORY
 
 CLOCKS_APART_MAX: Final = timedelta(days=1)  # an ERP writes times in its own zone, or an unnamed one
-KEPT: Final = timedelta(days=400)
+KEPT: Final = timedelta(days=3_700)  # longer than a rule may look back: `policy.words.WITHIN_MAX_DAYS`
 LINK_STEPS_MAX: Final = 4
 RECORDS_MAX: Final = 1_000
 CREATING: Final = frozenset(["create", "copy"])
