@@ -103,7 +103,7 @@ class Done(NamedTuple):
 class Running:
     """One installation in a short folder of its own; `log` holds what all its processes say."""
 
-    def __init__(self, *, systems: str = "", **settings: Any) -> None:
+    def __init__(self, **settings: Any) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="ost-", dir="/tmp"))
         self.home, self.log = Home(root=self.root / "home"), self.root / "log"
         self.upstream = Server(("127.0.0.1", 0), Echo).start(lambda _: (200, {}, None))

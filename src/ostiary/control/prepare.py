@@ -1,7 +1,9 @@
 """An installation from nothing to ready: folder, settings, keys, certificates, first revision, Envoy's files."""
 
+import json
 import resource
 import secrets
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -46,33 +48,61 @@ def initialise(
     erp: str = "tryton",
     upstream: str = "",
     database: str = "",
-    spec: str = "",
+    spec: Path | None = None,
     text: str = "",
     host: str = "localhost",
     port: int = 8443,
     listen: str = "127.0.0.1",
 ) -> None:
-    """Makes an installation in an empty `home`, enforcing `text`, or a policy that denies everything."""
+    """Makes an installation in an empty `home`, enforcing `text`, or a policy that denies everything; all or nothing."""
+    _refuse_unfit(home)
+
+    def policy(document: str) -> str:
+        return text or _starter(erp, upstream, database, document, host)
+
+    read_document(policy(str(spec.absolute()) if spec else ""), home.policy.name, home.root)
+    settings, found = _settings(host=host, port=port, listen=listen), home.root.exists()
+    try:
+        home.create()
+        if spec:
+            write_atomically(home.specs / spec.name, spec.read_bytes())
+        _fill(home, settings, policy(f"{home.specs.name}/{spec.name}" if spec else ""))
+    except BaseException:
+        for path in home.root.iterdir() if found else [home.root]:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+        raise
+
+
+def _refuse_unfit(home: Home) -> None:
+    home.socket("guard-control")  # the longest of them: raises where its path would be too long
     if home.settings.exists() or (home.root.exists() and any(home.root.iterdir())):
         raise OperatorFault("home-not-empty", f"{home.root} is not empty", hint="name an empty folder with --home")
-    policy = text or _starter(erp, upstream, database, spec, host)
-    read_document(policy, home.policy.name, home.root)
-    home.create()
-    settings = Settings(host=host, port=port, listen=listen)
+
+
+def _settings(**told: str | int) -> Settings:
+    try:
+        return msgspec.convert(told, Settings)
+    except msgspec.ValidationError as problem:
+        raise OperatorFault("settings-invalid", str(problem), hint="see `ostiary init --help`") from problem
+
+
+def _fill(home: Home, settings: Settings, policy: str) -> None:
+    """Files, keys and the first revision, in the audit log from the start."""
     write_atomically(home.settings, _toml(settings).encode())
     write_atomically(home.policy, policy.encode())
-    installation = open_installation(home)
-    with installation.store.begin() as connection:
-        keys.ensure(connection, installation.sealer, installation.clock.now())
     _, plan = read_document(policy, home.policy.name, home.root)
-    act = Act(actor="ostiary", file=str(home.policy), text=policy, reason="first start")
-    now = installation.clock.now()
-    with installation.store.begin() as connection:
-        record(connection, act, plan, now)
-    sign_head(installation.store, home, now)
+    installation = open_installation(home)
+    try:
+        now = installation.clock.now()
+        act = Act(actor="ostiary", file=str(home.policy), text=policy, reason="first start")
+        with installation.store.begin() as connection:
+            keys.ensure(connection, installation.sealer, now)
+            record(connection, act, plan, now)
+        sign_head(installation.store, home, now)
+    finally:
+        installation.store.close()
     write_atomically(home.plans / f"{plan.revision}.json", to_json(plan), durable=True)
     write_atomically(home.plans / "current", plan.revision.encode(), durable=True)
-    installation.store.close()
 
 
 def ready(installation: Installation) -> Path:
@@ -109,8 +139,8 @@ def edge_of(installation: Installation) -> Edge:
     )
 
 
-def _starter(erp: str, upstream: str, database: str, spec: str, host: str) -> str:
-    needs = f"database: {database or 'tryton'}" if erp == "tryton" else f"spec: {spec or 'openapi.yaml'}"
+def _starter(erp: str, upstream: str, database: str, document: str, host: str) -> str:
+    needs = f"database: {database or 'tryton'}" if erp == "tryton" else f"spec: {json.dumps(document)}"
     return STARTER.format(name=host.partition(".")[0], kind=erp, host=host, upstream=upstream, needs=needs)
 
 

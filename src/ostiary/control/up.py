@@ -26,7 +26,7 @@ from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault
 from ostiary.foundation.files import PRIVATE
 from ostiary.foundation.home import Home
 from ostiary.foundation.logging import log_to_stderr
-from ostiary.foundation.settings import Settings, load_settings
+from ostiary.foundation.settings import load_settings
 
 MEMBERS: Final = ("control", "identity", "guard")
 GATE: Final = "envoy"
@@ -69,11 +69,18 @@ def _prepared(home: Home) -> Mapping[str, Sequence[str]]:
     """Everything that can be wrong before a start is found here; then the command of each child."""
     installation = open_installation(home)
     try:
-        _port_is_free(installation.settings)
+        settings = installation.settings
+        _port_is_free(settings.listen, settings.port)
+        if settings.metrics_port:
+            _port_is_free("127.0.0.1", settings.metrics_port)
+        if settings.webhook:
+            from ostiary.monitor.webhook import checked  # its HTTP client takes a while to import
+
+            checked(settings.webhook)
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         binary = prepare.ready(installation)
-        gate = envoy.command(binary, home, installation.settings.envoy_workers)
+        gate = envoy.command(binary, home, settings.envoy_workers)
         ours = {name: [sys.executable, "-m", "ostiary.control.process", name, str(home.root)] for name in MEMBERS}
         return {**ours, GATE: gate}
     finally:
@@ -200,18 +207,18 @@ def _signals_wait() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _port_is_free(settings: Settings) -> None:
+def _port_is_free(address: str, port: int) -> None:
     """Envoy shares its port with another Envoy (SO_REUSEPORT): then some calls would pass by another policy."""
-    family = socket.AF_INET6 if ":" in settings.listen else socket.AF_INET
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((settings.listen, settings.port))
+            probe.bind((address, port))
         except OSError as taken:
             raise SystemFault(
                 "port-taken",
-                f"the gate can't listen on {settings.listen}:{settings.port}: {taken.strerror}",
-                hint="end what listens there (`ss -ltnp`), or choose another `port` in settings.toml",
+                f"nothing can listen on {address}:{port}: {taken.strerror}",
+                hint="end what listens there (`ss -ltnp`), or choose another port in settings.toml",
             ) from taken
 
 

@@ -24,6 +24,11 @@ class Home:
         return self.root / "policy.yaml"
 
     @property
+    def specs(self) -> Path:
+        """OpenAPI documents that the policy names."""
+        return self.root / "specs"
+
+    @property
     def database(self) -> Path:
         return self.root / "ostiary.db"
 
@@ -76,5 +81,5 @@ class Home:
     def create(self) -> None:
         for folder in (self.root, self.keys, self.run, self.envoy, self.plans, self.events):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in (self.audit_head.parent, self.root / "catalogue"):
+        for folder in (self.audit_head.parent, self.root / "catalogue", self.specs):
             folder.mkdir(mode=0o700, exist_ok=True)

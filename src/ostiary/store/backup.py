@@ -26,7 +26,7 @@ from ostiary.store.database import METADATA, VERSION, Store, clearly, connect, o
 FORMAT: Final = "ostiary-backup/1"
 MANIFEST: Final = "manifest.json"
 ROWS: Final = "rows.jsonl"  # one line for each row: portable between SQLite and PostgreSQL
-KEPT: Final = ("settings.toml", "policy.yaml", "keys", "plans", "audit", "catalogue")
+KEPT: Final = ("settings.toml", "policy.yaml", "specs", "keys", "plans", "audit", "catalogue")
 FILE_MAX_BYTES: Final = 8 << 30
 FILES_MAX: Final = 10_000
 BATCH_ROWS: Final = 1_000

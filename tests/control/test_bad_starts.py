@@ -1,0 +1,156 @@
+"""What can be wrong before a start: one clear message with what to do, the right exit code, nothing lost."""
+
+import shutil
+import socket
+
+import pytest
+
+from running import RUNNING, installed
+
+pytestmark = RUNNING
+OLD_ENVOY = "#!/bin/sh\necho 'envoy  version: 0000/1.39.9/Clean/RELEASE/BoringSSL'\n"
+
+
+@pytest.fixture(scope="module")
+def place():
+    with installed() as one:
+        shutil.copytree(one.home.root, one.root / "kept")
+        yield one
+
+
+@pytest.fixture
+def made(place):
+    """An installation that was never started, as `init` made it."""
+    yield place
+    shutil.rmtree(place.home.root)
+    shutil.copytree(place.root / "kept", place.home.root)
+
+
+def refused(done, code, word):
+    """One error of this exit code and word, that says what to do."""
+    assert done.code == code, done
+    errors = done.err[done.err.index("error: ") :]
+    assert errors.count("error: ") == 1
+    assert f"[{word}]" in errors
+    assert "what to do: " in errors
+    assert "Traceback" not in done.out + done.err
+    return errors
+
+
+def listener(port=0):
+    taken = socket.socket()
+    taken.bind(("127.0.0.1", port))
+    taken.listen()
+    return taken
+
+
+def test_a_taken_port(made):
+    with listener(made.port):
+        assert f"127.0.0.1:{made.port}" in refused(made.ostiary("up"), 4, "port-taken")
+
+
+def test_a_taken_port_for_the_figures(made):
+    with listener() as taken:
+        port = taken.getsockname()[1]
+        made.settings(metrics_port=port)
+        assert str(port) in refused(made.ostiary("up"), 4, "port-taken")
+
+
+def test_no_envoy(made):
+    made.settings(envoy="/nowhere/envoy")
+    assert "/nowhere/envoy" in refused(made.ostiary("up"), 2, "envoy-missing")
+
+
+def test_an_envoy_older_than_what_is_safe(made):
+    old = made.root / "envoy"
+    old.write_text(OLD_ENVOY)
+    old.chmod(0o700)
+    made.settings(envoy=str(old))
+    assert "Envoy 1.39" in refused(made.ostiary("up"), 2, "envoy-missing")
+
+
+def test_a_corrupt_database_is_left_as_it_is(made):
+    data = b"this was a database" + made.home.database.read_bytes()[19:]
+    made.home.database.write_bytes(data)
+    refused(made.ostiary("up"), 4, "store-damaged")
+    assert made.home.database.read_bytes() == data
+
+
+def test_an_unknown_setting(made):
+    made.settings(colour="green")
+    assert "colour" in refused(made.ostiary("up"), 2, "settings-invalid")
+
+
+def test_a_settings_file_that_is_none(made):
+    made.home.settings.write_text("port = = 7")
+    assert str(made.home.settings) in refused(made.ostiary("up"), 2, "settings-invalid")
+
+
+def test_a_key_that_others_may_read(made):
+    key = made.home.keys / "master.key"
+    key.chmod(0o644)
+    assert f"chmod 600 {key}" in refused(made.ostiary("up"), 2, "key-open-to-others")
+
+
+def test_a_plan_that_is_gone(made):
+    (made.home.plans / f"{made.revision}.json").unlink()
+    refused(made.ostiary("up"), 4, "no-plan")
+
+
+def test_a_webhook_that_is_not_safe(made):
+    made.settings(webhook="http://example.com/alerts")
+    refused(made.ostiary("up"), 2, "webhook-address")
+
+
+def test_a_folder_without_an_installation(made):
+    told = refused(made.ostiary("up", "--home", str(made.root / "empty")), 2, "no-installation")
+    assert "ostiary init" in told
+
+
+def test_a_second_one_in_the_same_folder(site):
+    assert str(site.home.root) in refused(site.ostiary("up"), 2, "already-running")
+    assert site.once("GET", "/shop/stock", token=site.token("clerk")).status == 200
+
+
+@pytest.mark.parametrize("command", [["status"], ["policy", "apply"]])
+def test_commands_without_a_running_installation(made, command):
+    assert "ostiary up" in refused(made.ostiary(*command), 4, "not-running")
+
+
+@pytest.mark.parametrize(
+    "options, word",
+    [
+        (["--upstream", "no address at all"], "policy-invalid"),
+        (["--upstream", "http://127.0.0.1:8000", "--database", "a/b"], "policy-invalid"),
+        (["--upstream", "http://127.0.0.1:8000", "--port", "99999"], "settings-invalid"),
+        (["--upstream", "http://127.0.0.1:8000", "--host", "not a host"], "policy-invalid"),
+    ],
+)
+def test_init_with_something_wrong_leaves_nothing(made, options, word):
+    home = made.root / "new"
+    refused(made.ostiary("init", "--erp", "tryton", *options, "--home", str(home)), 2, word)
+    assert not home.exists()
+
+
+def test_init_with_a_document_that_is_not_there(made):
+    options = ["--erp", "openapi", "--upstream", "http://127.0.0.1:8000", "--spec", "missing.yaml"]
+    assert "missing.yaml" in refused(
+        made.ostiary("init", *options, "--home", str(made.root / "new")), 2, "spec-unreadable"
+    )
+    assert not (made.root / "new").exists()
+
+
+def test_init_for_an_openapi_system_needs_its_document(made):
+    done = made.ostiary("init", "--erp", "openapi", "--upstream", "http://127.0.0.1:8000", "--home", "new")
+    assert (done.code, "--spec" in done.err) == (2, True)
+
+
+def test_init_over_something(made):
+    refused(made.ostiary("init", "--erp", "tryton", "--upstream", "http://127.0.0.1:8000"), 2, "home-not-empty")
+
+
+def test_init_in_a_path_too_long_for_a_socket(made):
+    home = made.root / ("long" * 30)
+    options = ["--erp", "tryton", "--upstream", "http://127.0.0.1:8000", "--home", str(home)]
+    assert "shorter folder" in refused(made.ostiary("init", *options), 2, "home-path-too-long")
+    assert not home.exists()
