@@ -56,7 +56,7 @@ class Receiver(ThreadingHTTPServer):
 
 
 def signed_by(secret, header, body):
-    """What our documentation tells a receiver to do: the second the notice was signed in, or None."""
+    """As a receiver checks it: the second the notice was signed in, or None."""
     parts = dict(part.split("=", 1) for part in header.split(","))
     expected = hmac.new(secret.encode(), f"{parts['t']}.".encode() + body, hashlib.sha256).hexdigest()
     return int(parts["t"]) if hmac.compare_digest(expected, parts["v1"]) else None

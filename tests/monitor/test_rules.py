@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from monitor.world import AT, IDENTITY, NAMELESS, WRONG, after, event, line
 from ostiary.event.record import read
-from ostiary.monitor.finding import reached
+from ostiary.monitor.finding import Thresholds, reached
 from ostiary.monitor.rules import State, step
+from ostiary.monitor.traffic import Baseline, Traffic
 
 KINDS = (
     {}, {"status": 502}, {"duration_ms": 900}, WRONG, NAMELESS, {**WRONG, "reason": "address-blocked"},
@@ -17,6 +18,8 @@ KINDS = (
     {"system": "shop", "status": 500}, {"source": "2001:db8::7", **WRONG},
 )  # fmt: skip
 GAPS = st.sampled_from([0, 0, 1, 3, 9, 40, 200, 3000])
+USUAL = {hour: Baseline(hours=3, requests=10.0, bytes=9000.0) for hour in range(24)}
+LIMITS = Thresholds(volume_min=5, payload_min_bytes=1)
 TRAFFIC = st.lists(st.tuples(GAPS, st.sampled_from(KINDS), st.integers(1, 8)), max_size=25)
 
 
@@ -40,8 +43,8 @@ def told(findings):
 def test_events_in_any_batches_give_the_same_findings(drawn, data):
     made = written(drawn)
     end = after((made[-1][0] if made else 0) + 7200)
-    start, _ = step(State(), [], AT)
-    whole, expected = step(start, [one for _, one in made], end)
+    start, _ = step(State(traffic=Traffic(baselines={"erp": USUAL})), [], AT, LIMITS)
+    whole, expected = step(start, [one for _, one in made], end, LIMITS)
     state, found, rest = start, [], made
     while rest:
         size = data.draw(st.integers(1, len(rest)))
@@ -49,10 +52,10 @@ def test_events_in_any_batches_give_the_same_findings(drawn, data):
         events = [one for _, one in batch]
         live = data.draw(st.booleans())  # read as it was written, or behind by hours
         until = after(batch[-1][0] + data.draw(st.floats(0, 4))) if live else reached(events, end)
-        state, more = step(state, events, until)
+        state, more = step(state, events, until, LIMITS)
         state = msgspec.json.decode(msgspec.json.encode(state), type=State)
         found += more
-    state, more = step(state, [], end)
+    state, more = step(state, [], end, LIMITS)
     assert sorted(told([*found, *more])) == sorted(told(expected))
     assert state == whole
 

@@ -1,6 +1,7 @@
 """The real gate writes the log, the watch reads it and blocks, and the real gate refuses: the third loop, closed."""
 
-from datetime import datetime, timedelta
+import time
+from datetime import timedelta
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from monitor.world import AT
 from ostiary.envoy.signals import Signals, signal_resources
+from ostiary.event.search import Filter, files, find
 from ostiary.foundation.clock import FixedClock
 from ostiary.foundation.settings import Settings
 from ostiary.monitor import alerts, measures
@@ -32,11 +34,11 @@ def gate():
 class Watching:
     """A watch over the gate's own log. Loopback is where tests call from, so here it may be measured against."""
 
-    def __init__(self, gate, store):
+    def __init__(self, gate, store, **options):
         self.gate, self.store, self.clock = gate, store, FixedClock(AT)
         self.watch = Watch(
             store, gate.edge.home, self.clock, Settings(listen="0.0.0.0"), never=("127.0.0.1",),
-            blocked_changed=self.push,
+            blocked_changed=self.push, **options,
         )  # fmt: skip
 
     def push(self):
@@ -47,9 +49,15 @@ class Watching:
 
     def round(self, last, seconds=0):
         """One round `seconds` after the answer `last`, once its line is written."""
-        at = datetime.fromisoformat(self.gate.log(last.decision)["at"])
-        self.clock.at = at + timedelta(seconds=1 + seconds)
+        self.clock.at = self.found(last.decision).at + timedelta(seconds=1 + seconds)
         self.watch.tick()
+
+    def found(self, decision):
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            if event := next(find(self.gate.edge.home.access_log, Filter(decision=decision)), None):
+                return event
+        raise AssertionError(decision)
 
     def alerts(self):
         with self.store.read() as connection:
@@ -99,4 +107,17 @@ def test_a_caller_cannot_write_an_event_that_is_not_read_or_lies(gate, sqlite, h
         last = gate.ask("/shop/orders", token=wrong, headers=headers, source="127.0.0.4")
     watching.round(last)
     assert ("authentication-failures", "address:127.0.0.4") in watching.alerts()
+    assert "events-lost" not in {rule for rule, _ in watching.alerts()}
+
+
+def test_the_gate_turns_to_a_new_log_and_no_request_is_lost(gate, sqlite):
+    watching, asked = Watching(gate, sqlite, segment_max=1), []
+    log = gate.edge.home.access_log
+    for n in range(3):
+        asked += [gate.ask("/shop/orders", source="127.0.0.5") for _ in range(4)]
+        watching.round(asked[-1], seconds=60 * n)
+    assert len(set(files(log)) - {log}) == 3
+    watching.round(gate.ask("/shop/orders"), seconds=300)
+    found = [event.decision for event in find(log, Filter(), limit=13)]
+    assert found[1:] == [one.decision for one in reversed(asked)]
     assert "events-lost" not in {rule for rule, _ in watching.alerts()}

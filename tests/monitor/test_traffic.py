@@ -98,6 +98,12 @@ def test_an_hour_that_was_seen_in_part_teaches_nothing():
     assert state.traffic.baselines.get("erp", {}) == {}
 
 
+def test_hours_that_are_read_late_and_together_teach_in_their_order():
+    hour = [event(n * HOUR / 200) for n in range(200)]
+    flood = [event(DAY + n * 59 / 900) for n in range(900)]
+    assert found([*hour, *flood], until=DAY + 70, state=learnt(days=2)) == [("request-volume", "system:erp")]
+
+
 def test_an_hour_teaches_once():
     state = learnt(days=1)
     for seconds in (HOUR + 61, HOUR + 120, HOUR + 300):
@@ -112,6 +118,11 @@ def test_a_minute_is_judged_once_and_not_before_its_log_is_flushed():
     state, once = step(state, [], after(65))
     assert {one.rule for one in once} == {"error-rate", "availability"}
     assert step(state, [], after(66))[1] == ()
+
+
+def test_a_request_belongs_to_the_minute_it_ended_in():
+    state, _ = step(State(), [event(30, duration_ms=45_000)], after(100))
+    assert list(state.traffic.minutes["erp"]) == [int(after(75).timestamp()) // 60]
 
 
 def test_a_clock_that_is_ahead_does_not_reach_into_minutes_to_come():
