@@ -120,8 +120,7 @@ async def test_a_session_that_the_erp_forgot_is_renewed(world, tryton, monkeypat
 async def test_the_guards_own_session_is_renewed_while_it_asks(world, tryton):
     supplier = tryton.call("treasurer", "model.party.party.create", [{"name": "Fair"}])[0]
     async with guarded(world):
-        anna, ben = world.token("user:anna"), world.token("user:ben")
-        await world.through(ben, NAMES, carry(tryton))  # ben's ERP user becomes known
+        anna = world.token("user:anna")
         payment = await submitted(world, tryton, anna, supplier)
         assert (await world.ask(anna, approve(payment), decision="a")).allowed
         world.logged("a")
@@ -263,8 +262,6 @@ async def test_what_was_done_around_the_gate_counts_too(world, tryton):
     tryton.call("approver", "model.party.party.write", [touched], {"name": "Touched by anna"})
     async with guarded(world):
         anna, ben = world.token("user:anna"), world.token("user:ben")
-        for token in (anna, ben):
-            await world.through(token, NAMES, carry(tryton))  # their ERP users become known
         payments = [await submitted(world, tryton, ben, party) for party in (made, touched, fair)]
         reasons = [(await world.ask(anna, approve(payment), decision=f"q{payment}")).reason for payment in payments]
         world.logged(f"q{payments[2]}")
@@ -274,6 +271,17 @@ async def test_what_was_done_around_the_gate_counts_too(world, tryton):
         tryton.call("treasurer", "model.account.payment.write", [payment], {"party": made})
         await world.through(ben, company("model.account.payment.submit", [payment]), carry(tryton))
         assert (await world.ask(anna, approve(payment))).reason == "apart"
+
+
+async def test_a_user_who_never_came_through_the_gate_is_known_by_his_login(world, tryton):
+    supplier = tryton.call("treasurer", "model.party.party.create", [{"name": "By ben"}])[0]
+    async with guarded(world):
+        anna, ben = world.token("user:anna"), world.token("user:ben")
+        payment = await submitted(world, tryton, anna, supplier)
+        answer, _ = await world.through(anna, approve(payment), carry(tryton))
+        assert answer.allowed
+        payment = await submitted(world, tryton, anna, supplier)
+        assert (await world.ask(ben, approve(payment))).reason == "apart"
 
 
 async def test_a_supplier_made_by_a_user_whom_nobody_here_stands_for_is_refused(world, tryton):
@@ -295,8 +303,7 @@ async def test_a_record_that_the_guards_own_user_may_not_see_is_refused(world, t
     (rule,) = tryton.call("admin", "model.ir.rule.group.create", [values])
     try:
         async with guarded(world):
-            anna, ben = world.token("user:anna"), world.token("user:ben")
-            await world.through(ben, NAMES, carry(tryton))
+            anna = world.token("user:anna")
             payment = await submitted(world, tryton, anna, hidden)
             answer = await world.ask(anna, approve(payment))
         assert answer.reason == "apart"
@@ -327,8 +334,7 @@ async def test_while_the_erp_is_down_nothing_is_approved(tmp_path, pair, tryton)
 async def test_two_approvals_at_once_are_one_after_the_other(world, tryton):
     supplier = tryton.call("treasurer", "model.party.party.create", [{"name": "Once"}])[0]
     async with guarded(world):
-        anna, ben = world.token("user:anna"), world.token("user:ben")
-        await world.through(ben, NAMES, carry(tryton))
+        anna = world.token("user:anna")
         payment = await submitted(world, tryton, anna, supplier)
         assert (await world.ask(anna, approve(payment), decision="one")).allowed
         second = asyncio.create_task(world.ask(anna, approve(payment), decision="two"))

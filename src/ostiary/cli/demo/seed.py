@@ -159,10 +159,10 @@ def _parties(pool: Any) -> None:
 
 
 def _reading_group(pool: Any) -> None:
-    """The guard's own user reads business records and their links, and may neither write nor see anything else."""
+    """The guard's own user reads business records, their links and users' logins; it writes nothing and sees no more."""
     group = pool.get("res.group")(name="Gateway")
     group.save()
-    readable = {"ir.model", "ir.model.field"}
+    readable = {"ir.model", "ir.model.field", "res.user"}
     pool.get("ir.model.access").create(
         [
             {
