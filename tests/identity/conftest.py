@@ -4,13 +4,14 @@ import asyncio
 import base64
 import hashlib
 import re
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
 
+from databases import KINDS
 from ostiary.foundation.clock import FixedClock
 from ostiary.foundation.home import Home
 from ostiary.foundation.jose import verify_access_token
@@ -85,19 +86,27 @@ class World:
         self.clock.at += timedelta(**passed)
 
     def ask(self, method, path, **more):
+        return self.ask_at_once(1, method, path, **more)[0]
+
+    def ask_at_once(self, times, method, path, **more):
+        """The same request several times at one moment, as from several connections."""
+
         async def go():
             transport = httpx.ASGITransport(app=self.app)
             async with httpx.AsyncClient(
                 transport=transport, base_url="https://localhost:8443", cookies=self.cookies
             ) as client:
-                answer = await client.request(method, path, **more)
+                answers = await asyncio.gather(*(client.request(method, path, **more) for _ in range(times)))
                 self.cookies = client.cookies
-                return answer
+                return answers
 
         return asyncio.run(go())
 
     def token(self, auth=None, **form):
-        return self.ask("POST", "/identity/token", data=form, auth=auth or httpx.USE_CLIENT_DEFAULT)
+        return self.token_at_once(1, auth, **form)[0]
+
+    def token_at_once(self, times, auth=None, **form):
+        return self.ask_at_once(times, "POST", "/identity/token", data=form, auth=auth or httpx.USE_CLIENT_DEFAULT)
 
     def machine(self, **form):
         return self.token(("shop", self.secret), grant_type="client_credentials", **form)
@@ -114,9 +123,13 @@ class World:
     def hidden(page):
         return dict(re.findall(r'name="(request|csrf)" value="([^"]*)"', page.text))
 
-    def answer(self, page, *, source=None, **changed):
+    def answer(self, page, **changed):
+        return self.answer_at_once(1, page, **changed)[0]
+
+    def answer_at_once(self, times, page, *, source=None, **changed):
         form = {**self.hidden(page), "username": "anna", "password": self.password, "decision": "allow", **changed}
-        return self.ask("POST", "/identity/sign-in", data=form, headers={"x-gw-source": source} if source else {})
+        headers = {"x-gw-source": source} if source else {}
+        return self.ask_at_once(times, "POST", "/identity/sign-in", data=form, headers=headers)
 
     @staticmethod
     def sent_back(answer):
@@ -127,16 +140,19 @@ class World:
     def code(self, **changed):
         return self.sent_back(self.answer(self.authorize(**changed)))["code"]
 
-    def redeem(self, code, **changed):
+    def redeem(self, code, times=1, **changed):
         form = {"grant_type": "authorization_code", "client_id": "web", "code": code, "redirect_uri": self.back}
-        return self.token(**{**form, "code_verifier": self.verifier, **changed})
+        answers = self.token_at_once(times, **{**form, "code_verifier": self.verifier, **changed})
+        return answers if times > 1 else answers[0]
 
     def signed_in(self, **changed):
         """Everything that the token endpoint gives for a sign-in."""
         return self.redeem(self.code(**changed)).json()
 
-    def refresh(self, token, **changed):
-        return self.token(**{"grant_type": "refresh_token", "client_id": "web", "refresh_token": token, **changed})
+    def refresh(self, token, times=1, **changed):
+        form = {"grant_type": "refresh_token", "client_id": "web", "refresh_token": token, **changed}
+        answers = self.token_at_once(times, **form)
+        return answers if times > 1 else answers[0]
 
     def claims(self, token, audience="https://erp"):
         """As the gate and the guard read them."""
@@ -163,13 +179,25 @@ def world_with(store, tmp_path):
     return lambda **settings: closing(World(store, tmp_path / "home", **settings))
 
 
+@contextmanager
+def made_world(databases, kind, root):
+    with (
+        databases.one(kind) as url,
+        closing(open_store(url)) as store,
+        closing(World(store, root)) as world,
+    ):
+        yield world
+
+
 @pytest.fixture(scope="module")
 def sqlite_world(databases, tmp_path_factory):
     """One for many examples, where the database does not matter."""
+    with made_world(databases, "sqlite", tmp_path_factory.mktemp("world")) as world:
+        yield world
 
-    with (
-        databases.one("sqlite") as url,
-        closing(open_store(url)) as store,
-        closing(World(store, tmp_path_factory.mktemp("world"))) as world,
-    ):
+
+@pytest.fixture(scope="module", params=KINDS)
+def lasting_world(request, databases, tmp_path_factory):
+    """One for many examples, on each database."""
+    with made_world(databases, request.param, tmp_path_factory.mktemp("world")) as world:
         yield world

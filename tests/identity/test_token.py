@@ -174,10 +174,10 @@ BASIC = {"authorization": "Basic " + base64.b64encode(b"shop:wrong").decode()}
         ({"authorization": "Basic " + base64.b64encode(b"\xff:x").decode()}, {}),
     ],
 )
-def test_who_does_not_prove_to_be_the_client_gets_401_and_a_challenge(sqlite_world, headers, form):
+def test_who_does_not_prove_to_be_the_client_gets_401_and_a_challenge(lasting_world, headers, form):
     for path in ("token", "revoke"):
         asked = {"grant_type": "client_credentials", "token": "x", **form}
-        answer = sqlite_world.ask("POST", f"/identity/{path}", data=asked, headers=headers)
+        answer = lasting_world.ask("POST", f"/identity/{path}", data=asked, headers=headers)
         assert (answer.status_code, error_of(answer)) == (401, "invalid_client")
         assert answer.headers["www-authenticate"].startswith("Basic")
         assert answer.headers["cache-control"] == "no-store"

@@ -64,13 +64,10 @@ def rotate_secret(connection: Connection, *, actor: str, now: datetime, sealer: 
     row = connection.execute(one_at_a_time).one_or_none()
     if row is None or row.public:
         raise CallerFault("no-such-client", f"{principal} has no secret", hint="see `ostiary client list`")
+    mine = select(CLIENT_SECRET.c.digest).where(CLIENT_SECRET.c.principal == principal)
+    old = list(connection.execute(mine.order_by(CLIENT_SECRET.c.made_at_us.desc())).scalars())
+    connection.execute(delete(CLIENT_SECRET).where(CLIENT_SECRET.c.digest.in_(old[LIVE_SECRETS - 1 :])))
     secret = _add_secret(connection, sealer, principal, now)
-    old = connection.execute(
-        select(CLIENT_SECRET.c.digest)
-        .where(CLIENT_SECRET.c.principal == principal)
-        .order_by(CLIENT_SECRET.c.made_at_us.desc())
-    ).scalars()
-    connection.execute(delete(CLIENT_SECRET).where(CLIENT_SECRET.c.digest.in_(list(old)[LIVE_SECRETS:])))
     append(connection, Entry(at=now, actor=actor, action="client.rotate", object=principal))
     return Made(principal, secret)
 

@@ -7,7 +7,14 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from ostiary.store.tables.directory import ERP_ACCOUNT, PRINCIPAL, REVOCATION, ROLE_SET, SIGNING_KEY
+from ostiary.store.tables.directory import (
+    ERP_ACCOUNT,
+    PRINCIPAL,
+    REASON_MAX_CHARS,
+    REVOCATION,
+    ROLE_SET,
+    SIGNING_KEY,
+)
 
 
 class ErpAccount(NamedTuple):
@@ -62,8 +69,12 @@ def revoked_keys(connection: Connection, now_s: int) -> frozenset[str]:
 
 
 def revoke(connection: Connection, keys: Iterable[str], *, expires_at_s: int, reason: str, at_us: int) -> None:
-    """Marks every key revoked until `expires_at_s`; a key revoked already keeps its first record."""
-    rows = [{"key": key, "expires_at_s": expires_at_s, "reason": reason, "at_us": at_us} for key in sorted(set(keys))]
+    """Marks every key revoked until `expires_at_s`; a key revoked already keeps its first record.
+
+    The audit log holds the whole reason.
+    """
+    short = reason[:REASON_MAX_CHARS]
+    rows = [{"key": key, "expires_at_s": expires_at_s, "reason": short, "at_us": at_us} for key in sorted(set(keys))]
     if rows:
         insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
         connection.execute(insert(REVOCATION).values(rows).on_conflict_do_nothing())

@@ -6,6 +6,8 @@ from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Integer, LargeBi
 
 from ostiary.store.database import METADATA
 
+REASON_MAX_CHARS: Final = 300
+
 PRINCIPAL: Final = Table(
     "principal",
     METADATA,
@@ -46,7 +48,7 @@ REVOCATION: Final = Table(
     METADATA,
     Column("key", String(300), primary_key=True),  # "jti:...", "grant:...", "sid:...", "gen:user:anna#3", "cgen:..."
     Column("expires_at_s", BigInteger, nullable=False, index=True),  # when no token it names can be alive any more
-    Column("reason", String(300), nullable=False),
+    Column("reason", String(REASON_MAX_CHARS), nullable=False),
     Column("at_us", BigInteger, nullable=False),
 )
 

@@ -1,0 +1,192 @@
+"""What an administrator does to users and clients: audited, checked, and never with a secret in the log."""
+
+import json
+import logging
+
+import pytest
+from sqlalchemy import select
+
+from ostiary.audit.log import entries
+from ostiary.foundation.errors import CallerFault
+from ostiary.foundation.secret import Secret
+from ostiary.identity import keys, principals
+from ostiary.identity.credentials import easily_guessed
+from ostiary.store.database import METADATA
+from ostiary.store.directory import erp_account, role_sets
+from ostiary.store.tables.identity import PASSWORD
+
+GOOD = Secret("seven green lanterns")
+
+
+def audit(world):
+    with world.store.read() as connection:
+        return list(entries(connection))
+
+
+def client(world, **told):
+    return world.do(principals.add_client, sealer=world.sealer, **{"client_id": "new", **told})
+
+
+def test_every_act_is_audited_with_what_was_before_and_after_and_holds_no_secret(world, caplog):
+    caplog.set_level(logging.DEBUG)
+    planted = [GOOD.reveal(), world.secret, world.password]
+    planted.append(client(world, redirects=["https://a/b"], scopes=["erp/sale.*:read"]).secret.reveal())
+    world.do(principals.add_user, login="ben", password=GOOD, name="Ben", roles=["b", "a"], person="user:benjamin")
+    world.do(principals.set_roles, principal="user:ben", roles=["c"])
+    world.do(principals.set_password, login="ben", password=Secret("eight green lanterns"))
+    planted.append("eight green lanterns")
+    world.later(seconds=1)
+    planted.append(world.do(principals.rotate_secret, sealer=world.sealer, client_id="new").secret.reveal())
+    account = {"principal": "user:ben", "system": "erp", "login": "ben", "password": Secret("erp-password-of-ben")}
+    world.do(principals.set_erp_account, sealer=world.sealer, **account)
+    world.do(principals.set_reader, sealer=world.sealer, system="erp", login="reader", password=Secret("reader-secret"))
+    planted += ["erp-password-of-ben", "reader-secret"]
+    world.do(principals.revoke_principal, principal="user:ben", reason="left a laptop in a train")
+    world.do(principals.revoke_grant, grant="gr-" + "0" * 32, reason="seen elsewhere")
+    world.do(principals.disable, principal="user:ben")
+    world.do(principals.enable, principal="user:ben")
+    world.later(hours=3)
+    world.do(keys.rotate, sealer=world.sealer)
+    found = audit(world)
+    assert {one["action"] for one in found} == {
+        "user.add", "client.add", "system.add", "principal.roles", "user.password", "client.rotate", "account.set",
+        "token.revoke", "principal.disable", "principal.enable", "key.rotate",
+    }  # fmt: skip
+    assert all(one["actor"] == "uid:0" and one["at"].startswith("2026-03-03T") for one in found)
+    by = {one["action"]: one for one in found if one["object"] in ("user:ben", "client:new", "gr-" + "0" * 32)}
+    assert by["principal.roles"]["before"] == {"roles": ["a", "b"]}
+    assert by["principal.roles"]["after"] == {"roles": ["c"]}
+    assert by["user.add"]["after"] == {"id": "user:ben", "name": "Ben", "person": "user:benjamin", "roles": ["a", "b"]}
+    assert by["client.add"]["after"]["redirects"] == ["https://a/b"]
+    assert by["client.add"]["after"]["scopes"] == ["erp/sale.*:read"]
+    assert by["principal.disable"]["before"] == {"active": True}
+    with world.store.read() as connection:
+        stored = repr([connection.execute(select(table)).all() for table in METADATA.sorted_tables])
+    for secret in planted:
+        for place in (json.dumps(found), stored, caplog.text):
+            assert secret not in place
+
+
+def test_an_erp_password_is_sealed_for_its_place(world):
+    account = {"principal": "user:anna", "system": "erp", "login": "anna", "password": Secret("first")}
+    world.do(principals.set_erp_account, sealer=world.sealer, **account)
+    world.do(principals.set_erp_account, sealer=world.sealer, **{**account, "password": Secret("second")})
+    with world.store.read() as connection:
+        found = erp_account(connection, "user:anna", "erp")
+    assert world.sealer.open(found.sealed_secret, "erp-account:erp:user:anna").reveal() == "second"
+
+
+def test_a_refused_act_leaves_nothing(world):
+    before = len(audit(world))
+    for roles, redirects in ((["a", "b c"], []), ([], ["http://evil"])):
+        with pytest.raises(CallerFault):
+            client(world, roles=roles, redirects=redirects)
+    with pytest.raises(CallerFault):
+        world.do(principals.add_user, login="ben", password=Secret("short"))
+    assert len(audit(world)) == before
+    with world.store.read() as connection:
+        assert [one["id"] for one in principals.list_users(connection)] == ["user:anna"]
+        assert [one["id"] for one in principals.list_clients(connection)] == ["client:shop", "client:web"]
+
+
+@pytest.mark.parametrize("name", ["", "a:b", "a#1", "a b", "-a", "ä", "a" * 101, "a\n", "a/b", "a\0", "\U0001f511"])
+def test_a_name_that_could_be_taken_for_something_else_is_refused(world, name):
+    for act in (
+        lambda: client(world, client_id=name),
+        lambda: world.do(principals.add_user, login=name, password=GOOD),
+    ):
+        with pytest.raises(CallerFault, match="is no name"):
+            act()
+
+
+@pytest.mark.parametrize("text", ["x" * 201, "a\nb", "a\0"])
+def test_a_text_that_does_not_fit_is_refused_on_either_database(world, text):
+    account = {"principal": "user:anna", "system": "erp", "login": "anna", "password": Secret("x"), "uid": "1"}
+    for act in (
+        lambda: client(world, name=text),
+        lambda: client(world, person=text),
+        lambda: world.do(principals.set_erp_account, sealer=world.sealer, **{**account, "login": text}),
+    ):
+        with pytest.raises(CallerFault, match="too long, or not plain"):
+            act()
+
+
+def test_a_reason_as_long_as_an_administrator_likes_is_kept_in_the_audit_log(world):
+    reason = "because " * 500
+    world.do(principals.revoke_principal, principal="user:anna", reason=reason)
+    assert audit(world)[0]["reason"] == reason
+
+
+def test_the_same_name_is_refused_twice(world):
+    with pytest.raises(CallerFault, match="exists already"):
+        client(world, client_id="shop")
+    with pytest.raises(CallerFault, match="exists already"):
+        world.do(principals.add_user, login="anna", password=GOOD)
+
+
+@pytest.mark.parametrize(
+    "scope", ["erp", "erp/x", "erp/x:fly", "erp/x:read write", "erp/*.x:read", "erp/x:read\n", "é/x:read"]
+)
+def test_an_odd_scope_is_refused(sqlite_world, scope):
+    with pytest.raises(CallerFault, match="is no scope"):
+        client(sqlite_world, scopes=[scope])
+
+
+@pytest.mark.parametrize(
+    ("act", "told"),
+    [
+        (principals.disable, {"principal": "user:x"}), (principals.enable, {"principal": "x"}),
+        (principals.set_roles, {"principal": "user:x", "roles": []}), (principals.revoke_principal, {"principal": ""}),
+        (principals.set_password, {"login": "x", "password": GOOD}), (principals.revoke_grant, {"grant": "x" * 400}),
+    ],
+)  # fmt: skip
+def test_who_is_not_there_is_said_to_be_not_there(world, act, told):
+    with pytest.raises(CallerFault, match=r"there is no|is no grant"):
+        world.do(act, **told)
+
+
+@pytest.mark.parametrize(
+    "password",
+    ["short", "x" * 257, "annannannannan", "password1234", "Passwort2026", "123456789012", "qwertzuiop12", "aaaaaaaaaaaaaaaa",
+     "anna-anna-anna", "abababababab", "admin admin admin", "ANNAanna1234!"],
+)  # fmt: skip
+def test_a_password_that_is_easily_guessed_is_refused(sqlite_world, password):
+    with pytest.raises(CallerFault, match="password") as caught:
+        sqlite_world.do(principals.set_password, login="anna", password=Secret(password))
+    assert caught.value.code in ("password-length", "password-weak")
+    assert password not in str(caught.value)
+
+
+def test_a_sentence_is_a_password_whoever_uses_it():
+    for login in ("anna", "a", "e", "an", "walk"):
+        assert not easily_guessed("a long walk by the sea", login)
+
+
+def test_a_password_is_kept_as_argon2id_with_the_parameters_of_the_profile(world):
+    with world.store.read() as connection:
+        hashed = connection.execute(select(PASSWORD.c.hash)).scalar_one()
+    assert hashed.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+
+
+def test_two_secrets_live_and_the_third_ends_the_first(world):
+    def rotate():
+        world.later(seconds=1)
+        return world.do(principals.rotate_secret, sealer=world.sealer, client_id="shop").secret.reveal()
+
+    def status(secret):
+        return world.token(("shop", secret), grant_type="client_credentials").status_code
+
+    second = rotate()
+    assert (status(world.secret), status(second)) == (200, 200)
+    third = rotate()
+    assert [status(secret) for secret in (world.secret, second, third)] == [401, 200, 200]
+    with pytest.raises(CallerFault):
+        world.do(principals.rotate_secret, sealer=world.sealer, client_id="web")
+
+
+def test_the_role_set_that_a_token_names_is_known_to_the_gate(world):
+    world.do(principals.set_roles, principal="user:anna", roles=["b", "a", "b"])
+    claims = world.claims(world.signed_in()["access_token"])
+    with world.store.read() as connection:
+        assert role_sets(connection)[claims.role_set] == {"a", "b"}
+        assert role_sets(connection)[world.claims(world.machine().json()["access_token"]).role_set] == {"bot"}
