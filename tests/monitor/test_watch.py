@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from datetime import timedelta
 
 import pytest
@@ -279,6 +280,22 @@ def test_a_full_log_is_rotated_and_read_to_its_end(home, sqlite):
     world.tick(8)
     assert len(list(home.events.glob("access-*.jsonl"))) == 1
     assert world.blocked() == ("203.0.113.9/32",)
+
+
+def test_files_beyond_their_age_go_once_they_are_read(world, monkeypatch):
+    monkeypatch.setattr(tail, "BATCH_MAX_BYTES", 1_000)
+    for name in ("access-1.jsonl", "access-2.jsonl"):
+        old = world.home.events / name
+        old.write_bytes(b"".join(line(n) for n in range(20)))
+        os.utime(old, (after(60).timestamp(),) * 2)
+    world.write(line(200 * 86400))
+    names = []
+    for minutes in range(6):
+        world.tick(200 * 86400 + 60 * minutes)
+        names.append(sorted(path.name for path in world.home.events.iterdir()))
+    assert names[0] == ["access-1.jsonl", "access-2.jsonl", "access.jsonl"]
+    assert names[-1] == ["access.jsonl"]
+    assert world.metric('ostiary_decisions_total{reason="allowed",system="erp",verb="read"}') == 41
 
 
 # --- the disk ---------------------------------------------------------------------------------------------------
