@@ -271,8 +271,7 @@ class Running:
         found = {}
         for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
             with suppress(OSError):
-                line = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-                found[line[3].decode() if b"ostiary.control.process" in line else "envoy"] = int(pid)
+                found[Path(f"/proc/{pid}/comm").read_text().strip()] = int(pid)
         return found
 
 

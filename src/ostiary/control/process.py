@@ -1,11 +1,13 @@
-"""One child process: `python -m ostiary.control.process control|identity|guard FOLDER`."""
+"""What one of our own processes runs: an application on its sockets, until it is told to stop."""
 
 import asyncio
 import os
+import signal
 import socket
 import stat
 import struct
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +15,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ostiary.control.installation import open_installation
-from ostiary.foundation.errors import OstiaryError, SystemFault
+from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.logging import log_to_stderr
 
@@ -49,8 +51,16 @@ def listen(path: Path) -> socket.socket:
     return listener
 
 
+class _Server(uvicorn.Server):
+    """Leaves signals to `serve`: uvicorn ends the process by the signal, before anything of ours is closed."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
 def server(app: Any) -> uvicorn.Server:
-    return uvicorn.Server(
+    return _Server(
         uvicorn.Config(
             app,
             interface="asgi3",
@@ -81,31 +91,25 @@ def listen_on_loopback(port: int) -> socket.socket:
 
 
 async def serve(*apps: tuple[Any, socket.socket]) -> None:
-    """Serves each application on its socket until one of them is told to stop."""
+    """Serves each application on its socket until the process is told to stop, or one of them ends."""
     servers = [(server(app), listener) for app, listener in apps]
-    done, rest = await asyncio.wait(
-        [asyncio.create_task(one.serve(sockets=[listener])) for one, listener in servers],
-        return_when=asyncio.FIRST_COMPLETED,
-    )
-    for one, _ in servers:
-        one.should_exit = True
-    if rest:
-        await asyncio.wait(rest)
-    for task in done:
-        task.result()
+
+    def stop() -> None:
+        for one, _ in servers:
+            one.should_exit = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    tasks = [asyncio.create_task(one.serve(sockets=[listener])) for one, listener in servers]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    stop()
+    await asyncio.gather(*tasks)
 
 
-def main(name: str, root: str) -> None:
+def run(name: str, home: Home) -> None:
+    """The process called `name`, from start to end."""
     from ostiary.control import members
 
     log_to_stderr()
-    run = {"control": members.run_control, "identity": members.run_identity, "guard": members.run_guard}[name]
-    asyncio.run(run(open_installation(Home(root=Path(root)))))
-
-
-if __name__ == "__main__":
-    _, process, folder = sys.argv
-    try:
-        main(process, folder)
-    except OstiaryError as problem:
-        sys.exit(f"{process}: {problem}")
+    runs = {"control": members.run_control, "identity": members.run_identity, "guard": members.run_guard}
+    asyncio.run(runs[name](open_installation(home)))

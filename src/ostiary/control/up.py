@@ -1,6 +1,5 @@
 """`ostiary up`: the processes of one installation, started together, looked after, and ended together."""
 
-import ctypes
 import fcntl
 import itertools
 import logging
@@ -8,17 +7,19 @@ import os
 import resource
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from http.client import HTTPException
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 
-from ostiary.control import health, prepare
+from ostiary.control import child, health, prepare, process
+from ostiary.control.child import Child, Copy, program
 from ostiary.control.installation import open_installation
 from ostiary.envoy import run as envoy
 from ostiary.foundation import unix
@@ -44,10 +45,10 @@ QUESTIONS: Final = {
 }
 ANSWER_WITHIN_S: Final = 5.0
 MISSED_MAX: Final = 3
-PR_SET_PDEATHSIG: Final = 1  # prctl(2)
-PRIVATE_UMASK: Final = 0o077  # what no code of ours gives a mode, Envoy's log among it, is for the owner alone
-_WATCHED: Final = frozenset({signal.SIGCHLD, signal.SIGINT, signal.SIGTERM})
-_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+_STOP: Final = frozenset({signal.SIGINT, signal.SIGTERM})
+_WATCHED: Final = _STOP | {signal.SIGCHLD}
+
+Start = Callable[[], Child]
 
 log = logging.getLogger(__name__)
 
@@ -55,18 +56,18 @@ log = logging.getLogger(__name__)
 def run(home: Home) -> None:
     """Runs until SIGINT or SIGTERM; raises when a child can't be kept alive. No child outlives this process."""
     with _only_one(home), _signals_wait():
-        commands = _prepared(home)
-        children: dict[str, subprocess.Popen[bytes]] = {}
+        starts = _prepared(home)
+        children: dict[str, Child] = {}
         try:
-            for name, command in commands.items():
-                children[name] = _start(name, command)
-            _look_after(commands, children, home)
+            for name, start in starts.items():
+                children[name] = start()
+            _look_after(starts, children, home)
         finally:
             _stop(children)
 
 
-def _prepared(home: Home) -> Mapping[str, Sequence[str]]:
-    """Everything that can be wrong before a start is found here; then the command of each child."""
+def _prepared(home: Home) -> Mapping[str, Start]:
+    """Everything that can be wrong before a start is found here; then how each child is started."""
     installation = open_installation(home)
     try:
         settings = installation.settings
@@ -81,10 +82,11 @@ def _prepared(home: Home) -> Mapping[str, Sequence[str]]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         binary = prepare.ready(installation)
         gate = envoy.command(binary, home, settings.envoy_workers)
-        ours = {name: [sys.executable, "-m", "ostiary.control.process", name, str(home.root)] for name in MEMBERS}
-        return {**ours, GATE: gate}
     finally:
         installation.store.close()
+    import_module("ostiary.control.members")  # once, for all copies; a start that was refused did not wait for it
+    ours = {name: partial(Copy, name, partial(process.run, name, home)) for name in MEMBERS}
+    return {**ours, GATE: partial(program, gate, envoy.environment())}
 
 
 class _Ready:
@@ -109,7 +111,7 @@ class _Pulse:
         self._missed = dict.fromkeys(QUESTIONS, 0)
         self._names = itertools.cycle(QUESTIONS)
 
-    def feel(self, children: Mapping[str, subprocess.Popen[bytes]]) -> None:
+    def feel(self, children: Mapping[str, Child]) -> None:
         name = next(self._names)
         place, question = QUESTIONS[name]
         try:
@@ -125,17 +127,15 @@ class _Pulse:
             self._missed[name] = 0
 
 
-def _look_after(
-    commands: Mapping[str, Sequence[str]], children: dict[str, subprocess.Popen[bytes]], home: Home
-) -> None:
+def _look_after(starts: Mapping[str, Start], children: dict[str, Child], home: Home) -> None:
     """Starts again what ends by itself: meanwhile the gate refuses what needed it."""
     ready, pulse = _Ready(home), _Pulse(home)
     ended: deque[float] = deque(maxlen=RESTARTS_MAX + 1)
-    while (told := signal.sigtimedwait(_WATCHED, LOOK_EVERY_S)) is None or told.si_signo == signal.SIGCHLD:
+    while not _told_to_stop():
         ready.tell()
         pulse.feel(children)
-        for name, child in list(children.items()):
-            if (code := child.poll()) is None:
+        for name, one in list(children.items()):
+            if (code := one.poll()) is None:
                 continue
             ended.append(time.monotonic())
             if len(ended) > RESTARTS_MAX and ended[-1] - ended[0] < RESTARTS_WITHIN_S:
@@ -146,41 +146,31 @@ def _look_after(
                 )
             log.error("%s ended with %s; it is started again", name, _how(code))
             time.sleep(PAUSE_S)
-            children[name] = _start(name, commands[name])
+            children[name] = starts[name]()
+
+
+def _told_to_stop() -> bool:
+    """Waits for a signal, for a second at most.
+
+    Python tells a signal that there was none (number 0, seen in 3.11) when the whole process was stopped for longer.
+    """
+    told = signal.sigtimedwait(_WATCHED, LOOK_EVERY_S)
+    return told is not None and told.si_signo in _STOP
 
 
 def _how(code: int) -> str:
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
-def _start(name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is ours to pass on
-        umask=PRIVATE_UMASK,
-        env=envoy.environment() if name == GATE else None,
-        preexec_fn=_as_child,  # noqa: PLW1509  this process has one thread
-    )
-
-
-def _as_child() -> None:
-    """Ends with its parent, and hears signals again."""
-    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
-
-
-def _stop(children: Mapping[str, subprocess.Popen[bytes]]) -> None:
+def _stop(children: Mapping[str, Child]) -> None:
     """The gate first: nobody is let in while the rest goes."""
     for name in sorted(children, key=lambda name: name != GATE):
         children[name].terminate()
     until = time.monotonic() + STOP_TIMEOUT_S
-    for child in children.values():
-        try:
-            child.wait(max(0.1, until - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+    for one in children.values():
+        if not child.ended(one, until - time.monotonic()):
+            one.kill()
+            child.ended(one, STOP_TIMEOUT_S)
 
 
 @contextmanager
@@ -226,7 +216,7 @@ def main(arguments: Sequence[str]) -> int:
     """`python -m ostiary.control.up FOLDER [--with-parent]`: for the demo, which it must not outlive."""
     folder, *more = arguments
     if more:
-        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        child.end_with_parent()
     log_to_stderr()
     try:
         run(Home(root=Path(folder)))

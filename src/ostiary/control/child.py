@@ -1,0 +1,108 @@
+"""A child process that ends with its parent: a program, or a copy of ourselves, which is at work at once."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NoReturn, Protocol
+
+from ostiary.foundation.errors import OstiaryError
+
+PR_SET_PDEATHSIG: Final = 1  # prctl(2)
+PR_SET_NAME: Final = 15
+PRIVATE_UMASK: Final = 0o077  # what no code of ours gives a mode, Envoy's log among it, is for the owner alone
+POLL_S: Final = 0.02
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+
+
+class Child(Protocol):
+    """What a started process can be asked: the exit code as `subprocess` tells it, negative for a signal."""
+
+    def poll(self) -> int | None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+
+
+def ended(child: Child, timeout_s: float) -> bool:
+    """Whether it ends within the time."""
+    until = time.monotonic() + timeout_s
+    while child.poll() is None:
+        if time.monotonic() > until:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def end_with_parent() -> None:
+    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def program(command: Sequence[str], environment: Mapping[str, str]) -> Child:
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is ours to pass on
+        umask=PRIVATE_UMASK,
+        env=environment,
+        preexec_fn=_hear_signals,  # noqa: PLW1509  this process has one thread
+    )
+
+
+def _hear_signals() -> None:
+    end_with_parent()
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+class Copy:
+    """`run` in a copy of this process: nothing has to be imported again, so one that died is back in a moment.
+
+    This process has one thread and holds nothing open that two must not share.
+    """
+
+    def __init__(self, name: str, run: Callable[[], None]) -> None:
+        self._code: int | None = None
+        self._pid = os.fork()
+        if self._pid == 0:
+            _become(name, run)
+
+    def poll(self) -> int | None:
+        if self._code is None:
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            self._code = os.waitstatus_to_exitcode(status) if pid else None
+        return self._code
+
+    def terminate(self) -> None:
+        self._send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._send(signal.SIGKILL)
+
+    def _send(self, number: signal.Signals) -> None:
+        if self.poll() is None:
+            os.kill(self._pid, number)
+
+
+def _become(name: str, run: Callable[[], None]) -> NoReturn:
+    """Whatever happens, the parent's own code does not go on here."""
+    code = 1
+    try:
+        os.setsid()
+        os.umask(PRIVATE_UMASK)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        _LIBC.prctl(PR_SET_NAME, name.encode())
+        _hear_signals()
+        run()
+        code = 0
+    except OstiaryError as problem:
+        sys.stderr.write(f"{name}: {problem}\n")
+        code = problem.exit_code
+    except BaseException:  # noqa: BLE001  it ends here
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

@@ -1,0 +1,172 @@
+"""What dies comes back; meanwhile the gate refuses what needed it, and nothing is lost."""
+
+import os
+import signal
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from running import RUNNING, installed, until
+
+pytestmark = RUNNING
+ORDER = b'{"lines": []}'
+
+
+@pytest.fixture(scope="module")
+def place():
+    with installed() as one:
+        yield one.start()
+
+
+@pytest.fixture
+def token(place):
+    return place.token("clerk")
+
+
+@contextmanager
+def dead(place, name):
+    """Killed, and kept from being started again."""
+    place.process.send_signal(signal.SIGSTOP)
+    try:
+        os.kill(place.children()[name], signal.SIGKILL)
+        yield
+    finally:
+        place.process.send_signal(signal.SIGCONT)
+
+
+def native(place, token):
+    return place.once("GET", "/shop/stock", token=token).status
+
+
+def inspected(place, token):
+    return place.once("POST", "/shop/orders", ORDER, token=token)
+
+
+def whole(place, token):
+    """All is as before: every part, both ways through, the record."""
+    place.wait_until_up(without=["watch"])
+    assert native(place, token) == 200
+    assert inspected(place, token).status == 200
+    verified = place.ostiary("audit", "verify")
+    assert (verified.code, "holds" in verified.out) == (0, True)
+    assert (place.home.plans / "current").read_text() == place.revision
+
+
+def test_a_dead_guard_refuses_what_it_must_look_at_and_comes_back(place, token):
+    with dead(place, "guard"):
+        refused = until(lambda: (one := inspected(place, token)).status == 503 and one)
+        assert refused.headers["content-type"] == "application/problem+json"
+        assert refused.reason == "unavailable"
+        assert native(place, token) == 200
+    until(lambda: inspected(place, token).status == 200)
+    whole(place, token)
+
+
+def test_without_identity_no_token_is_given_and_those_out_work_on(place, token):
+    with dead(place, "identity"):
+        with pytest.raises(AssertionError, match="503"):
+            place.fresh("clerk-client")
+        assert native(place, token) == 200
+    whole(place, token)
+    assert place.fresh("clerk-client")
+
+
+def test_without_control_the_gate_goes_on_and_revocations_are_not_lost(place, token):
+    gone = place.client("gone", "clerk")
+    with dead(place, "control"):
+        assert native(place, token) == 200
+        assert "[not-running]" in place.ostiary("status").err
+        revoked = place.once(
+            "POST", "/identity/revoke", f"token={gone}&client_id=gone&client_secret={place.secrets['gone'].reveal()}".encode(),
+            content_type="application/x-www-form-urlencoded",
+        )  # fmt: skip
+        assert revoked.status == 200
+    until(lambda: place.once("GET", "/shop/stock", token=gone).reason == "token-revoked")
+    whole(place, token)
+
+
+def test_without_envoy_nothing_passes_and_it_comes_back_with_the_same_policy(place, token):
+    with dead(place, "envoy"), pytest.raises(OSError):
+        native(place, token)
+    whole(place, token)
+
+
+def test_no_child_outlives_a_supervisor_that_was_killed():
+    with installed() as site:
+        site.start()
+        children = site.children().values()
+        assert len(children) == 4
+        site.process.kill()
+        site.process.wait()
+        until(lambda: not any(alive(pid) for pid in children))
+        site.begin()
+        site.wait_until_up()
+        assert site.ostiary("audit", "verify").code == 0
+        assert site.stop() == 0
+
+
+def test_a_supervisor_that_was_suspended_goes_on(place, token):
+    place.process.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    until(lambda: time.monotonic() > began + 1.5)  # longer than it looks at a time
+    place.process.send_signal(signal.SIGCONT)
+    children = place.children()
+    os.kill(children["guard"], signal.SIGKILL)
+    until(lambda: place.children().get("guard", children["guard"]) != children["guard"])
+    whole(place, token)
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_what_dies_again_and_again_ends_all_with_one_message():
+    with installed() as site:
+        site.start()
+        killed = set()
+        while site.process.poll() is None:
+            pid = site.children().get("guard", 0)
+            if pid and pid not in killed:
+                os.kill(pid, signal.SIGKILL)
+                killed.add(pid)
+        assert site.process.returncode == 4
+        assert len(killed) == 6
+        (message,) = [line for line in site.tail().splitlines() if line.startswith("error: ")]
+        assert message == "error: guard ended 6 times within a minute, the last time with signal SIGKILL [child-died]"
+        assert "what to do: " in site.tail()
+        assert not any(alive(pid) for pid in killed)
+
+
+@pytest.mark.long
+def test_the_gate_closes_by_itself_when_control_stays_away_and_says_why():
+    with installed() as site:
+        site.start()
+        token, control = site.token("clerk"), site.children()["control"]
+        site.process.send_signal(signal.SIGSTOP)  # it would notice
+        os.kill(control, signal.SIGSTOP)
+        assert native(site, token) == 200
+        refused = until(
+            lambda: (one := site.once("GET", "/shop/stock", token=token)).status != 200 and one, patience_s=31
+        )
+        assert (refused.status, refused.reason) == (503, "closed")
+        os.kill(control, signal.SIGCONT)
+        site.process.send_signal(signal.SIGCONT)
+        until(lambda: native(site, token) == 200)
+        told = site.ask("explain", decision=refused.decision)["text"]
+        assert "its control side is silent" in told
+        assert "ostiary doctor" in told
+
+
+@pytest.mark.long
+def test_a_process_that_is_there_but_silent_is_killed_and_comes_back():
+    with installed() as site:
+        site.start()
+        token, guard = site.token("clerk"), site.children()["guard"]
+        os.kill(guard, signal.SIGSTOP)
+        until(lambda: site.children().get("guard", guard) != guard, patience_s=90)
+        until(lambda: inspected(site, token).status == 200)
