@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ostiary.foundation.errors import OperatorFault
+from ostiary.foundation.files import write_atomically
 from ostiary.foundation.home import Home
 from ostiary.tls.authority import ages, ensure, issue_client
 
@@ -94,3 +95,116 @@ def test_ages_say_how_long_each_certificate_lasts(home):
     assert {name: left.days for name, left in ages(home, now).items()} == {"ca.crt": 3649, "gate.crt": 89} or {
         name: left.days for name, left in ages(home, now).items()
     } == {"ca.crt": 3650, "gate.crt": 90}
+
+
+def test_a_certificate_of_another_authority_is_replaced_though_its_name_is_the_same(home, tmp_path):
+    before = ensure(home, "a.example").certificate.read_bytes()
+    other = Home(root=tmp_path / "other")
+    other.create()
+    ensure(other, "a.example")
+    for name in ("ca.key", "ca.crt"):
+        write_atomically(home.keys / name, (other.keys / name).read_bytes())
+    made = ensure(home, "a.example")
+    assert made.certificate.read_bytes() != before
+    server, client = contexts(home)
+    assert handshake(server, client, "localhost").version() == "TLSv1.3"
+
+
+def test_a_key_that_is_not_the_authoritys_own_is_refused(home, tmp_path):
+    ensure(home, "a.example")
+    other = Home(root=tmp_path / "other")
+    other.create()
+    ensure(other, "a.example")
+    write_atomically(home.keys / "ca.key", (other.keys / "ca.key").read_bytes())
+    for act in (lambda: ensure(home, "a.example"), lambda: issue_client(home, "carrier")):
+        with pytest.raises(OperatorFault, match=r"does not belong to ca\.key"):
+            act()
+
+
+@pytest.mark.parametrize("name", ["ca.key", "ca.crt", "gate.key", "gate.crt"])
+def test_a_file_that_is_damaged_is_named_and_never_replaced_in_silence(home, name):
+    ensure(home, "a.example")
+    write_atomically(home.keys / name, b"no PEM")
+    with pytest.raises(OperatorFault, match=name) as caught:
+        ensure(home, "a.example")
+    assert "backup" in caught.value.hint
+    assert (home.keys / name).read_bytes() == b"no PEM"
+
+
+def test_a_missing_authority_key_is_named(home):
+    ensure(home, "a.example")
+    (home.keys / "ca.key").unlink()
+    with pytest.raises(OperatorFault, match=r"ca\.key is missing"):
+        ensure(home, "a.example")
+
+
+def test_a_first_start_that_stopped_half_way_is_finished(home):
+    """Killed after any of its four files: the authority stays the same, and in the end everything fits."""
+    for missing in (["gate.crt"], ["gate.crt", "gate.key"], ["gate.crt", "gate.key", "ca.crt"]):
+        ensure(home, "a.example")
+        before = (home.keys / "ca.key").read_bytes()
+        for name in missing:
+            (home.keys / name).unlink()
+        assert handshake(*contexts(home), "localhost").version() == "TLSv1.3"
+        assert (home.keys / "ca.key").read_bytes() == before
+
+
+def test_a_renewal_that_stopped_between_key_and_certificate_is_done_again(home):
+    ensure(home, "erp.example.com")
+    old = (home.keys / "gate.crt").read_bytes()
+    (home.keys / "gate.crt").unlink()
+    ensure(home, "erp.example.com")
+    write_atomically(home.keys / "gate.crt", old)  # the new key is there, the new certificate is not
+    assert handshake(*contexts(home), "erp.example.com").version() == "TLSv1.3"
+
+
+@pytest.mark.parametrize("days", range(0, 400, 37))
+def test_whenever_it_is_asked_for_the_certificate_has_a_third_of_its_life_before_it(home, days):
+    now = datetime.now(UTC) + timedelta(days=days)
+    ensure(home, "a.example", now - timedelta(days=45))
+    ensure(home, "a.example", now)
+    assert timedelta(days=30) < ages(home, now)["gate.crt"] <= timedelta(days=90)
+    assert {path.stat().st_mode & 0o777 for path in home.keys.glob("*.key")} == {0o600}
+
+
+@pytest.mark.parametrize("name", ["", "a b", "ä", "-a", "a" * 65, "a,CN=b", "a\n", "*"])
+def test_no_certificate_is_made_for_a_name_that_is_none(home, name):
+    with pytest.raises(OperatorFault, match="no certificate can be made"):
+        issue_client(home, name)
+
+
+@pytest.mark.parametrize("days", [0, -1, 4000])
+def test_no_certificate_is_made_for_an_odd_time(home, days):
+    with pytest.raises(OperatorFault, match="no certificate can be made"):
+        issue_client(home, "carrier", days=days)
+
+
+def test_a_partners_certificate_of_another_authority_is_refused(home, tmp_path):
+    server, client = contexts(home)
+    other = Home(root=tmp_path / "other")
+    other.create()
+    issued = issue_client(other, "carrier")
+    both = tmp_path / "partner.pem"
+    both.write_bytes(issued.certificate + issued.key)
+    client.load_cert_chain(both)
+    server.verify_mode = ssl.CERT_REQUIRED
+    with pytest.raises(ssl.SSLCertVerificationError):
+        handshake(server, client, "localhost")
+
+
+def test_a_partners_certificate_lapses(home, tmp_path):
+    server, client = contexts(home)
+    issued = issue_client(home, "carrier", days=1, now=datetime.now(UTC) - timedelta(days=2))
+    both = tmp_path / "partner.pem"
+    both.write_bytes(issued.certificate + issued.key)
+    client.load_cert_chain(both)
+    server.verify_mode = ssl.CERT_REQUIRED
+    with pytest.raises(ssl.SSLCertVerificationError, match="expired"):
+        handshake(server, client, "localhost")
+
+
+def test_a_partners_key_is_kept_by_nobody_here(home):
+    issued = issue_client(home, "carrier")
+    assert b"PRIVATE KEY" in issued.key
+    for path in home.root.rglob("*"):
+        assert path.is_dir() or issued.key not in path.read_bytes()

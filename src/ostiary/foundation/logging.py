@@ -4,17 +4,23 @@ import json
 import logging
 import re
 import sys
-from typing import Any
+from typing import Any, Final
 
 from ostiary.foundation.secret import REDACTED
 
-# What a token, a session header or a password field looks like when it slips into a text.
-TELLTALE = re.compile(
-    r"(eyJ[\w-]{5,}\.[\w-]+\.[\w-]*)"
-    r"|((?i:bearer|session|basic|dpop)\s+[\w\-.~+/]{8,}=*)"
-    r"|((?i:password|secret|token|key)[\"']?\s*[=:]\s*[\"']?[^\s\"',&]{6,})"
+# What a token, a session header, a password field, an address or a key looks like when it slips into a text.
+_NAMED: Final = "password|passwd|passwort|secret|token|key|credential|cookie|session|csrf|verifier|assertion"
+_VALUE: Final = r"\\\"[^\"\\]*|\"(?:[^\"\\]|\\.)*\"?|'(?:[^'\\]|\\.)*'?|[^\s\"',&;\\]{3,}"
+TELLTALE: Final = re.compile(
+    r"(-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z))"
+    r"|(eyJ[\w-]{5,}\.[\w-]+\.[\w-]*)"
+    r"|(\b(?i:bearer|session|basic|dpop)\s+[\w\-.~+/]{8,}=*)"
+    rf"|((?i:{_NAMED})[\w-]{{0,30}}\\?[\"']?\s*[=:]\s*(?:{_VALUE}))"
+    r"|(\"d\"\s*:\s*\"[\w-]{40,}\")"  # the private part of a JWK
+    r"|((?<=://)[^/\s:@]*:[^/\s]+(?=@))"
+    r"|(\bcode=[\w-]{20,})"
 )
-MESSAGE_MAX_CHARS = 4_000
+MESSAGE_MAX_CHARS: Final = 4_000
 
 
 def redact(text: str) -> str:
@@ -30,7 +36,7 @@ class JsonLines(logging.Formatter):
             "message": redact(record.getMessage())[:MESSAGE_MAX_CHARS],
         }
         if record.exc_info:
-            fields["traceback"] = redact(self.formatException(record.exc_info))[:MESSAGE_MAX_CHARS]
+            fields["traceback"] = redact(self.formatException(record.exc_info))[-MESSAGE_MAX_CHARS:]
         return json.dumps(fields, ensure_ascii=False)
 
 
@@ -38,3 +44,4 @@ def log_to_stderr(level: str = "INFO") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.raiseExceptions = False  # it would print a record that cannot be formatted, with all its arguments
