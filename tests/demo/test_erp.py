@@ -57,3 +57,22 @@ def test_no_password_is_in_a_log_or_a_repr(tryton):
     passwords = [user["password"] for user in json.loads(template().users.read_bytes()).values()]
     told = repr(tryton.erp) + (tryton.erp.folder / "server.log").read_text()
     assert not any(password in told for password in passwords)
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("model.party.party.write", [[1], {"name": "x"}]),
+        ("model.res.user.write", [[1], {"name": "x"}]),
+        ("model.account.payment.create", [[{}]]),
+        ("model.res.user.application.search", [[]]),
+    ],
+)
+def test_the_gates_own_user_changes_nothing_and_sees_no_key(tryton, method, params):
+    with pytest.raises(ErpError, match="not allowed"):
+        tryton.call("gateway", method, *params)
+
+
+def test_the_gates_own_user_sees_no_password(tryton):
+    (row,) = tryton.call("gateway", "model.res.user.read", [1], ["password", "password_hash", "login"])
+    assert (row["password"].strip("x"), row["password_hash"], row["login"]) == ("", None, "admin")

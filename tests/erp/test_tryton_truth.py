@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from ostiary.erp.operation import Call, Verb
 from tryton_pair import rest, rpc
 
-pytestmark = pytest.mark.xdist_group("tryton")
+pytestmark = pytest.mark.xdist_group("tryton-truth")
 
-EXAMPLES = 120
+EXAMPLES = 100
 ORDINARY = settings(
     max_examples=EXAMPLES,
     deadline=None,
