@@ -103,8 +103,8 @@ class Done(NamedTuple):
 class Running:
     """One installation in a short folder of its own; `log` holds what all its processes say."""
 
-    def __init__(self, **settings: Any) -> None:
-        self.root = Path(tempfile.mkdtemp(prefix="ost-", dir="/tmp"))
+    def __init__(self, *, root: Path | None = None, **settings: Any) -> None:
+        self.root = root or Path(tempfile.mkdtemp(prefix="ost-", dir="/tmp"))
         self.home, self.log = Home(root=self.root / "home"), self.root / "log"
         self.upstream = Server(("127.0.0.1", 0), Echo).start(lambda _: (200, {}, None))
         self.spec = self.root / "shop.openapi.yaml"

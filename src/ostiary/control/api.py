@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
+from sqlalchemy.exc import DBAPIError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ostiary.foundation.errors import CallerFault, OstiaryError, OurFault
+from ostiary.foundation.errors import CallerFault, OstiaryError, OurFault, SystemFault
 
 BODY_MAX_BYTES: Final = 2 * 1024 * 1024
 
@@ -34,6 +35,9 @@ def create(board: Any, operations: Mapping[str, Operation], internal: Internal) 
             result = await run_in_threadpool(operations[name], board, actor, **parameters)
         except OstiaryError as problem:
             return _failed(problem)
+        except (OSError, DBAPIError) as problem:
+            log.exception("operation %s failed", name)
+            return _failed(_around_us(problem))
         except Exception:
             log.exception("operation %s failed", name)
             return _failed(OurFault("unexpected", f"{name} failed unexpectedly", hint="the log of control says more"))
@@ -80,6 +84,16 @@ def _parameters(shapes: Mapping[str, type[msgspec.Struct]], name: str, body: byt
         return msgspec.structs.asdict(msgspec.json.decode(body or b"{}", type=shape))
     except (msgspec.ValidationError, msgspec.DecodeError) as problem:
         raise CallerFault("parameters", f"{name}: {problem}", hint="see the command's --help") from problem
+
+
+def _around_us(problem: OSError | DBAPIError) -> SystemFault:
+    """What the disk or the database said, without the parameters of a statement."""
+    told = str(problem.orig) if isinstance(problem, DBAPIError) else problem.strerror or type(problem).__name__
+    return SystemFault(
+        "store-fails",
+        f"disk or database fails: {told}",
+        hint="see `ostiary status`; is there room on the disk, and does the database answer?",
+    )
 
 
 def _failed(problem: OstiaryError) -> Response:

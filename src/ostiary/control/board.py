@@ -1,5 +1,6 @@
 """What every operation acts on, and how a change of the directory reaches store, audit log, gate and guard."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,9 +13,12 @@ from ostiary.audit.head import sign_head
 from ostiary.control.installation import Installation
 from ostiary.control.reconcile import Reconciler
 from ostiary.envoy.delivery import Gate
+from ostiary.foundation.errors import SystemFault
 from ostiary.monitor.watch import Watch
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +43,27 @@ class Board:
         self.sign()
         return done
 
-    def change_directory(self, act: Callable[[Connection], tuple[T, Sequence[str]]]) -> T:
-        """As `change`; then what `act` revoked is refused, and gate and guard know the directory as it is now."""
-        done, revoked = self.change(act)
-        if revoked:
-            self.reconciler.push_revoked(revoked)
-        self.reconciler.refresh()
+    def change_directory(self, act: Callable[[Connection], tuple[T, Sequence[str]]], *, shown_once: bool = False) -> T:
+        """As `change`; what `act` revoked is refused, and gate and guard know the directory as it is now.
+
+        Where they can't be told, `catch_up` brings it later; that fails the operation, unless its answer is
+        `shown_once`.
+        """
+        with self.on.store.begin() as connection:
+            done, revoked = act(connection)
+        try:
+            self.reconciler.refuse(revoked)
+            self.reconciler.refresh()
+        except (SystemFault, OSError) as problem:
+            if not shown_once:
+                raise SystemFault(
+                    getattr(problem, "code", "disk"),
+                    f"it is recorded, but not in force everywhere: {getattr(problem, 'message', problem)}",
+                    hint="it is brought there as soon as that is mended; see `ostiary status`",
+                ) from problem
+            log.exception("a change of the directory is brought to gate and guard later")
+        finally:
+            self.sign()
         return done
 
     def sign(self) -> None:

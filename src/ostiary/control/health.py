@@ -92,16 +92,16 @@ def certificate(home: Home, now: datetime) -> str:
     return f"good for {left.days} days, renewed by itself"
 
 
-def applied(store: Store) -> str:
+def applied(store: Store, plan: Plan) -> str:
     """Who put the policy in force; a fault while the last try to change it stands unmended."""
     with store.read() as connection:
         (last,) = entries(connection, action=APPLY, limit=1)
         failed = next(entries(connection, action=ROLLED_BACK, limit=1), None)
-    if failed and failed["index"] > last["index"]:
-        told = failed["after"]
+    why = failed["after"]["failed"] if failed and failed["index"] > last["index"] else "interrupted"
+    if last["after"]["revision"] != plan.revision:
         raise SystemFault(
             "policy-rolled-back",
-            f"revision {told['revision']} did not come into force ({told['failed']}); the one before still is",
+            f"revision {last['after']['revision']} did not come into force ({why}); the one before still is",
             hint="mend what else is not ok here, then apply it again",
         )
     return f"{last['object']}, applied by {last['actor']} at {last['at']}"

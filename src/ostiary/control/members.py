@@ -92,7 +92,7 @@ def _internal(board: Board) -> Mapping[str, Callable[[bytes], bytes]]:
     """What our own processes tell: identity revokes."""
 
     def revoked(body: bytes) -> bytes:
-        board.reconciler.push_revoked(json.loads(body)["keys"])
+        board.reconciler.refuse(json.loads(body)["keys"])
         board.sign()
         return b"{}"
 

@@ -1,17 +1,19 @@
 """What an administrator can do, by name. Applying a policy is the whole product in one function: start reading here."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from msgspec import Struct, to_builtins
+from sqlalchemy.exc import DBAPIError
 
 from ostiary.control import evidence, people, revisions, systems, watching
 from ostiary.control.board import Board
 from ostiary.control.documents import prove_document
 from ostiary.control.holders import assigned
 from ostiary.control.reconcile import Translated
-from ostiary.foundation.errors import OperatorFault, OstiaryError
+from ostiary.foundation.errors import OperatorFault
 from ostiary.prove.difference import diff
 
 
@@ -47,9 +49,10 @@ def _roll_out(board: Board, act: revisions.Act, to: Translated, changes: int) ->
     board.change(lambda connection: revisions.record(connection, act, to.plan, board.now, changes=changes))
     try:
         board.reconciler.apply(to)
-    except OstiaryError as problem:
-        code = problem.code
-        board.change(lambda connection: revisions.record_failure(connection, act, to.plan, board.now, code))
+    except Exception as problem:
+        code = getattr(problem, "code", type(problem).__name__)
+        with suppress(OSError, DBAPIError):  # `status` holds the log against what is in force
+            board.change(lambda connection: revisions.record_failure(connection, act, to.plan, board.now, code))
         raise
 
 

@@ -35,7 +35,7 @@ def add_client(  # noqa: PLR0917  the parameters of the command
         return made, ()
 
     with board.turn:
-        return _told(board.change_directory(act))
+        return _told(board.change_directory(act, shown_once=True))
 
 
 def rotate_client(board: Board, actor: str, client_id: str) -> dict[str, Any]:

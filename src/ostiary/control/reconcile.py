@@ -85,7 +85,7 @@ class Reconciler:
             self._tell_guard("plan", {"revision": revision})
             try:
                 self._step_over(to)
-            except SystemFault:
+            except (SystemFault, OSError):
                 self._step_back()
                 raise
             write_atomically(self._on.home.plans / "current", revision.encode(), durable=True)
@@ -103,7 +103,7 @@ class Reconciler:
 
     def _step_back(self) -> None:
         """What failed is told by the caller; where this fails too, the next `catch_up` tries again."""
-        with suppress(SystemFault):
+        with suppress(SystemFault, OSError):
             self._behind = True
             self._tell_guard("plan", {"revision": self._plan.revision})
             self._gate.put(self._resources(self._plan))
@@ -113,17 +113,22 @@ class Reconciler:
         """Brings what the directory says (role sets, keys, accounts) to gate and guard."""
         with self._delivering:
             self._behind = True
+            self._gate.put(self._resources(self._plan))  # first: a guard that is silent keeps nothing from the gate
             self._tell_guard("directory", {})
-            self._gate.put(self._resources(self._plan))
             self._behind = False
 
-    def push_revoked(self, keys: Iterable[str]) -> None:
-        """Has gate and guard refuse these keys at once."""
+    def refuse(self, keys: Iterable[str]) -> None:
+        """Has gate and guard refuse what carries these keys, at once; a silent guard reads them from the store."""
         told = sorted(keys)
+        if not told:
+            return
         with self._signalling:
             self._hot = tuple(dict.fromkeys((*self._hot, *told)))
             self._write(revoked_hot=self._hot)
-        self._tell_guard("revoked", {"keys": told})
+        try:
+            self._tell_guard("revoked", {"keys": told})
+        except SystemFault:
+            log.exception("the gate refuses what was revoked; the guard was not told")
         if len(self._hot) > HOT_MAX:
             self.merge_revoked()
 

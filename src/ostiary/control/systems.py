@@ -23,7 +23,7 @@ def _parts(board: Board) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "gate", lambda: health.gate_in_force(board.gate, board.reconciler.plan, board.on.settings.origin)
     yield "guard", lambda: health.guard_in_force(board.reconciler.guard_state(), board.reconciler.plan)
     yield "identity", lambda: health.answers(home, "identity")
-    yield "policy", lambda: health.applied(board.on.store)
+    yield "policy", lambda: health.applied(board.on.store, board.reconciler.plan)
     yield "certificate", lambda: health.certificate(home, board.now)
     yield "disk", lambda: health.room(home.root)
     yield "watch", lambda: health.quiet(board.on.store)
