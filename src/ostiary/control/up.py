@@ -80,6 +80,7 @@ def _prepared(home: Home) -> Mapping[str, Start]:
             checked(settings.webhook)
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        envoy.check_watches()
         binary = prepare.ready(installation)
         gate = envoy.command(binary, home, settings.envoy_workers)
     finally:
