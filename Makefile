@@ -2,7 +2,7 @@ PYTHON ?= python3
 V := .venv/bin
 WORKERS ?= 2
 
-.PHONY: demo tour test test-long bench check docs install lock clean
+.PHONY: demo tour test test-long bench bench-tools check docs install lock clean
 
 demo: install ## a real Tryton behind the gate, on loopback; Ctrl-C removes it
 	@$(V)/ostiary demo
@@ -16,8 +16,11 @@ test: install check ## everything, real Tryton, Envoy and PostgreSQL included
 test-long: install ## the same properties, for minutes
 	@$(V)/python -m pytest -m long
 
-bench: install ## make bench [ONLY=gate] [OUT=file.json]
+bench: install bench-tools ## make bench [ONLY=gate] [OUT=file.json]
 	@$(V)/python -m bench $(if $(ONLY),--only $(ONLY)) $(if $(OUT),--out $(OUT))
+
+bench-tools: install ## wrk and haproxy, from Debian where we are root there
+	@$(V)/python -m bench.tools
 
 check: install ## style, types, walls
 	@$(V)/ruff format --check -q src tests tools bench

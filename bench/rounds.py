@@ -22,7 +22,7 @@ class Pace(Struct, frozen=True, kw_only=True):
     samples: int
 
 
-FULL: Final = Pace(rounds=7, seconds=3, samples=400)
+FULL: Final = Pace(rounds=5, seconds=3, samples=400)
 QUICK: Final = Pace(rounds=2, seconds=1, samples=40)
 
 

@@ -13,7 +13,7 @@ from bench.stand import new_home, standing
 
 AREA: Final = "gate"
 MOST_S: Final = {1_000: 1.0, 10_000: 3.0}
-EDITS_MOST: Final = 10
+EDITS_MOST: Final = 6
 ALLOWED, REFUSED = 200, 403
 
 

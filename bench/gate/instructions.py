@@ -1,0 +1,87 @@
+"""`python -m bench.gate.instructions`: what each part of the native path costs, in instructions instead of time.
+
+Callgrind counts what Envoy executes, so that a busy machine changes nothing: within about 1 % the same number each
+time. It needs valgrind (apt-get install valgrind), takes about ten seconds a line, and does not see the kernel.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Final
+
+from bench import shop, upstream
+from bench.envoys import Change, Site
+from bench.gate.filters import EVERYTHING, SIZE, variants
+from bench.load import Line
+from bench.process import NotUp, running
+from ostiary.envoy import binary
+from ostiary.envoy.run import command, environment
+
+WARM_UP: Final = 150  # every token has been seen
+COUNTED: Final = 250
+READY_S: Final = 120.0
+TOTALS: Final = re.compile(r"^totals: (\d+)", re.MULTILINE)
+OK: Final = 200
+
+
+def main(chosen: Sequence[str]) -> None:
+    """Prints a line for each variant, or for those chosen by name."""
+    with tempfile.TemporaryDirectory(prefix="ob-", dir="/tmp") as folder, upstream.answering(Path(folder)) as erp:
+        made = shop.build(SIZE, erp.url)
+        whole = 0.0
+        for number, (name, change) in enumerate(variants(made).items()):
+            if name == EVERYTHING or not chosen or name in chosen:
+                found = counted(Path(folder) / str(number), made, change)
+                whole = whole or found
+                print(f"without {name:30} {found:9,.0f} saves {whole - found:8,.0f}", flush=True)
+
+
+def counted(folder: Path, made: shop.Shop, change: Change | None) -> float:
+    """Instructions of Envoy for one request."""
+    site = Site(folder, made, change=change)
+    out = folder / "callgrind.out"
+    options = ["--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={out}"]
+    envoy = command(binary.find(), site.edge.home, 1)
+    with running(["valgrind", *options, *envoy], folder / "valgrind.log", env=environment()) as process:
+        connection = _connected(site.edge.port, made.lines[0], process)
+        _ask(connection, made.lines[:WARM_UP])
+        for switch, lines in (("on", made.lines[:COUNTED]), ("off", ())):
+            subprocess.run(["callgrind_control", "-i", switch, str(process.pid)], check=True, capture_output=True)
+            _ask(connection, lines)
+        subprocess.run(["callgrind_control", "-d", str(process.pid)], check=True, capture_output=True)
+        connection.close()
+    totals = [int(text) for path in folder.glob("callgrind.out*") for text in TOTALS.findall(path.read_text("utf-8"))]
+    return max(totals, default=0) / COUNTED
+
+
+def _connected(port: int, line: Line, process: subprocess.Popen[bytes]) -> HTTPConnection:
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline and process.poll() is None:
+        connection = HTTPConnection("127.0.0.1", port, timeout=READY_S)
+        try:
+            _ask(connection, [line])
+        except (OSError, HTTPException, NotUp):
+            connection.close()
+            time.sleep(0.2)
+        else:
+            return connection
+    raise NotUp("Envoy does not answer under valgrind")
+
+
+def _ask(connection: HTTPConnection, lines: Sequence[Line]) -> None:
+    for line in lines:
+        headers = {"host": shop.HOST, "authorization": f"Bearer {line.token}", "x-forwarded-for": line.address}
+        connection.request(line.method, line.path, headers=headers)
+        answer = connection.getresponse()
+        answer.read()
+        if answer.status != OK:
+            raise NotUp(f"{line.method} {line.path} was answered {answer.status}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
