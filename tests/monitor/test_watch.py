@@ -239,7 +239,7 @@ def test_a_block_does_not_wait_for_the_end_of_a_backlog(world, monkeypatch):
     assert world.blocked() == ("203.0.113.9/32",)
     assert world.metric("ostiary_alerts_open") == 1
     with world.store.read() as connection:
-        assert watch._recalled(connection).cursor.offset < world.home.access_log.stat().st_size
+        assert watch._memory(connection).cursor.offset < world.home.access_log.stat().st_size
 
 
 def test_what_cannot_be_read_is_alerted_and_the_rest_is_judged(world):
@@ -457,8 +457,31 @@ def test_a_flood_of_names_and_addresses_leaves_a_bounded_memory(world):
     world.write(*flood)
     world.tick(20)
     with world.store.read() as connection:
-        assert len(watch.msgspec.json.encode(watch._recalled(connection))) < 3000 * 200
+        assert len(watch.msgspec.json.encode(watch._memory(connection))) < 3000 * 200
     world.tick(200)
     with world.store.read() as connection:
-        assert len(watch.msgspec.json.encode(watch._recalled(connection))) < 30_000
+        assert len(watch.msgspec.json.encode(watch._memory(connection))) < 30_000
     assert AT + timedelta(seconds=200) == world.clock.now()
+
+
+def test_a_control_that_died_and_stayed_away_longer_than_the_lease_is_told(world):
+    world.tick(0)
+    world.watch = world.begin()
+    world.tick(29)
+    assert world.alerts() == []
+    world.watch = world.begin()
+    world.tick(60 + 31)
+    (alert,) = world.alerts()
+    assert (alert["rule"], alert["severity"]) == ("control-silent", "critical")
+
+
+async def test_a_watch_that_ended_in_order_was_not_silent(world):
+    async def stop(_seconds):
+        raise asyncio.CancelledError
+
+    world.watch = Watch(world.store, world.home, world.clock, Settings(), blocked_changed=lambda: None, sleep=stop)
+    with pytest.raises(asyncio.CancelledError):
+        await world.watch.run()
+    world.watch = world.begin()
+    world.tick(3600)
+    assert world.alerts() == []

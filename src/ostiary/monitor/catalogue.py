@@ -84,6 +84,14 @@ DISK: Final = Rule(
     why="The gate is closed before an event is lost.",
     investigate="Make room on that disk; the gate opens again by itself.",
 )
+SILENT: Final = Rule(
+    id="control-silent",
+    severity=Severity.CRITICAL,
+    what="Control ended without being told to, and was away for longer than the gate's lease.",
+    why="Meanwhile the gate was closed, or, where the policy says `when-silent: keep`, open without anybody watching.",
+    investigate="The log of `ostiary up` at that time; `ostiary event list` from then on shows what passed.",
+)
 RULES: Final[Mapping[str, Rule]] = {
-    rule.id: rule for rule in (SLOW, FAILURES, TOKENLESS, ERRORS, AVAILABILITY, VOLUME, PAYLOAD, UNREADABLE, DISK)
+    rule.id: rule
+    for rule in (SLOW, FAILURES, TOKENLESS, ERRORS, AVAILABILITY, VOLUME, PAYLOAD, UNREADABLE, DISK, SILENT)
 }

@@ -6,7 +6,7 @@ import shutil
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from http.client import HTTPException
 from ipaddress import ip_address
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from ostiary.foundation.clock import Clock
@@ -23,7 +23,7 @@ from ostiary.foundation.home import Home
 from ostiary.foundation.settings import Settings
 from ostiary.monitor import alerts, measures, rules, tail
 from ostiary.monitor.alerts import Notice
-from ostiary.monitor.catalogue import DISK, UNREADABLE
+from ostiary.monitor.catalogue import DISK, SILENT, UNREADABLE
 from ostiary.monitor.finding import MINUTE_S, Finding, Thresholds, reached
 from ostiary.monitor.metrics import Metrics
 from ostiary.monitor.rules import State
@@ -37,7 +37,9 @@ ROUND_S: Final = 1.0
 BATCHES_MAX: Final = 16  # of one round: a block does not wait for a long backlog to end
 DISK_FREE_MIN_BYTES: Final = 256 * 1024 * 1024  # above the guard's own floor: the gate closes first
 DISK_FREE_AGAIN: Final = 1.25  # times the floor, so that the gate does not flap
+SILENT_MIN: Final = timedelta(seconds=30)  # the gate's lease
 TAIL: Final = "tail"
+ALIVE: Final = "alive"  # when the watch was last at work; nothing where it ended in order
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +96,8 @@ class Watch:
                 self._hand_over()
                 await self._sleep(ROUND_S)
         finally:
+            with self._store.begin() as connection:
+                connection.execute(delete(WATCH_STATE).where(WATCH_STATE.c.name == ALIVE))
             if telling:
                 telling.cancel()
                 with suppress(asyncio.CancelledError):
@@ -110,19 +114,21 @@ class Watch:
         now = self._clock.now()
         minute = int(now.timestamp()) // MINUTE_S
         if not self._begun:
-            self._tell_again()
+            self._begin(now)
         self._check_disk(now, fresh=minute != self._minute)
         behind = all(self._take_in(now) for _ in range(BATCHES_MAX))
         self._follow_up(now)
         self._stand(now)
         if minute != self._minute:
             self._tidy(now, behind=behind)
+            with self._store.begin() as connection:
+                _remember(connection, ALIVE, msgspec.json.encode(now))
         self._minute = minute
 
     def _take_in(self, now: datetime) -> bool:
         """Reads one batch and all that follows from it, in one transaction; whether there was more to read."""
         with self._store.read() as connection:
-            memory = _recalled(connection)
+            memory = _memory(connection)
         batch = tail.poll(self._home.access_log, memory.cursor)
         until = reached(batch.events, now) if batch.more else now
         state, found = rules.step(memory.state, batch.events, until, self._thresholds)
@@ -133,7 +139,7 @@ class Watch:
         if after != memory or found:
             with self._store.begin() as connection:
                 told = [self._fire(connection, finding, now) for finding in found]
-                _remember(connection, after)
+                _remember(connection, TAIL, msgspec.json.encode(after))
             self.tell(*(notice for notice in told if notice))
         self.metrics.count(batch.events)
         self.metrics.gap(unreadable=batch.unreadable, lost=batch.lost)
@@ -187,7 +193,7 @@ class Watch:
                 gone = alerts.resolve_quiet(connection, now)
             self.tell(*gone)
         with self._store.read() as connection:
-            reading = _recalled(connection).cursor.inode
+            reading = _memory(connection).cursor.inode
         tail.retain(self._home.access_log, now, reading=reading)
         tail.retain(self._home.guard_log, now)
         tail.rotate(self._home.access_log, now, self._reopen, segment_max=self._segment_max)
@@ -213,10 +219,16 @@ class Watch:
                 secret = stored_secret(connection, self._sealer)
         return Webhook(address, secret, self._clock)
 
-    def _tell_again(self) -> None:
-        """What still fires when the watch begins: nobody knows whether its last life got it out."""
-        with self._store.read() as connection:
-            self.tell(*alerts.firing(connection))
+    def _begin(self, now: datetime) -> None:
+        """Says that nobody watched for a while; and again what still fires, as nobody knows whether that got out."""
+        with self._store.begin() as connection:
+            alive = _recalled(connection, ALIVE)
+            away = now - msgspec.json.decode(alive, type=datetime) if alive else timedelta()
+            if away > SILENT_MIN:
+                evidence = {"away_s": int(away.total_seconds())}
+                self._fire(connection, Finding(rule=SILENT.id, key="control", at=now, evidence=evidence), now)
+            firing = alerts.firing(connection)
+        self.tell(*firing)
         self._begun = True
 
     def _hand_over(self) -> None:
@@ -237,14 +249,17 @@ def _own(listen: str) -> tuple[str, ...]:
     return () if address.is_unspecified else (str(address),)
 
 
-def _recalled(connection: Connection) -> Memory:
-    chosen = select(WATCH_STATE.c.value).where(WATCH_STATE.c.name == TAIL)
-    value = connection.execute(chosen).scalar_one_or_none()
+def _memory(connection: Connection) -> Memory:
+    value = _recalled(connection, TAIL)
     return Memory() if value is None else msgspec.json.decode(value, type=Memory)
 
 
-def _remember(connection: Connection, memory: Memory) -> None:
-    value = msgspec.json.encode(memory)
-    done = connection.execute(update(WATCH_STATE).where(WATCH_STATE.c.name == TAIL).values(value=value))
+def _recalled(connection: Connection, name: str) -> bytes | None:
+    chosen = select(WATCH_STATE.c.value).where(WATCH_STATE.c.name == name)
+    return connection.execute(chosen).scalar_one_or_none()
+
+
+def _remember(connection: Connection, name: str, value: bytes) -> None:
+    done = connection.execute(update(WATCH_STATE).where(WATCH_STATE.c.name == name).values(value=value))
     if not done.rowcount:
-        connection.execute(insert(WATCH_STATE).values(name=TAIL, value=value))
+        connection.execute(insert(WATCH_STATE).values(name=name, value=value))
