@@ -12,6 +12,7 @@ from ostiary.erp.operation import Call, Problem, Request, Unreadable
 from ostiary.foundation.clock import Clock
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.jose import TokenRefused
+from ostiary.foundation.logging import redact
 from ostiary.guard import history, validation
 from ostiary.guard.accounts import Accounts
 from ostiary.guard.adapters import Adapters
@@ -25,6 +26,7 @@ from ostiary.plan.model import HandOver, System
 from ostiary.plan.reason import Reason
 
 RECORDS_LOGGED_MAX: Final = 100
+RECORD_MAX_CHARS: Final = 200  # an id in a path is what a caller wrote there
 ANSWER_MAX_S: Final = 9.0  # the gate gives up after 10, and would log an end to what then still begins
 REASON_OF: Final = {
     Problem.UNKNOWN_OPERATION: Reason.UNKNOWN_OPERATION,
@@ -212,7 +214,7 @@ class Check:
             person=trace.person,
             erp_user=trace.erp_user,
             operations=tuple(one.permission for one in trace.operations[:RECORDS_LOGGED_MAX]),
-            records=tuple(records[:RECORDS_LOGGED_MAX]),
+            records=tuple(redact(record)[:RECORD_MAX_CHARS] for record in records[:RECORDS_LOGGED_MAX]),
             reason=str(verdict.reason),
             rule=verdict.rule,
             detail=verdict.detail,
