@@ -207,6 +207,7 @@ drawn_all = {
 quiet = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
 
 
+@pytest.mark.standard("B1", "B3")
 @settings(max_examples=20, deadline=None, suppress_health_check=quiet)
 @given(**drawn_all)
 def test_gate_and_evaluator_agree(live: Any, drawn: Any, sent: Any, signals: Any) -> None:

@@ -46,8 +46,10 @@ ALWAYS = Context(name="always", formula=Always())
 SCOPE = "shop/*:read shop/*:write"
 
 
-def plan_of(gate: Any, *, limits: Any = None, contexts: Any = None, hand_over: Any = HandOver.NONE) -> Plan:
-    at = gate.upstream_url
+def plan_of(
+    gate: Any, *, limits: Any = None, contexts: Any = None, hand_over: Any = HandOver.NONE, upstream: str = ""
+) -> Plan:
+    at = upstream or gate.upstream_url
     many = Limit(name="default", requests=100_000, seconds=1)
     own = {"body_bytes": 2000, "anonymous": many, "default": many} | (limits or {})
     return seal(
@@ -181,6 +183,7 @@ def test_a_part_of_a_role_set_id_is_not_the_role_set(live: Any) -> None:
         assert live.ask("/shop/orders", token=clerk(live, rs=wrong)).reason == "role"
 
 
+@pytest.mark.standard("A3")
 @pytest.mark.parametrize("scope", ["", None, "shop/*:rea", "xshop/*:read", "shop/*:read.x", "shop/order.x:read", "*"])
 def test_a_scope_covers_as_a_whole_word(live: Any, scope: Any) -> None:
     answer = live.ask("/shop/orders", token=clerk(live, scope=scope))
@@ -300,6 +303,7 @@ def test_routes_without_a_need_never_ask_the_guard_and_others_do(live: Any) -> N
     assert [seen["path"] for seen in live.guard.seen] == ["/check/shop/checked"]
 
 
+@pytest.mark.standard("E4")
 @pytest.mark.parametrize("path", ["/shop/orders", "/shop/checked"])
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_beyond_the_limit_is_refused_before_anybody_sees_a_part(live: Any, path: str, chunked: bool) -> None:
@@ -407,6 +411,7 @@ def test_a_changed_policy_reaches_an_open_connection(live: Any) -> None:
     assert live.ask("/shop/orders", token=clerk(live)).status == 200
 
 
+@pytest.mark.standard("E1")
 def test_a_caller_has_one_bucket_whatever_the_route_and_a_role_its_own_limit(live: Any) -> None:
     few = {"default": Limit(name="default", requests=3, seconds=3600), "roles": (Limit(name="carrier", requests=5, seconds=3600),)}  # fmt: skip
     try:
@@ -450,6 +455,29 @@ def test_static_keys_are_put_on_by_principal_and_nobody_passes_without(live: Any
         assert rpc(live).json["headers"]["authorization"] == "Session erp"
     finally:
         live.apply(live.files(plan_of(live), [("clerk",), ("guest",)]))
+
+
+@pytest.mark.standard("C5")
+def test_an_erp_is_believed_only_with_a_certificate_for_its_name_by_a_known_authority(
+    make_gate: Any, tmp_path: Path
+) -> None:
+    for_name, for_another = certificate(tmp_path, "localhost"), certificate(tmp_path, "other.test")
+    for shown, known, status in (
+        (for_name, for_name, 200),
+        (for_another, for_another, 503),
+        (for_name, for_another, 503),
+    ):
+        gate = make_gate(upstream_authorities=known[0])
+        try:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*shown)
+            gate.upstream.socket = context.wrap_socket(gate.upstream.socket, server_side=True)
+            plan = plan_of(gate, upstream=f"https://localhost:{gate.upstream.server_port}")
+            gate.start(gate.files(plan, [("clerk",)]))
+            assert gate.ask("/shop/orders", token=clerk(gate)).status == status
+            assert bool(gate.upstream.seen) is (status == 200)
+        finally:
+            gate.stop()
 
 
 def test_an_erp_that_is_away_is_unavailable(live: Any) -> None:

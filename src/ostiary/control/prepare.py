@@ -16,7 +16,7 @@ from ostiary.control.reconcile import Reconciler
 from ostiary.control.revisions import Act, record
 from ostiary.envoy import binary
 from ostiary.envoy.delivery import Gate
-from ostiary.envoy.edge import Edge
+from ostiary.envoy.edge import SYSTEM_AUTHORITIES, Edge
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.files import write_atomically
 from ostiary.foundation.home import Home
@@ -135,6 +135,7 @@ def edge_of(installation: Installation) -> Edge:
         workers=settings.envoy_workers,
         home=home,
         trusted_hops=settings.trusted_hops,
+        upstream_authorities=Path(settings.upstream_authorities or SYSTEM_AUTHORITIES),
         connections=min(CONNECTIONS_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 2),
     )
 

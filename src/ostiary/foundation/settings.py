@@ -30,6 +30,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     token_life_s: Annotated[int, Meta(ge=60, le=LIFE_MAX_S)] = 3600  # of access tokens
     ask_client_certificate: bool = False
     trusted_hops: Count = 0  # proxies of yours in front of the gate, whose X-Forwarded-For counts
+    upstream_authorities: str = ""  # PEM file of those who vouch for the ERPs; empty: the system's
     webhook: str = ""  # where alerts are posted; empty: nowhere
     metrics_port: Port = 0  # on 127.0.0.1, for Prometheus; 0: none
 
