@@ -22,9 +22,9 @@ from bench.process import NotUp, running
 from ostiary.envoy import binary
 from ostiary.envoy.run import command, environment
 
-WARM_UP: Final = 150  # every token has been seen
+WARM_UP: Final = 250  # every token has been seen
 COUNTED: Final = 250
-READY_S: Final = 120.0
+READY_S: Final = 300.0
 TOTALS: Final = re.compile(r"^totals: (\d+)", re.MULTILINE)
 OK: Final = 200
 
