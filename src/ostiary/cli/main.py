@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from ostiary.foundation.errors import OstiaryError
+from ostiary.foundation.errors import OperatorFault, OstiaryError
 
 COMMANDS: Final = {
     "demo": "demo.commands:demo",
@@ -81,18 +81,29 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(arguments: list[str]) -> int:
+    """The exit code: the command's own, or that of whose fault it was."""
+    as_json = "--json" in arguments
     try:
         return int(cli.main(args=arguments, prog_name="ostiary", standalone_mode=False) or 0)
     except OstiaryError as problem:
-        _show(problem, as_json="--json" in arguments)
+        _show(problem, as_json=as_json)
+        return problem.exit_code
+    except click.UsageError as problem:
+        _show(_misused(problem), as_json=as_json)
         return problem.exit_code
     except click.ClickException as problem:
-        problem.show()
-        return problem.exit_code
+        _show(OperatorFault("file", problem.format_message()), as_json=as_json)
+        return OperatorFault.exit_code
     except (KeyboardInterrupt, click.Abort):
         return 130
     except BrokenPipeError:
         return 0
+
+
+def _misused(problem: click.UsageError) -> OperatorFault:
+    command = problem.ctx.command_path if problem.ctx else "ostiary"
+    message = " ".join(problem.format_message().split())
+    return OperatorFault("usage", f"{message[:1].lower()}{message[1:]}".rstrip("."), hint=f"see `{command} --help`")
 
 
 def _show(problem: OstiaryError, *, as_json: bool) -> None:

@@ -137,7 +137,7 @@ def revoke(principal: str, grant: str, reason: str) -> None:
     if bool(principal) == bool(grant):
         raise click.UsageError("name one: --principal or --grant")
     done = ask(home(), "token.revoke", principal=principal, grant=grant, reason=reason)
-    show(done, f"revoked: {', '.join(done['keys']) or 'nothing was alive'}")
+    show(done, f"every token of {principal or f'grant {grant}'} that was given until now is refused")
 
 
 def password_from(file: Any, prompt: str) -> str:

@@ -13,7 +13,9 @@ class OstiaryError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.message} [{self.code}]" + (f"\n  what to do: {self.hint}" if self.hint else "")
+        first, *more = self.message.split("\n")
+        hint = [f"  what to do: {self.hint}"] if self.hint else []
+        return "\n".join([f"{first} [{self.code}]", *more, *hint])
 
 
 class OperatorFault(OstiaryError):

@@ -1,0 +1,108 @@
+"""`--json`: every command speaks JSON, on standard output when it did what it was asked, on standard error else."""
+
+import json
+
+import click
+import pytest
+
+from cli.transcript import ostiary
+from ostiary.cli.main import COMMANDS, cli
+from running import RUNNING
+
+pytestmark = RUNNING
+NOT_HERE = {"demo", "tour", "up"}  # they run until they are told to stop
+PASSWORD = "a good long phrase"
+# What each command is asked, in an order in which each finds what it needs; ID is what the request before was called.
+ASKED = {
+    "init": "--erp tryton --upstream http://127.0.0.1:8000 --home new",
+    "status": "",
+    "doctor": "",
+    "policy check": "",
+    "policy diff": "",
+    "policy test": "",
+    "policy apply": "--dry-run",
+    "policy schema": "",
+    "client add": "js --role visitor",
+    "client list": "",
+    "client rotate": "js",
+    "client roles": "js clerk",
+    "client disable": "js",
+    "client enable": "js",
+    "client account": "js --system shop --login js --password-file -",
+    "user add": "js --role visitor --password-file -",
+    "user list": "",
+    "user password": "js --password-file -",
+    "user roles": "js",
+    "user disable": "js",
+    "user enable": "js",
+    "user account": "js --system shop --login js --password-file -",
+    "token revoke": "--principal client:js",
+    "explain": "ID",
+    "event list": "",
+    "audit list": "",
+    "audit verify": "",
+    "alert list": "",
+    "measure list": "",
+    "backup": "saved",
+    "restore": "saved --home restored",
+}
+FAILING = {
+    "policy fmt": "--check",
+    "system account": "shop --login js --password-file -",
+    "system learn": "shop",
+    "alert ack": "al-0",
+    "alert resolve": "al-0",
+    "measure undo": "me-0",
+}
+
+
+def leaves(group, path=()):
+    for name in group.list_commands(click.Context(group)):
+        found = group.get_command(click.Context(group), name)
+        yield from leaves(found, (*path, name)) if isinstance(found, click.Group) else [" ".join((*path, name))]
+
+
+def test_every_command_is_asked_here():
+    assert set(leaves(cli)) - NOT_HERE == {*ASKED, *FAILING}
+    assert set(COMMANDS) >= NOT_HERE
+
+
+def test_every_command_answers_in_json(site, tmp_path):
+    decision = site.once("GET", "/shop/stock").decision
+    for command, arguments in ASKED.items():
+        words = [*command.split(), *arguments.replace("ID", decision).split(), "--json"]
+        code, out = ostiary(site.home.root, words, given=PASSWORD, folder=tmp_path)
+        assert code in {0, 1}, (words, out)
+        json.loads(out)
+
+
+@pytest.mark.parametrize("command", FAILING)
+def test_every_failure_is_json_too(site, tmp_path, command):
+    words = [*command.split(), *FAILING[command].split(), "--json"]
+    code, out = ostiary(site.home.root, words, given=PASSWORD, folder=tmp_path)
+    assert code in {2, 3, 4}
+    error = json.loads(out)["error"]
+    assert set(error) == {"code", "message", "hint"}
+    assert error["hint"]
+
+
+def test_results_and_errors_go_to_their_own_streams(site):
+    good, bad = site.ostiary("measure", "list", "--json"), site.ostiary("measure", "undo", "me-0", "--json")
+    assert (good.code, good.json, good.err) == (0, [], "")
+    assert (bad.code, bad.out, json.loads(bad.err)["error"]["code"]) == (3, "", "measure-unknown")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["policy", "--help"], ["client", "add", "--help"]])
+def test_help_needs_no_installation(tmp_path, arguments):
+    code, out = ostiary(tmp_path, arguments)
+    assert (code, "Usage: ostiary" in out) == (0, True)
+
+
+def test_every_command_has_a_sentence_and_every_option_its_help():
+    for path in leaves(cli):
+        command = cli
+        for name in path.split():
+            command = command.get_command(click.Context(command), name)
+        assert command.get_short_help_str(), path
+        bare = [option.name for option in command.params if isinstance(option, click.Option) and not option.help]
+        assert bare in ([], ["limit"]), path
