@@ -1,0 +1,121 @@
+"""What `init` prints can be pasted: each command works, in order, and what it leads to is a call that passes."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ostiary.cli.demo.caller import Caller, machine_token
+from ostiary.cli.demo.stand import free_port
+from ostiary.foundation.secret import Secret
+from real_tryton import tryton  # noqa: F401
+from running import RUNNING, SPEC, until
+from upstream import Echo, Server
+
+HERE = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+PARTIES = "model.party.party.search_read", [], 0, 3, None, ["name"]
+
+
+@pytest.fixture
+def folder():
+    made = Path(tempfile.mkdtemp(prefix="ost-", dir="/tmp"))
+    yield made
+    shutil.rmtree(made)
+
+
+IN_A_TERMINAL = """
+import os, pty, sys
+sys.exit(os.waitstatus_to_exitcode(pty.spawn(["bash", "-c", sys.argv[1]])))
+"""
+
+
+def pasted(line, *, typed=""):
+    """What a terminal shows when somebody pastes `line`, and types `typed` whenever he is asked."""
+    command = [sys.executable, "-c", IN_A_TERMINAL, line]
+    shown = ""
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=HERE) as terminal:
+        while part := os.read(terminal.stdout.fileno(), 4096).decode():
+            shown += part
+            if part.rstrip().endswith(":"):
+                os.write(terminal.stdin.fileno(), f"{typed}\n".encode())
+    assert terminal.returncode == 0, shown
+    return shown.replace("\r\n", "\n")
+
+
+@contextmanager
+def first(line, log):
+    """The command that goes on, in a terminal of its own, until all is up."""
+    with log.open("wb") as out:
+        process = subprocess.Popen(["bash", "-c", f"exec {line}"], stdout=out, stderr=out, env=HERE)
+    try:
+        until(lambda: "the gate is up at" in log.read_text(), log.read_text)
+        yield
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+
+
+def steps(shown):
+    return [line.strip() for line in shown.splitlines() if line.startswith("  ostiary ")]
+
+
+def let(home, permission):
+    """Says in the policy what `reader` may do."""
+    text = (home / "policy.yaml").read_text()
+    assert "may: []" in text
+    (home / "policy.yaml").write_text(text.replace("may: []", f'may: ["{permission}"]', 1))
+
+
+def shop(port, home, secret):
+    caller = Caller(f"https://localhost:{port}", home / "keys" / "ca.crt")
+    caller.token = machine_token(caller, "shop", secret).json()["access_token"]
+    return caller
+
+
+def secret_in(shown):
+    return Secret(re.search(r"client_secret: (\S+)", shown)[1])
+
+
+@RUNNING
+def test_an_openapi_system(folder):
+    home, port = folder / "home", free_port()
+    upstream = Server(("127.0.0.1", 0), Echo).start(lambda _: (200, {}, None))
+    (folder / "shop.yaml").write_text(SPEC)
+    where = f"--upstream http://127.0.0.1:{upstream.server_port} --spec {folder}/shop.yaml --port {port} --home {home}"
+    up, add, apply = steps(pasted(f"ostiary init --erp openapi {where}"))
+    with first(up, folder / "log"):
+        secret = secret_in(pasted(add))
+        assert "no difference" in pasted(apply)
+        caller = shop(port, home, secret)
+        assert caller.send("GET", "/stock").reason == "role"
+        let(home, "stock: read")
+        assert "widens" in pasted(apply)
+        assert caller.send("GET", "/stock").status == 200
+        caller.close()
+    upstream.stop()
+
+
+@pytest.mark.xdist_group("tryton")
+def test_a_tryton(folder, tryton):  # noqa: F811
+    home, port, erp = folder / "home", free_port(), tryton.erp
+    where = f"--upstream {erp.url} --database {erp.database} --port {port} --home {home}"
+    shown = pasted(f"ostiary init --erp tryton {where}")
+    up, account, add = steps(shown)
+    with first(up, folder / "log"):
+        assert "objects" in pasted(account, typed=erp.users["gateway"].reveal())
+        secret = secret_in(pasted(add))
+        let(home, "party.party: read")
+        pasted(re.search(r"ostiary policy apply .*", shown)[0])
+        login = re.search(r"ostiary client account .*", shown)[0].replace("LOGIN", "clerk")
+        pasted(login, typed=erp.users["clerk"].reveal())
+        caller = shop(port, home, secret)
+        answer = caller.rpc(*PARTIES)
+        assert (answer.status, len(answer.json()["result"])) == (200, 3)
+        caller.close()
