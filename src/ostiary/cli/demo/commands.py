@@ -24,6 +24,7 @@ def demo() -> None:
     """
     from ostiary.cli.demo.stand import stand
 
+    _clear_up_when_told_to_stop()
     with stand(cache(), progress()) as running:
         click.echo(first_lines(running))
         running.erp.result()
@@ -38,6 +39,7 @@ def tour() -> None:
     from ostiary.cli.demo.stand import stand
     from ostiary.cli.demo.story import STEPS, Story
 
+    _clear_up_when_told_to_stop()
     told: list[dict[str, Any]] = []
     with stand(cache(), progress()) as running:
         story = Story(stand=running, erp=running.erp.result())
@@ -93,6 +95,11 @@ Sign-in page, keys, metadata: {origin}/identity/.well-known/openid-configuration
 Policy: {running.home.policy}. Change it, then: ostiary policy diff --home {root}; ostiary policy apply --home {root}
 Ctrl-C stops everything and removes the folder.
 """
+
+
+def _clear_up_when_told_to_stop() -> None:
+    """SIGTERM ends it as Ctrl-C does, however far it has come: what was started is stopped, the folder removed."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _until_told_to_stop() -> None:

@@ -1,0 +1,134 @@
+"""`ostiary demo`: what it prints can be pasted, and Ctrl-C leaves no process and no file but the cache."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from real_tryton import CACHE, template
+from running import until
+
+pytestmark = pytest.mark.xdist_group("tryton")
+UP = "the gate is up at"
+WHOLE = "Ctrl-C stops everything"
+
+
+@pytest.fixture
+def demo(tmp_path):
+    """(the process in a session of its own, what it has said so far) in a home folder that is empty."""
+    template()  # built before, or this is a test of minutes
+    home, log = tmp_path / "home", tmp_path / "log"
+    home.mkdir()
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from ostiary.cli.main import main; main()", "demo"],
+            stdout=out, stderr=out, start_new_session=True, cwd=home,
+            env={**os.environ, "OSTIARY_CACHE": str(CACHE), "HOME": str(home), "PYTHONUNBUFFERED": "1"},
+        )  # fmt: skip
+    yield process, log.read_text
+    if process.poll() is None:
+        process.terminate()
+        process.wait(60)
+    assert list(home.iterdir()) == []
+
+
+@contextmanager
+def unchanged(folder):
+    before = sorted(path.name for path in folder.iterdir())
+    yield
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def told(process, said, text):
+    until(lambda: text in said() or process.poll() is not None, said, patience_s=90)
+    assert text in said(), said()
+
+
+def folder_of(process):
+    """The demo's own folder: the one that its children are about."""
+    return until(lambda: next(iter({Path(found) for pid in below(process.pid) for found in folders(pid)}), None))
+
+
+def folders(pid):
+    return re.findall(r"/tmp/ostiary-\w+", command(pid))
+
+
+def below(pid):
+    """Every process that was started by `pid`, and by those."""
+    try:
+        started = " ".join(task.joinpath("children").read_text() for task in Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return []
+    children = [int(one) for one in started.split()]
+    return [*children, *(deeper for child in children for deeper in below(child))]
+
+
+def command(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def about(folder):
+    """Every process on this machine whose command names the folder."""
+    return [path.name for path in Path("/proc").glob("[0-9]*") if str(folder) in command(path.name)]
+
+
+def ctrl_c(process):
+    """As a terminal sends it: to the whole group."""
+    os.killpg(process.pid, signal.SIGINT)
+    return process.wait(60)
+
+
+def test_when_all_is_up_its_lines_can_be_pasted_and_ctrl_c_ends_it(demo):
+    process, said = demo
+    with unchanged(CACHE):
+        told(process, said, WHOLE)
+        folder = folder_of(process)
+        if shutil.which("curl"):
+            pasted(said())
+        children = below(process.pid)
+        assert len(children) >= 6  # supervisor, three of ours, Envoy, Tryton
+        assert ctrl_c(process) == 0
+    assert "nothing is left but the cache" in said()
+    gone(folder, children)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_while_it_still_starts_it_leaves_nothing_either(demo, number):
+    process, said = demo
+    folder = folder_of(process)
+    children = below(process.pid)
+    os.killpg(process.pid, number)
+    assert process.wait(60) == 130
+    assert WHOLE not in said()
+    gone(folder, children)
+
+
+def gone(folder, children):
+    assert not folder.exists()
+    until(lambda: not about(folder))
+    until(lambda: not any(command(pid) for pid in children))
+
+
+def pasted(said):
+    """The four lines in one terminal: a refusal, a token, an allowed call, the events of both."""
+    lines = [line.strip() for line in said.splitlines() if line.startswith("  ") and "curl" in line]
+    assert len(lines) == 4
+    script = "\necho ---\n".join(lines)
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    refused, token, allowed, events = done.stdout.split("---")
+    assert "HTTP/2 401" in refused
+    assert "token-missing" in refused
+    assert not token.strip()
+    assert len(json.loads(allowed)["result"]) == 3
+    reasons = {(event["status"], event["reason"]) for event in json.loads(events)["result"]}
+    assert {(401, "token-missing"), (200, "allowed")} <= reasons
