@@ -1,7 +1,7 @@
 """A running installation for tests: the real processes and the real Envoy, before a shop that echoes.
 
 A start takes seconds: `site` is one for all tests of a worker that leave it as it was but for clients and events;
-`installed()` is for a test that spoils its own. Tests of `site` belong to one xdist_group, RUNNING.
+`installed()` is for a test that spoils its own. Tests of `site` are RUNNING, those of their own APART: one worker each.
 """
 
 import atexit
@@ -31,6 +31,7 @@ from ostiary.foundation.secret import Secret
 from upstream import Echo, Server, UnixServer
 
 RUNNING = pytest.mark.xdist_group("running")
+APART = pytest.mark.xdist_group("apart")  # tests with an installation of their own, one after the other
 PATIENCE_S = 40.0
 LOOK_EVERY_S = 0.02
 CLOSE = {"connection": "close"}  # else the gate would go on with its open connection to a stub that is gone
@@ -299,6 +300,14 @@ def shared() -> Running:
     atexit.register(hooks.stop)
     atexit.register(made.remove)
     return made.start()
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Short enough for the sockets of an installation."""
+    made = Path(tempfile.mkdtemp(prefix="ost-", dir="/tmp"))
+    yield made
+    shutil.rmtree(made)
 
 
 @pytest.fixture

@@ -2,11 +2,9 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,18 +14,11 @@ from ostiary.cli.demo.caller import Caller, machine_token
 from ostiary.cli.demo.stand import free_port
 from ostiary.foundation.secret import Secret
 from real_tryton import tryton  # noqa: F401
-from running import RUNNING, SPEC, until
+from running import APART, SPEC, until
 from upstream import Echo, Server
 
 HERE = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 PARTIES = "model.party.party.search_read", [], 0, 3, None, ["name"]
-
-
-@pytest.fixture
-def folder():
-    made = Path(tempfile.mkdtemp(prefix="ost-", dir="/tmp"))
-    yield made
-    shutil.rmtree(made)
 
 
 IN_A_TERMINAL = """
@@ -83,7 +74,7 @@ def secret_in(shown):
     return Secret(re.search(r"client_secret: (\S+)", shown)[1])
 
 
-@RUNNING
+@APART
 def test_an_openapi_system(folder):
     home, port = folder / "home", free_port()
     upstream = Server(("127.0.0.1", 0), Echo).start(lambda _: (200, {}, None))

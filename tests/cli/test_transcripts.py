@@ -3,9 +3,9 @@
 import pytest
 
 from cli.transcript import FOLDER, WRITE, Story
-from running import RUNNING, installed
+from running import APART, installed
 
-pytestmark = RUNNING
+pytestmark = APART
 
 
 @pytest.fixture(scope="module")
@@ -16,10 +16,10 @@ def site():
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.txt")), ids=lambda path: path.stem)
-def test_the_story_goes_as_it_is_told(site, tmp_path, path):
-    (tmp_path / "broken.yaml").write_text(site.policy(("level: user", "levell: user"), ("/minute", "/fortnight")))
-    (tmp_path / "wider.yaml").write_text(site.policy(('["stock: read"]', '["stock: read", "invoice: read"]')))
-    told = Story(site, tmp_path).play(path)
+def test_the_story_goes_as_it_is_told(site, folder, path):
+    (folder / "broken.yaml").write_text(site.policy(("level: user", "levell: user"), ("/minute", "/fortnight")))
+    (folder / "wider.yaml").write_text(site.policy(('["stock: read"]', '["stock: read", "invoice: read"]')))
+    told = Story(site, folder).play(path)
     if WRITE:
         path.write_text(told)
     assert told == path.read_text()

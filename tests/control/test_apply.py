@@ -7,9 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ostiary.foundation.errors import OperatorFault, SystemFault
-from running import RUNNING, installed, until
+from running import APART, RUNNING, installed, until
 
-pytestmark = RUNNING
 BILLED = ("stock: read", "invoice: read")
 BROKEN = (("level: user, of: sales, may", "levell: user, of: nowhere, may"), ("/minute", "/fortnight"))
 
@@ -25,6 +24,7 @@ def everything(site):
     return files, site.ask("audit.list", limit=1), in_force(site)
 
 
+@RUNNING
 def test_it_returns_when_the_policy_is_in_force_on_a_connection_opened_before(site):
     caller = site.caller(site.token("clerk"))
     for _ in range(5):
@@ -35,6 +35,7 @@ def test_it_returns_when_the_policy_is_in_force_on_a_connection_opened_before(si
         site.apply(site.policy())
 
 
+@RUNNING
 def test_every_problem_is_told_at_once_with_its_line_and_nothing_changes(site):
     before = everything(site)
     with pytest.raises(OperatorFault) as problem:
@@ -46,6 +47,7 @@ def test_every_problem_is_told_at_once_with_its_line_and_nothing_changes(site):
     assert everything(site) == before
 
 
+@RUNNING
 def test_a_dry_run_says_what_would_change_and_changes_nothing(site):
     site.token("clerk")
     before = everything(site)
@@ -55,6 +57,7 @@ def test_a_dry_run_says_what_would_change_and_changes_nothing(site):
     assert everything(site) == before
 
 
+@RUNNING
 def test_a_document_that_breaks_its_own_rules_is_refused(site):
     before = everything(site)
     rule = 'never:\n  - {name: no bills, level: user, may: "invoice: read"}\n\nlimits:'
@@ -63,12 +66,14 @@ def test_a_document_that_breaks_its_own_rules_is_refused(site):
     assert everything(site) == before
 
 
+@RUNNING
 def test_a_relative_file_is_refused(site):
     with pytest.raises(OperatorFault) as problem:
         site.ask("policy.apply", text=site.policy(), file="policy.yaml")
     assert problem.value.code == "file-relative"
 
 
+@RUNNING
 def test_the_audit_log_says_who_did_what_when_and_why(site):
     before = in_force(site)
     began = datetime.now(UTC)
@@ -83,6 +88,7 @@ def test_the_audit_log_says_who_did_what_when_and_why(site):
     assert began - timedelta(seconds=1) <= datetime.fromisoformat(entry["at"]) <= datetime.now(UTC)
 
 
+@RUNNING
 def test_two_applies_at_the_same_time_follow_one_another(site):
     texts = [site.policy(("anonymous: {requests: 60000", f"anonymous: {{requests: {n}")) for n in range(50_000, 50_004)]
     with ThreadPoolExecutor(len(texts)) as people:
@@ -94,6 +100,7 @@ def test_two_applies_at_the_same_time_follow_one_another(site):
     assert all(part["ok"] for part in site.ask("status")["parts"] if part["name"] in {"gate", "guard", "policy"})
 
 
+@RUNNING
 def test_the_command_prints_the_change_and_the_revision(site):
     path = site.root / "other.yaml"
     path.write_text(site.policy(BILLED))
@@ -103,6 +110,7 @@ def test_the_command_prints_the_change_and_the_revision(site):
     assert f"revision {in_force(site)} is in force at gate and guard" in done.out
 
 
+@APART
 def test_a_roll_out_that_the_guard_does_not_take_leaves_the_last_one_in_force():
     with installed() as site:
         site.start()
@@ -125,6 +133,7 @@ def test_a_roll_out_that_the_guard_does_not_take_leaves_the_last_one_in_force():
 
 
 @pytest.mark.long
+@APART
 def test_a_roll_out_that_envoy_does_not_take_leaves_the_last_one_in_force():
     with installed() as site:
         site.start()

@@ -5,9 +5,9 @@ import socket
 
 import pytest
 
-from running import RUNNING, installed
+from running import APART, installed
 
-pytestmark = RUNNING
+pytestmark = APART
 OLD_ENVOY = "#!/bin/sh\necho 'envoy  version: 0000/1.39.9/Clean/RELEASE/BoringSSL'\n"
 
 
@@ -105,11 +105,6 @@ def test_a_webhook_that_is_not_safe(made):
 def test_a_folder_without_an_installation(made):
     told = refused(made.ostiary("up", "--home", str(made.root / "empty")), 2, "no-installation")
     assert "ostiary init" in told
-
-
-def test_a_second_one_in_the_same_folder(site):
-    assert str(site.home.root) in refused(site.ostiary("up"), 2, "already-running")
-    assert site.once("GET", "/shop/stock", token=site.token("clerk")).status == 200
 
 
 @pytest.mark.parametrize("command", [["status"], ["policy", "apply"]])

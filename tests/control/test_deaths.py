@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from ostiary.foundation.secret import Secret
-from running import RUNNING, installed, until
+from running import APART, installed, until
 
-pytestmark = RUNNING
+pytestmark = APART
 ORDER = b'{"lines": []}'
 
 
@@ -120,6 +120,14 @@ def test_no_child_outlives_a_supervisor_that_was_killed():
         site.wait_until_up()
         assert site.ostiary("audit", "verify").code == 0
         assert site.stop() == 0
+
+
+def test_a_second_one_in_the_same_folder_is_refused_and_does_no_harm(place, token):
+    second = place.ostiary("up")
+    assert (second.code, second.err.count("error: ")) == (2, 1)
+    assert "[already-running]" in second.err
+    assert "what to do: see `ostiary status`" in second.err
+    whole(place, token)
 
 
 def test_a_supervisor_that_was_suspended_goes_on(place, token):

@@ -14,9 +14,9 @@ from ostiary.cli.demo.caller import basic
 from ostiary.erp.tryton.catalogue import Catalogue, Field
 from ostiary.event.record import read
 from ostiary.event.search import files
-from running import RUNNING, installed, until
+from running import APART, installed, until
 
-pytestmark = RUNNING
+pytestmark = APART
 POLICY = """\
 policy: test
 systems:

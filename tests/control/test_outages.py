@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from ostiary.cli.demo.caller import basic
-from running import RUNNING, installed, until
+from running import APART, RUNNING, installed, until
 
-pytestmark = RUNNING
 NOWHERE = 'store: {kind: openapi, at: localhost/store, upstream: "http://127.0.0.1:9", spec: "SPEC"}'
 
 
@@ -33,6 +32,7 @@ def token_for(site, name, system):
     return caller.form("/identity/token", basic=basic(name, site.secrets[name]), **fields).json()["access_token"]
 
 
+@RUNNING
 def test_an_erp_that_does_not_answer_is_told_and_the_others_are_served(site):
     site.client("both", "clerk")
     site.apply(both(site))
@@ -68,6 +68,7 @@ def disk():
         folder.rmdir()
 
 
+@APART
 def test_a_disk_that_fills_closes_the_gate_before_an_event_is_lost_and_loses_nothing(disk):
     site, size = disk
     token, (granted, used) = site.token("clerk"), (site.policy(("stock: read", "invoice: read")), shutil.disk_usage)

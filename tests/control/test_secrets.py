@@ -11,9 +11,9 @@ import pytest
 from ostiary.cli.demo.caller import basic, machine_token, sign_in
 from ostiary.foundation.errors import OstiaryError
 from ostiary.foundation.secret import Secret
-from running import RUNNING, installed
+from running import APART, installed
 
-pytestmark = RUNNING
+pytestmark = APART
 BACK = "http://127.0.0.1/back"
 FORM = "application/x-www-form-urlencoded"
 PASSWORDS = {
