@@ -270,7 +270,7 @@ class World:
     def logged(self, decision: str) -> None:
         """The gate has answered: the line that lets the records go."""
         with self.home.access_log.open("a") as file:
-            file.write(json.dumps({"decision": decision}) + "\n")
+            file.write(json.dumps({"decision": decision, "upstream_ms": 1}) + "\n")
 
     async def through(self, token: str, request: Request, carry_out: Any) -> tuple[Answer, Any]:
         """Through the gate: asked, then carried out by the ERP as the user handed over, then logged."""

@@ -14,9 +14,9 @@ PAYMENT = ("erp", "account.payment", "5")
 PARTY = ("erp", "party.party", "7")
 
 
-def log(path, *decisions):
+def log(path, *decisions, **more):
     with path.open("a") as file:
-        file.writelines(json.dumps({"decision": name}) + "\n" for name in decisions)
+        file.writelines(json.dumps({"decision": name, "upstream_ms": "7", **more}) + "\n" for name in decisions)
 
 
 async def test_the_second_waits_until_the_first_one_is_in_the_access_log(tmp_path):
@@ -29,6 +29,27 @@ async def test_the_second_waits_until_the_first_one_is_in_the_access_log(tmp_pat
     assert not done
     log(path, "x", "a")
     await asyncio.wait_for(second, 2)
+    locks.stop()
+
+
+@pytest.mark.parametrize("flags", ["DC", "UT", "UR", "UC", "SI", "-"])
+async def test_a_caller_who_hangs_up_or_a_gate_that_gives_up_does_not_end_what_the_erp_still_does(tmp_path, flags):
+    path = tmp_path / "access.jsonl"
+    locks = Locks(path, wait_max_s=0.1)
+    await locks.hold("a", [PAYMENT], "anna")
+    log(path, "a", upstream_ms=None, flags=flags, reason="unavailable")
+    with pytest.raises(Busy):
+        await locks.hold("b", [PAYMENT], "anna")
+    locks.stop()
+
+
+@pytest.mark.parametrize("flags", ["UH", "UF,URX", "UAEX"])
+async def test_what_was_never_sent_is_done_with(tmp_path, flags):
+    path = tmp_path / "access.jsonl"
+    locks = Locks(path)
+    await locks.hold("a", [PAYMENT], "anna")
+    log(path, "a", upstream_ms=None, flags=flags)
+    await asyncio.wait_for(locks.hold("b", [PAYMENT], "anna"), 2)
     locks.stop()
 
 

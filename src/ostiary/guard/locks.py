@@ -10,7 +10,9 @@ import msgspec
 from msgspec import Struct
 
 WAIT_MAX_S: Final = 5.0
-HOLD_MAX_S: Final = 90.0  # longer than a request may take at the gate: the guard's time and then the ERP's 60 s
+HOLD_MAX_S: Final = 300.0  # an ERP whose caller has gone works on: longer than it does on any request
+# Envoy's flags of a request that no upstream got to see.
+NOT_SENT: Final = frozenset({"UH", "UF", "UO", "NR", "NC", "RL", "UAEX", "DO", "OM"})
 WAITING_EACH_MAX: Final = 16  # requests of one person: nobody's flood keeps others from waiting
 WAITING_MAX: Final = 10_000
 LOOK_EVERY_S: Final = 0.01
@@ -30,7 +32,11 @@ class _Waiting(Struct, frozen=True, eq=False):
 
 
 class Locks:
-    """Held by decision id; let go when the gate's access log names the decision, or after `hold_max_s`."""
+    """Held by decision id; let go when the access log shows that the ERP is done with it, or after `hold_max_s`.
+
+    A caller who hangs up is logged at once, and the gate gives up after a time, while the ERP goes on and commits:
+    only an answer that began, or a request that was not sent, ends it.
+    """
 
     def __init__(self, access_log: Path, *, wait_max_s: float = WAIT_MAX_S, hold_max_s: float = HOLD_MAX_S) -> None:
         self._log = _Tail(access_log)
@@ -112,10 +118,17 @@ class Locks:
 
 class _Line(Struct):
     decision: str = ""
+    upstream_ms: int | str | None = None  # from the request's last byte to the answer's first
+    flags: str | None = None
+
+    @property
+    def done(self) -> bool:
+        answered = str(self.upstream_ms).isdecimal()
+        return answered or not NOT_SENT.isdisjoint((self.flags or "").split(","))
 
 
 class _Tail:
-    """The decision ids that appear at the end of a file of JSON lines, across its rotation."""
+    """The decisions that are done with, from the end of a file of JSON lines, across its rotation."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -155,6 +168,7 @@ class _Tail:
 
 def _decision(line: bytes) -> str:
     try:
-        return msgspec.json.decode(line, type=_Line).decision
+        told = msgspec.json.decode(line, type=_Line)
     except msgspec.MsgspecError:
         return ""
+    return told.decision if told.done else ""

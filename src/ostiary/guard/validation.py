@@ -11,6 +11,7 @@ import jiter
 import jsonschema_rs
 
 from ostiary.erp.operation import Problem, Request, Unreadable
+from ostiary.foundation import strict_json
 from ostiary.plan.model import Parameter, Route
 
 QUERY_MAX_PAIRS: Final = 200
@@ -31,9 +32,9 @@ INTEGER: Final = re.compile(r"-?(0|[1-9]\d{0,30})\Z", re.ASCII)
 class Invalid(Exception):
     """A signal inside this module; `validate` and `screen` make it an Unreadable."""
 
-    def __init__(self, detail: str, pointer: str = "") -> None:
+    def __init__(self, detail: str, pointer: str = "", problem: Problem = Problem.INVALID) -> None:
         super().__init__(detail)
-        self.unreadable = Unreadable(problem=Problem.INVALID, detail=detail, pointer=pointer[:POINTER_MAX_CHARS])
+        self.unreadable = Unreadable(problem=problem, detail=detail, pointer=pointer[:POINTER_MAX_CHARS])
 
 
 def validate(route: Route, request: Request, values: Mapping[str, str]) -> Unreadable | None:
@@ -152,14 +153,10 @@ def _check_body(route: Route, request: Request) -> None:
 
 def _strict_json(body: bytes) -> Any:
     try:
-        value = jiter.from_json(body, catch_duplicate_keys=True, allow_inf_nan=False)
-        text = body.decode()
-    except UnicodeDecodeError:
-        raise Invalid("the body is not UTF-8") from None
-    except ValueError as problem:
-        duplicate = "duplicate key" in str(problem).lower()
-        raise Invalid("a key stands twice in one object" if duplicate else "the body is not JSON") from None
-    if b"\\" in body or DANGEROUS.search(text) or HUGE_NUMBER.search(body):  # else no value can hide one
+        value = strict_json.parse(body)
+    except strict_json.NotStrict as problem:
+        raise Invalid(str(problem), problem=Problem.TOO_LARGE if problem.too_large else Problem.INVALID) from None
+    if b"\\" in body or DANGEROUS.search(body.decode()) or HUGE_NUMBER.search(body):  # else no value can hide one
         _check_texts(value, "")
     return value
 

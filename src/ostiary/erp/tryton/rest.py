@@ -6,13 +6,12 @@ import re
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-import jiter
-
 from ostiary.erp.operation import Request, Verb
 from ostiary.erp.tryton.domain import filters, orders
 from ostiary.erp.tryton.rpc import BY_NAME, callable_, json_body
 from ostiary.erp.tryton.values import creates, writes
 from ostiary.erp.tryton.walk import NAME, Refused, Walk, context
+from ostiary.foundation import strict_json
 
 ID: Final = r"([1-9][0-9]{0,17})"  # Tryton would take 007 for 7
 PATH: Final = re.compile(rf"model/([a-z0-9_]+(?:[._][A-Za-z0-9_]+)*)(?:/{ID})?(?:/([A-Za-z][A-Za-z0-9_]*))?")
@@ -123,6 +122,6 @@ def _decoded(text: str, where: str) -> Any:
     try:
         padded = text + "=" * (-len(text) % 4)
         data = base64.b64decode(padded.encode("ascii"), altchars=b"-_", validate=True)
-        return jiter.from_json(data, catch_duplicate_keys=True, allow_inf_nan=False)
+        return strict_json.parse(data)
     except (ValueError, binascii.Error):
         raise Refused.invalid("this is not base64url of JSON", f"/{where}") from None

@@ -4,12 +4,11 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-import jiter
-
 from ostiary.erp.operation import Request, Verb
 from ostiary.erp.tryton.domain import filters, orders
 from ostiary.erp.tryton.values import copies, creates, pairs
 from ostiary.erp.tryton.walk import Refused, Walk, context, dead_end, texts
+from ostiary.foundation import strict_json
 
 METHOD: Final = re.compile(r"(model|wizard|report)\.([a-z0-9_]+(?:[._][A-Za-z0-9_]+)*)\.([A-Za-z][A-Za-z0-9_]*)")
 KEYS: Final = frozenset({"id", "method", "params"})
@@ -47,9 +46,9 @@ def json_body(request: Request) -> Any:
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise Refused.invalid("the body is sent without a content encoding")
     try:
-        return jiter.from_json(request.body, catch_duplicate_keys=True, allow_inf_nan=False)
-    except ValueError as problem:
-        raise Refused.invalid(f"the body is not strict JSON: {problem}"[:200]) from None
+        return strict_json.parse(request.body)
+    except strict_json.NotStrict as problem:
+        raise (Refused.too_large if problem.too_large else Refused.invalid)(str(problem)) from None
 
 
 def dispatch(walk: Walk, kind: str, name: str, method: str, params: list[Any]) -> None:
