@@ -12,6 +12,17 @@ METHOD_MAX: Final = 20  # HTTP/2 takes any token of up to the header limit
 REVISION: Final = "%METADATA(VIRTUAL_HOST:ostiary:revision)%%REQ(:METHOD):0%"
 
 
+def _command(name: str, parameter: str) -> str:
+    return f'{{"command":"{name}","param":"{parameter}"}}'
+
+
+REASONS: Final = (
+    _command("RESP", "ostiary-reason"),
+    _command("DYNAMIC_METADATA", f"{GUARD}:ostiary-reason"),
+    _command("DYNAMIC_METADATA", "envoy.filters.http.rbac:scope_enforced_engine_result"),
+)
+
+
 def access_log(edge: Edge) -> list[Json]:
     return [
         extension(
@@ -56,7 +67,7 @@ def _fields(edge: Edge) -> Json:
         "grant": _claim("grant"),
         "role_set": _claim("rs"),
         "status": "%RESPONSE_CODE%",
-        "reason": _word("%RESP(ostiary-reason)%"),
+        "reason": _word(_first_of(*REASONS)),  # a caller who left got no answer, but was let in or not
         "rule": rule(),
         "flags": "%RESPONSE_FLAGS%",
         "details": "%RESPONSE_CODE_DETAILS%",
@@ -77,10 +88,6 @@ def _claim(name: str) -> str:
 def _word(command: str) -> str:
     """A dash instead of null where there is none: Envoy does so for more than one command; the second adds nothing."""
     return f"{command}%REQ(:METHOD):0%"
-
-
-def _command(name: str, parameter: str) -> str:
-    return f'{{"command":"{name}","param":"{parameter}"}}'
 
 
 def _first_of(*commands: str) -> str:

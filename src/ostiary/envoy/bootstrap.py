@@ -6,6 +6,7 @@ from ostiary.envoy.edge import Edge, Json
 from ostiary.envoy.message import extension
 
 ADMIN_MODE: Final = 0o600
+TRACKED_POWER: Final = 20  # requests that hold a mebibyte and more
 REGEX_PROGRAM_MAX: Final = 1_000_000  # alternatives of a thousand role sets; Envoy's default refuses above 100
 
 
@@ -39,11 +40,18 @@ def _overload(edge: Edge) -> Json:
             extension(heap, heap_config, max_heap_size_bytes=edge.heap_bytes),
             extension(connections, count_config, max_active_downstream_connections=edge.connections),
         ],
+        "buffer_factory_config": {"minimum_account_to_track_power_of_two": TRACKED_POWER},
         "actions": [
+            {"name": "envoy.overload_actions.reset_high_memory_stream", "triggers": [_between(heap, 0.85, 0.95)]},
             _above("envoy.overload_actions.shrink_heap", heap, 0.95),
             _above("envoy.overload_actions.stop_accepting_requests", heap, 0.98),
         ],
     }
+
+
+def _between(monitor: str, low: float, high: float) -> Json:
+    """The fuller, the more of the largest requests are given up: those who send them lose, not everybody."""
+    return {"name": monitor, "scaled": {"scaling_threshold": low, "saturation_threshold": high}}
 
 
 def _above(action: str, monitor: str, value: float) -> Json:

@@ -45,12 +45,13 @@ def body_filter() -> tuple[str, Json]:
 
 def body_limits(plan: Plan) -> Json:
     """The policy's own limit stands with the routes, so that it changes with them."""
-    most = {"max_request_bytes": plan.limits.body_bytes}
-    asked = {"with_request_body": {**most, "allow_partial_message": False}}
-    return {
-        "body": typed(f"{BUFFER}.BufferPerRoute", buffer=most),
-        "guard": typed(f"{EXT_AUTHZ}PerRoute", check_settings=asked),
-    }
+    most = plan.limits.body_bytes
+    asked = {"with_request_body": {"max_request_bytes": most, "allow_partial_message": False}}
+    return {"body": body_limit(most), "guard": typed(f"{EXT_AUTHZ}PerRoute", check_settings=asked)}
+
+
+def body_limit(most_bytes: int) -> Json:
+    return typed(f"{BUFFER}.BufferPerRoute", buffer={"max_request_bytes": most_bytes})
 
 
 def _exactly(names: tuple[str, ...]) -> Json:

@@ -19,6 +19,7 @@ from ostiary.envoy.token import JWT
 
 MANAGER: Final = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 BUFFER_MAX_BYTES: Final = 32 * 1024
+HANDSHAKE_TIMEOUT: Final = "5s"  # else a connection that says nothing stands for the idle time
 HEADERS_MAX_KIB: Final = 60
 STREAMS_MAX: Final = 100
 STREAM_WINDOW_BYTES: Final = 64 * 1024
@@ -42,7 +43,10 @@ CHANGEABLE: Final = (
 
 
 def listener_file(edge: Edge) -> Json:
-    chain: dict[str, Json] = {"filters": [extension("http", MANAGER, **_manager(edge))]}
+    chain: dict[str, Json] = {
+        "transport_socket_connect_timeout": HANDSHAKE_TIMEOUT,
+        "filters": [extension("http", MANAGER, **_manager(edge))],
+    }
     if not edge.plain:
         chain["transport_socket"] = _tls(edge)
     return resource_file(
@@ -121,7 +125,7 @@ def _protocols() -> dict[str, Json]:
             "initial_connection_window_size": CONNECTION_WINDOW_BYTES,
         },
         "common_http_protocol_options": {
-            "idle_timeout": "300s",
+            "idle_timeout": "120s",
             "max_headers_count": 100,
             "headers_with_underscores_action": "REJECT_REQUEST",
         },

@@ -15,7 +15,7 @@ from ostiary.envoy import matcher
 from ostiary.envoy.access import METADATA, UNKNOWN, Classes, operation_of
 from ostiary.envoy.clusters import cluster_name
 from ostiary.envoy.edge import HSTS, Edge, Json
-from ostiary.envoy.guard_call import body_limits
+from ostiary.envoy.guard_call import body_limit, body_limits
 from ostiary.envoy.message import header, resource_file, typed
 from ostiary.erp.operation import covering_scopes
 from ostiary.plan.model import Plan, Route, System
@@ -27,6 +27,7 @@ OFF: Final = typed("envoy.config.route.v3.FilterConfig", disabled=True)
 SEGMENT: Final = r"(?:[A-Za-z0-9._~!$&'()*+,=:@-]|%(?:20|[89A-Fa-f][0-9A-Fa-f]))+"
 CALL_HEADER: Final = "x-gw-call"  # "GET /shop/orders": method and path in one, for one map
 PATH_HEADER: Final = "x-gw-path"
+FORM_MAX_BYTES: Final = 32 * 1024  # of the identity server, which reads less: strangers fill no memory
 UPSTREAM_TIMEOUT: Final = "60s"
 # A route of the identity server: it checks its callers itself; blocked addresses and address limits still hold.
 UNTOUCHED: Final = ("token", "revoked-hot", "revoked-cold", "lease", "policy", "scope", "caller-limit", "guard", "inject", "strip")  # fmt: skip
@@ -198,7 +199,7 @@ def _identity(edge: Edge) -> Json:  # noqa: ARG001
         match={"prefix": "/"},
         route={"cluster": "identity", "timeout": UPSTREAM_TIMEOUT},
         metadata=_facts(system="-", operation="-", **{"class": UNKNOWN}),
-        typed_per_filter_config=dict.fromkeys(UNTOUCHED, OFF),
+        typed_per_filter_config={**dict.fromkeys(UNTOUCHED, OFF), "body": body_limit(FORM_MAX_BYTES)},
     )
 
 
