@@ -15,6 +15,7 @@ from bench import identity, inside, machine, policy
 from bench.figure import Figure, plain, table, to_json, unmeasured
 from bench.gate import editing, filters, first, guarded, latency, revocation, scale, throughput
 from bench.rounds import FULL, QUICK, Pace, Say
+from bench.tools import Missing
 
 AREA_MOST_S: Final = 14 * 60  # a part that begins by then ends within the fifteenth minute
 Measure = Callable[[Path, Pace, Say], Iterator[Figure]]
@@ -84,6 +85,9 @@ def _part(area: str, name: str, measure: Measure, pace: Pace) -> list[Figure]:
         try:
             for figure in measure(Path(folder), pace, say):
                 found.append(figure)  # noqa: PERF402  kept one by one: what was measured before a failure stays
+        except Missing as problem:
+            say(f"not measured: {problem}")
+            found.append(unmeasured(area, name))
         except Exception:  # noqa: BLE001  shown, and the run ends with 1
             traceback.print_exc()
             found.append(unmeasured(area, name))

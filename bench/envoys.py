@@ -3,7 +3,7 @@
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,8 @@ Change = Callable[[Resources], Resources]
 TYPES: Final = "type.googleapis.com/"
 LEASE_S: Final = 3_600
 TAKEN_S: Final = 60.0
+TRIES: Final = 6
+PAUSE_S: Final = 2.0
 TRANSPORT: Final = "envoy.extensions.transport_sockets.tls.v3"
 
 
@@ -84,13 +86,28 @@ class Site:
 
     @contextmanager
     def running(self) -> Iterator[Running]:
-        with running(
-            command(binary.find(), self.edge.home, 1), self._log, env=environment(), cores=CORES.tested
-        ) as process:
-            self._wait(process)
-            wait_for_port(self.edge.port, process, self._log)
+        with ExitStack() as after:
+            process = self._started(after)
             scheme = "http" if self.edge.plain else "https"
             yield Running(url=f"{scheme}://127.0.0.1:{self.edge.port}", pid=process.pid)
+
+    def _started(self, after: ExitStack) -> subprocess.Popen[bytes]:
+        """Tries again where others on this machine hold too many inotify instances just now: Envoy aborts then."""
+        envoy = command(binary.find(), self.edge.home, 1)
+        for tries_left in reversed(range(TRIES)):
+            with ExitStack() as attempt:
+                process = attempt.enter_context(running(envoy, self._log, env=environment(), cores=CORES.tested))
+                try:
+                    self._wait(process)
+                    wait_for_port(self.edge.port, process, self._log)
+                except NotUp as problem:
+                    if not tries_left or "inotify" not in str(problem):
+                        raise
+                else:
+                    after.push(attempt.pop_all())
+                    return process
+            time.sleep(PAUSE_S)
+        raise AssertionError  # the last try has raised
 
     def _wait(self, process: subprocess.Popen[bytes]) -> None:
         """Envoy has taken every file."""
