@@ -46,12 +46,14 @@ DESCRIBED = (
     ("POST", "/orders/{id}/ship", "order", Verb.EXECUTE, "ship"),
     ("DELETE", "/orders/{id}", "order", Verb.DELETE, ""),
     ("GET", "/{kind}/count", "count", Verb.READ, ""),
+    ("GET", "/{kind}/{id}/notes", "note", Verb.READ, ""),  # below the head of others, and no match of theirs
 )
 # What is asked -> the position in DESCRIBED, None for what is no operation.
 ASKED = (
     ("GET", "/orders", 0), ("GET", "/orders?limit=5", 0), ("POST", "/orders", 1), ("GET", "/orders/17", 2),
     ("GET", "/orders/open", 3), ("GET", "/orders/17/lines/a%20b", 4), ("POST", "/orders/x-1/ship", 5),
-    ("DELETE", "/orders/17", 6), ("GET", "/party/count", 7), ("GET", "/orders/count", 2), ("GET", "/Orders", None),
+    ("DELETE", "/orders/17", 6), ("GET", "/party/count", 7), ("GET", "/orders/17/notes", 8),
+    ("GET", "/orders/count", 2), ("GET", "/Orders", None), ("GET", "/orders/17/nothing", None),
     ("GET", "/orders/", None), ("PUT", "/orders/17", None), ("GET", "/nothing", None), ("GET", "/orders/1;x", None),
 )  # fmt: skip
 PLACES = ("127.0.0.1", "127.0.0.9", "127.1.2.3")
@@ -103,7 +105,7 @@ scopes = some.frozensets(
 ) | some.just(frozenset({"shop/*:read", "shop/*:write", "shop/*:execute", "shop/*:delete"}))  # fmt: skip
 requests = some.fixed_dictionaries(
     {
-        "asked": some.sampled_from([*ASKED[:10], *ASKED, None, None]),  # None: the guarded system
+        "asked": some.sampled_from([*ASKED[:11], *ASKED, None, None]),  # None: the guarded system
         "token": some.sampled_from([*[Token.VALID] * 20, *Token]),
         "roles": role_sets,
         "known": some.sampled_from([True] * 9 + [False]),

@@ -7,7 +7,7 @@ A path is matched without its query, after normalisation, and only in the charac
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -106,26 +106,15 @@ def _system(system: System, plan: Plan, classes: Classes) -> Json:
 
 
 def _templates(system: System, routes: Sequence[Route], classes: Classes) -> Json:
-    """Lists below their literal heads; a list holds the templates of every shorter head too, so nothing is missed."""
+    """Lists below their literal heads. Where a list has no match, Envoy goes on with the next shorter head."""
     by_head: dict[str, list[Route]] = defaultdict(list)
-    for route in routes:
+    for route in sorted(routes, key=_specificity):
         by_head[_head(system, route)].append(route)
     lists = {
-        head: matcher.first(
-            [
-                (_call(system, route), _native(system, route, classes))
-                for route in sorted(_all_below(head, by_head), key=_specificity)
-            ],
-            _refused(system.name),
-        )
-        for head in sorted(by_head)
+        head: matcher.first([(_call(system, route), _native(system, route, classes)) for route in below], None)
+        for head, below in sorted(by_head.items())
     }
     return matcher.prefix(matcher.request_header(CALL_HEADER), lists, _refused(system.name))
-
-
-def _all_below(head: str, by_head: Mapping[str, Sequence[Route]]) -> Iterator[Route]:
-    for length in range(1, len(head) + 1):
-        yield from by_head.get(head[:length], ())
 
 
 def _specificity(route: Route) -> tuple[tuple[bool, ...], str]:
