@@ -32,7 +32,7 @@ def send(app, method="GET", path="/identity/authorize", *, query=b"", headers=()
     sent = []
 
     async def receive():
-        return parts.pop(0) if parts else {"type": "http.disconnect"}
+        return parts.pop(0) if parts else await asyncio.Event().wait()  # the caller waits for the answer
 
     async def answer(message):
         sent.append(message)

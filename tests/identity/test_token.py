@@ -128,8 +128,12 @@ def test_a_scope_within_the_clients_own_is_given_and_nothing_beyond(world):
 
 
 def test_a_client_without_a_scope_of_its_own_may_ask_for_all_its_roles_give(world):
-    told = world.signed_in(scope="openid")
-    assert set(told["scope"].split()) == {"openid", *(f"erp/*:{verb}" for verb in grants.VERBS)}
+    told = world.signed_in(scope="")
+    assert set(told["scope"].split()) == {f"erp/*:{verb}" for verb in grants.VERBS}
+
+
+def test_who_asks_for_the_sign_in_alone_is_given_nothing_else(world):
+    assert world.signed_in(scope="openid")["scope"] == "openid"
 
 
 def test_a_token_too_long_for_the_gate_is_not_given(world):

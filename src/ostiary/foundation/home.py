@@ -61,6 +61,10 @@ class Home:
         return self.events / "guard.jsonl"
 
     @property
+    def identity_log(self) -> Path:
+        return self.events / "identity.jsonl"
+
+    @property
     def audit_head(self) -> Path:
         return self.root / "audit" / "head.json"
 

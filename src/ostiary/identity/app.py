@@ -31,6 +31,7 @@ from ostiary.store.tables.directory import PRINCIPAL
 NO_STORE: Final = {"cache-control": "no-store"}
 THREADS: Final = 8
 PASSWORD_THREADS: Final = 2  # each argon2id takes 19 MiB and a core
+WAITING_MAX: Final = 50  # for one of these threads; more would only wait in vain
 GRANT_TYPES: Final = ["authorization_code", "client_credentials", "refresh_token"]
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,12 @@ def _endpoint(server: Server, handler: Handler, limiter: CapacityLimiter) -> Any
     async def endpoint(request: Request) -> Response:
         try:
             body = await _body(request)
-            return await _answered(server, handler, request, body, limiter)
+            if limiter.statistics().tasks_waiting >= WAITING_MAX:
+                return _refusal(Refused("temporarily_unavailable", "too many ask at once; try again", status=503))
+            async with limiter:
+                if await request.is_disconnected():  # nothing is worked out for a caller who has left
+                    return Response(status_code=400)
+                return await _answered(server, handler, request, body)
         except Refused as refused:
             return _refusal(refused)
         except ClientDisconnect:
@@ -82,9 +88,7 @@ def _endpoint(server: Server, handler: Handler, limiter: CapacityLimiter) -> Any
     return endpoint
 
 
-async def _answered(
-    server: Server, handler: Handler, request: Request, body: bytes, limiter: CapacityLimiter
-) -> Response:
+async def _answered(server: Server, handler: Handler, request: Request, body: bytes) -> Response:
     """Whatever is revoked is refused at the gate before the answer goes out."""
 
     def run() -> tuple[Response, tuple[str, ...]]:
@@ -94,7 +98,7 @@ async def _answered(
             server.note(call(request), request, refused.error)
             raise
 
-    response, gone = await anyio.to_thread.run_sync(run, limiter=limiter)
+    response, gone = await anyio.to_thread.run_sync(run)
     if gone:
         await server.revoked(gone)
     return response
@@ -208,6 +212,7 @@ def revoke(server: Server, request: Request, body: bytes) -> tuple[Response, tup
 
 def userinfo(server: Server, request: Request, _body: bytes) -> tuple[Response, tuple[str, ...]]:
     """OpenID Connect Core section 5.3; refusals in the words of RFC 6750 section 3."""
+    _refuse_foreign(request)
     scheme, _, text = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         return _challenge(401, 'Bearer realm="ostiary"'), ()
@@ -257,10 +262,14 @@ def metadata(server: Server, _request: Request, _body: bytes) -> tuple[Response,
     return JSONResponse(told), ()
 
 
-def _form(request: Request, body: bytes) -> dict[str, str]:
-    """Not from another web page: wrong tries block an address, and its visitors' browsers must not be made to try."""
+def _refuse_foreign(request: Request) -> None:
+    """Wrong tries block an address: another web page must not make its visitors' browsers try."""
     if request.headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
         raise Refused("invalid_request", "another web page sent this", status=403)
+
+
+def _form(request: Request, body: bytes) -> dict[str, str]:
+    _refuse_foreign(request)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if query(request) or kind != "application/x-www-form-urlencoded":
         raise Refused("invalid_request", "send a form, and nothing in the query")

@@ -80,14 +80,14 @@ def redirect_known(client: Client, redirect: str) -> bool:
 
 
 def narrow(client: Client, asked: str, system: str) -> frozenset[str]:
-    """What of `asked` the client may have at `system`; all it may, when no business scope is asked for."""
+    """What of `asked` the client may have at `system`; all it may, when no scope is asked for (RFC 6749 section 3.3)."""
     wanted = frozenset(asked.split())
     here = frozenset(scope for scope in client.scopes if scope.startswith(f"{system}/"))
     allowed = here if client.scopes else frozenset(f"{system}/*:{verb}" for verb in VERBS)
     business = wanted - OIDC_SCOPES
     if odd := [scope for scope in business if not _may(allowed, scope)]:
         raise Refused("invalid_scope", f"{len(odd)} of the scopes may not be asked for by this client")
-    told = (wanted & OIDC_SCOPES) | (business or allowed)
+    told = wanted or allowed
     if not told:
         raise Refused("invalid_scope", "this client may ask for nothing at this system")
     return told

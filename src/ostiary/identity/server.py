@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
+from threading import Lock
 from typing import Any, Final
 
 from sqlalchemy import Connection
@@ -20,7 +21,7 @@ from ostiary.plan.model import from_json
 from ostiary.store.database import Store
 from ostiary.store.seal import Sealer
 
-JOURNAL: Final = "identity.jsonl"
+SEGMENT_MAX_BYTES: Final = 64 * 1024 * 1024
 PRIVATE: Final = 0o600
 Revoked = Callable[[Sequence[str]], Awaitable[None]]
 
@@ -39,7 +40,8 @@ class Server:
             keys.ensure(connection, sealer, clock.now())
             self.key = pepper(connection, sealer)
         home.events.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._journal = os.open(home.events / JOURNAL, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE)
+        self._writing = Lock()
+        self._journal = self._opened()
 
     def close(self) -> None:
         os.close(self._journal)
@@ -92,5 +94,18 @@ class Server:
             "decision": request.headers.get("x-gw-decision", "-"), "source": source(request), **facts,
         }  # fmt: skip
         told = json.dumps(line).encode() + b"\n"
-        if os.write(self._journal, told) != len(told):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with self._writing:
+            if os.fstat(self._journal).st_size >= SEGMENT_MAX_BYTES:
+                self._turn()
+            if os.write(self._journal, told) != len(told):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _opened(self) -> int:
+        return os.open(self.home.identity_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE)
+
+    def _turn(self) -> None:
+        """A full file is laid aside, where the watch lets go of the oldest in time."""
+        os.close(self._journal)
+        path = self.home.identity_log
+        path.rename(path.with_name(f"{path.stem}-{int(self.now().timestamp() * 1_000_000):020}{path.suffix}"))
+        self._journal = self._opened()

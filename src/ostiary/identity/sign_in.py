@@ -166,6 +166,8 @@ def _given(server: Server, asked: Asked, person: Person, cookie: str) -> Respons
         **asked.values, "principal": person.principal, "sid": person.sid, "authenticated_at_s": person.authenticated_at_s,
     }  # fmt: skip
     with server.store.begin() as connection:
+        if _generation(connection, person.principal) is None or not _in_force(connection, person, server.now_s()):
+            return page("This sign-in cannot go on", status=400, problem="the session has ended; sign in again")
         code = grants.begin(connection, server.key, server.now_s(), values, asked.redirect, asked.challenge)
     response = _back(server, asked, code=code.reveal())
     if cookie:
@@ -200,13 +202,15 @@ def _sign_in(server: Server, request: Request, login: str, password: Secret) -> 
             return None, ""
     with server.store.read() as connection:
         row = connection.execute(
-            select(PASSWORD.c.hash, PRINCIPAL.c.name).join(PRINCIPAL, PRINCIPAL.c.id == PASSWORD.c.principal)
+            select(PASSWORD.c.hash, PRINCIPAL.c.name, PRINCIPAL.c.generation).join(PRINCIPAL, PRINCIPAL.c.id == PASSWORD.c.principal)
             .where(PASSWORD.c.principal == principal, PRINCIPAL.c.active)
         ).one_or_none()  # fmt: skip
     if not password_matches(row.hash if row else None, password) or row is None:
         return None, ""
     person, cookie = Person(principal, row.name, new_id("sid"), now_s), new_secret().reveal()
     with server.store.begin() as connection:
+        if _generation(connection, principal) != row.generation:  # the password, or the person, went meanwhile
+            return None, ""
         grants.purge(connection, now_s)
         connection.execute(delete(THROTTLE).where(THROTTLE.c.key == place))
         connection.execute(
@@ -216,6 +220,17 @@ def _sign_in(server: Server, request: Request, login: str, password: Secret) -> 
             )
         )  # fmt: skip
     return person, cookie
+
+
+def _generation(connection: Connection, principal: str) -> int | None:
+    """Of an active principal, which nobody changes until this transaction ends."""
+    chosen = select(PRINCIPAL.c.generation).where(PRINCIPAL.c.id == principal, PRINCIPAL.c.active).with_for_update()
+    return connection.execute(chosen).scalar_one_or_none()
+
+
+def _in_force(connection: Connection, person: Person, now_s: int) -> bool:
+    chosen = select(SESSION.c.sid).where(SESSION.c.sid == person.sid, SESSION.c.expires_at_s > now_s)
+    return connection.execute(chosen).first() is not None
 
 
 def _count(connection: Connection, place: str, now_s: int) -> int:

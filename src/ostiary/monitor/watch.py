@@ -196,6 +196,7 @@ class Watch:
             reading = _memory(connection).cursor.inode
         tail.retain(self._home.access_log, now, reading=reading)
         tail.retain(self._home.guard_log, now)
+        tail.retain(self._home.identity_log, now)
         tail.rotate(self._home.access_log, now, self._reopen, segment_max=self._segment_max)
 
     def _stand(self, now: datetime) -> None:

@@ -15,6 +15,7 @@ from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.secret import Secret
 
 TIMEOUT_S: Final = 30
+SCOPE: Final = "openid erp/*:read erp/*:write erp/*:execute"
 FORM: Final = "application/x-www-form-urlencoded"
 HIDDEN: Final = re.compile(r'<input[^>]*type="hidden"[^>]*name="([^"]+)"[^>]*value="([^"]*)"')
 
@@ -104,7 +105,7 @@ def sign_in(caller: Caller, client: str, redirect: str, login: str, password: Se
         "response_type": "code",
         "client_id": client,
         "redirect_uri": redirect,
-        "scope": "openid",
+        "scope": SCOPE,
         "state": state,
         "nonce": secrets.token_urlsafe(16),
         "code_challenge": challenge,

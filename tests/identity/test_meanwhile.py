@@ -1,0 +1,45 @@
+"""What happens while a person signs in counts: a session or a grant is never made from what was true before."""
+
+import pytest
+
+from ostiary.foundation.secret import Secret
+from ostiary.identity import principals, sign_in
+
+
+@pytest.fixture
+def meanwhile(world, monkeypatch):
+    """Carries out an act after the password was found right, and before anything is made of it."""
+
+    def during(act):
+        right = sign_in.password_matches
+
+        def matches(*given):
+            found = right(*given)
+            with world.store.begin() as connection:
+                act(connection, {"actor": "uid:0", "now": world.clock.now()})
+            return found
+
+        monkeypatch.setattr(sign_in, "password_matches", matches)
+
+    return during
+
+
+def disabled_and_enabled(connection, told):
+    principals.disable(connection, principal="user:anna", **told)
+    principals.enable(connection, principal="user:anna", **told)
+
+
+def another_password(connection, told):
+    principals.set_password(connection, login="anna", password=Secret("a quite different sentence"), **told)
+
+
+@pytest.mark.parametrize("act", [disabled_and_enabled, another_password])
+def test_no_session_outlives_the_change_that_was_to_end_it(world, meanwhile, act):
+    meanwhile(act)
+    assert "code=" not in world.answer(world.authorize()).headers.get("location", "")
+
+
+def test_a_session_that_ended_while_the_form_was_open_gives_no_code(world, monkeypatch):
+    world.signed_in()
+    monkeypatch.setattr(sign_in, "_in_force", lambda *_: False)
+    assert "code=" not in world.answer(world.authorize()).headers.get("location", "")
