@@ -2,19 +2,22 @@
 
 import json
 from http.client import HTTPException
-from typing import Any
+from typing import Any, Final
 
 from ostiary.foundation import errors, unix
 from ostiary.foundation.errors import OstiaryError, OurFault, SystemFault
 from ostiary.foundation.home import Home
+
+PATIENCE_S: Final = 300.0  # a change that gate or guard does not take is given up, and told, well before
 
 
 def ask(home: Home, operation: str, **parameters: Any) -> Any:
     """What `operation` answers; its failure is raised here as the error it was there."""
     try:
         answer = unix.ask(
-            home.socket("control"), "POST", f"/operations/{operation}", json.dumps(parameters).encode() or b"{}"
-        )
+            home.socket("control"), "POST", f"/operations/{operation}", json.dumps(parameters).encode(),
+            timeout_s=PATIENCE_S,
+        )  # fmt: skip
         content = json.loads(answer.body)
     except (ConnectionError, FileNotFoundError) as problem:
         raise SystemFault(

@@ -15,7 +15,7 @@ from ostiary.control.installation import Installation
 from ostiary.envoy.delivery import Gate
 from ostiary.envoy.edge import Edge, Resources
 from ostiary.envoy.signals import Signals, signal_resources
-from ostiary.envoy.translate import bridge, translate
+from ostiary.envoy.translate import bridge, news, translate
 from ostiary.foundation import unix
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.files import write_atomically
@@ -72,9 +72,9 @@ class Reconciler:
         self._gate.write({**self._resources(self._plan), **signal_resources(signals, self._edge)})
 
     def translated(self, plan: Plan) -> Translated:
-        """What `plan` means to the gate; raises when Envoy itself would not take it."""
+        """What `plan` means to the gate; raises when Envoy itself would not take what is new in it."""
         resources = self._resources(plan)
-        self._gate.validate(resources)
+        self._gate.validate({**resources, ROUTES: news(self._plan, plan, self._edge)})
         return Translated(plan=plan, resources=resources)
 
     def apply(self, to: Translated) -> None:
@@ -102,12 +102,11 @@ class Reconciler:
         self._gate.put(to.resources)
 
     def _step_back(self) -> None:
-        """What failed is told by the caller; where this fails too, the next `catch_up` tries again."""
+        """Writes what was in force and does not wait for it: the next `catch_up` sees to that, and to what fails here."""
+        self._behind = True
         with suppress(SystemFault, OSError):
-            self._behind = True
+            self._gate.write(self._resources(self._plan))
             self._tell_guard("plan", {"revision": self._plan.revision})
-            self._gate.put(self._resources(self._plan))
-            self._behind = False
 
     def refresh(self) -> None:
         """Brings what the directory says (role sets, keys, accounts) to gate and guard."""
