@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from ostiary import envoy
@@ -17,7 +18,7 @@ from ostiary.envoy.condition import condition
 from ostiary.envoy.edge import Edge
 from ostiary.envoy.listener import CHANGEABLE
 from ostiary.envoy.signals import Signals, signal_resources
-from ostiary.envoy.translate import translate
+from ostiary.envoy.translate import news, translate
 from ostiary.erp.operation import Operation, Pattern, Verb
 from ostiary.foundation.errors import OurFault
 from ostiary.foundation.home import Home
@@ -103,6 +104,30 @@ def test_operations_under_the_same_grants_share_a_class_and_others_do_not() -> N
     ids = [classes.of(Operation(system="shop", object=name, verb=Verb.READ)).id for name in ("a.x", "a.y", "b", "c")]
     assert ids[0] == ids[1]
     assert len(set(ids)) == 3
+
+
+def routes_in(tree: Any, at: str = "") -> dict[str, str]:
+    """Every route of a route file by the keys that lead to it, as text."""
+    if isinstance(tree, list):
+        return {place: text for one in tree for place, text in routes_in(one, at).items()}
+    if not isinstance(tree, dict):
+        return {}
+    if "on_match" in tree:
+        return {at + json.dumps(tree["predicate"]): json.dumps(tree["on_match"])}
+    if "action" in tree:
+        return {at: json.dumps(tree)}
+    return {place: text for key, value in tree.items() for place, text in routes_in(value, f"{at} {key}").items()}
+
+
+@pytest.mark.parametrize("moved", [{}, {"upstream": "http://other.test"}, {"audience": "b"}, {"prefix": "/shop"}])
+def test_what_envoy_has_not_read_yet_is_every_route_that_differs(moved: Any) -> None:
+    before, plan = plan_of(("clerk/1", "a"), ("clerk/2", "b")), plan_of(("clerk/1", "a"), ("clerk/2", "ab"), text="2")
+    plan = msgspec.structs.replace(plan, systems=tuple(msgspec.structs.replace(one, **moved) for one in plan.systems))
+    known, wanted = routes_in(files(before)["rds.json"]), routes_in(files(plan)["rds.json"])
+    read = routes_in(news(before, plan, EDGE))
+    assert read.items() <= wanted.items()
+    assert wanted.items() - known.items() <= read.items()
+    assert (read.items() == wanted.items()) is bool(moved)
 
 
 def test_an_upstream_over_tls_is_verified_by_authority_and_name() -> None:

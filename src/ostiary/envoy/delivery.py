@@ -122,7 +122,7 @@ class Gate:
         return tuple(name for name, version in self._written.items() if state.versions.get(name) != version)
 
     def validate(self, resources: Resources) -> None:
-        """Has Envoy itself read all of it before it is handed over; raises when it would refuse a part."""
+        """Has Envoy itself read `resources` before they are handed over; raises when it would refuse a part."""
         with tempfile.TemporaryDirectory(prefix="ost-", dir="/tmp") as folder:
             config = Path(folder) / "static.json"
             config.write_bytes(msgspec.json.encode(_static(bootstrap(self._edge), resources)))

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ostiary.envoy.access import AccessClass, Classes, policy_filter, scope_filter
+from msgspec.structs import replace
+
+from ostiary.envoy.access import AccessClass, Classes, operation_of, policy_filter, scope_filter
 from ostiary.envoy.clusters import cluster_file
 from ostiary.envoy.edge import Edge, Json, Resources
 from ostiary.envoy.guard_call import body_filter, guard_filter
@@ -14,7 +16,7 @@ from ostiary.envoy.listener import listener_file
 from ostiary.envoy.routes import route_file
 from ostiary.envoy.token import token_filter
 from ostiary.plan.decide import RoleSets
-from ostiary.plan.model import Plan
+from ostiary.plan.model import Plan, Route, Source, System
 
 
 def translate(
@@ -50,6 +52,20 @@ def bridge(before: Plan, plan: Plan, *, role_sets: RoleSets, jwks: Mapping[str, 
     """
     used = {**Classes(before).used, **Classes(plan).used}
     return dict(_tables((before, plan), used, role_sets, jwks, edge))
+
+
+def news(before: Plan, plan: Plan, edge: Edge) -> Json:
+    """The route file of `plan` without the routes that are the same in that of `before`, which Envoy has read."""
+    classes = Classes(plan)
+    known, said = _meanings(before, Classes(before)), _meanings(plan, classes)
+    return route_file(replace(plan, routes=tuple(one for one in said if said[one] != known.get(one))), classes, edge)
+
+
+def _meanings(plan: Plan, classes: Classes) -> dict[Route, tuple[System, str]]:
+    """All that a route's part of the file rests on, wherever in the policy it stands."""
+    nowhere = Source(file="", line=0, text="")
+    systems = {one.name: replace(one, source=nowhere) for one in plan.systems}
+    return {route: (systems[route.system], classes.of(operation_of(route)).id) for route in plan.routes}
 
 
 def _tables(
