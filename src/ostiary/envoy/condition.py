@@ -6,6 +6,7 @@ from ostiary.envoy.message import extension
 from ostiary.plan.formula import MINUTES_A_DAY, All, Always, AnyOf, Formula, Hours, Networks, Not
 
 DAYS_A_WEEK = 7
+HOURS_A_DAY = 24
 
 
 def condition(formula: Formula) -> Json | bool:
@@ -55,6 +56,8 @@ def _hours(hours: Hours) -> Json | bool:
         return False
     if hours.start == hours.end:
         return _of([_on(days, hours.zone)])
+    if hours.start < hours.end and not (hours.start % 60 or hours.end % 60):
+        return _of([_on(days, hours.zone), _whole(range(hours.start // 60, hours.end // 60), hours.zone)])
     if hours.start < hours.end:
         return _of([_on(days, hours.zone), _from(hours.start, hours.zone), _before(hours.end, hours.zone)])
     evening = [_on(days, hours.zone), _from(hours.start, hours.zone)]
@@ -76,6 +79,11 @@ def _on(days: tuple[int, ...], zone: str) -> Json | None:
     if len(days) == DAYS_A_WEEK:
         return None
     return cel.call("@in", _local("getDayOfWeek", zone), cel.numbers([(day + 1) % DAYS_A_WEEK for day in days]))
+
+
+def _whole(hours: range, zone: str) -> Json | None:
+    """Whole hours are one look at the clock instead of three."""
+    return None if len(hours) == HOURS_A_DAY else cel.call("@in", _local("getHours", zone), cel.numbers(hours))
 
 
 def _from(minute: int, zone: str) -> Json | None:

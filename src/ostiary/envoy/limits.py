@@ -19,29 +19,27 @@ CALLERS_MIN: Final = 10_000
 ADDRESS_LIMIT: Final = Limit(
     name="address", requests=60_000, seconds=60
 )  # an office behind one address; a flood is not
-SHOWN: Final = {"safe_regex": {"regex": "(?i:bearer|basic) .+"}}  # a token, or a client at the token endpoint
+BEARER: Final = {"prefix": "Bearer ", "ignore_case": True}
 MACHINES: Final = {"safe_regex": {"regex": "/identity/(token|revoke|userinfo)"}}  # where something shown is looked at
 GATE_LIMIT: Final = {"max_tokens": 1_000_000_000, "tokens_per_fill": 1_000_000_000, "fill_interval": "1s"}
 
 
 def address_filter(plan: Plan) -> tuple[str, Json]:
-    """Requests without a token are anonymous, and so are those of people signing in, whatever they show.
+    """Requests that show no token are anonymous, and so are those of people signing in, whatever they show.
 
     The wide limit holds for all, forged tokens included.
     """
-    none_shown = {"invert_match": True, "treat_missing_header_as_empty": True}
-    anonymous = _matches([_header("authorization", SHOWN, **none_shown)])
-    signing_in = _matches(
-        [
-            _header("x-gw-path", {"prefix": "/identity/"}),
-            _header("x-gw-path", MACHINES, invert_match=True),
-            _header("authorization", SHOWN),
-        ]
-    )
+    identity = _header("x-gw-path", {"prefix": "/identity/"})
+    machine = _header("x-gw-path", MACHINES)
+    anonymous = [
+        _matches([_not(_header("authorization", BEARER)), _not(identity)]),
+        _matches([identity, _not(machine)]),
+        _matches([identity, machine, {"name": "authorization", "present_match": True, "invert_match": True}]),
+    ]
     wide = {"generic_key": {"descriptor_value": "address"}}
     return _limiter(
         "address-limit",
-        [[one, {"remote_address": {}}] for one in (anonymous, signing_in, wide)],
+        [[one, {"remote_address": {}}] for one in (*anonymous, wide)],
         [
             _descriptor("header_match", "anonymous", "remote_address", plan.limits.anonymous),
             _descriptor("generic_key", "address", "remote_address", ADDRESS_LIMIT),
@@ -54,8 +52,12 @@ def _matches(headers: list[Json]) -> Json:
     return {"header_value_match": {"descriptor_value": "anonymous", "headers": headers}}
 
 
-def _header(name: str, text: Json, **more: Json) -> Json:
-    return {"name": name, "string_match": text, **more}
+def _header(name: str, text: Json) -> Json:
+    return {"name": name, "string_match": text}
+
+
+def _not(header: Json) -> Json:
+    return {**header, "invert_match": True, "treat_missing_header_as_empty": True}
 
 
 def caller_filter(plan: Plan, role_sets: RoleSets, principals: Mapping[str, str]) -> tuple[str, Json]:
