@@ -132,6 +132,8 @@ def test_whatever_is_changed_in_the_store_is_noticed(log, data):
     if leaves == saved.leaves:
         return
     anew = data.draw(st.booleans())
+    if anew and leaves[:SIZE] == saved.leaves:
+        return  # an entry as any other, after the last that was signed
     frontier = packed(frontier_of(leaf_hash(text.encode()) for _, _, text in leaves)) if anew else None
     saved.write(store, leaves, len(leaves) if anew else None, frontier)
     try:

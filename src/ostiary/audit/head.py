@@ -1,7 +1,8 @@
 """The signed head: size and subtrees of the log, signed, kept in a file outside the store.
 
 Whoever can write the store alone can't hide a change: `verify` finds it, and every head goes on from the one before.
-Who holds the home holds the key: against him, copies of the head elsewhere help.
+What he adds as a new entry, well formed and after the last that was signed, is not told from ours. Who holds the home
+holds the key: against him, copies of the head elsewhere help.
 """
 
 import base64
