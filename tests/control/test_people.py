@@ -11,6 +11,7 @@ from running import RUNNING, until
 
 pytestmark = RUNNING
 BACK = "http://127.0.0.1/back"
+READ = "openid shop/*:read"
 PASSWORD = "a long one, of many words"
 number = count()
 
@@ -39,7 +40,7 @@ def person(site, name):
 
 
 def token_of(site, login, password=PASSWORD):
-    return sign_in(site.caller(), f"{login}-portal", BACK, login, Secret(password))["access_token"]
+    return sign_in(site.caller(), f"{login}-portal", BACK, login, Secret(password), READ)["access_token"]
 
 
 def refused_soon(caller, reason="token-revoked"):

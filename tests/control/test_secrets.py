@@ -15,6 +15,7 @@ from running import APART, installed
 
 pytestmark = APART
 BACK = "http://127.0.0.1/back"
+SCOPE = "openid shop/*:read"
 FORM = "application/x-www-form-urlencoded"
 PASSWORDS = {
     "right": "Pl4nted-right-password/with+marks",
@@ -55,8 +56,8 @@ def tokens_of_a_person(site):
     site.ask("client.add", client_id="portal", public=True, redirects=[BACK])
     site.ask("user.add", login="anna", password=PASSWORDS["right"], roles=["clerk"])
     with pytest.raises(OstiaryError):
-        sign_in(site.caller(), "portal", BACK, "anna", Secret(PASSWORDS["wrong"]))
-    given = sign_in(site.caller(), "portal", BACK, "anna", Secret(PASSWORDS["right"]))
+        sign_in(site.caller(), "portal", BACK, "anna", Secret(PASSWORDS["wrong"]), SCOPE)
+    given = sign_in(site.caller(), "portal", BACK, "anna", Secret(PASSWORDS["right"]), SCOPE)
     again = site.caller().form(
         "/identity/token", client_id="portal", grant_type="refresh_token", refresh_token=given["refresh_token"]
     )

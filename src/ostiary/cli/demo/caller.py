@@ -96,7 +96,9 @@ def machine_token(caller: Caller, client: str, secret: Secret) -> Answer:
     return caller.form("/identity/token", basic=basic(client, secret), grant_type="client_credentials")
 
 
-def sign_in(caller: Caller, client: str, redirect: str, login: str, password: Secret) -> dict[str, Any]:
+def sign_in(  # noqa: PLR0917  who signs in, by which client
+    caller: Caller, client: str, redirect: str, login: str, password: Secret, scope: str = SCOPE
+) -> dict[str, Any]:
     """A person's tokens, by authorization code with PKCE, through the sign-in page as a browser would."""
     verifier = secrets.token_urlsafe(48)
     challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
@@ -105,7 +107,7 @@ def sign_in(caller: Caller, client: str, redirect: str, login: str, password: Se
         "response_type": "code",
         "client_id": client,
         "redirect_uri": redirect,
-        "scope": SCOPE,
+        "scope": scope,
         "state": state,
         "nonce": secrets.token_urlsafe(16),
         "code_challenge": challenge,
