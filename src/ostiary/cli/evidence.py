@@ -67,9 +67,10 @@ def backup(out: Path) -> None:
 
 @click.command(cls=Command)
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-def restore(file: Path) -> None:
+@click.option("--store", default="", help="A SQLAlchemy URL of an empty database; without it, SQLite in --home.")
+def restore(file: Path, store: str) -> None:
     """Makes the installation of a backup in an empty --home."""
     from ostiary.control.evidence import restore_from
 
-    told = restore_from(home(), file.absolute())
+    restore_from(home(), file.absolute(), store)
     show(told, f"restored into {home().root}; start it with `ostiary up`.")

@@ -17,7 +17,7 @@ from ostiary.control.revisions import plan_of
 from ostiary.erp.operation import Operation, Verb
 from ostiary.event import record, search
 from ostiary.event.record import NONE, Event
-from ostiary.foundation.errors import CallerFault, OperatorFault
+from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.home import Home
 from ostiary.plan.reason import Reason
 from ostiary.prove.explanation import Asked, Explanation
@@ -150,11 +150,9 @@ def back_up(home: Home, out: Path) -> dict[str, Any]:
     return {"file": str(out), "bytes": out.stat().st_size}
 
 
-def restore_from(home: Home, file: Path) -> dict[str, Any]:
-    """Into an empty home; what was restored is verified before it is called done."""
-    if home.root.exists() and any(home.root.iterdir()):
-        raise OperatorFault("home-not-empty", f"{home.root} is not empty", hint="name an empty folder with --home")
-    store = backup.restore(file, home)
+def restore_from(home: Home, file: Path, store_url: str = "") -> dict[str, Any]:
+    """Into an empty home and store; what was restored is verified before it is called done."""
+    store = backup.restore(file, home, store_url)
     try:
         tree = verify(store, home)
     finally:

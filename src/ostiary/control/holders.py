@@ -34,6 +34,8 @@ def allow(connection: Connection, plan: Plan, principal: str, roles: Iterable[st
             f"the policy in force has no role {', '.join(missing)}",
             hint=f"one of: {', '.join(sorted(known)) or 'none yet'}; or apply a policy that has it first",
         )
+    if person and connection.execute(select(PRINCIPAL.c.id).where(PRINCIPAL.c.id == person)).first() is None:
+        raise OperatorFault("no-person", f"there is no {person}", hint="name a user: `ostiary user list`")
     human = person or person_of(connection, principal)
     others = assigned(connection, but=principal).get(human, frozenset())
     if found := check(plan, {human: others | wanted}):
