@@ -142,11 +142,11 @@ class Running:
         lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items())
         self.home.settings.write_text(self.home.settings.read_text() + lines)
 
-    def begin(self, *more: str) -> subprocess.Popen[bytes]:
+    def begin(self) -> subprocess.Popen[bytes]:
         """Starts `ostiary up`, and does not wait."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "ostiary.control.up", self.home.root, "--with-parent", *more],
+                [sys.executable, "-m", "ostiary.control.up", self.home.root, "--with-parent", str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -144,6 +146,13 @@ def alive(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_started_for_a_parent_that_has_gone_already_it_does_not_start():
+    with installed() as site:
+        command = [sys.executable, "-m", "ostiary.control.up", str(site.home.root), "--with-parent", "1"]
+        assert subprocess.run(command, check=False, timeout=60).returncode == 1
+        assert not site.home.socket("control").exists()
 
 
 def test_what_dies_again_and_again_ends_all_with_one_message():

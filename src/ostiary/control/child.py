@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final, NoReturn, Protocol
 
 from ostiary.foundation.errors import OstiaryError
@@ -37,8 +38,11 @@ def ended(child: Child, timeout_s: float) -> bool:
     return True
 
 
-def end_with_parent() -> None:
+def end_with_parent(parent: int) -> None:
+    """From now on; a parent that has gone already can't be noticed any more, so then it ends here."""
     _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def program(command: Sequence[str], environment: Mapping[str, str]) -> Child:
@@ -48,12 +52,12 @@ def program(command: Sequence[str], environment: Mapping[str, str]) -> Child:
         start_new_session=True,  # Ctrl-C is ours to pass on
         umask=PRIVATE_UMASK,
         env=environment,
-        preexec_fn=_hear_signals,  # noqa: PLW1509  this process has one thread
+        preexec_fn=partial(_hear_signals, os.getpid()),  # noqa: PLW1509  this process has one thread
     )
 
 
-def _hear_signals() -> None:
-    end_with_parent()
+def _hear_signals(parent: int) -> None:
+    end_with_parent(parent)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
@@ -65,9 +69,10 @@ class Copy:
 
     def __init__(self, name: str, run: Callable[[], None]) -> None:
         self._code: int | None = None
+        parent = os.getpid()
         self._pid = os.fork()
         if self._pid == 0:
-            _become(name, run)
+            _become(name, run, parent)
 
     def poll(self) -> int | None:
         if self._code is None:
@@ -86,7 +91,7 @@ class Copy:
             os.kill(self._pid, number)
 
 
-def _become(name: str, run: Callable[[], None]) -> NoReturn:
+def _become(name: str, run: Callable[[], None], parent: int) -> NoReturn:
     """Whatever happens, the parent's own code does not go on here."""
     code = 1
     try:
@@ -94,7 +99,7 @@ def _become(name: str, run: Callable[[], None]) -> NoReturn:
         os.umask(PRIVATE_UMASK)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         _LIBC.prctl(PR_SET_NAME, name.encode())
-        _hear_signals()
+        _hear_signals(parent)
         run()
         code = 0
     except OstiaryError as problem:

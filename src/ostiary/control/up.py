@@ -214,10 +214,10 @@ def _port_is_free(address: str, port: int) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`python -m ostiary.control.up FOLDER [--with-parent]`: for the demo, which it must not outlive."""
+    """`python -m ostiary.control.up FOLDER [--with-parent PID]`: for the demo, which it must not outlive."""
     folder, *more = arguments
     if more:
-        child.end_with_parent()
+        child.end_with_parent(int(more[1]))
     log_to_stderr()
     try:
         run(Home(root=Path(folder)))

@@ -1,5 +1,6 @@
 """The demo as a whole: a throw-away folder, Ostiary up at once, the real ERP behind it as soon as it is built."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -102,7 +103,7 @@ def policy_text(erp_port: int) -> str:
 def _start(home: Home) -> subprocess.Popen[bytes]:
     with (home.root / "ostiary.log").open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "ostiary.control.up", home.root, "--with-parent"],
+            [sys.executable, "-m", "ostiary.control.up", home.root, "--with-parent", str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
