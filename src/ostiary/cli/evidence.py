@@ -72,5 +72,5 @@ def restore(file: Path, store: str) -> None:
     """Makes the installation of a backup in an empty --home."""
     from ostiary.control.evidence import restore_from
 
-    restore_from(home(), file.absolute(), store)
+    told = restore_from(home(), file.absolute(), store)
     show(told, f"restored into {home().root}; start it with `ostiary up`.")
