@@ -105,6 +105,7 @@ def test_a_webhook_that_is_not_safe(made):
 def test_a_folder_without_an_installation(made):
     told = refused(made.ostiary("up", "--home", str(made.root / "empty")), 2, "no-installation")
     assert "ostiary init" in told
+    assert not (made.root / "empty").exists()
 
 
 @pytest.mark.parametrize("command", [["status"], ["policy", "apply"]])

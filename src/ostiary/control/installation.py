@@ -20,14 +20,19 @@ class Installation:
     clock: Clock
 
 
-def open_installation(home: Home) -> Installation:
-    """The installation in `home`; refuses a folder that holds none."""
+def refuse_empty(home: Home) -> None:
+    """A folder that holds no installation."""
     if not home.settings.exists():
         raise OperatorFault(
             "no-installation",
             f"{home.root} holds no installation",
             hint="make one with `ostiary init --erp tryton --upstream URL`, or name its folder with --home",
         )
+
+
+def open_installation(home: Home) -> Installation:
+    """The installation in `home`; refuses a folder that holds none."""
+    refuse_empty(home)
     settings = load_settings(home.settings)
     return Installation(
         home=home,

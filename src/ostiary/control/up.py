@@ -20,7 +20,7 @@ from typing import Final
 
 from ostiary.control import child, health, prepare, process
 from ostiary.control.child import Child, Copy, program
-from ostiary.control.installation import open_installation
+from ostiary.control.installation import open_installation, refuse_empty
 from ostiary.envoy import run as envoy
 from ostiary.foundation import unix
 from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault
@@ -176,7 +176,8 @@ def _stop(children: Mapping[str, Child]) -> None:
 
 @contextmanager
 def _only_one(home: Home) -> Iterator[None]:
-    home.run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    refuse_empty(home)  # makes no folder where there is none: a demo may just have removed it
+    home.run.mkdir(mode=0o700, exist_ok=True)
     descriptor = os.open(home.run / "up.lock", os.O_WRONLY | os.O_CREAT, PRIVATE)
     with os.fdopen(descriptor, "w") as file:
         try:
