@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import tzdata
 from joserfc import jwt
@@ -78,7 +79,7 @@ class Gate:
         for name in sorted(resources, key=lambda name: [not name.startswith(kind) for kind in order]):
             path = self.edge.home.envoy / name
             beside = path.with_suffix(".new")
-            beside.write_text(json.dumps(resources[name]))
+            beside.write_bytes(msgspec.json.encode(resources[name]))
             beside.replace(path)
 
     def files(self, plan: Plan, role_sets: Any = (), **more: Any) -> dict[str, Any]:

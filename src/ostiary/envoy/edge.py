@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from ostiary.foundation.home import Home
 
-Json = Any  # what Envoy reads: dicts, lists, texts, numbers
+Json = Any  # what Envoy reads: dicts, lists, texts, numbers, and `msgspec.Raw` for a part that is JSON already
 Resources = Mapping[str, Json]  # file name below home/envoy -> a DiscoveryResponse
 HSTS: Final = "max-age=31536000; includeSubDomains"  # RFC 6797
 SYSTEM_AUTHORITIES: Final = Path("/etc/ssl/certs/ca-certificates.crt")

@@ -8,8 +8,11 @@ A path is matched without its query, after normalisation, and only in the charac
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
+
+import msgspec
 
 from ostiary.envoy import matcher
 from ostiary.envoy.access import METADATA, UNKNOWN, Classes, operation_of
@@ -29,6 +32,7 @@ CALL_HEADER: Final = "x-gw-call"  # "GET /shop/orders": method and path in one, 
 PATH_HEADER: Final = "x-gw-path"
 FORM_MAX_BYTES: Final = 32 * 1024  # of the identity server, which reads less: strangers fill no memory
 UPSTREAM_TIMEOUT: Final = "60s"
+REMEMBERED_MAX: Final = 20_000  # routes, as long as a document may have
 # A route of the identity server: it checks its callers itself; blocked addresses and address limits still hold.
 UNTOUCHED: Final = ("token", "revoked-hot", "revoked-cold", "lease", "policy", "scope", "caller-limit", "guard", "inject", "strip")  # fmt: skip
 ANSWER_STRIPPED: Final = (
@@ -148,15 +152,21 @@ def _path(pattern: str) -> Json:
 
 
 def _native(system: System, route: Route, classes: Classes) -> Json:
+    return _written(system, route, classes.of(operation_of(route)).id)
+
+
+@lru_cache(maxsize=REMEMBERED_MAX)
+def _written(system: System, route: Route, class_id: str) -> msgspec.Raw:
+    """As the file has it: from one revision to the next most routes stay the same."""
     operation = operation_of(route)
     facts = _facts(
         system=system.name,
         audience=system.audience,
         operation=operation.permission,
         scopes=list(covering_scopes(operation)),
-        **{"class": classes.of(operation).id},
+        **{"class": class_id},
     )
-    return _to(system, facts, {} if route.inspect else {"guard": OFF})
+    return msgspec.Raw(msgspec.json.encode(_to(system, facts, {} if route.inspect else {"guard": OFF})))
 
 
 def _guarded(system: System, classes: Classes) -> Json:
