@@ -40,5 +40,5 @@ LINE: Final = {"quantity": 3, "description": "A chair, black, with arms"}
 CREATE: Final = {
     "id": 2,
     "method": "model.sale.sale.create",
-    "params": [[{"party": 4, "lines": [["create", [LINE] * 10]]}], {}],
+    "params": [[{"party": 4, "lines": [["create", [LINE] * 20]]}], {}],
 }
