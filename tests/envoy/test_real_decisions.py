@@ -50,7 +50,7 @@ DESCRIBED = (
 )
 # What is asked -> the position in DESCRIBED, None for what is no operation.
 ASKED = (
-    ("GET", "/orders", 0), ("GET", "/orders?limit=5", 0), ("POST", "/orders", 1), ("GET", "/orders/17", 2),
+    ("GET", "/orders", 0), ("GET", "/orders?limit=5", None), ("POST", "/orders", 1), ("GET", "/orders/17", 2),
     ("GET", "/orders/open", 3), ("GET", "/orders/17/lines/a%20b", 4), ("POST", "/orders/x-1/ship", 5),
     ("DELETE", "/orders/17", 6), ("GET", "/party/count", 7), ("GET", "/orders/17/notes", 8),
     ("GET", "/orders/count", 2), ("GET", "/Orders", None), ("GET", "/orders/17/nothing", None),

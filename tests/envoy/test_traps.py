@@ -104,8 +104,15 @@ def clerk(gate: Any, **more: Any) -> str:
 
 
 def test_a_good_token_passes_to_the_upstream_base_without_prefix(live: Any) -> None:
-    answer = live.ask("/shop/orders?page=2", token=clerk(live))
-    assert (answer.status, answer.json["path"]) == (200, "/base/orders?page=2")
+    answer = live.ask("/shop/orders", token=clerk(live))
+    assert (answer.status, answer.json["path"]) == (200, "/base/orders")
+
+
+def test_a_query_passes_only_where_the_guard_looks_at_it(live: Any) -> None:
+    for query in ("?page=2", "?", "?access_token=x"):
+        assert live.ask(f"/shop/orders{query}", token=clerk(live)).reason == "unknown-operation"
+    asked = live.ask("/shop/checked?page=2", method="POST", token=clerk(live), body=b"{}")
+    assert (asked.status, asked.json["path"]) == (200, "/base/checked?page=2")
 
 
 def _part(content: Any) -> str:

@@ -119,12 +119,14 @@ def _metadata(space: str, path: list[str], text: str) -> Json:
 
 
 def _class_unknown() -> Json:
-    return _header(CLASS_HEADER, {"safe_regex": {"regex": f"{UNKNOWN}|-"}})
+    """A route for what is no operation, or no route: a query where none is taken."""
+    absent = {"header_filter": {"header": {"name": CLASS_HEADER, "present_match": True, "invert_match": True}}}
+    return _any([_header(CLASS_HEADER, {"safe_regex": {"regex": f"{UNKNOWN}|-"}}), absent])
 
 
 def _marked() -> Json:
     """The filters were reached at all."""
-    return _header(CLASS_HEADER, {"safe_regex": {"regex": ".*"}})
+    return {"header_filter": {"header": {"name": "x-gw-source", "present_match": True}}}
 
 
 def _shown() -> Json:

@@ -29,6 +29,8 @@ OFF: Final = typed("envoy.config.route.v3.FilterConfig", disabled=True)
 # One segment: RFC 3986 pchar without ';' and without escapes, but for a space and the bytes of UTF-8 text.
 SEGMENT: Final = r"(?:[A-Za-z0-9._~!$&'()*+,=:@-]|%(?:20|[89A-Fa-f][0-9A-Fa-f]))+"
 CALL_HEADER: Final = "x-gw-call"  # "GET /shop/orders": method and path in one, for one map
+# An operation that describes no parameter takes none: nobody looks at its query.
+NO_QUERY: Final = ({"name": ":path", "string_match": {"contains": "?"}, "invert_match": True},)
 PATH_HEADER: Final = "x-gw-path"
 FORM_MAX_BYTES: Final = 32 * 1024  # of the identity server, which reads less: strangers fill no memory
 UPSTREAM_TIMEOUT: Final = "60s"
@@ -166,7 +168,8 @@ def _written(system: System, route: Route, class_id: str) -> msgspec.Raw:
         scopes=list(covering_scopes(operation)),
         **{"class": class_id},
     )
-    return msgspec.Raw(msgspec.json.encode(_to(system, facts, {} if route.inspect else {"guard": OFF})))
+    asked = _to(system, facts, {}) if route.inspect else _to(system, facts, {"guard": OFF}, only=NO_QUERY)
+    return msgspec.Raw(msgspec.json.encode(asked))
 
 
 def _guarded(system: System, classes: Classes) -> Json:
@@ -176,7 +179,7 @@ def _guarded(system: System, classes: Classes) -> Json:
     return _to(system, facts, {})
 
 
-def _to(system: System, facts: Json, overrides: Mapping[str, Json]) -> Json:
+def _to(system: System, facts: Json, overrides: Mapping[str, Json], only: Json = ()) -> Json:
     upstream = urlsplit(system.upstream)
     target = {
         "cluster": cluster_name(system),
@@ -185,7 +188,7 @@ def _to(system: System, facts: Json, overrides: Mapping[str, Json]) -> Json:
         "timeout": UPSTREAM_TIMEOUT,
     }
     return _route(
-        match={"prefix": f"{system.prefix}/"},
+        match={"prefix": f"{system.prefix}/", "headers": list(only)},
         route=target,
         metadata=facts,
         typed_per_filter_config=dict(overrides),
