@@ -95,8 +95,14 @@ def certificate(home: Home, now: datetime) -> str:
 def applied(store: Store, plan: Plan) -> str:
     """Who put the policy in force; a fault while the last try to change it stands unmended."""
     with store.read() as connection:
-        (last,) = entries(connection, action=APPLY, limit=1)
+        last = next(entries(connection, action=APPLY, limit=1), None)
         failed = next(entries(connection, action=ROLLED_BACK, limit=1), None)
+    if last is None:
+        raise SystemFault(
+            "policy-unrecorded",
+            "the store knows of no policy: it is not the one this installation was made with",
+            hint="mend `store` in settings.toml; `ostiary backup` and `restore --store URL` move to another database",
+        )
     why = failed["after"]["failed"] if failed and failed["index"] > last["index"] else "interrupted"
     if last["after"]["revision"] != plan.revision:
         raise SystemFault(
