@@ -42,6 +42,12 @@ def on(cores: set[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
+def pin(pid: int, cores: set[int]) -> None:
+    """All threads of a running process, and those they start, run on these cores from now on."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(task.name), cores)
+
+
 @contextmanager
 def running(
     command: Sequence[str | Path], log: Path, *, env: Mapping[str, str] | None = None, cores: set[int] | None = None

@@ -1,5 +1,6 @@
 """A whole installation, as `ostiary up` runs it, and callers who speak to it over connections that stay open."""
 
+import os
 import shutil
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from typing import Any, Final
 from bench.process import NotUp, free_port, running
 from ostiary.cli.admin import ask
 from ostiary.cli.demo.caller import Caller, basic
+from ostiary.control.evidence import back_up, restore_from
 from ostiary.control.prepare import initialise
 from ostiary.foundation.errors import OstiaryError
 from ostiary.foundation.home import Home
@@ -53,17 +55,16 @@ class Stand:
         answer = caller.form("/identity/token", basic=client.basic, **fields)
         return str(answer.json()["access_token"])
 
-    @property
-    def gate_pid(self) -> int:
-        """The Envoy of this home."""
-        own = str(self.home.envoy / "bootstrap.json").encode()
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
+    def pid(self, name: str) -> int:
+        """The process `name` (envoy, control, identity, guard) of this home."""
+        own = str(self.home.root).encode()
+        for path in Path("/proc").glob("[0-9]*"):
             try:
-                if own in path.read_bytes():
-                    return int(path.parent.name)
+                if (path / "comm").read_text("utf-8").strip() == name and own in (path / "cmdline").read_bytes():
+                    return int(path.name)
             except OSError:
                 continue  # it ended meanwhile
-        raise NotUp("the gate does not run")
+        raise NotUp(f"{name} does not run")
 
 
 @contextmanager
@@ -77,20 +78,32 @@ def new_home() -> Iterator[Home]:
 
 
 @contextmanager
-def standing(home: Home, text: str) -> Iterator[Stand]:
-    """The installation `home` with the policy `text` in force, all of its processes up."""
+def standing(home: Home, text: str, *, store: str = "") -> Iterator[Stand]:
+    """The installation `home` with the policy `text` in force, all of its processes up; SQLite without a `store`."""
     port = free_port()
-    initialise(home, text=text, port=port)
+    first = Home(root=home.root.parent / "first") if store else home
+    initialise(first, text=text, port=port)
+    if store:
+        _move(first, home, store)
     with home.settings.open("a", encoding="utf-8") as settings:
         settings.write(SETTINGS)
     with up(home, port) as stand:
         yield stand
 
 
+def _move(first: Home, home: Home, store: str) -> None:
+    """To another database, as an operator does it."""
+    file = home.root.parent / "moved.backup"
+    back_up(first, file)
+    restore_from(home, file, store)
+
+
 @contextmanager
 def up(home: Home, port: int) -> Iterator[Stand]:
     log = home.root / "ostiary.log"
-    with running([sys.executable, "-m", "ostiary.control.up", home.root], log) as process:
+    with running(
+        [sys.executable, "-m", "ostiary.control.up", home.root, "--with-parent", str(os.getpid())], log
+    ) as process:
         deadline = time.monotonic() + READY_S
         while time.monotonic() < deadline and process.poll() is None:
             if _ready(home):

@@ -102,7 +102,7 @@ def _with(line: load.Line, token: str) -> load.Line:
 
 
 def _started(stand: Stand) -> Any:
-    running = Running(url=stand.origin.replace("localhost", "127.0.0.1"), pid=stand.gate_pid)
+    running = Running(url=stand.origin.replace("localhost", "127.0.0.1"), pid=stand.pid("envoy"))
 
     def start() -> AbstractContextManager[Running]:
         return nullcontext(running)
