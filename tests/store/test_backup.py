@@ -52,7 +52,7 @@ def home(tmp_path):
 
 def fill(store, home):
     """Something in most tables, of every kind of column."""
-    sealer = load_sealer(home.keys / "master.key")
+    sealer = load_sealer(home.keys / "master.key", make=True)
     told = {"actor": "uid:0", "now": AT}
     with store.begin() as connection:
         keys.ensure(connection, sealer, AT)

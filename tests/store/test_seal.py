@@ -48,24 +48,30 @@ def test_the_master_key_is_made_once_however_many_start(tmp_path):
 
     def start():
         barrier.wait()
-        sealed.append(load_sealer(path).seal(Secret("x"), "p"))
+        sealed.append(load_sealer(path, make=True).seal(Secret("x"), "p"))
 
     threads = [threading.Thread(target=start) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [load_sealer(path).open(one, "p").reveal() for one in sealed] == ["x"] * 6
+    assert [load_sealer(path, make=True).open(one, "p").reveal() for one in sealed] == ["x"] * 6
     assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_master_key_that_is_none_or_open_to_others_is_refused(tmp_path):
     path = tmp_path / "master.key"
-    load_sealer(path)
+    load_sealer(path, make=True)
     path.chmod(0o640)
     with pytest.raises(OperatorFault, match="others may read"):
-        load_sealer(path)
+        load_sealer(path, make=True)
     path.chmod(0o600)
     path.write_bytes(b"short")
     with pytest.raises(OperatorFault, match="does not hold 32 bytes"):
-        load_sealer(path)
+        load_sealer(path, make=True)
+
+
+def test_a_master_key_that_is_gone_is_told_and_never_replaced(tmp_path):
+    with pytest.raises(OperatorFault, match="does not open without it"):
+        load_sealer(tmp_path / "master.key")
+    assert not (tmp_path / "master.key").exists()

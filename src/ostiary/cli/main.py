@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from ostiary.foundation.errors import OperatorFault, OstiaryError
+from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault
 
 COMMANDS: Final = {
     "demo": "demo.commands:demo",
@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
-def run(arguments: list[str]) -> int:
+def run(arguments: list[str]) -> int:  # noqa: PLR0911  one for each kind of failure
     """The exit code: the command's own, or that of whose fault it was."""
     as_json = "--json" in arguments
     try:
@@ -98,6 +98,11 @@ def run(arguments: list[str]) -> int:
         return 130
     except BrokenPipeError:
         return 0
+    except OSError as problem:
+        where = f"{problem.filename}: " if problem.filename else ""
+        hint = "see that the path exists, that its disk has room, and that this user may use it"
+        _show(SystemFault("file-fails", f"{where}{problem.strerror or problem}", hint=hint), as_json=as_json)
+        return SystemFault.exit_code
 
 
 def _misused(problem: click.UsageError) -> OperatorFault:

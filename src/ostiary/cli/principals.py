@@ -76,7 +76,7 @@ def list_users() -> None:
 @user.command("password")
 @click.argument("login")
 @PASSWORD_FILE
-def setpassword_from(login: str, password_file: Any) -> None:
+def set_password(login: str, password_file: Any) -> None:
     """Sets a new password and ends the sessions."""
     ask(home(), "user.password", login=login, password=password_from(password_file, "New password"))
     show({}, f"user:{login} has a new password.")

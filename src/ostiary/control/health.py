@@ -3,11 +3,15 @@
 import shutil
 import socket
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
+
+from sqlalchemy.exc import DBAPIError
 
 from ostiary.audit.log import entries
 from ostiary.control.installation import Installation, open_installation
@@ -41,6 +45,8 @@ def examine(home: Home) -> list[dict[str, Any]]:
             found.append({"check": name, "ok": True, "text": check(), "hint": ""})
         except OstiaryError as problem:
             found.append(_finding(name, problem))
+        except (OSError, DBAPIError) as problem:
+            found.append(_finding(name, SystemFault(name, f"it can't be looked at: {problem}")))
     return found
 
 
@@ -174,26 +180,45 @@ def reachable(system: System) -> str:
 
 
 def _not_around(system: System) -> str:
-    """The ERP must not answer where callers could reach it without the gate: on this machine's public addresses."""
+    """The ERP must not answer where callers could reach it without the gate: on this machine's other addresses."""
     place = urlsplit(system.upstream)
-    port = place.port or (443 if place.scheme == "https" else 80)
-    for address in _own_addresses():
-        try:
-            socket.create_connection((address, port), 1.0).close()
-        except OSError:
-            continue
-        raise SystemFault(
-            "erp-around",
-            f"the ERP answers at {address}:{port}, around the gate",
-            hint="bind the ERP to 127.0.0.1, or close the port to all but this machine",
-        )
-    return "answers nowhere but where the gate asks it"
+    port, own = place.port or (443 if place.scheme == "https" else 80), _own_addresses()
+    if not _is_here(place.hostname or "", own):
+        return "not looked at: it is on another machine; let its port take calls from the gate alone"
+    for address in own:
+        if _connects(address, port):
+            raise SystemFault(
+                "erp-around",
+                f"the ERP answers at {address}:{port}, around the gate",
+                hint="bind the ERP to 127.0.0.1, or close the port to all but this machine",
+            )
+    return "does not answer at any other address of this machine"
 
 
-def _own_addresses() -> set[str]:
-    """The addresses of this machine but loopback."""
-    found = {str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None)}
-    return {address for address in found if not address.startswith(("127.", "::1"))}
+def _own_addresses() -> list[str]:
+    """The addresses by which this machine speaks to others: the kernel chooses, and nothing is sent."""
+    found = []
+    for family, elsewhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):  # RFC 5737, RFC 3849
+        with socket.socket(family, socket.SOCK_DGRAM) as probe, suppress(OSError):
+            probe.connect((elsewhere, 9))
+            found.append(str(probe.getsockname()[0]))
+    return found
+
+
+def _is_here(host: str, own: Sequence[str]) -> bool:
+    try:
+        addresses = {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
+    except OSError:  # no name of this machine
+        return False
+    return any(address in own or ip_address(address).is_loopback for address in addresses)
+
+
+def _connects(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address, port), CONNECT_TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def is_up(home: Home, name: str) -> bool:

@@ -23,6 +23,7 @@ from ostiary.foundation.home import Home
 from ostiary.foundation.settings import Settings
 from ostiary.identity import keys
 from ostiary.plan.model import to_json
+from ostiary.store.seal import load_sealer
 from ostiary.tls import authority
 
 START_FILE: Final = "start"
@@ -91,6 +92,7 @@ def _fill(home: Home, settings: Settings, policy: str) -> None:
     write_atomically(home.settings, _toml(settings).encode())
     write_atomically(home.policy, policy.encode())
     _, plan = read_document(policy, home.policy.name, home.root)
+    load_sealer(home.keys / "master.key", make=True)
     installation = open_installation(home)
     try:
         now = installation.clock.now()

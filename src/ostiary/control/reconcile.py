@@ -99,7 +99,7 @@ class Reconciler:
             population = {"role_sets": directory.role_sets(connection), "jwks": directory.access_keys(connection)}
         self._gate.put(bridge(self._plan, to.plan, edge=self._edge, **population))
         self._gate.put({ROUTES: to.resources[ROUTES]})
-        self._gate.put(to.resources)
+        self._gate.put({name: file for name, file in self._resources(to.plan).items() if name != ROUTES})
 
     def _step_back(self) -> None:
         """Writes what was in force and does not wait for it: the next `catch_up` sees to that, and to what fails here."""
@@ -151,9 +151,10 @@ class Reconciler:
 
     def catch_up(self) -> None:
         """What could not be brought when it happened, and revocations that another process recorded."""
-        if self._behind:
-            self._tell_guard("plan", {"revision": self._plan.revision})
-            self.refresh()
+        with self._delivering:
+            if self._behind:
+                self._tell_guard("plan", {"revision": self._plan.revision})
+                self.refresh()
         self.merge_revoked()
 
     def disk_low(self, low: bool) -> None:

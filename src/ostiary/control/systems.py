@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from sqlalchemy.exc import DBAPIError
+
 from ostiary.control import health
 from ostiary.control.board import Board
 from ostiary.envoy.clusters import cluster_name
@@ -36,6 +38,8 @@ def _part(name: str, look: Callable[[], str]) -> dict[str, Any]:
         return {"name": name, "ok": True, "text": look()}
     except OstiaryError as problem:
         return {"name": name, "ok": False, "text": problem.message + (f" ({problem.hint})" if problem.hint else "")}
+    except (OSError, DBAPIError) as problem:
+        return {"name": name, "ok": False, "text": f"it can't be looked at: {type(problem).__name__}"}
 
 
 def _system(board: Board, system: System) -> str:

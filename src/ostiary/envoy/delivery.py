@@ -72,19 +72,27 @@ class Gate:
 
     def put(self, resources: Resources) -> None:
         """Writes `resources` and returns when Envoy has them in force; else the files before are back, and it raises."""
-        before = {name: self._stored(name) for name in resources}
-        known = dict(self._written)
+        before = {name: (self._stored(name), self._written.get(name)) for name in resources}
         refused = self.state().rejected
-        changed = self.write(resources)
         try:
+            changed = self.write(resources)
             self._wait({name: _version(resources[name]) for name in changed}, refused)
-        except SystemFault:
-            for name in changed:
-                if (data := before[name]) is not None:
-                    self._store(name, data)
-            self._written = known
+        except (SystemFault, OSError):
+            for name, (data, version) in before.items():
+                self._restore(name, data, version)
             log.exception("the gate refused a configuration; the one before stays in force")
             raise
+
+    def _restore(self, name: str, data: bytes | None, version: str | None) -> None:
+        """One file as it was; others may have been written meanwhile, and stay."""
+        if self._written.get(name) == version:
+            return
+        if data is None or version is None:
+            self._written.pop(name, None)  # unknown: the next `write` writes it
+        else:
+            self._written[name] = version
+        if data is not None:
+            self._store(name, data)
 
     def healthy(self, cluster: str) -> bool:
         """Whether Envoy itself reaches this upstream."""
@@ -142,7 +150,10 @@ class Gate:
             )
 
     def reopen_logs(self) -> None:
-        unix.ask(self._edge.home.socket("envoy"), "POST", "/reopen_logs", timeout_s=ADMIN_TIMEOUT_S)
+        """Has Envoy open its log anew, after the old one was moved away."""
+        answer = unix.ask(self._edge.home.socket("envoy"), "POST", "/reopen_logs", timeout_s=ADMIN_TIMEOUT_S)
+        if answer.status != 200:  # noqa: PLR2004  RFC 9110 section 15.3.1
+            raise SystemFault("reopen-refused", f"Envoy does not reopen its logs: status {answer.status}")
 
     def _wait(self, wanted: Mapping[str, str], refused: Mapping[str, int], timeout_s: float = 30.0) -> None:
         deadline = time.monotonic() + timeout_s

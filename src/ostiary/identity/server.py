@@ -97,15 +97,17 @@ class Server:
         with self._writing:
             if os.fstat(self._journal).st_size >= SEGMENT_MAX_BYTES:
                 self._turn()
+            before = os.fstat(self._journal).st_size
             if os.write(self._journal, told) != len(told):
+                os.ftruncate(self._journal, before)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _opened(self) -> int:
-        return os.open(self.home.identity_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE)
+        return os.open(self.home.identity_log, os.O_RDWR | os.O_CREAT | os.O_APPEND, PRIVATE)
 
     def _turn(self) -> None:
         """A full file is laid aside, where the watch lets go of the oldest in time."""
-        os.close(self._journal)
-        path = self.home.identity_log
+        path, full = self.home.identity_log, self._journal
         path.rename(path.with_name(f"{path.stem}-{int(self.now().timestamp() * 1_000_000):020}{path.suffix}"))
         self._journal = self._opened()
+        os.close(full)

@@ -37,8 +37,14 @@ class Sealer:
         return Secret(clear.decode())
 
 
-def load_sealer(path: Path) -> Sealer:
-    """The sealer of the master key in `path`; the key is made (0600) where there is none yet."""
+def load_sealer(path: Path, *, make: bool = False) -> Sealer:
+    """The sealer of the master key in `path`; `make` it (0600) for a new installation, and only then."""
+    if not make and not path.exists():
+        raise OperatorFault(
+            "master-key-missing",
+            f"there is no {path}: what is sealed does not open without it",
+            hint="mount or restore it; another key would open nothing",
+        )
     key = write_once(path, os.urandom(KEY_BYTES))
     if len(key) != KEY_BYTES:
         raise OperatorFault(
