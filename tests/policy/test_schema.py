@@ -101,7 +101,7 @@ VALID = demo_policy()
         ("120/minute", "120"),
         ("10 MB", "10 GB"),
         ("requests: 120/minute", "requests: 120/minute, body: 1 MB"),
-        ('does: "party.party: read"', 'does: "party.*: read"'),
+        ('does: "account.move: write"', 'does: "account.*: write"'),
         ("2026-03-03T10:00+00:00", "yesterday"),
         ("expect: allow", "expect: pass"),
     ],
