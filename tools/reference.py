@@ -64,7 +64,7 @@ def commands_page() -> str:
     from ostiary.cli.main import cli
 
     out = ["# Commands", "", "Generated from `--help`.", ""]
-    pending = [(cli, Context(cli, info_name="ostiary"))]
+    pending = [(cli, Context(cli, info_name="ostiary", **cli.context_settings))]
     while pending:
         command, context = pending.pop(0)
         out += [f"## {context.command_path}", "", "```", command.get_help(context), "```", ""]

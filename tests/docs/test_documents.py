@@ -34,7 +34,7 @@ def test_every_command_in_the_documents_exists(page):
     for line in commands(page):
         words = [word for word in shlex.split(line)[1:] if word not in {"...", "…"}]
         command: click.Command = cli
-        context = click.Context(cli, info_name="ostiary")
+        context = click.Context(cli, info_name="ostiary", **cli.context_settings)
         while isinstance(command, click.Group) and words and not words[0].startswith("-"):
             found = command.get_command(context, words[0])
             assert found is not None, f"{page.name}: {line}"

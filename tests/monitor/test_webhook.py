@@ -164,7 +164,7 @@ def test_no_other_address_is_told(url):
 
 
 async def test_neither_secret_nor_address_is_logged(receiver, caplog):
-    caplog.set_level(logging.DEBUG, "ostiary")
+    caplog.set_level(logging.DEBUG)
     receiver.answers.append(404)
     teller = Teller(receiver.url.replace("//", "//me:hunter2@"))
     await teller.hook.deliver(notice())

@@ -44,4 +44,5 @@ def log_to_stderr(level: str = "INFO") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every call to an ERP says nothing
     logging.raiseExceptions = False  # it would print a record that cannot be formatted, with all its arguments

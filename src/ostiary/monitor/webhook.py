@@ -42,7 +42,10 @@ class Webhook:
         client: httpx.AsyncClient | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._url, self._secret, self._clock, self._sleep = checked(url), secret, clock, sleep
+        place = httpx.URL(checked(url))
+        self._url = place.copy_with(userinfo=b"")  # what the client logs holds no password
+        self._auth = (place.username, place.password) if place.userinfo else None
+        self._secret, self._clock, self._sleep = secret, clock, sleep
         self._client = client or httpx.AsyncClient(timeout=TIMEOUT_S, follow_redirects=False, trust_env=False)
         self._queue: asyncio.Queue[Notice] = asyncio.Queue(QUEUE_MAX)
         self.lost = 0
@@ -80,7 +83,8 @@ class Webhook:
     async def _post(self, body: bytes) -> int:
         """The status of the answer, 0 where there is none; what else it says is not read, however long it is."""
         try:
-            async with self._client.stream("POST", self._url, content=body, headers=self._headers(body)) as answer:
+            headers = self._headers(body)
+            async with self._client.stream("POST", self._url, content=body, headers=headers, auth=self._auth) as answer:
                 status = answer.status_code
         except httpx.HTTPError as problem:
             log.warning("webhook: %s", type(problem).__name__)
