@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from http.client import HTTPException
 from threading import Lock, RLock
@@ -15,7 +15,7 @@ from ostiary.control.installation import Installation
 from ostiary.envoy.delivery import Gate
 from ostiary.envoy.edge import Edge, Resources
 from ostiary.envoy.signals import Signals, signal_resources
-from ostiary.envoy.translate import bridge, news, translate
+from ostiary.envoy.translate import beside_routes, bridge, news, translate
 from ostiary.foundation import unix
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.files import write_atomically
@@ -99,7 +99,7 @@ class Reconciler:
             population = {"role_sets": directory.role_sets(connection), "jwks": directory.access_keys(connection)}
         self._gate.put(bridge(self._plan, to.plan, edge=self._edge, **population))
         self._gate.put({ROUTES: to.resources[ROUTES]})
-        self._gate.put({name: file for name, file in self._resources(to.plan).items() if name != ROUTES})
+        self._gate.put(self._resources(to.plan, beside_routes))
 
     def _step_back(self) -> None:
         """Writes what was in force and does not wait for it: the next `catch_up` sees to that, and to what fails here."""
@@ -195,9 +195,9 @@ class Reconciler:
         with self._on.store.read() as connection:
             return tuple(sorted(directory.revoked_keys(connection, int(self._on.clock.now().timestamp()))))
 
-    def _resources(self, plan: Plan) -> Resources:
+    def _resources(self, plan: Plan, made_by: Callable[..., Resources] = translate) -> Resources:
         with self._on.store.read() as connection:
-            return translate(
+            return made_by(
                 plan,
                 role_sets=directory.role_sets(connection),
                 jwks=directory.access_keys(connection),

@@ -7,6 +7,7 @@ from one revision to the next, the table holds the classes of both, and a reques
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -49,13 +50,19 @@ class Classes:
         self._by_pattern: dict[str, list[int]] = defaultdict(list)
         for number, grant in enumerate(plan.grants):
             self._by_pattern[str(grant.pattern)].append(number)
-        routes = [self.of(operation_of(route)) for route in plan.routes]
+        self._by_route = {route: self.of(operation_of(route)) for route in plan.routes}
         systems = [self.of_system(system.name) for system in plan.systems if system.guarded]
-        self.used: Mapping[str, AccessClass] = {one.id: one for one in (*routes, *systems)}  # by a route of the plan
+        self.used: Mapping[str, AccessClass] = {
+            one.id: one for one in (*self._by_route.values(), *systems)
+        }  # by a route of the plan
 
     def of(self, operation: Operation) -> AccessClass:
         texts = covering_scopes(operation)
         return self._class(tuple(sorted({number for text in texts for number in self._by_pattern.get(text, ())})))
+
+    def of_route(self, route: Route) -> AccessClass:
+        """Of a route of the plan."""
+        return self._by_route[route]
 
     def of_system(self, name: str) -> AccessClass:
         """May this caller do anything at all there: what the gate can say of a guarded system."""
@@ -71,6 +78,12 @@ class Classes:
         meaning = [(grant.id, held, grant.context.formula) for grant, held in zip(chosen, held_by, strict=True)]
         identity = content_hash(msgspec.json.encode(meaning, order="deterministic"))
         return AccessClass(id=identity, grants=tuple(chosen), held_by=held_by)
+
+
+@lru_cache(maxsize=2)
+def classes_of(plan: Plan) -> Classes:
+    """The classes of a plan, found once: from one revision to the next, those of both are asked for again and again."""
+    return Classes(plan)
 
 
 def operation_of(route: Route) -> Operation:

@@ -154,7 +154,7 @@ def _path(pattern: str) -> Json:
 
 
 def _native(system: System, route: Route, classes: Classes) -> Json:
-    return _written(system, route, classes.of(operation_of(route)).id)
+    return _written(system, route, classes.of_route(route).id)
 
 
 @lru_cache(maxsize=REMEMBERED_MAX)

@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ostiary.envoy.access import AccessClass, Classes, operation_of, policy_filter, scope_filter
+from ostiary.envoy.access import AccessClass, classes_of, policy_filter, scope_filter
 from ostiary.envoy.clusters import cluster_file
 from ostiary.envoy.edge import Edge, Json, Resources
 from ostiary.envoy.guard_call import body_filter, guard_filter
@@ -32,16 +32,30 @@ def translate(
 
     `principals`: principal id -> role-set id. `static_credentials`: (system, principal) -> Authorization value.
     """
-    classes = Classes(plan)
+    beside = beside_routes(
+        plan, role_sets=role_sets, jwks=jwks, edge=edge, principals=principals, static_credentials=static_credentials
+    )
+    return {**beside, "rds.json": route_file(plan, classes_of(plan), edge)}
+
+
+def beside_routes(
+    plan: Plan,
+    *,
+    role_sets: RoleSets,
+    jwks: Mapping[str, Any],
+    edge: Edge,
+    principals: Mapping[str, str],
+    static_credentials: Mapping[tuple[str, str], str] = {},
+) -> Resources:
+    """All of it but the routes, which follow from the policy alone."""
     return dict(
         [
             ("lds.json", listener_file(edge)),
-            ("rds.json", route_file(plan, classes, edge)),
             address_filter(plan),
             caller_filter(plan, role_sets, principals),
             body_filter(),
             inject_filter(plan, static_credentials),
-            *_tables((plan,), classes.used, role_sets, jwks, edge),
+            *_tables((plan,), classes_of(plan).used, role_sets, jwks, edge),
         ]
     )
 
@@ -50,22 +64,22 @@ def bridge(before: Plan, plan: Plan, *, role_sets: RoleSets, jwks: Mapping[str, 
     """What routes rest on, for the routes of both plans at once: in force while the routes change, it lets every
     request be judged by one revision.
     """
-    used = {**Classes(before).used, **Classes(plan).used}
+    used = {**classes_of(before).used, **classes_of(plan).used}
     return dict(_tables((before, plan), used, role_sets, jwks, edge))
 
 
 def news(before: Plan, plan: Plan, edge: Edge) -> Json:
     """The route file of `plan` without the routes that are the same in that of `before`, which Envoy has read."""
-    classes = Classes(plan)
-    known, said = _meanings(before, Classes(before)), _meanings(plan, classes)
-    return route_file(replace(plan, routes=tuple(one for one in said if said[one] != known.get(one))), classes, edge)
+    known, said = _meanings(before), _meanings(plan)
+    fresh = tuple(route for route, meaning in said.items() if meaning != known.get(route))
+    return route_file(replace(plan, routes=fresh), classes_of(plan), edge)
 
 
-def _meanings(plan: Plan, classes: Classes) -> dict[Route, tuple[System, str]]:
+def _meanings(plan: Plan) -> dict[Route, tuple[System, str]]:
     """All that a route's part of the file rests on, wherever in the policy it stands."""
-    nowhere = Source(file="", line=0, text="")
+    nowhere, classes = Source(file="", line=0, text=""), classes_of(plan)
     systems = {one.name: replace(one, source=nowhere) for one in plan.systems}
-    return {route: (systems[route.system], classes.of(operation_of(route)).id) for route in plan.routes}
+    return {route: (systems[route.system], classes.of_route(route).id) for route in plan.routes}
 
 
 def _tables(

@@ -98,7 +98,7 @@ class Parameter(Struct, frozen=True, kw_only=True):
     schema: str
 
 
-class Route(Struct, frozen=True, kw_only=True):
+class Route(Struct, frozen=True, kw_only=True, cache_hash=True):
     """An operation that the URL names: method and path template below the system's prefix, `{name}` for one segment.
 
     `inspect`: the guard must look at the query or the body before it passes.
@@ -171,7 +171,7 @@ class WhenSilent(StrEnum):
     KEEP = "keep"
 
 
-class Plan(Struct, frozen=True, kw_only=True):
+class Plan(Struct, frozen=True, kw_only=True, cache_hash=True):
     policy: str
     systems: tuple[System, ...]
     roles: tuple[Role, ...]
