@@ -12,6 +12,7 @@ import pytest
 
 from ostiary import envoy
 from ostiary.envoy import cel
+from ostiary.envoy import translate as translation
 from ostiary.envoy.access import Classes
 from ostiary.envoy.bootstrap import bootstrap
 from ostiary.envoy.condition import condition
@@ -106,9 +107,9 @@ def test_operations_under_the_same_grants_share_a_class_and_others_do_not() -> N
     assert len(set(ids)) == 3
 
 
-def routes_of(file: Any) -> dict[str, str]:
-    """Every route of a route file by the keys that lead to it, as text."""
-    return routes_in(json.loads(msgspec.json.encode(file)))
+def routes_of(*files: Any) -> dict[str, str]:
+    """Every route of some route files by the keys that lead to it, as text."""
+    return {place: text for one in files for place, text in routes_in(json.loads(msgspec.json.encode(one))).items()}
 
 
 def routes_in(tree: Any, at: str = "") -> dict[str, str]:
@@ -124,11 +125,15 @@ def routes_in(tree: Any, at: str = "") -> dict[str, str]:
 
 
 @pytest.mark.parametrize("moved", [{}, {"upstream": "http://other.test"}, {"audience": "b"}, {"prefix": "/shop"}])
-def test_what_envoy_has_not_read_yet_is_every_route_that_differs(moved: Any) -> None:
+@pytest.mark.parametrize("at_once", [1, 2, 5_000])
+def test_what_envoy_has_not_read_yet_is_every_route_that_differs(
+    moved: Any, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(translation, "PART_ROUTES", at_once)
     before, plan = plan_of(("clerk/1", "a"), ("clerk/2", "b")), plan_of(("clerk/1", "a"), ("clerk/2", "ab"), text="2")
     plan = msgspec.structs.replace(plan, systems=tuple(msgspec.structs.replace(one, **moved) for one in plan.systems))
     known, wanted = (routes_of(files(one)["rds.json"]) for one in (before, plan))
-    read = routes_of(news(before, plan, EDGE))
+    read = routes_of(*news(before, plan, EDGE))
     assert read.items() <= wanted.items()
     assert wanted.items() - known.items() <= read.items()
     assert (read.items() == wanted.items()) is bool(moved)

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http.client import HTTPException
 from threading import Lock, RLock
@@ -29,6 +30,7 @@ from ostiary.store.tables.directory import ASSIGNMENT, ERP_ACCOUNT, PRINCIPAL
 LEASE_S: Final = 30  # the gate closes itself when control has been silent for so long
 ROUTES: Final = "rds.json"
 HOT_MAX: Final = 300  # revocations pushed one by one; beyond, the cold list is merged at once
+READERS_MAX: Final = 2  # Envoys that read a configuration at a time
 GUARD_TIMEOUT_S: Final = 60.0  # learning what a large ERP offers takes a while
 OK: Final = 200  # RFC 9110 section 15.3.1
 
@@ -74,7 +76,9 @@ class Reconciler:
     def translated(self, plan: Plan) -> Translated:
         """What `plan` means to the gate; raises when Envoy itself would not take what is new in it."""
         resources = self._resources(plan)
-        self._gate.validate({**resources, ROUTES: news(self._plan, plan, self._edge)})
+        parts = news(self._plan, plan, self._edge)
+        with ThreadPoolExecutor(max_workers=READERS_MAX) as readers:
+            list(readers.map(lambda part: self._gate.validate({**resources, ROUTES: part}), parts))
         return Translated(plan=plan, resources=resources)
 
     def apply(self, to: Translated) -> None:

@@ -1,7 +1,7 @@
 """From plan and population to the files that Envoy reads: pure, no clock, socket, database or randomness."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -17,6 +17,8 @@ from ostiary.envoy.routes import route_file
 from ostiary.envoy.token import token_filter
 from ostiary.plan.decide import RoleSets
 from ostiary.plan.model import Plan, Route, Source, System
+
+PART_ROUTES: Final = 5_000
 
 
 def translate(
@@ -68,11 +70,15 @@ def bridge(before: Plan, plan: Plan, *, role_sets: RoleSets, jwks: Mapping[str, 
     return dict(_tables((before, plan), used, role_sets, jwks, edge))
 
 
-def news(before: Plan, plan: Plan, edge: Edge) -> Json:
-    """The route file of `plan` without the routes that are the same in that of `before`, which Envoy has read."""
+def news(before: Plan, plan: Plan, edge: Edge) -> list[Json]:
+    """The route file of `plan` without the routes that are the same in that of `before`, which Envoy has read.
+
+    A large one in parts, to be read side by side: Envoy takes a second for 10,000 routes.
+    """
     known, said = _meanings(before), _meanings(plan)
     fresh = tuple(route for route, meaning in said.items() if meaning != known.get(route))
-    return route_file(replace(plan, routes=fresh), classes_of(plan), edge)
+    parts = [fresh[at : at + PART_ROUTES] for at in range(0, len(fresh), PART_ROUTES)] or [()]
+    return [route_file(replace(plan, routes=part), classes_of(plan), edge) for part in parts]
 
 
 def _meanings(plan: Plan) -> dict[Route, tuple[System, str]]:
