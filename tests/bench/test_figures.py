@@ -6,7 +6,7 @@ from ipaddress import ip_address
 import msgspec
 import pytest
 
-from bench import figure, shop
+from bench import figure, inside, shop
 from ostiary.erp.openapi import Table
 from ostiary.erp.openapi.match import operation_of
 from ostiary.foundation.jose import verify_access_token
@@ -50,6 +50,11 @@ def test_an_operation_is_granted_by_its_share_of_the_roles(share):
 
 def test_a_size_has_as_many_operations_as_it_says():
     assert len(shop.build(shop.Size(operations=10), "http://127.0.0.1:8000").plan.routes) == 10
+
+
+def test_the_order_that_is_checked_has_twenty_lines_and_about_1400_bytes():
+    assert 1_300 < len(inside.order(inside.LINES)) < 1_500
+    assert len(msgspec.json.decode(inside.order(inside.LINES))["lines"]) == 20
 
 
 def test_a_percentile_is_a_value_that_was_measured():
