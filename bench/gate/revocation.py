@@ -30,6 +30,8 @@ GIVE_UP_S: Final = 5.0
 MERGED_WITHIN_S: Final = 30.0  # control looks for what other processes recorded every fifteen seconds
 COLD: Final = "ecds/revoked-cold.json"
 REVOCATIONS: Final = 200
+SPREAD_S: Final = 30.0  # over two turns of what control does every fifteen seconds
+PAUSE_MOST_S: Final = 0.15
 OK: Final = 200
 
 
@@ -49,7 +51,9 @@ def _with_live(folder: Path, erp: str, live: int, pace: Pace, say: Say) -> Itera
         client = stand.client("c", ["r0"], [f"shop/f0.*:{verb}" for verb in shop.VERBS])
         waits = []
         count = min(pace.samples, REVOCATIONS)
+        pause_s = min(SPREAD_S / count, PAUSE_MOST_S)
         for number in range(count):
+            time.sleep(pause_s)
             waits.append(_until_refused(stand, client) * 1000)
             if number % 100 == 99:
                 say(f"revocation {number + 1} of {count}, {live:,} live: {waits[-1]:.1f} ms")
