@@ -1,4 +1,4 @@
-"""An event is read from whatever line stands in the log, shown without harm, and named for other tools."""
+"""An event is read from whatever line stands in the log, and shown without harm."""
 
 import json
 import unicodedata
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.world import line
-from ostiary.event.record import LINE_MAX_BYTES, NUMBER_MAX, TEXT_MAX_CHARS, Event, ocsf, otel, read, shape, told, verb
+from ostiary.event.record import LINE_MAX_BYTES, NUMBER_MAX, TEXT_MAX_CHARS, Event, read, shape, told, verb
 
 KEYS = sorted({*json.loads(line()), "another"})
 JSON = st.recursive(
@@ -40,7 +40,6 @@ def test_any_values_are_an_event_or_none_and_never_harmful(facts):
     if found is not None:
         for text in (told(found), *(str(value) for value in shape(found).values())):
             assert not harmful(text)
-        json.dumps([otel(found), ocsf(found)])
 
 
 @pytest.mark.parametrize(
@@ -72,7 +71,7 @@ def test_long_texts_and_large_numbers_are_cut():
 @pytest.mark.parametrize("text", ["\x1b[31mred", "\x9b31m", "a\r\nb", "\u202eevil", "\u2028x", "\x00", "\u200b"])
 def test_control_characters_of_a_caller_never_reach_a_terminal(text):
     event = read(line(agent=text, path=f"/{text}", client=text, subject=text, operation=f"erp/{text}:read"))
-    for shown in (told(event), *map(str, shape(event).values()), str(otel(event)), str(ocsf(event))):
+    for shown in (told(event), *map(str, shape(event).values())):
         assert not harmful(shown)
 
 
@@ -106,32 +105,3 @@ def test_one_line_tells_who_did_what_and_why():
 )
 def test_the_verb_of_an_operation(operation, word):
     assert verb(Event(at=datetime.now(UTC), decision="d", operation=operation)) == word
-
-
-def test_opentelemetry_names_it():
-    assert otel(read(line(decision="d1", duration_ms=250, agent="-", subject="user:anna"))) == {
-        "http.request.method": "POST", "url.path": "/acme/rpc/", "http.response.status_code": 200,
-        "http.server.request.duration": 0.25, "http.request.size": 100, "http.response.size": 900,
-        "client.address": "203.0.113.9", "enduser.id": "user:anna", "ostiary.decision": "d1", "ostiary.revision": "r1",
-        "ostiary.system": "erp", "ostiary.operation": "erp/sale.sale:read", "ostiary.reason": "allowed",
-        "ostiary.rule": "clerk/1",
-    }  # fmt: skip
-
-
-def test_ocsf_names_it():
-    assert ocsf(read(line(decision="d1", subject="user:anna", agent="-"))) == {
-        "class_uid": 6003, "category_uid": 6, "activity_id": 2, "type_uid": 600302, "severity_id": 1, "status_id": 1,
-        "time": 1772532000000, "actor": {"user": {"uid": "user:anna"}, "app_uid": "shop"},
-        "api": {"operation": "erp/sale.sale:read", "service": {"name": "erp"}, "request": {"uid": "d1"}},
-        "src_endpoint": {"ip": "203.0.113.9"}, "http_request": {"http_method": "POST", "url": {"path": "/acme/rpc/"}},
-        "http_response": {"code": 200},
-        "metadata": {"version": "1.6.0", "product": {"name": "Ostiary", "vendor_name": "Ostiary"}, "uid": "d1"},
-        "status_detail": "allowed",
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize(("word", "activity"), [("read", 2), ("write", 3), ("delete", 4), ("execute.confirm", 99)])
-def test_the_ocsf_activity_follows_the_verb(word, activity):
-    found = ocsf(read(line(operation=f"erp/a:{word}", status=403, reason="role")))
-    assert (found["activity_id"], found["type_uid"]) == (activity, 600300 + activity)
-    assert (found["status_id"], found["severity_id"]) == (2, 2)

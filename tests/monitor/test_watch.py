@@ -7,17 +7,13 @@ from datetime import timedelta
 
 import pytest
 
-from monitor.receiver import SECRET, signed_by
 from monitor.world import AT, IDENTITY, NAMELESS, WRONG, after, line
 from ostiary.foundation.clock import FixedClock
 from ostiary.foundation.errors import OperatorFault, SystemFault
-from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import Settings
 from ostiary.monitor import alerts, measures, tail, watch
 from ostiary.monitor.watch import DISK_FREE_MIN_BYTES, Watch
-from ostiary.monitor.webhook import set_secret
 from ostiary.store.database import open_store
-from ostiary.store.seal import Sealer
 
 PLENTY = DISK_FREE_MIN_BYTES * 10
 
@@ -357,11 +353,8 @@ async def run(world, *acts):
         await world.watch.run()
 
 
-async def test_alerts_and_their_end_are_told_signed(home, sqlite, receiver):
-    sealer = Sealer(b"k" * 32)
-    with sqlite.begin() as connection:
-        set_secret(connection, sealer, Secret(SECRET), actor="uid:0", now=AT)
-    world = World(home, sqlite, settings=Settings(webhook=receiver.url), sealer=sealer)
+async def test_alerts_and_their_end_are_told(home, sqlite, receiver):
+    world = World(home, sqlite, settings=Settings(webhook=receiver.url))
     world.write(*guesses())
     world.clock.at = after(6)
 
@@ -373,7 +366,6 @@ async def test_alerts_and_their_end_are_told_signed(home, sqlite, receiver):
     assert [(one["rule"], one["state"]) for one in receiver.notices] == [
         ("authentication-failures", "firing"), ("authentication-failures", "resolved"),
     ]  # fmt: skip
-    assert all(signed_by(SECRET, headers["ostiary-signature"], body) for headers, body in receiver.seen)
 
 
 async def test_an_alert_resolved_by_hand_is_told(home, sqlite, receiver):
@@ -427,13 +419,6 @@ def test_more_notices_than_are_taken_are_counted(world, monkeypatch):
 def test_a_wrong_webhook_is_told_at_the_start(home, sqlite):
     with pytest.raises(OperatorFault, match="https"):
         World(home, sqlite, settings=Settings(webhook="http://alerts.example/"))
-
-
-def test_a_webhook_secret_that_does_not_open_is_told_at_the_start(home, sqlite):
-    with sqlite.begin() as connection:
-        set_secret(connection, Sealer(b"k" * 32), Secret(SECRET), actor="uid:0", now=AT)
-    with pytest.raises(OperatorFault, match="does not open"):
-        World(home, sqlite, settings=Settings(webhook="https://alerts.example/"), sealer=Sealer(b"x" * 32))
 
 
 # --- what callers choose ----------------------------------------------------------------------------------------

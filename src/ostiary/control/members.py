@@ -46,8 +46,8 @@ async def run_control(on: Installation) -> None:
     reconciler = Reconciler(on, gate, edge)
     reconciler.prepare()
     watch = Watch(
-        on.store, on.home, on.clock, on.settings, sealer=on.sealer,
-        blocked_changed=reconciler.signal, disk_low=reconciler.disk_low, reopen_logs=gate.reopen_logs,
+        on.store, on.home, on.clock, on.settings, blocked_changed=reconciler.signal,
+        disk_low=reconciler.disk_low, reopen_logs=gate.reopen_logs,
     )  # fmt: skip
     board = Board(on=on, gate=gate, reconciler=reconciler, watch=watch)
     tasks = [asyncio.create_task(task) for task in (*_chores(board), watch.run())]

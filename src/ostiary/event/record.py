@@ -1,4 +1,4 @@
-"""One request as it happened: read from the line that Envoy wrote, shown to people, named for other tools."""
+"""One request as it happened: read from the line that Envoy wrote, and shown to people."""
 
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -122,56 +122,3 @@ def told(event: Event) -> str:
 def verb(event: Event) -> str:
     """The verb of its operation: `execute` of `erp/sale.sale:execute.confirm`."""
     return event.operation.rpartition(":")[2].strip().partition(".")[0].partition(" ")[0]
-
-
-def otel(event: Event) -> dict[str, Any]:
-    """OpenTelemetry semantic conventions for HTTP servers; what has no name there is `ostiary.*`; "-" is left out."""
-    named = {
-        "http.request.method": event.method,
-        "url.path": event.path,
-        "http.response.status_code": event.status,
-        "http.server.request.duration": event.duration_ms / 1000,
-        "http.request.size": event.bytes_in,
-        "http.response.size": event.bytes_out,
-        "client.address": event.source,
-        "user_agent.original": event.agent,
-        "enduser.id": event.subject,
-    }
-    own = ("decision", "revision", "system", "operation", "reason", "rule")
-    return _known({**named, **{f"ostiary.{name}": getattr(event, name) for name in own}})
-
-
-def ocsf(event: Event) -> dict[str, Any]:
-    """OCSF 1.6 API Activity (class 6003); the activity follows the verb, 99 is "other"; "-" is left out."""
-    activity = {"read": 2, "write": 3, "delete": 4}.get(verb(event), 99)
-    allowed = event.reason == "allowed"
-    return {
-        "class_uid": 6003,
-        "category_uid": 6,
-        "activity_id": activity,
-        "type_uid": 600300 + activity,
-        "severity_id": 1 if allowed else 2,
-        "status_id": 1 if allowed else 2,
-        "time": int(event.at.timestamp() * 1000),
-        "actor": _known({"user": _known({"uid": event.subject}), "app_uid": event.client}),
-        "api": {
-            "operation": f"{event.method} {event.path}" if event.operation == NONE else event.operation,
-            "service": _known({"name": event.system}),
-            "request": {"uid": event.decision},
-        },
-        "src_endpoint": _known({"ip": event.source}),
-        "http_request": _known(
-            {"http_method": event.method, "url": _known({"path": event.path}), "user_agent": event.agent}
-        ),
-        "http_response": {"code": event.status},
-        "metadata": {
-            "version": "1.6.0",
-            "product": {"name": "Ostiary", "vendor_name": "Ostiary"},
-            "uid": event.decision,
-        },
-        "status_detail": event.reason,
-    }
-
-
-def _known(facts: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in facts.items() if value not in (NONE, {})}

@@ -27,9 +27,8 @@ from ostiary.monitor.catalogue import DISK, SILENT, UNREADABLE
 from ostiary.monitor.finding import MINUTE_S, Finding, Thresholds, reached
 from ostiary.monitor.metrics import Metrics
 from ostiary.monitor.rules import State
-from ostiary.monitor.webhook import QUEUE_MAX, Webhook, stored_secret
+from ostiary.monitor.webhook import QUEUE_MAX, Webhook
 from ostiary.store.database import Store
-from ostiary.store.seal import Sealer
 from ostiary.store.tables.directory import REVOCATION
 from ostiary.store.tables.monitor import WATCH_STATE
 
@@ -64,7 +63,6 @@ class Watch:
         blocked_changed: Callable[[], None],
         disk_low: Callable[[bool], None] = lambda _: None,
         reopen_logs: tail.ReopenLogs | None = None,
-        sealer: Sealer | None = None,
         never: Sequence[str] = measures.LOOPBACK,
         thresholds: Thresholds | None = None,
         free_bytes: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free,
@@ -72,12 +70,12 @@ class Watch:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.metrics = Metrics(clock)
-        self._store, self._home, self._clock, self._settings, self._sealer = store, home, clock, settings, sealer
+        self._store, self._home, self._clock = store, home, clock
         self._blocked_changed, self._disk_low, self._free_bytes = blocked_changed, disk_low, free_bytes
         self._reopen = reopen_logs or tail.reopen_envoy(home.socket("envoy"))
         self._never = (*never, *_own(settings.listen))
         self._thresholds, self._segment_max, self._sleep = thresholds, segment_max, sleep
-        self._webhook = self._webhook_of(settings.webhook)
+        self._webhook = Webhook(settings.webhook) if settings.webhook else None  # raises for a wrong address
         self._outbox: deque[Notice] = deque()
         self._untold = 0
         self._blocked: tuple[str, ...] = ()
@@ -209,16 +207,6 @@ class Watch:
                 revoked=connection.execute(living).scalar_one(),
                 revision=revision.read_text("ascii") if revision.exists() else "",
             )
-
-    def _webhook_of(self, address: str) -> Webhook | None:
-        """Made at once: a wrong address or a secret that doesn't open is told at the start."""
-        if not address:
-            return None
-        secret = None
-        if self._sealer is not None:
-            with self._store.read() as connection:
-                secret = stored_secret(connection, self._sealer)
-        return Webhook(address, secret, self._clock)
 
     def _begin(self, now: datetime) -> None:
         """Says that nobody watched for a while; and again what still fires, as nobody knows whether that got out."""

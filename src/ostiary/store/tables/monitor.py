@@ -41,6 +41,6 @@ MEASURE: Final = Table(
 WATCH_STATE: Final = Table(
     "watch_state",
     METADATA,
-    Column("name", String(40), primary_key=True),  # "tail", "webhook-secret"
+    Column("name", String(40), primary_key=True),  # "tail", "alive"
     Column("value", LargeBinary, nullable=False),
 )
