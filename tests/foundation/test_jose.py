@@ -77,6 +77,28 @@ def test_anything_else_is_refused(changed):
         verify(**changed)
 
 
+WIRE = json.loads(base64.urlsafe_b64decode(TOKEN.split(".")[1] + "=="))
+
+
+def test_the_claims_go_by_their_registered_names():
+    """RFC 9068 section 2.2; `grant`, `gen`, `cgen` and `rs` are our own."""
+    own = {"grant", "gen", "cgen", "rs"}
+    assert set(WIRE) == {"iss", "aud", "sub", "client_id", "jti", "sid", "scope", "exp", "iat"} | own
+    assert WIRE["scope"] == "erp/*:read"
+
+
+@pytest.mark.parametrize("claim", WIRE)
+def test_a_token_of_ours_without_one_of_its_claims_or_with_another_type_is_refused(claim):
+    for told in ({name: value for name, value in WIRE.items() if name != claim}, {**WIRE, claim: ["x"]}):
+        with pytest.raises(TokenRefused, match="form"):
+            verify(KEY.sign(told, type_="at+jwt"))
+
+
+def test_a_claim_that_nobody_knows_is_refused():
+    with pytest.raises(TokenRefused, match="form"):
+        verify(KEY.sign({**WIRE, "may": "all"}, type_="at+jwt"))
+
+
 def test_a_public_key_used_as_a_shared_secret_opens_nothing():
     """RFC 8725 section 2.1: HS256 with the text of the public key."""
     secret = OctKey.import_key(json.dumps(KEY.public()).encode())
