@@ -23,6 +23,7 @@ from ostiary.identity import grants, keys, sign_in, tokens
 from ostiary.identity.principals import revoke_grant, revoke_keys
 from ostiary.identity.request import TEXT_MAX_BYTES, Refused, call, client_credentials, parse, query
 from ostiary.identity.server import Revoked, Server
+from ostiary.plan.reason import CHALLENGE, STATUS, Reason
 from ostiary.store.database import Store
 from ostiary.store.directory import revoked_keys
 from ostiary.store.seal import Sealer
@@ -215,21 +216,21 @@ def userinfo(server: Server, request: Request, _body: bytes) -> tuple[Response, 
     _refuse_foreign(request)
     scheme, _, text = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
-        return _challenge(401, 'Bearer realm="ostiary"'), ()
+        return _challenge(Reason.TOKEN_MISSING), ()
     with server.store.read() as connection:
         claims = _read(server, connection, text)
         if claims is None or revoked_keys(connection, server.now_s()) & set(revocation_keys(claims)):
-            return _challenge(401, 'Bearer realm="ostiary", error="invalid_token"'), ()
+            return _challenge(Reason.TOKEN_INVALID), ()
         if "openid" not in claims.scopes:
-            return _challenge(403, 'Bearer realm="ostiary", error="insufficient_scope", scope="openid"'), ()
+            return _challenge(Reason.SCOPE), ()
         told = {"sub": claims.subject}
         if "profile" in claims.scopes:
             told["name"] = _name(connection, claims.subject)
     return JSONResponse(told, headers=NO_STORE), ()
 
 
-def _challenge(status: int, told: str) -> Response:
-    return Response(status_code=status, headers={**NO_STORE, "www-authenticate": told})
+def _challenge(reason: Reason) -> Response:
+    return Response(status_code=STATUS[reason], headers={**NO_STORE, "www-authenticate": CHALLENGE[reason]})
 
 
 def jwks(server: Server, _request: Request, _body: bytes) -> tuple[Response, tuple[str, ...]]:

@@ -1,6 +1,7 @@
-"""The words for why: one list for the gate, the guard, the evaluator and the events."""
+"""The words for why: one list for the gate, the guard, the evaluator, the events and the answers to callers."""
 
 from enum import StrEnum
+from typing import Any
 
 
 class Reason(StrEnum):
@@ -58,3 +59,24 @@ TITLE: dict[Reason, str] = {
     Reason.APART: "Duties kept apart: another person must do this",
     Reason.UNAVAILABLE: "The request can't be judged or served now",
 }
+
+CHALLENGE: dict[Reason, str] = {  # `WWW-Authenticate` (RFC 6750 section 3); no error code where no token was shown
+    Reason.TOKEN_MISSING: 'Bearer realm="ostiary"',
+    Reason.TOKEN_INVALID: 'Bearer realm="ostiary", error="invalid_token"',
+    Reason.TOKEN_REVOKED: 'Bearer realm="ostiary", error="invalid_token"',
+    Reason.SCOPE: 'Bearer realm="ostiary", error="insufficient_scope"',
+}
+
+
+def problem(reason: Reason, *, detail: str, rule: str, decision: str, revision: str) -> dict[str, Any]:
+    """The body of a refusal (RFC 9457)."""
+    return {
+        "type": f"urn:ostiary:reason:{reason}",
+        "title": TITLE[reason],
+        "status": STATUS[reason],
+        "detail": detail,
+        "reason": str(reason),
+        "rule": rule,
+        "decision": decision,
+        "revision": revision,
+    }
