@@ -15,8 +15,7 @@ from bench.process import free_port
 from ostiary.control.installation import Installation, open_installation
 from ostiary.control.prepare import initialise
 from ostiary.foundation.home import Home
-from ostiary.foundation.ids import new_id
-from ostiary.foundation.secret import Secret
+from ostiary.foundation.secret import Secret, new_id
 from ostiary.guard.accounts import Accounts
 from ostiary.guard.adapters import Adapters
 from ostiary.guard.check import Check

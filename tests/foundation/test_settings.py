@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from ostiary.foundation.errors import CallerFault, OperatorFault, OstiaryError, OurFault, SystemFault
 from ostiary.foundation.home import SOCKET_PATH_MAX_BYTES, Home
-from ostiary.foundation.ids import new_id, role_set_id
+from ostiary.foundation.ids import role_set_id
+from ostiary.foundation.secret import new_id
 from ostiary.foundation.settings import Settings, load_settings
 
 

@@ -1,16 +1,10 @@
-"""Identifiers: random ones that can't be guessed, and content hashes that can't differ for equal content."""
+"""Identifiers that can't differ for equal content."""
 
 import base64
 import hashlib
-import secrets
 from collections.abc import Iterable
 
 ROLE_SET_ID_CHARS = 12  # 60 bits: two of a million role sets collide with a chance below 1 in 10^6
-
-
-def new_id(prefix: str) -> str:
-    """A fresh identifier of 128 random bits, such as `al-3f9c...`."""
-    return f"{prefix}-{secrets.token_hex(16)}"
 
 
 def content_hash(data: bytes, *, chars: int = 16) -> str:

@@ -1,6 +1,7 @@
-"""A secret is a type whose text form gives nothing away."""
+"""A secret is a type whose text form gives nothing away; an id is as hard to guess as one."""
 
 import hmac
+import secrets
 from typing import Final, final
 
 REDACTED: Final = "[redacted]"
@@ -31,3 +32,8 @@ class Secret:
 
     def __reduce__(self) -> str:
         raise TypeError("a Secret is not to be pickled")
+
+
+def new_id(prefix: str) -> str:
+    """A fresh identifier of 128 random bits, such as `al-3f9c...`."""
+    return f"{prefix}-{secrets.token_hex(16)}"

@@ -16,8 +16,8 @@ from starlette.routing import Route
 from ostiary.foundation.clock import Clock
 from ostiary.foundation.errors import OstiaryError
 from ostiary.foundation.home import Home
-from ostiary.foundation.ids import new_id
 from ostiary.foundation.jose import Claims, revocation_keys
+from ostiary.foundation.secret import new_id
 from ostiary.foundation.settings import Settings
 from ostiary.identity import grants, keys, sign_in, tokens
 from ostiary.identity.principals import revoke_grant, revoke_keys

@@ -8,8 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, update
 
-from ostiary.foundation.ids import new_id
-from ostiary.foundation.secret import Secret
+from ostiary.foundation.secret import Secret, new_id
 from ostiary.identity import names
 from ostiary.identity.credentials import derived, digest, new_secret
 from ostiary.identity.request import Refused

@@ -11,8 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from ostiary.foundation.ids import new_id
-from ostiary.foundation.secret import Secret
+from ostiary.foundation.secret import Secret, new_id
 from ostiary.identity import grants
 from ostiary.identity.credentials import digest, new_secret, password_matches
 from ostiary.identity.page import HEADERS, page

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from ostiary.foundation.ids import new_id, role_set_id
+from ostiary.foundation.ids import role_set_id
 from ostiary.foundation.jose import (
     TOKEN_MAX_BYTES,
     Claims,
@@ -14,6 +14,7 @@ from ostiary.foundation.jose import (
     sign_access_token,
     verify_access_token,
 )
+from ostiary.foundation.secret import new_id
 from ostiary.identity.request import Refused
 from ostiary.store.directory import access_keys
 from ostiary.store.tables.directory import ASSIGNMENT, PRINCIPAL

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 from ostiary.audit.log import Entry, append
 from ostiary.event.record import stamp
 from ostiary.foundation.errors import CallerFault
-from ostiary.foundation.ids import new_id
+from ostiary.foundation.secret import new_id
 from ostiary.monitor.catalogue import RULES
 from ostiary.monitor.finding import Finding
 from ostiary.store.tables.monitor import ALERT

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, up
 from ostiary.audit.log import Entry, append
 from ostiary.event.record import stamp
 from ostiary.foundation.errors import CallerFault
-from ostiary.foundation.ids import new_id
+from ostiary.foundation.secret import new_id
 from ostiary.monitor.alerts import OURSELVES, from_us, to_us
 from ostiary.monitor.catalogue import FAILURES
 from ostiary.monitor.finding import Finding
