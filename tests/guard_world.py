@@ -31,12 +31,12 @@ from ostiary.foundation.jose import Claims, SigningKey, sign_access_token
 from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import Settings
 from ostiary.guard import app
-from ostiary.guard.accounts import Accounts, sealed_for
+from ostiary.guard.accounts import Accounts
 from ostiary.guard.erp import NotEstablished
 from ostiary.guard.knowledge import Knowledge
 from ostiary.plan.model import System, to_json
 from ostiary.store.database import Store, open_store
-from ostiary.store.directory import ErpAccount
+from ostiary.store.directory import ErpAccount, sealed_for
 from ostiary.store.seal import Sealer
 from ostiary.store.tables.directory import ERP_ACCOUNT, PRINCIPAL, ROLE_SET, SIGNING_KEY
 

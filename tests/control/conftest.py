@@ -1,1 +1,1 @@
-from running import site  # noqa: F401
+from running import folder, site  # noqa: F401

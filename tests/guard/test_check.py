@@ -104,7 +104,7 @@ async def test_without_a_bearer_token_nobody_passes(world, erp, authorization):
     async with guarded(world, erp):
         answer = await world.ask("", READ, authorization=authorization)
     assert (answer.status, answer.reason) == (401, "token-missing")
-    assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.headers["www-authenticate"] == 'Bearer realm="ostiary"'
 
 
 @pytest.mark.parametrize("kind", ["jti", "grant", "gen", "cgen"])
@@ -154,7 +154,7 @@ async def test_a_revision_that_the_guard_does_not_have_is_answered_503(world, er
 async def test_knowledge_that_is_too_old_closes_the_guard(world, erp, monkeypatch):
     token = world.token("user:anna")
     async with guarded(world, erp):
-        monkeypatch.setattr(knowledge, "STALE_MAX_S", 0.0)
+        monkeypatch.setattr(knowledge, "LEASE_S", 0.0)
         answer = await world.ask(token, READ)
     assert (answer.reason, answer.problem["status"]) == ("closed", 503)
 

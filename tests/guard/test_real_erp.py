@@ -12,7 +12,7 @@ from ostiary.erp.operation import Request
 from ostiary.foundation.clock import FixedClock
 from ostiary.foundation.secret import Secret
 from ostiary.guard import tryton as hand_over
-from ostiary.guard.accounts import sealed_for
+from ostiary.store.directory import sealed_for
 from ostiary.store.tables.directory import ERP_ACCOUNT
 from ostiary.store.tables.guard import GUARD_KEY
 from real_tryton import begin, end

@@ -7,7 +7,6 @@ from typing import Any
 from msgspec import to_builtins
 
 from ostiary.compile.plan import compile_policy
-from ostiary.control.health import plan_in_force
 from ostiary.erp.openapi import Described, load
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home
@@ -16,6 +15,7 @@ from ostiary.policy.model import Policy
 from ostiary.policy.parse import parse
 from ostiary.prove.difference import diff
 from ostiary.prove.rules import Finding, broad, check, failures, idle
+from ostiary.store.plans import plan_in_force, revision_in_force
 
 
 def read_document(text: str, file: str, folder: Path) -> tuple[Policy, Plan]:
@@ -43,7 +43,7 @@ def prove_document(
 def compare_document(text: str, file: str, home: Home) -> list[dict[str, Any]]:
     """What the document would change in what anybody may do."""
     _, plan = read_document(text, file, _folder(file, home))
-    before = plan_in_force(home) if (home.plans / "current").exists() else None
+    before = plan_in_force(home) if revision_in_force(home) else None
     return [to_builtins(change) for change in diff(before, plan)]
 
 

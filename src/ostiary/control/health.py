@@ -21,8 +21,9 @@ from ostiary.envoy.delivery import Gate
 from ostiary.foundation.errors import OstiaryError, SystemFault
 from ostiary.foundation.home import Home
 from ostiary.monitor.alerts import open_alerts
-from ostiary.plan.model import Plan, System, from_json
+from ostiary.plan.model import Plan, System
 from ostiary.store.database import Store
+from ostiary.store.plans import plan_in_force
 from ostiary.tls import authority
 
 DISK_MIN_BYTES: Final = 500 * 1024 * 1024
@@ -125,18 +126,6 @@ def quiet(store: Store) -> str:
     if firing:
         raise SystemFault("alerts-open", f"{firing} alert(s) open", hint="ostiary alert list")
     return "no alert"
-
-
-def plan_in_force(home: Home) -> Plan:
-    try:
-        revision = (home.plans / "current").read_text("ascii")
-        return from_json((home.plans / f"{revision}.json").read_bytes())
-    except (OSError, ValueError) as problem:
-        raise SystemFault(
-            "no-plan",
-            f"no plan in force can be read: {problem}",
-            hint="run `ostiary policy apply`, or restore a backup",
-        ) from problem
 
 
 def private(folder: Path) -> str:

@@ -33,6 +33,7 @@ from ostiary.tls import authority
 
 RENEW_EVERY_S: Final = 10.0  # a third of the lease
 CATCH_UP_EVERY_S: Final = 15.0
+SHORTEN_EVERY_S: Final = 1.0
 KEYS_EVERY_S: Final = 3600.0  # certificates and signing keys turn when they are due
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -76,6 +77,7 @@ def _chores(board: Board) -> list[Any]:
     return [
         _every(RENEW_EVERY_S, renew),
         _every(CATCH_UP_EVERY_S, board.reconciler.catch_up),
+        _every(SHORTEN_EVERY_S, board.reconciler.shorten),
         _every(KEYS_EVERY_S, keep_keys),
     ]
 

@@ -22,7 +22,7 @@ from ostiary.foundation.files import write_atomically
 from ostiary.foundation.home import Home
 from ostiary.foundation.settings import Settings
 from ostiary.identity import keys
-from ostiary.plan.model import to_json
+from ostiary.store.plans import keep_plan, put_in_force
 from ostiary.store.seal import load_sealer
 from ostiary.tls import authority
 
@@ -103,8 +103,8 @@ def _fill(home: Home, settings: Settings, policy: str) -> None:
         sign_head(installation.store, home, now)
     finally:
         installation.store.close()
-    write_atomically(home.plans / f"{plan.revision}.json", to_json(plan), durable=True)
-    write_atomically(home.plans / "current", plan.revision.encode(), durable=True)
+    keep_plan(home, plan)
+    put_in_force(home, plan.revision)
 
 
 def ready(installation: Installation) -> Path:

@@ -11,7 +11,6 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, select
 
-from ostiary.control.health import plan_in_force
 from ostiary.control.installation import Installation
 from ostiary.envoy.delivery import Gate
 from ostiary.envoy.edge import Edge, Resources
@@ -19,17 +18,16 @@ from ostiary.envoy.signals import Signals, signal_resources
 from ostiary.envoy.translate import beside_routes, bridge, news, translate
 from ostiary.foundation import unix
 from ostiary.foundation.errors import SystemFault
-from ostiary.foundation.files import write_atomically
 from ostiary.foundation.ids import role_set_id
-from ostiary.guard.accounts import sealed_for
+from ostiary.foundation.settings import LEASE_S
 from ostiary.monitor.measures import blocked
-from ostiary.plan.model import HandOver, Plan, WhenSilent, to_json
+from ostiary.plan.model import HandOver, Plan, WhenSilent
 from ostiary.store import directory
+from ostiary.store.plans import keep_plan, plan_in_force, put_in_force
 from ostiary.store.tables.directory import ASSIGNMENT, ERP_ACCOUNT, PRINCIPAL
 
-LEASE_S: Final = 30  # the gate closes itself when control has been silent for so long
 ROUTES: Final = "rds.json"
-HOT_MAX: Final = 300  # revocations pushed one by one; beyond, the cold list is merged at once
+HOT_MAX: Final = 300  # revocations pushed one by one; a longer list becomes part of the cold one
 READERS_MAX: Final = 2  # Envoys that read a configuration at a time
 GUARD_TIMEOUT_S: Final = 60.0  # learning what a large ERP offers takes a while
 OK: Final = 200  # RFC 9110 section 15.3.1
@@ -57,8 +55,8 @@ class Reconciler:
         self._delivering = RLock()
         self._signalling = Lock()
         self._plan = plan_in_force(installation.home)
-        self._hot: tuple[str, ...] = ()
-        self._cold: tuple[str, ...] = ()
+        self._hot: frozenset[str] = frozenset()
+        self._cold: frozenset[str] = frozenset()
         self._disk_low = False
         self._behind = False
 
@@ -70,7 +68,7 @@ class Reconciler:
     def prepare(self) -> None:
         """Writes all that Envoy starts with; nothing has to run yet."""
         self._cold = self._revoked()
-        signals = Signals(revoked_cold=self._cold, blocked=self._blocked(), lease_until=self._lease())
+        signals = Signals(revoked_cold=tuple(self._cold), blocked=self._blocked(), lease_until=self._lease())
         self._gate.write({**self._resources(self._plan), **signal_resources(signals, self._edge)})
 
     def translated(self, plan: Plan) -> Translated:
@@ -85,17 +83,17 @@ class Reconciler:
         """Puts a plan in force at guard and gate, or leaves the one before in force and raises."""
         with self._delivering:
             revision = to.plan.revision
-            write_atomically(self._on.home.plans / f"{revision}.json", to_json(to.plan), durable=True)
+            keep_plan(self._on.home, to.plan)
             self._tell_guard("plan", {"revision": revision})
             try:
                 self._step_over(to)
             except (SystemFault, OSError):
                 self._step_back()
                 raise
-            write_atomically(self._on.home.plans / "current", revision.encode(), durable=True)
+            put_in_force(self._on.home, revision)
             self._plan = to.plan
             with self._signalling:
-                self._write(lease_until=self._lease())
+                self._write("lease", lease_until=self._lease())
 
     def _step_over(self, to: Translated) -> None:
         """First what serves the routes of both plans, then the new routes, then only what these need."""
@@ -116,8 +114,10 @@ class Reconciler:
         """Brings what the directory says (role sets, keys, accounts) to gate and guard."""
         with self._delivering:
             self._behind = True
-            self._gate.put(self._resources(self._plan))  # first: a guard that is silent keeps nothing from the gate
-            self._tell_guard("directory", {})
+            try:  # each is told whatever became of the other
+                self._gate.put(self._resources(self._plan))
+            finally:
+                self._tell_guard("directory", {})
             self._behind = False
 
     def refuse(self, keys: Iterable[str]) -> None:
@@ -125,41 +125,53 @@ class Reconciler:
         told = sorted(keys)
         if not told:
             return
-        with self._signalling:
-            self._hot = tuple(dict.fromkeys((*self._hot, *told)))
-            self._write(revoked_hot=self._hot)
+        self._push(told)
         try:
             self._tell_guard("revoked", {"keys": told})
         except SystemFault:
             log.exception("the gate refuses what was revoked; the guard was not told")
-        if len(self._hot) > HOT_MAX:
-            self.merge_revoked()
 
-    def merge_revoked(self) -> None:
-        """Moves the hot list into the cold one, and lets go of what no living token carries."""
+    def shorten(self) -> None:
+        """Makes a long hot list part of the cold one. Asked every second, and not by whoever revokes: he would wait."""
+        if len(self._hot) > HOT_MAX:
+            self._merge()
+
+    def _merge(self) -> None:
+        """The cold list is the store's, the hot one what came since.
+
+        Envoy reads 10,000 keys for half a second, in which it hears of no other: so this is done seldom.
+        """
         with self._delivering:
-            cold = self._revoked()
-            if cold == self._cold and not self._hot:
-                return
-            self._gate.put(self._one(Signals(revoked_cold=cold), "revoked-cold"))
-            self._cold = cold
+            before, living = self._hot, self._revoked()  # what is hot was recorded first
+            self._gate.put(self._one("revoked-cold", revoked_cold=tuple(living)))
+            self._cold = living
             with self._signalling:
-                self._hot = tuple(key for key in self._hot if key not in set(cold))
-                self._write(revoked_hot=self._hot)
+                self._hot -= before
+                self._write("revoked-hot", revoked_hot=tuple(self._hot))
+
+    def _push(self, keys: Iterable[str]) -> None:
+        with self._signalling:
+            self._hot = self._hot.union(keys)
+            self._write("revoked-hot", revoked_hot=tuple(self._hot))
 
     def signal(self) -> None:
         """Brings blocks that came or went, and renews the lease: a store that can't be read lets it lapse."""
         with self._signalling:
-            self._write(blocked=self._blocked())
-            self._write(lease_until=self._lease())
+            self._write("blocked", blocked=self._blocked())
+            self._write("lease", lease_until=self._lease())
 
     def catch_up(self) -> None:
-        """What could not be brought when it happened, and revocations that another process recorded."""
+        """What could not be brought when it happened; revocations that another process recorded, or that lapsed."""
         with self._delivering:
             if self._behind:
                 self._tell_guard("plan", {"revision": self._plan.revision})
                 self.refresh()
-        self.merge_revoked()
+        living = self._revoked()
+        unknown, lapsed = living - self._cold - self._hot, (self._cold | self._hot) - living
+        if len(self._hot) + len(unknown) + len(lapsed) > HOT_MAX:
+            self._merge()
+        elif unknown:
+            self._push(unknown)
 
     def disk_low(self, low: bool) -> None:
         """Closes the gate before an event could be lost; opens it again when there is room."""
@@ -174,15 +186,13 @@ class Reconciler:
         """Has the guard ask the ERP what it offers."""
         return self._tell_guard("learn", {"system": system})
 
-    def _write(self, **signal: Any) -> None:
-        """The one file that this signal is about."""
-        names = {"revoked_hot": "revoked-hot", "lease_until": "lease", "blocked": "blocked"}
-        for field in signal:
-            self._gate.write(self._one(Signals(**{"lease_until": None, **signal}), names[field]))
+    def _write(self, name: str, **signal: Any) -> None:
+        self._gate.write(self._one(name, **signal))
 
-    def _one(self, signals: Signals, name: str) -> Resources:
+    def _one(self, name: str, **signal: Any) -> Resources:
+        """The one file that this signal is about."""
         file = f"ecds/{name}.json"
-        return {file: signal_resources(signals, self._edge)[file]}
+        return {file: signal_resources(Signals(**signal), self._edge)[file]}
 
     def _lease(self) -> int | None:
         if self._disk_low:
@@ -195,9 +205,9 @@ class Reconciler:
         with self._on.store.read() as connection:
             return blocked(connection, self._on.clock.now())
 
-    def _revoked(self) -> tuple[str, ...]:
+    def _revoked(self) -> frozenset[str]:
         with self._on.store.read() as connection:
-            return tuple(sorted(directory.revoked_keys(connection, int(self._on.clock.now().timestamp()))))
+            return directory.revoked_keys(connection, int(self._on.clock.now().timestamp()))
 
     def _resources(self, plan: Plan, made_by: Callable[..., Resources] = translate) -> Resources:
         with self._on.store.read() as connection:
@@ -216,7 +226,7 @@ class Reconciler:
         rows = connection.execute(select(ERP_ACCOUNT).where(ERP_ACCOUNT.c.system.in_(static))) if static else ()
         return {
             (row.system, row.principal): self._on.sealer.open(
-                row.sealed_secret, sealed_for(row.system, row.principal)
+                row.sealed_secret, directory.sealed_for(row.system, row.principal)
             ).reveal()
             for row in rows
         }

@@ -28,6 +28,7 @@ from ostiary.foundation.files import PRIVATE
 from ostiary.foundation.home import Home
 from ostiary.foundation.logging import log_to_stderr
 from ostiary.foundation.settings import load_settings
+from ostiary.store.plans import plan_in_force
 
 MEMBERS: Final = ("control", "identity", "guard")
 GATE: Final = "envoy"
@@ -99,7 +100,7 @@ class _Ready:
     def tell(self) -> None:
         if self.told or not all(health.is_up(self._home, name) for name in (*MEMBERS, GATE)):
             return
-        plan, settings = health.plan_in_force(self._home), load_settings(self._home.settings)
+        plan, settings = plan_in_force(self._home), load_settings(self._home.settings)
         log.info("the gate is up at %s, revision %s of policy %s", settings.origin, plan.revision, plan.policy)
         self.told = True
 

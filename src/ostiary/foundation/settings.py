@@ -11,6 +11,7 @@ from ostiary.foundation.errors import OperatorFault
 
 HTTPS_PORT: Final = 443  # RFC 9110 section 4.2.2: left out of the origin
 LIFE_MAX_S: Final = 2 * 3600  # standard A1
+LEASE_S: Final = 30  # gate and guard close by themselves when they have heard nothing for so long
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Host = Annotated[str, Meta(pattern=r"\A[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?\Z")]
 Count = Annotated[int, Meta(ge=0, le=1024)]

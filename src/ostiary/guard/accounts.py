@@ -15,7 +15,7 @@ from ostiary.guard import history
 from ostiary.guard.erp import NotEstablished
 from ostiary.plan.model import Apart
 from ostiary.store.database import Store
-from ostiary.store.directory import ErpAccount, erp_account, person_of, persons_of_erp_user
+from ostiary.store.directory import ErpAccount, erp_account, person_of, persons_of_erp_user, sealed_for
 from ostiary.store.seal import Sealer
 from ostiary.store.tables.directory import ERP_ACCOUNT, PRINCIPAL
 from ostiary.store.tables.guard import GUARD_KEY
@@ -24,11 +24,6 @@ REMEMBERED_S: Final = 2.0
 REMEMBERED_MAX: Final = 10_000
 
 T = TypeVar("T")
-
-
-def sealed_for(system: str, principal: str) -> str:
-    """What an ERP account's password is sealed for."""
-    return f"erp-account:{system}:{principal}"
 
 
 class Accounts:

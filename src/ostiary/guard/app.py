@@ -147,7 +147,7 @@ class Guard:
     async def _obey(self, method: str, path: str, body: bytes | None) -> tuple[int, dict[str, Any]]:
         match method, path:
             case "POST", "/internal/plan":
-                self._knowledge.take_plan(msgspec.json.decode(body or b"", type=PlanNamed).revision)
+                await self._knowledge.take_plan(msgspec.json.decode(body or b"", type=PlanNamed).revision)
             case "POST", "/internal/revoked":
                 self._knowledge.take_revoked(msgspec.json.decode(body or b"", type=KeysRevoked).keys)
             case "POST", "/internal/directory":

@@ -17,13 +17,14 @@ from ostiary.foundation.clock import Clock
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.jose import Claims, TokenRefused, revocation_keys, verify_access_token
+from ostiary.foundation.settings import LEASE_S
 from ostiary.plan.decide import closure
-from ostiary.plan.model import Apart, Kind, Plan, Route, System, from_json, seal
+from ostiary.plan.model import Apart, Kind, Plan, Route, System, seal
 from ostiary.store.database import Store
 from ostiary.store.directory import access_keys, revoked_keys, role_sets
+from ostiary.store.plans import read_plan, revision_in_force
 
 REFRESH_S: Final = 2.0
-STALE_MAX_S: Final = 30.0  # as long as the gate's lease
 SOONER_S: Final = 0.25  # how often an unknown key or role set may ask for a refresh
 TOKENS_MAX: Final = 10_000
 NARROWED_MAX: Final = 1_000
@@ -89,9 +90,8 @@ class Knowledge:
     async def begin(self) -> None:
         """Reads everything; the plan that `plans/current` names, if there is one yet."""
         await self.refresh()
-        current = self._home.plans / "current"
-        if current.exists():
-            self.take_plan(current.read_text("utf-8").strip())
+        if revision := revision_in_force(self._home):
+            await self.take_plan(revision)
 
     async def keep_fresh(self) -> None:
         while True:
@@ -99,7 +99,7 @@ class Knowledge:
             try:
                 await self.refresh()
             except Exception:
-                log.exception("the store could not be read; the guard closes after %s s", STALE_MAX_S)
+                log.exception("the store could not be read; the guard closes after %s s", LEASE_S)
 
     async def refresh(self) -> None:
         """Replaces keys, role sets and revocations by the store's; a push that came meanwhile is not undone."""
@@ -119,23 +119,24 @@ class Knowledge:
 
     @property
     def fresh(self) -> bool:
-        return _monotonic() - self._fresh_at < STALE_MAX_S
+        return _monotonic() - self._fresh_at < LEASE_S
 
-    def take_plan(self, revision: str) -> None:
-        """The plan in `plans/<revision>.json` becomes the current one; raises SystemFault when it is not that plan."""
-        if not revision.isalnum() or len(revision) > REVISION_MAX_CHARS:
-            raise SystemFault("plan-unknown", "no such revision")
-        path = self._home.plans / f"{revision}.json"
-        try:
-            plan = from_json(path.read_bytes())
-        except (OSError, msgspec.MsgspecError) as problem:
-            raise SystemFault("plan-unreadable", f"{path}: {problem}", hint="apply the policy again") from problem
-        if plan.revision != revision or seal(plan).revision != revision:
-            raise SystemFault("plan-changed", f"{path} is not revision {revision}", hint="apply the policy again")
+    async def take_plan(self, revision: str) -> None:
+        """The plan of `revision` becomes the current one; raises SystemFault when its file does not hold that plan."""
+        ready = await anyio.to_thread.run_sync(self._made_ready, revision)  # a large one takes a second
         self._plans.pop(revision, None)
-        self._plans[revision] = Ready(plan)
+        self._plans[revision] = ready
         while len(self._plans) > 2:  # noqa: PLR2004  previous and current
             self._plans.popitem(last=False)
+
+    def _made_ready(self, revision: str) -> Ready:
+        if not revision.isalnum() or len(revision) > REVISION_MAX_CHARS:
+            raise SystemFault("plan-unknown", "no such revision")
+        plan = read_plan(self._home, revision)
+        if plan.revision != revision or seal(plan).revision != revision:
+            told = f"the file of revision {revision} holds another plan"
+            raise SystemFault("plan-changed", told, hint="apply the policy again")
+        return Ready(plan)
 
     def plan(self, revision: str) -> Ready | None:
         return self._plans.get(revision)

@@ -127,7 +127,7 @@ def set_erp_account(
     """Says as which ERP user the principal's calls arrive."""
     names.refuse_text(system=system, login=login, uid=uid)
     _generation(connection, principal)
-    sealed = sealer.seal(password, f"erp-account:{system}:{principal}")
+    sealed = sealer.seal(password, directory.sealed_for(system, principal))
     place = {"principal": principal, "system": system}
     _upsert(connection, ERP_ACCOUNT, place, {"login": login, "uid": uid, "sealed_secret": sealed})
     after = {"system": system, "login": login, "uid": uid}

@@ -17,8 +17,8 @@ from ostiary.foundation.settings import Settings
 from ostiary.identity import keys
 from ostiary.identity.credentials import pepper
 from ostiary.identity.request import Refused, source
-from ostiary.plan.model import from_json
 from ostiary.store.database import Store
+from ostiary.store.plans import read_plan, revision_in_force
 from ostiary.store.seal import Sealer
 
 SEGMENT_MAX_BYTES: Final = 64 * 1024 * 1024
@@ -66,13 +66,10 @@ class Server:
 
     def systems(self) -> Mapping[str, str]:
         """Audience -> system, of the plan in force."""
-        try:
-            revision = (self.home.plans / "current").read_text("ascii")
-            if revision != self._systems[0]:
-                plan = from_json((self.home.plans / f"{revision}.json").read_bytes())
-                self._systems = (revision, {one.audience: one.name for one in plan.systems})
-        except FileNotFoundError:
-            return {}
+        revision = revision_in_force(self.home)
+        if revision != self._systems[0]:
+            systems = read_plan(self.home, revision).systems if revision else ()
+            self._systems = (revision, {one.audience: one.name for one in systems})
         return self._systems[1]
 
     def audience(self, asked: str) -> tuple[str, str]:

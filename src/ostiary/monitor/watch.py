@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from ostiary.foundation.clock import Clock
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Home
-from ostiary.foundation.settings import Settings
+from ostiary.foundation.settings import LEASE_S, Settings
 from ostiary.monitor import alerts, measures, rules, tail
 from ostiary.monitor.alerts import Notice
 from ostiary.monitor.catalogue import DISK, SILENT, UNREADABLE
@@ -29,6 +29,7 @@ from ostiary.monitor.metrics import Metrics
 from ostiary.monitor.rules import State
 from ostiary.monitor.webhook import QUEUE_MAX, Webhook
 from ostiary.store.database import Store
+from ostiary.store.plans import revision_in_force
 from ostiary.store.tables.directory import REVOCATION
 from ostiary.store.tables.monitor import WATCH_STATE
 
@@ -36,7 +37,6 @@ ROUND_S: Final = 1.0
 BATCHES_MAX: Final = 16  # of one round: a block does not wait for a long backlog to end
 DISK_FREE_MIN_BYTES: Final = 256 * 1024 * 1024  # above the guard's own floor: the gate closes first
 DISK_FREE_AGAIN: Final = 1.25  # times the floor, so that the gate does not flap
-SILENT_MIN: Final = timedelta(seconds=30)  # the gate's lease
 TAIL: Final = "tail"
 ALIVE: Final = "alive"  # when the watch was last at work; nothing where it ended in order
 
@@ -94,12 +94,16 @@ class Watch:
                 self._hand_over()
                 await self._sleep(ROUND_S)
         finally:
-            with self._store.begin() as connection:
-                connection.execute(delete(WATCH_STATE).where(WATCH_STATE.c.name == ALIVE))
+            await asyncio.to_thread(self._end)
             if telling:
                 telling.cancel()
                 with suppress(asyncio.CancelledError):
                     await telling
+
+    def _end(self) -> None:
+        """In order: nobody is to be told later that it was away."""
+        with self._store.begin() as connection:
+            connection.execute(delete(WATCH_STATE).where(WATCH_STATE.c.name == ALIVE))
 
     def tell(self, *notices: Notice) -> None:
         """Has them told outside, as room allows; also of an alert that somebody resolved."""
@@ -200,12 +204,11 @@ class Watch:
     def _stand(self, now: datetime) -> None:
         living = select(func.count()).select_from(REVOCATION).where(REVOCATION.c.expires_at_s > int(now.timestamp()))
         with self._store.read() as connection:
-            revision = self._home.plans / "current"
             self.metrics.stand(
                 alerts=alerts.open_alerts(connection),
                 measures=measures.live(connection, now),
                 revoked=connection.execute(living).scalar_one(),
-                revision=revision.read_text("ascii") if revision.exists() else "",
+                revision=revision_in_force(self._home),
             )
 
     def _begin(self, now: datetime) -> None:
@@ -213,7 +216,7 @@ class Watch:
         with self._store.begin() as connection:
             alive = _recalled(connection, ALIVE)
             away = now - msgspec.json.decode(alive, type=datetime) if alive else timedelta()
-            if away > SILENT_MIN:
+            if away > timedelta(seconds=LEASE_S):
                 evidence = {"away_s": int(away.total_seconds())}
                 self._fire(connection, Finding(rule=SILENT.id, key="control", at=now, evidence=evidence), now)
             firing = alerts.firing(connection)

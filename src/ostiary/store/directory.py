@@ -24,6 +24,11 @@ class ErpAccount(NamedTuple):
     sealed_secret: bytes
 
 
+def sealed_for(system: str, principal: str) -> str:
+    """What an ERP account's password is sealed for."""
+    return f"erp-account:{system}:{principal}"
+
+
 def role_sets(connection: Connection) -> Mapping[str, frozenset[str]]:
     """Every role set that a token may name: id -> directly assigned roles."""
     return {row.id: frozenset(filter(None, row.roles.split(","))) for row in connection.execute(select(ROLE_SET))}

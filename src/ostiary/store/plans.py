@@ -1,0 +1,42 @@
+"""The plans of a home, one file for each revision, and the name of the one in force: read and written here alone."""
+
+from typing import Final
+
+from ostiary.foundation.errors import SystemFault
+from ostiary.foundation.files import write_atomically
+from ostiary.foundation.home import Home
+from ostiary.plan.model import Plan, from_json, to_json
+
+CURRENT: Final = "current"
+
+
+def revision_in_force(home: Home) -> str:
+    """The name of the plan in force; "" where there is none yet."""
+    try:
+        return (home.plans / CURRENT).read_text("ascii").strip()
+    except FileNotFoundError:
+        return ""
+
+
+def plan_in_force(home: Home) -> Plan:
+    """The plan that gate and guard enforce; raises SystemFault where none can be read."""
+    return read_plan(home, revision_in_force(home))
+
+
+def read_plan(home: Home, revision: str) -> Plan:
+    try:
+        return from_json((home.plans / f"{revision}.json").read_bytes())
+    except (OSError, ValueError) as problem:
+        raise SystemFault(
+            "no-plan",
+            f"the plan of revision {revision or '(none)'} can't be read: {problem}",
+            hint="run `ostiary policy apply`, or restore a backup",
+        ) from problem
+
+
+def keep_plan(home: Home, plan: Plan) -> None:
+    write_atomically(home.plans / f"{plan.revision}.json", to_json(plan), durable=True)
+
+
+def put_in_force(home: Home, revision: str) -> None:
+    write_atomically(home.plans / CURRENT, revision.encode(), durable=True)
