@@ -22,6 +22,7 @@ from joserfc.jwk import ECKey
 
 from ostiary.envoy.bootstrap import bootstrap
 from ostiary.envoy.edge import Edge
+from ostiary.envoy.listener import CERTIFICATE, certificate_file
 from ostiary.envoy.signals import Signals, signal_resources
 from ostiary.envoy.translate import translate
 from ostiary.foundation.home import Home
@@ -90,6 +91,7 @@ class Gate:
     def start(self, resources: Mapping[str, Any], signals: Signals | None = None) -> None:
         resources = {**resources, **signal_resources(signals or Signals(), self.edge)}
         self.write(resources)
+        (self.edge.home.envoy / CERTIFICATE).write_bytes(msgspec.json.encode(certificate_file(self.edge)))
         config = self.edge.home.envoy / "bootstrap.json"
         config.write_text(json.dumps(bootstrap(self.edge)))
         arguments = [str(BINARY), "-c", str(config), "--concurrency", "1", "--disable-hot-restart", "-l", "warning"]

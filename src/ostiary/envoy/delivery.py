@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from ostiary.envoy.bootstrap import bootstrap
 from ostiary.envoy.edge import Edge, Resources
+from ostiary.envoy.listener import CERTIFICATE, certificate_file
 from ostiary.envoy.run import environment
 from ostiary.foundation import unix
 from ostiary.foundation.errors import OurFault, SystemFault
@@ -56,9 +57,10 @@ class Gate:
         self._written: dict[str, str] = {}
 
     def prepare(self) -> None:
-        """The file that Envoy starts with; the others are written by `write`."""
+        """The files that Envoy starts with and that stay; the others are written by `write`."""
         (self._edge.home.envoy / "ecds").mkdir(mode=0o700, exist_ok=True)
         self._store("bootstrap.json", msgspec.json.encode(bootstrap(self._edge)))
+        self._store(CERTIFICATE, msgspec.json.encode(certificate_file(self._edge)))
 
     def write(self, resources: Resources) -> tuple[str, ...]:
         """Writes what differs from what was written last, in order; returns the names of these files."""

@@ -18,6 +18,8 @@ from ostiary.envoy.signals import RBAC
 from ostiary.envoy.token import JWT
 
 MANAGER: Final = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+TLS: Final = "envoy.extensions.transport_sockets.tls.v3"
+CERTIFICATE: Final = "certificate.json"
 BUFFER_MAX_BYTES: Final = 32 * 1024
 HANDSHAKE_TIMEOUT: Final = "5s"  # else a connection that says nothing stands for the idle time
 HEADERS_MAX_KIB: Final = 60
@@ -184,22 +186,23 @@ def _file(edge: Edge, name: str) -> Json:
     return {"path_config_source": {"path": str(edge.home.envoy / name)}, "resource_api_version": "V3"}
 
 
-def _tls(edge: Edge) -> Json:
-    """A renewed certificate is read again from its folder without a new listener."""
+def certificate_file(edge: Edge) -> Json:
+    """The gate's certificate by discovery: only so does Envoy read it again when its files are replaced (measured)."""
     pair = {
         "certificate_chain": {"filename": str(edge.certificate)},
         "private_key": {"filename": str(edge.key)},
         "watched_directory": {"path": str(edge.certificate.parent)},
     }
+    return resource_file([typed(f"{TLS}.Secret", name="gate", tls_certificate=pair)])
+
+
+def _tls(edge: Edge) -> Json:
     context: dict[str, Json] = {
         "tls_params": {"tls_minimum_protocol_version": f"TLSv{edge.tls_minimum.replace('.', '_')}"},
         "alpn_protocols": ["h2", "http/1.1"],
-        "tls_certificates": [pair],
+        "tls_certificate_sds_secret_configs": [{"name": "gate", "sds_config": _file(edge, CERTIFICATE)}],
     }
     if edge.client_ca is not None:
         context["validation_context"] = {"trusted_ca": {"filename": str(edge.client_ca)}}
-    downstream = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
-    return {
-        "name": "tls",
-        "typed_config": typed(downstream, common_tls_context=context, require_client_certificate=False),
-    }
+    downstream = typed(f"{TLS}.DownstreamTlsContext", common_tls_context=context, require_client_certificate=False)
+    return {"name": "tls", "typed_config": downstream}
