@@ -1,14 +1,15 @@
 """The authority's certificates hold in the real ssl module, for the right name and purpose only."""
 
 import ssl
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ostiary.foundation.errors import OperatorFault
+from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.foundation.files import write_atomically
 from ostiary.foundation.home import Home
-from ostiary.tls.authority import ages, ensure, issue_client
+from ostiary.tls.authority import ages, ensure, issue_client, standing
 
 
 @pytest.fixture
@@ -95,6 +96,33 @@ def test_ages_say_how_long_each_certificate_lasts(home):
     assert {name: left.days for name, left in ages(home, now).items()} == {"ca.crt": 3649, "gate.crt": 89} or {
         name: left.days for name, left in ages(home, now).items()
     } == {"ca.crt": 3650, "gate.crt": 90}
+
+
+def test_a_certificate_that_is_missing_is_named(home):
+    ensure(home, "a.example")
+    for name in ("gate.crt", "ca.crt"):
+        (home.keys / name).unlink()
+        with pytest.raises(OperatorFault, match=name):
+            standing(home)
+
+
+@pytest.mark.parametrize(
+    ("days", "told"), [(0, ""), (60, ""), (62, r"gate\.crt is good for only 28 days"), (91, r"gate\.crt has lapsed")]
+)
+def test_a_certificate_that_was_not_renewed_in_time_is_told(home, days, told):
+    now = datetime.now(UTC)
+    ensure(home, "a.example", now)
+    with pytest.raises(SystemFault, match=told) if told else nullcontext():
+        assert standing(home, now + timedelta(days=days, minutes=-1)).startswith(f"good for {90 - days} days")
+
+
+def test_an_authority_near_its_end_is_told_though_the_certificate_is_fresh(home):
+    now = datetime.now(UTC)
+    ensure(home, "a.example", now - timedelta(days=3650 - 89))
+    ensure(home, "a.example", now)
+    with pytest.raises(SystemFault, match=r"ca\.crt is good for only 8[89] days") as told:
+        standing(home, now)
+    assert "ca.key" in told.value.hint
 
 
 def test_a_certificate_of_another_authority_is_replaced_though_its_name_is_the_same(home, tmp_path):

@@ -5,7 +5,6 @@ import socket
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
@@ -58,6 +57,7 @@ def _finding(name: str, problem: OstiaryError) -> dict[str, Any]:
 def _checks(on: Installation) -> Iterator[Check]:
     yield "envoy", lambda: str(binary.find(on.settings.envoy))
     yield "keys", lambda: private(on.home.keys)
+    yield "certificate", lambda: authority.standing(on.home, on.clock.now())
     yield "disk", lambda: room(on.home.root)
     yield "policy", lambda: f"revision {plan_in_force(on.home).revision}"
     for name in ("control", "identity", "guard", "envoy"):
@@ -89,14 +89,6 @@ def guard_in_force(state: Mapping[str, Any], plan: Plan) -> str:
     if not state["fresh"]:
         raise SystemFault("guard-stale", "the guard can't read the store; it refuses all", hint="see its log")
     return f"revision {plan.revision}"
-
-
-def certificate(home: Home, now: datetime) -> str:
-    """How long the gate's certificate is still good for."""
-    left = authority.ages(home, now)["gate.crt"]
-    if left <= timedelta():
-        raise SystemFault("certificate-lapsed", "the gate's certificate has lapsed", hint="restart `ostiary up`")
-    return f"good for {left.days} days, renewed by itself"
 
 
 def applied(store: Store, plan: Plan) -> str:

@@ -12,6 +12,7 @@ from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault
 from ostiary.foundation.secret import Secret
 from ostiary.identity import principals
 from ostiary.plan.model import Kind, System
+from ostiary.tls import authority
 
 
 def status(board: Board, _: str) -> dict[str, Any]:
@@ -26,7 +27,7 @@ def _parts(board: Board) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "guard", lambda: health.guard_in_force(board.reconciler.guard_state(), board.reconciler.plan)
     yield "identity", lambda: health.answers(home, "identity")
     yield "policy", lambda: health.applied(board.on.store, board.reconciler.plan)
-    yield "certificate", lambda: health.certificate(home, board.now)
+    yield "certificate", lambda: authority.standing(home, board.now)
     yield "disk", lambda: health.room(home.root)
     yield "watch", lambda: health.quiet(board.on.store)
     for system in board.reconciler.plan.systems:

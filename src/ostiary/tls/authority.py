@@ -14,13 +14,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from msgspec import Struct
 
-from ostiary.foundation.errors import OperatorFault
+from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.foundation.files import read_private, write_atomically, write_once
 from ostiary.foundation.home import Home
 
 CA_DAYS: Final = 3650
 LEAF_DAYS: Final = 90
 RENEW_DAYS: Final = LEAF_DAYS // 3  # renewed when a third of its life remains
+OVERDUE: Final = timedelta(days=RENEW_DAYS - 1)  # it was to be renewed a day ago, and control tries every hour
+CA, GATE = "ca.crt", "gate.crt"
+NOT_RENEWED: Final = "the log of control says why it could not be renewed; mend that, it is tried again every hour"
+NEW_AUTHORITY: Final = "move ca.key and ca.crt away, start again, and give callers the new ca.crt"
 BACKDATED: Final = timedelta(minutes=5)  # for clocks that lag behind
 SHOWN: Final = 0o644  # a certificate is public
 NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")  # common name (X.520: 64) and DNS name
@@ -44,7 +48,7 @@ class Issued(Struct, frozen=True, kw_only=True):
 def ensure(home: Home, host: str, now: datetime | None = None) -> Certificates:
     """The gate's certificate for `host`, valid for at least a third of its life; made or renewed where needed."""
     at = now or datetime.now(UTC)
-    found = Certificates(ca=home.keys / "ca.crt", certificate=home.keys / "gate.crt", key=home.keys / "gate.key")
+    found = Certificates(ca=home.keys / CA, certificate=home.keys / GATE, key=home.keys / "gate.key")
     signer = _authority(home, at)
     if not _serves(found, host, at, signer[0]):
         issued = _issue(signer, host, _names(host), purpose=ExtendedKeyUsageOID.SERVER_AUTH, at=at, days=LEAF_DAYS)
@@ -64,10 +68,20 @@ def issue_client(home: Home, name: str, *, days: int = LEAF_DAYS, now: datetime 
     )
 
 
+def standing(home: Home, now: datetime | None = None) -> str:
+    """How long the gate's certificate is good for; raises SystemFault where it or its authority's is about to lapse."""
+    left = ages(home, now)
+    for name, least, hint in ((CA, timedelta(days=LEAF_DAYS), NEW_AUTHORITY), (GATE, OVERDUE, NOT_RENEWED)):
+        if left[name] < least:
+            told = f"is good for only {left[name].days} days more" if left[name] > timedelta() else "has lapsed"
+            raise SystemFault("certificate-old", f"{home.keys / name} {told}", hint=hint)
+    return f"good for {left[GATE].days} days, renewed by itself"
+
+
 def ages(home: Home, now: datetime | None = None) -> dict[str, timedelta]:
-    """For each certificate there is, by file name: how long it is still valid (negative: lapsed)."""
+    """How long each certificate is still valid (negative: lapsed), by file name; raises where one is missing."""
     at = now or datetime.now(UTC)
-    return {path.name: _read(path).not_valid_after_utc - at for path in sorted(home.keys.glob("*.crt"))}
+    return {name: _read(home.keys / name).not_valid_after_utc - at for name in (CA, GATE)}
 
 
 _Signer = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
@@ -75,7 +89,7 @@ _Signer = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
 
 def _authority(home: Home, at: datetime) -> _Signer:
     """The key comes first: an authority whose certificate was not written yet is finished, never replaced."""
-    path, shown = home.keys / "ca.key", home.keys / "ca.crt"
+    path, shown = home.keys / "ca.key", home.keys / CA
     if not shown.exists():
         write_once(path, _pem(ec.generate_private_key(ec.SECP256R1())))
         made = _self_signed(_read_key(path), at).public_bytes(serialization.Encoding.PEM)
@@ -202,7 +216,9 @@ def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def _unfit(path: Path, what: str) -> OperatorFault:
-    return OperatorFault("certificate-unfit", f"{path} {what}", hint="restore keys/ from a backup")
+    return OperatorFault(
+        "certificate-unfit", f"{path} {what}", hint="the first start makes it; later on, restore keys/ from a backup"
+    )
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
