@@ -25,7 +25,7 @@ from ostiary.guard.locks import Locks
 from ostiary.guard.tryton import TrytonErp
 from ostiary.guard.verdict import Asked, Verdict
 from ostiary.plan.model import Kind, System
-from ostiary.plan.reason import STATUS, TITLE, Reason
+from ostiary.plan.reason import CHALLENGE, STATUS, Reason, problem
 from ostiary.store.database import Store
 from ostiary.store.seal import Sealer
 
@@ -33,12 +33,6 @@ PREFIX: Final = b"/check"
 BODY_MAX_BYTES: Final = 64 * 1024 * 1024  # the gate holds to the policy's own limit; this one only bounds memory
 INSIDE_MAX_BYTES: Final = 16 * 1024 * 1024
 FORGET_EVERY_S: Final = 3_600.0
-CHALLENGE: Final = {  # RFC 6750 section 3
-    Reason.TOKEN_MISSING: "Bearer",
-    Reason.TOKEN_INVALID: 'Bearer error="invalid_token"',
-    Reason.TOKEN_REVOKED: 'Bearer error="invalid_token"',
-    Reason.SCOPE: 'Bearer error="insufficient_scope"',
-}
 RETRY_AFTER_S: Final = "1"
 FOR_UNAVAILABLE: Final = 424  # RFC 4918 section 11.4; `envoy.refusal` knows it
 
@@ -248,19 +242,12 @@ def _body(verdict: Verdict) -> bytes:
     """Problem details (RFC 9457), as the gate writes them too."""
     if verdict.reason is Reason.ALLOWED:
         return b""
-    problem: dict[str, Any] = {
-        "type": f"urn:ostiary:reason:{verdict.reason}",
-        "title": TITLE[verdict.reason],
-        "status": STATUS[verdict.reason],
-        "detail": verdict.detail,
-        "reason": str(verdict.reason),
-        "rule": verdict.rule,
-        "decision": verdict.decision,
-        "revision": verdict.revision,
-    }
+    told = problem(
+        verdict.reason, detail=verdict.detail, rule=verdict.rule, decision=verdict.decision, revision=verdict.revision
+    )
     if verdict.pointer:
-        problem["pointer"] = verdict.pointer
-    return json.dumps(problem).encode()
+        told["pointer"] = verdict.pointer
+    return json.dumps(told).encode()
 
 
 def _not_now(detail: str) -> Verdict:
