@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 from contextlib import closing, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -89,6 +89,17 @@ def test_a_log_without_entries_can_be_signed_and_goes_on(store, home):
     add(store, "client:0")
     assert verify(store, home).size == 1
     assert sign_head(store, home, AT) == verify(store, home)
+
+
+def test_a_head_that_nothing_was_added_to_is_left_as_it_is(store, home):
+    add(store, "client:0")
+    sign_head(store, home, AT)
+    before = home.audit_head.stat().st_ino
+    assert sign_head(store, home, AT + timedelta(days=1)) == verify(store, home)
+    assert home.audit_head.stat().st_ino == before
+    add(store, "client:1")
+    sign_head(store, home, AT)
+    assert home.audit_head.stat().st_ino != before
 
 
 def renumbered(leaves):
@@ -251,7 +262,7 @@ def test_a_change_and_its_entry_are_there_together_or_not_at_all(database_url, k
     """The process is killed between the two, or between both and the commit."""
     code = f"""
 import os, signal
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from sqlalchemy import insert
 from ostiary.audit.log import Entry, append
 from ostiary.store.database import open_store

@@ -18,6 +18,7 @@ from ostiary.foundation.jose import verify_access_token
 from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import Settings
 from ostiary.identity import app, principals
+from ostiary.identity.credentials import hash_password
 from ostiary.plan.model import Kind, Limit, Limits, Plan, Source, System, seal, to_json
 from ostiary.store.database import open_store
 from ostiary.store.directory import access_keys
@@ -60,7 +61,8 @@ class World:
             self.gone += keys
 
         self.app = app.create(self.store, self.sealer, self.settings, self.clock, revoked=revoked, home=self.home)
-        self.do(principals.add_user, login="anna", password=Secret(self.password), roles=["clerk"])
+        hashed = hash_password(Secret(self.password), login="")
+        self.do(principals.add_user, login="anna", hashed=hashed, roles=["clerk"])
         made = self.do(
             principals.add_client, sealer=self.sealer, client_id="shop", roles=["bot"], scopes=["erp/sale.*:read"]
         )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ostiary.foundation.secret import Secret
 from ostiary.identity import principals
+from ostiary.identity.credentials import hash_password
 from ostiary.identity.names import same_redirect
 
 
@@ -195,7 +196,7 @@ def test_a_session_ends_with_its_person(world, end):
 
 def test_a_new_password_ends_the_sessions(world):
     world.code()
-    world.do(principals.set_password, login="anna", password=Secret("another walk by the sea"))
+    world.do(principals.set_password, login="anna", hashed=hash_password(Secret("another walk by the sea"), login=""))
     assert world.answer(world.authorize()).status_code == 200
     assert world.answer(world.authorize(), password="another walk by the sea").status_code == 303
 
@@ -214,7 +215,7 @@ def test_a_wrong_name_and_a_wrong_password_look_the_same(world, username, passwo
 
 
 def test_guessing_locks_only_the_guessers_address_and_only_for_that_account(world):
-    world.do(principals.add_user, login="ben", password=Secret(world.password))
+    world.do(principals.add_user, login="ben", hashed=hash_password(Secret(world.password), login=""))
     page, guesser = world.authorize(), "192.0.2.1"
     for _ in range(5):
         world.answer(page, password="guess guess guess", source=guesser)

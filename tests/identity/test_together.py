@@ -7,7 +7,6 @@ from threading import Barrier
 from sqlalchemy import select
 
 from ostiary.foundation.errors import CallerFault
-from ostiary.foundation.secret import Secret
 from ostiary.identity import grants, keys, principals
 from ostiary.identity.credentials import digest, pepper
 from ostiary.store.seal import Sealer
@@ -105,7 +104,7 @@ def test_changes_of_roles_at_once_refuse_every_older_generation(world):
 
 
 def test_a_name_is_given_once(world):
-    made = together(4, lambda _: world.do(principals.add_user, login="ben", password=Secret("seven green lanterns")))
+    made = together(4, lambda _: world.do(principals.add_user, login="ben", hashed="hash"))
     assert [one for one in made if not isinstance(one, CallerFault)] == ["user:ben"]
 
 

@@ -1,5 +1,7 @@
 """An alert is kept: one open one for each rule and key, told when it begins and when it ends."""
 
+from datetime import timedelta
+
 import pytest
 
 from monitor.world import AT, after
@@ -114,3 +116,15 @@ def test_an_alert_of_a_rule_that_is_no_more_is_still_shown_and_resolved(store, m
 def test_the_list_is_bounded_and_begins_with_the_newest(store):
     fire(store, *(finding(f"system:{n}", seconds=n) for n in range(5)))
     assert [row["key"] for row in listed(store, limit=2)] == ["system:4", "system:3"]
+
+
+def test_only_what_was_over_long_ago_is_let_go(store):
+    fire(store, finding("system:old"), finding("system:open"))
+    with store.begin() as connection:
+        (old,) = [row["id"] for row in alerts.list_alerts(connection) if row["key"] == "system:old"]
+        alerts.resolve(connection, actor="uid:0", now=AT, alert=old)
+        alerts.forget(connection, AT + alerts.KEPT - timedelta(seconds=1))
+    assert len(listed(store, everything=True)) == 2
+    with store.begin() as connection:
+        alerts.forget(connection, AT + alerts.KEPT)
+    assert [row["key"] for row in listed(store, everything=True)] == ["system:open"]

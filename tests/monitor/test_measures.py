@@ -2,10 +2,10 @@
 
 import pytest
 
-from monitor.world import after
+from monitor.world import AT, after
 from ostiary.audit.log import entries
 from ostiary.foundation.errors import CallerFault
-from ostiary.monitor import measures
+from ostiary.monitor import alerts, measures
 from ostiary.monitor.catalogue import ERRORS, FAILURES, TOKENLESS
 from ostiary.monitor.finding import Finding
 from ostiary.monitor.measures import BLOCK_MAX, LOOPBACK
@@ -132,3 +132,11 @@ def test_a_flood_of_guessers_fills_the_gates_list_up_to_its_limit(store, monkeyp
 def test_blocks_are_those_of_now_even_before_they_were_made(store):
     respond(store, seconds=100)
     assert blocked(store, 0) == ("203.0.113.9/32",)  # a clock that goes back does not open the gate
+
+
+def test_what_ended_long_ago_is_let_go(store):
+    respond(store)
+    for later, left in ((alerts.KEPT, 1), (alerts.KEPT + measures.BLOCK_FIRST, 0)):
+        with store.begin() as connection:
+            measures.forget(connection, AT + later)
+            assert len(measures.list_measures(connection, now=AT, everything=True)) == left

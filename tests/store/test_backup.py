@@ -14,7 +14,6 @@ from ostiary.audit.head import sign_head, verify
 from ostiary.audit.log import Entry, append
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home
-from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import load_settings
 from ostiary.identity import keys, principals
 from ostiary.store import backup as module
@@ -56,9 +55,7 @@ def fill(store, home):
     told = {"actor": "uid:0", "now": AT}
     with store.begin() as connection:
         keys.ensure(connection, sealer, AT)
-        principals.add_user(
-            connection, login="anna", password=Secret("a long walk by the sea"), roles=["clerk"], **told
-        )
+        principals.add_user(connection, login="anna", hashed="hash", roles=["clerk"], **told)
         principals.add_client(connection, sealer=sealer, client_id="shop", scopes=["erp/sale.*:read"], **told)
         principals.disable(connection, principal="client:shop", **told)
         connection.execute(insert(GUARD_HISTORY), [{**HISTORY, "record": str(n)} for n in range(3)])
@@ -186,6 +183,16 @@ def test_a_name_that_leads_outside_is_refused(one_file, tmp_path, name):
         tar.addfile(tarfile.TarInfo(name), io.BytesIO(b""))
     with pytest.raises(OperatorFault, match="not a backup"):
         restore(one_file, Home(root=tmp_path / "new"))
+
+
+def test_what_would_not_fit_in_memory_is_refused_unread(one_file, tmp_path, monkeypatch):
+    with tarfile.open(one_file) as tar:
+        large = sum(member.size for member in tar)
+    monkeypatch.setattr(module, "BYTES_MAX", large - 1)
+    with pytest.raises(OperatorFault, match="can't be restored"):
+        restore(one_file, Home(root=tmp_path / "new"))
+    monkeypatch.setattr(module, "BYTES_MAX", large)
+    restore(one_file, Home(root=tmp_path / "new")).close()
 
 
 def test_a_link_is_refused(one_file, tmp_path):

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -15,7 +16,7 @@ from sqlalchemy import event, inspect, text
 
 import ostiary.store.tables  # noqa: F401 - registers every table
 from ostiary.foundation.errors import OperatorFault, SystemFault
-from ostiary.store import migrations
+from ostiary.store import database, migrations
 from ostiary.store.database import METADATA, VERSION, connect, open_store, take_turns
 
 
@@ -212,3 +213,40 @@ def test_who_takes_turns_never_overlaps(store):
         thread.join()
     with store.read() as connection:
         assert connection.execute(text("SELECT roles FROM role_set")).scalar() == "40"
+
+
+def beside(work):
+    """A writer in a thread of its own; what came of it."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(work).exception()
+
+
+def write(store):
+    with store.begin() as connection:
+        connection.execute(text("INSERT INTO role_set (id, roles) VALUES ('a', 'b')"))
+
+
+def test_writers_of_one_process_take_turns_without_asking_the_database(tmp_path, monkeypatch):
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 0)  # whoever asks while another writes is refused
+    store, waiting = open_store(f"sqlite:///{tmp_path}/a.db"), threading.Event()
+
+    def second():
+        waiting.set()
+        write(store)
+
+    with ThreadPoolExecutor(1) as thread:
+        with store.begin():
+            done = thread.submit(second)
+            assert waiting.wait(10)
+            assert store._turn.locked()
+        assert done.exception() is None
+    store.close()
+
+
+def test_a_writer_whose_turn_does_not_come_is_told_and_the_next_one_writes(tmp_path, monkeypatch):
+    monkeypatch.setattr(database, "TURN_TIMEOUT_S", 0.001)
+    store = open_store(f"sqlite:///{tmp_path}/a.db")
+    with store.begin():
+        assert beside(lambda: write(store)).code == "store-busy"
+    assert beside(lambda: write(store)) is None
+    store.close()

@@ -8,9 +8,9 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from ostiary.audit.merkle import Frontier, grow, leaf_hash, root_of
+from ostiary.store.database import insert_into
 from ostiary.store.tables.audit import AUDIT_LEAF, AUDIT_TREE
 
 SIZE_BYTES: Final = 8
@@ -96,8 +96,8 @@ def _locked(connection: Connection) -> tuple[int, Frontier]:
     )
     row = connection.execute(hold).one_or_none()
     if row is None:
-        new = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-        connection.execute(new(AUDIT_TREE).values(id=ONLY, size=0, frontier=b"").on_conflict_do_nothing())
+        first = insert_into(connection, AUDIT_TREE).values(id=ONLY, size=0, frontier=b"")
+        connection.execute(first.on_conflict_do_nothing())
         row = connection.execute(hold).one()
     return row.size, unpacked(row.frontier)
 

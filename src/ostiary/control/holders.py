@@ -1,25 +1,25 @@
 """Who holds which roles, by the human behind user and client: duties kept apart are kept apart for persons."""
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
+import msgspec
 from sqlalchemy import Connection, select
 
 from ostiary.foundation.errors import OperatorFault
+from ostiary.plan.decide import closure
 from ostiary.plan.model import Plan
 from ostiary.prove.rules import check
 from ostiary.store.directory import person_of
 from ostiary.store.tables.directory import ASSIGNMENT, PRINCIPAL
 
+_HELD: Final = select(PRINCIPAL.c.person, ASSIGNMENT.c.role).join(ASSIGNMENT, ASSIGNMENT.c.principal == PRINCIPAL.c.id)
 
-def assigned(connection: Connection, *, but: str = "") -> Mapping[str, frozenset[str]]:
-    """Person -> the roles that all principals of that person hold directly; without those of the principal `but`."""
+
+def assigned(connection: Connection) -> Mapping[str, frozenset[str]]:
+    """Person -> the roles that all principals of that person hold directly."""
     held: dict[str, set[str]] = {}
-    rows = connection.execute(
-        select(PRINCIPAL.c.person, ASSIGNMENT.c.role)
-        .join(ASSIGNMENT, ASSIGNMENT.c.principal == PRINCIPAL.c.id)
-        .where(PRINCIPAL.c.id != but)
-    )
-    for person, role in rows:
+    for person, role in connection.execute(_HELD):
         held.setdefault(person, set()).add(role)
     return {person: frozenset(roles) for person, roles in held.items()}
 
@@ -37,9 +37,21 @@ def allow(connection: Connection, plan: Plan, principal: str, roles: Iterable[st
     if person and connection.execute(select(PRINCIPAL.c.id).where(PRINCIPAL.c.id == person)).first() is None:
         raise OperatorFault("no-person", f"there is no {person}", hint="name a user: `ostiary user list`")
     human = person or person_of(connection, principal)
-    others = assigned(connection, but=principal).get(human, frozenset())
-    if found := check(plan, {human: others | wanted}):
+    others = connection.execute(_HELD.where(PRINCIPAL.c.person == human, PRINCIPAL.c.id != principal))
+    held = wanted.union(role for _, role in others)
+    if found := check(_narrowed(plan, held), {human: held}):
         told = "\n".join(f"  {one}" for one in found)
         raise OperatorFault(
             "roles-apart", f"{human} would hold what is kept apart:\n{told}", hint="nothing was changed"
         )
+
+
+def _narrowed(plan: Plan, held: frozenset[str]) -> Plan:
+    """What these roles alone say: the rest was proved when the plan came into force."""
+    mine = closure(plan, held)
+    return msgspec.structs.replace(
+        plan,
+        never=(),
+        roles=tuple(role for role in plan.roles if role.name in mine),
+        grants=tuple(grant for grant in plan.grants if grant.role in mine),
+    )

@@ -26,7 +26,8 @@ from ostiary.envoy.delivery import Gate
 from ostiary.foundation import unix
 from ostiary.guard import app as guard
 from ostiary.identity import app as identity
-from ostiary.identity import keys
+from ostiary.identity import grants, keys
+from ostiary.monitor import alerts, measures
 from ostiary.monitor.alerts import OURSELVES
 from ostiary.monitor.watch import Watch
 from ostiary.tls import authority
@@ -34,6 +35,7 @@ from ostiary.tls import authority
 RENEW_EVERY_S: Final = 10.0  # a third of the lease
 CATCH_UP_EVERY_S: Final = 15.0
 SHORTEN_EVERY_S: Final = 1.0
+FORGET_EVERY_S: Final = 600.0  # seldom enough to cost nothing, often enough that little goes at a time
 KEYS_EVERY_S: Final = 3600.0  # certificates and signing keys turn when they are due
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -74,11 +76,19 @@ def _chores(board: Board) -> list[Any]:
         if changed:
             board.reconciler.refresh()
 
+    def forget() -> None:
+        """What has expired goes: codes, sessions, grants, revocations; alerts and measures of long ago."""
+        with board.on.store.begin() as connection:
+            grants.purge(connection, int(board.now.timestamp()))
+            alerts.forget(connection, board.now)
+            measures.forget(connection, board.now)
+
     return [
         _every(RENEW_EVERY_S, renew),
         _every(CATCH_UP_EVERY_S, board.reconciler.catch_up),
         _every(SHORTEN_EVERY_S, board.reconciler.shorten),
         _every(KEYS_EVERY_S, keep_keys),
+        _every(FORGET_EVERY_S, forget),
     ]
 
 

@@ -9,6 +9,7 @@ from ostiary.control.board import Board
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.secret import Secret
 from ostiary.identity import principals
+from ostiary.identity.credentials import hash_password
 from ostiary.identity.principals import Keys, Made
 
 
@@ -73,11 +74,12 @@ def add_user(  # noqa: PLR0917  the parameters of the command
     roles: list[str] = [],  # noqa: B006  read only, and part of the operation's shape
     person: str = "",
 ) -> dict[str, Any]:
+    hashed = hash_password(Secret(password), login=login)  # slow: before anybody has to wait for it
 
     def act(connection: Connection) -> tuple[str, Keys]:
         holders.allow(connection, board.reconciler.plan, f"user:{login}", roles, person=person)
         made = principals.add_user(
-            connection, actor=actor, now=board.now, login=login, password=Secret(password), name=name,
+            connection, actor=actor, now=board.now, login=login, hashed=hashed, name=name,
             roles=roles, person=person,
         )  # fmt: skip
         return made, ()
@@ -88,11 +90,11 @@ def add_user(  # noqa: PLR0917  the parameters of the command
 
 def set_password(board: Board, actor: str, login: str, password: str) -> dict[str, Any]:
     """A new password; sessions and tokens from before end."""
-    secret = Secret(password)
+    hashed = hash_password(Secret(password), login=login)
     board.change_directory(
         lambda connection: (
             None,
-            principals.set_password(connection, actor=actor, now=board.now, login=login, password=secret),
+            principals.set_password(connection, actor=actor, now=board.now, login=login, hashed=hashed),
         )
     )
     return {}

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Table, delete, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, delete, insert, select, update
 
 from ostiary.audit.log import Entry, append
 from ostiary.foundation.errors import CallerFault
@@ -13,8 +12,9 @@ from ostiary.foundation.ids import role_set_id
 from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import LIFE_MAX_S
 from ostiary.identity import names
-from ostiary.identity.credentials import digest, hash_password, new_secret, pepper
+from ostiary.identity.credentials import digest, new_secret, pepper
 from ostiary.store import directory
+from ostiary.store.database import insert_into, upsert
 from ostiary.store.seal import Sealer
 from ostiary.store.tables.directory import ASSIGNMENT, ERP_ACCOUNT, PRINCIPAL, ROLE_SET
 from ostiary.store.tables.identity import CLIENT, CLIENT_SECRET, GRANT, PASSWORD, SESSION
@@ -32,11 +32,10 @@ class Made(NamedTuple):
 
 
 def add_user(
-    connection: Connection, *, actor: str, now: datetime, login: str, password: Secret, name: str = "",
+    connection: Connection, *, actor: str, now: datetime, login: str, hashed: str, name: str = "",
     roles: Sequence[str] = (), person: str = "",
 ) -> str:  # fmt: skip
-    """Makes `user:<login>` and returns its id."""
-    hashed = hash_password(password, login=login)  # slow: before any lock is taken
+    """Makes `user:<login>` and returns its id; the password comes hashed, which takes too long for a transaction."""
     principal = _add(connection, "user", login, name, person, actor=actor, now=now, roles=roles)
     connection.execute(insert(PASSWORD).values(principal=principal, hash=hashed))
     return principal
@@ -95,11 +94,11 @@ def enable(connection: Connection, *, actor: str, now: datetime, principal: str)
     return ()
 
 
-def set_password(connection: Connection, *, actor: str, now: datetime, login: str, password: Secret) -> Keys:
-    """A new password; sessions, grants and older tokens end."""
-    principal, hashed = f"user:{login}", hash_password(password, login=login)
+def set_password(connection: Connection, *, actor: str, now: datetime, login: str, hashed: str) -> Keys:
+    """A new password, hashed; sessions, grants and older tokens end."""
+    principal = f"user:{login}"
     keys = _end(connection, principal, now, "password changed")
-    _upsert(connection, PASSWORD, {"principal": principal}, {"hash": hashed})
+    upsert(connection, PASSWORD, {"principal": principal}, {"hash": hashed})
     append(connection, Entry(at=now, actor=actor, action="user.password", object=principal))
     return keys
 
@@ -129,7 +128,7 @@ def set_erp_account(
     _generation(connection, principal)
     sealed = sealer.seal(password, directory.sealed_for(system, principal))
     place = {"principal": principal, "system": system}
-    _upsert(connection, ERP_ACCOUNT, place, {"login": login, "uid": uid, "sealed_secret": sealed})
+    upsert(connection, ERP_ACCOUNT, place, {"login": login, "uid": uid, "sealed_secret": sealed})
     after = {"system": system, "login": login, "uid": uid}
     append(connection, Entry(at=now, actor=actor, action="account.set", object=principal, after=after))
     return ()
@@ -180,7 +179,7 @@ def _add(
     names.refuse_text(name=title, person=person)
     principal = f"{kind}:{name}"
     row = {"id": principal, "name": title or name, "person": person or principal}
-    new = _insert(connection, PRINCIPAL).values(
+    new = insert_into(connection, PRINCIPAL).values(
         **row, generation=1, active=True, made_at_us=int(now.timestamp() * 1_000_000)
     )
     if connection.execute(new.on_conflict_do_nothing().returning(PRINCIPAL.c.id)).first() is None:
@@ -196,7 +195,7 @@ def _assign(connection: Connection, principal: str, roles: Sequence[str]) -> Non
     names.refuse_roles(held)
     if held:
         connection.execute(insert(ASSIGNMENT), [{"principal": principal, "role": role} for role in held])
-    _upsert(connection, ROLE_SET, {"id": role_set_id(held)}, {"roles": ",".join(held)})
+    upsert(connection, ROLE_SET, {"id": role_set_id(held)}, {"roles": ",".join(held)})
 
 
 def _add_secret(connection: Connection, sealer: Sealer, principal: str, now: datetime) -> Secret:
@@ -245,12 +244,3 @@ def _known(principal: str, generation: int | None) -> int:
 
 def _roles(connection: Connection, principal: str) -> list[str]:
     return sorted(connection.execute(select(ASSIGNMENT.c.role).where(ASSIGNMENT.c.principal == principal)).scalars())
-
-
-def _upsert(connection: Connection, table: Table, place: dict[str, Any], values: dict[str, Any]) -> None:
-    statement = _insert(connection, table).values(**place, **values)
-    connection.execute(statement.on_conflict_do_update(index_elements=list(place), set_=values))
-
-
-def _insert(connection: Connection, table: Table) -> Any:
-    return (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(table)

@@ -7,7 +7,6 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 
 from sqlalchemy import Connection, delete, insert, select
-from sqlalchemy.dialects import postgresql, sqlite
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -17,6 +16,7 @@ from ostiary.identity.credentials import digest, new_secret, password_matches
 from ostiary.identity.page import HEADERS, page
 from ostiary.identity.request import QUERY_MAX_BYTES, Refused, parse, query, site
 from ostiary.identity.server import Server
+from ostiary.store.database import insert_into
 from ostiary.store.tables.directory import PRINCIPAL
 from ostiary.store.tables.identity import PASSWORD, SESSION, THROTTLE
 
@@ -210,7 +210,6 @@ def _sign_in(server: Server, request: Request, login: str, password: Secret) -> 
     with server.store.begin() as connection:
         if _generation(connection, principal) != row.generation:  # the password, or the person, went meanwhile
             return None, ""
-        grants.purge(connection, now_s)
         connection.execute(delete(THROTTLE).where(THROTTLE.c.key == place))
         connection.execute(
             insert(SESSION).values(
@@ -235,7 +234,6 @@ def _in_force(connection: Connection, person: Person, now_s: int) -> bool:
 def _count(connection: Connection, place: str, now_s: int) -> int:
     """Counts the try before it is made, so that parallel ones count too."""
     connection.execute(delete(THROTTLE).where(THROTTLE.c.expires_at_s <= now_s))
-    new = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    counted = new(THROTTLE).values(key=place, failures=1, expires_at_s=now_s + THROTTLE_S)
+    counted = insert_into(connection, THROTTLE).values(key=place, failures=1, expires_at_s=now_s + THROTTLE_S)
     counted = counted.on_conflict_do_update(index_elements=["key"], set_={"failures": THROTTLE.c.failures + 1})
     return int(connection.execute(counted.returning(THROTTLE.c.failures)).scalar_one())

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from msgspec import Struct
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from ostiary.audit.log import Entry, append
 from ostiary.event.record import stamp
@@ -17,6 +17,7 @@ from ostiary.store.tables.monitor import ALERT
 
 OURSELVES: Final = "ostiary"
 QUIET: Final = timedelta(minutes=15)  # an alert that did not fire again for so long is over
+KEPT: Final = timedelta(days=400)  # after it ended: a year, and its audit
 LIST_MAX: Final = 500
 NOTE_MAX_CHARS: Final = 1000
 KEY_MAX_CHARS: Final = 300
@@ -73,6 +74,11 @@ def resolve_quiet(connection: Connection, now: datetime) -> tuple[Notice, ...]:
         .returning(ALERT.c.id)
     ).scalars()
     return tuple(_notice(connection, alert, now) for alert in gone.all())
+
+
+def forget(connection: Connection, now: datetime) -> None:
+    """Lets go of what was over long ago; the audit log knows who looked after it."""
+    connection.execute(delete(ALERT).where(ALERT.c.open_key.is_(None), ALERT.c.last_us <= to_us(now - KEPT)))
 
 
 def list_alerts(connection: Connection, *, everything: bool = False, limit: int = LIST_MAX) -> list[dict[str, Any]]:

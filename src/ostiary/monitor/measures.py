@@ -5,13 +5,13 @@ from datetime import datetime, timedelta
 from ipaddress import ip_network
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select, update
 
 from ostiary.audit.log import Entry, append
 from ostiary.event.record import stamp
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.secret import new_id
-from ostiary.monitor.alerts import OURSELVES, from_us, to_us
+from ostiary.monitor.alerts import KEPT, OURSELVES, from_us, to_us
 from ostiary.monitor.catalogue import FAILURES
 from ostiary.monitor.finding import Finding
 from ostiary.monitor.origin import Network
@@ -64,6 +64,11 @@ def list_measures(connection: Connection, *, now: datetime, everything: bool = F
         }
         for row in rows
     ]  # fmt: skip
+
+
+def forget(connection: Connection, now: datetime) -> None:
+    """Lets go of what ended long ago; the audit log knows that it was."""
+    connection.execute(delete(MEASURE).where(MEASURE.c.expires_at_us <= to_us(now - KEPT)))
 
 
 def undo(connection: Connection, *, actor: str, now: datetime, measure: str) -> None:

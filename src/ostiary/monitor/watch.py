@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.exc import DBAPIError
 
 from ostiary.foundation.clock import Clock
@@ -28,7 +28,7 @@ from ostiary.monitor.finding import MINUTE_S, Finding, Thresholds, reached
 from ostiary.monitor.metrics import Metrics
 from ostiary.monitor.rules import State
 from ostiary.monitor.webhook import QUEUE_MAX, Webhook
-from ostiary.store.database import Store
+from ostiary.store.database import Store, upsert
 from ostiary.store.plans import revision_in_force
 from ostiary.store.tables.directory import REVOCATION
 from ostiary.store.tables.monitor import WATCH_STATE
@@ -252,6 +252,4 @@ def _recalled(connection: Connection, name: str) -> bytes | None:
 
 
 def _remember(connection: Connection, name: str, value: bytes) -> None:
-    done = connection.execute(update(WATCH_STATE).where(WATCH_STATE.c.name == name).values(value=value))
-    if not done.rowcount:
-        connection.execute(insert(WATCH_STATE).values(name=name, value=value))
+    upsert(connection, WATCH_STATE, {"name": name}, {"value": value})

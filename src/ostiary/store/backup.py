@@ -7,7 +7,6 @@ import base64
 import hashlib
 import io
 import json
-import os
 import re
 import tarfile
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from sqlalchemy import Connection, LargeBinary, MetaData, Table, func, insert, i
 
 import ostiary.store.tables  # noqa: F401 - registers every table
 from ostiary.foundation.errors import OperatorFault
-from ostiary.foundation.files import sync_folder, write_atomically
+from ostiary.foundation.files import write_atomically
 from ostiary.foundation.home import Home
 from ostiary.store.database import METADATA, VERSION, Store, clearly, connect, open_store
 
@@ -27,7 +26,7 @@ FORMAT: Final = "ostiary-backup/1"
 MANIFEST: Final = "manifest.json"
 ROWS: Final = "rows.jsonl"  # one line for each row: portable between SQLite and PostgreSQL
 KEPT: Final = ("settings.toml", "policy.yaml", "specs", "keys", "plans", "audit", "catalogue")
-FILE_MAX_BYTES: Final = 8 << 30
+BYTES_MAX: Final = 8 << 30  # of all parts together: they are held in memory
 FILES_MAX: Final = 10_000
 BATCH_ROWS: Final = 1_000
 
@@ -38,19 +37,13 @@ def backup(home: Home, store: Store, out: Path) -> None:
     with store.read() as connection:
         parts[ROWS] = b"".join(_rows(connection))
     manifest = {"format": FORMAT, "version": VERSION, "parts": {name: _digest(data) for name, data in parts.items()}}
-    beside = out.with_name(f".{out.name}.part")
-    if out.exists():
-        raise OperatorFault("backup-exists", f"{out} exists already", hint="choose another name")
-    beside.unlink(missing_ok=True)
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w") as tar:
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w") as tar:
         for name, data in {MANIFEST: json.dumps(manifest).encode(), **parts}.items():
             _add(tar, name, data)
-        tar.close()
-        file.flush()
-        os.fsync(descriptor)
-    beside.rename(out)
-    sync_folder(out.parent)
+    if out.exists():
+        raise OperatorFault("backup-exists", f"{out} exists already", hint="choose another name")
+    write_atomically(out, whole.getvalue(), durable=True)
 
 
 def restore(file: Path, home: Home, url: str = "") -> Store:
@@ -147,14 +140,14 @@ def _checked(file: Path) -> tuple[str, dict[str, bytes]]:
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    seen: set[str] = set()
+    seen, left = set[str](), BYTES_MAX
     for member in tar:
         path = PurePosixPath(member.name)
         inside = path.parts[:1] and path.parts[0] in {*KEPT, MANIFEST, ROWS} and ".." not in path.parts
         if not member.isreg() or not inside or member.name in seen or len(seen) >= FILES_MAX:
             raise ValueError(member.name)
-        if member.size > FILE_MAX_BYTES:
-            raise ValueError(member.name)
+        if (left := left - member.size) < 0:
+            raise ValueError("too large")
         seen.add(member.name)
         yield member
 

@@ -1,13 +1,15 @@
 """One store, SQLite or PostgreSQL, reached through transactions only."""
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from hashlib import sha256
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, MetaData, create_engine, event, func, make_url, select
+from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, event, func, make_url, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, ProgrammingError
 
 from ostiary.foundation.errors import OperatorFault, SystemFault
@@ -20,7 +22,8 @@ NAMES: Final = {  # one name for each constraint on both databases, so that a mi
     "ix": "ix_%(column_0_label)s",
 }
 METADATA: Final = MetaData(naming_convention=NAMES)
-BUSY_TIMEOUT_MS: Final = 10_000
+BUSY_TIMEOUT_MS: Final = 10_000  # for writers of other processes
+TURN_TIMEOUT_S: Final = 10.0  # for those of this one
 CONNECT_TIMEOUT_S: Final = 10
 IDLE_IN_TRANSACTION_MAX_MS: Final = 60_000  # a process that hangs does not hold the others up for ever
 READS: Final[dict[str, Any]] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
@@ -34,13 +37,17 @@ class Store:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._writer = engine.execution_options(writes=True)
-        postgresql = engine.dialect.name == "postgresql"  # on SQLite every transaction sees one moment
-        self._reader = engine.execution_options(**(READS if postgresql else {}))
+        many = engine.dialect.name == "postgresql"  # on SQLite every transaction sees one moment
+        self._reader = engine.execution_options(**(READS if many else {}))
+        self._turn = None if many else Lock()
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
-        """A write transaction: commits at the end of the block, rolls back when it raises."""
-        with self._writer.begin() as connection:
+        """A write transaction: commits at the end of the block, rolls back when it raises.
+
+        SQLite has one writer at a time and makes others look again and again; here they wake one after the other.
+        """
+        with _held(self._turn) if self._turn else nullcontext(), self._writer.begin() as connection:
             yield connection
 
     @contextmanager
@@ -51,6 +58,16 @@ class Store:
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+@contextmanager
+def _held(turn: Lock) -> Iterator[None]:
+    if not turn.acquire(timeout=TURN_TIMEOUT_S):
+        raise SystemFault("store-busy", "others write to the store all the time", hint="try again in a moment")
+    try:
+        yield
+    finally:
+        turn.release()
 
 
 def open_store(url: str) -> Store:
@@ -73,6 +90,17 @@ def take_turns(connection: Connection, over: str) -> None:
     if connection.dialect.name == "postgresql":
         number = int.from_bytes(sha256(f"ostiary:{over}".encode()).digest()[:8], signed=True)
         connection.execute(select(func.pg_advisory_xact_lock(number)))
+
+
+def insert_into(connection: Connection, table: Table) -> Any:
+    """The database's own INSERT, which knows what to do about a row that is there already."""
+    return (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(table)
+
+
+def upsert(connection: Connection, table: Table, place: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """The row whose key is `place` has these values, whether it was there or not."""
+    statement = insert_into(connection, table).values(**place, **values)
+    connection.execute(statement.on_conflict_do_update(index_elements=list(place), set_=dict(values)))
 
 
 def connect(url: str) -> Engine:

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects import postgresql, sqlite
 
+from ostiary.store.database import insert_into
 from ostiary.store.tables.directory import (
     ERP_ACCOUNT,
     PRINCIPAL,
@@ -81,5 +81,4 @@ def revoke(connection: Connection, keys: Iterable[str], *, expires_at_s: int, re
     short = reason[:REASON_MAX_CHARS]
     rows = [{"key": key, "expires_at_s": expires_at_s, "reason": short, "at_us": at_us} for key in sorted(set(keys))]
     if rows:
-        insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-        connection.execute(insert(REVOCATION).values(rows).on_conflict_do_nothing())
+        connection.execute(insert_into(connection, REVOCATION).values(rows).on_conflict_do_nothing())
