@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostiary.erp.operation import Request, Verb
+from ostiary.erp.route import Parameter, Route
 from ostiary.guard.validation import screen, validate
-from ostiary.plan.model import Parameter, Route
 
 ORDER = {
     "type": "object",

@@ -31,7 +31,7 @@ def meaning(text):
 
     def without_places(value):
         if isinstance(value, dict):
-            return {key: without_places(inner) for key, inner in value.items() if key != "at"}
+            return {key: without_places(inner) for key, inner in value.items() if key != "source"}
         return [without_places(inner) for inner in value] if isinstance(value, list | tuple) else value
 
     return without_places(told)

@@ -106,7 +106,7 @@ def test_what_readers_could_read_differently_is_refused_where_it_stands(text, pl
 
 
 def test_line_ends_of_windows_are_line_ends():
-    assert policy(BASE.replace("\n", "\r\n")).systems[0].at.line == 3
+    assert policy(BASE.replace("\n", "\r\n")).systems[0].source.line == 3
 
 
 def test_a_document_just_below_its_size_is_read_and_one_byte_more_is_not():
@@ -262,8 +262,8 @@ def test_each_rule_knows_its_line():
     (role,) = policy(
         BASE + 'roles:\n  a:\n    level: system\n    may:\n      - "a: read"\n      - "b: read" # why\n'
     ).roles
-    assert [(may.at.line, may.at.text) for may in role.may] == [(9, '- "a: read"'), (10, '- "b: read" # why')]
-    assert (role.at.line, role.at.text) == (6, "a:")
+    assert [(may.source.line, may.source.text) for may in role.may] == [(9, '- "a: read"'), (10, '- "b: read" # why')]
+    assert (role.source.line, role.at.text) == (6, "a:")
 
 
 def lies_inside(text, problem):

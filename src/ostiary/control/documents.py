@@ -7,7 +7,8 @@ from typing import Any
 from msgspec import to_builtins
 
 from ostiary.compile.plan import compile_policy
-from ostiary.erp.openapi import Described, load
+from ostiary.erp.openapi import load
+from ostiary.erp.route import Route
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home
 from ostiary.plan.model import Plan
@@ -69,11 +70,11 @@ def _refuse(findings: Iterable[Finding], file: str) -> None:
         )
 
 
-def _routes(policy: Policy, folder: Path) -> dict[str, tuple[Described, ...]]:
+def _routes(policy: Policy, folder: Path) -> dict[str, tuple[Route, ...]]:
     return {system.name: _described(folder / system.spec, system.name) for system in policy.systems if system.spec}
 
 
-def _described(path: Path, system: str) -> tuple[Described, ...]:
+def _described(path: Path, system: str) -> tuple[Route, ...]:
     try:
         loaded = load(path.read_bytes(), system)
     except OSError as problem:

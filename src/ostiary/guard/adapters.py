@@ -9,14 +9,14 @@ from ostiary.erp.openapi.match import Match, operation_of
 from ostiary.erp.operation import Call, Problem, Request, Unreadable
 from ostiary.foundation.home import Home
 from ostiary.guard.knowledge import Ready
-from ostiary.plan.model import Kind, Route, System
+from ostiary.plan.model import Kind, System
 
 
 class Read(NamedTuple):
     """What a request would do, and for a described operation which one it is."""
 
     call: Call | Unreadable
-    match: Match[Route] | None = None
+    match: Match | None = None
 
 
 class Adapters:

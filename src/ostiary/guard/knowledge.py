@@ -19,7 +19,7 @@ from ostiary.foundation.home import Home
 from ostiary.foundation.jose import Claims, TokenRefused, revocation_keys, verify_access_token
 from ostiary.foundation.settings import LEASE_S
 from ostiary.plan.decide import closure
-from ostiary.plan.model import Apart, Kind, Plan, Route, System, seal
+from ostiary.plan.model import Apart, Kind, Plan, System, seal
 from ostiary.store.database import Store
 from ostiary.store.directory import access_keys, revoked_keys, role_sets
 from ostiary.store.plans import read_plan, revision_in_force
@@ -39,7 +39,7 @@ class Ready:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.revision = plan.revision
-        self.tables: Mapping[str, Table[Route]] = {
+        self.tables: Mapping[str, Table] = {
             system.name: Table(route for route in plan.routes if route.system == system.name)
             for system in plan.systems
             if system.kind is Kind.OPENAPI

@@ -11,8 +11,8 @@ import jiter
 import jsonschema_rs
 
 from ostiary.erp.operation import Problem, Request, Unreadable
+from ostiary.erp.route import Parameter, Route
 from ostiary.foundation import strict_json
-from ostiary.plan.model import Parameter, Route
 
 QUERY_MAX_PAIRS: Final = 200
 POINTER_MAX_CHARS: Final = 200

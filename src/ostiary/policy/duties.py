@@ -1,11 +1,13 @@
 """Rules about what must not be, and tests of what is: `apart`, `never`, `tests`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import product
+from typing import Any
 
 from ostiary.erp.operation import Pattern
 from ostiary.policy import keys, words
-from ostiary.policy.model import ApartRule, Example, NeverRule
+from ostiary.policy.model import Apart, Example, Expected, Kind, Level, Never
 from ostiary.policy.node import Node
 from ostiary.policy.reader import Reader
 from ostiary.policy.roles import Known
@@ -14,27 +16,30 @@ LOOPBACK = "127.0.0.1"
 DUTIES = 2
 
 
-def read_apart(reader: Reader, known: Known, kinds: Mapping[str, str], node: Node) -> ApartRule | None:
-    """One rule; `kinds`: what each understood system is."""
+def read_apart(reader: Reader, known: Known, kinds: Mapping[str, Kind], node: Node | None) -> Iterator[Apart]:
+    """Each rule; one whose sides name several verbs is several, `apart/1`, `apart/1.2`, ... under one name."""
+    for number, item in enumerate(reader.items(node, what="apart"), 1):
+        pairs, told = _apart(reader, known, kinds, item)
+        for part, (first, then) in enumerate(pairs, 1):
+            suffix = f".{part}" if len(pairs) > 1 else ""
+            yield Apart(id=f"apart/{number}{suffix}", first=first, then=then, source=reader.source(item), **told)
+
+
+def _apart(
+    reader: Reader, known: Known, kinds: Mapping[str, Kind], node: Node
+) -> tuple[list[tuple[Pattern, ...]], dict[str, Any]]:
+    """Every first duty with every second one, and what the rule says of them; `kinds`: what each system is."""
     part = reader.mapping(node, keys.APART, what="an apart rule")
-    told = [_patterns(reader, known, side, "permissions") for side in _sides(reader, part.get("permissions"))]
+    sides = [_patterns(reader, known, side, "permissions") for side in _sides(reader, part.get("permissions"))]
     within = reader.understood(part.get("within"), words.within, what="within")
     link = reader.understood(part.get("link"), words.link, what="link")
     if "link" in part and "within" not in part:
         reader.report(node, "a link needs a time", "within: 30 days")
-    if len(told) != DUTIES:
-        return None
-    first, then = told
-    if "within" in part:
-        _check_history(reader, kinds, part["permissions"], {pattern.system for pattern in (*first, *then)})
-    return ApartRule(
-        name=reader.text(part.get("name"), what="name"),
-        first=first,
-        then=then,
-        link=link or "",
-        within_days=within or 0,
-        at=reader.at(node),
-    )
+    if "within" in part and len(sides) == DUTIES:
+        _check_history(reader, kinds, part["permissions"], {pattern.system for side in sides for pattern in side})
+    name = reader.text(part.get("name"), what="name")
+    pairs = list(product(*sides)) if len(sides) == DUTIES else []
+    return pairs, {"name": name, "link": link or "", "within_days": within or 0}
 
 
 def _sides(reader: Reader, node: Node | None) -> tuple[Node, ...]:
@@ -44,12 +49,12 @@ def _sides(reader: Reader, node: Node | None) -> tuple[Node, ...]:
     return sides
 
 
-def _check_history(reader: Reader, kinds: Mapping[str, str], node: Node, systems: set[str]) -> None:
+def _check_history(reader: Reader, kinds: Mapping[str, Kind], node: Node, systems: set[str]) -> None:
     """Only where the ERP itself says who made a record can a rule about history be enforced."""
     if len(systems) > 1:
         reader.report(node, "both duties of a rule with `within` are of one system", "leave `within` out")
     for system in sorted(systems):
-        if kinds.get(system, "tryton") != "tryton":
+        if kinds.get(system, Kind.TRYTON) is not Kind.TRYTON:
             reader.report(node, f"{system} does not say who made a record; only kind tryton does", "leave `within` out")
 
 
@@ -57,7 +62,7 @@ def _patterns(reader: Reader, known: Known, node: Node, what: str) -> tuple[Patt
     return reader.understood(node, partial(words.patterns, systems=known.systems), what=what) or ()
 
 
-def read_never(reader: Reader, known: Known, node: Node) -> NeverRule:
+def read_never(reader: Reader, known: Known, node: Node) -> Never:
     """One statement; of whom and what it speaks is never nothing, or it would always hold."""
     part = reader.mapping(node, keys.NEVER, what="a never rule")
     items = reader.items(part.get("may"), what="may")
@@ -66,12 +71,12 @@ def read_never(reader: Reader, known: Known, node: Node) -> NeverRule:
     roles = reader.texts(part.get("roles"), what="roles")
     if "level" not in part and not roles:
         reader.report(node, "never says of whom", "level: partner")
-    return NeverRule(
+    return Never(
         name=reader.text(part.get("name"), what="name"),
-        level=reader.word(part.get("level"), keys.LEVELS, what="level", default=""),
+        level=reader.word(part.get("level"), Level, what="level"),
         roles=reader.known(roles, known.roles, what="role"),
         patterns=tuple(pattern for item in items for pattern in _patterns(reader, known, item, "may")),
-        at=reader.at(node),
+        source=reader.source(node),
     )
 
 
@@ -79,11 +84,11 @@ def read_test(reader: Reader, known: Known, node: Node) -> Example | None:
     part = reader.mapping(node, keys.TEST, what="a test")
     does = reader.understood(part.get("does"), partial(words.operation, systems=known.systems), what="does")
     when = reader.understood(part.get("at"), words.moment, what="at")
-    source = reader.understood(part.get("from"), words.address, what="from")
+    address = reader.understood(part.get("from"), words.address, what="from")
     who = reader.known(reader.texts(part.get("who"), what="who"), known.roles, what="role")
-    expect = reader.word(part.get("expect"), keys.EXPECTED, what="expect", default="")
-    if does is None or when is None:
+    expect = reader.word(part.get("expect"), Expected, what="expect")
+    if does is None or when is None or expect is None:
         return None
     return Example(
-        who=who, does=does, when=when, source=source or LOOPBACK, allowed=expect == "allow", at=reader.at(node)
+        who=who, does=does, when=when, address=address or LOOPBACK, expect=expect, source=reader.source(node)
     )

@@ -3,13 +3,9 @@
 from typing import Final
 
 from ostiary.policy import words
+from ostiary.policy.model import Expected, HandOver, Kind, Level, WhenSilent
 from ostiary.policy.shape import Key, Part, Schema, list_of, named, needs, one_of, some, text
 
-LEVELS: Final = ("system", "department", "user", "partner")
-KINDS: Final = ("tryton", "openapi")
-HAND_OVERS: Final = ("none", "static", "session")
-SILENCE: Final = ("close", "keep")
-EXPECTED: Final = ("allow", "deny")
 RESERVED_LIMITS: Final = ("anonymous", "default")
 
 # What YAML calls a number or a truth value is a text here, so an editor must not refuse it.
@@ -24,7 +20,7 @@ SYSTEM: Final = Part(
         Key(
             "kind",
             "How its calls are read: Tryton's JSON-RPC and REST, or what an OpenAPI document describes.",
-            one_of(KINDS),
+            one_of(Kind),
             "tryton",
             needed=True,
         ),
@@ -53,7 +49,7 @@ SYSTEM: Final = Part(
             "hand-over",
             "How the ERP's own credential is presented: not at all, one key that the gate adds, or a session for each "
             "ERP user. Default: session for tryton, none for openapi.",
-            one_of(HAND_OVERS),
+            one_of(HandOver),
             "session",
         ),
         Key(
@@ -105,7 +101,7 @@ ROLE: Final = Part(
             "level",
             "What the role may at most be about: the whole system, a department, a user's own tasks, or a partner's "
             "few objects. Every object (*) is for system alone; a partner names each object.",
-            one_of(LEVELS),
+            one_of(Level),
             "user",
             needed=True,
         ),
@@ -168,7 +164,7 @@ NEVER: Final = Part(
     says="A statement that holds for every revision, or the revision is refused.",
     keys=(
         Key("name", "What it is about.", TEXT, "partners never touch the ledger", needed=True),
-        Key("level", "Of no role of this level.", one_of(LEVELS), "partner"),
+        Key("level", "Of no role of this level.", one_of(Level), "partner"),
         Key("roles", "Of none of these roles.", some(TEXT), ["clerk"]),
         Key(
             "may",
@@ -199,7 +195,7 @@ TEST: Final = Part(
         Key("does", "One operation.", text(words.OPERATION), "sale.sale: write", needed=True),
         Key("at", "When, with the offset from UTC.", text(words.MOMENT), "2026-03-03T10:00+01:00", needed=True),
         Key("from", "The caller's address.", text(words.ADDRESS), "203.0.113.7"),
-        Key("expect", "What must come out.", one_of(EXPECTED), "deny", needed=True),
+        Key("expect", "What must come out.", one_of(Expected), "deny", needed=True),
     ),
 )
 
@@ -264,7 +260,7 @@ POLICY: Final = Part(
         Key(
             "when-silent",
             "What the gate does when control is dead: close, or keep the last state.",
-            one_of(SILENCE, "close"),
+            one_of(WhenSilent, WhenSilent.CLOSE),
             "keep",
         ),
         Key(

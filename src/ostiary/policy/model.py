@@ -1,30 +1,76 @@
 """The policy, typed: what the document says, each part with the line where it stands."""
 
 from datetime import datetime
+from enum import StrEnum
 
 from msgspec import Struct
 
 from ostiary.erp.operation import Operation, Pattern
 
 
-class At(Struct, frozen=True):
-    """Where something stands: line from 1, and the line's text."""
+class Source(Struct, frozen=True, kw_only=True):
+    """Where in the policy something stands, line from 1, and the line's text."""
 
+    file: str
     line: int
     text: str
 
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
 
-class SystemRule(Struct, frozen=True, kw_only=True):
+
+class Level(StrEnum):
+    """What a role may at most be about (standard B2)."""
+
+    SYSTEM = "system"
+    DEPARTMENT = "department"
+    USER = "user"
+    PARTNER = "partner"
+
+
+class Kind(StrEnum):
+    TRYTON = "tryton"
+    OPENAPI = "openapi"
+
+
+class HandOver(StrEnum):
+    """How the ERP's own credential is presented."""
+
+    NONE = "none"  # the upstream needs none
+    STATIC = "static"  # one key for each principal or one for all, injected by Envoy
+    SESSION = "session"  # the guard keeps a session for each ERP user
+
+
+class WhenSilent(StrEnum):
+    """What the gate does when the control side is silent: standard style rule 16, an operator's word."""
+
+    CLOSE = "close"
+    KEEP = "keep"
+
+
+class Expected(StrEnum):
+    ALLOW = "allow"
+    DENY = "deny"
+
+
+class System(Struct, frozen=True, kw_only=True):
+    """A protected ERP: where callers reach it and where it is."""
+
     name: str
-    kind: str
+    kind: Kind
     host: str
-    prefix: str
-    upstream: str
+    prefix: str  # "" or "/shop": taken off before the upstream sees the path
+    upstream: str  # http(s)://host:port[/base]
     audience: str
-    database: str
-    spec: str
-    hand_over: str
-    at: At
+    database: str = ""
+    spec: str = ""  # the OpenAPI document, beside the policy
+    hand_over: HandOver = HandOver.NONE
+    source: Source
+
+    @property
+    def guarded(self) -> bool:
+        """Every request needs a look inside: the operation is not in the URL alone."""
+        return self.kind is Kind.TRYTON
 
 
 class ContextRule(Struct, frozen=True, kw_only=True):
@@ -36,53 +82,71 @@ class ContextRule(Struct, frozen=True, kw_only=True):
     end: int = 0
     zone: str = ""
     networks: tuple[str, ...] = ()
-    at: At
+    source: Source
 
 
 class May(Struct, frozen=True, kw_only=True):
     """One line of a role's `may`: its patterns, one for each verb."""
 
     patterns: tuple[Pattern, ...]
-    at: At
+    source: Source
 
 
 class RoleRule(Struct, frozen=True, kw_only=True):
     name: str
-    level: str
+    level: Level
     department: str
     includes: tuple[str, ...]
     may: tuple[May, ...]
     when: tuple[str, ...]
-    at: At
+    source: Source
 
 
-class ApartRule(Struct, frozen=True, kw_only=True):
-    """`within_days` 0: nobody may hold both; else nobody may do both to linked records within so many days."""
+class Apart(Struct, frozen=True, kw_only=True):
+    """Nobody may do `first` and then `then`.
+
+    Static (`within_days` 0): nobody may hold both. Dynamic: nobody may do `then` to a record whose `link`
+    (a field path of then's object; "" is the record itself) names a record to which he did `first`
+    within the last `within_days` days.
+    """
+
+    id: str
+    name: str
+    first: Pattern
+    then: Pattern
+    link: str = ""
+    within_days: int = 0
+    source: Source
+
+    @property
+    def dynamic(self) -> bool:
+        return self.within_days > 0
+
+
+class Never(Struct, frozen=True, kw_only=True):
+    """No role of this level, and none of these roles, may hold any of the patterns, whatever the context."""
 
     name: str
-    first: tuple[Pattern, ...]
-    then: tuple[Pattern, ...]
-    link: str
-    within_days: int
-    at: At
-
-
-class NeverRule(Struct, frozen=True, kw_only=True):
-    name: str
-    level: str
-    roles: tuple[str, ...]
+    level: Level | None = None
+    roles: tuple[str, ...] = ()
     patterns: tuple[Pattern, ...]
-    at: At
+    source: Source
 
 
-class LimitRule(Struct, frozen=True, kw_only=True):
-    """`requests` 0: not said here."""
+class Limit(Struct, frozen=True, kw_only=True):
+    """`requests` in each `seconds`; a token bucket that holds as many."""
 
-    name: str
-    requests: int = 0
-    seconds: int = 0
-    body_bytes: int = 0
-    at: At
+    name: str  # "anonymous", "default" or the role's name
+    requests: int
+    seconds: int
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    anonymous: Limit  # for each address without a known caller
+    default: Limit  # for each principal
+    # For each principal that holds the role, or one that includes it: the most generous wins.
+    roles: tuple[Limit, ...] = ()
+    body_bytes: int = 10 * 1024 * 1024
 
 
 class Example(Struct, frozen=True, kw_only=True):
@@ -91,20 +155,20 @@ class Example(Struct, frozen=True, kw_only=True):
     who: tuple[str, ...]
     does: Operation
     when: datetime
-    source: str
-    allowed: bool
-    at: At
+    address: str
+    expect: Expected
+    source: Source
 
 
 class Policy(Struct, frozen=True, kw_only=True):
     file: str
     name: str
-    systems: tuple[SystemRule, ...] = ()
+    systems: tuple[System, ...] = ()
     departments: tuple[str, ...] = ()
     contexts: tuple[ContextRule, ...] = ()
     roles: tuple[RoleRule, ...] = ()
-    apart: tuple[ApartRule, ...] = ()
-    never: tuple[NeverRule, ...] = ()
-    limits: tuple[LimitRule, ...] = ()
-    when_silent: str = "close"
+    apart: tuple[Apart, ...] = ()
+    never: tuple[Never, ...] = ()
+    limits: Limits
+    when_silent: WhenSilent = WhenSilent.CLOSE
     tests: tuple[Example, ...] = ()

@@ -7,7 +7,7 @@ from typing import Final
 from msgspec import Struct
 
 from ostiary.policy import duties, keys, words
-from ostiary.policy.model import ContextRule, LimitRule, Policy
+from ostiary.policy.model import ContextRule, Limit, Limits, Policy, WhenSilent
 from ostiary.policy.node import Node, Scalar, names_in, read, says_nothing
 from ostiary.policy.problem import Problem
 from ostiary.policy.reader import Reader
@@ -15,6 +15,9 @@ from ostiary.policy.roles import Known, read_departments, read_roles
 from ostiary.policy.systems import read_systems
 
 EVERY_DAY: Final = tuple(range(7))
+ANONYMOUS: Final = Limit(name="anonymous", requests=60, seconds=60)
+DEFAULT: Final = Limit(name="default", requests=1000, seconds=3600)
+BODY_BYTES: Final = 10 * 1024 * 1024  # standard E4
 
 
 class Parsed(Struct, frozen=True, kw_only=True):
@@ -53,10 +56,10 @@ def _policy(reader: Reader, root: Node) -> Policy:
         departments=departments,
         contexts=reader.named(part.get("contexts"), partial(_context, reader), what="contexts"),
         roles=read_roles(reader, part.get("roles"), known),
-        apart=reader.each(part.get("apart"), partial(duties.read_apart, reader, known, kinds), what="apart"),
+        apart=tuple(duties.read_apart(reader, known, kinds, part.get("apart"))),
         never=reader.each(part.get("never"), partial(duties.read_never, reader, known), what="never"),
-        limits=reader.named(part.get("limits"), partial(_limit, reader, known.roles), what="limits"),
-        when_silent=reader.word(part.get("when-silent"), keys.SILENCE, what="when-silent", default="close"),
+        limits=_limits(reader, known.roles, part.get("limits")),
+        when_silent=reader.word(part.get("when-silent"), WhenSilent, what="when-silent") or WhenSilent.CLOSE,
         tests=reader.each(part.get("tests"), partial(duties.read_test, reader, known), what="tests"),
     )
 
@@ -79,7 +82,7 @@ def _context(reader: Reader, name: str, key: Scalar, node: Node) -> ContextRule 
         end=end,
         zone=zone or "",
         networks=_networks(reader, part.get("networks")),
-        at=reader.at(key),
+        source=reader.source(key),
     )
 
 
@@ -91,11 +94,28 @@ def _networks(reader: Reader, node: Node | None) -> tuple[str, ...]:
     return tuple(network for network in told if network)
 
 
-def _limit(reader: Reader, roles: Sequence[str], name: str, key: Scalar, node: Node) -> LimitRule:
+def _limits(reader: Reader, roles: Sequence[str], node: Node | None) -> Limits:
+    told = {
+        name: (limit, body) for name, limit, body in reader.named(node, partial(_limit, reader, roles), what="limits")
+    }
+    named = {name: limit for name, (limit, _) in told.items() if limit}
+    _, body = told.get("default", (None, None))
+    return Limits(
+        anonymous=named.pop("anonymous", ANONYMOUS),
+        default=named.pop("default", DEFAULT),
+        roles=tuple(named[name] for name in sorted(named)),
+        body_bytes=body or BODY_BYTES,
+    )
+
+
+def _limit(
+    reader: Reader, roles: Sequence[str], name: str, key: Scalar, node: Node
+) -> tuple[str, Limit | None, int | None]:
+    """Requests and body, where they are told."""
     reader.known([(name, key)], [*roles, *keys.RESERVED_LIMITS], what="role")
     part = reader.mapping(node, keys.DEFAULT_LIMIT if name == "default" else keys.LIMIT, what=f"limit {name}")
     if says_nothing(node):
         reader.report(key, f"limit {name} says nothing", "requests: 1000/hour")
-    requests, seconds = reader.understood(part.get("requests"), words.rate, what="requests") or (0, 0)
-    body = reader.understood(part.get("body"), words.size, what="body") or 0
-    return LimitRule(name=name, requests=requests, seconds=seconds, body_bytes=body, at=reader.at(key))
+    rate = reader.understood(part.get("requests"), words.rate, what="requests")
+    body = reader.understood(part.get("body"), words.size, what="body")
+    return name, Limit(name=name, requests=rate[0], seconds=rate[1]) if rate else None, body

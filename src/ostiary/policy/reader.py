@@ -1,15 +1,17 @@
 """Reads typed values off the tree and keeps every problem, so that all are told at once."""
 
 from collections.abc import Callable, Iterable
+from enum import StrEnum
 from typing import TypeVar
 
-from ostiary.policy.model import At
+from ostiary.policy.model import Source
 from ostiary.policy.node import Mapping, Node, Scalar, Sequence
 from ostiary.policy.problem import Problem, nearest
 from ostiary.policy.shape import Part
 from ostiary.policy.words import NAME, Wrong
 
 T = TypeVar("T")
+W = TypeVar("W", bound=StrEnum)
 
 
 class Reader:
@@ -23,9 +25,9 @@ class Reader:
     def report(self, node: Node, message: str, hint: str = "") -> None:
         self.problems.append(Problem(file=self.file, line=node.line, column=node.column, message=message, hint=hint))
 
-    def at(self, node: Node) -> At:
+    def source(self, node: Node) -> Source:
         text = self._lines[node.line - 1].strip() if node.line <= len(self._lines) else ""
-        return At(node.line, text)
+        return Source(file=self.file, line=node.line, text=text)
 
     def mapping(self, node: Node, part: Part, *, what: str) -> dict[str, Node]:
         """The entries by key; unknown keys and missing ones are problems."""
@@ -68,15 +70,15 @@ class Reader:
             return default
         return node.text
 
-    def word(self, node: Node | None, words: Iterable[str], *, what: str, default: str) -> str:
+    def word(self, node: Node | None, words: type[W], *, what: str) -> W | None:
         """One of a few words."""
         told = self.text(node, what=what)
         if node is None or not told:
-            return default
-        if told not in words:
+            return None
+        if told not in set(words):
             self.report(node, f"{what} can't be {told!r}", nearest(told, words))
-            return default
-        return told
+            return None
+        return words(told)
 
     def items(self, node: Node | None, *, what: str) -> tuple[Node, ...]:
         """A list; one value alone counts as a list of one."""

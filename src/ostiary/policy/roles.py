@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from ostiary.erp.operation import Pattern
 from ostiary.policy import keys, words
-from ostiary.policy.model import May, RoleRule
+from ostiary.policy.model import Level, May, RoleRule
 from ostiary.policy.node import Mapping, Node, Scalar
 from ostiary.policy.reader import Reader
 
@@ -65,37 +65,37 @@ def _role(reader: Reader, known: Known, name: str, key: Scalar, node: Node) -> R
     if name in keys.RESERVED_LIMITS:
         reader.report(key, f"{name} is a limit's name, so it can't be a role's", f"{name}-role")
     part = reader.mapping(node, keys.ROLE, what=f"role {name}")
-    level = reader.word(part.get("level"), keys.LEVELS, what="level", default="")
+    level = reader.word(part.get("level"), Level, what="level")
     department = reader.text(part.get("of"), what="of")
     if department:
         reader.known([(department, part["of"])], known.departments, what="department")
-    elif level in {"department", "user"} and "of" not in part:
+    elif level in {Level.DEPARTMENT, Level.USER} and "of" not in part:
         reader.report(key, f"a role of level {level} belongs to a department", "of: DEPARTMENT")
     if "when" in part and not reader.items(part["when"], what="when"):
         reader.report(part["when"], "no context is named", "leave `when` out, or name one")
     return RoleRule(
         name=name,
-        level=level,
+        level=level or Level.PARTNER,  # where it is told and wrong, the policy is refused
         department=department,
         includes=reader.known(reader.texts(part.get("includes"), what="includes"), known.roles, what="role"),
         may=tuple(_may(reader, known, level, part.get("may"))),
         when=reader.known(reader.texts(part.get("when"), what="when"), known.contexts, what="context"),
-        at=reader.at(key),
+        source=reader.source(key),
     )
 
 
-def _may(reader: Reader, known: Known, level: str, node: Node | None) -> Iterable[May]:
+def _may(reader: Reader, known: Known, level: Level | None, node: Node | None) -> Iterable[May]:
     for item in reader.items(node, what="may"):
         found = reader.understood(item, partial(words.patterns, systems=known.systems), what="may") or ()
         _check_level(reader, item, level, found)
-        yield May(patterns=found, at=reader.at(item))
+        yield May(patterns=found, source=reader.source(item))
 
 
-def _check_level(reader: Reader, node: Node, level: str, patterns: Iterable[Pattern]) -> None:
+def _check_level(reader: Reader, node: Node, level: Level | None, patterns: Iterable[Pattern]) -> None:
     """What a level may at most hold (standard B2): everything is for system, families of records not for partners."""
     objects = {pattern.object for pattern in patterns} if level else set()
-    if "*" in objects and level != "system":
+    if "*" in objects and level is not Level.SYSTEM:
         reader.report(node, f"only a role of level system may hold every object, not one of level {level}", "sale.*")
     for name in objects - {"*"}:
-        if level == "partner" and name.endswith(".*"):
+        if level is Level.PARTNER and name.endswith(".*"):
             reader.report(node, "a role of level partner names each object", f"{name[:-1]}NAME")

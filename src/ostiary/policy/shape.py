@@ -1,6 +1,7 @@
 """What a key of the document is, and the JSON Schema of what keys hold."""
 
 import re
+from enum import StrEnum
 from typing import Any
 
 from msgspec import Struct
@@ -41,8 +42,8 @@ def text(form: re.Pattern[str]) -> Schema:
     return {"type": "string", "pattern": f"^(?:{form.pattern})$"}
 
 
-def one_of(told: tuple[str, ...], default: str = "") -> Schema:
-    return {"enum": list(told), **({"default": default} if default else {})}
+def one_of(told: type[StrEnum], default: str = "") -> Schema:
+    return {"enum": [str(word) for word in told], **({"default": str(default)} if default else {})}
 
 
 def some(item: Schema) -> Schema:

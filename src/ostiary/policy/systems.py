@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Final
 
 from ostiary.policy import keys, words
-from ostiary.policy.model import SystemRule
+from ostiary.policy.model import HandOver, Kind, System
 from ostiary.policy.node import Mapping, Node, Scalar
 from ostiary.policy.reader import Reader
 
+NEEDED: Final = {Kind.TRYTON: "database", Kind.OPENAPI: "spec"}
 
-def read_systems(reader: Reader, node: Node | None) -> tuple[SystemRule, ...]:
+
+def read_systems(reader: Reader, node: Node | None) -> tuple[System, ...]:
     """The systems that were understood; what was not is reported."""
     systems = reader.named(node, partial(_system, reader), what="systems")
     if isinstance(node, Mapping):
@@ -17,30 +20,36 @@ def read_systems(reader: Reader, node: Node | None) -> tuple[SystemRule, ...]:
     return systems
 
 
-def _system(reader: Reader, name: str, key: Scalar, node: Node) -> SystemRule | None:
+def _system(reader: Reader, name: str, key: Scalar, node: Node) -> System | None:
     part = reader.mapping(node, keys.SYSTEM, what=f"system {name}")
-    kind = reader.word(part.get("kind"), keys.KINDS, what="kind", default="")
+    kind = reader.word(part.get("kind"), Kind, what="kind")
     place = reader.understood(part.get("at"), words.place, what="at")
     upstream = reader.understood(part.get("upstream"), words.upstream, what="upstream")
-    needed = {"tryton": "database", "openapi": "spec"}.get(kind)
-    if needed and needed not in part:
+    if kind and (needed := NEEDED[kind]) not in part:
         reader.report(key, f"a system of kind {kind} needs the key {needed!r}", f"{needed}: ...")
-    if place and place[1] and kind == "tryton":
+    if place and place[1] and kind is Kind.TRYTON:
         reader.report(part["at"], "Tryton answers at its own paths, without a prefix", place[0])
-    session = "session" if kind == "tryton" else "none"
-    rule = {
-        "audience": reader.text(part.get("audience"), what="audience", default=f"https://{''.join(place or ())}"),
-        "database": reader.understood(part.get("database"), words.database, what="database") or "",
-        "spec": reader.text(part.get("spec"), what="spec"),
-        "hand_over": reader.word(part.get("hand-over"), keys.HAND_OVERS, what="hand-over", default=session),
-    }
-    if place is None or upstream is None:
+    audience = reader.text(part.get("audience"), what="audience", default=f"https://{''.join(place or ())}")
+    database = reader.understood(part.get("database"), words.database, what="database")
+    spec = reader.text(part.get("spec"), what="spec")
+    hand_over = reader.word(part.get("hand-over"), HandOver, what="hand-over")
+    if kind is None or place is None or upstream is None:
         return None
-    host, prefix = place
-    return SystemRule(name=name, kind=kind, host=host, prefix=prefix, upstream=upstream, at=reader.at(key), **rule)
+    return System(
+        name=name,
+        kind=kind,
+        host=place[0],
+        prefix=place[1],
+        upstream=upstream,
+        audience=audience,
+        database=database or "",
+        spec=spec,
+        hand_over=hand_over or (HandOver.SESSION if kind is Kind.TRYTON else HandOver.NONE),
+        source=reader.source(key),
+    )
 
 
-def _places_differ(reader: Reader, node: Mapping, systems: Sequence[SystemRule]) -> None:
+def _places_differ(reader: Reader, node: Mapping, systems: Sequence[System]) -> None:
     """One place is one system; so is one audience, or a token for one would open the other."""
     for number, system in enumerate(systems):
         key = node.entries[system.name][0]

@@ -12,7 +12,7 @@ from msgspec import Struct
 from ostiary.erp.operation import Operation, Pattern, covering_scopes
 from ostiary.plan.decide import Facts, closure, decide
 from ostiary.plan.model import Apart, Grant, Never, Plan
-from ostiary.policy.model import Example, Policy
+from ostiary.policy.model import Example, Expected, Policy
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -57,7 +57,7 @@ def idle(plan: Plan) -> Iterator[str]:
 
 def failures(plan: Plan, policy: Policy) -> tuple[Finding, ...]:
     """The tests in the policy that do not hold."""
-    return tuple(finding for test in policy.tests if (finding := _failure(plan, policy, test)))
+    return tuple(finding for test in policy.tests if (finding := _failure(plan, test)))
 
 
 def _meeting(plan: Plan, pattern: Pattern) -> dict[str, list[Grant]]:
@@ -96,21 +96,21 @@ def _apart(plan: Plan, rule: Apart, holders: Iterable[tuple[str, frozenset[str]]
             )
 
 
-def _failure(plan: Plan, policy: Policy, test: Example) -> Finding | None:
+def _failure(plan: Plan, test: Example) -> Finding | None:
     facts = Facts(
         system=test.does.system,
         at=test.when,
-        source=ip_address(test.source),
+        source=ip_address(test.address),
         roles=frozenset(test.who),
         scopes=frozenset(covering_scopes(test.does)),
         operations=(test.does,),
     )
     decision = decide(plan, facts)
-    if decision.allowed is test.allowed:
+    if decision.allowed is (test.expect is Expected.ALLOW):
         return None
     got = f"{'allowed' if decision.allowed else f'refused ({decision.reason})'} by {decision.rule}"
     return Finding(
         message=f"test: {', '.join(test.who)} doing {test.does.permission} at {test.when.isoformat()} was {got}",
         hint="change the roles, or the test's `expect`",
-        where=(f"{policy.file}:{test.at.line}",),
+        where=(str(test.source),),
     )

@@ -2,6 +2,6 @@
 
 from ostiary.erp.openapi.describe import load
 from ostiary.erp.openapi.match import Match, Table, read
-from ostiary.erp.openapi.model import Described, Loaded, Parameter, Trouble
+from ostiary.erp.openapi.model import Loaded, Trouble
 
-__all__ = ["Described", "Loaded", "Match", "Parameter", "Table", "Trouble", "load", "read"]
+__all__ = ["Loaded", "Match", "Table", "Trouble", "load", "read"]

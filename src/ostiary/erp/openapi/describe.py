@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from ostiary.erp.openapi.document import read_document, resolve
-from ostiary.erp.openapi.model import Described, Loaded, Parameter, Refused, Trouble, escaped
+from ostiary.erp.openapi.model import Loaded, Refused, Trouble, escaped
 from ostiary.erp.openapi.schema import Bundler
 from ostiary.erp.operation import Verb
+from ostiary.erp.route import Parameter, Route
 
 ROUTES_MAX: Final = 20_000
 PARAMETERS_MAX: Final = 100
@@ -53,7 +54,7 @@ class _Reader:
         self._shapes: dict[tuple[str, str], str] = {}
         self.problems: list[Trouble] = []
 
-    def path(self, template: str, item: Any) -> Iterator[Described]:
+    def path(self, template: str, item: Any) -> Iterator[Route]:
         pointer = f"/paths/{escaped(template)}"
         try:
             item, pointer = resolve(self._root, item, pointer)
@@ -70,14 +71,14 @@ class _Reader:
 
     def _operation(  # noqa: PLR0917  the parts of one place in the document
         self, template: str, names: list[str], method: str, item: dict[str, Any], operation: Any, pointer: str
-    ) -> Described:
+    ) -> Route:
         if method in OTHER_METHODS or not isinstance(operation, dict):
             raise Refused(pointer, f"{method.upper()} is not passed on")
         self._refuse_twin(template, method, pointer)
         parameters = self._parameters(item, operation, names, pointer)
         schema, required = self._body(method, operation, pointer)
         name, verb, action = _meaning(template, method, operation, pointer)
-        return Described(
+        return Route(
             system=self._system,
             method=method.upper(),
             template=template,
@@ -88,7 +89,6 @@ class _Reader:
             body_schema=schema,
             body_required=required,
             inspect=bool(schema) or any(p.place != "path" or p.schema != FREE_TEXT for p in parameters),
-            pointer=pointer,
         )
 
     def _refuse_twin(self, template: str, method: str, pointer: str) -> None:

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from ostiary.erp.openapi.model import Templated
 from ostiary.erp.operation import Call, Operation, Problem, Request, Unreadable
+from ostiary.erp.route import Route
 
 PATH_MAX_BYTES: Final = 8_000
 SEGMENTS_MAX: Final = 64
@@ -14,26 +14,24 @@ SEGMENTS_MAX: Final = 64
 SEGMENT: Final = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,=:@-]|%[0-9A-Fa-f]{2})+\Z")
 HIDDEN: Final = re.compile(r"[/\\%;\x00-\x1f\x7f-\x9f]")
 
-R = TypeVar("R", bound=Templated)
 
-
-class Match(NamedTuple, Generic[R]):
-    route: R
+class Match(NamedTuple):
+    route: Route
     values: Mapping[str, str]  # path parameter -> decoded text
 
 
-class Table(Generic[R]):
+class Table:
     """The operations as a tree by segment: a request costs its own length, whatever the document's size."""
 
-    def __init__(self, routes: Iterable[R]) -> None:
-        self._root: _Node[R] = _Node()
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._root = _Node()
         for route in routes:
             node = self._root
             for segment in route.template.split("/")[1:]:
                 node = node.below("" if segment.startswith("{") else f"/{segment}")
             node.routes[route.method] = route
 
-    def find(self, method: str, path: str) -> Match[R] | None:
+    def find(self, method: str, path: str) -> Match | None:
         """Literal segments win over parameters, from the left; any odd spelling matches nothing."""
         segments = _segments(path)
         node = None if segments is None else _descend(self._root, segments)
@@ -44,16 +42,16 @@ class Table(Generic[R]):
         return Match(route, {name[1:-1]: _decoded(value) or "" for name, value in pairs if name.startswith("{")})
 
 
-class _Node(Generic[R]):
+class _Node:
     def __init__(self) -> None:
-        self.children: dict[str, _Node[R]] = {}
-        self.routes: dict[str, R] = {}
+        self.children: dict[str, _Node] = {}
+        self.routes: dict[str, Route] = {}
 
-    def below(self, key: str) -> "_Node[R]":
+    def below(self, key: str) -> "_Node":
         return self.children.setdefault(key, _Node())
 
 
-def _descend(node: _Node[R], segments: Sequence[str]) -> _Node[R] | None:
+def _descend(node: _Node, segments: Sequence[str]) -> _Node | None:
     """At most two branches a level, and a template's own depth: bounded by the document, not by the caller."""
     if not segments:
         return node if node.routes else None
@@ -85,7 +83,7 @@ def _decoded(segment: str) -> str | None:
     return None if HIDDEN.search(text) or text in {".", ".."} else text
 
 
-def operation_of(match: Match[R]) -> Operation:
+def operation_of(match: Match) -> Operation:
     """The business operation; the last path parameter names the record."""
     route, values = match
     return Operation(
@@ -97,7 +95,7 @@ def operation_of(match: Match[R]) -> Operation:
     )
 
 
-def read(request: Request, table: Table[R]) -> Call | Unreadable:
+def read(request: Request, table: Table) -> Call | Unreadable:
     """What `request` would do; unknown means denied."""
     match = table.find(request.method, request.path)
     if match is None:

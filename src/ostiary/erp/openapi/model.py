@@ -1,35 +1,8 @@
 """What an OpenAPI document says, in our words."""
 
-from typing import Protocol
-
 from msgspec import Struct
 
-from ostiary.erp.operation import Verb
-
-
-class Parameter(Struct, frozen=True, kw_only=True):
-    """A described parameter. `schema` is JSON Schema 2020-12 as JSON text; `x-commas` in it: one text, comma-joined."""
-
-    name: str
-    place: str  # path, query, header
-    required: bool
-    schema: str
-
-
-class Described(Struct, frozen=True, kw_only=True):
-    """An operation of the document, with the fields of `plan.model.Route`. `pointer` says where it stands."""
-
-    system: str
-    method: str
-    template: str
-    object: str
-    verb: Verb
-    action: str = ""
-    parameters: tuple[Parameter, ...] = ()
-    body_schema: str = ""
-    body_required: bool = False
-    inspect: bool = False
-    pointer: str = ""
+from ostiary.erp.route import Route
 
 
 class Trouble(Struct, frozen=True, kw_only=True):
@@ -45,26 +18,9 @@ class Trouble(Struct, frozen=True, kw_only=True):
 class Loaded(Struct, frozen=True, kw_only=True):
     """`fatal`: the document as a whole is unusable."""
 
-    routes: tuple[Described, ...] = ()
+    routes: tuple[Route, ...] = ()
     problems: tuple[Trouble, ...] = ()
     fatal: bool = False
-
-
-class Templated(Protocol):
-    """The part of a route that matching needs: `Described` and the plan's `Route` both have it."""
-
-    @property
-    def system(self) -> str: ...
-    @property
-    def method(self) -> str: ...
-    @property
-    def template(self) -> str: ...
-    @property
-    def object(self) -> str: ...
-    @property
-    def verb(self) -> Verb: ...
-    @property
-    def action(self) -> str: ...
 
 
 class Refused(Exception):
