@@ -48,9 +48,13 @@ def turn(connection: Connection, *, actor: str, sealer: Sealer, now: datetime) -
 
 def rotate(
     connection: Connection, *, actor: str, sealer: Sealer, now: datetime, purpose: str = "access",
-    compromised: bool = False,
+    compromised: bool = False, reason: str = "",
 ) -> str:  # fmt: skip
-    """Next signs, active retires; returns the kid that signs now. A compromised key goes at once, and its tokens too."""
+    """Next signs, active retires; returns the kid that signs now.
+
+    Where a key is compromised, every one of its purpose goes at once, and its tokens with it: whoever got at the active
+    key may have got at the next one.
+    """
     ensure(connection, sealer, now)
     if not compromised and not _known(connection, purpose, now):
         raise CallerFault(
@@ -59,17 +63,14 @@ def rotate(
             hint="try again later; where the present key is compromised, say so",
         )
     if compromised:
-        connection.execute(delete(SIGNING_KEY).where(_KEY.purpose == purpose, _KEY.state != "next"))
+        connection.execute(delete(SIGNING_KEY).where(_KEY.purpose == purpose))
     for before, after in (("active", "retiring"), ("next", "active")):
-        connection.execute(
-            update(SIGNING_KEY)
-            .where(_KEY.purpose == purpose, _KEY.state == before)
-            .values(state=after, since_us=_us(now))
-        )
-    _make(connection, sealer, now, purpose, "next")
+        moved = update(SIGNING_KEY).where(_KEY.purpose == purpose, _KEY.state == before)
+        connection.execute(moved.values(state=after, since_us=_us(now)))
+    ensure(connection, sealer, now)
     kid = active_kid(connection, purpose)
     told = {"kid": kid, "compromised": compromised}
-    append(connection, Entry(at=now, actor=actor, action="key.rotate", object=purpose, after=told))
+    append(connection, Entry(at=now, actor=actor, action="key.rotate", object=purpose, after=told, reason=reason))
     return kid
 
 

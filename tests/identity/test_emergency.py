@@ -1,0 +1,32 @@
+"""A signing key in wrong hands: one command, and it opens nothing any more."""
+
+import pytest
+
+from running import APART, installed
+
+pytestmark = APART
+
+
+def published(site):
+    return {key["kid"] for key in site.once("GET", "/identity/jwks").json()["keys"]}
+
+
+@pytest.mark.standard("A5")
+def test_of_a_compromised_key_every_token_is_refused_at_once_and_a_new_one_signs():
+    with installed() as site:
+        site.start()
+        caller, before = site.caller(site.client("shop", "visitor")), published(site)
+        assert caller.send("GET", "/shop/stock").status == 200
+        early = site.ostiary("token", "rotate")
+        assert (early.code, "clients may not know it" in early.err) == (3, True)
+        assert published(site) == before
+        done = site.ostiary("token", "rotate", "--compromised", "--reason", "a backup was stolen")
+        assert done.code == 0, done.err
+        assert caller.send("GET", "/shop/stock").reason == "token-invalid"  # the same connection
+        assert site.once("POST", "/shop/orders", b"{}", token=caller.token).reason == "token-invalid"
+        assert published(site).isdisjoint(before)
+        assert site.once("GET", "/shop/stock", token=site.fresh("shop")).status == 200
+        noted = site.ask("audit.list", action="key.rotate", limit=9)
+        assert {one["object"] for one in noted} == {"access", "id"}
+        assert {(one["after"]["compromised"], one["reason"]) for one in noted} == {(True, "a backup was stolen")}
+        assert all(one["actor"].startswith("uid:") for one in noted)
