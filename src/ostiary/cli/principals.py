@@ -49,6 +49,15 @@ def rotate_client(client_id: str) -> None:
     show(made, f"client_secret: {made['client_secret']}\nIt is shown only now.")
 
 
+@client.command("certificate")
+@click.argument("client_id")
+@click.option("--days", default=90, show_default=True, help="How long it is good for.")
+def issue_certificate(client_id: str, days: int) -> None:
+    """Prints a certificate for TLS, and its key, which is kept nowhere."""
+    made = ask(home(), "client.certificate", client_id=client_id, days=days)
+    show(made, (made["certificate"] + made["key"]).rstrip())
+
+
 @click.group(cls=Group)
 def user() -> None:
     """The people who call."""
@@ -138,6 +147,16 @@ def revoke(principal: str, grant: str, reason: str) -> None:
         raise click.UsageError("name one: --principal or --grant")
     done = ask(home(), "token.revoke", principal=principal, grant=grant, reason=reason)
     show(done, f"every token of {principal or f'grant {grant}'} that was given until now is refused")
+
+
+@token.command("rotate")
+@click.option("--compromised", is_flag=True, help="The keys are in wrong hands: every token of theirs is refused.")
+@click.option("--reason", default="", help="Kept in the audit log.")
+def rotate_keys(*, compromised: bool, reason: str) -> None:
+    """Signs tokens with new keys from now on."""
+    done = ask(home(), "key.rotate", compromised=compromised, reason=reason)
+    told = "every token that was given until now is refused" if compromised else "older tokens are good until they end"
+    show(done, f"access tokens are signed with {done['signs']['access']} now; {told}")
 
 
 def password_from(file: Any, prompt: str) -> str:

@@ -8,9 +8,10 @@ from ostiary.control import holders
 from ostiary.control.board import Board
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.secret import Secret
-from ostiary.identity import principals
+from ostiary.identity import keys, principals
 from ostiary.identity.credentials import hash_password
 from ostiary.identity.principals import Keys, Made
+from ostiary.tls import authority
 
 
 def add_client(  # noqa: PLR0917  the parameters of the command
@@ -48,6 +49,20 @@ def rotate_client(board: Board, actor: str, client_id: str) -> dict[str, Any]:
             )
         )
     )
+
+
+def issue_certificate(board: Board, actor: str, client_id: str, days: int = authority.LEAF_DAYS) -> dict[str, Any]:
+    """A certificate for a client, by the gate's own authority; its key is in this answer and nowhere else."""
+    if not board.on.settings.ask_client_certificate:
+        hint = "set ask_client_certificate = true in settings.toml and start again"
+        raise OperatorFault("certificates-not-asked", "the gate asks nobody for a certificate", hint=hint)
+    issued = authority.issue_client(board.on.home, client_id, days=days, now=board.now)
+    board.change(
+        lambda connection: principals.note_certificate(
+            connection, actor=actor, now=board.now, client_id=client_id, days=days
+        )
+    )
+    return {"certificate": issued.certificate.decode(), "key": issued.key.decode()}
 
 
 def _told(made: Made) -> dict[str, Any]:
@@ -156,6 +171,20 @@ def revoke(board: Board, actor: str, principal: str = "", grant: str = "", reaso
         )
     )
     return {"keys": list(keys)}
+
+
+def rotate_keys(board: Board, actor: str, reason: str = "", *, compromised: bool = False) -> dict[str, Any]:
+    """Tokens are signed with new keys; of compromised ones every token is refused from now on."""
+    facts: dict[str, Any] = {"actor": actor, "now": board.now, "sealer": board.on.sealer, "reason": reason}
+
+    def act(connection: Connection) -> tuple[dict[str, str], Keys]:
+        kids = {
+            purpose: keys.rotate(connection, purpose=purpose, compromised=compromised, **facts)
+            for purpose in keys.PURPOSES
+        }
+        return kids, ()
+
+    return {"signs": board.change_directory(act)}
 
 
 def _twice(keys: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -71,6 +71,13 @@ def rotate_secret(connection: Connection, *, actor: str, now: datetime, sealer: 
     return Made(principal, secret)
 
 
+def note_certificate(connection: Connection, *, actor: str, now: datetime, client_id: str, days: int) -> None:
+    """Records that the client was given a certificate for so many days."""
+    principal = f"client:{client_id}"
+    _generation(connection, principal)
+    append(connection, Entry(at=now, actor=actor, action="client.certificate", object=principal, after={"days": days}))
+
+
 def set_roles(connection: Connection, *, actor: str, now: datetime, principal: str, roles: Sequence[str]) -> Keys:
     """Exactly these roles from now on; older tokens are revoked."""
     keys = _next_generation(connection, principal, now, "roles changed")

@@ -1,0 +1,1 @@
+from running import site  # noqa: F401
