@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from ostiary.cli import admin
+from ostiary.foundation.errors import OperatorFault
+from ostiary.foundation.home import Home
 from real_tryton import CACHE, template
 from running import until
 
@@ -95,6 +98,7 @@ def test_when_all_is_up_its_lines_can_be_pasted_and_ctrl_c_ends_it(demo):
         folder = folder_of(process)
         if shutil.which("curl"):
             pasted(said())
+        wrong_passwords_replace_nothing(Home(root=folder / "home"))
         children = below(process.pid)
         assert len(children) >= 6  # supervisor, three of ours, Envoy, Tryton
         assert ctrl_c(process) == 0
@@ -117,6 +121,21 @@ def gone(folder, children):
     assert not folder.exists()
     until(lambda: not about(folder))
     until(lambda: not any(command(pid) for pid in children))
+
+
+def wrong_passwords_replace_nothing(home):
+    """What the ERP does not let in is refused with what to do, and what worked before still does."""
+    before = admin.ask(home, "audit.list", limit=1)
+    for operation, facts in (
+        ("system.account", {"system": "erp", "login": "gateway"}),
+        ("account.set", {"principal": "client:shop", "system": "erp", "login": "clerk"}),
+    ):
+        with pytest.raises(OperatorFault, match="does not let") as problem:
+            admin.ask(home, operation, **facts, password="planted-guess")
+        assert "ostiary system account erp" in problem.value.hint
+    assert admin.ask(home, "audit.list", limit=1) == before
+    assert admin.ask(home, "system.learn", system="erp")["objects"] > 0
+    assert all(part["ok"] for part in admin.ask(home, "status")["parts"])
 
 
 def pasted(said):

@@ -1,11 +1,13 @@
 """Clients, users and tokens: what is taken away is refused at once, on connections that are open."""
 
+import sqlite3
+from contextlib import closing
 from itertools import count
 
 import pytest
 
 from ostiary.cli.demo.caller import sign_in
-from ostiary.foundation.errors import CallerFault, OperatorFault
+from ostiary.foundation.errors import CallerFault, OperatorFault, SystemFault
 from ostiary.foundation.secret import Secret
 from running import RUNNING, until
 
@@ -145,7 +147,7 @@ def test_a_role_that_the_policy_does_not_have_is_refused_with_those_it_has(site,
 
 
 def test_who_is_not_there_is_a_clear_fault(site):
-    for operation in ("principal.disable", "principal.enable"):
+    for operation in ("principal.disable", "principal.enable", "principal.remove", "principal.show"):
         with pytest.raises(CallerFault) as problem:
             site.ask(operation, principal="client:nobody")
         assert problem.value.code == "no-such-principal"
@@ -165,3 +167,85 @@ def test_unknown_parameters_and_operations_are_refused_by_name(site):
         site.ask("status", colour="green")
     with pytest.raises(CallerFault, match=r"no operation policy\.unapply"):
         site.ask("policy.unapply")
+
+
+def test_what_a_client_may_and_where_it_acts_is_shown_without_its_secret(site, name):
+    facts = {"scopes": ["shop/stock:read"], "redirects": [BACK], "roles": ["visitor"], "name": "The shop"}
+    site.ask("client.add", client_id=name, **facts)
+    site.ask("account.set", principal=f"client:{name}", system="shop", login="js", password="erp-key-of-js")
+    shown = site.ask("principal.show", principal=f"client:{name}")
+    assert shown == {
+        **facts, "id": f"client:{name}", "person": f"client:{name}", "active": True, "public": False, "accounts": {"shop": "js"},
+    }  # fmt: skip
+    assert shown in site.ask("client.list")
+
+
+def test_a_changed_client_is_another_one_at_once_and_the_change_is_recorded(site, client):
+    name, caller = client
+    told = site.ask("client.change", client_id=name, scopes=["shop/order:read"], redirects=[BACK])
+    assert (told["scopes"], told["redirects"]) == (["shop/order:read"], [BACK])
+    assert refused_soon(caller)
+    assert site.caller(site.fresh(name)).send("GET", "/shop/stock").reason == "scope"
+    entry = last(site, "client.change")
+    assert (entry["object"], entry["before"]) == (f"client:{name}", {"scopes": [], "redirects": []})
+    assert entry["after"] == {"scopes": ["shop/order:read"], "redirects": [BACK]}
+
+
+def test_another_name_takes_nothing_away(site, client):
+    name, caller = client
+    site.ask("client.change", client_id=name, name="Another")
+    assert site.ask("principal.show", principal=f"client:{name}")["name"] == "Another"
+    assert caller.send("GET", "/shop/stock").status == 200
+
+
+def test_a_client_made_public_has_no_secret_and_made_confidential_gets_one_anew(site, client):
+    name, caller = client
+    site.ask("client.change", client_id=name, public=True)
+    assert refused_soon(caller)
+    site.ask("client.change", client_id=name, public=False)
+    with pytest.raises(AssertionError, match="invalid_client"):
+        site.fresh(name)
+    site.secrets[name] = Secret(site.ask("client.rotate", client_id=name)["client_secret"])
+    assert site.fresh(name)
+
+
+@pytest.mark.standard("A5")
+def test_a_removed_client_is_refused_at_once_and_its_name_can_be_given_again(site, client):
+    name, caller = client
+    site.ask("principal.remove", principal=f"client:{name}")
+    assert refused_soon(caller)
+    with pytest.raises(AssertionError, match="invalid_client"):
+        site.fresh(name)
+    assert last(site, "principal.remove")["before"]["roles"] == ["visitor"]
+    again = site.client(name, "visitor")
+    assert site.once("GET", "/shop/stock", token=again).status == 200
+    assert caller.send("GET", "/shop/stock").reason == "token-revoked"
+
+
+@pytest.mark.standard("A5")
+def test_a_removed_person_is_signed_out_at_once_and_known_no_more(site, person):
+    login, caller = person
+    site.ask("principal.remove", principal=f"user:{login}")
+    assert refused_soon(caller)
+    assert f"user:{login}" not in [one["id"] for one in site.ask("user.list")]
+    with pytest.raises(SystemFault, match="could not sign in"):
+        token_of(site, login)
+
+
+def test_a_person_behind_a_client_is_not_removed_before_it(site, person):
+    login, caller = person
+    site.ask("client.add", client_id=f"{login}-bot", person=f"user:{login}")
+    with pytest.raises(CallerFault, match=f"client:{login}-bot") as problem:
+        site.ask("principal.remove", principal=f"user:{login}")
+    assert problem.value.code == "person-behind"
+    assert caller.send("GET", "/shop/stock").status == 200
+
+
+def test_a_password_is_looked_at_while_others_write(site, name):
+    """Its hash takes too long for anybody to wait for: here somebody else has the store, and it is refused all the same."""
+    with closing(sqlite3.connect(site.home.database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(CallerFault, match="easily guessed"):
+            site.ask("user.add", login=name, password="password1234")
+        with pytest.raises(CallerFault, match="easily guessed"):
+            site.ask("user.password", login=name, password="password1234")

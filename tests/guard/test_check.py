@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select, update
 
 from guard_world import NOW, POLICY, TwinErp, guarded, later, make, rpc
 from ostiary.control.process import listen, server
@@ -15,6 +16,7 @@ from ostiary.erp.operation import Request
 from ostiary.foundation.jose import SigningKey
 from ostiary.guard import check, knowledge
 from ostiary.store.directory import revoke
+from ostiary.store.tables.directory import ERP_ACCOUNT
 
 READ = rpc("model.party.party.search_read", [], 0, 3, None, ["name"])
 
@@ -141,6 +143,30 @@ async def push(world, path, body):
 
 
 # -- what the guard knows
+
+
+async def test_what_it_remembers_is_forgotten_when_the_directory_changes_even_while_it_is_read(world, erp):
+    async with guarded(world, erp):
+        accounts, token = world.guard._accounts, world.token("user:anna")
+        assert (await world.ask(token, READ)).headers["authorization"] == "as:approver"
+        rename(world, "treasurer")
+        assert (await world.ask(token, READ)).headers["authorization"] == "as:approver"
+        assert (await push(world, "/internal/directory", {}))[0] == 200
+        assert (await world.ask(token, READ)).headers["authorization"] == "as:treasurer"
+
+        def ask(connection):
+            found = connection.execute(select(ERP_ACCOUNT.c.login)).scalars().first()
+            rename(world, "clerk")
+            accounts.forget()
+            return found
+
+        assert await accounts._remember(("login",), ask) == "treasurer"
+        assert await accounts._remember(("login",), ask) == "clerk"
+
+
+def rename(world, login):
+    with world.store.begin() as connection:
+        connection.execute(update(ERP_ACCOUNT).where(ERP_ACCOUNT.c.principal == "user:anna").values(login=login))
 
 
 async def test_a_revision_that_the_guard_does_not_have_is_answered_503(world, erp):

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -138,7 +139,7 @@ async def test_a_wrong_password_is_a_clear_refusal_and_not_tried_at_every_reques
         token = world.token("user:anna")
         answers = [await world.ask(token, NAMES) for _ in range(5)]
         assert {answer.reason for answer in answers} == {"unavailable"}
-        assert "does not let approver in with the password kept for it" in answers[0].detail
+        assert "does not let approver in" in answers[0].detail
         assert "guess" not in answers[0].detail
         assert (await world.ask(world.token("user:ben"), NAMES)).allowed
     tried = tryton.select("select count(*) from res_user_login_attempt where login = 'approver'")[0][0]
@@ -348,3 +349,85 @@ async def test_the_catalogue_is_learned_over_the_guards_own_account(world, pair)
     async with guarded(world):
         (system,) = world.guard._knowledge.plan(world.revision).plan.systems
         assert await world.guard.erp_of(system).learn() == pair.catalogue
+
+
+# -- an account is tried before it is kept
+
+
+async def asked(world, about, **facts):
+    """(status, what the guard says): as control asks it."""
+    parts, sent = [{"type": "http.request", "body": json.dumps({"system": "erp", **facts}).encode()}], []
+
+    async def receive():
+        return parts.pop()
+
+    async def send(message):
+        sent.append(message)
+
+    await world.guard.inside({"type": "http", "method": "POST", "path": f"/internal/{about}"}, receive, send)
+    told = json.loads(sent[1]["body"])
+    return sent[0]["status"], told.get("error", told)
+
+
+async def test_an_account_that_the_erp_lets_in_is_told_with_its_id(world, tryton):
+    async with guarded(world):
+        right = tryton.erp.users["treasurer"].reveal()
+        assert await asked(world, "account", login="treasurer", password=right) == (
+            200, {"uid": str(tryton.erp.uids["treasurer"])},
+        )  # fmt: skip
+
+
+async def test_an_account_that_the_erp_does_not_let_in_is_told_with_what_to_do(world):
+    async with guarded(world):
+        for about in ("account", "learn"):
+            status, error = await asked(world, about, login="treasurer", password="planted-guess")
+            assert (status, error["code"], error["fault"]) == (409, "erp-refuses", "OperatorFault")
+            assert "does not let treasurer in" in error["message"]
+            assert "ostiary system account erp" in error["hint"]
+            assert "planted-guess" not in str(error)
+
+
+async def test_what_is_offered_is_learned_by_the_account_that_is_tried(world, tryton, pair):
+    world.home.catalogue("erp").unlink()
+    right = tryton.erp.users["gateway"].reveal()
+    async with guarded(world):
+        status, told = await asked(world, "learn", login="gateway", password=right)
+    assert (status, told["objects"]) == (200, len(pair.catalogue.models))
+    assert told["uid"] == str(tryton.erp.uids["gateway"])
+    assert world.home.catalogue("erp").exists()
+
+
+async def test_an_erp_that_is_down_is_told_apart_from_one_that_refuses(tmp_path):
+    world = make(tmp_path / "home", upstream="http://127.0.0.1:9")
+    async with guarded(world):
+        status, error = await asked(world, "account", login="treasurer", password="x")
+    assert (status, error["code"], error["fault"]) == (409, "erp-silent", "SystemFault")
+    assert "http://127.0.0.1:9" in error["message"]
+
+
+async def test_another_database_is_told_apart_from_a_wrong_password(tmp_path, tryton):
+    policy = WIDE.replace("database: erp", "database: another")
+    world = make(tmp_path / "home", policy=policy, upstream=tryton.erp.url)
+    async with guarded(world):
+        _, error = await asked(world, "account", login="gateway", password=tryton.erp.users["gateway"].reveal())
+    assert error["code"] == "erp-silent"
+    assert "`database`" in error["hint"]
+
+
+async def test_the_guard_says_that_its_own_user_is_not_let_in_until_it_is(world, tryton):
+    mine = update(ERP_ACCOUNT).where(ERP_ACCOUNT.c.principal == "system:erp")
+    with world.store.begin() as connection:
+        connection.execute(mine.values(sealed_secret=world.sealer.seal(Secret("old"), sealed_for("erp", "system:erp"))))
+    async with guarded(world):
+        assert (await asked(world, "learn"))[1]["code"] == "erp-refuses"
+        assert "does not let gateway in" in (await standing(world))["troubles"]["erp"]
+        with world.store.begin() as connection:
+            right = world.sealer.seal(tryton.erp.users["gateway"], sealed_for("erp", "system:erp"))
+            connection.execute(mine.values(sealed_secret=right))
+        world.guard._accounts.forget()
+        assert (await asked(world, "learn"))[0] == 200
+        assert (await standing(world))["troubles"] == {}
+
+
+async def standing(world):
+    return (await world.guard._obey("GET", "/internal/state", b""))[1]

@@ -4,16 +4,17 @@ import json
 import logging
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from ostiary.audit.log import entries
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.secret import Secret
-from ostiary.identity import keys, principals
+from ostiary.identity import keys, principals, roster
 from ostiary.identity.credentials import easily_guessed, hash_password
 from ostiary.store.database import METADATA
 from ostiary.store.directory import erp_account, role_sets
-from ostiary.store.tables.identity import PASSWORD
+from ostiary.store.tables.directory import ASSIGNMENT, ERP_ACCOUNT, PRINCIPAL
+from ostiary.store.tables.identity import CLIENT, CLIENT_SECRET, CODE, GRANT, PASSWORD, REFRESH, SESSION
 
 GOOD = Secret("seven green lanterns")
 HASHED = hash_password(GOOD, login="")
@@ -83,8 +84,8 @@ def test_a_refused_act_leaves_nothing(world):
             client(world, roles=roles, redirects=redirects)
     assert len(audit(world)) == before
     with world.store.read() as connection:
-        assert [one["id"] for one in principals.list_users(connection)] == ["user:anna"]
-        assert [one["id"] for one in principals.list_clients(connection)] == ["client:shop", "client:web"]
+        assert [one["id"] for one in roster.users(connection)] == ["user:anna"]
+        assert [one["id"] for one in roster.clients(connection)] == ["client:shop", "client:web"]
 
 
 @pytest.mark.parametrize("name", ["", "a:b", "a#1", "a b", "-a", "ä", "a" * 101, "a\n", "a/b", "a\0", "\U0001f511"])
@@ -188,3 +189,36 @@ def test_the_role_set_that_a_token_names_is_known_to_the_gate(world):
     with world.store.read() as connection:
         assert role_sets(connection)[claims.role_set] == {"a", "b"}
         assert role_sets(connection)[world.claims(world.machine().json()["access_token"]).role_set] == {"bot"}
+
+
+def test_nothing_of_who_was_removed_is_left_but_the_audit_log(world):
+    world.signed_in()
+    account = {"system": "erp", "login": "x", "password": Secret("erp-password")}
+    for principal in ("user:anna", "client:shop", "client:web"):
+        world.do(principals.set_erp_account, sealer=world.sealer, principal=principal, **account)
+    gone = [
+        key for one in ("user:anna", "client:shop", "client:web") for key in world.do(principals.remove, principal=one)
+    ]
+    assert {"gen:user:anna#1", "cgen:client:web#1", "gen:client:shop#1"} <= set(gone)
+    with world.store.read() as connection:
+        for table in (
+            ASSIGNMENT,
+            CLIENT,
+            CLIENT_SECRET,
+            CODE,
+            ERP_ACCOUNT,
+            GRANT,
+            PASSWORD,
+            PRINCIPAL,
+            REFRESH,
+            SESSION,
+        ):
+            assert connection.execute(select(func.count()).select_from(table)).scalar() == 0, table.name
+    assert [one["action"] for one in audit(world)[:3]] == ["principal.remove"] * 3
+
+
+def test_who_has_the_name_of_one_removed_has_none_of_his_revocations(world):
+    for generation in (1, 2, 3):
+        keys = world.do(principals.remove, principal="client:shop")
+        assert f"gen:client:shop#{generation}" in keys
+        client(world, client_id="shop")

@@ -4,8 +4,8 @@ import json
 from http.client import HTTPException
 from typing import Any, Final
 
-from ostiary.foundation import errors, unix
-from ostiary.foundation.errors import OstiaryError, OurFault, SystemFault
+from ostiary.foundation import unix
+from ostiary.foundation.errors import SystemFault, retold
 from ostiary.foundation.home import Home
 
 PATIENCE_S: Final = 300.0  # a change that gate or guard does not take is given up, and told, well before
@@ -28,11 +28,5 @@ def ask(home: Home, operation: str, **parameters: Any) -> Any:
             "no-answer", f"{operation} got no answer: {problem}", hint="try `ostiary doctor`"
         ) from problem
     if "error" in content:
-        raise _error(content["error"])
+        raise retold(content["error"])
     return content["result"]
-
-
-def _error(told: dict[str, str]) -> OstiaryError:
-    kind = getattr(errors, told.get("fault", ""), OurFault)
-    error: OstiaryError = kind(told["code"], told["message"], hint=told.get("hint", ""))
-    return error

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ostiary.foundation import errors
 from ostiary.foundation.errors import CallerFault, OstiaryError, OurFault, SystemFault
 
 BODY_MAX_BYTES: Final = 2 * 1024 * 1024
@@ -97,7 +98,5 @@ def _around_us(problem: OSError | DBAPIError) -> SystemFault:
 
 
 def _failed(problem: OstiaryError) -> Response:
-    fault = next(kind.__name__ for kind in type(problem).__mro__ if kind.__module__ == OstiaryError.__module__)
-    error = {"code": problem.code, "message": problem.message, "hint": problem.hint, "fault": fault}
     status = 500 if isinstance(problem, OurFault) else 400
-    return Response(msgspec.json.encode({"error": error}), status, media_type="application/json")
+    return Response(msgspec.json.encode({"error": errors.told(problem)}), status, media_type="application/json")

@@ -1,7 +1,7 @@
 """What every operation acts on, and how a change of the directory reaches store, audit log, gate and guard."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from threading import RLock
@@ -14,6 +14,7 @@ from ostiary.control.installation import Installation
 from ostiary.control.reconcile import Reconciler
 from ostiary.envoy.delivery import Gate
 from ostiary.foundation.errors import SystemFault
+from ostiary.identity.principals import Keys
 from ostiary.monitor.watch import Watch
 
 T = TypeVar("T")
@@ -43,28 +44,34 @@ class Board:
         self.sign()
         return done
 
-    def change_directory(self, act: Callable[[Connection], tuple[T, Sequence[str]]], *, shown_once: bool = False) -> T:
+    def change_directory(self, act: Callable[[Connection], Keys]) -> Keys:
         """As `change`; what `act` revoked is refused, and gate and guard know the directory as it is now.
 
-        Where they can't be told, `catch_up` brings it later; that fails the operation, unless its answer is
-        `shown_once`.
+        Where they can't be told, it fails, and `catch_up` brings it later.
         """
         with self.on.store.begin() as connection:
-            done, revoked = act(connection)
+            revoked = act(connection)
         try:
             self.reconciler.refuse(revoked)
             self.reconciler.refresh()
         except (SystemFault, OSError) as problem:
-            if not shown_once:
-                raise SystemFault(
-                    getattr(problem, "code", "disk"),
-                    f"it is recorded, but not in force everywhere: {getattr(problem, 'message', problem)}",
-                    hint="it is brought there as soon as that is mended; see `ostiary status`",
-                ) from problem
-            log.exception("a change of the directory is brought to gate and guard later")
+            raise SystemFault(
+                getattr(problem, "code", "disk"),
+                f"it is recorded, but not in force everywhere: {getattr(problem, 'message', problem)}",
+                hint="it is brought there as soon as that is mended; see `ostiary status`",
+            ) from problem
         finally:
             self.sign()
-        return done
+        return revoked
+
+    def add_to_directory(self, act: Callable[[Connection], T]) -> T:
+        """As `change`, for somebody new: the answer, which may hold a secret, is given even if it is in force later."""
+        made = self.change(act)
+        try:
+            self.reconciler.refresh()
+        except (SystemFault, OSError):
+            log.exception("a change of the directory is brought to gate and guard later")
+        return made
 
     def sign(self) -> None:
         """Signs the audit log as it stands; one at a time, so that no older head replaces a newer one."""

@@ -8,9 +8,10 @@ from ostiary.control import holders
 from ostiary.control.board import Board
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.secret import Secret
-from ostiary.identity import keys, principals
+from ostiary.identity import keys, principals, roster
 from ostiary.identity.credentials import hash_password
 from ostiary.identity.principals import Keys, Made
+from ostiary.plan.model import Kind
 from ostiary.tls import authority
 
 
@@ -28,27 +29,38 @@ def add_client(  # noqa: PLR0917  the parameters of the command
 ) -> dict[str, Any]:
     """Registers a client; its secret is in this answer and nowhere else."""
 
-    def act(connection: Connection) -> tuple[Made, Keys]:
+    def act(connection: Connection) -> Made:
         holders.allow(connection, board.reconciler.plan, f"client:{client_id}", roles, person=person)
-        made = principals.add_client(
-            connection, actor=actor, now=board.now, sealer=board.on.sealer, client_id=client_id, name=name,
-            roles=roles, scopes=scopes, redirects=redirects, public=public, person=person,
+        return principals.add_client(
+            connection, **_by(board, actor), sealer=board.on.sealer, client_id=client_id, name=name, roles=roles,
+            scopes=scopes, redirects=redirects, public=public, person=person,
         )  # fmt: skip
-        return made, ()
 
     with board.turn:
-        return _told(board.change_directory(act, shown_once=True))
+        return _told(board.add_to_directory(act))
+
+
+def change_client(  # noqa: PLR0917  the parameters of the command
+    board: Board,
+    actor: str,
+    client_id: str,
+    name: str | None = None,
+    scopes: list[str] | None = None,
+    redirects: list[str] | None = None,
+    *,
+    public: bool | None = None,
+) -> dict[str, Any]:
+    """What is given is changed. But for the name, what the client was given before ends: it comes again."""
+    told: dict[str, Any] = {"name": name, "scopes": scopes, "redirects": redirects, "public": public}
+    board.change_directory(
+        lambda connection: principals.change_client(connection, **_by(board, actor), client_id=client_id, **told)
+    )
+    return show(board, actor, f"client:{client_id}")
 
 
 def rotate_client(board: Board, actor: str, client_id: str) -> dict[str, Any]:
-    sealer = board.on.sealer
-    return _told(
-        board.change(
-            lambda connection: principals.rotate_secret(
-                connection, actor=actor, now=board.now, sealer=sealer, client_id=client_id
-            )
-        )
-    )
+    facts = {**_by(board, actor), "sealer": board.on.sealer, "client_id": client_id}
+    return _told(board.change(lambda connection: principals.rotate_secret(connection, **facts)))
 
 
 def issue_certificate(board: Board, actor: str, client_id: str, days: int = authority.LEAF_DAYS) -> dict[str, Any]:
@@ -57,11 +69,8 @@ def issue_certificate(board: Board, actor: str, client_id: str, days: int = auth
         hint = "set ask_client_certificate = true in settings.toml and start again"
         raise OperatorFault("certificates-not-asked", "the gate asks nobody for a certificate", hint=hint)
     issued = authority.issue_client(board.on.home, client_id, days=days, now=board.now)
-    board.change(
-        lambda connection: principals.note_certificate(
-            connection, actor=actor, now=board.now, client_id=client_id, days=days
-        )
-    )
+    facts = {**_by(board, actor), "client_id": client_id, "days": days}
+    board.change(lambda connection: principals.note_certificate(connection, **facts))
     return {"certificate": issued.certificate.decode(), "key": issued.key.decode()}
 
 
@@ -70,14 +79,23 @@ def _told(made: Made) -> dict[str, Any]:
     return {"id": made.id, "client_id": made.id.partition(":")[2], **secret}
 
 
+def _by(board: Board, actor: str) -> dict[str, Any]:
+    return {"actor": actor, "now": board.now}
+
+
 def list_clients(board: Board, _: str) -> list[dict[str, Any]]:
     with board.on.store.read() as connection:
-        return principals.list_clients(connection)
+        return roster.clients(connection)
 
 
 def list_users(board: Board, _: str) -> list[dict[str, Any]]:
     with board.on.store.read() as connection:
-        return principals.list_users(connection)
+        return roster.users(connection)
+
+
+def show(board: Board, _: str, principal: str) -> dict[str, Any]:
+    with board.on.store.read() as connection:
+        return roster.one(connection, principal)
 
 
 def add_user(  # noqa: PLR0917  the parameters of the command
@@ -91,36 +109,29 @@ def add_user(  # noqa: PLR0917  the parameters of the command
 ) -> dict[str, Any]:
     hashed = hash_password(Secret(password), login=login)  # slow: before anybody has to wait for it
 
-    def act(connection: Connection) -> tuple[str, Keys]:
+    def act(connection: Connection) -> str:
         holders.allow(connection, board.reconciler.plan, f"user:{login}", roles, person=person)
-        made = principals.add_user(
-            connection, actor=actor, now=board.now, login=login, hashed=hashed, name=name,
-            roles=roles, person=person,
-        )  # fmt: skip
-        return made, ()
+        return principals.add_user(
+            connection, **_by(board, actor), login=login, hashed=hashed, name=name, roles=roles, person=person
+        )
 
     with board.turn:
-        return {"id": board.change_directory(act)}
+        return {"id": board.add_to_directory(act)}
 
 
 def set_password(board: Board, actor: str, login: str, password: str) -> dict[str, Any]:
     """A new password; sessions and tokens from before end."""
-    hashed = hash_password(Secret(password), login=login)
-    board.change_directory(
-        lambda connection: (
-            None,
-            principals.set_password(connection, actor=actor, now=board.now, login=login, hashed=hashed),
-        )
-    )
+    facts = {**_by(board, actor), "login": login, "hashed": hash_password(Secret(password), login=login)}
+    board.change_directory(lambda connection: principals.set_password(connection, **facts))
     return {}
 
 
 def set_roles(board: Board, actor: str, principal: str, roles: list[str]) -> dict[str, Any]:
     """Exactly these roles; tokens already out are refused (standard B7)."""
 
-    def act(connection: Connection) -> tuple[None, Keys]:
+    def act(connection: Connection) -> Keys:
         holders.allow(connection, board.reconciler.plan, principal, roles)
-        return None, principals.set_roles(connection, actor=actor, now=board.now, principal=principal, roles=roles)
+        return principals.set_roles(connection, **_by(board, actor), principal=principal, roles=roles)
 
     with board.turn:
         board.change_directory(act)
@@ -128,31 +139,34 @@ def set_roles(board: Board, actor: str, principal: str, roles: list[str]) -> dic
 
 
 def disable(board: Board, actor: str, principal: str) -> dict[str, Any]:
-    board.change_directory(
-        lambda connection: (None, principals.disable(connection, actor=actor, now=board.now, principal=principal))
-    )
+    board.change_directory(lambda connection: principals.disable(connection, **_by(board, actor), principal=principal))
     return {}
 
 
 def enable(board: Board, actor: str, principal: str) -> dict[str, Any]:
-    board.change_directory(
-        lambda connection: (None, principals.enable(connection, actor=actor, now=board.now, principal=principal))
-    )
+    board.change_directory(lambda connection: principals.enable(connection, **_by(board, actor), principal=principal))
+    return {}
+
+
+def remove(board: Board, actor: str, principal: str) -> dict[str, Any]:
+    """All that is known of it goes, but for the audit log; its tokens are refused."""
+    board.change_directory(lambda connection: principals.remove(connection, **_by(board, actor), principal=principal))
     return {}
 
 
 def set_account(board: Board, actor: str, principal: str, system: str, login: str, password: str) -> dict[str, Any]:  # noqa: PLR0917
-    """Says as which ERP user the principal's calls arrive at `system`."""
-    known = {one.name for one in board.reconciler.plan.systems}
+    """Says as which ERP user the principal's calls arrive at `system`; an ERP that can be asked lets it in first."""
+    known = {one.name: one for one in board.reconciler.plan.systems}
     if system not in known:
         raise OperatorFault("no-system", f"there is no system {system!r}", hint=f"one of: {', '.join(sorted(known))}")
+    secret = Secret(password)
+    with board.on.store.read() as connection:
+        roster.one(connection, principal)
+    uid = board.reconciler.erp_user(system, login, secret) if known[system].kind is Kind.TRYTON else ""
     board.change_directory(
-        lambda connection: (
-            None,
-            principals.set_erp_account(
-                connection, actor=actor, now=board.now, sealer=board.on.sealer, principal=principal, system=system,
-                login=login, password=Secret(password),
-            ),
+        lambda connection: principals.set_erp_account(
+            connection, **_by(board, actor), sealer=board.on.sealer, principal=principal, system=system, login=login,
+            password=secret, uid=uid,
         )
     )  # fmt: skip
     return {}
@@ -162,9 +176,9 @@ def revoke(board: Board, actor: str, principal: str = "", grant: str = "", reaso
     """Every token of a principal, or of one grant, is refused from now on."""
     if bool(principal) == bool(grant):
         raise OperatorFault("revoke-whose", "name a principal or a grant, one of them", hint="--principal user:anna")
-    facts: dict[str, Any] = {"actor": actor, "now": board.now, "reason": reason}
+    facts = {**_by(board, actor), "reason": reason}
     keys = board.change_directory(
-        lambda connection: _twice(
+        lambda connection: (
             principals.revoke_principal(connection, principal=principal, **facts)
             if principal
             else principals.revoke_grant(connection, grant=grant, **facts)
@@ -175,18 +189,13 @@ def revoke(board: Board, actor: str, principal: str = "", grant: str = "", reaso
 
 def rotate_keys(board: Board, actor: str, reason: str = "", *, compromised: bool = False) -> dict[str, Any]:
     """Tokens are signed with new keys; of compromised ones every token is refused from now on."""
-    facts: dict[str, Any] = {"actor": actor, "now": board.now, "sealer": board.on.sealer, "reason": reason}
+    facts: dict[str, Any] = {**_by(board, actor), "sealer": board.on.sealer, "reason": reason}
+    signs: dict[str, str] = {}
 
-    def act(connection: Connection) -> tuple[dict[str, str], Keys]:
-        kids = {
-            purpose: keys.rotate(connection, purpose=purpose, compromised=compromised, **facts)
-            for purpose in keys.PURPOSES
-        }
-        return kids, ()
+    def act(connection: Connection) -> Keys:
+        for purpose in keys.PURPOSES:
+            signs[purpose] = keys.rotate(connection, purpose=purpose, compromised=compromised, **facts)
+        return ()
 
-    return {"signs": board.change_directory(act)}
-
-
-def _twice(keys: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """As the answer, and as what was revoked."""
-    return keys, keys
+    board.change_directory(act)
+    return {"signs": signs}

@@ -17,8 +17,9 @@ from ostiary.envoy.edge import Edge, Resources
 from ostiary.envoy.signals import Signals, signal_resources
 from ostiary.envoy.translate import beside_routes, bridge, news, translate
 from ostiary.foundation import unix
-from ostiary.foundation.errors import SystemFault
+from ostiary.foundation.errors import SystemFault, retold
 from ostiary.foundation.ids import role_set_id
+from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import LEASE_S
 from ostiary.monitor.measures import blocked
 from ostiary.plan.model import HandOver, Plan, WhenSilent
@@ -182,9 +183,13 @@ class Reconciler:
         """The guard's revision, and whether what it knows is fresh."""
         return self._ask_guard("GET", "state", b"")
 
-    def learn(self, system: str) -> dict[str, Any]:
-        """Has the guard ask the ERP what it offers."""
-        return self._tell_guard("learn", {"system": system})
+    def learn(self, system: str, login: str = "", password: Secret | None = None) -> dict[str, Any]:
+        """Has the guard ask the ERP what it offers, as the user that is given or else as the one that is kept."""
+        return self._tell_guard("learn", _asked_as(system, login, password))
+
+    def erp_user(self, system: str, login: str, password: Secret) -> str:
+        """The ERP's own id of this user; raises where the ERP does not let it in."""
+        return str(self._tell_guard("account", _asked_as(system, login, password))["uid"])
 
     def _write(self, name: str, **signal: Any) -> None:
         self._gate.write(self._one(name, **signal))
@@ -246,9 +251,12 @@ class Reconciler:
                 hint="see `ostiary status`; nothing it guards passes until it runs again",
             ) from problem
         if answer.status != OK:
-            problem_told = f"the guard could not do {about!r}: {told.get('problem')}"
-            raise SystemFault("guard-refused", problem_told, hint="see the log of guard")
+            raise retold(told["error"])
         return told
+
+
+def _asked_as(system: str, login: str, password: Secret | None) -> dict[str, Any]:
+    return {"system": system, "login": login, "password": password.reveal() if password else ""}
 
 
 def _role_set_ids(connection: Connection) -> dict[str, str]:

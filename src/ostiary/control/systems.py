@@ -1,6 +1,6 @@
 """The protected systems and our own processes: how they are, and what a system offers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
@@ -30,8 +30,9 @@ def _parts(board: Board) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "certificate", lambda: authority.standing(home, board.now)
     yield "disk", lambda: health.room(home.root)
     yield "watch", lambda: health.quiet(board.on.store)
+    troubles = _troubles(board)
     for system in board.reconciler.plan.systems:
-        yield f"system {system.name}", lambda system=system: _system(board, system)  # type: ignore[misc]  # bound at once
+        yield f"system {system.name}", lambda system=system: _system(board, system, troubles)  # type: ignore[misc]  # bound at once
 
 
 def _part(name: str, look: Callable[[], str]) -> dict[str, Any]:
@@ -43,7 +44,15 @@ def _part(name: str, look: Callable[[], str]) -> dict[str, Any]:
         return {"name": name, "ok": False, "text": f"it can't be looked at: {type(problem).__name__}"}
 
 
-def _system(board: Board, system: System) -> str:
+def _troubles(board: Board) -> Mapping[str, str]:
+    """System -> why the gate's own ERP user was not let in; a guard that is silent is told elsewhere."""
+    try:
+        return dict(board.reconciler.guard_state()["troubles"])
+    except OstiaryError:
+        return {}
+
+
+def _system(board: Board, system: System, troubles: Mapping[str, str]) -> str:
     if not board.gate.healthy(cluster_name(system)):
         raise SystemFault(
             "erp-unreachable",
@@ -57,22 +66,27 @@ def _system(board: Board, system: System) -> str:
             f"{reached}, but what it offers is not known yet, so all is denied",
             hint=f"ostiary system account {system.name} --login LOGIN",
         )
+    if trouble := troubles.get(system.name):
+        hint = f"ostiary system account {system.name} --login LOGIN"
+        raise OperatorFault("erp-refuses", f"{reached}, but {trouble}: duties are not told apart", hint=hint)
     return reached
 
 
 def set_account(board: Board, actor: str, system: str, login: str, password: str) -> dict[str, Any]:
-    """The ERP user by whom the guard itself reads links, origins and the catalogue; then learns what there is."""
+    """The ERP user by whom the guard itself reads links, origins and the catalogue.
+
+    What there is, is learnt by it first: one that does not work replaces nothing.
+    """
     _tryton(board, system)
+    secret = Secret(password)
+    learnt = board.reconciler.learn(system, login, secret)
     board.change_directory(
-        lambda connection: (
-            None,
-            principals.set_reader(
-                connection, actor=actor, now=board.now, sealer=board.on.sealer, system=system, login=login,
-                password=Secret(password),
-            ),
+        lambda connection: principals.set_reader(
+            connection, actor=actor, now=board.now, sealer=board.on.sealer, system=system, login=login,
+            password=secret, uid=learnt["uid"],
         )
     )  # fmt: skip
-    return learn(board, actor, system)
+    return learnt
 
 
 def learn(board: Board, _: str, system: str) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Every error says what happened, where, and what to do; its class says whose fault it is."""
 
+from collections.abc import Mapping
+
 
 class OstiaryError(Exception):
     """The one root. `code` is stable and greppable, `hint` is the next thing to do."""
@@ -40,3 +42,14 @@ class OurFault(OstiaryError):
     """A promise of our own code broke: please report it."""
 
     exit_code = 5
+
+
+def told(problem: OstiaryError) -> dict[str, str]:
+    """The error as it travels from one of our processes to another; `retold` makes it again."""
+    fault = next(kind.__name__ for kind in type(problem).__mro__ if kind.__module__ == __name__)
+    return {"code": problem.code, "message": problem.message, "hint": problem.hint, "fault": fault}
+
+
+def retold(error: Mapping[str, str]) -> OstiaryError:
+    kinds = {kind.__name__: kind for kind in (OperatorFault, CallerFault, SystemFault, OurFault)}
+    return kinds.get(error["fault"], OurFault)(error["code"], error["message"], hint=error["hint"])

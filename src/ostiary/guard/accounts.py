@@ -1,4 +1,4 @@
-"""Persons and their ERP users, from the store: looked up off the event loop, remembered for a moment."""
+"""Persons and their ERP users, from the store: looked up off the event loop, remembered until control says more."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from ostiary.erp.operation import Call, Pattern
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.secret import Secret
 from ostiary.guard import history
-from ostiary.guard.erp import NotEstablished
+from ostiary.guard.erp import NotEstablished, NotLetIn
 from ostiary.plan.model import Apart
 from ostiary.store.database import Store
 from ostiary.store.directory import ErpAccount, erp_account, person_of, persons_of_erp_user, sealed_for
@@ -20,7 +20,7 @@ from ostiary.store.seal import Sealer
 from ostiary.store.tables.directory import ERP_ACCOUNT, PRINCIPAL
 from ostiary.store.tables.guard import GUARD_KEY
 
-REMEMBERED_S: Final = 2.0
+REMEMBERED_S: Final = 30.0  # at most: control says when the directory changes
 REMEMBERED_MAX: Final = 10_000
 
 T = TypeVar("T")
@@ -35,7 +35,8 @@ class Accounts:
         self.login_of: dict[str, Callable[[str], Any]] = {}  # system -> the ERP's own answer to "which login is uid?"
 
     def forget(self) -> None:
-        self._remembered.clear()
+        """Also what is being read at this moment, which may be what was before."""
+        self._remembered = {}
 
     async def account(self, principal: str, system: str) -> ErpAccount | None:
         return await self._remember(
@@ -66,12 +67,13 @@ class Accounts:
         await self.write(lambda connection: history.forget(connection, now))
 
     async def _remember(self, name: tuple[str, ...], ask: Callable[[Connection], T]) -> T:
-        until, value = self._remembered.get(name, (0.0, None))
+        known = self._remembered
+        until, value = known.get(name, (0.0, None))
         if until < time.monotonic():
-            if len(self._remembered) >= REMEMBERED_MAX:
-                self._remembered.clear()
+            if len(known) >= REMEMBERED_MAX:
+                known.clear()
             value = await self.read(ask)
-            self._remembered[name] = time.monotonic() + REMEMBERED_S, value
+            known[name] = time.monotonic() + REMEMBERED_S, value
         return value  # type: ignore[no-any-return] # each name is asked with one type only
 
     async def read(self, ask: Callable[[Connection], T]) -> T:
@@ -109,7 +111,7 @@ class SystemVault:
         try:
             return self._sealer.open(account.sealed_secret, sealed_for(self._system, account.principal))
         except OperatorFault as problem:
-            raise NotEstablished(f"the password kept for {account.login} does not open") from problem
+            raise NotLetIn(f"the password kept for {account.login} does not open") from problem
 
     async def rest_key(self, account: ErpAccount) -> Secret | None:
         where = (GUARD_KEY.c.system == self._system, GUARD_KEY.c.login == account.login)

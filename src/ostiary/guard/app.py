@@ -10,19 +10,21 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from ostiary.foundation import errors
 from ostiary.foundation.clock import Clock
-from ostiary.foundation.errors import CallerFault, OstiaryError, SystemFault
+from ostiary.foundation.errors import CallerFault, OperatorFault, OstiaryError, SystemFault
 from ostiary.foundation.files import write_atomically
 from ostiary.foundation.home import Home
+from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import Settings
 from ostiary.guard.accounts import Accounts
 from ostiary.guard.adapters import Adapters
 from ostiary.guard.check import Check
-from ostiary.guard.erp import NotEstablished
+from ostiary.guard.erp import NotEstablished, NotLetIn
 from ostiary.guard.journal import Journal
 from ostiary.guard.knowledge import Knowledge
 from ostiary.guard.locks import Locks
-from ostiary.guard.tryton import TrytonErp
+from ostiary.guard.tryton import Tried, TrytonErp
 from ostiary.guard.verdict import Asked, Verdict
 from ostiary.plan.model import Kind, System
 from ostiary.plan.reason import CHALLENGE, STATUS, Reason, problem
@@ -52,8 +54,12 @@ class KeysRevoked(Struct, forbid_unknown_fields=True):
     keys: list[str]
 
 
-class SystemNamed(Struct, forbid_unknown_fields=True):
+class AskedAs(Struct, forbid_unknown_fields=True):
+    """A system, and an ERP user to ask it as; without a login, the one that is kept for the gate itself."""
+
     system: str
+    login: str = ""
+    password: str = ""
 
 
 def create(home: Home, store: Store, sealer: Sealer, settings: Settings, clock: Clock) -> "Guard":
@@ -131,11 +137,12 @@ class Guard:
             return
         try:
             status, answer = await self._obey(scope["method"], scope["path"], await _read(receive, INSIDE_MAX_BYTES))
-        except (OstiaryError, msgspec.MsgspecError) as problem:
-            status, answer = 409, {"problem": getattr(problem, "message", str(problem))}
+        except OstiaryError as problem:
+            status, answer = 409, {"error": errors.told(problem)}
         except Exception:
             log.exception("%s failed", scope["path"])
-            status, answer = 500, {"problem": "see the guard's log"}
+            failed = SystemFault("guard-fails", f"the guard could not do {scope['path']}", hint="see the log of guard")
+            status, answer = 500, {"error": errors.told(failed)}
         await _send(send, status, [(b"content-type", b"application/json")], json.dumps(answer).encode())
 
     async def _obey(self, method: str, path: str, body: bytes | None) -> tuple[int, dict[str, Any]]:
@@ -148,28 +155,50 @@ class Guard:
                 self._accounts.forget()
                 await self._knowledge.refresh()
             case "POST", "/internal/learn":
-                return 200, await self._learn(msgspec.json.decode(body or b"", type=SystemNamed).system)
+                return 200, await self._ask_erp(msgspec.json.decode(body or b"", type=AskedAs), self._learn)
+            case "POST", "/internal/account":
+                return 200, await self._ask_erp(msgspec.json.decode(body or b"", type=AskedAs), _account)
             case "GET", "/internal/state":
                 pass
             case _:
                 return 404, {"problem": "no such thing"}
         revisions = self._knowledge.revisions
         current = revisions[-1] if revisions else ""
-        return 200, {"revision": current, "revisions": list(revisions), "fresh": self._knowledge.fresh}
+        state = {"revision": current, "revisions": list(revisions), "fresh": self._knowledge.fresh}
+        return 200, {**state, "troubles": {name: erp.trouble for (name, *_), erp in self._erps.items() if erp.trouble}}
 
-    async def _learn(self, name: str) -> dict[str, Any]:
-        """Asks the ERP what it offers; from the next request on, the adapter knows it."""
+    async def _ask_erp(self, asked: AskedAs, about: Callable[[AskedAs, TrytonErp, Tried], Awaitable[Any]]) -> Any:
+        """What the ERP says; as a user that is only tried, where one is given."""
         ready = self._knowledge.plan(self._knowledge.revisions[-1])
-        system = next((one for one in ready.plan.systems if one.name == name), None) if ready else None
-        erp = self.erp_of(system) if system else None
-        if erp is None:
-            raise CallerFault("no-system", f"{name} is no system that can be asked", hint="see the policy in force")
+        system = next((one for one in ready.plan.systems if one.name == asked.system), None) if ready else None
+        kept = self.erp_of(system) if system else None
+        if system is None or kept is None:
+            told = f"{asked.system} is no system that can be asked"
+            raise CallerFault("no-system", told, hint="see the policy in force")
+        tried = Tried(asked.login, Secret(asked.password))
+        erp = TrytonErp(system.upstream, system.database, tried) if asked.login else kept
         try:
-            found = await erp.learn()
+            return await about(asked, erp, tried)
+        except NotLetIn as problem:
+            hint = f"the login and password of a user that is in the ERP: ostiary system account {system.name} --login LOGIN"
+            raise OperatorFault("erp-refuses", str(problem), hint=hint) from problem
         except NotEstablished as problem:
-            raise SystemFault("erp-silent", str(problem), hint="is the ERP up, and the account right?") from problem
-        write_atomically(self._home.catalogue(name), msgspec.json.encode(found))
-        return {"objects": len(found.models), "methods": sum(map(len, found.methods.values()))}
+            hint = "start the ERP, or mend `upstream` and `database` in the policy"
+            raise SystemFault("erp-silent", f"{system.upstream}: {problem}", hint=hint) from problem
+        finally:
+            if erp is not kept:
+                await erp.close()
+
+    async def _learn(self, asked: AskedAs, erp: TrytonErp, tried: Tried) -> dict[str, Any]:
+        """Asks the ERP what it offers; from the next request on, the adapter knows it."""
+        found = await erp.learn()
+        write_atomically(self._home.catalogue(asked.system), msgspec.json.encode(found))
+        told = {"objects": len(found.models), "methods": sum(map(len, found.methods.values()))}
+        return {**told, **(await _account(asked, erp, tried) if asked.login else {})}
+
+
+async def _account(_: AskedAs, erp: TrytonErp, tried: Tried) -> dict[str, Any]:
+    return {"uid": await erp.user(tried.account)}
 
 
 async def _asked(scope: Scope, receive: Receive) -> Asked | Verdict:

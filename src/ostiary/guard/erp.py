@@ -11,6 +11,10 @@ class NotEstablished(Exception):
     """The ERP did not say what had to be known; the text says what, and names nothing secret."""
 
 
+class NotLetIn(NotEstablished):
+    """The ERP answers, but there is no user that it lets in."""
+
+
 class Erp(Protocol):
     """One system's ERP. Every method raises NotEstablished where the ERP can't or won't answer."""
 

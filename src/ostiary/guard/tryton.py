@@ -15,7 +15,7 @@ import msgspec
 from ostiary.erp import tryton
 from ostiary.erp.operation import Request
 from ostiary.foundation.secret import Secret
-from ostiary.guard.erp import NotEstablished
+from ostiary.guard.erp import NotEstablished, NotLetIn
 from ostiary.store.directory import ErpAccount
 
 TIMEOUT_S: Final = 4.0  # below the guard's own
@@ -23,6 +23,9 @@ ANSWER_MAX_BYTES: Final = 4 * 1024 * 1024
 PROVE_EVERY_S: Final = 30.0  # Tryton forgets an idle session after [session] timeout, 300 s by default
 LOGIN_AGAIN_S: Final = 10.0  # a wrong password is not tried at every request: Tryton would lock the user out
 SESSIONS_MAX: Final = 10_000
+REFUSES: Final = frozenset(
+    {httpx.codes.OK, httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}
+)  # a login, with or without a word
 
 
 class Vault(Protocol):
@@ -31,6 +34,26 @@ class Vault(Protocol):
     async def reader(self) -> ErpAccount | None: ...
     async def password(self, account: ErpAccount) -> Secret: ...
     async def rest_key(self, account: ErpAccount) -> Secret | None: ...
+    async def keep_rest_key(self, account: ErpAccount, key: Secret) -> None: ...
+    async def learn_uid(self, account: ErpAccount, uid: str) -> None: ...
+
+
+class Tried:
+    """The vault of one password that nobody keeps yet."""
+
+    def __init__(self, login: str, password: Secret) -> None:
+        self.account = ErpAccount(principal="", login=login, uid="", sealed_secret=b"")
+        self._password = password
+
+    async def reader(self) -> ErpAccount:
+        return self.account
+
+    async def password(self, _: ErpAccount) -> Secret:
+        return self._password
+
+    async def rest_key(self, _: ErpAccount) -> Secret | None:
+        return None
+
     async def keep_rest_key(self, account: ErpAccount, key: Secret) -> None: ...
     async def learn_uid(self, account: ErpAccount, uid: str) -> None: ...
 
@@ -52,6 +75,7 @@ class TrytonErp:
         self._http = httpx.AsyncClient(base_url=url, timeout=TIMEOUT_S, trust_env=False)
         self._held: dict[tuple[str, bytes], _Held] = {}  # login and sealed password: a new one is a new login
         self._targets: dict[tuple[str, str], str] = {}
+        self.trouble = ""  # why the gate's own ERP user was not let in the last time
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -81,6 +105,11 @@ class TrytonErp:
         (row,) = await self.rows("res.user", [uid], ["login"])
         return str(row.get("login", ""))
 
+    async def user(self, account: ErpAccount) -> str:
+        """The ERP's id of this user, who has to log in for it."""
+        await self._session(account)
+        return self._of(account).uid
+
     async def learn(self) -> tryton.Catalogue:
         """What the database offers, asked as the gate's own ERP user."""
         loop = asyncio.get_running_loop()
@@ -93,15 +122,24 @@ class TrytonErp:
     async def _ask(self, method: str, params: Sequence[Any]) -> Any:
         reader = await self._vault.reader()
         if reader is None:
-            raise NotEstablished("the gate has no ERP user of its own to read with")
-        session = await self._session(reader)
+            raise NotLetIn("the gate has no ERP user of its own to read with")
+        session = await self._session_of(reader)
         status, answer = await self._call(method, params, session)
         if status == httpx.codes.UNAUTHORIZED:
-            session = await self._session(reader, lapsed=session)
+            session = await self._session_of(reader, lapsed=session)
             status, answer = await self._call(method, params, session)
         if status != httpx.codes.OK or "error" in answer or "result" not in answer:
             raise NotEstablished(f"the ERP does not answer {method}")
         return answer["result"]
+
+    async def _session_of(self, reader: ErpAccount, lapsed: Secret | None = None) -> Secret:
+        try:
+            session = await self._session(reader, lapsed)
+        except NotLetIn as problem:
+            self.trouble = str(problem)
+            raise
+        self.trouble = ""
+        return session
 
     async def _session(self, account: ErpAccount, lapsed: Secret | None = None) -> Secret:
         """A session that was alive a moment ago; logs in when there is none."""
@@ -122,7 +160,7 @@ class TrytonErp:
 
     async def _login(self, account: ErpAccount, held: _Held) -> Secret:
         if _monotonic() - held.refused_at < LOGIN_AGAIN_S:
-            raise NotEstablished(f"the ERP did not let {account.login} in a moment ago")
+            raise NotLetIn(f"the ERP did not let {account.login} in a moment ago")
         password = await self._vault.password(account)
         params = [account.login, {"password": password.reveal()}, "en"]
         status, answer = await self._call("common.db.login", params, None)
@@ -131,7 +169,9 @@ class TrytonErp:
                 pass
             case _:
                 held.refused_at = _monotonic()
-                raise NotEstablished(f"the ERP does not let {account.login} in with the password kept for it")
+                if status not in REFUSES:  # 404: it has no such database
+                    raise NotEstablished(f"the ERP answers a login at database {self._database} with status {status}")
+                raise NotLetIn(f"the ERP does not let {account.login} in with the password given for it")
         if account.uid not in {"", str(uid)}:
             raise NotEstablished(f"{account.login} is another user of the ERP than the one that was mapped")
         held.uid = str(uid)

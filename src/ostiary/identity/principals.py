@@ -1,6 +1,6 @@
 """Users and clients as administrators see them: each change is audited in its transaction and says what it revoked."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -11,13 +11,13 @@ from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.ids import role_set_id
 from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import LIFE_MAX_S
-from ostiary.identity import names
+from ostiary.identity import names, roster
 from ostiary.identity.credentials import digest, new_secret, pepper
 from ostiary.store import directory
 from ostiary.store.database import insert_into, upsert
 from ostiary.store.seal import Sealer
-from ostiary.store.tables.directory import ASSIGNMENT, ERP_ACCOUNT, PRINCIPAL, ROLE_SET
-from ostiary.store.tables.identity import CLIENT, CLIENT_SECRET, GRANT, PASSWORD, SESSION
+from ostiary.store.tables.directory import ASSIGNMENT, ERP_ACCOUNT, PRINCIPAL, REVOCATION, ROLE_SET
+from ostiary.store.tables.identity import CLIENT, CLIENT_SECRET, CODE, GRANT, PASSWORD, REFRESH, SESSION
 
 REVOKED_S: Final = LIFE_MAX_S + 120  # a token may be signed while its revocation waits for the lock; clocks differ
 LIVE_SECRETS: Final = 2
@@ -51,9 +51,32 @@ def add_client(
     names.refuse_scopes(scopes)
     more = {"public": public, "redirects": list(redirects), "scopes": list(scopes)}
     principal = _add(connection, "client", client_id, name, person, actor=actor, now=now, roles=roles, more=more)
-    row = {"principal": principal, "public": public, "redirects": "\n".join(redirects), "scopes": " ".join(scopes)}
-    connection.execute(insert(CLIENT).values(row))
+    connection.execute(insert(CLIENT).values(principal=principal, **_row(more)))
     return Made(principal, None if public else _add_secret(connection, sealer, principal, now))
+
+
+def change_client(
+    connection: Connection, *, actor: str, now: datetime, client_id: str, name: str | None = None,
+    scopes: Sequence[str] | None = None, redirects: Sequence[str] | None = None, public: bool | None = None,
+) -> Keys:  # fmt: skip
+    """What is given is changed; but for the name, what the client was given before ends. A public one has no secret."""
+    principal = f"client:{client_id}"
+    before = roster.one(connection, principal)
+    told = {"name": name, "scopes": scopes, "redirects": redirects, "public": public}
+    after = {what: value for what, value in told.items() if value not in (None, before.get(what))}
+    names.refuse_text(name=name or "")
+    names.refuse_redirects(redirects or ())
+    names.refuse_scopes(scopes or ())
+    if name:
+        connection.execute(update(PRINCIPAL).where(PRINCIPAL.c.id == principal).values(name=name))
+    row = _row({what: value for what, value in after.items() if what != "name"})
+    if row:
+        connection.execute(update(CLIENT).where(CLIENT.c.principal == principal).values(row))
+    if public:
+        connection.execute(delete(CLIENT_SECRET).where(CLIENT_SECRET.c.principal == principal))
+    old = {what: before[what] for what in after}
+    append(connection, Entry(at=now, actor=actor, action="client.change", object=principal, before=old, after=after))
+    return _end(connection, principal, now, "client changed") if row else ()
 
 
 def rotate_secret(connection: Connection, *, actor: str, now: datetime, sealer: Sealer, client_id: str) -> Made:
@@ -101,6 +124,25 @@ def enable(connection: Connection, *, actor: str, now: datetime, principal: str)
     return ()
 
 
+def remove(connection: Connection, *, actor: str, now: datetime, principal: str) -> Keys:
+    """All that is known of it goes, but for the audit log; what it was given ends."""
+    before = roster.one(connection, principal)
+    others = select(PRINCIPAL.c.id).where(PRINCIPAL.c.person == principal, PRINCIPAL.c.id != principal)
+    if acting := list(connection.execute(others.order_by(PRINCIPAL.c.id)).scalars()):
+        hint = "remove these first; `disable` takes all access away at once"
+        raise CallerFault("person-behind", f"{principal} is the person behind {', '.join(acting)}", hint=hint)
+    keys = _end(connection, principal, now, "removed")
+    mine = select(GRANT.c.id).where((GRANT.c.principal == principal) | (GRANT.c.client == principal))
+    for table in (CODE, REFRESH):
+        connection.execute(delete(table).where(table.c.grant.in_(mine)))
+    connection.execute(delete(GRANT).where(GRANT.c.id.in_(mine)))
+    for table in (CLIENT_SECRET, CLIENT, PASSWORD, ERP_ACCOUNT, ASSIGNMENT):
+        connection.execute(delete(table).where(table.c.principal == principal))
+    connection.execute(delete(PRINCIPAL).where(PRINCIPAL.c.id == principal))
+    append(connection, Entry(at=now, actor=actor, action="principal.remove", object=principal, before=before))
+    return keys
+
+
 def set_password(connection: Connection, *, actor: str, now: datetime, login: str, hashed: str) -> Keys:
     """A new password, hashed; sessions, grants and older tokens end."""
     principal = f"user:{login}"
@@ -143,6 +185,7 @@ def set_erp_account(
 
 def set_reader(
     connection: Connection, *, actor: str, now: datetime, sealer: Sealer, system: str, login: str, password: Secret,
+    uid: str = "",
 ) -> Keys:  # fmt: skip
     """Says as which ERP user the guard itself reads; the system becomes a principal, `system:<name>`, at the first."""
     principal = f"system:{system}"
@@ -150,16 +193,8 @@ def set_reader(
         _add(connection, "system", system, "", "", actor=actor, now=now, roles=())
     return set_erp_account(
         connection, actor=actor, now=now, sealer=sealer, principal=principal, system=system, login=login,
-        password=password,
+        password=password, uid=uid,
     )  # fmt: skip
-
-
-def list_users(connection: Connection) -> list[dict[str, Any]]:
-    return _list(connection, "user:")
-
-
-def list_clients(connection: Connection) -> list[dict[str, Any]]:
-    return _list(connection, "client:")
 
 
 def revoke_keys(connection: Connection, keys: Keys, now: datetime, reason: str) -> Keys:
@@ -169,13 +204,10 @@ def revoke_keys(connection: Connection, keys: Keys, now: datetime, reason: str) 
     return keys
 
 
-def _list(connection: Connection, prefix: str) -> list[dict[str, Any]]:
-    held: dict[str, list[str]] = {}
-    for row in connection.execute(select(ASSIGNMENT).order_by(ASSIGNMENT.c.role)):
-        held.setdefault(row.principal, []).append(row.role)
-    shown = select(PRINCIPAL.c.id, PRINCIPAL.c.name, PRINCIPAL.c.person, PRINCIPAL.c.active)
-    rows = connection.execute(shown.where(PRINCIPAL.c.id.startswith(prefix)).order_by(PRINCIPAL.c.id)).mappings()
-    return [{**row, "roles": held.get(row["id"], [])} for row in rows]
+def _row(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What is told of a client as its row holds it; no redirect and no scope has a blank in it."""
+    marks = {"redirects": "\n", "scopes": " "}
+    return {what: marks[what].join(value) if what in marks else value for what, value in told.items()}
 
 
 def _add(
@@ -187,7 +219,10 @@ def _add(
     principal = f"{kind}:{name}"
     row = {"id": principal, "name": title or name, "person": person or principal}
     new = insert_into(connection, PRINCIPAL).values(
-        **row, generation=1, active=True, made_at_us=int(now.timestamp() * 1_000_000)
+        **row,
+        generation=_first_generation(connection, principal),
+        active=True,
+        made_at_us=int(now.timestamp() * 1_000_000),
     )
     if connection.execute(new.on_conflict_do_nothing().returning(PRINCIPAL.c.id)).first() is None:
         raise CallerFault("exists", f"{principal} exists already", hint=f"see `ostiary {kind} list`")
@@ -238,15 +273,19 @@ def _next_generation(connection: Connection, principal: str, now: datetime, reas
     return revoke_keys(connection, tuple(f"{kind}:{principal}#{old}" for kind in kinds), now, reason)
 
 
+def _first_generation(connection: Connection, principal: str) -> int:
+    """After those that were revoked of one that had the name before: else new tokens would count as revoked too."""
+    mine = select(REVOCATION.c.key).where(REVOCATION.c.key.startswith(f"gen:{principal}#", autoescape=True))
+    return 1 + max((int(key.rpartition("#")[2]) for key in connection.execute(mine).scalars()), default=0)
+
+
 def _generation(connection: Connection, principal: str) -> int:
     chosen = select(PRINCIPAL.c.generation).where(PRINCIPAL.c.id == principal)
     return _known(principal, connection.execute(chosen).scalar_one_or_none())
 
 
 def _known(principal: str, generation: int | None) -> int:
-    if generation is None:
-        raise CallerFault("no-such-principal", f"there is no {principal}", hint="write user:NAME or client:NAME")
-    return generation
+    return roster.missing(principal) if generation is None else generation
 
 
 def _roles(connection: Connection, principal: str) -> list[str]:

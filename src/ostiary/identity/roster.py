@@ -1,0 +1,54 @@
+"""Who there is: users and clients with all that they hold, and no secret."""
+
+from collections import defaultdict
+from typing import Any, NoReturn
+
+from sqlalchemy import ColumnElement, Connection, select
+
+from ostiary.foundation.errors import CallerFault
+from ostiary.store.tables.directory import ASSIGNMENT, ERP_ACCOUNT, PRINCIPAL
+from ostiary.store.tables.identity import CLIENT
+
+
+def users(connection: Connection) -> list[dict[str, Any]]:
+    return _list(connection, PRINCIPAL.c.id.startswith("user:"))
+
+
+def clients(connection: Connection) -> list[dict[str, Any]]:
+    return _list(connection, PRINCIPAL.c.id.startswith("client:"))
+
+
+def one(connection: Connection, principal: str) -> dict[str, Any]:
+    """One user or client, as it is listed; raises CallerFault where there is none."""
+    found = _list(connection, PRINCIPAL.c.id == principal)
+    return found[0] if found else missing(principal)
+
+
+def missing(principal: str) -> NoReturn:
+    raise CallerFault("no-such-principal", f"there is no {principal}", hint="write user:NAME or client:NAME")
+
+
+def _list(connection: Connection, which: ColumnElement[bool]) -> list[dict[str, Any]]:
+    """With roles, ERP logins by system, and for a client what it may ask for and where people are sent back."""
+    some = select(PRINCIPAL.c.id).where(which)
+    roles, accounts = defaultdict[str, list[str]](list), defaultdict[str, dict[str, str]](dict)
+    for row in connection.execute(
+        select(ASSIGNMENT).where(ASSIGNMENT.c.principal.in_(some)).order_by(ASSIGNMENT.c.role)
+    ):
+        roles[row.principal].append(row.role)
+    for row in connection.execute(
+        select(ERP_ACCOUNT).where(ERP_ACCOUNT.c.principal.in_(some)).order_by(ERP_ACCOUNT.c.system)
+    ):
+        accounts[row.principal][row.system] = row.login
+    clients = {row.principal: row for row in connection.execute(select(CLIENT).where(CLIENT.c.principal.in_(some)))}
+    shown = select(PRINCIPAL.c.id, PRINCIPAL.c.name, PRINCIPAL.c.person, PRINCIPAL.c.active).where(which)
+    return [
+        {**row, "roles": roles[row["id"]], "accounts": accounts[row["id"]], **_client(clients.get(row["id"]))}
+        for row in connection.execute(shown.order_by(PRINCIPAL.c.id)).mappings()
+    ]
+
+
+def _client(row: Any) -> dict[str, Any]:
+    if row is None:
+        return {}
+    return {"public": row.public, "redirects": row.redirects.split(), "scopes": row.scopes.split()}
