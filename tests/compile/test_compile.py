@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from ostiary.compile.plan import compile_policy
 from ostiary.erp.openapi import load
 from ostiary.erp.operation import Pattern, Verb
-from ostiary.plan.formula import All, Always, Hours, Networks
+from ostiary.plan.formula import All, Always, AnyOf, Hours, Networks, Not
 from ostiary.plan.model import HandOver, Kind, Level, WhenSilent
 from ostiary.policy.fmt import fmt
 from ostiary.policy.parse import parse
@@ -99,6 +99,19 @@ def test_a_context_with_hours_and_networks_asks_for_both():
     head = HEAD.replace("  home: {", '  home: {hours: "08:00-12:00", zone: UTC, ')
     (grant,) = plan_of("roles: {a: {level: system, may: 'erp/a: read', when: home}}\n", head).grants
     assert [type(part) for part in grant.context.formula.parts] == [Hours, Networks]
+
+
+def test_a_context_is_made_of_others_by_all_any_and_not():
+    head = (
+        HEAD
+        + """\
+  away: {networks: 10.0.0.0/8, all: [office], any: [night, home], not: [home]}
+"""
+    )
+    (grant,) = plan_of("roles: {a: {level: system, may: 'erp/a: read', when: away}}\n", head).grants
+    office, night, home = (one.formula for one in plan_of(ROLES).contexts)
+    own = Networks(networks=("10.0.0.0/8",))
+    assert grant.context.formula == All(parts=(own, office, AnyOf(parts=(night, home)), Not(part=home)))
 
 
 def test_an_apart_rule_of_several_verbs_is_one_rule_for_each_pair():

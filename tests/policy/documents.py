@@ -66,6 +66,16 @@ def context(draw: Any) -> dict[str, Any]:
 
 
 @st.composite
+def contexts_of(draw: Any, names_: list[str]) -> dict[str, Any]:
+    """Some plain; the last one perhaps made of the others."""
+    told: dict[str, Any] = {name: draw(context()) for name in names_}
+    if len(names_) > 1 and draw(st.booleans()):
+        *plain, last = names_
+        told[last] = {key: draw(names(plain, min_size=1)) for key in draw(names(["all", "any", "not"], min_size=1))}
+    return told
+
+
+@st.composite
 def apart(draw: Any, systems: Any) -> dict[str, Any]:
     told: dict[str, Any] = {"name": draw(some_texts)}
     if draw(st.booleans()):
@@ -119,7 +129,7 @@ def structures(draw: Any) -> dict[str, Any]:
             name: {"of": draw(st.sampled_from(departments[:number]))} if number and draw(st.booleans()) else {}
             for number, name in enumerate(departments)
         },
-        "contexts": {name: draw(context()) for name in contexts},
+        "contexts": draw(contexts_of(contexts)),
         "roles": {name: draw(role(known, roles[:number])) for number, name in enumerate(roles)},
         "apart": draw(st.lists(apart(systems), max_size=2)),
         "never": draw(st.lists(never(systems, roles), max_size=2)),

@@ -190,6 +190,10 @@ def test_a_role_of_a_department_says_which(level):
         ("roles: [a]", "roles is a mapping of names to values"),
         ("contexts: {a: {}}", "context a says nothing"),
         ("contexts: {a: {networks: []}}", "no network is named"),
+        ("contexts: {a: {any: []}}", "no context is named"),
+        ("contexts: {a: {not: b}}", "there is no context 'b'"),
+        ("contexts: {a: {all: a}}", "context a is made of others itself"),
+        ("contexts: {a: {any: [b, c]}, b: {not: c}, c: {networks: 10.0.0.0/8}}", "context b is made of others itself"),
         ("contexts: {a: {days: mon}}", "hours need a zone, and days need both"),
         ('contexts: {a: {hours: "08:00-09:00"}}', "hours need a zone, and days need both"),
         ("limits: {clerk: {requests: 1/hour}}", "there is no role 'clerk'"),
@@ -263,7 +267,7 @@ def test_each_rule_knows_its_line():
         BASE + 'roles:\n  a:\n    level: system\n    may:\n      - "a: read"\n      - "b: read" # why\n'
     ).roles
     assert [(may.source.line, may.source.text) for may in role.may] == [(9, '- "a: read"'), (10, '- "b: read" # why')]
-    assert (role.source.line, role.at.text) == (6, "a:")
+    assert (role.source.line, role.source.text) == (6, "a:")
 
 
 def lies_inside(text, problem):

@@ -1,26 +1,24 @@
 """Compiles a policy: names become closures, lines become grants with ids, hours and networks become formulas."""
 
 from collections.abc import Iterable, Mapping
-from typing import Final
 
-from ostiary.erp.operation import Pattern
+from ostiary.erp.operation import doing
 from ostiary.erp.route import Route
-from ostiary.plan.formula import All, Always, Formula, Hours, Networks
-from ostiary.plan.model import Context, Grant, Plan, Role, seal
+from ostiary.plan.formula import AnyOf, Formula, Hours, Networks, Not, every
+from ostiary.plan.model import Context, Grant, Plan, Role, joined, seal
 from ostiary.policy.model import ContextRule, Policy, RoleRule
-
-ALWAYS: Final = "always"
 
 
 def compile_policy(policy: Policy, routes: Mapping[str, Iterable[Route]] = {}) -> Plan:
     """The plan of `policy`, sealed; `routes`: system -> what its OpenAPI document describes."""
     included = {role.name: role.includes for role in policy.roles}
-    contexts = {context.name: context for context in policy.contexts}
+    contexts = _contexts(policy.contexts)
     plan = Plan(
         policy=policy.name,
         systems=policy.systems,
         roles=tuple(_role(role, included) for role in policy.roles),
         grants=tuple(grant for role in policy.roles for grant in _grants(role, contexts)),
+        contexts=tuple(contexts.values()),
         routes=tuple(route for name in sorted(routes) for route in routes[name]),
         apart=policy.apart,
         never=policy.never,
@@ -51,12 +49,12 @@ def _closure(name: str, included: Mapping[str, tuple[str, ...]]) -> set[str]:
     return found
 
 
-def _grants(role: RoleRule, contexts: Mapping[str, ContextRule]) -> Iterable[Grant]:
+def _grants(role: RoleRule, contexts: Mapping[str, Context]) -> Iterable[Grant]:
     """`clerk/2` is the role's second line of `may`; a line of several verbs adds the verb: `clerk/2.read`."""
-    context = _context([contexts[name] for name in role.when])
+    context = joined(contexts[name] for name in role.when)
     for number, may in enumerate(role.may, 1):
         for pattern in may.patterns:
-            suffix = f".{_doing(pattern)}" if len(may.patterns) > 1 else ""
+            suffix = f".{doing(pattern.verb, pattern.action)}" if len(may.patterns) > 1 else ""
             yield Grant(
                 id=f"{role.name}/{number}{suffix}",
                 role=role.name,
@@ -66,14 +64,22 @@ def _grants(role: RoleRule, contexts: Mapping[str, ContextRule]) -> Iterable[Gra
             )
 
 
-def _doing(pattern: Pattern) -> str:
-    return pattern.verb + (f".{pattern.action}" if pattern.action else "")
+def _contexts(rules: Iterable[ContextRule]) -> dict[str, Context]:
+    """Each by its name; what another one is made of is made of no others."""
+    parts = {rule.name: tuple(_conditions(rule)) for rule in rules}
+    return {
+        rule.name: Context(name=rule.name, formula=every(_whole(rule, parts)), source=rule.source) for rule in rules
+    }
 
 
-def _context(rules: list[ContextRule]) -> Context:
-    parts = [part for rule in rules for part in _conditions(rule)]
-    formula: Formula = Always() if not parts else parts[0] if len(parts) == 1 else All(parts=tuple(parts))
-    return Context(name=" + ".join(rule.name for rule in rules) or ALWAYS, formula=formula)
+def _whole(rule: ContextRule, parts: Mapping[str, tuple[Formula, ...]]) -> Iterable[Formula]:
+    yield from parts[rule.name]
+    for name in rule.every:
+        yield from parts[name]
+    if rule.some:
+        yield AnyOf(parts=tuple(every(parts[name]) for name in rule.some))
+    for name in rule.none:
+        yield Not(part=every(parts[name]))
 
 
 def _conditions(rule: ContextRule) -> Iterable[Formula]:

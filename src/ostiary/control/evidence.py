@@ -14,7 +14,7 @@ from ostiary.audit.log import entries
 from ostiary.control.board import Board
 from ostiary.control.installation import open_installation
 from ostiary.control.revisions import plan_of
-from ostiary.erp.operation import Operation, Verb
+from ostiary.erp.operation import operation_named
 from ostiary.event import record, search
 from ostiary.event.record import NONE, Event
 from ostiary.foundation.errors import CallerFault
@@ -71,21 +71,11 @@ def _asked(board: Board, event: Event) -> Asked:
     return Asked(
         reason=Reason(event.reason),
         rule=event.rule,
-        operation=_operation(event.operation),
+        operation=operation_named(event.operation),
         roles=roles,
         at=event.at,
         source=None if event.source == NONE else ip_address(event.source),
     )
-
-
-def _operation(permission: str) -> Operation | None:
-    """`erp/account.payment:execute.approve` back as what it names."""
-    place, _, act = permission.rpartition(":")
-    system, _, name = place.partition("/")
-    verb, _, action = act.partition(".")
-    if not name or verb not in set(Verb):
-        return None
-    return Operation(system=system, object=name, verb=Verb(verb), action=action)
 
 
 def _text(event: Event, told: Explanation, detail: str) -> str:

@@ -14,6 +14,10 @@ class Verb(StrEnum):
     DELETE = "delete"
 
 
+def doing(verb: Verb, action: str) -> str:
+    return f"{verb}.{action}" if action else str(verb)
+
+
 class Operation(Struct, frozen=True, kw_only=True):
     """One business operation on one object; a nested write or a batch part is an operation of its own.
 
@@ -34,7 +38,17 @@ class Operation(Struct, frozen=True, kw_only=True):
     @property
     def permission(self) -> str:
         """`erp/account.payment:execute.approve`, the most exact name of what is done."""
-        return f"{self.system}/{self.object}:{self.verb}" + (f".{self.action}" if self.action else "")
+        return f"{self.system}/{self.object}:{doing(self.verb, self.action)}"
+
+
+def operation_named(permission: str) -> Operation | None:
+    """`erp/account.payment:execute.approve` back as what it names."""
+    place, _, act = permission.rpartition(":")
+    system, _, name = place.partition("/")
+    verb, _, action = act.partition(".")
+    if not name or verb not in set(Verb):
+        return None
+    return Operation(system=system, object=name, verb=Verb(verb), action=action)
 
 
 class Call(Struct, frozen=True, kw_only=True):
@@ -120,12 +134,12 @@ class Pattern(Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         """Also the scope that grants just this: `erp/sale.*:read`, `erp/account.payment:execute.approve`."""
-        return f"{self.system}/{self.object}:{self.verb}" + (f".{self.action}" if self.action else "")
+        return f"{self.system}/{self.object}:{doing(self.verb, self.action)}"
 
 
 def covering_scopes(operation: Operation) -> tuple[str, ...]:
     """Every scope text that covers `operation`, the most exact first; at most 2 × (segments + 1)."""
     segments = operation.object.split(".")
     objects = [operation.object, *(".".join(segments[:n]) + ".*" for n in range(len(segments) - 1, 0, -1)), "*"]
-    verbs = [f"{operation.verb}.{operation.action}"] if operation.action else []
-    return tuple(f"{operation.system}/{name}:{verb}" for name in objects for verb in [*verbs, str(operation.verb)])
+    verbs = dict.fromkeys((doing(operation.verb, operation.action), str(operation.verb)))
+    return tuple(f"{operation.system}/{name}:{verb}" for name in objects for verb in verbs)

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from ostiary.erp.operation import Verb
+from ostiary.erp.operation import Operation, Verb
 
 
 class Parameter(Struct, frozen=True, kw_only=True):
@@ -30,3 +30,11 @@ class Route(Struct, frozen=True, kw_only=True, cache_hash=True):
     body_schema: str = ""  # "" : no body is described, none may be sent
     body_required: bool = False
     inspect: bool = False
+
+    @property
+    def operation(self) -> Operation:
+        return Operation(system=self.system, object=self.object, verb=self.verb, action=self.action)
+
+    @property
+    def permission(self) -> str:
+        return self.operation.permission

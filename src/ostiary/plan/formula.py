@@ -1,5 +1,6 @@
 """Conditions on a request's context: what Envoy, the evaluator and the prover all understand."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from functools import cache, lru_cache
 from importlib import resources
@@ -49,6 +50,12 @@ class Not(Struct, frozen=True, kw_only=True, tag="not"):
 Formula = Always | Hours | Networks | All | AnyOf | Not
 
 
+def every(parts: Iterable[Formula]) -> Formula:
+    """All of `parts` as one formula, as flat as it can be."""
+    flat = [one for part in parts for one in (part.parts if isinstance(part, All) else (part,)) if one != Always()]
+    return flat[0] if len(flat) == 1 else All(parts=tuple(flat)) if flat else Always()
+
+
 def holds(formula: Formula, *, at: datetime, source: IPv4Address | IPv6Address) -> bool:
     """Whether `formula` holds at the aware time `at` for a caller at `source`."""
     match formula:
@@ -67,7 +74,7 @@ def holds(formula: Formula, *, at: datetime, source: IPv4Address | IPv6Address) 
 
 
 def _within_hours(hours: Hours, at: datetime) -> bool:
-    local = at.astimezone(_zone(hours.zone))
+    local = at.astimezone(zone(hours.zone))
     minute, day = local.hour * 60 + local.minute, local.weekday()
     if hours.start < hours.end:
         return day in hours.days and hours.start <= minute < hours.end
@@ -80,7 +87,7 @@ def _within_hours(hours: Hours, at: datetime) -> bool:
 
 
 @cache
-def _zone(name: str) -> ZoneInfo:
+def zone(name: str) -> ZoneInfo:
     """From the database that Envoy reads too, not from the machine's own."""
     with (resources.files("tzdata") / "zoneinfo").joinpath(*name.split("/")).open("rb") as file:
         return ZoneInfo.from_file(file, key=name)

@@ -1,16 +1,21 @@
 """The plan: one policy, compiled; equal policies give equal plans."""
 
+from collections.abc import Iterable
+from typing import Final
+
 import msgspec
 from msgspec import Struct
 
 from ostiary.erp.operation import Pattern
 from ostiary.erp.route import Route
 from ostiary.foundation.ids import content_hash
-from ostiary.plan.formula import Formula
+from ostiary.plan.formula import Formula, every
 from ostiary.policy.model import Apart, HandOver, Kind, Level, Limit, Limits, Never, Source, System, WhenSilent
 
 # Shapes that the plan has from below as they are.
 __all__ = ["Apart", "HandOver", "Kind", "Level", "Limit", "Limits", "Never", "Route", "Source", "System", "WhenSilent"]
+
+JOINT: Final = " + "
 
 
 class Role(Struct, frozen=True, kw_only=True):
@@ -24,10 +29,18 @@ class Role(Struct, frozen=True, kw_only=True):
 
 
 class Context(Struct, frozen=True, kw_only=True):
-    """A named condition; `name` joins the names in the policy with ' + '; 'always' where there is none."""
+    """A condition; `name` joins the names in the policy with ' + '; 'always' where there is none."""
 
     name: str
     formula: Formula
+    source: Source | None = None  # where it is one context of the policy
+
+
+def joined(contexts: Iterable[Context]) -> Context:
+    """All of them as one."""
+    several = tuple(contexts)
+    name = JOINT.join(one.name for one in several) or "always"
+    return Context(name=name, formula=every(one.formula for one in several))
 
 
 class Grant(Struct, frozen=True, kw_only=True):
@@ -45,6 +58,7 @@ class Plan(Struct, frozen=True, kw_only=True, cache_hash=True):
     systems: tuple[System, ...]
     roles: tuple[Role, ...]
     grants: tuple[Grant, ...]
+    contexts: tuple[Context, ...] = ()  # as the policy names them, each with its line
     routes: tuple[Route, ...] = ()
     apart: tuple[Apart, ...] = ()
     never: tuple[Never, ...] = ()

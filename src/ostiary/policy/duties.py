@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import product
-from typing import Any
 
 from ostiary.erp.operation import Pattern
 from ostiary.policy import keys, words
@@ -16,30 +15,30 @@ LOOPBACK = "127.0.0.1"
 DUTIES = 2
 
 
-def read_apart(reader: Reader, known: Known, kinds: Mapping[str, Kind], node: Node | None) -> Iterator[Apart]:
-    """Each rule; one whose sides name several verbs is several, `apart/1`, `apart/1.2`, ... under one name."""
-    for number, item in enumerate(reader.items(node, what="apart"), 1):
-        pairs, told = _apart(reader, known, kinds, item)
-        for part, (first, then) in enumerate(pairs, 1):
-            suffix = f".{part}" if len(pairs) > 1 else ""
-            yield Apart(id=f"apart/{number}{suffix}", first=first, then=then, source=reader.source(item), **told)
+def read_apart(reader: Reader, known: Known, kinds: Mapping[str, Kind], node: Node | None) -> tuple[Apart, ...]:
+    """Each rule; `kinds`: what each understood system is."""
+    rules = enumerate(reader.items(node, what="apart"), 1)
+    return tuple(one for number, item in rules for one in _apart(reader, known, kinds, item, number))
 
 
-def _apart(
-    reader: Reader, known: Known, kinds: Mapping[str, Kind], node: Node
-) -> tuple[list[tuple[Pattern, ...]], dict[str, Any]]:
-    """Every first duty with every second one, and what the rule says of them; `kinds`: what each system is."""
+def _apart(reader: Reader, known: Known, kinds: Mapping[str, Kind], node: Node, number: int) -> Iterator[Apart]:
+    """One rule; where its sides name several verbs it is several, `apart/1`, `apart/1.2`, ... under one name."""
     part = reader.mapping(node, keys.APART, what="an apart rule")
     sides = [_patterns(reader, known, side, "permissions") for side in _sides(reader, part.get("permissions"))]
-    within = reader.understood(part.get("within"), words.within, what="within")
-    link = reader.understood(part.get("link"), words.link, what="link")
+    name = reader.text(part.get("name"), what="name")
+    within = reader.understood(part.get("within"), words.within, what="within") or 0
+    link = reader.understood(part.get("link"), words.link, what="link") or ""
     if "link" in part and "within" not in part:
         reader.report(node, "a link needs a time", "within: 30 days")
-    if "within" in part and len(sides) == DUTIES:
+    if len(sides) != DUTIES:
+        return
+    if "within" in part:
         _check_history(reader, kinds, part["permissions"], {pattern.system for side in sides for pattern in side})
-    name = reader.text(part.get("name"), what="name")
-    pairs = list(product(*sides)) if len(sides) == DUTIES else []
-    return pairs, {"name": name, "link": link or "", "within_days": within or 0}
+    pairs = list(product(*sides))
+    for nth, (first, then) in enumerate(pairs, 1):
+        id_ = f"apart/{number}" + (f".{nth}" if len(pairs) > 1 else "")
+        source = reader.source(node)
+        yield Apart(id=id_, name=name, first=first, then=then, link=link, within_days=within, source=source)
 
 
 def _sides(reader: Reader, node: Node | None) -> tuple[Node, ...]:

@@ -12,6 +12,7 @@ RESERVED_LIMITS: Final = ("anonymous", "default")
 TEXT: Final[Schema] = {"type": ["string", "number", "boolean", "null"]}
 PERMISSION: Final = text(words.PERMISSION)
 PERMISSIONS: Final = some(PERMISSION)
+CONTEXTS: Final[Schema] = {**some(TEXT), "minItems": 1}
 
 SYSTEM: Final = Part(
     name="system",
@@ -70,7 +71,7 @@ DEPARTMENT: Final = Part(
 
 CONTEXT: Final = Part(
     name="context",
-    says="Conditions that must all hold: hours, networks.",
+    says="Conditions that must all hold: hours, networks, other contexts.",
     keys=(
         Key("days", "Days of the week. Default: every day.", text(words.DAYS), "mon-fri"),
         Key(
@@ -85,6 +86,14 @@ CONTEXT: Final = Part(
             "The caller's address lies in one of these.",
             {**some(text(words.NETWORK)), "minItems": 1},
             ["203.0.113.0/24", "2001:db8::/32"],
+        ),
+        Key("all", "Contexts that must all hold as well.", CONTEXTS, ["office-hours", "carrier-network"]),
+        Key("any", "Contexts of which one must hold.", CONTEXTS, ["office-hours", "carrier-network"]),
+        Key(
+            "not",
+            "Contexts of which none may hold. What is named here is not made of others itself.",
+            CONTEXTS,
+            "night",
         ),
     ),
     rules={
@@ -123,7 +132,7 @@ ROLE: Final = Part(
         Key(
             "when",
             "Contexts that must all hold for what the role itself may. Without it: always.",
-            {**some(TEXT), "minItems": 1},
+            CONTEXTS,
             "office-hours",
         ),
     ),

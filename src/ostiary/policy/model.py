@@ -9,11 +9,12 @@ from ostiary.erp.operation import Operation, Pattern
 
 
 class Source(Struct, frozen=True, kw_only=True):
-    """Where in the policy something stands, line from 1, and the line's text."""
+    """Where in the policy something stands, line and column from 1, and the line's text."""
 
     file: str
     line: int
     text: str
+    column: int = 1
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
@@ -74,7 +75,10 @@ class System(Struct, frozen=True, kw_only=True):
 
 
 class ContextRule(Struct, frozen=True, kw_only=True):
-    """All parts must hold. `days` empty: no hours are asked for; `networks` empty: none either."""
+    """All parts must hold. `days` empty: no hours are asked for; `networks` empty: none either.
+
+    `every`, `some`, `none`: other contexts, of which all, one and none must hold.
+    """
 
     name: str
     days: tuple[int, ...] = ()
@@ -82,6 +86,9 @@ class ContextRule(Struct, frozen=True, kw_only=True):
     end: int = 0
     zone: str = ""
     networks: tuple[str, ...] = ()
+    every: tuple[str, ...] = ()
+    some: tuple[str, ...] = ()
+    none: tuple[str, ...] = ()
     source: Source
 
 

@@ -7,14 +7,14 @@ from typing import Final
 from msgspec import Struct
 
 from ostiary.policy import duties, keys, words
-from ostiary.policy.model import ContextRule, Limit, Limits, Policy, WhenSilent
+from ostiary.policy.contexts import read_contexts
+from ostiary.policy.model import Limit, Limits, Policy, WhenSilent
 from ostiary.policy.node import Node, Scalar, names_in, read, says_nothing
 from ostiary.policy.problem import Problem
 from ostiary.policy.reader import Reader
 from ostiary.policy.roles import Known, read_departments, read_roles
 from ostiary.policy.systems import read_systems
 
-EVERY_DAY: Final = tuple(range(7))
 ANONYMOUS: Final = Limit(name="anonymous", requests=60, seconds=60)
 DEFAULT: Final = Limit(name="default", requests=1000, seconds=3600)
 BODY_BYTES: Final = 10 * 1024 * 1024  # standard E4
@@ -54,44 +54,14 @@ def _policy(reader: Reader, root: Node) -> Policy:
         name=reader.text(part.get("policy"), what="policy"),
         systems=systems,
         departments=departments,
-        contexts=reader.named(part.get("contexts"), partial(_context, reader), what="contexts"),
+        contexts=read_contexts(reader, part.get("contexts")),
         roles=read_roles(reader, part.get("roles"), known),
-        apart=tuple(duties.read_apart(reader, known, kinds, part.get("apart"))),
+        apart=duties.read_apart(reader, known, kinds, part.get("apart")),
         never=reader.each(part.get("never"), partial(duties.read_never, reader, known), what="never"),
         limits=_limits(reader, known.roles, part.get("limits")),
         when_silent=reader.word(part.get("when-silent"), WhenSilent, what="when-silent") or WhenSilent.CLOSE,
         tests=reader.each(part.get("tests"), partial(duties.read_test, reader, known), what="tests"),
     )
-
-
-def _context(reader: Reader, name: str, key: Scalar, node: Node) -> ContextRule | None:
-    part = reader.mapping(node, keys.CONTEXT, what=f"context {name}")
-    if says_nothing(node):
-        reader.report(key, f"context {name} says nothing", '{days: mon-fri, hours: "08:00-18:00", zone: Europe/Berlin}')
-        return None
-    timed = part.keys() & {"days", "hours", "zone"}
-    if timed and not part.keys() >= {"hours", "zone"}:
-        reader.report(key, "hours need a zone, and days need both", 'hours: "08:00-18:00", zone: Europe/Berlin')
-    days = reader.understood(part.get("days"), words.days, what="days")
-    start, end = reader.understood(part.get("hours"), words.hours, what="hours") or (0, 0)
-    zone = reader.understood(part.get("zone"), words.zone, what="zone")
-    return ContextRule(
-        name=name,
-        days=days or (EVERY_DAY if timed else ()),
-        start=start,
-        end=end,
-        zone=zone or "",
-        networks=_networks(reader, part.get("networks")),
-        source=reader.source(key),
-    )
-
-
-def _networks(reader: Reader, node: Node | None) -> tuple[str, ...]:
-    items = reader.items(node, what="networks")
-    if node is not None and not items:
-        reader.report(node, "no network is named", "networks: [203.0.113.0/24]")
-    told = (reader.understood(item, words.network, what="network") for item in items)
-    return tuple(network for network in told if network)
 
 
 def _limits(reader: Reader, roles: Sequence[str], node: Node | None) -> Limits:

@@ -27,7 +27,7 @@ class Reader:
 
     def source(self, node: Node) -> Source:
         text = self._lines[node.line - 1].strip() if node.line <= len(self._lines) else ""
-        return Source(file=self.file, line=node.line, text=text)
+        return Source(file=self.file, line=node.line, text=text, column=node.column)
 
     def mapping(self, node: Node, part: Part, *, what: str) -> dict[str, Node]:
         """The entries by key; unknown keys and missing ones are problems."""

@@ -54,20 +54,16 @@ def _told(found: list[Change], words: str) -> Iterable[Change]:
 
 
 def _opened(name: str, route: Route) -> Change:
-    return Change(widens=True, text=f"{name} is opened: {_meaning(route)}", permission=_meaning(route))
+    return Change(widens=True, text=f"{name} is opened: {route.permission}", permission=route.permission)
 
 
 def _closed(name: str, route: Route) -> Change:
-    return Change(widens=False, text=f"{name} is closed: {_meaning(route)}", permission=_meaning(route))
+    return Change(widens=False, text=f"{name} is closed: {route.permission}", permission=route.permission)
 
 
 def _altered(name: str, old: Route, new: Route) -> Change:
-    if _meaning(old) != _meaning(new):
-        text = f"{name} is {_meaning(new)} instead of {_meaning(old)}"
+    if old.permission != new.permission:
+        text = f"{name} is {new.permission} instead of {old.permission}"
     else:
-        text = f"what may be sent with {name} is described otherwise: {_meaning(new)}"
-    return Change(widens=True, text=text, permission=_meaning(new))
-
-
-def _meaning(route: Route) -> str:
-    return f"{route.system}/{route.object}:{route.verb}" + (f".{route.action}" if route.action else "")
+        text = f"what may be sent with {name} is described otherwise: {new.permission}"
+    return Change(widens=True, text=text, permission=new.permission)

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from msgspec.structs import replace
+
 from ostiary.erp.operation import Call, Operation, Problem, Request, Unreadable
 from ostiary.erp.route import Route
 
@@ -85,14 +87,7 @@ def _decoded(segment: str) -> str | None:
 
 def operation_of(match: Match) -> Operation:
     """The business operation; the last path parameter names the record."""
-    route, values = match
-    return Operation(
-        system=route.system,
-        object=route.object,
-        verb=route.verb,
-        action=route.action,
-        ids=tuple(values.values())[-1:],
-    )
+    return replace(match.route.operation, ids=tuple(match.values.values())[-1:])
 
 
 def read(request: Request, table: Table) -> Call | Unreadable:

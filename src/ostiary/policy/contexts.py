@@ -1,0 +1,62 @@
+"""Contexts: hours, networks, and what is made of other contexts by all, any and not."""
+
+from functools import partial
+from typing import Final
+
+from ostiary.policy import keys, words
+from ostiary.policy.model import ContextRule
+from ostiary.policy.node import Mapping, Node, Scalar, names_in, says_nothing
+from ostiary.policy.reader import Reader
+
+EVERY_DAY: Final = tuple(range(7))
+OTHERS: Final = ("all", "any", "not")
+
+
+def read_contexts(reader: Reader, node: Node | None) -> tuple[ContextRule, ...]:
+    """The contexts; what one is made of is made of no others, so that each can be read at a glance."""
+    told = node.entries if isinstance(node, Mapping) else {}
+    plain = {name: set(OTHERS).isdisjoint(names_in(value)) for name, (_, value) in told.items()}
+    return reader.named(node, partial(_context, reader, plain), what="contexts")
+
+
+def _context(reader: Reader, plain: dict[str, bool], name: str, key: Scalar, node: Node) -> ContextRule | None:
+    part = reader.mapping(node, keys.CONTEXT, what=f"context {name}")
+    if says_nothing(node):
+        reader.report(key, f"context {name} says nothing", '{days: mon-fri, hours: "08:00-18:00", zone: Europe/Berlin}')
+        return None
+    timed = part.keys() & {"days", "hours", "zone"}
+    if timed and not part.keys() >= {"hours", "zone"}:
+        reader.report(key, "hours need a zone, and days need both", 'hours: "08:00-18:00", zone: Europe/Berlin')
+    days = reader.understood(part.get("days"), words.days, what="days")
+    start, end = reader.understood(part.get("hours"), words.hours, what="hours") or (0, 0)
+    zone = reader.understood(part.get("zone"), words.zone, what="zone")
+    return ContextRule(
+        name=name,
+        days=days or (EVERY_DAY if timed else ()),
+        start=start,
+        end=end,
+        zone=zone or "",
+        networks=_networks(reader, part.get("networks")),
+        every=_named(reader, part, "all", plain),
+        some=_named(reader, part, "any", plain),
+        none=_named(reader, part, "not", plain),
+        source=reader.source(key),
+    )
+
+
+def _networks(reader: Reader, node: Node | None) -> tuple[str, ...]:
+    items = reader.items(node, what="networks")
+    if node is not None and not items:
+        reader.report(node, "no network is named", "networks: [203.0.113.0/24]")
+    told = (reader.understood(item, words.network, what="network") for item in items)
+    return tuple(network for network in told if network)
+
+
+def _named(reader: Reader, part: dict[str, Node], key: str, plain: dict[str, bool]) -> tuple[str, ...]:
+    told = reader.texts(part.get(key), what=key)
+    if key in part and not reader.items(part[key], what=key):
+        reader.report(part[key], "no context is named", f"{key}: [office-hours]")
+    for name, node in told:
+        if plain.get(name) is False:
+            reader.report(node, f"context {name} is made of others itself", "name what it is made of")
+    return reader.known(told, plain, what="context")
