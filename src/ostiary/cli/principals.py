@@ -38,7 +38,25 @@ def add_client(client_id: str, **parameters: Any) -> None:
 def list_clients() -> None:
     """Every client, its roles and state."""
     rows = ask(home(), "client.list")
-    show(rows, table(rows, ("id", "name", "roles", "person", "active"), empty="No client yet."))
+    show(
+        rows,
+        table(_told(rows), ("id", "name", "roles", "scopes", "public", "accounts", "active"), empty="No client yet."),
+    )
+
+
+@client.command("change")
+@click.argument("client_id")
+@click.option("--name", help="What people call it.")
+@click.option("--scope", "scopes", multiple=True, help="Exactly these from now on, instead of those it has.")
+@click.option("--redirect", "redirects", multiple=True, help="Exactly these from now on.")
+@click.option("--public/--confidential", default=None, help="Without a secret; or with one, which `rotate` gives.")
+def change_client(client_id: str, **parameters: Any) -> None:
+    """Changes what is named; but for a new name, tokens already out are refused at once."""
+    told = {name: value for name, value in _lists(parameters).items() if value not in (None, [])}
+    if not told:
+        raise click.UsageError("say what to change")
+    made = ask(home(), "client.change", client_id=client_id, **told)
+    show(made, _facts(made))
 
 
 @client.command("rotate")
@@ -79,7 +97,7 @@ def add_user(login: str, password_file: Any, **parameters: Any) -> None:
 def list_users() -> None:
     """Every user, the roles held and the ERP accounts."""
     rows = ask(home(), "user.list")
-    show(rows, table(rows, ("id", "name", "roles", "person", "active"), empty="No user yet."))
+    show(rows, table(_told(rows), ("id", "name", "roles", "person", "accounts", "active"), empty="No user yet."))
 
 
 @user.command("password")
@@ -93,6 +111,21 @@ def set_password(login: str, password_file: Any) -> None:
 
 def _shared(group: click.Group, kind: str) -> None:
     """The commands that users and clients both have."""
+
+    @group.command("show")
+    @click.argument("name")
+    def show_one(name: str) -> None:
+        """All that is known of it, but for its secrets."""
+        one = ask(home(), "principal.show", principal=f"{kind}:{name}")
+        show(one, _facts(one))
+
+    @group.command("remove")
+    @click.argument("name")
+    @click.confirmation_option("--yes", prompt="It can't be undone; `disable` can. Remove it?", help="Do not ask.")
+    def remove(name: str) -> None:
+        """Takes all access away at once, and forgets it; the audit log does not."""
+        ask(home(), "principal.remove", principal=f"{kind}:{name}")
+        show({}, f"{kind}:{name} is removed.")
 
     @group.command("roles")
     @click.argument("name")
@@ -163,6 +196,26 @@ def password_from(file: Any, prompt: str) -> str:
     if file is not None:
         return str(file.read()).rstrip("\n")
     return str(click.prompt(prompt, hide_input=True, confirmation_prompt=True))
+
+
+def _told(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
+    return [{name: _words(value) for name, value in row.items()} for row in rows]
+
+
+def _facts(one: dict[str, Any]) -> str:
+    """A line for each fact."""
+    return "\n".join(f"{name:10} {_words(value) or '-'}" for name, value in one.items())
+
+
+def _words(value: Any) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case dict():
+            return ", ".join(f"{name}: {one}" for name, one in value.items())
+        case list():
+            return ", ".join(value)
+    return str(value)
 
 
 def _lists(parameters: dict[str, Any]) -> dict[str, Any]:
