@@ -150,7 +150,7 @@ def _for_machine(
         grant=new_id("gr"), session="", now=server.now(), life_s=server.life_s, authenticated_at=None, amr=(),
         scopes=grants.narrow(client, asked, system),
     )  # fmt: skip
-    return tokens.answer(server.signing(connection, "access"), claims), claims
+    return tokens.answer(server.signing(connection)["access"], claims), claims
 
 
 def _for_person(
@@ -174,12 +174,12 @@ def _for_person(
         grant=grant.id, session=grant.sid, scopes=wanted, now=server.now(), life_s=server.life_s,
         authenticated_at=grant.authenticated_at_s, amr=("pwd",),
     )  # fmt: skip
-    told = tokens.answer(server.signing(connection, "access"), claims)
+    signs = server.signing(connection)
+    told = tokens.answer(signs["access"], claims)
     told["refresh_token"] = renewal.reveal()
     if "openid" in wanted:
         nonce = grant.nonce if kind == "authorization_code" else ""
-        signing = server.signing(connection, "id")
-        told["id_token"] = tokens.id_token(signing, claims, name=_name(connection, grant.principal), nonce=nonce)
+        told["id_token"] = tokens.id_token(signs["id"], claims, name=grant.name, nonce=nonce)
     return told, claims
 
 

@@ -6,7 +6,7 @@ import hmac
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from ostiary.foundation.secret import Secret, new_id
 from ostiary.identity import names
@@ -23,12 +23,39 @@ OIDC_SCOPES: Final = frozenset({"openid", "profile"})
 EXPIRED: Final = (CODE, REFRESH, SESSION, THROTTLE, REVOCATION)
 
 
+# Statements of every request are made once: to put one together takes as long as to carry it out (measured).
+_CLIENT: Final = (
+    select(CLIENT, PRINCIPAL.c.name, CLIENT_SECRET.c.digest)
+    .join(PRINCIPAL, PRINCIPAL.c.id == CLIENT.c.principal)
+    .outerjoin(CLIENT_SECRET, CLIENT_SECRET.c.principal == CLIENT.c.principal)
+    .where(CLIENT.c.principal == bindparam("id"), PRINCIPAL.c.active)
+)
+_GRANT: Final = (
+    select(GRANT, PRINCIPAL.c.name)
+    .join(PRINCIPAL, PRINCIPAL.c.id == GRANT.c.principal)
+    .where(GRANT.c.id == bindparam("id"))
+)
+_CODE_HERE: Final = (CODE.c.digest == bindparam("shown"), CODE.c.expires_at_s > bindparam("now_s"))
+_USE: Final = (
+    update(CODE).where(*_CODE_HERE, CODE.c.used.is_(False)).values(used=True)
+    .returning(CODE.c.grant, CODE.c.redirect, CODE.c.challenge)
+)  # fmt: skip
+_USED: Final = select(CODE.c.grant).where(*_CODE_HERE)
+_REFRESH_HERE: Final = (REFRESH.c.digest == bindparam("shown"), REFRESH.c.expires_at_s > bindparam("now_s"))
+_SUPERSEDE: Final = (
+    update(REFRESH).where(*_REFRESH_HERE, REFRESH.c.superseded_at_s == 0).values(superseded_at_s=bindparam("now_s"))
+    .returning(REFRESH.c.grant)
+)  # fmt: skip
+_SUPERSEDED: Final = select(REFRESH.c.grant).where(*_REFRESH_HERE)
+
+
 class Client(NamedTuple):
     principal: str
     name: str
     public: bool
     redirects: tuple[str, ...]
     scopes: frozenset[str]
+    digests: tuple[str, ...]  # of its secrets
 
     @property
     def id(self) -> str:
@@ -47,15 +74,12 @@ def find_client(connection: Connection, client_id: str) -> Client | None:
     """The active client of that id."""
     if not names.NAME.fullmatch(client_id):
         return None
-    row = connection.execute(
-        select(CLIENT, PRINCIPAL.c.name)
-        .join(PRINCIPAL, PRINCIPAL.c.id == CLIENT.c.principal)
-        .where(CLIENT.c.principal == f"client:{client_id}", PRINCIPAL.c.active)
-    ).one_or_none()
-    if row is None:
+    rows = connection.execute(_CLIENT, {"id": f"client:{client_id}"}).all()
+    if not rows:
         return None
+    row, digests = rows[0], tuple(one.digest for one in rows if one.digest)
     redirects = tuple(filter(None, row.redirects.split("\n")))
-    return Client(row.principal, row.name, row.public, redirects, frozenset(row.scopes.split()))
+    return Client(row.principal, row.name, row.public, redirects, frozenset(row.scopes.split()), digests)
 
 
 def authenticate(connection: Connection, key: bytes, client_id: str, secret: str) -> Client:
@@ -66,10 +90,7 @@ def authenticate(connection: Connection, key: bytes, client_id: str, secret: str
         raise refused
     if not client.public:
         shown = digest(key, "client-secret", client.principal, secret)
-        stored = connection.execute(
-            select(CLIENT_SECRET.c.digest).where(CLIENT_SECRET.c.principal == client.principal)
-        ).scalars()
-        if not any([hmac.compare_digest(shown, one) for one in stored]):  # noqa: C419  every one, in equal time
+        if not any([hmac.compare_digest(shown, one) for one in client.digests]):  # noqa: C419  every one, in equal time
             raise refused
     return client
 
@@ -97,14 +118,10 @@ def begin(  # noqa: PLR0917  one row, field by field
 ) -> Secret:
     """A new grant (its `values` without id and end) and the code that opens it."""
     grant = new_id("gr")
-    connection.execute(insert(GRANT).values(id=grant, expires_at_s=now_s + GRANT_LIFE_S, revoked=False, **values))
+    connection.execute(insert(GRANT), {"id": grant, "expires_at_s": now_s + GRANT_LIFE_S, "revoked": False, **values})
     code = new_secret()
-    connection.execute(
-        insert(CODE).values(
-            digest=digest(key, "code", code.reveal()), grant=grant, redirect=redirect, challenge=challenge, used=False,
-            expires_at_s=now_s + CODE_LIFE_S,
-        )
-    )  # fmt: skip
+    opens = {"digest": digest(key, "code", code.reveal()), "redirect": redirect, "challenge": challenge}
+    connection.execute(insert(CODE), {**opens, "grant": grant, "used": False, "expires_at_s": now_s + CODE_LIFE_S})
     return code
 
 
@@ -112,14 +129,11 @@ def redeem(
     connection: Connection, key: bytes, now_s: int, client: Client, *, code: str, redirect: str, verifier: str
 ) -> Row[Any]:
     """The grant behind `code`, once; raises Replayed when its own client shows it again."""
-    mine = (CODE.c.digest == digest(key, "code", code), CODE.c.expires_at_s > now_s)
-    row = connection.execute(
-        update(CODE).where(*mine, CODE.c.used.is_(False)).values(used=True)
-        .returning(CODE.c.grant, CODE.c.redirect, CODE.c.challenge)
-    ).one_or_none()  # fmt: skip
+    here = {"shown": digest(key, "code", code), "now_s": now_s}
+    row = connection.execute(_USE, here).one_or_none()
     wrong = Refused("invalid_grant", "the code is not valid")
     if row is None:
-        used = connection.execute(select(CODE.c.grant).where(*mine)).scalar_one_or_none()
+        used = connection.execute(_USED, here).scalar_one_or_none()
         if used is not None and _grant(connection, used).client == client.principal:
             raise Replayed(used)
         raise wrong
@@ -141,23 +155,27 @@ def refresh(connection: Connection, key: bytes, now_s: int, client: Client, toke
     The answer may get lost once: whoever asks again within seconds gets the same successor, so that a thief who does
     shares it with its owner and is found out at the next turn. Raises Replayed on reuse (RFC 9700 section 4.14.2).
     """
-    here = (REFRESH.c.digest == digest(key, "refresh", token), REFRESH.c.expires_at_s > now_s)
-    found = connection.execute(select(REFRESH.c.grant).where(*here)).scalar_one_or_none()
-    if found is None or _grant(connection, found).client != client.principal:
+    here = {"shown": digest(key, "refresh", token), "now_s": now_s}
+    took = connection.execute(_SUPERSEDE, here).scalar_one_or_none()
+    found = took or connection.execute(_SUPERSEDED, here).scalar_one_or_none()
+    grant = _grant(connection, found) if found else None
+    if grant is None or grant.client != client.principal:
+        # what was taken is given back as the transaction rolls back: another client cannot use the token up
         raise Refused("invalid_grant", "the refresh token is not valid")
-    grant, successor = _alive(_grant(connection, found), now_s), derived(key, "refresh-successor", token)
-    if _took(connection, *here, REFRESH.c.superseded_at_s == 0, superseded_at_s=now_s):
+    _alive(grant, now_s)
+    successor = derived(key, "refresh-successor", token)
+    if took:
         return grant, _add_refresh(connection, key, grant, successor)
-    lost = (REFRESH.c.retried.is_(False), REFRESH.c.superseded_at_s >= now_s - RETRY_S)
-    if _took(connection, *here, *lost, retried=True) and _unused(connection, key, successor):
+    if _retried(connection, here) and _unused(connection, key, successor):
         return grant, successor
-    raise Replayed(found)
+    raise Replayed(grant.id)
 
 
-def _took(connection: Connection, *where: ColumnElement[bool], **values: Any) -> bool:
-    """Whether this statement, and no other one, changed the refresh token's row."""
-    changed = update(REFRESH).where(*where).values(**values).returning(REFRESH.c.grant)
-    return connection.execute(changed).first() is not None
+def _retried(connection: Connection, here: Mapping[str, Any]) -> bool:
+    """Whether this is the first to ask again, soon enough."""
+    lost = (REFRESH.c.retried.is_(False), REFRESH.c.superseded_at_s >= here["now_s"] - RETRY_S)
+    again = update(REFRESH).where(*_REFRESH_HERE, *lost).values(retried=True).returning(REFRESH.c.grant)
+    return connection.execute(again, here).first() is not None
 
 
 def _unused(connection: Connection, key: bytes, token: Secret) -> bool:
@@ -167,12 +185,8 @@ def _unused(connection: Connection, key: bytes, token: Secret) -> bool:
 
 
 def _add_refresh(connection: Connection, key: bytes, grant: Row[Any], token: Secret) -> Secret:
-    connection.execute(
-        insert(REFRESH).values(
-            digest=digest(key, "refresh", token.reveal()), grant=grant.id, superseded_at_s=0, retried=False,
-            expires_at_s=grant.expires_at_s,
-        )
-    )  # fmt: skip
+    new = {"digest": digest(key, "refresh", token.reveal()), "grant": grant.id, "expires_at_s": grant.expires_at_s}
+    connection.execute(insert(REFRESH), {**new, "superseded_at_s": 0, "retried": False})
     return token
 
 
@@ -192,7 +206,7 @@ def purge(connection: Connection, now_s: int) -> None:
 
 
 def _grant(connection: Connection, grant: str) -> Row[Any]:
-    return connection.execute(select(GRANT).where(GRANT.c.id == grant)).one()
+    return connection.execute(_GRANT, {"id": grant}).one()
 
 
 def _alive(grant: Row[Any], now_s: int) -> Row[Any]:

@@ -23,6 +23,7 @@ PUBLISHED_S: Final = 2 * JWKS_LIFE_S  # then everybody knows the next key
 RETIRING_S: Final = 24 * 3600  # no token lives longer than two hours; an ID token may be looked at later
 TURN: Final = "signing-keys"
 _KEY = SIGNING_KEY.c
+_ACTIVE: Final = select(_KEY.purpose, _KEY.kid).where(_KEY.state == "active")
 
 
 def ensure(connection: Connection, sealer: Sealer, now: datetime) -> None:
@@ -75,10 +76,16 @@ def rotate(
 
 
 def active_kid(connection: Connection, purpose: str) -> str:
-    found = _found(connection, purpose, "active")
-    if found is None:
-        raise SystemFault("no-signing-key", f"there is no active key for {purpose} tokens", hint="restart `ostiary up`")
-    return found[0]
+    return active_kids(connection)[purpose]
+
+
+def active_kids(connection: Connection) -> dict[str, str]:
+    """Purpose -> the key that signs now."""
+    found = {row.purpose: row.kid for row in connection.execute(_ACTIVE)}
+    if missing := [purpose for purpose in PURPOSES if purpose not in found]:
+        told = f"there is no active key for {missing[0]} tokens"
+        raise SystemFault("no-signing-key", told, hint="restart `ostiary up`")
+    return found
 
 
 def load(connection: Connection, sealer: Sealer, kid: str) -> SigningKey:

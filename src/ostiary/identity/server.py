@@ -56,13 +56,12 @@ class Server:
     def now_s(self) -> int:
         return int(self.clock.now().timestamp())
 
-    def signing(self, connection: Connection, purpose: str) -> SigningKey:
-        """The key that signs now; asked each time, so that no token is signed with one that has been taken back."""
-        kid = keys.active_kid(connection, purpose)
-        known = self._signing.get(purpose)
-        if known is None or known.kid != kid:
-            known = self._signing[purpose] = keys.load(connection, self.sealer, kid)
-        return known
+    def signing(self, connection: Connection) -> Mapping[str, SigningKey]:
+        """Purpose -> the key that signs now; asked each time, so that no token is signed with one that was taken back."""
+        for purpose, kid in keys.active_kids(connection).items():
+            if purpose not in self._signing or self._signing[purpose].kid != kid:
+                self._signing[purpose] = keys.load(connection, self.sealer, kid)
+        return self._signing
 
     def systems(self) -> Mapping[str, str]:
         """Audience -> system, of the plan in force."""

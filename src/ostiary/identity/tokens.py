@@ -1,9 +1,9 @@
 """Makes access and ID tokens, and takes them back."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, and_, bindparam, select
 
 from ostiary.foundation.ids import role_set_id
 from ostiary.foundation.jose import (
@@ -19,19 +19,28 @@ from ostiary.identity.request import Refused
 from ostiary.store.directory import access_keys
 from ostiary.store.tables.directory import ASSIGNMENT, PRINCIPAL
 
+# Who is active, in which generation, and what the subject holds.
+_HELD: Final = (
+    select(PRINCIPAL.c.id, PRINCIPAL.c.generation, ASSIGNMENT.c.role)
+    .outerjoin(ASSIGNMENT, and_(ASSIGNMENT.c.principal == PRINCIPAL.c.id, PRINCIPAL.c.id == bindparam("subject")))
+    .where(PRINCIPAL.c.id.in_([bindparam("subject"), bindparam("client")]), PRINCIPAL.c.active)
+)
+
 
 def claims_for(
     connection: Connection, *, issuer: str, audience: str, subject: str, client: str, grant: str, session: str,
     scopes: frozenset[str], now: datetime, life_s: int, authenticated_at: int | None, amr: tuple[str, ...],
 ) -> Claims:  # fmt: skip
     """The claims as the directory stands in this transaction; subject and client must be active."""
-    subject_row, client_row = _active(connection, subject), _active(connection, client)
-    roles = connection.execute(select(ASSIGNMENT.c.role).where(ASSIGNMENT.c.principal == subject)).scalars()
-    at = int(now.timestamp())
+    rows = connection.execute(_HELD, {"subject": subject, "client": client}).all()
+    generations = {row.id: row.generation for row in rows}
+    if not generations.keys() >= {subject, client}:
+        raise Refused("invalid_grant", "the principal is not active")
+    roles, at = [row.role for row in rows if row.role], int(now.timestamp())
     return Claims(
         issuer=issuer, audience=audience, subject=subject, client=client.partition(":")[2], jti=new_id("at"),
-        grant=grant, session=session, generation=f"{subject}#{subject_row.generation}",
-        client_generation=f"{client}#{client_row.generation}", role_set=role_set_id(roles), scopes=scopes,
+        grant=grant, session=session, generation=f"{subject}#{generations[subject]}",
+        client_generation=f"{client}#{generations[client]}", role_set=role_set_id(roles), scopes=scopes,
         issued_at=at, expires_at=at + life_s, authenticated_at=authenticated_at, acr="pwd" if amr else "", amr=amr,
     )  # fmt: skip
 
@@ -74,12 +83,3 @@ def read_access_token(
         except TokenRefused:
             continue
     return None
-
-
-def _active(connection: Connection, principal: str) -> Row[Any]:
-    row = connection.execute(
-        select(PRINCIPAL.c.generation).where(PRINCIPAL.c.id == principal, PRINCIPAL.c.active)
-    ).one_or_none()
-    if row is None:
-        raise Refused("invalid_grant", "the principal is not active")
-    return row
