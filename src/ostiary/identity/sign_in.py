@@ -6,13 +6,13 @@ import re
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, bindparam, case, delete, insert, select
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from ostiary.foundation.secret import Secret, new_id
 from ostiary.identity import grants
-from ostiary.identity.credentials import digest, new_secret, password_matches
+from ostiary.identity.credentials import derived, digest, new_secret, password_matches
 from ostiary.identity.page import HEADERS, page
 from ostiary.identity.request import QUERY_MAX_BYTES, Refused, parse, query, site
 from ostiary.identity.server import Server
@@ -23,6 +23,8 @@ from ostiary.store.tables.identity import PASSWORD, SESSION, THROTTLE
 CHALLENGE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 SESSION_LIFE_S: Final = 8 * 3600
 SESSION_COOKIE: Final = "__Host-ostiary-session"
+DEVICE_COOKIE: Final = "__Host-ostiary-device"
+DEVICE_LIFE_S: Final = 365 * 24 * 3600
 FORM_COOKIE: Final = "__Host-ostiary-form"
 FORM_COOKIE_VALUE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 PROMPTS: Final = frozenset({"none", "login", "consent", "select_account"})
@@ -30,6 +32,18 @@ FRESH: Final = frozenset({"login", "select_account"})
 FAILURES_MAX: Final = 5
 THROTTLE_S: Final = 300
 NOT_ACCEPTED: Final = "That user name and password are not accepted. After five tries, wait for five minutes."
+
+
+_SESSION: Final = (
+    select(SESSION, PRINCIPAL.c.name, PRINCIPAL.c.generation)
+    .join(PRINCIPAL, PRINCIPAL.c.id == SESSION.c.principal)
+    .where(SESSION.c.digest == bindparam("shown"), SESSION.c.expires_at_s > bindparam("now_s"), PRINCIPAL.c.active)
+)
+_PASSWORD: Final = (
+    select(PASSWORD.c.hash, PRINCIPAL.c.name, PRINCIPAL.c.generation)
+    .join(PRINCIPAL, PRINCIPAL.c.id == PASSWORD.c.principal)
+    .where(PASSWORD.c.principal == bindparam("principal"), PRINCIPAL.c.active)
+)
 
 
 class Asked(NamedTuple):
@@ -47,10 +61,14 @@ class Asked(NamedTuple):
 
 
 class Person(NamedTuple):
+    """Who answers; `session` is what the browser keeps from now on, "" where it has it already."""
+
     principal: str
     name: str
     sid: str
     authenticated_at_s: int
+    generation: int
+    session: str = ""
 
 
 def show(server: Server, request: Request) -> Response:
@@ -75,10 +93,9 @@ def answer(server: Server, request: Request, body: bytes) -> Response:
     try:
         form = parse(body)
         text = base64.urlsafe_b64decode(form.get("request", ""))
-        _refuse_foreign(server, request, text, form.get("csrf", ""))
         with server.store.read() as connection:
+            person = _meant(server, request, text, form.get("csrf", ""), _session(server, connection, request))
             asked = read(server, connection, text)
-            person = None if asked.fresh else _session(server, connection, request)
     except (Refused, ValueError) as refused:
         server.note("sign-in", request, "refused")
         told = refused.description if isinstance(refused, Refused) else "the form cannot be read"
@@ -88,14 +105,19 @@ def answer(server: Server, request: Request, body: bytes) -> Response:
     if form.get("decision") != "allow":
         server.note("sign-in", request, "denied", client=asked.client.id)
         return _back(server, asked, error="access_denied")
-    cookie = ""
+    login = form.get("username", "")
+    place = _place(server, request, login)
     if person is None:
-        person, cookie = _sign_in(server, request, form.get("username", ""), Secret(form.get("password", "")))
+        person = _proved(server, place, f"user:{login}", Secret(form.get("password", "")))
     if person is None:
         server.note("sign-in", request, "wrong", client=asked.client.id)
         return _form(server, request, asked, None, problem=NOT_ACCEPTED)
+    code = _given(server, asked, person, place)
+    if code is None:
+        server.note("sign-in", request, "ended", client=asked.client.id, subject=person.principal)
+        return page("This sign-in cannot go on", status=400, problem="the session has ended; sign in again")
     server.note("sign-in", request, "allowed", client=asked.client.id, subject=person.principal)
-    return _given(server, asked, person, cookie)
+    return _sent_back_with(server, asked, person, code)
 
 
 def read(server: Server, connection: Connection, text: bytes) -> Asked:
@@ -117,15 +139,20 @@ def read(server: Server, connection: Connection, text: bytes) -> Asked:
     )  # fmt: skip
 
 
-def _refuse_foreign(server: Server, request: Request, text: bytes, shown: str) -> None:
-    """The form was made for this browser and this request, or it is refused (RFC 9700 section 4.7)."""
-    cookie = request.cookies.get(FORM_COOKIE, "")
-    if not cookie or not hmac.compare_digest(_csrf(server, cookie, text).encode(), shown.encode()):
-        raise Refused("invalid_request", "the form is not from this browser; go back and try again")
+def _meant(server: Server, request: Request, text: bytes, shown: str, session: Person | None) -> Person | None:
+    """Whom the form was made for: nobody yet, or this session's person.
+
+    Raises Refused where it was for another browser, another request (RFC 9700 section 4.7), or another person.
+    """
+    for person in (None, session):
+        expected = _csrf(server, request.cookies.get(FORM_COOKIE, ""), text, person)
+        if hmac.compare_digest(expected.encode(), shown.encode()):
+            return person
+    raise Refused("invalid_request", "the form is not from this browser; go back and try again")
 
 
-def _csrf(server: Server, cookie: str, text: bytes) -> str:
-    return digest(server.key, "form", cookie, text.decode("latin-1"))
+def _csrf(server: Server, cookie: str, text: bytes, person: Person | None) -> str:
+    return digest(server.key, "form", cookie, text.decode("latin-1"), person.sid if person else "")
 
 
 def _checked(server: Server, client: grants.Client, given: dict[str, str]) -> dict[str, Any]:
@@ -154,26 +181,48 @@ def _form(server: Server, request: Request, asked: Asked, person: Person | None,
     shown = page(
         "Sign in", client=asked.client.name, scopes=asked.values["scopes"].split(), problem=problem,
         action=f"{server.issuer}/sign-in", person=person.name if person else "",
-        request=base64.urlsafe_b64encode(asked.text).decode(), csrf=_csrf(server, cookie, asked.text),
+        request=base64.urlsafe_b64encode(asked.text).decode(), csrf=_csrf(server, cookie, asked.text, person),
     )  # fmt: skip
-    shown.set_cookie(FORM_COOKIE, cookie, path="/", secure=True, httponly=True, samesite="lax")
+    _set(shown, FORM_COOKIE, cookie)
     return shown
 
 
-def _given(server: Server, asked: Asked, person: Person, cookie: str) -> Response:
-    values = {
-        **asked.values, "principal": person.principal, "sid": person.sid, "authenticated_at_s": person.authenticated_at_s,
-    }  # fmt: skip
+def _given(server: Server, asked: Asked, person: Person, place: str) -> Secret | None:
+    """The code, where nothing that it rests on went meanwhile; the new session with it."""
     with server.store.begin() as connection:
-        if _generation(connection, person.principal) is None or not _in_force(connection, person, server.now_s()):
-            return page("This sign-in cannot go on", status=400, problem="the session has ended; sign in again")
-        code = grants.begin(connection, server.key, server.now_s(), values, asked.redirect, asked.challenge)
+        now_s = server.now_s()
+        if _generation(connection, person.principal) != person.generation:
+            return None
+        if person.session:
+            connection.execute(delete(THROTTLE).where(THROTTLE.c.key == place))
+            _keep(connection, server, person)
+        elif not _in_force(connection, person, now_s):
+            return None
+        values = {
+            **asked.values, "principal": person.principal, "sid": person.sid,
+            "authenticated_at_s": person.authenticated_at_s,
+        }  # fmt: skip
+        return grants.begin(connection, server.key, now_s, values, asked.redirect, asked.challenge)
+
+
+def _keep(connection: Connection, server: Server, person: Person) -> None:
+    row = {"digest": digest(server.key, "session", person.session), "sid": person.sid, "principal": person.principal}
+    since_s = person.authenticated_at_s
+    connection.execute(
+        insert(SESSION), {**row, "authenticated_at_s": since_s, "expires_at_s": since_s + SESSION_LIFE_S}
+    )
+
+
+def _sent_back_with(server: Server, asked: Asked, person: Person, code: Secret) -> Response:
     response = _back(server, asked, code=code.reveal())
-    if cookie:
-        response.set_cookie(
-            SESSION_COOKIE, cookie, path="/", secure=True, httponly=True, samesite="lax", max_age=SESSION_LIFE_S
-        )
+    if person.session:
+        _set(response, SESSION_COOKIE, person.session, SESSION_LIFE_S)
+        _set(response, DEVICE_COOKIE, _device(server, person.principal.removeprefix("user:")), DEVICE_LIFE_S)
     return response
+
+
+def _set(response: Response, cookie: str, value: str, life_s: int | None = None) -> None:
+    response.set_cookie(cookie, value, path="/", secure=True, httponly=True, samesite="lax", max_age=life_s)
 
 
 def _back(server: Server, asked: Asked, **facts: str) -> Response:
@@ -184,40 +233,35 @@ def _back(server: Server, asked: Asked, **facts: str) -> Response:
 
 
 def _session(server: Server, connection: Connection, request: Request) -> Person | None:
-    shown = digest(server.key, "session", request.cookies.get(SESSION_COOKIE, ""))
-    row = connection.execute(
-        select(SESSION, PRINCIPAL.c.name).join(PRINCIPAL, PRINCIPAL.c.id == SESSION.c.principal)
-        .where(SESSION.c.digest == shown, SESSION.c.expires_at_s > server.now_s(), PRINCIPAL.c.active)
-    ).one_or_none()  # fmt: skip
-    return Person(row.principal, row.name, row.sid, row.authenticated_at_s) if row else None
+    cookie = request.cookies.get(SESSION_COOKIE, "")
+    facts = {"shown": digest(server.key, "session", cookie), "now_s": server.now_s()}
+    row = connection.execute(_SESSION, facts).one_or_none() if cookie else None
+    return Person(row.principal, row.name, row.sid, row.authenticated_at_s, row.generation) if row else None
 
 
-def _sign_in(server: Server, request: Request, login: str, password: Secret) -> tuple[Person | None, str]:
-    """Five tries for one account from one address in five minutes; other addresses are not locked out."""
-    now_s, principal = server.now_s(), f"user:{login}"
-    place = digest(server.key, "throttle", principal, site(request))
+def _place(server: Server, request: Request, login: str) -> str:
+    """What tries are counted by: the account, and the address, or that this browser has signed it in before.
+
+    So nobody's wrong tries keep him out of his own browser, though they come from the same office.
+    """
+    known = hmac.compare_digest(_device(server, login).encode(), request.cookies.get(DEVICE_COOKIE, "").encode())
+    return digest(server.key, "throttle", login, "known browser" if known else site(request))
+
+
+def _device(server: Server, login: str) -> str:
+    return derived(server.key, "device", login).reveal()
+
+
+def _proved(server: Server, place: str, principal: str, password: Secret) -> Person | None:
+    """Five tries for one account from one place in five minutes; other places are not locked out."""
+    now_s = server.now_s()
     with server.store.begin() as connection:
         if _count(connection, place, now_s) > FAILURES_MAX:
-            return None, ""
-    with server.store.read() as connection:
-        row = connection.execute(
-            select(PASSWORD.c.hash, PRINCIPAL.c.name, PRINCIPAL.c.generation).join(PRINCIPAL, PRINCIPAL.c.id == PASSWORD.c.principal)
-            .where(PASSWORD.c.principal == principal, PRINCIPAL.c.active)
-        ).one_or_none()  # fmt: skip
+            return None
+        row = connection.execute(_PASSWORD, {"principal": principal}).one_or_none()
     if not password_matches(row.hash if row else None, password) or row is None:
-        return None, ""
-    person, cookie = Person(principal, row.name, new_id("sid"), now_s), new_secret().reveal()
-    with server.store.begin() as connection:
-        if _generation(connection, principal) != row.generation:  # the password, or the person, went meanwhile
-            return None, ""
-        connection.execute(delete(THROTTLE).where(THROTTLE.c.key == place))
-        connection.execute(
-            insert(SESSION).values(
-                digest=digest(server.key, "session", cookie), sid=person.sid, principal=principal,
-                authenticated_at_s=now_s, expires_at_s=now_s + SESSION_LIFE_S,
-            )
-        )  # fmt: skip
-    return person, cookie
+        return None
+    return Person(principal, row.name, new_id("sid"), now_s, row.generation, new_secret().reveal())
 
 
 def _generation(connection: Connection, principal: str) -> int | None:
@@ -232,8 +276,12 @@ def _in_force(connection: Connection, person: Person, now_s: int) -> bool:
 
 
 def _count(connection: Connection, place: str, now_s: int) -> int:
-    """Counts the try before it is made, so that parallel ones count too."""
-    connection.execute(delete(THROTTLE).where(THROTTLE.c.expires_at_s <= now_s))
-    counted = insert_into(connection, THROTTLE).values(key=place, failures=1, expires_at_s=now_s + THROTTLE_S)
-    counted = counted.on_conflict_do_update(index_elements=["key"], set_={"failures": THROTTLE.c.failures + 1})
+    """Counts the try before it is made, so that parallel ones count too; what has lapsed counts no more."""
+    until_s, lapsed = now_s + THROTTLE_S, THROTTLE.c.expires_at_s <= now_s
+    counted = insert_into(connection, THROTTLE).values(key=place, failures=1, expires_at_s=until_s)
+    again = {
+        "failures": case((lapsed, 1), else_=THROTTLE.c.failures + 1),
+        "expires_at_s": case((lapsed, until_s), else_=THROTTLE.c.expires_at_s),
+    }
+    counted = counted.on_conflict_do_update(index_elements=["key"], set_=again)
     return int(connection.execute(counted.returning(THROTTLE.c.failures)).scalar_one())
