@@ -51,6 +51,18 @@ def test_an_allowed_request_names_the_line_that_allowed_it():
     )
 
 
+@pytest.mark.parametrize("operation, given", [(READ, "auditor"), (None, "ROLE")])
+def test_who_holds_no_role_is_told_so_with_the_command_that_gives_one(operation, given):
+    told = explained(Reason.ROLE, operation=operation, roles=(), subject="client:shop")
+    assert told.sentence.endswith(" was refused: the caller holds no role")
+    assert told.would_allow[-1] == f"the role is given by `ostiary client roles shop {given}`"
+
+
+def test_the_command_that_gives_a_role_keeps_those_that_are_held():
+    told = explained(Reason.ROLE, operation=READ, subject="user:anna")
+    assert told.would_allow[-1] == "the role is given by `ostiary user roles anna clerk auditor`"
+
+
 def test_a_refusal_by_role_names_the_callers_roles_and_the_role_and_line_that_would_grant_it():
     told = judged(READ)
     assert told.sentence == "erp/account.move:read was refused: no role of the caller (clerk) grants it"
@@ -64,7 +76,7 @@ def test_a_refusal_that_no_role_would_allow_says_the_line_to_write():
     assert judged(PAY).would_allow == (
         'a role with "erp/account.payment: execute approve" in its `may`; no role has it now',
     )
-    assert "(none)" in judged(PAY, roles=()).sentence
+    assert judged(PAY, roles=()).sentence.endswith("the caller holds no role")
 
 
 def test_suggestions_are_few():

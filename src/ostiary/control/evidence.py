@@ -75,6 +75,7 @@ def _asked(board: Board, event: Event) -> Asked:
         roles=roles,
         at=event.at,
         source=None if event.source == NONE else ip_address(event.source),
+        subject="" if event.subject == NONE else event.subject,
     )
 
 

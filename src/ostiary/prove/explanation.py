@@ -11,8 +11,8 @@ from ostiary.plan.decide import closure
 from ostiary.plan.formula import All, AnyOf, Formula, Hours, Networks, Not, holds
 from ostiary.plan.model import Grant, Plan
 from ostiary.plan.reason import TITLE, Reason
+from ostiary.prove.example import DAYS
 
-DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 SUGGESTIONS_MAX = 5
 
 
@@ -26,7 +26,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
 
 
 class Asked(Struct, frozen=True, kw_only=True):
-    """What is known of the request. `operation` None where it was not understood."""
+    """What is known of the request. `operation` None where it was not understood; `subject`: `client:shop`."""
 
     reason: Reason
     rule: str
@@ -34,6 +34,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     roles: frozenset[str]
     at: datetime
     source: IPv4Address | IPv6Address | None
+    subject: str = ""
 
 
 def explain(plan: Plan, asked: Asked) -> Explanation:
@@ -43,8 +44,8 @@ def explain(plan: Plan, asked: Asked) -> Explanation:
         case Reason.ALLOWED:
             return _told(asked, f"{did} was allowed", _rule_lines(plan, asked.rule))
         case Reason.ROLE:
-            roles = ", ".join(sorted(asked.roles)) or "none"
-            sentence = f"{did} was refused: no role of the caller ({roles}) grants it"
+            held = f"no role of the caller ({', '.join(sorted(asked.roles))}) grants it"
+            sentence = f"{did} was refused: {held if asked.roles else 'the caller holds no role'}"
             return _told(asked, sentence, _role_lines(plan, asked.roles), tuple(_granting(plan, asked)))
         case Reason.CONTEXT:
             return _told(
@@ -84,17 +85,19 @@ def _role_lines(plan: Plan, roles: frozenset[str]) -> tuple[str, ...]:
 
 
 def _granting(plan: Plan, asked: Asked) -> Iterator[str]:
-    """The roles that would have granted it, or the line that no role has yet."""
+    """The roles that would have granted it, or the line that no role has yet; and how one is given."""
     operation = asked.operation
-    if operation is None:
-        return
-    granting = [grant for grant in plan.grants if grant.pattern.holds(operation)]
+    granting = [grant for grant in plan.grants if operation and grant.pattern.holds(operation)]
     for grant in granting[:SUGGESTIONS_MAX]:
         yield f"role {grant.role}, by {grant.source}: {grant.source.text}"
-    if not granting:
+    if operation and not granting:
         action = f" {operation.action}" if operation.verb is Verb.EXECUTE and operation.action else ""
         line = f'"{operation.system}/{operation.object}: {operation.verb}{action}"'
         yield f"a role with {line} in its `may`; no role has it now"
+    if asked.subject:
+        kind, _, name = asked.subject.partition(":")
+        roles = " ".join([*sorted(asked.roles), granting[0].role if granting else "ROLE"])
+        yield f"the role is given by `ostiary {kind} roles {name} {roles}`"
 
 
 def _missing(plan: Plan, asked: Asked) -> Iterator[str]:
