@@ -14,6 +14,7 @@ from ostiary.erp.operation import Operation, Verb
 from ostiary.plan.decide import Facts, decide
 from ostiary.plan.formula import All, Always, AnyOf, Hours, Networks, Not, holds
 from ostiary.prove.difference import diff
+from ostiary.prove.example import example
 from ostiary.prove.implication import implies
 from policy.compiled import HEAD, plan_of, policy_of
 
@@ -74,8 +75,6 @@ def test_a_renamed_context_is_no_change():
         ("sale.*: read, write", "sale.sale: read, write", ["- clerk may no longer erp/sale.*:read when office", "- clerk may no longer erp/sale.*:write when office"]),
         (", when: office", "", ["+ clerk may now erp/sale.*:read", "+ clerk may now erp/sale.*:write"]),
         ("when: office", "when: [office, home]", ["- clerk may no longer erp/sale.*:read when office", "- clerk may no longer erp/sale.*:write when office"]),
-        ("08:00-18:00", "09:00-17:00", ["- clerk may no longer erp/sale.*:read when office", "- clerk may no longer erp/sale.*:write when office"]),
-        ("mon-fri", "mon-sat", ["+ clerk may now erp/sale.*:read when office", "+ clerk may now erp/sale.*:write when office"]),
         (", includes: clerk", "", ["- manager may no longer erp/sale.*:read when office", "- manager may no longer erp/sale.*:write when office"]),
         ('may: "erp/sale.report: execute"', "may: []", ["- manager may no longer erp/sale.report:execute"]),
     ],
@@ -84,12 +83,46 @@ def test_what_widens_and_what_narrows_is_told_by_role_and_permission(before, aft
     assert changed(before, after) == changes
 
 
-def test_hours_moved_widen_and_narrow_at_once():
-    assert [line[0] for line in changed("08:00-18:00", "07:00-17:00")] == ["+", "+", "-", "-"]
+OFFICE = "context office is"
+FOR = "for clerk, manager"
 
 
-def test_the_same_hours_in_another_zone_may_be_others():
-    assert [line[0] for line in changed("zone: Europe/Berlin}\n  night", "zone: UTC}\n  night")] == ["+", "+", "-", "-"]
+@pytest.mark.parametrize(
+    "before, after, change",
+    [
+        ("mon-fri", "mon-sat", f"+ {OFFICE} wider {FOR}; it holds now on Sat at 08:00 Europe/Berlin"),
+        ("08:00-18:00", "09:00-17:00", f"- {OFFICE} narrower {FOR}; it no longer holds on Mon at 08:00 Europe/Berlin"),
+        ("08:00-18:00", "07:00-17:00", f"+ {OFFICE} wider and narrower {FOR}; it holds now on Mon at 07:00 Europe/Berlin; it no longer holds on Mon at 17:00 Europe/Berlin"),
+        ("zone: Europe/Berlin}\n  night", "zone: UTC}\n  night", f"+ {OFFICE} wider and narrower {FOR}; it holds now on Mon at 18:00 Europe/Berlin; it no longer holds on Mon at 08:00 Europe/Berlin"),
+        ("{days: mon-fri,", "{networks: 10.0.0.0/8, days: mon-fri,", f"- {OFFICE} narrower {FOR}; it no longer holds on Mon at 08:00 Europe/Berlin from 9.255.255.255"),
+        ('{days: mon-fri, hours: "08:00-18:00", zone: Europe/Berlin}', "{not: home}", f"+ {OFFICE} wider and narrower {FOR}; it holds now on Mon at 18:00 Europe/Berlin from 203.0.112.255; it no longer holds on Mon at 08:00 Europe/Berlin from 203.0.113.0"),
+    ],
+)  # fmt: skip
+def test_a_changed_context_is_told_once_with_whom_it_touches_and_an_example(before, after, change):
+    assert changed(before, after) == [change]
+
+
+def test_a_changed_context_names_its_own_line():
+    (change,) = diff(plan_of(ROLES), plan_of(ROLES, HEAD.replace("mon-fri", "mon-sat")))
+    assert (change.context, change.where, change.text[-14:]) == ("office", "acme.yaml:7", " (acme.yaml:7)")
+
+
+def test_a_context_that_no_role_asks_for_may_change_unmentioned():
+    assert changed("22:00-06:00", "21:00-06:00") == []
+
+
+def test_a_role_that_goes_or_comes_while_somebody_holds_it_is_told_with_who():
+    without, held = ROLES.replace("clerk", "agent"), {"clerk": ("client:shop", "user:anna"), "manager": ("user:ben",)}
+    texts = [(one.widens, one.text) for one in diff(plan_of(ROLES), plan_of(without), held)]
+    assert (False, "role clerk is gone, still held by client:shop, user:anna (acme.yaml:11)") in texts
+    texts = [(one.widens, one.text) for one in diff(plan_of(without), plan_of(ROLES), held)]
+    assert (True, "role clerk is there, and already held by client:shop, user:anna (acme.yaml:11)") in texts
+
+
+def test_of_many_who_hold_a_role_the_first_are_named():
+    held = {"clerk": tuple(f"user:u{n:02}" for n in range(12))}
+    (told,) = [one.text for one in diff(plan_of(ROLES), plan_of(""), held) if "is gone" in one.text]
+    assert told.endswith("user:u09 and 2 more (acme.yaml:11)")
 
 
 def test_the_first_policy_widens_from_nothing():
@@ -234,19 +267,22 @@ facts = st.tuples(
 )
 
 
-def drawn_plan(drawn):
+OTHERWISE = MORE.replace("08:00-18:00", "10:00-19:00").replace("203.0.113.0/24,", "").replace("days: wed-sun, ", "")
+
+
+def drawn_plan(drawn, head=MORE):
     text = "roles:\n"
     for name, (may, when, includes) in drawn.items():
         told = [f'"erp/{object_}: {verb}"' for object_, verb in may]
         below = ", ".join(sorted({one for one in includes if one < name}))
         text += f"  {name}: {{level: system, includes: [{below}], may: [{', '.join(told)}]{f', when: {when}' if when else ''}}}\n"
-    return plan_of(text, MORE)
+    return plan_of(text, head)
 
 
 @settings(deadline=None, max_examples=300, suppress_health_check=list(HealthCheck))
-@given(roles, roles, st.lists(facts, min_size=8, max_size=8))
-def test_whatever_is_newly_allowed_or_refused_is_told_for_a_role_that_the_caller_holds(before, after, asked):
-    old, new = drawn_plan(before), drawn_plan(after)
+@given(roles, roles, st.sampled_from([MORE, OTHERWISE]), st.lists(facts, min_size=8, max_size=8))
+def test_whatever_is_newly_allowed_or_refused_is_told_for_a_role_that_the_caller_holds(before, after, head, asked):
+    old, new = drawn_plan(before), drawn_plan(after, head)
     changes = diff(old, new)
     for at, source, name, (verb, action), held in asked:
         operation = Operation(system="erp", object=name, verb=verb, action=action)
@@ -257,10 +293,28 @@ def test_whatever_is_newly_allowed_or_refused_is_told_for_a_role_that_the_caller
             continue
         plan = new if now else old
         reached = {name for role in plan.roles if role.name in held for name in role.closure}
-        grants = {str(grant.pattern) for grant in plan.grants if grant.pattern.holds(operation)}
+        grants = [grant for grant in plan.grants if grant.pattern.holds(operation) and grant.role in reached]
+        permissions, contexts = {str(grant.pattern) for grant in grants}, {grant.context.name for grant in grants}
         assert any(
-            change.widens is now and change.role in reached and change.permission in grants for change in changes
+            (change.widens is now and change.role in reached and change.permission in permissions)
+            or (f"; it {'holds now' if now else 'no longer holds'} on " in change.text and change.context in contexts)
+            or (
+                head is OTHERWISE
+                and f"; it {'holds now' if now else 'no longer holds'} " in change.text
+                and change.context in contexts
+            )
+            for change in changes
         )
+
+
+@settings(deadline=None, max_examples=200, suppress_health_check=list(HealthCheck))
+@given(st.deferred(lambda: formulas), st.deferred(lambda: formulas))
+def test_an_example_is_one_and_there_is_none_where_the_other_is_implied(one, other):
+    found = example(one, other)
+    if found is not None:
+        assert holds(one, at=found.at, source=found.source)
+        assert not holds(other, at=found.at, source=found.source)
+    assert not (found and implies(one, other))
 
 
 @settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))

@@ -2,6 +2,7 @@
 
 import difflib
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,7 @@ def check(file: Path | None) -> None:
 
     plan, warnings = prove_document(_text(file), _name(file), home())
     told = {"revision": plan.revision, "grants": len(plan.grants), "warnings": list(warnings)}
-    notes = "".join(f"\nnote: {warning}" for warning in warnings)
-    show(told, f"{_name(file)} is well: {len(plan.roles)} roles, {len(plan.grants)} grants{notes}")
+    show(told, f"{_name(file)} is well: {len(plan.roles)} roles, {len(plan.grants)} grants{_notes(warnings)}")
 
 
 @policy.command("fmt")
@@ -56,8 +56,8 @@ def diff(file: Path | None) -> None:
     """What this policy would widen and narrow, against the one in force."""
     from ostiary.control.documents import compare_document
 
-    changes = compare_document(_text(file), _name(file), home())
-    show(changes, _changes(changes))
+    told = compare_document(_text(file), _name(file), home())
+    show(told, _changes(told["changes"]) + _notes(told["warnings"]))
 
 
 @policy.command("test")
@@ -79,7 +79,8 @@ def apply(file: Path | None, reason: str, dry_run: bool) -> None:
     name = str(_path(file).absolute())
     done = ask(home(), "policy.apply", text=_text(file), file=name, reason=reason, dry_run=dry_run)
     verb = "would be" if dry_run else "is"
-    show(done, f"{_changes(done['changes'])}\nrevision {done['revision']} {verb} in force at gate and guard")
+    notes = _notes(done["warnings"])
+    show(done, f"{_changes(done['changes'])}{notes}\nrevision {done['revision']} {verb} in force at gate and guard")
 
 
 @policy.command("schema")
@@ -108,6 +109,10 @@ def _text(file: Path | None) -> str:
         raise OperatorFault(
             "policy-unreadable", f"{_path(file)}: {problem}", hint="name the policy's file"
         ) from problem
+
+
+def _notes(warnings: Iterable[str]) -> str:
+    return "".join(f"\nnote: {warning}" for warning in warnings)
 
 
 def _changes(changes: list[dict[str, Any]]) -> str:

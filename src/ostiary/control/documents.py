@@ -1,21 +1,27 @@
 """From a policy's text to a plan that may come into force; nothing needs to run, and nothing is changed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec import to_builtins
 
 from ostiary.compile.plan import compile_policy
+from ostiary.control.holders import holders_of
+from ostiary.control.installation import open_installation
+from ostiary.erp import tryton
+from ostiary.erp.offer import Offer
 from ostiary.erp.openapi import load
 from ostiary.erp.route import Route
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home
-from ostiary.plan.model import Plan
+from ostiary.plan.model import Kind, Plan
 from ostiary.policy.model import Policy
 from ostiary.policy.parse import parse
 from ostiary.prove.difference import diff
-from ostiary.prove.rules import Finding, broad, check, failures, idle
+from ostiary.prove.rules import Finding, broad, check, failures
+from ostiary.prove.spelling import slips
 from ostiary.store.plans import plan_in_force, revision_in_force
 
 
@@ -38,14 +44,38 @@ def prove_document(
     """The plan, proved against its own rules and tests, and what is wider than it should be."""
     policy, plan = read_document(text, file, _folder(file, home))
     _refuse([*check(plan, assigned), *failures(plan, policy)], policy.file)
-    return plan, (*broad(plan), *idle(plan))
+    return plan, (*broad(plan), *slips(policy, _offers(plan, home)))
 
 
-def compare_document(text: str, file: str, home: Home) -> list[dict[str, Any]]:
-    """What the document would change in what anybody may do."""
-    _, plan = read_document(text, file, _folder(file, home))
-    before = plan_in_force(home) if revision_in_force(home) else None
-    return [to_builtins(change) for change in diff(before, plan)]
+def compare_document(text: str, file: str, home: Home) -> dict[str, Any]:
+    """What the document would change in what anybody may do, and what it names that no system knows."""
+    policy, plan = read_document(text, file, _folder(file, home))
+    before, holders = (plan_in_force(home), _holders(home)) if revision_in_force(home) else (None, {})
+    changes = [to_builtins(change) for change in diff(before, plan, holders)]
+    return {"changes": changes, "warnings": list(slips(policy, _offers(plan, home)))}
+
+
+def _holders(home: Home) -> Mapping[str, Sequence[str]]:
+    on = open_installation(home)
+    try:
+        with on.store.read() as connection:
+            return holders_of(connection)
+    finally:
+        on.store.close()
+
+
+def _offers(plan: Plan, home: Home) -> Mapping[str, Offer]:
+    """What is known of each system: by its OpenAPI document, or learned from the ERP."""
+    found = {}
+    for system in plan.systems:
+        if system.kind is Kind.OPENAPI:
+            found[system.name] = Offer(
+                operations=tuple(one.operation for one in plan.routes if one.system == system.name)
+            )
+        elif (path := home.catalogue(system.name)).exists():
+            catalogue = msgspec.json.decode(path.read_bytes(), type=tryton.Catalogue)
+            found[system.name] = tryton.offer(catalogue, system.name)
+    return found
 
 
 def test_document(text: str, file: str, home: Home) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Who holds which roles, by the human behind user and client: duties kept apart are kept apart for persons."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -22,6 +22,15 @@ def assigned(connection: Connection) -> Mapping[str, frozenset[str]]:
     for person, role in connection.execute(_HELD):
         held.setdefault(person, set()).add(role)
     return {person: frozenset(roles) for person, roles in held.items()}
+
+
+def holders_of(connection: Connection) -> Mapping[str, Sequence[str]]:
+    """Role -> the principals that hold it directly."""
+    held: dict[str, list[str]] = {}
+    chosen = select(ASSIGNMENT.c.role, ASSIGNMENT.c.principal).order_by(ASSIGNMENT.c.principal)
+    for role, principal in connection.execute(chosen):
+        held.setdefault(role, []).append(principal)
+    return held
 
 
 def allow(connection: Connection, plan: Plan, principal: str, roles: Iterable[str], *, person: str = "") -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from ostiary.control import evidence, people, revisions, systems, watching
 from ostiary.control.board import Board
 from ostiary.control.documents import prove_document
-from ostiary.control.holders import assigned
+from ostiary.control.holders import assigned, holders_of
 from ostiary.control.reconcile import Translated
 from ostiary.foundation.errors import OperatorFault
 from ostiary.prove.difference import diff
@@ -32,10 +32,10 @@ def apply_policy(board: Board, actor: str, text: str, file: str, reason: str = "
         raise OperatorFault("file-relative", f"{file} is no absolute path", hint="name the policy's file in full")
     with board.turn:
         with board.on.store.read() as connection:
-            held = assigned(connection)
+            held, holders = assigned(connection), holders_of(connection)
         plan, warnings = prove_document(text, file, board.on.home, held)  # parse, check, compile, prove
         before = board.reconciler.plan
-        changes = diff(before, plan)  # what it widens and narrows, by meaning
+        changes = diff(before, plan, holders)  # what it widens and narrows, by meaning
         translated = board.reconciler.translated(plan)  # read by Envoy itself
         if not dry_run:
             act = revisions.Act(actor=actor, file=file, text=text, reason=reason, before=before.revision)

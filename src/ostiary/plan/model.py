@@ -9,7 +9,7 @@ from msgspec import Struct
 from ostiary.erp.operation import Pattern
 from ostiary.erp.route import Route
 from ostiary.foundation.ids import content_hash
-from ostiary.plan.formula import Formula, every
+from ostiary.plan.formula import Always, Formula, every
 from ostiary.policy.model import Apart, HandOver, Kind, Level, Limit, Limits, Never, Source, System, WhenSilent
 
 # Shapes that the plan has from below as they are.
@@ -34,6 +34,10 @@ class Context(Struct, frozen=True, kw_only=True):
     name: str
     formula: Formula
     source: Source | None = None  # where it is one context of the policy
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return () if self.formula == Always() else tuple(self.name.split(JOINT))
 
 
 def joined(contexts: Iterable[Context]) -> Context:

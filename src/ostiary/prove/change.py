@@ -1,6 +1,11 @@
 """One difference between two plans."""
 
+from collections.abc import Sequence
+from typing import Final
+
 from msgspec import Struct
+
+NAMES_TOLD_MAX: Final = 10
 
 
 class Change(Struct, frozen=True, kw_only=True):
@@ -15,3 +20,9 @@ class Change(Struct, frozen=True, kw_only=True):
     permission: str = ""
     context: str = ""
     where: str = ""
+
+
+def few(names: Sequence[str]) -> str:
+    """The names, or the first of them and how many more there are."""
+    more = len(names) - NAMES_TOLD_MAX
+    return ", ".join(names[:NAMES_TOLD_MAX]) + (f" and {more} more" if more > 0 else "")

@@ -1,25 +1,30 @@
 """What one plan lets people do that another does not: by role, permission and context, not by lines of text."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec.structs import replace
 
 from ostiary.erp.operation import Verb
 from ostiary.plan.formula import Always
 from ostiary.plan.model import Grant, Plan, Role
-from ostiary.prove import bounds, surroundings
+from ostiary.prove import bounds, contexts, surroundings
 from ostiary.prove.change import Change
 from ostiary.prove.implication import implies
 
 
-def diff(old: Plan | None, new: Plan) -> tuple[Change, ...]:
-    """Every change in what anybody may do, what widens first; `old` None is the plan that denies everything."""
+def diff(old: Plan | None, new: Plan, holders: Mapping[str, Sequence[str]] = {}) -> tuple[Change, ...]:
+    """Every change in what anybody may do, what widens first; `old` None is the plan that denies everything.
+
+    `holders`: role -> the principals that hold it. A changed context is told once, not at each grant that names it.
+    """
     before = old or replace(new, systems=(), roles=(), grants=(), routes=())
+    like = contexts.as_before(before, new)
     found = [
-        *_grants(before, new, widens=True),
-        *_grants(new, before, widens=False),
-        *surroundings.changes(before, new),
+        *_grants(before, like, widens=True),
+        *_grants(like, before, widens=False),
+        *contexts.changes(before, new),
+        *surroundings.changes(before, new, holders),
         *bounds.changes(before, new),
     ]
     return tuple(sorted(found, key=lambda change: (not change.widens, change.role, change.text)))

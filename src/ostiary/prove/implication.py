@@ -3,7 +3,7 @@
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 
-from ostiary.plan.formula import MINUTES_A_DAY, All, Always, Formula, Hours, Networks
+from ostiary.plan.formula import MINUTES_A_DAY, All, Always, AnyOf, Formula, Hours, Networks, Not
 
 WEEK_MINUTES = 7 * MINUTES_A_DAY
 WHOLE_WEEK = (1 << WEEK_MINUTES) - 1
@@ -11,17 +11,28 @@ WHOLE_WEEK = (1 << WEEK_MINUTES) - 1
 
 def implies(one: Formula, other: Formula) -> bool:
     """Whether `other` surely holds whenever `one` does."""
-    if isinstance(other, Always) or one == other:
+    if one == other or isinstance(other, Always):
         return True
-    if isinstance(other, Hours) and _week(other) == WHOLE_WEEK:
-        return True
-    if isinstance(one, Hours) and isinstance(other, Hours):
-        return one.zone == other.zone and not _week(one) & ~_week(other)
-    if isinstance(one, Networks) and isinstance(other, Networks):
-        return all(any(_inside(a, b) for b in _collapsed(other)) for a in _collapsed(one))
+    if isinstance(one, AnyOf):
+        return all(implies(part, other) for part in one.parts)
     if isinstance(other, All):
         return all(implies(one, part) for part in other.parts)
-    return isinstance(one, All) and any(implies(part, other) for part in one.parts)
+    if isinstance(other, AnyOf) and any(implies(one, part) for part in other.parts):
+        return True
+    return _plainly(one, other) or (isinstance(one, All) and any(implies(part, other) for part in one.parts))
+
+
+def _plainly(one: Formula, other: Formula) -> bool:
+    match one, other:
+        case Hours(), Hours() if one.zone == other.zone:
+            return not _week(one) & ~_week(other)
+        case _, Hours():
+            return _week(other) == WHOLE_WEEK
+        case Networks(), Networks():
+            return all(any(_inside(a, b) for b in _collapsed(other)) for a in _collapsed(one))
+        case Not(), Not():
+            return implies(other.part, one.part)
+    return False
 
 
 @lru_cache(maxsize=4096)

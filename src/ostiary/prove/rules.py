@@ -9,7 +9,7 @@ from ipaddress import ip_address
 
 from msgspec import Struct
 
-from ostiary.erp.operation import Operation, Pattern, covering_scopes
+from ostiary.erp.operation import Pattern, covering_scopes
 from ostiary.plan.decide import Facts, closure, decide
 from ostiary.plan.model import Apart, Grant, Never, Plan
 from ostiary.policy.model import Example, Expected, Policy
@@ -41,18 +41,6 @@ def broad(plan: Plan) -> Iterator[str]:
     for grant in plan.grants:
         if grant.pattern.object == "*":
             yield f"{grant.source}: role {grant.role} may {grant.pattern.verb} every object of {grant.pattern.system}"
-
-
-def idle(plan: Plan) -> Iterator[str]:
-    """Grants that no described operation of their system can use: a slip of the pen, as a rule."""
-    described = {route.system for route in plan.routes}
-    meanings = {(one.system, one.object, one.verb, one.action) for one in plan.routes}
-    operations = (Operation(system=system, object=name, verb=verb, action=act) for system, name, verb, act in meanings)
-    used = {scope for operation in operations for scope in covering_scopes(operation)}
-    for grant in plan.grants:
-        if grant.pattern.system in described and str(grant.pattern) not in used:
-            system = grant.pattern.system
-            yield f"{grant.source}: role {grant.role} may {grant.pattern}, but {system} describes no such operation"
 
 
 def failures(plan: Plan, policy: Policy) -> tuple[Finding, ...]:

@@ -1,23 +1,34 @@
-"""What differs around the grants: where requests go, as whom, and which operations a URL is."""
+"""What differs around the grants: who holds roles that come or go, where requests go, as whom, and which operations a URL is."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from ostiary.plan.model import Plan, Route, System
-from ostiary.prove.change import Change
+from ostiary.prove.change import Change, few
 
 ROUTES_TOLD_MAX: Final = 20
 PARTS: Final = ("kind", "host", "prefix", "upstream", "database", "audience", "hand_over")
 
 
-def changes(old: Plan, new: Plan) -> Iterator[Change]:
+def changes(old: Plan, new: Plan, holders: Mapping[str, Sequence[str]]) -> Iterator[Change]:
     """Systems and their operations; those of a system that is new as a whole are told with it."""
+    yield from _roles(old, new, holders)
     before = {system.name: system for system in old.systems}
     after = {system.name: system for system in new.systems}
     for name in sorted(before.keys() | after.keys()):
         yield from _system(before.get(name), after.get(name))
         if name in before and name in after:
             yield from _operations(_routes(old, name), _routes(new, name))
+
+
+def _roles(old: Plan, new: Plan, holders: Mapping[str, Sequence[str]]) -> Iterator[Change]:
+    """Roles that come or go while somebody holds them: what is held stays held, whatever the policy knows."""
+    before, after = {role.name: role for role in old.roles}, {role.name: role for role in new.roles}
+    for name in sorted((before.keys() ^ after.keys()) & holders.keys()):
+        role = after.get(name) or before[name]
+        held = f"held by {few(holders[name])}"
+        text = f"role {name} is there, and already {held}" if name in after else f"role {name} is gone, still {held}"
+        yield Change(widens=name in after, text=f"{text} ({role.source})", role=name, where=str(role.source))
 
 
 def _system(old: System | None, new: System | None) -> Iterator[Change]:

@@ -1,0 +1,57 @@
+"""What differs in the contexts themselves: told once, with an example, not at every grant that names one."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+from msgspec.structs import replace
+
+from ostiary.plan.model import Context, Plan, joined
+from ostiary.prove.change import Change, few
+from ostiary.prove.example import example
+from ostiary.prove.implication import implies
+
+
+def as_before(old: Plan, new: Plan) -> Plan:
+    """`new`, with the contexts that `old` knows as `old` has them."""
+    known = {one.name: one for one in (*new.contexts, *old.contexts)}
+    changed = {one.name for one in new.contexts if known[one.name].formula != one.formula}
+    return replace(
+        new,
+        grants=tuple(
+            grant
+            if changed.isdisjoint(grant.context.names)
+            else replace(grant, context=joined(known[name] for name in grant.context.names))
+            for grant in new.grants
+        ),
+    )
+
+
+def changes(old: Plan, new: Plan) -> Iterator[Change]:
+    """The contexts of both that hold at other times or places now, where a role asks for them."""
+    before, roles = {one.name: one for one in old.contexts}, _roles(new)
+    for context in new.contexts:
+        if context.name in before and context.name in roles:
+            yield from _change(before[context.name], context, roles[context.name])
+
+
+def _roles(plan: Plan) -> Mapping[str, Sequence[str]]:
+    """Context -> the roles with a grant under it, those that include them too."""
+    own: dict[str, set[str]] = defaultdict(set)
+    for grant in plan.grants:
+        for name in grant.context.names:
+            own[name].add(grant.role)
+    return {name: [role.name for role in plan.roles if not held.isdisjoint(role.closure)] for name, held in own.items()}
+
+
+def _change(old: Context, new: Context, roles: Sequence[str]) -> Iterator[Change]:
+    wider, narrower = not implies(new.formula, old.formula), not implies(old.formula, new.formula)
+    if not (wider or narrower):
+        return
+    degree = " and ".join(word for word, is_ in (("wider", wider), ("narrower", narrower)) if is_)
+    told = [f"context {new.name} is {degree} for {few(roles)}"]
+    if wider and (now := example(new.formula, old.formula)):
+        told.append(f"it holds now {now}")
+    if narrower and (gone := example(old.formula, new.formula)):
+        told.append(f"it no longer holds {gone}")
+    text = f"{'; '.join(told)} ({new.source})"
+    yield Change(widens=wider, text=text, context=new.name, where=str(new.source))

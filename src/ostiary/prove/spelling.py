@@ -1,0 +1,89 @@
+"""What a policy names and no system knows: a slip of the pen, as a rule. Told, not refused: an offer may grow."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from typing import Final
+
+from ostiary.erp.offer import Offer
+from ostiary.erp.operation import Operation, Pattern, covering_scopes, doing
+from ostiary.policy.model import Apart, Policy, Source
+
+SLIPS_TOLD_MAX: Final = 20
+Doings = dict[str, set[str]]
+
+
+def slips(policy: Policy, offers: Mapping[str, Offer]) -> Iterator[str]:
+    """Each as `file:line:column: what`, in the document's order; a system without an offer can't be checked."""
+    for system in policy.systems:
+        if system.name not in offers:
+            hint = f"`ostiary system account {system.name} --login LOGIN` learns it"
+            yield f"{_place(system.source)}: what {system.name} offers is not known yet, so no name of it was checked; {hint}"
+    doings = {name: _doings(offer.operations) for name, offer in offers.items()}
+    named = [(source, one) for source, one in dict.fromkeys(_named(policy)) if one.system in doings]
+    unknown = [(source, one) for source, one in named if not _knows(doings[one.system], one)]
+    for source, pattern in unknown[:SLIPS_TOLD_MAX]:
+        yield f"{_place(source)}: {_slip(doings[pattern.system], pattern)}"
+    if len(unknown) > SLIPS_TOLD_MAX:
+        yield f"{policy.file}: {len(unknown) - SLIPS_TOLD_MAX} more names are not known"
+    for rule in policy.apart:
+        if rule.link and rule.then.system in offers and (slip := _astray(rule, offers[rule.then.system].links)):
+            yield f"{_place(rule.source)}: {slip}"
+
+
+def _named(policy: Policy) -> Iterator[tuple[Source, Pattern]]:
+    yield from ((may.source, pattern) for role in policy.roles for may in role.may for pattern in may.patterns)
+    yield from ((rule.source, pattern) for rule in policy.apart for pattern in (rule.first, rule.then))
+    yield from ((rule.source, pattern) for rule in policy.never for pattern in rule.patterns)
+    for test in policy.tests:
+        does = test.does
+        yield test.source, Pattern(system=does.system, object=does.object, verb=does.verb, action=does.action)
+
+
+def _doings(operations: Iterable[Operation]) -> Doings:
+    """What can be done with each object, family of objects and everything."""
+    found: Doings = defaultdict(set)
+    for scope in {scope for one in set(operations) for scope in covering_scopes(one)}:
+        name, _, done = scope.partition("/")[2].rpartition(":")
+        found[name].add(done)
+    return found
+
+
+def _knows(doings: Doings, pattern: Pattern) -> bool:
+    return doing(pattern.verb, pattern.action) in doings.get(pattern.object, ())
+
+
+def _slip(doings: Doings, pattern: Pattern) -> str:
+    if pattern.object not in doings:
+        return f"{pattern.system} knows no object {pattern.object}" + _meant(pattern.object, doings)
+    done, known = f"{pattern.verb} {pattern.action}".rstrip(), doings[pattern.object]
+    return f"{pattern.system} knows no {done} of {pattern.object}" + _meant(
+        done, [one.replace(".", " ") for one in known]
+    )
+
+
+def _meant(word: str, known: Collection[str]) -> str:
+    close = get_close_matches(word, sorted(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _astray(rule: Apart, links: Mapping[str, Mapping[str, str]]) -> str:
+    """Why the link does not lead from the second duty's object to the first one's; "" where it does, or who knows."""
+    at = rule.then.object
+    for step in rule.link.split("."):
+        fields = links.get(at)
+        if fields is None:
+            return ""
+        if step not in fields:
+            return f"{at} has no field {step}" + _meant(step, fields)
+        if not fields[step]:
+            return f"{at}.{step} leads to no other record"
+        at = fields[step]
+    meant = Pattern(system=rule.first.system, object=at, verb=rule.first.verb)
+    return (
+        "" if rule.first.holds_objects_of(meant) else f"the link {rule.link} leads to {at}, not to {rule.first.object}"
+    )
+
+
+def _place(source: Source) -> str:
+    return f"{source}:{source.column}"
