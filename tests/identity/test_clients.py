@@ -119,6 +119,7 @@ def test_authlib_gets_tokens_by_code_and_pkce_and_by_client_credentials(site):
 
 
 @pytest.mark.standard("A4")
+@pytest.mark.standard("A8")
 def test_authlib_accepts_the_id_token_and_userinfo_agrees_with_it(site):
     with closing(desk(site)) as client:
         token = site.tokens(client)
@@ -186,6 +187,7 @@ def test_what_authlib_revokes_is_revoked(site):
     assert [key.partition(":")[0] for key in site.world.gone] == ["jti", "grant"]
 
 
+@pytest.mark.standard("A8")
 def test_authlib_refuses_an_answer_with_another_state(site):
     with closing(desk(site)) as client:
         url, _ = client.create_authorization_url(site.told["authorization_endpoint"], code_verifier="w" * 64)
