@@ -1,9 +1,17 @@
 """`explain`: every refusal says which line of which file it was, or what else, and what would have changed it."""
 
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
 import pytest
 
+from ostiary.control import evidence
+from ostiary.event.record import Event
 from ostiary.foundation.errors import CallerFault
+from ostiary.foundation.home import Home
+from ostiary.plan.model import Kind
 from ostiary.plan.reason import Reason
+from ostiary.prove.explanation import Explanation
 from running import RUNNING, until
 
 pytestmark = RUNNING
@@ -103,3 +111,16 @@ def test_an_id_that_nothing_has_is_refused(site):
         site.ask("explain", decision="gate-000000-1.1")
     assert problem.value.code == "no-decision"
     assert "ostiary-decision" in problem.value.hint
+
+
+def test_a_call_before_its_system_was_asked_what_it_offers_says_who_asks_it(tmp_path):
+    home = Home(root=tmp_path)
+    board = SimpleNamespace(on=SimpleNamespace(home=home), reconciler=SimpleNamespace(plan=SimpleNamespace(
+        systems=[SimpleNamespace(name="erp", kind=Kind.TRYTON)],
+    )))  # fmt: skip
+    event = Event(at=datetime.now(UTC), decision="d", system="erp", reason=Reason.UNKNOWN_OPERATION)
+    told = Explanation(reason=event.reason, sentence="s", would_allow=("another operation",))
+    assert "ostiary system account erp" in evidence._not_learned(board, event, told).would_allow[0]
+    home.create()
+    home.catalogue("erp").write_bytes(b"{}")
+    assert evidence._not_learned(board, event, told) == told

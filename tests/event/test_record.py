@@ -75,6 +75,13 @@ def test_control_characters_of_a_caller_never_reach_a_terminal(text):
         assert not harmful(shown)
 
 
+def test_a_token_in_a_path_is_not_shown():
+    token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.AbC-_9"
+    assert read(line(path=f"/a/{token}/b")).path == "/a/[redacted]/b"
+    assert read(line(path=f"/a/{token[:30]}")).path == "/a/[redacted]"
+    assert read(line(path="/reports/eyJ/keyJob")).path == "/reports/eyJ/keyJob"
+
+
 def test_other_writing_than_ours_stays_as_it_is():
     assert read(line(subject="user:zoë-山田")).subject == "user:zoë-山田"
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from monitor.world import AT, after, line
 from ostiary.event import search
 from ostiary.event.record import LINE_MAX_BYTES
-from ostiary.event.search import Filter, backwards, files, find, guard_line
+from ostiary.event.search import Filter, TooMuch, backwards, files, find, find_decision, guard_line
 
 
 @pytest.fixture
@@ -37,11 +37,53 @@ def test_no_more_than_asked_for(log, limit):
     assert len(found(log, limit)) == limit
 
 
-def test_a_decision_is_found_in_an_old_file_and_only_once(log):
+def decided(seconds, number=7):
+    """An id as the gate makes them."""
+    return f"gate-0a1b2c-{number}.{int(after(seconds).timestamp())}000000000"
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """The files that were read."""
+    names = []
+    monkeypatch.setattr(search, "backwards", lambda path: (names.append(path.name), backwards(path))[1])
+    return names
+
+
+def test_a_decision_is_looked_for_in_the_files_of_its_time(log, opened):
+    old = log.with_name("access-002.jsonl")
+    with old.open("ab") as file:
+        file.write(line(3610, decision=decided(3610), duration_ms=1000))
+    os.utime(old, (after(3660).timestamp(),) * 2)
     with log.open("ab") as file:
-        file.write(line(8000, decision="d99", agent="d01"))
-    assert found(log, decision="d01") == ["d01"]
-    assert found(log, decision="d0") == []
+        file.write(line(8000, decision="d99", agent=decided(3610)))
+    assert find_decision(log, decided(3610)).decision == decided(3610)
+    assert opened == ["access-002.jsonl"]
+    assert find_decision(log, decided(3610, number=8)) is None
+    assert "access-001.jsonl" not in opened
+
+
+def test_a_decision_that_lasted_is_found_in_a_later_file(log, opened):
+    with log.open("ab") as file:
+        file.write(line(3500, decision=decided(3500), duration_ms=3_000_000))
+    assert find_decision(log, decided(3500)).decision == decided(3500)
+    assert opened == ["access-002.jsonl", "access.jsonl"]
+
+
+@pytest.mark.parametrize("decision", ["", "d01", "gate-000000-1.1", "d0", "../x", decided(8000) + "0", "x" * 10_000])
+def test_an_id_that_the_gate_did_not_make_is_not_looked_for(log, opened, decision):
+    assert find_decision(log, decision) is None
+    assert guard_line(log, decision) is None
+    assert opened == []
+
+
+def test_a_search_that_would_read_too_much_ends_with_what_it_found(log, opened, monkeypatch):
+    monkeypatch.setattr(search, "READ_MAX_BYTES", log.stat().st_size + 1)
+    going = find(log, Filter(), limit=20)
+    assert [next(going).decision for _ in range(6)] == ["d22", "d21", "d20", "d12", "d11", "d10"]
+    with pytest.raises(TooMuch):
+        next(going)
+    assert opened == ["access.jsonl", "access-002.jsonl"]
 
 
 def test_principals_reasons_and_operations_are_told_apart(log):
@@ -55,22 +97,9 @@ def test_principals_reasons_and_operations_are_told_apart(log):
     assert found(log, principal="user:nobody") == []
 
 
-def test_nothing_before_since_and_no_file_that_ended_before(log, monkeypatch):
-    opened = []
-    monkeypatch.setattr(search, "backwards", lambda path: (opened.append(path.name), backwards(path))[1])
+def test_nothing_before_since_and_no_file_that_ended_before(log, opened):
     assert found(log, since=after(3601)) == ["d22", "d21", "d20", "d12", "d11"]
     assert opened == ["access.jsonl", "access-002.jsonl"]
-
-
-def test_a_decision_that_tells_its_time_is_not_looked_for_before_it(log, monkeypatch):
-    opened = []
-    monkeypatch.setattr(search, "backwards", lambda path: (opened.append(path.name), backwards(path))[1])
-    began = f"gate-0-7.{int(after(7200).timestamp())}000000000"
-    with log.open("ab") as file:
-        file.write(line(7200, decision=began))
-    assert found(log, decision=began) == [began]
-    assert found(log, decision=began.replace("-7.", "-8.")) == []
-    assert set(opened) == {"access.jsonl"}
 
 
 def test_a_long_request_that_began_before_does_not_end_the_search(log):
@@ -102,7 +131,6 @@ def test_a_line_longer_than_any_event_is_passed_over(log):
         file.write(b'{"decision":"d00",' + b"x" * (3 * search.CHUNK_BYTES) + b"}\n")
         file.write(line(9000, decision="last"))
     assert found(log, limit=2) == ["last", "d22"]
-    assert found(log, decision="d00") == ["d00"]
 
 
 def test_no_more_of_a_long_line_than_of_an_event_is_held(tmp_path):
@@ -131,11 +159,14 @@ def test_backwards_is_forwards_reversed(tmp_path_factory, lines, chunk):
 
 def test_what_the_guard_wrote_is_found_and_harmless(tmp_path):
     log = tmp_path / "guard.jsonl"
-    written = {"decision": "d1", "detail": "\x1b[31mred", "records": ["sale\u202e1"], "us": 7}
-    log.write_text("\n".join(["d1 not json", '["d1"]', json.dumps({"decision": "d10"}), json.dumps(written), ""]))
-    assert guard_line(log, "d1") == {**written, "detail": "\ufffd[31mred", "records": ["sale\ufffd1"]}
-    assert guard_line(log, "d2") is None
-    assert guard_line(tmp_path / "none.jsonl", "d1") is None
+    mine, other = decided(0), decided(0, number=70)
+    written = {"decision": mine, "detail": "\x1b[31mred", "records": ["sale\u202e1"], "us": 7}
+    log.write_text(
+        "\n".join([f"{mine} not json", f'["{mine}"]', json.dumps({"decision": other}), json.dumps(written), ""])
+    )
+    assert guard_line(log, mine) == {**written, "detail": "\ufffd[31mred", "records": ["sale\ufffd1"]}
+    assert guard_line(log, decided(0, number=8)) is None
+    assert guard_line(tmp_path / "none.jsonl", mine) is None
 
 
 def test_the_time_since_counts_from_the_start_of_a_request(log):

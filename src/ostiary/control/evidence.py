@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from msgspec import to_builtins
 
 from ostiary.audit.head import verify
@@ -19,13 +20,15 @@ from ostiary.event import record, search
 from ostiary.event.record import NONE, Event
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.home import Home
+from ostiary.plan.model import Kind
 from ostiary.plan.reason import Reason
 from ostiary.prove.explanation import Asked, Explanation
 from ostiary.prove.explanation import explain as explained
 from ostiary.store import backup
 from ostiary.store.directory import role_sets
 
-WRITTEN_WITHIN_S: Final = 2.0  # Envoy writes its log at least every second
+WRITTEN_WITHIN: Final = timedelta(seconds=2)  # Envoy writes its log at least every second
+RECENT: Final = timedelta(minutes=1)  # what began before was written long ago
 LOOK_EVERY_S: Final = 0.05
 LIMIT_MAX: Final = 1_000
 
@@ -39,6 +42,7 @@ def explain(board: Board, _: str, decision: str) -> dict[str, Any]:
         told = Explanation(reason=event.reason, sentence=record.told(event))
     else:
         told = explained(plan, _asked(board, event))
+        told = _not_learned(board, event, told) if event.reason == Reason.UNKNOWN_OPERATION else told
     detail = str(guard["detail"]) if guard and guard.get("detail") else ""
     return {
         "decision": decision,
@@ -49,20 +53,32 @@ def explain(board: Board, _: str, decision: str) -> dict[str, Any]:
     }
 
 
+def _not_learned(board: Board, event: Event, told: Explanation) -> Explanation:
+    """Of a system that nobody asked yet what it offers, everything is unknown."""
+    kinds = {system.name: system.kind for system in board.reconciler.plan.systems}
+    if kinds.get(event.system) is not Kind.TRYTON or board.on.home.catalogue(event.system).exists():
+        return told
+    step = f"`ostiary system account {event.system} --login LOGIN`: the gate then learns what {event.system} offers"
+    return msgspec.structs.replace(told, would_allow=(step,))
+
+
 def _found(board: Board, decision: str) -> Event:
     """The event of a decision; one that was made a moment ago may still be on its way to the log."""
-    until = time.monotonic() + WRITTEN_WITHIN_S
-    while True:
-        found = next(search.find(board.on.home.access_log, search.Filter(decision=decision)), None)
-        if found is not None:
-            return found
-        if time.monotonic() > until:
-            raise CallerFault(
-                "no-decision",
-                f"no event has the decision id {decision!r}",
-                hint="copy it from the refusal's `ostiary-decision` header; `ostiary event list` shows the latest",
-            )
-        time.sleep(LOOK_EVERY_S)
+    began, log = search.decided_at(decision), board.on.home.access_log
+    recent = began is not None and board.now - began < RECENT
+    until = board.now + (WRITTEN_WITHIN if recent else timedelta())
+    try:
+        while (found := search.find_decision(log, decision)) is None and board.now < until:
+            time.sleep(LOOK_EVERY_S)
+    except search.TooMuch:
+        found = None
+    if found is None:
+        raise CallerFault(
+            "no-decision",
+            f"no event has the decision id {decision!r}",
+            hint="copy it from the refusal's `ostiary-decision` header; `ostiary event list` shows the latest",
+        )
+    return found
 
 
 def _asked(board: Board, event: Event) -> Asked:
@@ -103,8 +119,19 @@ def list_events(  # noqa: PLR0917  the parameters of the command
 ) -> list[dict[str, Any]]:
     """Requests, the newest first."""
     wanted = search.Filter(principal=principal, reason=reason, operation=operation, since=_moment(since))
-    found = search.find(board.on.home.access_log, wanted, limit=min(max(limit, 1), LIMIT_MAX))
-    return [record.shape(event) for event in found]
+    found: list[dict[str, Any]] = []
+    try:
+        found.extend(map(record.shape, search.find(board.on.home.access_log, wanted, limit=_bounded(limit))))
+    except search.TooMuch:
+        if not found:
+            told = f"among the newest events, {search.READ_MAX_BYTES >> 20} MiB of them, there is none like that"
+            hint = f"older ones stand in {board.on.home.events}, one JSON line each"
+            raise CallerFault("too-much-to-read", told, hint=hint) from None
+    return found
+
+
+def _bounded(limit: int) -> int:
+    return min(max(limit, 1), LIMIT_MAX)
 
 
 def _moment(text: str) -> datetime | None:
@@ -118,7 +145,7 @@ def _moment(text: str) -> datetime | None:
 def list_entries(board: Board, _: str, action: str = "", limit: int = 20) -> list[dict[str, Any]]:
     """Administrative acts, the newest first."""
     with board.on.store.read() as connection:
-        return list(entries(connection, action=action, limit=min(max(limit, 1), LIMIT_MAX)))
+        return list(entries(connection, action=action, limit=_bounded(limit)))
 
 
 def verify_audit(home: Home) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ostiary.audit.log import entries
 from ostiary.control.installation import Installation, open_installation
-from ostiary.control.revisions import APPLY, ROLLED_BACK
+from ostiary.control.revisions import APPLY, ROLLED_BACK, text_of
 from ostiary.envoy import binary
 from ostiary.envoy.delivery import Gate
 from ostiary.foundation.errors import OstiaryError, SystemFault
@@ -59,7 +59,7 @@ def _checks(on: Installation) -> Iterator[Check]:
     yield "keys", lambda: private(on.home.keys)
     yield "certificate", lambda: authority.standing(on.home, on.clock.now())
     yield "disk", lambda: room(on.home.root)
-    yield "policy", lambda: f"revision {plan_in_force(on.home).revision}"
+    yield "policy", lambda: _policy(on)
     for name in ("control", "identity", "guard", "envoy"):
         yield name, lambda name=name: answers(on.home, name)  # type: ignore[misc]  # bound at once
     try:
@@ -69,6 +69,11 @@ def _checks(on: Installation) -> Iterator[Check]:
     for system in systems:
         yield system.name, lambda system=system: reachable(system)  # type: ignore[misc]
         yield f"{system.name} around", lambda system=system: _not_around(system)  # type: ignore[misc]
+
+
+def _policy(on: Installation) -> str:
+    plan = plan_in_force(on.home)
+    return f"revision {plan.revision}{drift(on.store, on.home, plan)}"
 
 
 def gate_in_force(gate: Gate, plan: Plan, origin: str) -> str:
@@ -109,7 +114,20 @@ def applied(store: Store, plan: Plan) -> str:
             f"revision {last['after']['revision']} did not come into force ({why}); the one before still is",
             hint="mend what else is not ok here, then apply it again",
         )
-    return f"{last['object']}, applied by {last['actor']} at {last['at']}"
+    return f"{last['object']}, revision {plan.revision}, applied by {last['actor']} at {last['at']}"
+
+
+def drift(store: Store, home: Home, plan: Plan) -> str:
+    """What to do where the policy beside the installation is not the one in force; "" where it is."""
+    in_force = text_of(store, plan.revision)
+    try:
+        same = in_force is None or home.policy.read_text("utf-8") == in_force
+    except (OSError, UnicodeDecodeError):
+        same = False
+    told = (
+        f"; {home.policy.name} differs from it: `ostiary policy diff` says how, `ostiary policy apply` puts it in force"
+    )
+    return "" if same else told
 
 
 def quiet(store: Store) -> str:

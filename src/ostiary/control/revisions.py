@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from msgspec import Struct
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Column, Connection, insert, select
 
 from ostiary.audit.log import Entry, append
 from ostiary.plan.model import Plan, from_json, to_json
@@ -57,7 +57,16 @@ def _entry(act: Act, plan: Plan, at: datetime, *, action: str, after: dict[str, 
 
 def plan_of(store: Store, revision: str) -> Plan | None:
     """The plan of a revision, however old."""
-    with store.read() as connection:
-        chosen = select(REVISION.c.plan).where(REVISION.c.revision == revision).limit(1)
-        found = connection.execute(chosen).scalar_one_or_none()
+    found = _newest(store, revision, REVISION.c.plan)
     return None if found is None else from_json(found.encode())
+
+
+def text_of(store: Store, revision: str) -> str | None:
+    """The document that a revision was last made of."""
+    return _newest(store, revision, REVISION.c.text)
+
+
+def _newest(store: Store, revision: str, what: Column[Any]) -> str | None:
+    chosen = select(what).where(REVISION.c.revision == revision).order_by(REVISION.c.number.desc()).limit(1)
+    with store.read() as connection:
+        return connection.execute(chosen).scalar_one_or_none()

@@ -26,13 +26,18 @@ def _parts(board: Board) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "gate", lambda: health.gate_in_force(board.gate, board.reconciler.plan, board.on.settings.origin)
     yield "guard", lambda: health.guard_in_force(board.reconciler.guard_state(), board.reconciler.plan)
     yield "identity", lambda: health.answers(home, "identity")
-    yield "policy", lambda: health.applied(board.on.store, board.reconciler.plan)
+    yield "policy", lambda: _policy(board)
     yield "certificate", lambda: authority.standing(home, board.now)
     yield "disk", lambda: health.room(home.root)
     yield "watch", lambda: health.quiet(board.on.store)
     troubles = _troubles(board)
     for system in board.reconciler.plan.systems:
         yield f"system {system.name}", lambda system=system: _system(board, system, troubles)  # type: ignore[misc]  # bound at once
+
+
+def _policy(board: Board) -> str:
+    store, plan = board.on.store, board.reconciler.plan
+    return health.applied(store, plan) + health.drift(store, board.on.home, plan)
 
 
 def _part(name: str, look: Callable[[], str]) -> dict[str, Any]:

@@ -82,6 +82,9 @@ def _prepared(home: Home) -> Mapping[str, Start]:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         envoy.check_watches()
+        plan = plan_in_force(home)
+        if differs := health.drift(installation.store, home, plan):
+            log.warning("revision %s of the policy is in force%s", plan.revision, differs)
         binary = prepare.ready(installation)
         gate = envoy.command(binary, home, settings.envoy_workers)
     finally:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -14,13 +14,14 @@ from ostiary.event.record import LINE_MAX_BYTES, Event, harmless, read
 
 CHUNK_BYTES: Final = 256 * 1024
 LATE_MAX: Final = timedelta(hours=1)  # a line is written when its request ends, and bears the time of its start
-DECIDED: Final = re.compile(r"\.(\d{10})\d{9}")  # the gate's decision ids end with the nanosecond they began at
+READ_MAX_BYTES: Final = 512 * 1024 * 1024  # of one search: some ten seconds
+# As the gate makes them: node, start, connection, and the nanosecond in which the request began.
+DECISION: Final = re.compile(r"[\w.-]+-[0-9a-f]+-\d+\.(\d{10})\d{9}", re.ASCII)
 
 
 class Filter(Struct, frozen=True, kw_only=True):
     """Empty means any. `principal` is the subject or the client; `operation` the start of a permission."""
 
-    decision: str = ""
     principal: str = ""
     reason: str = ""
     operation: str = ""
@@ -28,23 +29,25 @@ class Filter(Struct, frozen=True, kw_only=True):
 
     def takes(self, event: Event) -> bool:
         return (
-            self.decision in ("", event.decision)
-            and self.principal in ("", event.subject, event.client, f"client:{event.client}")
+            self.principal in ("", event.subject, event.client, f"client:{event.client}")
             and self.reason in ("", event.reason)
             and event.operation.startswith(self.operation)
             and (self.since is None or event.at >= self.since)
         )
 
 
+class TooMuch(Exception):
+    """More would have to be read than one search may; what was found until then is the newest."""
+
+
 def find(log: Path, wanted: Filter, *, limit: int = 20) -> Iterator[Event]:
-    """At most `limit` events of `log` and its rotated files that `wanted` takes."""
-    needle, since = wanted.decision.encode(), wanted.since or _decided(wanted.decision)
-    left = min(limit, 1) if wanted.decision else limit
-    for line in _lines(log, since) if left > 0 else ():
-        event = read(line) if needle in line else None
+    """At most `limit` events of `log` and its rotated files that `wanted` takes, the newest first."""
+    left = limit
+    for line in _lines(reversed(_written(log, wanted.since))) if left > 0 else ():
+        event = read(line)
         if event is None:
             continue
-        if since is not None and event.at < since - LATE_MAX:
+        if wanted.since is not None and event.at < wanted.since - LATE_MAX:
             return
         if wanted.takes(event):
             left -= 1
@@ -53,20 +56,36 @@ def find(log: Path, wanted: Filter, *, limit: int = 20) -> Iterator[Event]:
             return
 
 
-def _decided(decision: str) -> datetime | None:
-    """No line of that decision is older; None where the id does not tell."""
-    told = DECIDED.search(decision)
+def decided_at(decision: str) -> datetime | None:
+    """When the request began; None where the gate did not make this id."""
+    told = DECISION.fullmatch(decision)
     return None if told is None else datetime.fromtimestamp(int(told[1]), UTC)
+
+
+def find_decision(log: Path, decision: str) -> Event | None:
+    """The event of one decision, looked for only where its id says that it can be."""
+    for line in _about(log, decision):
+        event = read(line)
+        if event is not None and event.decision == decision:
+            return event
+    return None
 
 
 def guard_line(log: Path, decision: str) -> dict[str, Any] | None:
     """What the guard wrote about this decision, fit to be shown; None where it was not asked."""
-    needle = decision.encode()
-    for line in _lines(log, _decided(decision)):
-        found = _decoded(line) if needle in line else None
+    for line in _about(log, decision):
+        found = _decoded(line)
         if isinstance(found, dict) and found.get("decision") == decision:
             return {str(name): _shown(value) for name, value in found.items()}
     return None
+
+
+def _about(log: Path, decision: str) -> Iterator[bytes]:
+    """The lines that may be about it: the first file that was written to since is the likeliest."""
+    began = decided_at(decision)
+    needle = decision.encode()
+    if began is not None:
+        yield from (line for line in _lines(_written(log, began, began + LATE_MAX)) if needle in line)
 
 
 def _decoded(line: bytes) -> Any:
@@ -92,13 +111,29 @@ def files(log: Path) -> tuple[Path, ...]:
     return (*rotated, log) if log.exists() else tuple(rotated)
 
 
-def _lines(log: Path, since: datetime | None) -> Iterator[bytes]:
-    for path in reversed(files(log)):
+def _written(log: Path, since: datetime | None, until: datetime | None = None) -> list[Path]:
+    """The files with lines that were written in this time, oldest first."""
+    found, before = [], 0.0
+    for path in files(log):
         try:
-            if since is not None and path.stat().st_mtime < since.timestamp():
-                return
-            yield from backwards(path)
+            last = path.stat().st_mtime
         except FileNotFoundError:  # retention took it meanwhile
+            continue
+        if (since is None or last >= since.timestamp()) and (until is None or before <= until.timestamp()):
+            found.append(path)
+        before = last
+    return found
+
+
+def _lines(paths: Iterable[Path]) -> Iterator[bytes]:
+    begun = 0
+    for path in paths:
+        if begun >= READ_MAX_BYTES:
+            raise TooMuch
+        try:
+            begun += path.stat().st_size
+            yield from backwards(path)
+        except FileNotFoundError:
             continue
 
 
