@@ -15,13 +15,14 @@ Doings = dict[str, set[str]]
 
 def slips(policy: Policy, offers: Mapping[str, Offer]) -> Iterator[str]:
     """Each as `file:line:column: what`, in the document's order; a system without an offer can't be checked."""
+    named = list(dict.fromkeys(_named(policy)))
     for system in policy.systems:
-        if system.name not in offers:
+        if system.name not in offers and any(one.system == system.name for _, one in named):
             hint = f"`ostiary system account {system.name} --login LOGIN` learns it"
-            yield f"{_place(system.source)}: what {system.name} offers is not known yet, so no name of it was checked; {hint}"
+            told = f"what {system.name} offers is not known yet, so no name of it was checked"
+            yield f"{_place(system.source)}: {told}; {hint}"
     doings = {name: _doings(offer.operations) for name, offer in offers.items()}
-    named = [(source, one) for source, one in dict.fromkeys(_named(policy)) if one.system in doings]
-    unknown = [(source, one) for source, one in named if not _knows(doings[one.system], one)]
+    unknown = [(at, one) for at, one in named if one.system in doings and not _knows(doings[one.system], one)]
     for source, pattern in unknown[:SLIPS_TOLD_MAX]:
         yield f"{_place(source)}: {_slip(doings[pattern.system], pattern)}"
     if len(unknown) > SLIPS_TOLD_MAX:
