@@ -18,7 +18,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from ostiary.control.installation import open_installation
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Home
-from ostiary.foundation.logging import log_to_stderr
 
 SOCKET_MODE: Final = 0o600
 BACKLOG: Final = 1024
@@ -114,7 +113,6 @@ def run(name: str, home: Home) -> None:
     """The process called `name`, from start to end."""
     from ostiary.control import members
 
-    log_to_stderr()
     gc.freeze()  # what was imported stays; nor is it copied for being looked at
     gc.set_threshold(*COLLECT_AFTER)
     runs = {"control": members.run_control, "identity": members.run_identity, "guard": members.run_guard}

@@ -57,6 +57,7 @@ log = logging.getLogger(__name__)
 def run(home: Home) -> None:
     """Runs until SIGINT or SIGTERM; raises when a child can't be kept alive. No child outlives this process."""
     with _only_one(home), _signals_wait():
+        log.info("starting")
         starts = _prepared(home)
         children: dict[str, Child] = {}
         try:
@@ -64,7 +65,9 @@ def run(home: Home) -> None:
                 children[name] = start()
             _look_after(starts, children, home)
         finally:
+            log.info("stopping")
             _stop(children)
+    log.info("stopped; nothing passes until it is started again")
 
 
 def _prepared(home: Home) -> Mapping[str, Start]:
@@ -105,6 +108,7 @@ class _Ready:
             return
         plan, settings = plan_in_force(self._home), load_settings(self._home.settings)
         log.info("the gate is up at %s, revision %s of policy %s", settings.origin, plan.revision, plan.policy)
+        log.info("`ostiary status --home %s` shows how it is; Ctrl-C stops it", self._home.root)
         self.told = True
 
 

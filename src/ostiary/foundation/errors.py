@@ -53,3 +53,15 @@ def told(problem: OstiaryError) -> dict[str, str]:
 def retold(error: Mapping[str, str]) -> OstiaryError:
     kinds = {kind.__name__: kind for kind in (OperatorFault, CallerFault, SystemFault, OurFault)}
     return kinds.get(error["fault"], OurFault)(error["code"], error["message"], hint=error["hint"])
+
+
+def plainly(problem: OSError | UnicodeError) -> str:
+    """What the operating system said, without its numbers and Python's names."""
+    if isinstance(problem, UnicodeError):
+        return "it is no text in UTF-8"
+    return (problem.strerror or "no answer in time").lower()
+
+
+def counted(number: int, what: str) -> str:
+    """`1 alert`, `2 alerts`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"

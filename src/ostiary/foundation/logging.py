@@ -21,6 +21,7 @@ TELLTALE: Final = re.compile(
     r"|(\bcode=[\w-]{20,})"
 )
 MESSAGE_MAX_CHARS: Final = 4_000
+OF_OTHERS: Final = ("httpx", "uvicorn", "alembic")  # what they tell of every call and every start says nothing
 
 
 def redact(text: str) -> str:
@@ -40,9 +41,20 @@ class JsonLines(logging.Formatter):
         return json.dumps(fields, ensure_ascii=False)
 
 
-def log_to_stderr(level: str = "INFO") -> None:
+class PlainLines(logging.Formatter):
+    """For a person at a terminal: when, what, and how bad where it is bad."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        bad = f"{record.levelname.lower()}: " if record.levelno > logging.INFO else ""
+        trace = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
+        told = redact(f"{record.getMessage()}{trace}")[:MESSAGE_MAX_CHARS]
+        return f"{self.formatTime(record, '%H:%M:%S')}  {bad}{told}"
+
+
+def log_to_stderr(level: str = "INFO", *, plain: bool = False) -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
+    handler.setFormatter(PlainLines() if plain else JsonLines())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every call to an ERP says nothing
+    for name in OF_OTHERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
     logging.raiseExceptions = False  # it would print a record that cannot be formatted, with all its arguments

