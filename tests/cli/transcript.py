@@ -9,6 +9,7 @@ import io
 import os
 import re
 import shlex
+import sys
 from pathlib import Path
 from unittest import mock
 
@@ -16,6 +17,7 @@ from ostiary.cli.main import run
 from ostiary.foundation.secret import Secret
 
 FOLDER = Path(__file__).with_name("transcripts")
+HERE = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # the command is where a shell finds it
 WRITE = os.environ.get("OSTIARY_TRANSCRIPTS") == "write"
 NAMES = {  # in this order: what is longer first
     "DECISION": re.compile(r"gate-[0-9a-f]{6}-\d+\.\d+"),
@@ -48,7 +50,8 @@ class Story:
     def _step(self, line):
         command = self._filled(line[2:])
         told = self._request(command) if line[0] == ">" else self._command(command)
-        return f"{line}\n{self._named(told)}".rstrip()
+        shown = re.sub(r"\n\s*\n", "\n", self._named(told))  # a blank line of the file stands between commands
+        return f"{line}\n{shown}".rstrip()
 
     def _command(self, command):
         arguments, given = shlex.split(command)[1:], ""
@@ -99,7 +102,7 @@ def ostiary(home, arguments, *, given="", folder=None):
         contextlib.chdir(folder or home),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(out),
-        mock.patch.dict(os.environ, {"OSTIARY_HOME": str(home), "COLUMNS": "100"}),
+        mock.patch.dict(os.environ, {"OSTIARY_HOME": str(home), "COLUMNS": "100", "PATH": HERE}),
         mock.patch("sys.stdin", io.StringIO(given)),
     ):
         code = run(list(arguments))

@@ -116,10 +116,12 @@ def test_commands_without_a_running_installation(made, command):
 @pytest.mark.parametrize(
     "options, word",
     [
-        (["--upstream", "no address at all"], "policy-invalid"),
-        (["--upstream", "http://127.0.0.1:8000", "--database", "a/b"], "policy-invalid"),
-        (["--upstream", "http://127.0.0.1:8000", "--port", "99999"], "settings-invalid"),
-        (["--upstream", "http://127.0.0.1:8000", "--host", "not a host"], "policy-invalid"),
+        (["--upstream", "no address at all"], "options-invalid"),
+        (["--upstream", "http://127.0.0.1:8000", "--database", "a/b"], "options-invalid"),
+        (["--upstream", "http://127.0.0.1:8000", "--port", "99999"], "options-invalid"),
+        (["--upstream", "http://127.0.0.1:8000", "--listen", "300.1.1.1"], "options-invalid"),
+        (["--upstream", "http://127.0.0.1:8000", "--store", "nowhere"], "store-url"),
+        (["--upstream", "http://127.0.0.1:8000", "--host", "not a host"], "options-invalid"),
     ],
 )
 def test_init_with_something_wrong_leaves_nothing(made, options, word):
@@ -130,9 +132,7 @@ def test_init_with_something_wrong_leaves_nothing(made, options, word):
 
 def test_init_with_a_document_that_is_not_there(made):
     options = ["--erp", "openapi", "--upstream", "http://127.0.0.1:8000", "--spec", "missing.yaml"]
-    assert "missing.yaml" in refused(
-        made.ostiary("init", *options, "--home", str(made.root / "new")), 2, "spec-unreadable"
-    )
+    assert "missing.yaml" in refused(made.ostiary("init", *options, "--home", str(made.root / "new")), 2, "usage")
     assert not (made.root / "new").exists()
 
 

@@ -106,21 +106,21 @@ def test_it_reads_the_revision_that_was_in_force_then(site):
     assert answer.json()["revision"] in text
 
 
-def test_an_id_that_nothing_has_is_refused(site):
+@pytest.mark.parametrize("decision", ["gate-000000-1.1", ""])
+def test_an_id_that_nothing_has_is_refused(site, decision):
+    site.once("GET", "/shop/invoices")
     with pytest.raises(CallerFault) as problem:
-        site.ask("explain", decision="gate-000000-1.1")
+        site.ask("explain", decision=decision)
     assert problem.value.code == "no-decision"
     assert "ostiary-decision" in problem.value.hint
 
 
 def test_a_call_before_its_system_was_asked_what_it_offers_says_who_asks_it(tmp_path):
     home = Home(root=tmp_path)
-    board = SimpleNamespace(on=SimpleNamespace(home=home), reconciler=SimpleNamespace(plan=SimpleNamespace(
-        systems=[SimpleNamespace(name="erp", kind=Kind.TRYTON)],
-    )))  # fmt: skip
+    plan = SimpleNamespace(systems=[SimpleNamespace(name="erp", kind=Kind.TRYTON)])
     event = Event(at=datetime.now(UTC), decision="d", system="erp", reason=Reason.UNKNOWN_OPERATION)
     told = Explanation(reason=event.reason, sentence="s", would_allow=("another operation",))
-    assert "ostiary system account erp" in evidence._not_learned(board, event, told).would_allow[0]
+    assert "ostiary system account erp" in evidence._not_learned(home, plan, event, told).would_allow[0]
     home.create()
     home.catalogue("erp").write_bytes(b"{}")
-    assert evidence._not_learned(board, event, told) == told
+    assert evidence._not_learned(home, plan, event, told) == told

@@ -106,6 +106,22 @@ def test_an_alert_is_listed_acknowledged_and_resolved(site, blocked):
     assert site.ostiary("alert", "ack", alert["id"]).code == 3
 
 
+@pytest.mark.standard("F5")
+def test_an_alert_shows_who_what_when_the_events_behind_it_and_the_next_commands(site, blocked):
+    (alert,), (measure,) = alerts(site, blocked), measures(site, blocked)
+    shown = site.ostiary("alert", "show", alert["id"])
+    assert shown.code == 0
+    for told in (f"address:{blocked}", alert["what"], alert["why"], alert["first"], alert["investigate"]):
+        assert told in shown.out
+    decisions = alert["evidence"]["decisions"]
+    assert [one for one in decisions if "401 token-invalid, " not in shown.out or f"[{one}]" not in shown.out] == []
+    commands = [line.partition("ostiary ")[2].partition(" --home")[0] for line in shown.out.splitlines()[-4:]]
+    assert commands[0] == f"explain {decisions[-1]}"
+    assert commands[1:] == [f"measure undo {measure['id']}", f"alert ack {alert['id']}", f"alert resolve {alert['id']}"]
+    for command in commands:
+        assert site.ostiary(*command.split()).code == 0
+
+
 @pytest.mark.standard("F2")
 @pytest.mark.standard("F3")
 def test_the_webhook_is_told_of_an_alert_and_of_its_end(site, blocked):

@@ -5,7 +5,7 @@ from http.client import HTTPException
 from typing import Any, Final
 
 from ostiary.foundation import unix
-from ostiary.foundation.errors import SystemFault, retold
+from ostiary.foundation.errors import SystemFault, plainly, retold
 from ostiary.foundation.home import Home
 
 PATIENCE_S: Final = 300.0  # a change that gate or guard does not take is given up, and told, well before
@@ -24,9 +24,8 @@ def ask(home: Home, operation: str, **parameters: Any) -> Any:
             "not-running", f"no installation runs in {home.root}", hint="start it with `ostiary up`, or name --home"
         ) from problem
     except (OSError, HTTPException, ValueError) as problem:
-        raise SystemFault(
-            "no-answer", f"{operation} got no answer: {problem}", hint="try `ostiary doctor`"
-        ) from problem
+        why = plainly(problem) if isinstance(problem, OSError) else "it broke off"
+        raise SystemFault("no-answer", f"{operation} got no answer: {why}", hint="try `ostiary doctor`") from problem
     if "error" in content:
         raise retold(content["error"])
     return content["result"]

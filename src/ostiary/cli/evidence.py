@@ -1,18 +1,22 @@
-"""`ostiary explain`, `event`, `audit`, `backup`, `restore`: what happened, why, and that the record holds."""
+"""`ostiary explain`, `event`, `audit`, `backup`, `restore`: what happened, why, and that the record holds.
+
+What is asked of files alone needs no running installation.
+"""
 
 from pathlib import Path
 
 import click
 
-from ostiary.cli.admin import ask
-from ostiary.cli.shape import Command, Group, home, show, table
+from ostiary.cli.shape import LIMIT, Command, Group, home, pasteable, show, table
 
 
 @click.command(cls=Command)
 @click.argument("decision")
 def explain(decision: str) -> None:
     """Why the request with this decision id was decided so, and what would have changed it."""
-    told = ask(home(), "explain", decision=decision)
+    from ostiary.control import evidence
+
+    told = evidence.explain(home(), decision)
     show(told, told["text"])
 
 
@@ -24,12 +28,15 @@ def event() -> None:
 @event.command("list")
 @click.option("--principal", default="", help="Of this caller: `client:shop`.")
 @click.option("--reason", default="", help="Decided for this reason: `role`, `context`, `allowed`, ...")
-@click.option("--limit", default=20, show_default=True, help="At most so many, the newest first.")
+@LIMIT
 def list_events(principal: str, reason: str, limit: int) -> None:
     """Requests, the newest first."""
-    rows = ask(home(), "event.list", principal=principal, reason=reason, limit=limit)
+    from ostiary.control import evidence
+
+    rows = evidence.list_events(home(), principal=principal, reason=reason, limit=limit)
     columns = ("at", "status", "reason", "subject", "operation", "rule", "decision")
-    show(rows, table(rows, columns, empty="Nothing happened yet."))
+    empty = "No request matches." if principal or reason else "Nothing happened yet."
+    show(rows, table(rows, columns, empty=empty))
 
 
 @click.group(cls=Group)
@@ -38,12 +45,15 @@ def audit() -> None:
 
 
 @audit.command("list")
-@click.option("--limit", default=20, show_default=True)
+@LIMIT
 @click.option("--action", default="", help="Only this action: `policy.apply`.")
 def list_entries(limit: int, action: str) -> None:
     """Administrative acts, the newest first."""
-    rows = ask(home(), "audit.list", limit=limit, action=action)
-    show(rows, table(rows, ("index", "at", "actor", "action", "object", "reason"), empty="Nothing was changed yet."))
+    from ostiary.control import evidence
+
+    rows = evidence.list_entries(home(), action=action, limit=limit)
+    empty = "No entry matches." if action else "Nothing was changed yet."
+    show(rows, table(rows, ("index", "at", "actor", "action", "object", "reason"), empty=empty))
 
 
 @audit.command("verify")
@@ -73,4 +83,4 @@ def restore(file: Path, store: str) -> None:
     from ostiary.control.evidence import restore_from
 
     told = restore_from(home(), file.absolute(), store)
-    show(told, f"restored into {home().root}; start it with `ostiary up`.")
+    show(told, f"restored into {home().root}. Next:\n  {pasteable('up', home().root)}")

@@ -6,52 +6,45 @@ from importlib import import_module
 from typing import Final
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
+from ostiary.cli.shape import Group
 from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault
 
+# Command -> where it is, and its line in the help.
 COMMANDS: Final = {
-    "demo": "demo.commands:demo",
-    "tour": "demo.commands:tour",
-    "init": "running:init",
-    "up": "running:up",
-    "status": "running:status",
-    "doctor": "doctor:doctor",
-    "explain": "evidence:explain",
-    "policy": "policy:policy",
-    "system": "systems:system",
-    "client": "principals:client",
-    "user": "principals:user",
-    "token": "principals:token",
-    "alert": "watching:alert",
-    "measure": "watching:measure",
-    "event": "evidence:event",
-    "audit": "evidence:audit",
-    "backup": "evidence:backup",
-    "restore": "evidence:restore",
+    "demo": ("demo.commands:demo", "A real ERP behind the gate, on loopback, until Ctrl-C."),
+    "tour": ("demo.commands:tour", "Walks the whole story on a demo of its own."),
+    "init": ("running:init", "Makes an installation: enforcing, everything denied."),
+    "up": ("running:up", "Runs the gate."),
+    "status": ("running:status", "What runs, in one screen."),
+    "doctor": ("doctor:doctor", "Looks for what is wrong and says what mends it."),
+    "explain": ("evidence:explain", "Why a request was decided as it was."),
+    "policy": ("policy:policy", "Check, format, compare, test and apply the policy."),
+    "system": ("systems:system", "The protected ERPs."),
+    "client": ("principals:client", "The machines that call, and the applications people sign in with."),
+    "user": ("principals:user", "Those who sign in."),
+    "token": ("principals:token", "Take tokens back."),
+    "alert": ("watching:alert", "What the watch noticed."),
+    "measure": ("watching:measure", "What the watch did about it, and undoing it."),
+    "event": ("evidence:event", "What happened."),
+    "audit": ("evidence:audit", "Who changed what, and that nobody rewrote it."),
+    "backup": ("evidence:backup", "One file that holds everything."),
+    "restore": ("evidence:restore", "An installation from such a file."),
 }
-SUMMARIES: Final = {
-    "demo": "A real ERP behind the gate, on loopback, until Ctrl-C.",
-    "tour": "Walks the whole story against a running demo.",
-    "init": "Starts an installation: enforcing, everything denied.",
-    "up": "Runs the gate.",
-    "status": "What runs, in one screen.",
-    "doctor": "Looks for what is wrong and says what mends it.",
-    "explain": "Why a request was decided as it was.",
-    "policy": "Check, format, compare, test and apply the policy.",
-    "system": "The protected ERPs.",
-    "client": "The machines that call.",
-    "user": "The people who call.",
-    "token": "Take tokens back.",
-    "alert": "What the watch noticed.",
-    "measure": "What the watch did about it, and undoing it.",
-    "event": "What happened.",
-    "audit": "Who changed what, and that nobody rewrote it.",
-    "backup": "One file that holds everything.",
-    "restore": "An installation from such a file.",
-}
+EXIT_CODES: Final = """\b
+Exit codes:
+  0    done, and all is well
+  1    done, and something is not well (status, doctor, tour)
+  2    the command, the policy or a setting is wrong
+  3    what was asked for is not there, or can't be given
+  4    something around it fails: the ERP, a disk, a port; or nothing runs
+  5    a fault of Ostiary's own
+  130  stopped by Ctrl-C before it was done
+"""
 
 
-class Late(click.Group):
+class Late(Group):
     """Imports a command's module only when it is asked for: the CLI starts fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
@@ -60,16 +53,18 @@ class Late(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        module, name = COMMANDS[cmd_name].split(":")
+        module, name = COMMANDS[cmd_name][0].split(":")
         found: click.Command = getattr(import_module(f"ostiary.cli.{module}"), name)
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
-            formatter.write_dl(list(SUMMARIES.items()))
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
-@click.group(cls=Late, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Late, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(package_name="ostiary")
 def cli() -> None:
     """The doorkeeper of your ERP's APIs: one policy in front, readable aloud."""
@@ -85,6 +80,9 @@ def run(arguments: list[str]) -> int:  # noqa: PLR0911  one for each kind of fai
     as_json = "--json" in arguments
     try:
         return int(cli.main(args=arguments, prog_name="ostiary", standalone_mode=False) or 0)
+    except NoArgsIsHelpError as asked:
+        click.echo(asked.format_message(), err=True)
+        return asked.exit_code
     except OstiaryError as problem:
         _show(problem, as_json=as_json)
         return problem.exit_code
@@ -95,6 +93,7 @@ def run(arguments: list[str]) -> int:  # noqa: PLR0911  one for each kind of fai
         _show(OperatorFault("file", problem.format_message()), as_json=as_json)
         return OperatorFault.exit_code
     except (KeyboardInterrupt, click.Abort):
+        click.echo("stopped", err=True)
         return 130
     except BrokenPipeError:
         return 0

@@ -10,7 +10,7 @@ import click
 
 from ostiary.cli.admin import ask
 from ostiary.cli.shape import Group, home, show
-from ostiary.foundation.errors import OperatorFault
+from ostiary.foundation.errors import OperatorFault, counted, plainly
 from ostiary.foundation.files import write_atomically
 
 FILE = click.argument("file", type=click.Path(path_type=Path), required=False)
@@ -29,7 +29,8 @@ def check(file: Path | None) -> None:
 
     plan, warnings = prove_document(_text(file), _name(file), home())
     told = {"revision": plan.revision, "grants": len(plan.grants), "warnings": list(warnings)}
-    show(told, f"{_name(file)} is well: {len(plan.roles)} roles, {len(plan.grants)} grants{_notes(warnings)}")
+    size = f"{counted(len(plan.roles), 'role')}, {counted(len(plan.grants), 'grant')}"
+    show(told, f"{_name(file)} is well: {size}{_notes(warnings)}")
 
 
 @policy.command("fmt")
@@ -43,7 +44,10 @@ def fmt(file: Path | None, only_check: bool) -> None:
     after = formatted(before, _name(file))
     if only_check and after != before:
         lines = difflib.unified_diff(before.splitlines(), after.splitlines(), _name(file), "formatted", lineterm="")
-        raise OperatorFault("not-formatted", "\n".join(lines), hint="run `ostiary policy fmt`")
+        told = "\n".join(f"  {line}" for line in lines)
+        raise OperatorFault(
+            "not-formatted", f"{_name(file)} is not in its one form:\n{told}", hint="run `ostiary policy fmt`"
+        )
     if after != before:
         path = _path(file).resolve()
         write_atomically(path, after.encode(), mode=path.stat().st_mode & 0o777)
@@ -67,7 +71,9 @@ def test(file: Path | None) -> None:
     from ostiary.control.documents import test_document
 
     told = test_document(_text(file), _name(file), home())
-    show(told, f"{told['tests']} tests hold")
+    show(
+        told, f"{counted(told['tests'], 'test')}, all as expected" if told["tests"] else f"{_name(file)} holds no tests"
+    )
 
 
 @policy.command("apply")
@@ -106,9 +112,8 @@ def _text(file: Path | None) -> str:
     try:
         return _path(file).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as problem:
-        raise OperatorFault(
-            "policy-unreadable", f"{_path(file)}: {problem}", hint="name the policy's file"
-        ) from problem
+        why = f"{_path(file)} can't be read: {plainly(problem)}"
+        raise OperatorFault("policy-unreadable", why, hint="name the policy's file") from problem
 
 
 def _notes(warnings: Iterable[str]) -> str:

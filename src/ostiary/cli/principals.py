@@ -1,31 +1,48 @@
 """`ostiary client`, `ostiary user`, `ostiary token`: who calls, what they hold, and taking it back."""
 
-from typing import Any
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
 from ostiary.cli.admin import ask
 from ostiary.cli.shape import Group, home, show, table
 
+Wrapped = TypeVar("Wrapped", bound=Callable[..., Any])
 ROLES = click.option("--role", "roles", multiple=True, help="A role of the policy; may be repeated.")
+PERSON = click.option("--person", default="", help="The person behind it, where that is a user: `user:anna`.")
 PASSWORD_FILE = click.option(
     "--password-file", type=click.File("r"), help="Read the password from this file, or - for standard input."
 )
 
 
+def _name(kind: str, called: str) -> Callable[[Wrapped], Wrapped]:
+    """The argument that names a user or a client, with or without its prefix."""
+    return click.argument(called, callback=lambda _, __, given: given.removeprefix(f"{kind}:"))
+
+
+CLIENT_ID, LOGIN = _name("client", "client_id"), _name("user", "login")
+
+
 @click.group(cls=Group)
 def client() -> None:
-    """The machines that call."""
+    """The machines that call, and the applications people sign in with."""
 
 
 @client.command("add")
-@click.argument("client_id")
-@click.option("--name", default="", help="What people call it.")
+@CLIENT_ID
+@click.option("--name", default="", help="What it is called on the sign-in page and in lists.")
 @ROLES
-@click.option("--scope", "scopes", multiple=True, help="The most it may ask for, e.g. `erp/party.party:read`.")
-@click.option("--redirect", "redirects", multiple=True, help="An exact redirect address, for sign-in by people.")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    help="Its tokens are limited to this, e.g. `erp/party.party:read`; may be repeated. Without one, to what roles grant.",
+)
+@click.option("--redirect", "redirects", multiple=True, help="An exact redirect address, where users sign in with it.")
 @click.option("--public", is_flag=True, help="It can keep no secret: PKCE alone.")
-@click.option("--person", default="", help="The human behind it, where one is: `user:anna`.")
+@PERSON
 def add_client(client_id: str, **parameters: Any) -> None:
     """Registers a client; its secret is shown once."""
     made = ask(home(), "client.add", client_id=client_id, **_lists(parameters))
@@ -45,8 +62,8 @@ def list_clients() -> None:
 
 
 @client.command("change")
-@click.argument("client_id")
-@click.option("--name", help="What people call it.")
+@CLIENT_ID
+@click.option("--name", help="What it is called on the sign-in page and in lists.")
 @click.option("--scope", "scopes", multiple=True, help="Exactly these from now on, instead of those it has.")
 @click.option("--redirect", "redirects", multiple=True, help="Exactly these from now on.")
 @click.option("--public/--confidential", default=None, help="Without a secret; or with one, which `rotate` gives.")
@@ -60,7 +77,7 @@ def change_client(client_id: str, **parameters: Any) -> None:
 
 
 @client.command("rotate")
-@click.argument("client_id")
+@CLIENT_ID
 def rotate_client(client_id: str) -> None:
     """Gives a second secret; the one before the last stops working."""
     made = ask(home(), "client.rotate", client_id=client_id)
@@ -68,7 +85,7 @@ def rotate_client(client_id: str) -> None:
 
 
 @client.command("certificate")
-@click.argument("client_id")
+@CLIENT_ID
 @click.option("--days", default=90, show_default=True, help="How long it is good for.")
 def issue_certificate(client_id: str, days: int) -> None:
     """Prints a certificate for TLS, and its key, which is kept nowhere."""
@@ -78,14 +95,14 @@ def issue_certificate(client_id: str, days: int) -> None:
 
 @click.group(cls=Group)
 def user() -> None:
-    """The people who call."""
+    """Those who sign in."""
 
 
 @user.command("add")
-@click.argument("login")
-@click.option("--name", default="", help="The person's name.")
+@LOGIN
+@click.option("--name", default="", help="The name in full.")
 @ROLES
-@click.option("--person", default="", help="The human, where it is not this user alone.")
+@PERSON
 @PASSWORD_FILE
 def add_user(login: str, password_file: Any, **parameters: Any) -> None:
     """Makes a user; asks for the password, or reads it from a file."""
@@ -95,13 +112,13 @@ def add_user(login: str, password_file: Any, **parameters: Any) -> None:
 
 @user.command("list")
 def list_users() -> None:
-    """Every user, the roles held and the ERP accounts."""
+    """Every user, the roles held and their state."""
     rows = ask(home(), "user.list")
     show(rows, table(_told(rows), ("id", "name", "roles", "person", "accounts", "active"), empty="No user yet."))
 
 
 @user.command("password")
-@click.argument("login")
+@LOGIN
 @PASSWORD_FILE
 def set_password(login: str, password_file: Any) -> None:
     """Sets a new password and ends the sessions."""
@@ -111,16 +128,17 @@ def set_password(login: str, password_file: Any) -> None:
 
 def _shared(group: click.Group, kind: str) -> None:
     """The commands that users and clients both have."""
+    named = _name(kind, "name")
 
     @group.command("show")
-    @click.argument("name")
+    @named
     def show_one(name: str) -> None:
         """All that is known of it, but for its secrets."""
         one = ask(home(), "principal.show", principal=f"{kind}:{name}")
         show(one, _facts(one))
 
     @group.command("remove")
-    @click.argument("name")
+    @named
     @click.confirmation_option("--yes", prompt="It can't be undone; `disable` can. Remove it?", help="Do not ask.")
     def remove(name: str) -> None:
         """Takes all access away at once, and forgets it; the audit log does not."""
@@ -128,7 +146,7 @@ def _shared(group: click.Group, kind: str) -> None:
         show({}, f"{kind}:{name} is removed.")
 
     @group.command("roles")
-    @click.argument("name")
+    @named
     @click.argument("roles", nargs=-1)
     def set_roles(name: str, roles: tuple[str, ...]) -> None:
         """Sets the roles to exactly these; tokens already out are refused at once."""
@@ -136,21 +154,21 @@ def _shared(group: click.Group, kind: str) -> None:
         show({}, f"{kind}:{name} now holds: {', '.join(roles) or 'nothing'}.")
 
     @group.command("disable")
-    @click.argument("name")
+    @named
     def disable(name: str) -> None:
         """Takes all access away at once."""
         ask(home(), "principal.disable", principal=f"{kind}:{name}")
         show({}, f"{kind}:{name} is disabled.")
 
     @group.command("enable")
-    @click.argument("name")
+    @named
     def enable(name: str) -> None:
         """Gives it back."""
         ask(home(), "principal.enable", principal=f"{kind}:{name}")
         show({}, f"{kind}:{name} is enabled.")
 
     @group.command("account")
-    @click.argument("name")
+    @named
     @click.option("--system", required=True, help="The system's name in the policy.")
     @click.option("--login", required=True, help="The login there.")
     @PASSWORD_FILE
@@ -175,7 +193,7 @@ def token() -> None:
 @click.option("--grant", default="", help="Every token of one sign-in (the `grant` of an event).")
 @click.option("--reason", default="", help="Kept in the audit log.")
 def revoke(principal: str, grant: str, reason: str) -> None:
-    """Revokes by principal or grant; a token's holder revokes it at /identity/revoke."""
+    """Revokes by principal or sign-in; a token's holder revokes it at /identity/revoke."""
     if bool(principal) == bool(grant):
         raise click.UsageError("name one: --principal or --grant")
     done = ask(home(), "token.revoke", principal=principal, grant=grant, reason=reason)
@@ -193,8 +211,11 @@ def rotate_keys(*, compromised: bool, reason: str) -> None:
 
 
 def password_from(file: Any, prompt: str) -> str:
+    """What the file holds, or what is typed at a terminal: twice, and not shown."""
     if file is not None:
         return str(file.read()).rstrip("\n")
+    if not sys.stdin.isatty():
+        raise click.UsageError("no terminal to ask for the password at: name --password-file FILE, or - to pipe it in")
     return str(click.prompt(prompt, hide_input=True, confirmation_prompt=True))
 
 

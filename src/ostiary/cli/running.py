@@ -1,62 +1,68 @@
 """`ostiary init`, `ostiary up`, `ostiary status`: an installation from nothing to running."""
 
-import shlex
+import sys
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from ostiary.cli.admin import ask
-from ostiary.cli.shape import Command, home, show
+from ostiary.cli.shape import Command, home, pasteable, show, wants_json
 
 MARK = {True: "ok", False: "NOT OK"}
-_TRYTON_STEPS: Final = """\
-up {where}  # in a terminal of its own: it runs until Ctrl-C
-system account erp --login gateway {where}  # an ERP user that only reads; asks for its password
-client add shop --role reader {where}"""
-_OPENAPI_STEPS: Final = """\
-up {where}  # in a terminal of its own: it runs until Ctrl-C
-client add shop --role reader {where}
-policy apply {where}"""
-_THEN: Final = "Then say in {policy} what `reader` may do, and apply it again."
-_TRYTON_THEN: Final = """\
-Then say in {policy} what `reader` may do: ostiary policy apply {where}
-And as which ERP user the shop's calls arrive: ostiary client account shop --system erp --login LOGIN {where}"""
+_UP: Final = ("up", "in a terminal of its own: it runs until Ctrl-C")
+_CLIENT: Final = (
+    "client add shop --role reader",
+    "a client that may do what the policy lets `reader` do; shows its secret",
+)
+_APPLY: Final = ("policy apply", "puts in force what you say in {policy}; `reader` may do nothing yet")
+_NEXT: Final = {
+    "openapi": (_UP, _CLIENT, _APPLY),
+    "tryton": (
+        _UP,
+        ("system account erp --login gateway", "a Tryton user that only reads; asks for its password"),
+        _CLIENT,
+        ("client account shop --system erp --login LOGIN", "the Tryton user as which the client's calls arrive"),
+        _APPLY,
+    ),
+}
 
 
 @click.command(cls=Command)
 @click.option("--erp", type=click.Choice(["tryton", "openapi"]), required=True, help="What kind of ERP it is.")
 @click.option("--upstream", required=True, help="Where the ERP answers, seen from here: http://127.0.0.1:8000")
-@click.option("--database", default="", help="Tryton's database name.")
-@click.option("--spec", type=click.Path(path_type=Path), help="The OpenAPI document, for --erp openapi.")
+@click.option("--database", help="Tryton's database; without it, `tryton`.")
+@click.option("--spec", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="The OpenAPI document.")
 @click.option("--host", default="localhost", show_default=True, help="The name callers reach the gate by.")
 @click.option("--port", default=8443, show_default=True, help="The port the gate listens on.")
-@click.option("--listen", default="127.0.0.1", show_default=True, help="The address it listens on.")
-def init(**parameters: Any) -> None:
-    """Starts an installation: enforcing from the first request, with everything denied."""
+@click.option("--listen", default="127.0.0.1", show_default=True, help="The IP address it listens on.")
+@click.option(
+    "--store", default="", help="A SQLAlchemy URL of an empty PostgreSQL database; without it, SQLite in --home."
+)
+def init(erp: str, database: str | None, spec: Path | None, **parameters: Any) -> None:
+    """Makes an installation: enforcing from the first request, with everything denied."""
     from ostiary.control.prepare import initialise
 
-    if parameters["erp"] == "openapi" and not parameters["spec"]:
-        raise click.UsageError("--erp openapi needs --spec, the OpenAPI document")
-    initialise(home(), **parameters)
-    where = f"--home {shlex.quote(str(home().root))}"
-    tryton = parameters["erp"] == "tryton"
-    steps = [
-        f"ostiary {step}" for step in (_TRYTON_STEPS if tryton else _OPENAPI_STEPS).format(where=where).splitlines()
-    ]
-    told = {"home": str(home().root), "policy": str(home().policy), "next": steps}
-    lines = "\n".join(f"  {step}" for step in steps)
-    then = (_TRYTON_THEN if tryton else _THEN).format(policy=home().policy, where=where)
-    show(told, f"{home().root} is an installation that denies everything. Next:\n{lines}\n{then}")
+    if (erp == "openapi") != bool(spec) or (erp == "openapi" and database):
+        raise click.UsageError("--erp openapi needs --spec and no --database; --erp tryton takes no --spec")
+    initialise(home(), erp=erp, database=database or "tryton", spec=spec, **parameters)
+    root, policy = home().root, home().policy
+    steps = [(pasteable(command, root), why.format(policy=policy)) for command, why in _NEXT[erp]]
+    lines = "".join(f"\n  # {why}\n  {command}" for command, why in steps)
+    told = {"home": str(root), "policy": str(policy), "next": [command for command, _ in steps]}
+    show(told, f"{root} is an installation that denies everything. Next:{lines}")
 
 
 @click.command(cls=Command)
 def up() -> None:
-    """Runs the gate, the authorization server and the guard until Ctrl-C."""
+    """Runs the gate, the authorization server and the guard until Ctrl-C.
+
+    Tells of itself on standard error: in plain lines at a terminal, in JSON lines elsewhere or with --json.
+    """
     from ostiary.control.up import run
     from ostiary.foundation.logging import log_to_stderr
 
-    log_to_stderr()
+    log_to_stderr(plain=sys.stderr.isatty() and not wants_json())
     run(home())
 
 

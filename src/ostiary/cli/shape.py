@@ -1,36 +1,32 @@
-"""What all commands share: `--home`, `--json`, and the two ways to show a result."""
+"""What all commands share: `--home`, `--json`, two ways to show a result, and the command that was probably meant."""
 
 import json
+import shlex
+import shutil
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
+from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home
 
 DEFAULT_HOME: Final = "~/.ostiary"
 _HOME = "ostiary.home"
 _JSON = "ostiary.json"
 CELL_MAX_CHARS: Final = 60
+LISTED_MAX: Final = 1_000
 
 
 class Command(click.Command):
-    """A command that knows `--home` and `--json`."""
+    """A command that knows `--json`, and `--home` where it is about an installation."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, about_home: bool = True, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.params.append(
-            click.Option(
-                ["--home"],
-                envvar="OSTIARY_HOME",
-                default=DEFAULT_HOME,
-                show_default=True,
-                expose_value=False,
-                callback=_remember(_HOME),
-                help="The installation's folder (or OSTIARY_HOME).",
-            )
-        )
+        self.params += [_home_option()] if about_home else []
         self.params.append(
             click.Option(
                 ["--json"], is_flag=True, expose_value=False, callback=_remember(_JSON), help="Machine-readable."
@@ -41,6 +37,29 @@ class Command(click.Command):
 class Group(click.Group):
     command_class = Command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's, but says which command was probably meant."""
+        if not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            near = get_close_matches(args[0], self.list_commands(ctx), n=1)
+            meant = f"did you mean `{ctx.command_path} {near[0]}`? " if near else ""
+            hint = f"{meant}see `{ctx.command_path} --help`"
+            raise OperatorFault("usage", f"there is no command {args[0]!r}", hint=hint)
+        return super().resolve_command(ctx, args)
+
+
+def _home_option() -> click.Option:
+    return click.Option(
+        ["--home"],
+        envvar="OSTIARY_HOME",
+        default=DEFAULT_HOME,
+        show_default=True,
+        expose_value=False,
+        callback=_remember(_HOME),
+        help="The installation's folder (or OSTIARY_HOME).",
+    )
+
 
 def _remember(key: str) -> Any:
     def callback(context: click.Context, _: click.Parameter, value: Any) -> Any:
@@ -50,9 +69,22 @@ def _remember(key: str) -> Any:
     return callback
 
 
+LIMIT = click.option(
+    "--limit", type=click.IntRange(1, LISTED_MAX), default=20, show_default=True, help="At most so many."
+)
+
+
 def home() -> Home:
     """The installation that this command is about."""
     return Home(root=Path(click.get_current_context().meta.get(_HOME, DEFAULT_HOME)).expanduser().absolute())
+
+
+def pasteable(command: str, root: Path | None = None) -> str:
+    """`ostiary COMMAND` as it can be pasted into any terminal: by its path where no shell would find it."""
+    mine, found = Path(sys.executable).with_name("ostiary"), shutil.which("ostiary")
+    known = found is not None and Path(found).resolve() == mine.resolve()
+    where = f" --home {shlex.quote(str(root))}" if root else ""
+    return f"{'ostiary' if known else shlex.quote(str(mine))} {command}{where}"
 
 
 def wants_json() -> bool:
@@ -79,5 +111,5 @@ def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, empty: s
 def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
+    text = ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
     return f"{text[: CELL_MAX_CHARS - 1]}…" if len(text) > CELL_MAX_CHARS else text or "-"

@@ -1,9 +1,14 @@
 """`ostiary alert` and `ostiary measure`: what the watch noticed, and what it did about it."""
 
+import json
+from collections.abc import Iterator
+from typing import Any
+
 import click
 
 from ostiary.cli.admin import ask
-from ostiary.cli.shape import Group, home, show, table
+from ostiary.cli.shape import Group, home, pasteable, show, table
+from ostiary.foundation.errors import counted
 
 
 @click.group(cls=Group)
@@ -17,6 +22,39 @@ def list_alerts(everything: bool) -> None:
     """Alerts, the newest first."""
     rows = ask(home(), "alert.list", everything=everything)
     show(rows, table(rows, ("id", "severity", "state", "rule", "key", "count", "last"), empty="No alert."))
+
+
+@alert.command("show")
+@click.argument("alert_id")
+def show_alert(alert_id: str) -> None:
+    """What happened, who and when, why it matters, the events behind it, and what to do."""
+    told = ask(home(), "alert.show", alert=alert_id)
+    show(told, "\n".join(_alert(told)))
+
+
+def _alert(told: dict[str, Any]) -> Iterator[str]:
+    yield f"{told['id']}  {told['rule']}, {told['severity']}, {told['state']}"
+    yield f"what     {told['what']}"
+    yield f"who      {told['key']}"
+    yield f"when     {told['first']} to {told['last']}, {counted(told['count'], 'time')}"
+    yield f"why      {told['why']}"
+    if figures := {name: value for name, value in told["evidence"].items() if name != "decisions"}:
+        yield f"figures  {', '.join(f'{name} {json.dumps(value)}' for name, value in figures.items())}"
+    if told["note"]:
+        yield f"note     {told['note']} ({told['actor']})"
+    yield from [
+        f"measure  {one['id']}: {one['kind']} {one['target']} until {one['expires']}" for one in told["measures"]
+    ]
+    yield from ["events", *(f"  {line}" for line in told["events"])] if told["events"] else []
+    yield f"what to do: {told['investigate']}"
+    yield from [f"  {pasteable(command, home().root)}" for command in _next(told)]
+
+
+def _next(told: dict[str, Any]) -> Iterator[str]:
+    """The commands that go on from here."""
+    yield from [f"explain {decision}" for decision in told["evidence"].get("decisions", [])[-1:]]
+    yield from [f"measure undo {one['id']}" for one in told["measures"]]
+    yield from [f"alert {act} {told['id']}" for act in ("ack", "resolve") if told["state"] != "resolved"]
 
 
 @alert.command("ack")

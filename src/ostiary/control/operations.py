@@ -8,7 +8,7 @@ from typing import Any, Final
 from msgspec import Struct, to_builtins
 from sqlalchemy.exc import DBAPIError
 
-from ostiary.control import evidence, people, revisions, systems, watching
+from ostiary.control import people, revisions, systems, watching
 from ostiary.control.board import Board
 from ostiary.control.documents import prove_document
 from ostiary.control.holders import assigned, holders_of
@@ -78,10 +78,8 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "account.set": people.set_account,
     "token.revoke": people.revoke,
     "key.rotate": people.rotate_keys,
-    "explain": evidence.explain,
-    "event.list": evidence.list_events,
-    "audit.list": evidence.list_entries,
     "alert.list": watching.list_alerts,
+    "alert.show": watching.show_alert,
     "alert.acknowledge": watching.acknowledge,
     "alert.resolve": watching.resolve,
     "measure.list": watching.list_measures,

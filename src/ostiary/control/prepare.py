@@ -4,10 +4,9 @@ import json
 import resource
 import secrets
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
-
-import msgspec
+from typing import Any, Final
 
 from ostiary.audit.head import sign_head
 from ostiary.control.documents import read_document
@@ -20,8 +19,10 @@ from ostiary.envoy.edge import SYSTEM_AUTHORITIES, Edge
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.files import write_atomically
 from ostiary.foundation.home import Home
-from ostiary.foundation.settings import Settings
+from ostiary.foundation.settings import mistakes
 from ostiary.identity import keys
+from ostiary.policy.fmt import fmt
+from ostiary.policy.parse import parse
 from ostiary.store.plans import keep_plan, put_in_force
 from ostiary.store.seal import load_sealer
 from ostiary.tls import authority
@@ -33,7 +34,7 @@ STARTER: Final = """\
 policy: {name}
 
 systems:
-  erp: {{kind: {kind}, at: {host}, upstream: "{upstream}", {needs}}}
+  erp: {{kind: {kind}, at: {host}, upstream: {upstream}, {needs}}}
 
 departments:
   everyone: {{}}
@@ -48,26 +49,26 @@ def initialise(
     *,
     erp: str = "tryton",
     upstream: str = "",
-    database: str = "",
+    database: str = "tryton",
     spec: Path | None = None,
     text: str = "",
-    host: str = "localhost",
-    port: int = 8443,
-    listen: str = "127.0.0.1",
+    **settings: Any,
 ) -> None:
     """Makes an installation in an empty `home`, enforcing `text`, or a policy that denies everything; all or nothing."""
     _refuse_unfit(home)
 
     def policy(document: str) -> str:
-        return text or _starter(erp, upstream, database, document, host)
+        return text or _starter(erp, upstream, database, document, settings.get("host", "localhost"))
 
-    read_document(policy(str(spec.absolute()) if spec else ""), home.policy.name, home.root)
-    settings, found = _settings(host=host, port=port, listen=listen), home.root.exists()
+    first = policy(str(spec.absolute()) if spec else "")
+    _refuse_options(settings, "" if text else first)
+    read_document(first, home.policy.name, home.root)
+    found = home.root.exists()
     try:
         home.create()
         if spec:
             write_atomically(home.specs / spec.name, spec.read_bytes())
-        _fill(home, settings, policy(f"{home.specs.name}/{spec.name}" if spec else ""))
+        _fill(home, _toml(settings), text or fmt(policy(f"{home.specs.name}/{spec.name}" if spec else "")))
     except BaseException:
         for path in home.root.iterdir() if found else [home.root]:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
@@ -80,16 +81,20 @@ def _refuse_unfit(home: Home) -> None:
         raise OperatorFault("home-not-empty", f"{home.root} is not empty", hint="name an empty folder with --home")
 
 
-def _settings(**told: str | int) -> Settings:
-    try:
-        return msgspec.convert(told, Settings)
-    except msgspec.ValidationError as problem:
-        raise OperatorFault("settings-invalid", str(problem), hint="see `ostiary init --help`") from problem
+def _refuse_options(settings: Mapping[str, Any], policy: str) -> None:
+    """What is wrong with the policy that was made of the options is told of the options: nobody wrote it."""
+    wrong = dict(one.split(": ", 1) for one in mistakes(settings))
+    for one in parse(policy, "").problems if policy else ():
+        key, _, message = one.message.partition(": ")
+        wrong.setdefault({"at": "host"}.get(key, key), message + (f"; write {one.hint}" if one.hint else ""))
+    if wrong:
+        told = "\n".join(f"  --{option}: {message}" for option, message in wrong.items())
+        raise OperatorFault("options-invalid", f"these options are wrong:\n{told}", hint="see `ostiary init --help`")
 
 
-def _fill(home: Home, settings: Settings, policy: str) -> None:
+def _fill(home: Home, settings: str, policy: str) -> None:
     """Files, keys and the first revision, in the audit log from the start."""
-    write_atomically(home.settings, _toml(settings).encode())
+    write_atomically(home.settings, settings.encode())
     write_atomically(home.policy, policy.encode())
     _, plan = read_document(policy, home.policy.name, home.root)
     load_sealer(home.keys / "master.key", make=True)
@@ -143,15 +148,12 @@ def edge_of(installation: Installation) -> Edge:
 
 
 def _starter(erp: str, upstream: str, database: str, document: str, host: str) -> str:
-    needs = f"database: {database or 'tryton'}" if erp == "tryton" else f"spec: {json.dumps(document)}"
-    return STARTER.format(name=host.partition(".")[0], kind=erp, host=host, upstream=upstream, needs=needs)
+    needs = f"database: {json.dumps(database)}" if erp == "tryton" else f"spec: {json.dumps(document)}"
+    over = "session" if erp == "tryton" else "none"
+    at, upstream, name = json.dumps(host), json.dumps(upstream), json.dumps(host.partition(".")[0])
+    return STARTER.format(name=name, kind=erp, host=at, upstream=upstream, needs=f"{needs}, hand-over: {over}")
 
 
-def _toml(settings: Settings) -> str:
-    told = {name: getattr(settings, name) for name in ("host", "listen", "port")}
-    lines = [f"{name} = {msgspec.json.encode(value).decode()}" for name, value in told.items()]
-    return (
-        "# Where this installation listens. Every key is optional: see docs/guide/running.md\n"
-        + "\n".join(lines)
-        + "\n"
-    )
+def _toml(settings: Mapping[str, Any]) -> str:
+    lines = [f"{name} = {json.dumps(value)}\n" for name, value in settings.items() if value != ""]
+    return f"# Where this installation listens. Every key is optional: see docs/guide/running.md\n{''.join(lines)}"

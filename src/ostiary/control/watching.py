@@ -1,14 +1,33 @@
 """Operations on alerts and measures."""
 
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from ostiary.control.board import Board
+from ostiary.event import record, search
 from ostiary.monitor import alerts, measures
 
 
 def list_alerts(board: Board, _: str, *, everything: bool = False) -> list[dict[str, Any]]:
     with board.on.store.read() as connection:
         return alerts.list_alerts(connection, everything=everything)
+
+
+def show_alert(board: Board, _: str, alert: str) -> dict[str, Any]:
+    """One alert, with the measures it led to and the events it names, each as a line."""
+    with board.on.store.read() as connection:
+        told = alerts.one_alert(connection, alert)
+        living = measures.list_measures(connection, now=board.now)
+    events = [_line(board.on.home.access_log, decision) for decision in told["evidence"].get("decisions", ())]
+    return {**told, "events": events, "measures": [one for one in living if one["alert"] == alert]}
+
+
+def _line(log: Path, decision: str) -> str:
+    with suppress(search.TooMuch):
+        if event := search.find_decision(log, decision):
+            return record.told(event)
+    return f"{decision}, whose event is not in the newest files"
 
 
 def acknowledge(board: Board, actor: str, alert: str, note: str = "") -> dict[str, Any]:

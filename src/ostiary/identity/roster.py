@@ -25,7 +25,11 @@ def one(connection: Connection, principal: str) -> dict[str, Any]:
 
 
 def missing(principal: str) -> NoReturn:
-    raise CallerFault("no-such-principal", f"there is no {principal}", hint="write user:NAME or client:NAME")
+    raise CallerFault(
+        "no-such-principal",
+        f"there is no {principal}",
+        hint="write user:NAME or client:NAME, as `ostiary user list` and `client list` show it",
+    )
 
 
 def _list(connection: Connection, which: ColumnElement[bool]) -> list[dict[str, Any]]:

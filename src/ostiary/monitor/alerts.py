@@ -89,6 +89,14 @@ def list_alerts(connection: Connection, *, everything: bool = False, limit: int 
     return [_shape(row) for row in connection.execute(chosen)]
 
 
+def one_alert(connection: Connection, alert: str) -> dict[str, Any]:
+    """The alert with this id, open or not."""
+    row = connection.execute(select(ALERT).where(ALERT.c.id == alert)).one_or_none()
+    if row is None:
+        raise CallerFault("alert-unknown", f"there is no alert {alert}", hint="see `ostiary alert list --all`")
+    return _shape(row)
+
+
 def open_alerts(connection: Connection) -> int:
     return connection.execute(select(func.count()).where(ALERT.c.open_key.is_not(None))).scalar_one()
 
