@@ -96,24 +96,20 @@ def machine_token(caller: Caller, client: str, secret: Secret) -> Answer:
     return caller.form("/identity/token", basic=basic(client, secret), grant_type="client_credentials")
 
 
+def authorization(client: str, redirect: str, verifier: str, **more: str) -> str:
+    """Where a browser begins to sign in: a path and its query, with PKCE (RFC 7636)."""
+    challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+    asked = {"response_type": "code", "client_id": client, "redirect_uri": redirect, "code_challenge": challenge}
+    return f"/identity/authorize?{urlencode({**asked, 'code_challenge_method': 'S256', **more})}"
+
+
 def sign_in(  # noqa: PLR0917  who signs in, by which client
     caller: Caller, client: str, redirect: str, login: str, password: Secret, scope: str = SCOPE
 ) -> dict[str, Any]:
     """A person's tokens, by authorization code with PKCE, through the sign-in page as a browser would."""
-    verifier = secrets.token_urlsafe(48)
-    challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
-    state = secrets.token_urlsafe(16)
-    asked = {
-        "response_type": "code",
-        "client_id": client,
-        "redirect_uri": redirect,
-        "scope": scope,
-        "state": state,
-        "nonce": secrets.token_urlsafe(16),
-        "code_challenge": challenge,
-        "code_challenge_method": "S256",
-    }
-    page = caller.send("GET", f"/identity/authorize?{urlencode(asked)}")
+    verifier, state = secrets.token_urlsafe(48), secrets.token_urlsafe(16)
+    more = {"scope": scope, "state": state, "nonce": secrets.token_urlsafe(16)}
+    page = caller.send("GET", authorization(client, redirect, verifier, **more))
     back = _answer_page(caller, page, login, password)
     given = parse_qs(urlsplit(back).query)
     if given.get("state") != [state]:

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 from typing import Any, Final
@@ -14,14 +15,17 @@ from ostiary.cli.shape import Command, show, wants_json
 
 CACHE: Final = "~/.cache/ostiary"
 WIDTH: Final = 58
+STOP: Final = (signal.SIGINT, signal.SIGTERM)
 
 
-@click.command(cls=Command)
+@click.command()
 def demo() -> None:
     """A real ERP behind the gate, on loopback, until Ctrl-C.
 
-    The first start installs Tryton and fills its database (about a minute); after that it takes seconds.
+    The first start installs Tryton and fills its database (about a minute); after that it takes seconds. All of it
+    stands in a folder of its own under /tmp, which is removed at the end.
     """
+    from ostiary.cli.demo.lines import erp_lines, first_lines
     from ostiary.cli.demo.stand import stand
 
     _clear_up_when_told_to_stop()
@@ -29,13 +33,14 @@ def demo() -> None:
         click.echo(first_lines(running))
         running.erp.result()
         click.echo(erp_lines(running))
-        _until_told_to_stop()
+        with suppress(KeyboardInterrupt):
+            Event().wait()
     click.echo("stopped; nothing is left but the cache")
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, about_home=False)
 def tour() -> None:
-    """Walks the whole story against a running demo; exits 1 unless every line holds."""
+    """Starts a demo of its own and walks the whole story on it; exits 1 unless every line holds."""
     from ostiary.cli.demo.stand import stand
     from ostiary.cli.demo.story import STEPS, Story
 
@@ -66,47 +71,16 @@ def progress() -> Callable[[str], None]:
     return lambda text: click.echo(f"  {time.monotonic() - began:5.1f} s  {text}", err=True)
 
 
-def first_lines(running: Any) -> str:
-    """What can be tried at once: the refusal, while the ERP is still being built."""
-    root, call = running.home.root, f"curl --cacert {running.authority}"
-    return f"""
-The gate stands at {running.origin}. A refused call, and why:
-
-  {call} -i -X POST {running.origin}/erp/rpc/
-
-Every refusal has a decision id; `ostiary explain ID --home {root}` says which line of the policy it was.
-"""
-
-
-def erp_lines(running: Any) -> str:
-    root, origin, call = running.home.root, running.origin, f"curl -s --cacert {running.authority}"
-    body = '{"id": 1, "method": "model.party.party.search_read", "params": [[], 0, 3, null, ["name"], {}]}'
-    return f"""
-The ERP stands behind it. A token, an allowed call, the events of both:
-
-  TOKEN=$({call} -K {running.shop_file} -d grant_type=client_credentials {origin}/identity/token | sed 's/.*"access_token":"\\([^"]*\\).*/\\1/')
-
-  {call} -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' -d '{body}' {origin}/erp/rpc/
-
-  curl -s --unix-socket {root}/run/control.sock -X POST http://ostiary/operations/event.list
-
-Accounts: client shop (role sales); anna and ben (role payments), passwords in {running.passwords}
-Sign-in page, keys, metadata: {origin}/identity/.well-known/openid-configuration
-Policy: {running.home.policy}. Change it, then: ostiary policy diff --home {root}; ostiary policy apply --home {root}
-Ctrl-C stops everything and removes the folder.
-"""
-
-
 def _clear_up_when_told_to_stop() -> None:
-    """SIGTERM ends it as Ctrl-C does, however far it has come: what was started is stopped, the folder removed."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """The first Ctrl-C or SIGTERM ends it: what was started is stopped, the folder removed. More change nothing."""
 
+    def stop(*_: object) -> None:
+        for number in STOP:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
 
-def _until_told_to_stop() -> None:
-    stop = Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    stop.wait()
+    for number in STOP:
+        signal.signal(number, stop)
 
 
 def _say(text: str) -> None:

@@ -6,14 +6,17 @@ import os
 import platform
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from threading import Event
 
 import httpx
 
@@ -29,6 +32,7 @@ INSTALL_TIMEOUT_S = 600
 BUILD_TIMEOUT_S = 600
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 5
+LOOK_EVERY_S = 0.1  # whether a build is still wanted
 LOG_TAIL_BYTES = 2000
 CONFIGURATION = """\
 [database]
@@ -88,13 +92,16 @@ class DemoErp:
             self.process.wait()
 
 
-def prepare(cache: Path, progress: Progress) -> Template:
-    """The template for this release, built once; a second process waits for the first instead of building too."""
+def prepare(cache: Path, progress: Progress, stop: Event | None = None) -> Template:
+    """The template for this release, built once; a second process waits for the first instead of building too.
+
+    Once `stop` is set a build is given up: it raises, and what was built so far is removed.
+    """
     template = Template(folder=cache / f"tryton-{_fingerprint()}")
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _locked(cache / f"{template.folder.name}.lock"):
         if not template.folder.exists():
-            _publish(template.folder, progress)
+            _publish(template.folder, progress, stop or Event())
     return template
 
 
@@ -112,42 +119,55 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _publish(target: Path, progress: Progress) -> None:
+def _publish(target: Path, progress: Progress, stop: Event) -> None:
     """Builds beside `target` and renames: it exists whole or not at all."""
     beside = Template(folder=target.with_name(f".{target.name}.{secrets.token_hex(4)}"))
     beside.folder.mkdir(mode=0o700)
     try:
         progress("installing Tryton 8.2 from PyPI (pinned, hashes checked)")
-        _install(beside.folder / "venv")
+        _install(beside.folder / "venv", stop)
         progress("activating party, product, account, stock, sale, purchase, payment; seeding (half a minute)")
         users = {login: {"password": secrets.token_urlsafe(18)} for login in USERS}
         write_atomically(beside.users, json.dumps(users).encode())
-        _run([beside.python, SEED, "build", beside.folder], BUILD_TIMEOUT_S)
+        _run([beside.python, SEED, "build", beside.folder], BUILD_TIMEOUT_S, stop)
         beside.folder.rename(target)
     finally:
         shutil.rmtree(beside.folder, ignore_errors=True)
     progress("the demo ERP is ready to start")
 
 
-def _install(venv: Path) -> None:
+def _install(venv: Path, stop: Event) -> None:
     if uv := shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"):
-        _run([uv, "venv", "-q", "--python", sys.executable, venv], INSTALL_TIMEOUT_S)
+        _run([uv, "venv", "-q", "--python", sys.executable, venv], INSTALL_TIMEOUT_S, stop)
         install: list[str | Path] = [uv, "pip", "install", "-q", "--python", venv / "bin" / "python"]
     else:
-        _run([sys.executable, "-m", "venv", venv], INSTALL_TIMEOUT_S)
+        _run([sys.executable, "-m", "venv", venv], INSTALL_TIMEOUT_S, stop)
         install = [venv / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    _run([*install, "--require-hashes", "--only-binary", ":all:", "-r", REQUIREMENTS], INSTALL_TIMEOUT_S)
+    _run([*install, "--require-hashes", "--only-binary", ":all:", "-r", REQUIREMENTS], INSTALL_TIMEOUT_S, stop)
 
 
-def _run(command: Sequence[str | Path], timeout_s: int) -> None:
+def _run(command: Sequence[str | Path], timeout_s: int, stop: Event) -> None:
+    """In a session of its own: Ctrl-C is ours to pass on, or its last words would look like a failure."""
     hint = "see the text above; a package index must be reachable, and 150 MB of disk free"
-    try:
-        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s)
-    except subprocess.TimeoutExpired as lapsed:
-        raise SystemFault("demo-erp-build", f"no end after {timeout_s} s: {lapsed.cmd[0]}", hint=hint) from lapsed
-    except subprocess.CalledProcessError as failed:
-        tail = failed.stderr[-LOG_TAIL_BYTES:].decode(errors="replace")
-        raise SystemFault("demo-erp-build", f"the demo ERP could not be built:\n{tail}", hint=hint) from failed
+    until, said = time.monotonic() + timeout_s, b""
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        while process.returncode is None:
+            try:
+                _, said = process.communicate(timeout=LOOK_EVERY_S)
+            except subprocess.TimeoutExpired:
+                if stop.is_set() or time.monotonic() > until:
+                    os.killpg(process.pid, signal.SIGKILL)
+    if process.returncode:
+        tail = (
+            said[-LOG_TAIL_BYTES:].decode(errors="replace") or f"{command[0]} was stopped, after {timeout_s} s at most"
+        )
+        raise SystemFault("demo-erp-build", f"the demo ERP could not be built:\n{tail}", hint=hint)
 
 
 def start(template: Template, folder: Path, port: int | None = None) -> DemoErp:

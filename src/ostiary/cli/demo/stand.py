@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from secrets import token_urlsafe
+from threading import Event
 from typing import Final
 
 from ostiary.cli.admin import ask
-from ostiary.cli.demo.erp import DemoErp, prepare, start
+from ostiary.cli.demo.erp import DemoErp, Template, prepare, start
 from ostiary.control.prepare import initialise
 from ostiary.foundation.errors import OstiaryError, SystemFault
 from ostiary.foundation.files import write_atomically
@@ -74,9 +76,10 @@ def stand(cache: Path, progress: Progress) -> Iterator[Stand]:
         _wait_until_up(home, gate)
         progress(f"the gate is up at https://localhost:{gate_port}; without a token nobody passes")
         secrets = _principals(home)
-        builder = ThreadPoolExecutor(1)
-        erp = builder.submit(_erp, home, gate, cache, folder / "erp", erp_port, progress)
-        after.callback(_stop_erp, builder, erp)
+        builder, stop = ThreadPoolExecutor(1), Event()
+        build = partial(prepare, cache, progress, stop)
+        erp = builder.submit(_erp, home, gate, build, folder / "erp", erp_port, progress)
+        after.callback(_stop_erp, builder, erp, stop)
         running = Stand(home=home, origin=f"https://localhost:{gate_port}", erp=erp, secrets=secrets)
         _write_secrets(running)
         yield running
@@ -147,9 +150,14 @@ def _principals(home: Home) -> dict[str, Secret]:
 
 
 def _erp(  # noqa: PLR0917  handed to a thread
-    home: Home, gate: subprocess.Popen[bytes], cache: Path, folder: Path, port: int, progress: Progress
+    home: Home,
+    gate: subprocess.Popen[bytes],
+    build: Callable[[], Template],
+    folder: Path,
+    port: int,
+    progress: Progress,
 ) -> DemoErp:
-    erp = start(prepare(cache, progress), folder, port)
+    erp = start(build(), folder, port)
     accounts = [(f"client:{CLIENT[0]}", CLIENT[2]), *((f"user:{login}", user) for login, _, user in PEOPLE)]
     for principal, login in accounts:
         password = erp.users[login].reveal()
@@ -160,8 +168,9 @@ def _erp(  # noqa: PLR0917  handed to a thread
     return erp
 
 
-def _stop_erp(builder: ThreadPoolExecutor, erp: Future[DemoErp]) -> None:
-    """Waits for a build under way: it ends at its own time-outs, and the cache stays whole."""
+def _stop_erp(builder: ThreadPoolExecutor, erp: Future[DemoErp], stop: Event) -> None:
+    """Gives up a build under way; the cache stays whole."""
+    stop.set()
     builder.shutdown(wait=True, cancel_futures=True)
     if not erp.cancelled() and erp.exception() is None:
         erp.result().stop()
