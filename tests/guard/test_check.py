@@ -246,6 +246,31 @@ async def test_every_operation_must_be_allowed_and_the_one_that_is_not_is_named(
     assert answer.problem["pointer"] == "/params/1/addresses/0"
 
 
+@pytest.mark.standard("D5")
+@pytest.mark.parametrize(
+    "call",
+    [
+        rpc("model.account.payment.group.read", [1], ["payments"]),
+        rpc("model.account.payment.group.read", [1], ["paiments"]),
+        rpc("model.account.payment.group.search", [["paiments", "=", "x"]]),
+        rpc("model.account.payment.group.write", [1], {"paiments": 1}),
+        rpc("model.party.party.read", [1], ["create_uid.paiments"]),
+    ],
+)  # fmt: skip
+async def test_who_may_not_read_an_object_does_not_learn_which_fields_it_has(world, erp, call):
+    async with guarded(world, erp):
+        answer = await world.ask(world.token("user:anna"), call)
+    assert (answer.status, answer.reason) == (403, "role")
+    assert "payments" not in answer.detail
+    assert "paiments" not in answer.detail
+
+
+async def test_who_may_read_an_object_is_told_which_field_it_has_not(world, erp):
+    async with guarded(world, erp):
+        answer = await world.ask(world.token("user:anna"), rpc("model.party.party.read", [1], ["nane"]))
+    assert (answer.reason, answer.problem["pointer"]) == ("unknown-operation", "/params/1")
+
+
 async def test_a_scope_that_does_not_cover_an_operation_is_named(world, erp):
     narrow = world.token("user:anna", scopes=frozenset({"erp/party.party:write"}))
     request = rpc("model.party.party.create", [{"name": "x", "addresses": [["create", [{"city": "y"}]]]}])

@@ -64,11 +64,15 @@ class Problem(StrEnum):
 
 
 class Unreadable(Struct, frozen=True, kw_only=True):
-    """A request that was not understood, and is therefore denied. `detail` names nothing internal."""
+    """A request that was not understood, and is therefore denied. `detail` names nothing internal.
+
+    `operations`: what was understood of it until then. Only who may do these is told what is wrong with the rest.
+    """
 
     problem: Problem
     detail: str
     pointer: str = ""
+    operations: tuple[Operation, ...] = ()
 
 
 class Request(Struct, frozen=True, kw_only=True):

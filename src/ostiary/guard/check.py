@@ -8,7 +8,7 @@ from datetime import UTC
 from ipaddress import ip_address
 from typing import Final, NoReturn
 
-from ostiary.erp.operation import Call, Problem, Request, Unreadable
+from ostiary.erp.operation import Call, Operation, Problem, Request, Unreadable
 from ostiary.foundation.clock import Clock
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.jose import TokenRefused
@@ -91,8 +91,10 @@ class Check:
         request = self._request(asked, system)
         read, match = self._adapters.read(ready, system, request)
         if isinstance(read, Unreadable):
+            if read.operations:  # role first: who may not read an object does not learn its fields by asking
+                await self._decide(ready, system, caller, read.operations, asked, trace)
             _refuse(REASON_OF[read.problem], read.detail, pointer=read.pointer)
-        await self._decide(ready, system, caller, read, asked, trace)
+        await self._decide(ready, system, caller, read.operations, asked, trace)
         invalid = validation.validate(match.route, request, match.values) if match else _screened(request)
         if invalid is not None:
             _refuse(REASON_OF[invalid.problem], invalid.detail, pointer=invalid.pointer)
@@ -135,9 +137,9 @@ class Check:
         )
 
     async def _decide(  # noqa: PLR0917  what the evaluator needs
-        self, ready: Ready, system: System, caller: Caller, call: Call, asked: Asked, trace: Trace
+        self, ready: Ready, system: System, caller: Caller, does: tuple[Operation, ...], asked: Asked, trace: Trace
     ) -> None:
-        trace.operations, trace.operation = call.operations, call.operations[0].permission
+        trace.operations, trace.operation = does, does[0].permission
         roles = await self._knowledge.roles(caller.claims.role_set)
         facts = Facts(
             system=system.name,
@@ -145,7 +147,7 @@ class Check:
             source=ip_address(asked.headers.get("x-gw-source", "")),
             roles=roles,
             scopes=caller.claims.scopes,
-            operations=call.operations,
+            operations=does,
         )
         decision = decide(ready.narrowed(roles or frozenset()), facts)
         trace.rule = decision.rule

@@ -1,5 +1,7 @@
 """Tryton 8.2: what its JSON-RPC and REST requests would do. All else at its address is denied."""
 
+from msgspec.structs import replace
+
 from ostiary.erp.operation import Call, Request, Unreadable
 from ostiary.erp.tryton import rest, rpc
 from ostiary.erp.tryton.catalogue import Catalogue, learn
@@ -20,5 +22,5 @@ def read(request: Request, *, system: str, database: str, catalogue: Catalogue) 
         else:
             raise Refused.unknown("this path is not open")
     except Refused as refused:
-        return refused.told
+        return replace(refused.told, operations=walk.operations)
     return Call(operations=walk.operations)
