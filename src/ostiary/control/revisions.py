@@ -7,6 +7,7 @@ from msgspec import Struct
 from sqlalchemy import Column, Connection, insert, select
 
 from ostiary.audit.log import Entry, append
+from ostiary.foundation.clock import to_us
 from ostiary.plan.model import Plan, from_json, to_json
 from ostiary.store.database import Store
 from ostiary.store.tables.control import REVISION
@@ -36,7 +37,7 @@ def record(connection: Connection, act: Act, plan: Plan, at: datetime, *, change
             plan=to_json(plan).decode(),
             actor=act.actor,
             reason=act.reason,
-            at_us=int(at.timestamp() * 1_000_000),
+            at_us=to_us(at),
         )
     )
     append(connection, _entry(act, plan, at, action=APPLY, after=after))

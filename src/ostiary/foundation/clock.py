@@ -1,8 +1,10 @@
 """Time comes in through a `Clock`, so that the pure parts stay pure and tests choose the hour."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Protocol
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Clock(Protocol):
@@ -24,3 +26,12 @@ class FixedClock:
 
     def now(self) -> datetime:
         return self.at
+
+
+def to_us(at: datetime) -> int:
+    """Microseconds since the epoch, as tables hold a time."""
+    return (at - EPOCH) // timedelta(microseconds=1)
+
+
+def from_us(at_us: int) -> datetime:
+    return EPOCH + timedelta(microseconds=at_us)

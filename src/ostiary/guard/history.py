@@ -13,6 +13,7 @@ from msgspec import Struct
 from sqlalchemy import Connection, delete, insert, select
 
 from ostiary.erp.operation import Call, Operation, Pattern, Verb, operation_named
+from ostiary.foundation.clock import to_us
 from ostiary.guard.erp import Erp, NotEstablished
 from ostiary.plan.model import Apart
 from ostiary.store.tables.guard import GUARD_HISTORY
@@ -163,7 +164,7 @@ def remember(connection: Connection, rules: Sequence[Apart], call: Call, person:
             "record": record,
             "permission": operation.permission,
             "person": person,
-            "at_us": _us(at),
+            "at_us": to_us(at),
         }
         for operation in call.operations
         if any(rule.first.holds(operation) for rule in rules)
@@ -187,7 +188,7 @@ def find(
             table.system == first.system,
             table.object == name,
             table.record.in_(ids),
-            table.at_us >= _us(since),
+            table.at_us >= to_us(since),
             table.person == person,
         )
     ).scalars()
@@ -196,8 +197,4 @@ def find(
 
 
 def forget(connection: Connection, now: datetime) -> None:
-    connection.execute(delete(GUARD_HISTORY).where(GUARD_HISTORY.c.at_us < _us(now - KEPT)))
-
-
-def _us(at: datetime) -> int:
-    return int(at.timestamp() * 1_000_000)
+    connection.execute(delete(GUARD_HISTORY).where(GUARD_HISTORY.c.at_us < to_us(now - KEPT)))

@@ -10,6 +10,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, delete, insert, select, update
 
 from ostiary.audit.log import Entry, append
+from ostiary.foundation.clock import to_us
 from ostiary.foundation.errors import CallerFault, SystemFault
 from ostiary.foundation.jose import SigningKey
 from ostiary.store.database import take_turns
@@ -38,7 +39,7 @@ def ensure(connection: Connection, sealer: Sealer, now: datetime) -> None:
 def turn(connection: Connection, *, actor: str, sealer: Sealer, now: datetime) -> tuple[str, ...]:
     """Rotates what is due and lets go of what has retired; returns the purposes that changed. Call it every hour."""
     ensure(connection, sealer, now)
-    gone = delete(SIGNING_KEY).where(_KEY.state == "retiring", _KEY.since_us <= _us(now) - RETIRING_S * 1_000_000)
+    gone = delete(SIGNING_KEY).where(_KEY.state == "retiring", _KEY.since_us <= to_us(now) - RETIRING_S * 1_000_000)
     changed = set(connection.execute(gone.returning(_KEY.purpose)).scalars())
     for purpose in PURPOSES:
         if _age_s(connection, purpose, "active", now) >= ACTIVE_S and _known(connection, purpose, now):
@@ -67,7 +68,7 @@ def rotate(
         connection.execute(delete(SIGNING_KEY).where(_KEY.purpose == purpose))
     for before, after in (("active", "retiring"), ("next", "active")):
         moved = update(SIGNING_KEY).where(_KEY.purpose == purpose, _KEY.state == before)
-        connection.execute(moved.values(state=after, since_us=_us(now)))
+        connection.execute(moved.values(state=after, since_us=to_us(now)))
     ensure(connection, sealer, now)
     kid = active_kid(connection, purpose)
     told = {"kid": kid, "compromised": compromised}
@@ -108,7 +109,7 @@ def _found(connection: Connection, purpose: str, state: str) -> tuple[str, int] 
 
 def _age_s(connection: Connection, purpose: str, state: str, now: datetime) -> float:
     found = _found(connection, purpose, state)
-    return 0.0 if found is None else (_us(now) - found[1]) / 1_000_000
+    return 0.0 if found is None else (to_us(now) - found[1]) / 1_000_000
 
 
 def _known(connection: Connection, purpose: str, now: datetime) -> bool:
@@ -124,14 +125,10 @@ def _make(connection: Connection, sealer: Sealer, now: datetime, purpose: str, s
             state=state,
             public_jwk=json.dumps(key.public()),
             sealed_private=sealer.seal(key.private(), _sealed_for(purpose)),
-            made_at_us=_us(now),
-            since_us=_us(now),
+            made_at_us=to_us(now),
+            since_us=to_us(now),
         )
     )
-
-
-def _us(now: datetime) -> int:
-    return int(now.timestamp() * 1_000_000)
 
 
 def _sealed_for(purpose: str) -> str:

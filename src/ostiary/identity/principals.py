@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, delete, insert, select, update
 
 from ostiary.audit.log import Entry, append
+from ostiary.foundation.clock import to_us
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.ids import role_set_id
 from ostiary.foundation.secret import Secret
@@ -200,7 +201,7 @@ def set_reader(
 def revoke_keys(connection: Connection, keys: Keys, now: datetime, reason: str) -> Keys:
     """Marks the keys revoked for as long as a token that carries one can live."""
     at_s = int(now.timestamp())
-    directory.revoke(connection, keys, expires_at_s=at_s + REVOKED_S, reason=reason, at_us=int(now.timestamp() * 1e6))
+    directory.revoke(connection, keys, expires_at_s=at_s + REVOKED_S, reason=reason, at_us=to_us(now))
     return keys
 
 
@@ -222,7 +223,7 @@ def _add(
         **row,
         generation=_first_generation(connection, principal),
         active=True,
-        made_at_us=int(now.timestamp() * 1_000_000),
+        made_at_us=to_us(now),
     )
     if connection.execute(new.on_conflict_do_nothing().returning(PRINCIPAL.c.id)).first() is None:
         raise CallerFault("exists", f"{principal} exists already", hint=f"see `ostiary {kind} list`")
@@ -243,7 +244,7 @@ def _assign(connection: Connection, principal: str, roles: Sequence[str]) -> Non
 def _add_secret(connection: Connection, sealer: Sealer, principal: str, now: datetime) -> Secret:
     secret = new_secret()
     stored = digest(pepper(connection, sealer), "client-secret", principal, secret.reveal())
-    at_us = int(now.timestamp() * 1_000_000)
+    at_us = to_us(now)
     connection.execute(insert(CLIENT_SECRET).values(digest=stored, principal=principal, made_at_us=at_us))
     return secret
 

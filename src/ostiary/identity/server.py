@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from ostiary.foundation.clock import Clock
+from ostiary.foundation.clock import Clock, to_us
 from ostiary.foundation.home import Home
 from ostiary.foundation.jose import SigningKey
 from ostiary.foundation.settings import Settings
@@ -104,6 +104,6 @@ class Server:
     def _turn(self) -> None:
         """A full file is laid aside, where the watch lets go of the oldest in time."""
         path, full = self.home.identity_log, self._journal
-        path.rename(path.with_name(f"{path.stem}-{int(self.now().timestamp() * 1_000_000):020}{path.suffix}"))
+        path.rename(path.with_name(f"{path.stem}-{to_us(self.now()):020}{path.suffix}"))
         self._journal = self._opened()
         os.close(full)

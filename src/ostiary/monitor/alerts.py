@@ -1,7 +1,7 @@
 """Alerts: one open one for each rule and key, from firing over acknowledged to resolved."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from msgspec import Struct
@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from ostiary.audit.log import Entry, append
 from ostiary.event.record import stamp
+from ostiary.foundation.clock import from_us, to_us
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.secret import new_id
 from ostiary.monitor.catalogue import RULES
@@ -148,11 +149,3 @@ def _shape(row: Row[Any]) -> dict[str, Any]:
         "what": rule.what if rule else "", "why": rule.why if rule else "",
         "investigate": rule.investigate if rule else "",
     }  # fmt: skip
-
-
-def to_us(at: datetime) -> int:
-    return round(at.timestamp() * 1_000_000)
-
-
-def from_us(at_us: int) -> datetime:
-    return datetime.fromtimestamp(at_us / 1_000_000, UTC)

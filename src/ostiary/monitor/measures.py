@@ -9,9 +9,10 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, se
 
 from ostiary.audit.log import Entry, append
 from ostiary.event.record import stamp
+from ostiary.foundation.clock import from_us, to_us
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.secret import new_id
-from ostiary.monitor.alerts import KEPT, OURSELVES, from_us, to_us
+from ostiary.monitor.alerts import KEPT, OURSELVES
 from ostiary.monitor.catalogue import FAILURES
 from ostiary.monitor.finding import Finding
 from ostiary.monitor.origin import Network

@@ -12,6 +12,7 @@ from msgspec import Struct
 from ostiary.event.record import LINE_MAX_BYTES, Event, read
 from ostiary.event.search import files
 from ostiary.foundation import unix
+from ostiary.foundation.clock import to_us
 from ostiary.foundation.errors import SystemFault
 
 BATCH_MAX_BYTES: Final = 4 * 1024 * 1024
@@ -103,7 +104,7 @@ def _aside(log: Path, now: datetime) -> Path:
     """A name after those of all files set aside before, whatever the clock says."""
     stamps = (path.stem.rpartition("-")[2] for path in files(log) if path != log)
     latest = max((int(stamp) for stamp in stamps if stamp.isdecimal()), default=0)
-    stamp = max(int(now.timestamp() * 1_000_000), latest + 1)
+    stamp = max(to_us(now), latest + 1)
     return log.with_name(f"{log.stem}-{stamp:020}{log.suffix}")
 
 
