@@ -98,7 +98,7 @@ tests:
 """)
     assert [(finding.message, finding.where) for finding in found] == [
         ("test: buyer doing erp/party.party:write at 2026-03-03T20:00:00+01:00 was refused (context) by buyer/1", ("acme.yaml:17",)),
-        ("test: buyer doing erp/party.party:delete at 2026-03-03T10:00:00+01:00 was refused (role) by -", ("acme.yaml:18",)),
+        ("test: buyer doing erp/party.party:delete at 2026-03-03T10:00:00+01:00 was refused (role)", ("acme.yaml:18",)),
         ("test: buyer, boss doing erp/account.move:execute.post at 2026-03-03T23:00:00+01:00 was allowed by payer/1", ("acme.yaml:19",)),
     ]  # fmt: skip
 

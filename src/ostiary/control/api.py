@@ -41,7 +41,9 @@ def create(board: Any, operations: Mapping[str, Operation], internal: Internal) 
             return _failed(_around_us(problem))
         except Exception:
             log.exception("operation %s failed", name)
-            return _failed(OurFault("unexpected", f"{name} failed unexpectedly", hint="the log of control says more"))
+            return _failed(
+                OurFault("unexpected", f"{name} failed unexpectedly", hint="the output of `ostiary up` says more")
+            )
         return Response(msgspec.json.encode({"result": result}), media_type="application/json")
 
     async def inside(request: Request) -> Response:

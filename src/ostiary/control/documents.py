@@ -14,7 +14,7 @@ from ostiary.erp import tryton
 from ostiary.erp.offer import Offer
 from ostiary.erp.openapi import load
 from ostiary.erp.route import Route
-from ostiary.foundation.errors import OperatorFault
+from ostiary.foundation.errors import OperatorFault, counted, plainly
 from ostiary.foundation.home import Home
 from ostiary.plan.model import Kind, Plan
 from ostiary.policy.model import Policy
@@ -32,7 +32,8 @@ def read_document(text: str, file: str, folder: Path) -> tuple[Policy, Plan]:
     if parsed.policy is None:
         raise OperatorFault(
             "policy-invalid",
-            f"{name} has {len(parsed.problems)} problem(s):\n" + "\n".join(f"  {one}" for one in parsed.problems),
+            f"{name} has {counted(len(parsed.problems), 'problem')}:\n"
+            + "\n".join(f"  {one}" for one in parsed.problems),
             hint="mend the lines above; nothing was changed",
         )
     return parsed.policy, compile_policy(parsed.policy, _routes(parsed.policy, folder))
@@ -95,7 +96,8 @@ def _refuse(findings: Iterable[Finding], file: str) -> None:
     if found:
         raise OperatorFault(
             "policy-refused",
-            f"{file} says what must not be, {len(found)} time(s):\n" + "\n".join(f"  {one}" for one in found),
+            f"{file} says what must not be, in {counted(len(found), 'place')}:\n"
+            + "\n".join(f"  {one}" for one in found),
             hint="nothing was changed",
         )
 
@@ -108,9 +110,8 @@ def _described(path: Path, system: str) -> tuple[Route, ...]:
     try:
         loaded = load(path.read_bytes(), system)
     except OSError as problem:
-        raise OperatorFault(
-            "spec-unreadable", f"system {system}: {problem}", hint="mend `spec` in the policy"
-        ) from problem
+        told = f"system {system}: {path} can't be read: {plainly(problem)}"
+        raise OperatorFault("spec-unreadable", told, hint="mend `spec` in the policy") from problem
     if loaded.fatal:
         told = "; ".join(map(str, loaded.problems))
         raise OperatorFault("spec-invalid", f"{path.name}: {told}", hint="mend the OpenAPI document")

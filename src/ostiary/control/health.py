@@ -17,7 +17,7 @@ from ostiary.control.installation import Installation, open_installation
 from ostiary.control.revisions import APPLY, ROLLED_BACK, text_of
 from ostiary.envoy import binary
 from ostiary.envoy.delivery import Gate
-from ostiary.foundation.errors import OstiaryError, SystemFault
+from ostiary.foundation.errors import OstiaryError, SystemFault, counted, plainly
 from ostiary.foundation.home import Home
 from ostiary.monitor.alerts import open_alerts
 from ostiary.plan.model import Plan, System
@@ -26,6 +26,7 @@ from ostiary.store.plans import plan_in_force
 from ostiary.tls import authority
 
 DISK_MIN_BYTES: Final = 500 * 1024 * 1024
+SAID: Final = "the output of `ostiary up` says why"
 CONNECT_TIMEOUT_S: Final = 3.0
 PRIVATE: Final = 0o077
 
@@ -46,7 +47,8 @@ def examine(home: Home) -> list[dict[str, Any]]:
         except OstiaryError as problem:
             found.append(_finding(name, problem))
         except (OSError, DBAPIError) as problem:
-            found.append(_finding(name, SystemFault(name, f"it can't be looked at: {problem}")))
+            why = problem.orig if isinstance(problem, DBAPIError) else plainly(problem)
+            found.append(_finding(name, SystemFault(name, f"it can't be looked at: {why}")))
     return found
 
 
@@ -80,9 +82,9 @@ def gate_in_force(gate: Gate, plan: Plan, origin: str) -> str:
     """Envoy answers, and has every file that was written last."""
     state = gate.state()
     if not state.live:
-        raise SystemFault("gate-silent", "Envoy does not answer; nothing passes", hint="see the log of `ostiary up`")
+        raise SystemFault("gate-silent", "Envoy does not answer; nothing passes", hint=SAID)
     if behind := gate.behind(state):
-        raise SystemFault("gate-behind", f"the gate has not taken {', '.join(behind)}", hint="see the log of envoy")
+        raise SystemFault("gate-behind", f"the gate has not taken {', '.join(behind)}", hint=SAID)
     return f"{origin}, revision {plan.revision}"
 
 
@@ -92,7 +94,7 @@ def guard_in_force(state: Mapping[str, Any], plan: Plan) -> str:
             "guard-behind", f"the guard has revision {state['revision']!r}", hint="apply the policy again"
         )
     if not state["fresh"]:
-        raise SystemFault("guard-stale", "the guard can't read the store; it refuses all", hint="see its log")
+        raise SystemFault("guard-stale", "the guard can't read the store; it refuses all", hint=SAID)
     return f"revision {plan.revision}"
 
 
@@ -134,7 +136,7 @@ def quiet(store: Store) -> str:
     with store.read() as connection:
         firing = open_alerts(connection)
     if firing:
-        raise SystemFault("alerts-open", f"{firing} alert(s) open", hint="ostiary alert list")
+        raise SystemFault("alerts-open", f"{counted(firing, 'alert')} open", hint="ostiary alert list")
     return "no alert"
 
 
@@ -161,7 +163,7 @@ def answers(home: Home, name: str) -> str:
             probe.connect(str(home.socket(name)))
     except OSError as problem:
         raise SystemFault(
-            f"{name}-silent", f"does not answer: {problem}", hint="start it with `ostiary up`"
+            f"{name}-silent", f"does not answer: {plainly(problem)}", hint="start it with `ostiary up`"
         ) from problem
     return "answers"
 
@@ -173,7 +175,9 @@ def reachable(system: System) -> str:
         socket.create_connection((place.hostname or "", port), CONNECT_TIMEOUT_S).close()
     except OSError as problem:
         raise SystemFault(
-            "erp-unreachable", f"{system.upstream}: {problem}", hint="start the ERP, or mend `upstream` in the policy"
+            "erp-unreachable",
+            f"{system.upstream}: {plainly(problem)}",
+            hint="start the ERP, or mend `upstream` in the policy",
         ) from problem
     return f"{system.upstream} answers"
 

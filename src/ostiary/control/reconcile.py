@@ -247,7 +247,7 @@ class Reconciler:
         except (OSError, HTTPException, ValueError) as problem:
             raise SystemFault(
                 "guard-silent",
-                f"the guard does not answer ({problem})",
+                "the guard does not answer",
                 hint="see `ostiary status`; nothing it guards passes until it runs again",
             ) from problem
         if answer.status != OK:

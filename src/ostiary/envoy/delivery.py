@@ -170,7 +170,7 @@ class Gate:
                 raise SystemFault(
                     "gate-not-updated",
                     f"the gate {why}; what was in force before stays in force",
-                    hint="see the log of envoy, and `ostiary status`",
+                    hint="the output of `ostiary up` says why; see `ostiary status`",
                 )
             time.sleep(POLL_S)
 

@@ -55,11 +55,14 @@ def retold(error: Mapping[str, str]) -> OstiaryError:
     return kinds.get(error["fault"], OurFault)(error["code"], error["message"], hint=error["hint"])
 
 
-def plainly(problem: OSError | UnicodeError) -> str:
-    """What the operating system said, without its numbers and Python's names."""
-    if isinstance(problem, UnicodeError):
-        return "it is no text in UTF-8"
-    return (problem.strerror or "no answer in time").lower()
+def plainly(problem: Exception) -> str:
+    """What the operating system said, without its numbers; of what was read, that it is not what it should be."""
+    match problem:
+        case OSError():
+            return (problem.strerror or "no answer in time").lower()
+        case UnicodeError():
+            return "it is no text in UTF-8"
+    return "it is damaged"
 
 
 def counted(number: int, what: str) -> str:

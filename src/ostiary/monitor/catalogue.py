@@ -89,7 +89,7 @@ SILENT: Final = Rule(
     severity=Severity.CRITICAL,
     what="Control ended without being told to, and was away for longer than the gate's lease.",
     why="Meanwhile the gate was closed, or, where the policy says `when-silent: keep`, open without anybody watching.",
-    investigate="The log of `ostiary up` at that time; `ostiary event list` from then on shows what passed.",
+    investigate="The output of `ostiary up` at that time; `ostiary event list` from then on shows what passed.",
 )
 RULES: Final[Mapping[str, Rule]] = {
     rule.id: rule

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from ostiary.foundation.errors import OperatorFault
+from ostiary.foundation.errors import OperatorFault, counted
 from ostiary.policy.comments import Entry, entries_of
 from ostiary.policy.node import Mapping, Node, Scalar, Sequence, read
 from ostiary.policy.parse import parse
@@ -27,7 +27,7 @@ def fmt(text: str, file: str = "policy.yaml") -> str:
     if problems or root is None:
         raise OperatorFault(
             "policy-invalid",
-            f"{file} has {len(problems)} problem(s):\n" + "\n".join(f"  {one}" for one in problems),
+            f"{file} has {counted(len(problems), 'problem')}:\n" + "\n".join(f"  {one}" for one in problems),
             hint="mend the lines above; nothing was changed",
         )
     return "\n".join(_children(entries_of(root, text), 0)) + "\n"

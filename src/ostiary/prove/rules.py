@@ -96,7 +96,8 @@ def _failure(plan: Plan, test: Example) -> Finding | None:
     decision = decide(plan, facts)
     if decision.allowed is (test.expect is Expected.ALLOW):
         return None
-    got = f"{'allowed' if decision.allowed else f'refused ({decision.reason})'} by {decision.rule}"
+    rule = f" by {decision.rule}" if decision.rule != "-" else ""
+    got = f"{'allowed' if decision.allowed else f'refused ({decision.reason})'}{rule}"
     return Finding(
         message=f"test: {', '.join(test.who)} doing {test.does.permission} at {test.when.isoformat()} was {got}",
         hint="change the roles, or the test's `expect`",

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from ostiary.foundation.errors import SystemFault
+from ostiary.foundation.errors import SystemFault, plainly
 from ostiary.foundation.files import write_atomically
 from ostiary.foundation.home import Home
 from ostiary.plan.model import Plan, from_json, to_json
@@ -29,7 +29,7 @@ def read_plan(home: Home, revision: str) -> Plan:
     except (OSError, ValueError) as problem:
         raise SystemFault(
             "no-plan",
-            f"the plan of revision {revision or '(none)'} can't be read: {problem}",
+            f"the plan of revision {revision or '(none)'} can't be read: {plainly(problem)}",
             hint="run `ostiary policy apply`, or restore a backup",
         ) from problem
 
