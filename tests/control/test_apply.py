@@ -48,6 +48,7 @@ def test_every_problem_is_told_at_once_with_its_line_and_nothing_changes(site):
     assert everything(site) == before
 
 
+@pytest.mark.standard("G8")
 @RUNNING
 def test_a_dry_run_says_what_would_change_and_changes_nothing(site):
     site.token("clerk")
@@ -111,6 +112,7 @@ def test_the_command_prints_the_change_and_the_revision(site):
     assert f"revision {in_force(site)} is in force at gate and guard" in done.out
 
 
+@pytest.mark.standard("G8")
 @APART
 def test_a_roll_out_that_the_guard_does_not_take_leaves_the_last_one_in_force():
     with installed() as site:

@@ -1,0 +1,148 @@
+"""A policy on a running installation: what it denies, what is said of a change, and what is kept of every revision."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import select
+
+from ostiary.control.installation import open_installation
+from ostiary.foundation.errors import OperatorFault
+from ostiary.store.tables.control import REVISION
+from running import RUNNING
+
+pytestmark = RUNNING
+CLERK = 'may: ["order: read, write", "stock: read"]'
+ELSEWHERE = '  elsewhere: {level: user, of: sales, may: ["invoice: read"], when: never-open}\n'
+NEVER_OPEN = "never-open: {networks: [198.51.100.0/24]}"
+INVOICES = "/shop/invoices"
+
+
+def written(site, *changes):
+    path = site.root / "draft.yaml"
+    path.write_text(site.policy(*changes))
+    return str(path)
+
+
+def told(site, command, *changes, options=()):
+    done = site.ostiary("policy", command, written(site, *changes), *options)
+    assert done.code == 0, done.err
+    return done.out
+
+
+@pytest.mark.parametrize("command, options", [("check", ()), ("diff", ()), ("apply", ("--dry-run",))])
+def test_a_name_that_no_system_knows_is_noted_with_its_place_and_what_was_meant(site, command, options):
+    out = told(site, command, (CLERK, 'may: ["order: read, write", "stok: read"]'), options=options)
+    line, text = next((n, text) for n, text in enumerate(site.policy().splitlines(), 1) if CLERK in text)
+    column = text.index('"stock') + 1
+    assert f"note: draft.yaml:{line}:{column}: shop knows no object stok; did you mean stock?" in out
+
+
+def test_the_difference_says_who_holds_a_role_that_goes(site):
+    site.client("a-holder", "elsewhere")
+    out = told(site, "diff", (ELSEWHERE, ""))
+    (line,) = [line for line in out.splitlines() if "role elsewhere is gone, still held by " in line]
+    assert "client:a-holder" in line
+    assert line.startswith("- narrows")
+
+
+def test_the_difference_says_what_a_changed_context_means_and_for_whom(site):
+    out = told(site, "diff", ("198.51.100.0/24", "198.51.100.0/23"))
+    line = next(n for n, text in enumerate(site.policy().splitlines(), 1) if NEVER_OPEN in text)
+    changed = "context never-open is wider for elsewhere; it holds now from 198.51.101.0"
+    assert out == f"+ widens  {changed} (draft.yaml:{line})\n"
+
+
+@pytest.mark.standard("B5")
+def test_what_no_role_grants_is_denied_and_what_grants_everything_is_reported(site):
+    token = site.token("visitor")
+    assert site.once("GET", "/shop/stock", token=token).status == 200
+    for method, path in [("GET", "/shop/orders"), ("DELETE", "/shop/orders/1"), ("GET", INVOICES)]:
+        assert site.once(method, path, token=token).reason == "role"
+    chief = ELSEWHERE + '  chief: {level: system, may: "*: read"}\n'
+    assert "role chief may read every object of shop" in told(site, "apply", (ELSEWHERE, chief))
+
+
+@pytest.mark.standard("B2")
+def test_each_of_the_four_levels_holds_what_it_may_and_no_more(site):
+    roles = """\
+  chief: {level: system, may: "*: read"}
+  manager: {level: department, of: sales, includes: clerk, may: "report: execute run"}
+  partner: {level: partner, may: "stock: read"}
+"""
+    site.apply(site.policy((ELSEWHERE, ELSEWHERE + roles)))
+    asked = [("GET", INVOICES), ("POST", "/shop/reports"), ("GET", "/shop/orders"), ("GET", "/shop/stock")]
+    tokens = {role: site.token(role) for role in ("chief", "manager", "clerk", "partner")}
+    passed = {role: [site.once(*one, token=token).status == 200 for one in asked] for role, token in tokens.items()}
+    assert passed == {
+        "chief": [True, False, True, True],
+        "manager": [False, True, True, True],
+        "clerk": [False, False, True, True],
+        "partner": [False, False, False, True],
+    }
+    for level in ("level: partner", "level: department, of: sales"):
+        with pytest.raises(OperatorFault, match="only a role of level system may hold every object"):
+            site.apply(site.policy((ELSEWHERE, f'{ELSEWHERE}  more: {{{level}, may: "*: read"}}\n')))
+
+
+def hours(first, last):
+    """Around this moment, in hours from it."""
+    now = datetime.now(UTC)
+    start, end = (f"{now + timedelta(hours=n):%H:%M}" for n in (first, last))
+    return f'{{hours: "{start}-{end}", zone: UTC}}'
+
+
+@pytest.mark.standard("B4")
+def test_a_grant_holds_in_its_hours_and_networks_and_in_what_is_made_of_them(site):
+    token = site.token("elsewhere")
+    here, away = "{networks: 127.0.0.0/8}", "{networks: 198.51.100.0/24}"
+    for when, reason in [
+        (hours(-1, 1), ""),
+        (hours(1, 2), "context"),
+        (here, ""),
+        (away, "context"),
+        ("{any: [a, b]}", ""),
+        ("{all: [a, b]}", "context"),
+        ("{all: a, not: b}", ""),
+        ("{networks: 127.0.0.0/8, not: a}", "context"),
+    ]:
+        contexts = f"never-open: {when}\n  a: {hours(-1, 1)}\n  b: {away}"
+        site.apply(site.policy((NEVER_OPEN, contexts)))
+        assert (when, site.once("GET", INVOICES, token=token).reason) == (when, reason)
+
+
+@pytest.mark.standard("D5")
+def test_who_may_not_do_it_learns_by_no_refusal_what_is_described(site):
+    token = site.token("visitor")
+    wrong, right = json.dumps({"lines": 1, "x": 1}).encode(), json.dumps({"lines": []}).encode()
+    told = [
+        site.once("POST", "/shop/orders", body, token=token, **{"content-type": kind})
+        for body in (wrong, right, b"{")
+        for kind in ("application/json", "text/plain")
+    ]
+    told += [site.once("GET", f"/shop/orders?{query}", token=token) for query in ("limit=x", "nothing=1", "limit=5")]
+    assert {(one.status, one.reason) for one in told} == {(403, "role")}
+    said = [{k: v for k, v in json.loads(one.body).items() if k not in {"decision", "instance"}} for one in told]
+    assert all(one == said[0] or one == said[-1] for one in said)
+
+
+@pytest.mark.standard("G4")
+def test_every_revision_is_kept_with_who_when_and_why_and_comes_back_as_it_was(site):
+    began = datetime.now(UTC)
+    first = site.apply(site.policy((CLERK, CLERK.replace("stock", "invoice"))), reason="quarter end")["revision"]
+    site.apply(site.policy(), reason="and back")
+    on = open_installation(site.home)
+    try:
+        with on.store.read() as connection:
+            chosen = select(REVISION).where(REVISION.c.revision == first).order_by(REVISION.c.at_us.desc())
+            kept = connection.execute(chosen).first()
+    finally:
+        on.store.close()
+    assert (kept.reason, kept.actor.partition(":")[0]) == ("quarter end", "uid")
+    assert began.timestamp() <= kept.at_us / 1e6 + 0.001
+    assert site.once("GET", INVOICES, token=site.token("clerk")).reason == "role"
+    again = site.ask("policy.apply", text=kept.text, file=kept.file, reason="restored")
+    assert again["revision"] == first
+    assert site.once("GET", INVOICES, token=site.token("clerk")).status == 200
+    entries = site.ask("audit.list", action="policy.apply", limit=3)
+    assert [one["reason"] for one in entries] == ["restored", "and back", "quarter end"]
