@@ -6,13 +6,17 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec.structs import replace
 
+from ostiary.cli.demo.caller import sign_in
 from ostiary.control.installation import open_installation
 from ostiary.foundation.jose import sign_access_token, verify_access_token
+from ostiary.foundation.secret import Secret
 from ostiary.identity import keys
 from ostiary.store.directory import access_keys
-from running import RUNNING, site  # noqa: F401
+from running import RUNNING, site, until  # noqa: F401
 
-pytestmark = [RUNNING, pytest.mark.standard("A8")]
+pytestmark = RUNNING
+BACK = "http://127.0.0.1/back"
+PASSWORD = "a long one, of many words"
 
 
 def plainly(port, request):
@@ -25,6 +29,7 @@ def plainly(port, request):
             return b""
 
 
+@pytest.mark.standard("A8")
 def test_every_endpoint_is_reached_by_tls_only(site):  # noqa: F811
     told = site.once("GET", "/identity/.well-known/openid-configuration").json()
     places = [told[name] for name in told if name.endswith(("_endpoint", "_uri"))]
@@ -37,6 +42,7 @@ def test_every_endpoint_is_reached_by_tls_only(site):  # noqa: F811
             assert plainly(site.port, f"GET {path} HTTP/{version}\r\nHost: localhost\r\n\r\n".encode()) == b""
 
 
+@pytest.mark.standard("A8")
 def test_the_gate_looks_at_the_token_of_every_request(site):  # noqa: F811
     """On one connection, right after a good one: another's, one that has lapsed, a changed one, none."""
     good = site.token("clerk")
@@ -54,6 +60,28 @@ def test_the_gate_looks_at_the_token_of_every_request(site):  # noqa: F811
     assert reason(good) == "allowed"
     assert reason("") == "token-missing"
     assert reason(aged(site, good, timedelta())) == "allowed"
+
+
+@pytest.mark.standard("A5")
+def test_a_refresh_token_that_comes_again_takes_its_whole_family_away_at_the_gate_too(site):  # noqa: F811
+    """RFC 9700 section 4.14.2: owner and thief cannot be told apart, so neither goes on."""
+
+    def renewed(token):
+        return site.caller().form(
+            "/identity/token", grant_type="refresh_token", client_id="till", refresh_token=token
+        )  # fmt: skip
+
+    site.ask("client.add", client_id="till", public=True, redirects=[BACK])
+    site.ask("user.add", login="tina", password=PASSWORD, roles=["visitor"])
+    first = sign_in(site.caller(), "till", BACK, "tina", Secret(PASSWORD), "openid shop/*:read")
+    second = renewed(first["refresh_token"]).json()
+    third = renewed(second["refresh_token"]).json()
+    family = [site.caller(told["access_token"]) for told in (first, second, third)]
+    assert [caller.send("GET", "/shop/stock").status for caller in family] == [200, 200, 200]
+    assert renewed(first["refresh_token"]).json()["error"] == "invalid_grant"
+    for caller in family:
+        until(lambda caller=caller: caller.send("GET", "/shop/stock").reason == "token-revoked", patience_s=5)
+    assert renewed(third["refresh_token"]).json()["error"] == "invalid_grant"
 
 
 def aged(site, token, by):  # noqa: F811
