@@ -5,16 +5,21 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from ostiary.cli import admin
+from ostiary.cli.demo.caller import Caller, answer_page
+from ostiary.control import evidence
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home
+from ostiary.foundation.secret import Secret
 from real_tryton import CACHE, template
 from running import until
 
@@ -27,13 +32,19 @@ WHOLE = "Ctrl-C stops everything"
 def demo(tmp_path):
     """(the process in a session of its own, what it has said so far) in a home folder that is empty."""
     template()  # built before, or this is a test of minutes
-    home, log = tmp_path / "home", tmp_path / "log"
+    with begun(tmp_path, CACHE) as both:
+        yield both
+
+
+@contextmanager
+def begun(folder, cache, **environment):
+    home, log = folder / "home", folder / "log"
     home.mkdir()
+    here = {"OSTIARY_CACHE": str(cache), "HOME": str(home), "PYTHONUNBUFFERED": "1", **environment}
     with log.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-c", "from ostiary.cli.main import main; main()", "demo"],
-            stdout=out, stderr=out, start_new_session=True, cwd=home,
-            env={**os.environ, "OSTIARY_CACHE": str(CACHE), "HOME": str(home), "PYTHONUNBUFFERED": "1"},
+            stdout=out, stderr=out, start_new_session=True, cwd=home, env={**os.environ, **here},
         )  # fmt: skip
     yield process, log.read_text
     if process.poll() is None:
@@ -117,6 +128,23 @@ def test_stopped_while_it_still_starts_it_leaves_nothing_either(demo, number):
     gone(folder, children)
 
 
+def test_ctrl_c_gives_up_a_build_in_one_line_however_often_it_comes(tmp_path):
+    cache = tmp_path / "cache"
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # a package index that never answers
+        index = f"http://127.0.0.1:{silent.getsockname()[1]}/simple"
+        nowhere = {"UV_DEFAULT_INDEX": index, "PIP_INDEX_URL": index, "UV_NO_CACHE": "1"}
+        with begun(tmp_path, cache, **nowhere) as (process, said):
+            told(process, said, "installing Tryton")
+            folder, before = folder_of(process), len(said())
+            children = until(lambda: [pid for pid in below(process.pid) if str(cache) in command(pid)])
+            children += below(process.pid)
+            until(lambda: process.poll() is not None or os.killpg(process.pid, signal.SIGINT))
+            assert process.returncode == 130
+    assert said()[before:].split() == ["stopped"]
+    assert [path.suffix for path in cache.iterdir()] == [".lock"]
+    gone(folder, children)
+
+
 def gone(folder, children):
     assert not folder.exists()
     until(lambda: not about(folder))
@@ -125,7 +153,7 @@ def gone(folder, children):
 
 def wrong_passwords_replace_nothing(home):
     """What the ERP does not let in is refused with what to do, and what worked before still does."""
-    before = admin.ask(home, "audit.list", limit=1)
+    before = evidence.list_entries(home, limit=1)
     for operation, facts in (
         ("system.account", {"system": "erp", "login": "gateway"}),
         ("account.set", {"principal": "client:shop", "system": "erp", "login": "clerk"}),
@@ -133,21 +161,46 @@ def wrong_passwords_replace_nothing(home):
         with pytest.raises(OperatorFault, match="does not let") as problem:
             admin.ask(home, operation, **facts, password="planted-guess")
         assert "ostiary system account erp" in problem.value.hint
-    assert admin.ask(home, "audit.list", limit=1) == before
+    assert evidence.list_entries(home, limit=1) == before
     assert admin.ask(home, "system.learn", system="erp")["objects"] > 0
     assert all(part["ok"] for part in admin.ask(home, "status")["parts"])
 
 
 def pasted(said):
-    """The four lines in one terminal: a refusal, a token, an allowed call, the events of both."""
-    lines = [line.strip() for line in said.splitlines() if line.startswith("  ") and "curl" in line]
-    assert len(lines) == 4
-    script = "\necho ---\n".join(lines)
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, timeout=60)
-    refused, token, allowed, events = done.stdout.split("---")
-    assert "HTTP/2 401" in refused
+    """The lines in one terminal: a refusal, a token, an allowed call, the events of both; a refusal's reason; a person."""
+    lines = [line.strip() for line in said.splitlines() if re.match("  [/T]|  curl|  ostiary|  grep", line)]
+    refusal, explain, token, call, events, password, exchange, diff, apply = lines
+    refused, token, allowed, events, people, unchanged, applied = run(
+        refusal, token, call, f"{events} --json", password, diff, apply
+    )
+    assert "HTTP/1.1 401" in refused
     assert "token-missing" in refused
     assert not token.strip()
     assert len(json.loads(allowed)["result"]) == 3
-    reasons = {(event["status"], event["reason"]) for event in json.loads(events)["result"]}
+    reasons = {(event["status"], event["reason"]) for event in json.loads(events)}
     assert {(401, "token-missing"), (200, "allowed")} <= reasons
+    assert "no difference" in unchanged
+    assert "in force" in applied
+    decision = re.search(r"ostiary-decision: (\S+)", refused)[1]
+    address = re.search(r"^  (https://\S+/identity/authorize\S+)$", said, re.MULTILINE)[1]
+    authority = re.search(r"--cacert (\S+)", refusal)[1]
+    code = signed_in(address, Path(authority), *people.split())
+    why, given = run(explain.replace("ID", decision, 1), exchange.replace("CODE", code))
+    assert decision in why
+    assert "access_token" in json.loads(given)
+
+
+def run(*lines):
+    """What each line prints, all in one shell."""
+    script = "\necho ---\n".join(lines)
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout.split("---\n")
+
+
+def signed_in(address, authority, login, password):
+    """The code that a browser is sent back with."""
+    origin, path = re.fullmatch(r"(https://[^/]+)(/.*)", address).groups()
+    caller = Caller(origin, authority)
+    back = answer_page(caller, caller.send("GET", path), login, Secret(password))
+    caller.close()
+    return parse_qs(urlsplit(back).query)["code"][0]

@@ -110,7 +110,7 @@ def sign_in(  # noqa: PLR0917  who signs in, by which client
     verifier, state = secrets.token_urlsafe(48), secrets.token_urlsafe(16)
     more = {"scope": scope, "state": state, "nonce": secrets.token_urlsafe(16)}
     page = caller.send("GET", authorization(client, redirect, verifier, **more))
-    back = _answer_page(caller, page, login, password)
+    back = answer_page(caller, page, login, password)
     given = parse_qs(urlsplit(back).query)
     if given.get("state") != [state]:
         raise SystemFault(
@@ -121,7 +121,7 @@ def sign_in(  # noqa: PLR0917  who signs in, by which client
     return dict(answer.json())
 
 
-def _answer_page(caller: Caller, page: Answer, login: str, password: Secret) -> str:
+def answer_page(caller: Caller, page: Answer, login: str, password: Secret) -> str:
     """Fills the form, follows our own redirects, and returns the address the person is sent back to."""
     cookie = _cookies(page)
     for _ in range(4):
