@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from guard_world import POLICY, rpc, small_catalogue
+from ostiary.event.search import Filter, find
 from running import APART, installed, until
 
 pytestmark = APART
@@ -79,7 +80,7 @@ def test_who_hangs_up_during_a_long_write_does_not_get_the_record_for_an_approva
     assert erp.writing.wait(20)
     caller._connection.sock.shutdown(socket.SHUT_RDWR)
     writing.join()
-    until(lambda: [one for one in site.ask("event.list", limit=5) if "DC" in one["flags"]])
+    until(lambda: any("DC" in one.flags for one in find(site.home.access_log, Filter())))
     refused = send(other, APPROVE)
     assert (refused.status, refused.reason) == (503, "unavailable")
     assert "has not ended" in refused.json()["detail"]
