@@ -48,6 +48,24 @@ def test_a_wrong_setting_is_named_with_its_file(file, text, named):
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("name", Settings.__struct_fields__)
+def test_every_setting_says_what_may_be_written(file, name):
+    file.write_text(f"{name} = 1979-05-27\n")
+    with pytest.raises(OperatorFault, match=f"{name}: write .+"):
+        load_settings(file)
+
+
+def test_every_mistake_is_told_at_once_and_the_setting_that_was_meant(file):
+    file.write_text('prot = 1\nlisten = "300.1.1.1"\ntls_minimum = "1.1"\n')
+    with pytest.raises(OperatorFault) as caught:
+        load_settings(file)
+    assert caught.value.message.splitlines()[1:] == [
+        "  prot: there is no such setting; is port meant?",
+        "  listen: write an IP address of this machine, such as 127.0.0.1 or 0.0.0.0",
+        '  tls_minimum: write "1.2" or "1.3", in quotes',
+    ]
+
+
 def test_a_file_that_cannot_be_read_is_named(file):
     file.mkdir()
     with pytest.raises(OperatorFault, match="directory"):

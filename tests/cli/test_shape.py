@@ -1,0 +1,38 @@
+"""What all commands share: the command as it can be pasted, and the cells of a table."""
+
+import sys
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ostiary.cli.shape import CELL_MAX_CHARS, pasteable, table
+
+MINE = Path(sys.executable).with_name("ostiary")
+
+
+def test_a_command_is_named_by_its_path_where_no_shell_would_find_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert pasteable("up", tmp_path / "a b") == f"{MINE} up --home '{tmp_path}/a b'"
+    other = tmp_path / "ostiary"  # of another installation
+    other.write_text("#!/bin/sh\n")
+    other.chmod(0o700)
+    assert pasteable("up") == f"{MINE} up"
+
+
+def test_a_command_is_named_by_its_name_where_a_shell_finds_it(monkeypatch, tmp_path):
+    (tmp_path / "ostiary").symlink_to(MINE)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert pasteable("up") == "ostiary up"
+
+
+@given(st.none() | st.booleans() | st.integers() | st.text(st.characters(categories=["L"])) | st.lists(st.text("ab")))
+def test_a_cell_says_something_and_zero_is_something(value):
+    header, cell = table([{"a": value}], ["a"], empty="none").splitlines()
+    assert header.strip() == "A"
+    assert 1 <= len(cell) <= CELL_MAX_CHARS
+    assert (cell == "-") == (value in (None, "", [], [""]))
+
+
+def test_no_row_is_said():
+    assert table([], ["a"], empty="none") == "none"
