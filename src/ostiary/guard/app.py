@@ -141,7 +141,9 @@ class Guard:
             status, answer = 409, {"error": errors.told(problem)}
         except Exception:
             log.exception("%s failed", scope["path"])
-            failed = SystemFault("guard-fails", f"the guard could not do {scope['path']}", hint="the output of `ostiary up` says why")
+            failed = SystemFault(
+                "guard-fails", f"the guard could not do {scope['path']}", hint="the output of `ostiary up` says why"
+            )
             status, answer = 500, {"error": errors.told(failed)}
         await _send(send, status, [(b"content-type", b"application/json")], json.dumps(answer).encode())
 

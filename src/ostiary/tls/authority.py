@@ -23,7 +23,9 @@ LEAF_DAYS: Final = 90
 RENEW_DAYS: Final = LEAF_DAYS // 3  # renewed when a third of its life remains
 OVERDUE: Final = timedelta(days=RENEW_DAYS - 1)  # it was to be renewed a day ago, and control tries every hour
 CA, GATE = "ca.crt", "gate.crt"
-NOT_RENEWED: Final = "the output of `ostiary up` says why it could not be renewed; mend that, it is tried again every hour"
+NOT_RENEWED: Final = (
+    "the output of `ostiary up` says why it could not be renewed; mend that, it is tried again every hour"
+)
 NEW_AUTHORITY: Final = "move ca.key and ca.crt away, start again, and give callers the new ca.crt"
 BACKDATED: Final = timedelta(minutes=5)  # for clocks that lag behind
 SHOWN: Final = 0o644  # a certificate is public

@@ -1,0 +1,75 @@
+"""Every change of the directory reaches gate and guard: what they remember of it is never older than the last one."""
+
+import pytest
+
+from ostiary.audit.log import tree
+from ostiary.control.board import Board
+from ostiary.control.installation import open_installation
+from ostiary.control.operations import OPERATIONS
+from ostiary.control.prepare import initialise
+from ostiary.foundation.home import Home
+from ostiary.store.plans import plan_in_force
+
+PASSWORD = "seven green lanterns"
+# In an order in which each finds what it needs.
+CHANGES = {
+    "client.add": {"client_id": "shop"},
+    "user.add": {"login": "anna", "password": PASSWORD},
+    "client.change": {"client_id": "shop", "scopes": ["erp/party.party:read"]},
+    "account.set": {"principal": "user:anna", "system": "erp", "login": "anna", "password": "hers"},
+    "system.account": {"system": "erp", "login": "gateway", "password": "its"},
+    "user.password": {"login": "anna", "password": PASSWORD[::-1]},
+    "principal.roles": {"principal": "user:anna", "roles": ["reader"]},
+    "principal.disable": {"principal": "user:anna"},
+    "principal.enable": {"principal": "user:anna"},
+    "token.revoke": {"principal": "user:anna"},
+    "key.rotate": {"compromised": True},
+    "principal.remove": {"principal": "client:shop"},
+}
+OTHERS = ("alert.", "measure.", "policy.")  # they change something else
+NO_CHANGE = {"status", "system.learn", "client.list", "user.list", "principal.show"}
+OF_NO_CONCERN = {"client.rotate", "client.certificate"}  # neither gate nor guard know secrets
+
+
+class Twin:
+    """Notes what would be told, and answers for the guard."""
+
+    def __init__(self, plan):
+        self.plan, self.told = plan, []
+
+    def refuse(self, keys):
+        self.told.append(("refuse", tuple(keys)))
+
+    def refresh(self):
+        self.told.append("refresh")
+
+    def erp_user(self, system, login, password):
+        return "7"
+
+    def learn(self, system, login="", password=None):
+        return {"objects": 1, "methods": 1, "uid": "8"}
+
+
+@pytest.fixture
+def board(folder):
+    home = Home(root=folder / "home")
+    initialise(home, upstream="http://127.0.0.1:9")
+    on = open_installation(home)
+    yield Board(on=on, gate=None, reconciler=Twin(plan_in_force(home)), watch=None)
+    on.store.close()
+
+
+def test_every_change_is_brought_to_gate_and_guard_and_recorded(board):
+    changing = {name for name in OPERATIONS if not name.startswith(OTHERS)} - NO_CHANGE - OF_NO_CONCERN
+    assert changing == set(CHANGES)
+    for name, facts in CHANGES.items():
+        board.reconciler.told.clear()
+        before = entries_of(board)
+        OPERATIONS[name](board, "uid:0", **facts)
+        assert board.reconciler.told[-1] == "refresh", name
+        assert entries_of(board) > before, name
+
+
+def entries_of(board):
+    with board.on.store.read() as connection:
+        return tree(connection).size
