@@ -18,7 +18,6 @@ class Key(Struct, frozen=True):
     says: str
     value: Schema
     example: Any
-    needed: bool = False
 
 
 class Part(Struct, frozen=True, kw_only=True):
@@ -27,15 +26,12 @@ class Part(Struct, frozen=True, kw_only=True):
     name: str
     says: str
     keys: tuple[Key, ...]
+    needed: tuple[str, ...] = ()
     rules: Schema = {}
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(key.name for key in self.keys)
-
-    @property
-    def needed(self) -> tuple[str, ...]:
-        return tuple(key.name for key in self.keys if key.needed)
 
 
 def text(form: re.Pattern[str]) -> Schema:

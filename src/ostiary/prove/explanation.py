@@ -1,6 +1,6 @@
 """Why a request was decided as it was, in the policy's own lines, and what would have allowed it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
 
@@ -14,6 +14,24 @@ from ostiary.plan.reason import TITLE, Reason
 from ostiary.prove.example import DAYS
 
 SUGGESTIONS_MAX = 5
+TOKEN, ORDER, OTHER = (
+    "a new access token for this system, from /identity/token",
+    "a gate in order: `ostiary status`, `ostiary doctor`",
+    "another request: what it sent can't be passed on",
+)
+# What would have passed where no line of the policy decided.
+ELSEWHERE = {
+    Reason.TOKEN_MISSING: TOKEN,
+    Reason.TOKEN_INVALID: TOKEN,
+    Reason.TOKEN_REVOKED: TOKEN,
+    Reason.ADDRESS_BLOCKED: "another address, or the end of the measure: `ostiary measure list`",
+    Reason.RATE_LIMITED: "waiting as long as Retry-After says",
+    Reason.UNKNOWN_OPERATION: "an operation that the system's adapter knows: unknown means denied",
+    Reason.CLOSED: ORDER,
+    Reason.UNAVAILABLE: ORDER,
+    Reason.TOO_LARGE: OTHER,
+    Reason.INVALID: OTHER,
+}
 
 
 class Explanation(Struct, frozen=True, kw_only=True):
@@ -40,36 +58,31 @@ class Asked(Struct, frozen=True, kw_only=True):
 def explain(plan: Plan, asked: Asked) -> Explanation:
     """The decision in words; the plan is the one that was in force then."""
     did = asked.operation.permission if asked.operation else "this request"
+    why, would = _why(plan, asked, did)
+    sentence = f"{did} was refused: {why}" if why else f"{did} was allowed"
+    lines: tuple[str, ...] = ()
+    if asked.reason not in ELSEWHERE:
+        lines = _role_lines(plan, asked.roles) if asked.reason is Reason.ROLE else _rule_lines(plan, asked.rule)
+    return Explanation(reason=str(asked.reason), sentence=sentence, lines=lines, would_allow=tuple(would))
+
+
+def _why(plan: Plan, asked: Asked, did: str) -> tuple[str, Iterable[str]]:
+    """Why it was refused, and what would have allowed it."""
     match asked.reason:
         case Reason.ALLOWED:
-            return _told(asked, f"{did} was allowed", _rule_lines(plan, asked.rule))
+            return "", ()
         case Reason.ROLE:
             held = f"no role of the caller ({', '.join(sorted(asked.roles))}) grants it"
-            sentence = f"{did} was refused: {held if asked.roles else 'the caller holds no role'}"
-            return _told(asked, sentence, _role_lines(plan, asked.roles), tuple(_granting(plan, asked)))
+            return held if asked.roles else "the caller holds no role", _granting(plan, asked)
         case Reason.CONTEXT:
-            return _told(
-                asked,
-                f"{did} was refused: granted, but not at this time or from this place",
-                _rule_lines(plan, asked.rule),
-                tuple(_missing(plan, asked)),
-            )
+            return "granted, but not at this time or from this place", _missing(plan, asked)
         case Reason.SCOPE:
             scope = f"a token with a scope that covers {did}"
-            sentence = f"{did} was refused: the caller's roles grant it, the token's scope does not"
-            return _told(asked, sentence, _rule_lines(plan, asked.rule), (scope,))
+            return "the caller's roles grant it, the token's scope does not", (scope,)
         case Reason.APART:
-            return _told(
-                asked,
-                f"{did} was refused: duties kept apart",
-                _rule_lines(plan, asked.rule),
-                ("the same request by another person, who did not do the first duty to this record",),
-            )
-    return _told(asked, f"{did} was refused: {TITLE[asked.reason]}", (), _elsewhere(asked.reason))
-
-
-def _told(asked: Asked, sentence: str, lines: tuple[str, ...], would: tuple[str, ...] = ()) -> Explanation:
-    return Explanation(reason=str(asked.reason), sentence=sentence, lines=lines, would_allow=would)
+            other = "the same request by another person, who did not do the first duty to this record"
+            return "duties kept apart", (other,)
+    return TITLE[asked.reason], (ELSEWHERE[asked.reason],)
 
 
 def _rule_lines(plan: Plan, rule: str) -> tuple[str, ...]:
@@ -145,19 +158,3 @@ def words(formula: Formula) -> str:
 
 def _clock(minute: int) -> str:
     return f"{minute // 60:02}:{minute % 60:02}"
-
-
-def _elsewhere(reason: Reason) -> tuple[str, ...]:
-    """Refusals that no line of the policy decides."""
-    match reason:
-        case Reason.TOKEN_MISSING | Reason.TOKEN_INVALID | Reason.TOKEN_REVOKED:
-            return ("a new access token for this system, from /identity/token",)
-        case Reason.ADDRESS_BLOCKED:
-            return ("another address, or the end of the measure: `ostiary measure list`",)
-        case Reason.RATE_LIMITED:
-            return ("waiting as long as Retry-After says",)
-        case Reason.UNKNOWN_OPERATION:
-            return ("an operation that the system's adapter knows: unknown means denied",)
-        case Reason.CLOSED | Reason.UNAVAILABLE:
-            return ("a gate in order: `ostiary status`, `ostiary doctor`",)
-    return ("another request: what it sent can't be passed on",)

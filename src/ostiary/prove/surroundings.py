@@ -1,6 +1,6 @@
 """What differs around the grants: who holds roles that come or go, where requests go, as whom, and which operations a URL is."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from ostiary.plan.model import Plan, Route, System
@@ -51,30 +51,22 @@ def _routes(plan: Plan, system: str) -> dict[str, Route]:
 
 
 def _operations(old: dict[str, Route], new: dict[str, Route]) -> Iterator[Change]:
-    yield from _told([_opened(name, new[name]) for name in new if name not in old], "operations are opened")
-    yield from _told([_closed(name, old[name]) for name in old if name not in new], "operations are closed")
+    opened = [f"{name} is opened: {new[name].permission}" for name in new if name not in old]
+    closed = [f"{name} is closed: {old[name].permission}" for name in old if name not in new]
     changed = [_altered(name, old[name], new[name]) for name in new if name in old and old[name] != new[name]]
-    yield from _told(changed, "operations are changed")
+    yield from _told(opened, "operations are opened", widens=True)
+    yield from _told(closed, "operations are closed", widens=False)
+    yield from _told(changed, "operations are changed", widens=True)
 
 
-def _told(found: list[Change], words: str) -> Iterable[Change]:
+def _told(found: list[str], words: str, *, widens: bool) -> Iterator[Change]:
     """Each one, or how many there are where nobody would read them all."""
-    if len(found) <= ROUTES_TOLD_MAX:
-        return found
-    return [Change(widens=found[0].widens, text=f"{len(found)} {words}, among them: {found[0].text}")]
+    if len(found) > ROUTES_TOLD_MAX:
+        found = [f"{len(found)} {words}, among them: {found[0]}"]
+    yield from (Change(widens=widens, text=text) for text in found)
 
 
-def _opened(name: str, route: Route) -> Change:
-    return Change(widens=True, text=f"{name} is opened: {route.permission}", permission=route.permission)
-
-
-def _closed(name: str, route: Route) -> Change:
-    return Change(widens=False, text=f"{name} is closed: {route.permission}", permission=route.permission)
-
-
-def _altered(name: str, old: Route, new: Route) -> Change:
+def _altered(name: str, old: Route, new: Route) -> str:
     if old.permission != new.permission:
-        text = f"{name} is {new.permission} instead of {old.permission}"
-    else:
-        text = f"what may be sent with {name} is described otherwise: {new.permission}"
-    return Change(widens=True, text=text, permission=new.permission)
+        return f"{name} is {new.permission} instead of {old.permission}"
+    return f"what may be sent with {name} is described otherwise: {new.permission}"

@@ -7,7 +7,7 @@ from urllib.parse import unquote_to_bytes
 
 from msgspec.structs import replace
 
-from ostiary.erp.operation import Call, Operation, Problem, Request, Unreadable
+from ostiary.erp.operation import Operation
 from ostiary.erp.route import Route
 
 PATH_MAX_BYTES: Final = 8_000
@@ -88,13 +88,3 @@ def _decoded(segment: str) -> str | None:
 def operation_of(match: Match) -> Operation:
     """The business operation; the last path parameter names the record."""
     return replace(match.route.operation, ids=tuple(match.values.values())[-1:])
-
-
-def read(request: Request, table: Table) -> Call | Unreadable:
-    """What `request` would do; unknown means denied."""
-    match = table.find(request.method, request.path)
-    if match is None:
-        return Unreadable(
-            problem=Problem.UNKNOWN_OPERATION, detail="no operation is described for this method and path"
-        )
-    return Call(operations=(operation_of(match),))
