@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 import pytest
 
-from ostiary.cli.main import cli
+from ostiary.cli.main import EXIT_CODES, cli
+from ostiary.foundation.errors import CallerFault, OperatorFault, OurFault, SystemFault
 from ostiary.foundation.settings import Settings
 from ostiary.plan.reason import STATUS, Reason
 from ostiary.policy.parse import parse
@@ -71,3 +72,9 @@ def test_the_table_of_reasons_has_all_of_them_with_their_status():
 def test_the_guide_names_every_setting():
     text = (ROOT / "docs/guide/running.md").read_text("utf-8")
     assert [name for name in Settings.__struct_fields__ if f"`{name}`" not in text] == []
+
+
+def test_the_guide_and_the_help_name_the_same_exit_codes():
+    table = re.findall(r"^\| (\d+) \|", (ROOT / "docs/guide/running.md").read_text("utf-8"), re.MULTILINE)
+    assert table == re.findall(r"^  (\d+) ", EXIT_CODES, re.MULTILINE)
+    assert {str(fault.exit_code) for fault in (OperatorFault, CallerFault, SystemFault, OurFault)} < set(table)
