@@ -6,12 +6,17 @@ Each trick is played on the server first: a test that the server no longer oblig
 import base64
 import gzip
 import json
+from pathlib import Path
 
 import msgspec
 import pytest
 
+from ostiary.cli import demo
 from ostiary.erp.operation import Call, Operation, Problem, Request, Unreadable, Verb
 from ostiary.erp.tryton import Catalogue
+from ostiary.erp.tryton import offer as tryton_offer
+from ostiary.policy.parse import parse
+from ostiary.prove.spelling import slips
 from real_tryton import ErpError
 from tryton_pair import Pair, rest, rpc
 
@@ -85,6 +90,33 @@ def test_the_catalogue_of_the_real_server_is_learned_whole_and_kept(pair, tryton
 def test_every_object_with_methods_has_its_fields(pair):
     objects = {name.removeprefix("model.") for name in pair.catalogue.methods if name.startswith("model.")}
     assert objects <= set(pair.catalogue.models)
+
+
+def test_what_is_offered_of_the_real_server_is_what_a_call_of_it_is_read_as(pair):
+    """Of each object, wizard and report every method that a call with plain parameters reaches."""
+    offered = {one.permission for one in tryton_offer(pair.catalogue, "erp").operations}
+    given = {"read": ([1], ["id"]), "create": ([{}],), "write": ([1], {}), "export_data": ([1], ["id"])}
+    given |= dict.fromkeys(["delete", "copy"], ([1],)) | dict.fromkeys(["search", "search_read", "search_count"], ([],))
+    seen = 0
+    for place, methods in pair.catalogue.methods.items():
+        for method in methods:
+            answer = pair.reads(rpc(f"{place}.{method}", *given.get(method, ([1],))))
+            if isinstance(answer, Call):
+                assert answer.operations[0].permission in offered, (place, method)
+                seen += 1
+    assert seen > 2_500
+
+
+def test_the_demos_policy_names_nothing_that_the_real_server_does_not_know(pair):
+    text = (Path(demo.__file__).parent / "policy.yaml").read_text()
+    policy = parse(text, "policy.yaml").policy
+    offers = {"erp": tryton_offer(pair.catalogue, "erp")}
+    assert list(slips(policy, offers)) == []
+    wrong = parse(text.replace("party.address", "party.adress").replace("link: party", "link: payee"), "policy.yaml")
+    assert [line.partition(": ")[2] for line in slips(wrong.policy, offers)] == [
+        "erp knows no object party.adress; did you mean party.address?",
+        "account.payment has no field payee; did you mean party?",
+    ]
 
 
 # -- the bypass corpus of erp-surfaces.md

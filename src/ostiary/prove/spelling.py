@@ -23,8 +23,7 @@ def slips(policy: Policy, offers: Mapping[str, Offer]) -> Iterator[str]:
             yield f"{_place(system.source)}: {told}; {hint}"
     doings = {name: _doings(offer.operations) for name, offer in offers.items()}
     unknown = [(at, one) for at, one in named if one.system in doings and not _knows(doings[one.system], one)]
-    for source, pattern in unknown[:SLIPS_TOLD_MAX]:
-        yield f"{_place(source)}: {_slip(doings[pattern.system], pattern)}"
+    yield from dict.fromkeys(f"{_place(at)}: {_slip(doings[one.system], one)}" for at, one in unknown[:SLIPS_TOLD_MAX])
     if len(unknown) > SLIPS_TOLD_MAX:
         yield f"{policy.file}: {len(unknown) - SLIPS_TOLD_MAX} more names are not known"
     for rule in policy.apart:
