@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from cli.transcript import ostiary
 from ostiary.cli.demo.caller import Caller, machine_token
 from ostiary.cli.demo.stand import free_port
 from ostiary.foundation.secret import Secret
+from ostiary.foundation.settings import load_settings
 from real_tryton import tryton  # noqa: F401
 from running import APART, SPEC, until
 from upstream import Echo, Server
@@ -91,6 +93,19 @@ def test_an_openapi_system(folder):
         assert caller.send("GET", "/stock").status == 200
         caller.close()
     upstream.stop()
+
+
+def test_a_database_of_ones_own_is_kept_in_the_private_settings(folder):
+    home, store = folder / "home", f"sqlite:///{folder}/elsewhere.db"
+    where = ["--home", str(home), "--store", store]
+    assert ostiary(folder, ["init", "--erp", "tryton", "--upstream", "http://127.0.0.1:9", *where])[0] == 0
+    assert (folder / "elsewhere.db").stat().st_size > 0
+    assert not (home / "ostiary.db").exists()
+    assert (load_settings(home / "settings.toml").store, (home / "settings.toml").stat().st_mode & 0o777) == (
+        store,
+        0o600,
+    )
+    assert "first start" in ostiary(home, ["audit", "list"])[1]
 
 
 @pytest.mark.xdist_group("tryton")

@@ -124,3 +124,10 @@ def test_a_call_before_its_system_was_asked_what_it_offers_says_who_asks_it(tmp_
     home.create()
     home.catalogue("erp").write_bytes(b"{}")
     assert evidence._not_learned(home, plan, event, told) == told
+
+
+def test_an_event_without_a_known_caller_and_operation_lists_address_method_and_path(site):
+    decision = site.once("GET", "/nowhere/of-interest").decision
+    (line,) = until(lambda: [one for one in site.ostiary("event", "list").out.splitlines() if decision in one])
+    assert "127.0.0.1" in line
+    assert "GET /nowhere/of-interest" in line

@@ -4,6 +4,7 @@ What is asked of files alone needs no running installation.
 """
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -34,9 +35,16 @@ def list_events(principal: str, reason: str, limit: int) -> None:
     from ostiary.control import evidence
 
     rows = evidence.list_events(home(), principal=principal, reason=reason, limit=limit)
-    columns = ("at", "status", "reason", "subject", "operation", "rule", "decision")
+    columns = ("at", "status", "reason", "who", "what", "rule", "decision")
     empty = "No request matches." if principal or reason else "Nothing happened yet."
-    show(rows, table(rows, columns, empty=empty))
+    show(rows, table(map(_line, rows), columns, empty=empty))
+
+
+def _line(row: dict[str, Any]) -> dict[str, Any]:
+    """Of a caller and an operation that are not known, what is: the address, the method and the path."""
+    who = row["source"] if row["subject"] == "-" else row["subject"]
+    what = f"{row['method']} {row['path']}" if row["operation"] == "-" else row["operation"]
+    return {**row, "who": who, "what": what}
 
 
 @click.group(cls=Group)

@@ -21,7 +21,9 @@ def alert() -> None:
 def list_alerts(everything: bool) -> None:
     """Alerts, the newest first."""
     rows = ask(home(), "alert.list", everything=everything)
-    show(rows, table(rows, ("id", "severity", "state", "rule", "key", "count", "last"), empty="No alert."))
+    shown = table(rows, ("id", "severity", "state", "rule", "key", "count", "last"), empty="No alert.")
+    more = f"\nWhat is behind one, and what to do: {pasteable('alert show ID', home().root)}" if rows else ""
+    show(rows, shown + more)
 
 
 @alert.command("show")

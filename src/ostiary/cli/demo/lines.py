@@ -40,8 +40,8 @@ Users sign in with a browser, here as anna, with the password that this shows:
 
   {origin}{authorization(PORTAL, PORTAL_REDIRECT, verifier)}
 
-The browser warns of the demo's own certificate authority, and ends at an address where no application listens. The
-`code` in it is what one would change for a token within a minute: put it in place of CODE.
+The browser warns of the demo's own certificate authority, and ends at an address where no application listens. An
+application would take the `code` from that address for a token, within a minute: put it in place of CODE.
 
   {call} -d grant_type=authorization_code -d client_id={PORTAL} -d redirect_uri={PORTAL_REDIRECT} -d code_verifier={verifier} -d code=CODE {origin}/identity/token
 
