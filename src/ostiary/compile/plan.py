@@ -7,6 +7,7 @@ from ostiary.erp.route import Route
 from ostiary.plan.formula import AnyOf, Formula, Hours, Networks, Not, every
 from ostiary.plan.model import Context, Grant, Plan, Role, joined, seal
 from ostiary.policy.model import ContextRule, Policy, RoleRule
+from ostiary.policy.roles import reached
 
 
 def compile_policy(policy: Policy, routes: Mapping[str, Iterable[Route]] = {}) -> Plan:
@@ -28,25 +29,14 @@ def compile_policy(policy: Policy, routes: Mapping[str, Iterable[Route]] = {}) -
     return seal(plan)
 
 
-def _role(rule: RoleRule, included: Mapping[str, tuple[str, ...]]) -> Role:
+def _role(rule: RoleRule, included: dict[str, tuple[str, ...]]) -> Role:
     return Role(
         name=rule.name,
         level=rule.level,
         department=rule.department,
-        closure=tuple(sorted(_closure(rule.name, included))),
+        closure=tuple(sorted({rule.name} | reached(rule.name, included))),
         source=rule.source,
     )
-
-
-def _closure(name: str, included: Mapping[str, tuple[str, ...]]) -> set[str]:
-    found: set[str] = set()
-    pending = [name]
-    while pending:
-        one = pending.pop()
-        if one not in found:
-            found.add(one)
-            pending.extend(included[one])
-    return found
 
 
 def _grants(role: RoleRule, contexts: Mapping[str, Context]) -> Iterable[Grant]:

@@ -30,7 +30,7 @@ def read_departments(reader: Reader, node: Node | None) -> tuple[str, ...]:
             reader.known([(parent, key)], names, what="department")
     above: dict[str, tuple[str, ...]] = {name: (parent,) for name, parent, _ in found if parent}
     for name, _, key in found:
-        if name in _reached(name, above):
+        if name in reached(name, above):
             reader.report(key, f"department {name} is part of itself", "remove one `of`")
     return tuple(names)
 
@@ -45,12 +45,13 @@ def read_roles(reader: Reader, node: Node | None, known: Known) -> tuple[RoleRul
     roles = reader.named(node, partial(_role, reader, known), what="roles")
     includes = {role.name: role.includes for role in roles}
     for role in roles:
-        if isinstance(node, Mapping) and role.name in _reached(role.name, includes):
+        if isinstance(node, Mapping) and role.name in reached(role.name, includes):
             reader.report(node.entries[role.name][0], f"role {role.name} includes itself", "remove one of the includes")
     return roles
 
 
-def _reached(name: str, steps: dict[str, tuple[str, ...]]) -> set[str]:
+def reached(name: str, steps: dict[str, tuple[str, ...]]) -> set[str]:
+    """All that is below `name`, however deep; itself only where that leads in a circle."""
     found: set[str] = set()
     pending = list(steps.get(name, ()))
     while pending:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from ostiary.erp.operation import Verb
 from ostiary.plan.formula import Always
-from ostiary.plan.model import Grant, Plan, Role
+from ostiary.plan.model import Grant, Plan
 from ostiary.prove import bounds, contexts, surroundings
 from ostiary.prove.change import Change
 from ostiary.prove.implication import implies
@@ -31,40 +31,32 @@ def diff(old: Plan | None, new: Plan, holders: Mapping[str, Sequence[str]] = {})
 
 
 class _Held:
-    """What each role holds, found by system and verb."""
+    """What each role holds: of its own, and with all that it includes, found by system and verb."""
 
     def __init__(self, plan: Plan) -> None:
-        self.roles = {role.name: role for role in plan.roles}
+        self.closures = {role.name: role.closure for role in plan.roles}
         self.own: dict[str, list[Grant]] = defaultdict(list)
         for grant in plan.grants:
             self.own[grant.role].append(grant)
-        self._by: dict[tuple[str, str, Verb], list[Grant]] = defaultdict(list)
+        self._all: dict[tuple[str, str, Verb], list[Grant]] = defaultdict(list)
         for role in plan.roles:
-            for grant in self.all_of(role):
-                self._by[role.name, grant.pattern.system, grant.pattern.verb].append(grant)
-
-    def all_of(self, role: Role) -> Iterator[Grant]:
-        for included in role.closure:
-            yield from self.own[included]
+            for grant in (grant for name in role.closure for grant in self.own[name]):
+                self._all[role.name, grant.pattern.system, grant.pattern.verb].append(grant)
 
     def covers(self, role: str, grant: Grant) -> bool:
-        near = self._by.get((role, grant.pattern.system, grant.pattern.verb), ())
-        return any(
-            grant.pattern.within(other.pattern) and implies(grant.context.formula, other.context.formula)
-            for other in near
-        )
+        near = self._all.get((role, grant.pattern.system, grant.pattern.verb), ())
+        formula = grant.context.formula
+        return any(grant.pattern.within(one.pattern) and implies(formula, one.context.formula) for one in near)
 
 
 def _grants(old: Plan, new: Plan, *, widens: bool) -> Iterator[Change]:
     """What `new` lets a role do that `old` does not; a grant is told for the role that has it by its own change."""
     before, after = _Held(old), _Held(new)
     for role in new.roles:
-        known = before.roles.get(role.name)
-        for included in role.closure:
-            inherited = included != role.name and known is not None and included in known.closure
-            for grant in () if inherited else after.own[included]:
-                if not before.covers(role.name, grant):
-                    yield _change(role.name, grant, widens=widens)
+        inherited = set(before.closures.get(role.name, ())) - {role.name}
+        for grant in (grant for name in role.closure if name not in inherited for grant in after.own[name]):
+            if not before.covers(role.name, grant):
+                yield _change(role.name, grant, widens=widens)
 
 
 def _change(role: str, grant: Grant, *, widens: bool) -> Change:

@@ -11,39 +11,14 @@ from ostiary.erp.openapi.model import Refused, escaped
 DEFINITIONS_MAX: Final = 500
 SCHEMA_MAX_BYTES: Final = 256 * 1024
 # Keywords whose value is a schema, a list of schemas, or a mapping of names to schemas (JSON Schema 2020-12, core).
-ONE: Final = frozenset(
-    [
-        "items",
-        "additionalProperties",
-        "not",
-        "if",
-        "then",
-        "else",
-        "contains",
-        "propertyNames",
-        "unevaluatedItems",
-        "unevaluatedProperties",
-    ]
-)
+BRANCHES: Final = frozenset(["not", "if", "then", "else"])
+PARTS: Final = frozenset(["items", "contains", "additionalProperties", "propertyNames"])
+ONE: Final = BRANCHES | PARTS | {"unevaluatedItems", "unevaluatedProperties"}
 MANY: Final = frozenset(["allOf", "anyOf", "oneOf", "prefixItems"])
 NAMED: Final = frozenset(["properties", "patternProperties", "dependentSchemas", "$defs"])
 REBASING: Final = frozenset(["$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$schema"])
-NOTES: Final = frozenset(
-    [
-        "description",
-        "title",
-        "example",
-        "examples",
-        "externalDocs",
-        "xml",
-        "discriminator",
-        "deprecated",
-        "default",
-        "$comment",
-        "readOnly",
-        "writeOnly",
-    ]
-)
+PROSE: Final = frozenset(["description", "title", "example", "examples", "externalDocs", "$comment"])
+NOTES: Final = PROSE | {"xml", "discriminator", "deprecated", "default", "readOnly", "writeOnly"}
 
 
 class Bundler:

@@ -9,16 +9,8 @@ from msgspec import Struct
 LINKS: Final = frozenset({"many2one", "one2one", "one2many", "many2many"})
 MANY: Final = frozenset({"one2many", "many2many"})
 # Every model has these (trytond.model.ModelStorage); ir.model.field lists most of them, but not for all.
-EVERYWHERE: Final = (
-    "id",
-    "rec_name",
-    "create_uid",
-    "create_date",
-    "write_uid",
-    "write_date",
-    "xml_id",
-    "last_modified_at",
-)
+STAMPS: Final = ("create_uid", "create_date", "write_uid", "write_date", "last_modified_at")
+EVERYWHERE: Final = ("id", "rec_name", "xml_id", *STAMPS)
 
 Ask = Callable[..., Any]  # (method, *params) -> the call's result; raises where there is none
 
