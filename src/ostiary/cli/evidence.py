@@ -3,12 +3,15 @@
 What is asked of files alone needs no running installation.
 """
 
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from ostiary.cli.shape import LIMIT, Command, Group, home, pasteable, show, table
+
+MOMENTS: Final = ("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S.%f%z")
 
 
 @click.command(cls=Command)
@@ -29,14 +32,18 @@ def event() -> None:
 @event.command("list")
 @click.option("--principal", default="", help="Of this caller: `client:shop`.")
 @click.option("--reason", default="", help="Decided for this reason: `role`, `context`, `allowed`, ...")
+@click.option("--operation", default="", help="Whose operation begins so: `erp/account.move`.")
+@click.option("--since", type=click.DateTime(MOMENTS), help="Not before this: as an event shows it, or in local time.")
 @LIMIT
-def list_events(principal: str, reason: str, limit: int) -> None:
+def list_events(limit: int, since: datetime | None, **wanted: str) -> None:
     """Requests, the newest first."""
     from ostiary.control import evidence
+    from ostiary.event.search import Filter
 
-    rows = evidence.list_events(home(), principal=principal, reason=reason, limit=limit)
+    asked = Filter(since=since and since.astimezone(), **wanted)
+    rows = evidence.list_events(home(), asked, limit=limit)
     columns = ("at", "status", "reason", "who", "what", "rule", "decision")
-    empty = "No request matches." if principal or reason else "Nothing happened yet."
+    empty = "Nothing happened yet." if asked == Filter() else "No request matches."
     show(rows, table(map(_line, rows), columns, empty=empty))
 
 

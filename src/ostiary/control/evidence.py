@@ -116,12 +116,11 @@ def _listed(title: str, lines: Sequence[str]) -> list[str]:
     return [title, *(f"  {line}" for line in lines)] if lines else []
 
 
-def list_events(home: Home, principal: str = "", reason: str = "", limit: int = 20) -> list[dict[str, Any]]:
+def list_events(home: Home, wanted: search.Filter, limit: int = 20) -> list[dict[str, Any]]:
     """Requests, the newest first."""
     refuse_empty(home)
     found: list[dict[str, Any]] = []
     try:
-        wanted = search.Filter(principal=principal, reason=reason)
         found.extend(map(record.shape, search.find(home.access_log, wanted, limit=limit)))
     except search.TooMuch:
         if not found:
