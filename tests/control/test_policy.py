@@ -126,6 +126,15 @@ def test_who_may_not_do_it_learns_by_no_refusal_what_is_described(site):
     assert all(one == said[0] or one == said[-1] for one in said)
 
 
+@pytest.mark.standard("D6")
+def test_nobody_looks_into_a_request_that_a_role_refuses_already(site):
+    body, clerk, visitor = json.dumps({"lines": []}).encode(), site.token("clerk"), site.token("visitor")
+    with site.instead_of("guard") as guard:
+        for token in (visitor, clerk):
+            told = site.once("POST", "/shop/orders", body, token=token, **{"content-type": "application/json"})
+            assert (told.status, len(guard.seen)) == ((403, 0) if token is visitor else (200, 1))
+
+
 @pytest.mark.standard("G4")
 def test_every_revision_is_kept_with_who_when_and_why_and_comes_back_as_it_was(site):
     began = datetime.now(UTC)
