@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import insert
 
+from lines import written
 from ostiary.control.documents import read_document
 from ostiary.erp.operation import Request
 from ostiary.erp.tryton import Catalogue, learn
@@ -169,6 +170,14 @@ class Answer:
         return self.headers["ostiary-reason"]
 
     @property
+    def rule(self) -> str:
+        return self.headers["ostiary-verdict"].split(" ", 3)[2]
+
+    @property
+    def operation(self) -> str:
+        return self.headers["ostiary-verdict"].split(" ", 3)[3]
+
+    @property
     def detail(self) -> str:
         return str(self.problem.get("detail", ""))
 
@@ -269,8 +278,8 @@ class World:
 
     def logged(self, decision: str) -> None:
         """The gate has answered: the line that lets the records go."""
-        with self.home.access_log.open("a") as file:
-            file.write(json.dumps({"decision": decision, "upstream_ms": 1}) + "\n")
+        with self.home.access_log.open("ab") as file:
+            file.write(written(at="2026-03-03T10:00:00Z", decision=decision, upstream_us=1))
 
     async def through(self, token: str, request: Request, carry_out: Any) -> tuple[Answer, Any]:
         """Through the gate: asked, then carried out by the ERP as the user handed over, then logged."""

@@ -12,15 +12,14 @@ from bench.envoys import TYPES, Change, Plain, Site
 from bench.figure import Figure, at_most, plain
 from bench.rounds import Pace, Say, Subject, costs_against, cpu, errors, interleaved
 from ostiary.envoy.edge import Json, Resources
-from ostiary.envoy.token import CLAIM_HEADERS, PAYLOAD
+from ostiary.envoy.token import CLAIM_HEADERS
 
 AREA: Final = "gate"
 ALONE: Final = (
-    "address-limit", "blocked", "revoked-hot", "revoked-cold", "lease", "scope", "caller-limit", "body", "guard",
+    "address-limit", "blocked", "revoked-hot", "revoked-cold", "policy", "kept", "asked", "caller-limit", "body", "guard",
     "inject", "strip",
 )  # fmt: skip
 MUTATION: Final = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
-METADATA: Final = "envoy.extensions.filters.http.set_metadata.v3.Config"
 SECONDS: Final = 2  # there are many of them
 EVERYTHING: Final = "everything"
 # One role set and one scope for all callers, so that a constant can stand in for the verified token.
@@ -50,14 +49,15 @@ def measure(folder: Path, pace: Pace, say: Say) -> Iterator[Figure]:
 
 def variants(made: shop.Shop) -> dict[str, Change | None]:
     """Name of what is left out -> how."""
-    claims = {"sub": "client:c0", "rs": next(iter(made.role_sets)), "scope": "shop/f0.*:read"}
+    scopes = "".join(f" shop/f0.*:{verb} " for verb in shop.VERBS)
+    claims = {"sub": "client:c0", "rs": next(iter(made.role_sets)), "sc": scopes}
     alone = {name: _without(name) for name in ALONE}
     return {
         EVERYTHING: None,
         **alone,
         "token": _token_by_constants(claims),
         "token cache": _uncached,
-        "class, role, hours and scope": _without("mark", "policy", "scope"),
+        "class, role, hours and scope": _without("mark", "policy"),
         "access log": _in_manager(lambda manager: manager.pop("access_log")),
         "answer headers": _bare_answers,
         "texts of refusals": _in_manager(lambda manager: manager.pop("local_reply_config")),
@@ -86,22 +86,17 @@ def _without(*names: str) -> Change:
 
 
 def _token_by_constants(claims: Mapping[str, str]) -> Change:
-    """The headers and the metadata that a verified token leaves, written down without looking at it."""
+    """The headers that a verified token leaves, written down without looking at it."""
     headers = [
         {"append": {"header": {"key": name, "value": claims.get(claim, f"{claim}-0")}}}
         for claim, name in CLAIM_HEADERS.items()
     ]
-    verbs = [f"shop/f0.*:{verb}" for verb in shop.VERBS]
-    payload = {"metadata_namespace": "envoy.filters.http.jwt_authn", "value": {PAYLOAD: {"scope": verbs}}}
-    instead = [
-        _filter("constant-headers", MUTATION, mutations={"request_mutations": headers}),
-        _filter("constant-claims", METADATA, metadata=[payload]),
-    ]
+    instead = _filter("constant-headers", MUTATION, mutations={"request_mutations": headers})
 
     def act(manager: dict[str, Json]) -> None:
         filters = manager["http_filters"]
         at = next(number for number, one in enumerate(filters) if one["name"] == "token")
-        manager["http_filters"] = [*filters[:at], *instead, *filters[at + 1 :]]
+        manager["http_filters"] = [*filters[:at], instead, *filters[at + 1 :]]
 
     return _in_manager(act)
 

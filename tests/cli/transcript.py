@@ -66,7 +66,7 @@ class Story:
     def _request(self, command):
         method, path, _, client = command.split()
         answer = self._site.once(method, path, token=self._site.fresh(client))
-        return f"{answer.status} {answer.headers['ostiary-reason']} {answer.decision}"
+        return f"{answer.status} {answer.headers.get('ostiary-reason', 'allowed')} {answer.decision}"
 
     def _filled(self, command):
         for name, value in self._seen.items():

@@ -10,7 +10,7 @@ from running import RUNNING
 
 pytestmark = RUNNING
 GOOD = {"lines": [{"qty": 2}]}
-KEYS = {"type", "title", "status", "detail", "reason", "rule", "decision", "revision", "pointer"}
+KEYS = {"type", "title", "status", "detail", "reason", "decision", "pointer"}
 INTERNAL = re.compile(r"traceback|\.py\b|jsonschema|msgspec|envoy|sqlite|/tmp/|127\.0\.0\.1", re.IGNORECASE)
 
 

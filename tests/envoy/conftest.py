@@ -25,6 +25,7 @@ from ostiary.envoy.edge import Edge
 from ostiary.envoy.listener import CERTIFICATE, certificate_file
 from ostiary.envoy.signals import Signals, signal_resources
 from ostiary.envoy.translate import translate
+from ostiary.event.record import read, shape
 from ostiary.foundation.home import Home
 from ostiary.foundation.ids import role_set_id
 from ostiary.plan.model import Plan
@@ -154,10 +155,9 @@ class Gate:
             "sub": "client:shop",
             "client_id": "shop",
             "scope": scope,
-            "sid": "",
+            "sc": f" {scope} ",
             "grant": "g1",
             "gen": "client:shop#1",
-            "cgen": "client:shop#1",
             "rs": role_set_id(roles),
             **claims,
         }
@@ -192,9 +192,10 @@ class Gate:
         """The access log's line for this decision."""
         until = time.monotonic() + PATIENCE_S
         while time.monotonic() < until:
-            for line in self.edge.home.access_log.read_text().splitlines():
-                if f'"{decision}"' in line:
-                    return json.loads(line)
+            for line in self.edge.home.access_log.read_bytes().splitlines():
+                event = read(line)
+                if event is not None and event.decision == decision:
+                    return shape(event)
             time.sleep(0.005)
         raise AssertionError(f"no line for {decision}")
 

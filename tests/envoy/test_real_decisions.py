@@ -197,8 +197,8 @@ def check(gate: Any, drawn: Any, sent: Any, signals: Any) -> None:
         wanted = expected(plan, request, known, signals, before)
         if wanted != expected(plan, request, known, signals, datetime.now(UTC)):
             continue  # an hour began in between
-        rule = gate.log(answer.decision)["rule"] if answer.status == 200 else answer.json["rule"]
-        assert (answer.reason, rule) == (str(wanted.reason), wanted.rule), (request, answer.text)
+        line = gate.log(answer.decision)
+        assert (answer.reason, line["reason"], line["rule"]) == (str(wanted.reason), str(wanted.reason), wanted.rule), (request, answer.text)  # fmt: skip
 
 
 drawn_all = {

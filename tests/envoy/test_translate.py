@@ -91,7 +91,7 @@ def test_policy_and_signals_never_touch_the_listener() -> None:
 
 def test_every_changeable_filter_has_its_file() -> None:
     written = {**files(plan_of()), **signal_resources(Signals(), EDGE)}
-    assert {f"ecds/{name}.json" for name, _ in CHANGEABLE} == {name for name in written if name.startswith("ecds/")}
+    assert {f"ecds/{name}.json" for name in CHANGEABLE} == {name for name in written if name.startswith("ecds/")}
 
 
 def test_unchanged_limits_keep_their_version_so_buckets_are_not_refilled() -> None:

@@ -23,6 +23,7 @@ from joserfc.jwk import ECKey, RSAKey
 from ostiary.envoy.handover import PASSED, all_but
 from ostiary.envoy.signals import Signals, signal_resources
 from ostiary.erp.operation import Pattern, Verb
+from ostiary.erp.route import Parameter
 from ostiary.plan.formula import Always, Networks
 from ostiary.plan.model import (
     Context,
@@ -32,7 +33,6 @@ from ostiary.plan.model import (
     Level,
     Limit,
     Limits,
-    Parameter,
     Plan,
     Role,
     Route,
@@ -40,6 +40,7 @@ from ostiary.plan.model import (
     System,
     seal,
 )
+from ostiary.plan.reason import CHALLENGE, Reason
 
 SOURCE = Source(file="policy.yaml", line=1, text="")
 ALWAYS = Context(name="always", formula=Always())
@@ -138,12 +139,16 @@ def _part(content: Any) -> str:
 def test_a_token_with_a_wrong_claim_is_refused(live: Any, claims: Any) -> None:
     answer = live.ask("/shop/orders", token=clerk(live, **claims))
     assert (answer.status, answer.reason) == (401, "token-invalid")
-    assert answer.headers["www-authenticate"] == 'Bearer error="invalid_token"'
+    assert answer.headers["www-authenticate"] == CHALLENGE[Reason.TOKEN_INVALID]
 
 
 def test_a_token_in_the_query_is_no_token(live: Any) -> None:
     answer = live.ask(f"/shop/orders?access_token={clerk(live)}")
-    assert (answer.status, answer.reason, answer.headers["www-authenticate"]) == (401, "token-missing", "Bearer")
+    assert (answer.status, answer.reason, answer.headers["www-authenticate"]) == (
+        401,
+        "token-missing",
+        CHALLENGE[Reason.TOKEN_MISSING],
+    )
 
 
 @pytest.mark.parametrize("kind", ["other-key", "hmac-with-public-key", "rsa", "none"])
@@ -194,16 +199,16 @@ def test_a_part_of_a_role_set_id_is_not_the_role_set(live: Any) -> None:
 @pytest.mark.parametrize("scope", ["", None, "shop/*:rea", "xshop/*:read", "shop/*:read.x", "shop/order.x:read", "*"])
 def test_a_scope_covers_as_a_whole_word(live: Any, scope: Any) -> None:
     answer = live.ask("/shop/orders", token=clerk(live, scope=scope))
-    assert (answer.reason, answer.json["rule"]) == ("scope", "clerk/1")
+    assert (answer.reason, live.log(answer.decision)["rule"]) == ("scope", "clerk/1")
 
 
 # --- inside headers -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["x-gw-class", "x-gw-rs", "x-gw-path", "x-gw-call", "x-gw-system", "x-gw-operation", "x-gw-credential", "X-GW-Sub"])  # fmt: skip
+@pytest.mark.parametrize("name", ["x-gw-class", "x-gw-rs", "x-gw-scope", "x-gw-call", "x-gw-system", "x-gw-operation", "x-gw-credential", "X-GW-Sub"])  # fmt: skip
 def test_inside_headers_from_outside_change_nothing(live: Any, name: str) -> None:
     good = live.ask("/shop/orders", token=clerk(live))
-    for value in ("-", "", "unknown", "erp", "GET /shop/orders", "Basic abc", live.log(good.decision)["role_set"]):
+    for value in ("-", "", "unknown", "erp", "/shop/orders GET", "Basic abc", live.log(good.decision)["role_set"]):
         guest = live.ask("/shop/orders", token=live.token(("guest",), scope=SCOPE), headers={name: value})
         assert guest.reason == "role"
         answer = live.ask("/shop/orders", token=clerk(live), headers={name: value})
@@ -230,7 +235,7 @@ def test_only_listed_headers_reach_the_erp(live: Any) -> None:
         "x-envoy-upstream-rq-timeout-ms": "1", "x-envoy-retry-on": "5xx", "acceptx": "1", "accep": "1", "aut": "1",
     }  # fmt: skip
     names = set(live.ask("/shop/orders", token=clerk(live), headers=sent).json["names"])
-    assert names == {"host", "accept", "x-page", "x-tryton-context", "x-envoy-expected-rq-timeout-ms", "x-envoy-original-path", "x-envoy-original-host"}  # fmt: skip
+    assert names == {"host", "accept", "x-page", "x-tryton-context"}
 
 
 def test_the_complement_of_the_header_list_is_exact() -> None:
@@ -243,10 +248,11 @@ def test_the_complement_of_the_header_list_is_exact() -> None:
 
 
 def test_nothing_secret_comes_back(live: Any) -> None:
-    live.erp_reply = lambda _: (200, {"set-cookie": "s=1", "server": "erp/1", "x-powered-by": "py", "ostiary-rule": "fake", "ostiary-reason": "fake"}, None)  # fmt: skip
+    live.erp_reply = lambda _: (200, {"set-cookie": "s=1", "server": "erp/1", "x-powered-by": "py", "ostiary-reason": "fake"}, None)  # fmt: skip
     answer = live.ask("/shop/orders", token=clerk(live))
-    assert not {"set-cookie", "x-powered-by", "ostiary-rule", "x-envoy-upstream-service-time"} & set(answer.headers)
-    assert (answer.headers["server"], answer.headers["ostiary-reason"]) == ("ostiary", "allowed")
+    hidden = {"set-cookie", "x-powered-by", "ostiary-reason", "x-envoy-upstream-service-time"}
+    assert not hidden & set(answer.headers)
+    assert answer.headers["server"] == "ostiary"
 
 
 # --- the guard ------------------------------------------------------------------------------------------------
@@ -275,16 +281,16 @@ def test_a_guard_that_gives_no_credential_does_not_leak_the_callers_token(live: 
 
 
 def test_the_guards_words_are_logged(live: Any) -> None:
-    words = {"ostiary-operation": "erp/x:write", "ostiary-rule": "sup/1", "ostiary-guard-us": "3"}
+    words = {"ostiary-verdict": "3 allowed sup/1 erp/x:write"}
     live.guard_reply = lambda _: (200, words, "")
     answer = rpc(live)
     assert not set(words) & {*answer.headers, *answer.json["names"]}
     line = live.log(answer.decision)
-    assert (line["operation"], line["rule"], line["guard_us"], line["path"]) == ("erp/x:write", "sup/1", "3", "/acme/rpc/")  # fmt: skip
+    assert (line["operation"], line["rule"], line["guard_us"], line["path"]) == ("erp/x:write", "sup/1", 3, "/acme/rpc/")  # fmt: skip
 
 
 def test_a_refusal_of_the_guard_comes_out_as_it_is(live: Any) -> None:
-    words = {"ostiary-operation": "erp/x:write", "ostiary-rule": "sup/1", "ostiary-reason": "apart"}
+    words = {"ostiary-verdict": "3 apart sup/1 erp/x:write", "ostiary-reason": "apart"}
     kind = {"content-type": "application/problem+json"}
     live.guard_reply = lambda _: (403, {**words, **kind, "authorization": "Session erp"}, '{"reason":"apart","n":1}')
     answer = rpc(live)
@@ -387,11 +393,11 @@ def test_identitys_freedom_ends_at_its_prefix(live: Any, path: str) -> None:
 
 def test_signals_reach_an_open_connection(live: Any) -> None:
     def ask() -> str:
-        return str(live.ask("/shop/orders", token=clerk(live)).reason)
+        return str(live.ask("/shop/orders", token=clerk(live, cgen="client:app#1")).reason)
 
     try:
         assert ask() == "allowed"
-        for kind in ("jti:j1", "grant:g1", "gen:client:shop#1", "cgen:client:shop#1"):
+        for kind in ("jti:j1", "grant:g1", "gen:client:shop#1", "cgen:client:app#1"):
             live.apply(signal_resources(Signals(revoked_hot=(kind, "sid:other")), live.edge))
             assert ask() == "token-revoked", kind
             live.apply(signal_resources(Signals(revoked_cold=(kind,), revoked_hot=("jti:else",)), live.edge))
@@ -412,7 +418,8 @@ def test_a_changed_policy_reaches_an_open_connection(live: Any) -> None:
     try:
         live.apply(live.files(plan_of(live, contexts=away), [("clerk",)]))
         answer = live.ask("/shop/orders", token=clerk(live))
-        assert (answer.status, answer.reason, answer.json["rule"]) == (403, "context", "clerk/1")
+        assert (answer.status, answer.reason) == (403, "context")
+        assert live.log(answer.decision)["rule"] == "clerk/1"
     finally:
         live.apply(live.files(plan_of(live), [("clerk",), ("guest",)]))
     assert live.ask("/shop/orders", token=clerk(live)).status == 200

@@ -88,7 +88,7 @@ def test_a_search_that_would_read_too_much_ends_with_what_it_found(log, opened, 
 
 def test_principals_reasons_and_operations_are_told_apart(log):
     with log.open("ab") as file:
-        file.write(line(8000, decision="x1", client="client:crm", reason="role", operation="shop/order:write"))
+        file.write(line(8000, decision="x1", client="crm", reason="role", operation="shop/order:write"))
         file.write(line(8001, decision="x2", client="crm"))
     assert found(log, principal="user:u1") == ["d21", "d11", "d01"]
     assert found(log, principal="client:crm") == ["x2", "x1"]

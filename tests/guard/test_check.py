@@ -39,7 +39,7 @@ async def test_a_granted_call_passes_as_the_mapped_erp_user(world, erp):
         answer = await world.ask(world.token("user:anna"), READ)
     assert answer.allowed
     assert answer.headers["authorization"] == "as:approver"
-    assert answer.headers["ostiary-operation"] == "erp/party.party:read.search_read"
+    assert answer.operation == "erp/party.party:read.search_read"
     assert "cookie" in answer.headers["x-envoy-auth-headers-to-remove"]
 
 
@@ -242,7 +242,7 @@ async def test_every_operation_must_be_allowed_and_the_one_that_is_not_is_named(
         assert (answer.status, answer.reason) == (403, "role")
         answer = await world.ask(world.token("user:anna"), deleting)
     assert (answer.status, answer.reason) == (403, "role")
-    assert answer.headers["ostiary-operation"] == "erp/party.address:delete.delete"
+    assert answer.operation == "erp/party.address:delete.delete"
     assert answer.problem["pointer"] == "/params/1/addresses/0"
 
 

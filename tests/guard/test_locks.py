@@ -1,13 +1,13 @@
 """Operations on one record are held in order until the gate has logged the answer."""
 
 import asyncio
-import json
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lines import written
 from ostiary.guard.locks import WAITING_EACH_MAX, Busy, Locks
 
 PAYMENT = ("erp", "account.payment", "5")
@@ -15,8 +15,9 @@ PARTY = ("erp", "party.party", "7")
 
 
 def log(path, *decisions, **more):
-    with path.open("a") as file:
-        file.writelines(json.dumps({"decision": name, "upstream_ms": "7", **more}) + "\n" for name in decisions)
+    facts = {"at": "2026-03-03T10:00:00Z", "upstream_us": 7, **more}
+    with path.open("ab") as file:
+        file.writelines(written(decision=name, **facts) for name in decisions)
 
 
 async def test_the_second_waits_until_the_first_one_is_in_the_access_log(tmp_path):
@@ -37,7 +38,7 @@ async def test_a_caller_who_hangs_up_or_a_gate_that_gives_up_does_not_end_what_t
     path = tmp_path / "access.jsonl"
     locks = Locks(path, wait_max_s=0.1)
     await locks.hold("a", [PAYMENT], "anna")
-    log(path, "a", upstream_ms=None, flags=flags, reason="unavailable")
+    log(path, "a", upstream_us=None, flags=flags, reason="unavailable")
     with pytest.raises(Busy):
         await locks.hold("b", [PAYMENT], "anna")
     locks.stop()
@@ -48,7 +49,7 @@ async def test_what_was_never_sent_is_done_with(tmp_path, flags):
     path = tmp_path / "access.jsonl"
     locks = Locks(path)
     await locks.hold("a", [PAYMENT], "anna")
-    log(path, "a", upstream_ms=None, flags=flags)
+    log(path, "a", upstream_us=None, flags=flags)
     await asyncio.wait_for(locks.hold("b", [PAYMENT], "anna"), 2)
     locks.stop()
 

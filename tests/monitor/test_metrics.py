@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from monitor.world import AT, IDENTITY, WRONG, after, event
-from ostiary.event.record import Event, read
+from ostiary.event.record import Event
 from ostiary.foundation.clock import FixedClock
 from ostiary.monitor.metrics import BUCKETS_S, METHODS, SYSTEMS_MAX, Metrics
 from ostiary.plan.reason import Reason
@@ -98,5 +98,5 @@ def test_only_the_revision_in_force_is_shown(metrics):
 
 
 def test_two_watches_do_not_share_figures(metrics):
-    metrics.count([read(b'{"at":"2026-03-03T10:00:00Z","decision":"d"}')])
+    metrics.count([event()])
     assert value(Metrics(FixedClock(AT)), "ostiary_decisions_total", system="-", verb="-", reason="-") is None

@@ -9,7 +9,7 @@ import pytest
 
 from monitor.world import AT
 from ostiary.envoy.signals import Signals, signal_resources
-from ostiary.event.search import Filter, files, find
+from ostiary.event.search import Filter, files, find, find_decision
 from ostiary.foundation.clock import FixedClock
 from ostiary.foundation.settings import Settings
 from ostiary.monitor import alerts, measures
@@ -55,7 +55,7 @@ class Watching:
     def found(self, decision):
         until = time.monotonic() + 10
         while time.monotonic() < until:
-            if event := next(find(self.gate.edge.home.access_log, Filter(decision=decision)), None):
+            if event := find_decision(self.gate.edge.home.access_log, decision):
                 return event
         raise AssertionError(decision)
 
@@ -96,7 +96,7 @@ def test_who_shows_no_token_is_alerted_and_not_blocked(gate, sqlite):
     [
         {"user-agent": 'a"b\\c'}, {"user-agent": "\xff\xfe" * 400}, {"user-agent": "\x9b31m"}, {"user-agent": "é" * 300},
         {"user-agent": "a" * 50_000}, {"x-envoy-original-path": "/lie"}, {"x-forwarded-for": "9.9.9.9"},
-        {"ostiary-reason": "allowed", "ostiary-operation": "lie", "x-gw-operation": "lie", "x-gw-system": "lie"},
+        {"ostiary-reason": "allowed", "ostiary-verdict": "1 allowed lie lie", "x-gw-operation": "lie", "x-gw-system": "lie"},
     ],
     ids=["quotes", "bytes", "control", "cut", "long", "path", "address", "inside"],
 )  # fmt: skip

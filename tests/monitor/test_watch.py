@@ -279,7 +279,7 @@ def test_a_full_log_is_rotated_and_read_to_its_end(home, sqlite):
 
 
 def test_files_beyond_their_age_go_once_they_are_read(world, monkeypatch):
-    monkeypatch.setattr(tail, "BATCH_MAX_BYTES", 1_000)
+    monkeypatch.setattr(tail, "BATCH_MAX_BYTES", 500)
     for name in ("access-1.jsonl", "access-2.jsonl"):
         old = world.home.events / name
         old.write_bytes(b"".join(line(n) for n in range(20)))

@@ -1,9 +1,9 @@
 """Lines of an access log as the gate writes them, and the events they are."""
 
-import json
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
+from lines import written
 from ostiary.event.record import read
 
 AT = datetime(2026, 3, 3, 10, tzinfo=UTC)
@@ -19,9 +19,11 @@ def line(seconds: float = 0.0, **facts) -> bytes:
         "duration_ms": 20, "flags": "-", "grant": "gr-1", "guard_us": None, "method": "POST", "node": "gate",
         "operation": "erp/sale.sale:read", "path": "/acme/rpc/", "reason": "allowed", "revision": "r1",
         "role_set": "rs1", "rule": "clerk/1", "source": "203.0.113.9", "status": 200, "subject": "client:shop",
-        "system": "erp", "tls": "TLSv1.3", "upstream_ms": 12, **facts,
+        "system": "erp", "tls": "TLSv1.3", "upstream_us": 12_000, **facts,
     }  # fmt: skip
-    return json.dumps(told).encode() + b"\n"
+    if facts.get("operation", "-") != "-" and "system" not in facts:
+        del told["system"]  # it is told by the operation
+    return written(**told)
 
 
 def event(seconds: float = 0.0, **facts):

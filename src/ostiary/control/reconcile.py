@@ -94,7 +94,7 @@ class Reconciler:
             put_in_force(self._on.home, revision)
             self._plan = to.plan
             with self._signalling:
-                self._write("lease", lease_until=self._lease())
+                self._write_hot()
 
     def _step_over(self, to: Translated) -> None:
         """First what serves the routes of both plans, then the new routes, then only what these need."""
@@ -148,18 +148,18 @@ class Reconciler:
             self._cold = living
             with self._signalling:
                 self._hot -= before
-                self._write("revoked-hot", revoked_hot=tuple(self._hot))
+                self._write_hot()
 
     def _push(self, keys: Iterable[str]) -> None:
         with self._signalling:
             self._hot = self._hot.union(keys)
-            self._write("revoked-hot", revoked_hot=tuple(self._hot))
+            self._write_hot()
 
     def signal(self) -> None:
         """Brings blocks that came or went, and renews the lease: a store that can't be read lets it lapse."""
         with self._signalling:
             self._write("blocked", blocked=self._blocked())
-            self._write("lease", lease_until=self._lease())
+            self._write_hot()
 
     def catch_up(self) -> None:
         """What could not be brought when it happened; revocations that another process recorded, or that lapsed."""
@@ -190,6 +190,10 @@ class Reconciler:
     def erp_user(self, system: str, login: str, password: Secret) -> str:
         """The ERP's own id of this user; raises where the ERP does not let it in."""
         return str(self._tell_guard("account", _asked_as(system, login, password))["uid"])
+
+    def _write_hot(self) -> None:
+        """The hot list and the lease, which share a file."""
+        self._write("revoked-hot", revoked_hot=tuple(self._hot), lease_until=self._lease())
 
     def _write(self, name: str, **signal: Any) -> None:
         self._gate.write(self._one(name, **signal))

@@ -15,24 +15,26 @@ import msgspec
 from ostiary.envoy import cel, matcher
 from ostiary.envoy.condition import condition
 from ostiary.envoy.edge import Json
-from ostiary.envoy.message import changeable
-from ostiary.envoy.signals import RBAC
-from ostiary.envoy.token import PAYLOAD
-from ostiary.erp.operation import Operation, covering_scopes
+from ostiary.envoy.message import CLASS_HEADER, place
+from ostiary.erp.operation import Operation, Pattern, covering_scopes
 from ostiary.foundation.ids import content_hash
 from ostiary.plan.decide import RoleSets
 from ostiary.plan.model import Grant, Plan, Route
+from ostiary.plan.reason import Reason
 
-CLASS_HEADER: Final = "x-gw-class"
+SCOPE_HEADER: Final = "x-gw-scope"  # the token's scopes, each between two spaces
 METADATA: Final = "ostiary"  # the key of a route's own facts
-UNKNOWN: Final = "unknown"  # the class of a request that names no operation
 ALTERNATIVES_MAX: Final = 1_000  # role sets in one regular expression
 
 
 class AccessClass(msgspec.Struct, frozen=True, kw_only=True):
-    """`held_by`: for each grant, its role and every role that includes it."""
+    """`held_by`: for each grant, its role and every role that includes it.
+
+    `inside`: operations of a guarded system, whose scopes are the guard's to judge.
+    """
 
     id: str
+    inside: bool
     grants: tuple[Grant, ...]
     held_by: tuple[tuple[str, ...], ...]
 
@@ -42,7 +44,7 @@ class Classes:
 
     def __init__(self, plan: Plan) -> None:
         self._grants = plan.grants
-        self._known: dict[tuple[int, ...], AccessClass] = {}
+        self._known: dict[tuple[str, bool, tuple[int, ...]], AccessClass] = {}
         self._including: dict[str, list[str]] = defaultdict(list)
         for role in plan.roles:
             for included in role.closure:
@@ -58,7 +60,8 @@ class Classes:
 
     def of(self, operation: Operation) -> AccessClass:
         texts = covering_scopes(operation)
-        return self._class(tuple(sorted({number for text in texts for number in self._by_pattern.get(text, ())})))
+        numbers = {number for text in texts for number in self._by_pattern.get(text, ())}
+        return self._class(operation.system, numbers, inside=False)
 
     def of_route(self, route: Route) -> AccessClass:
         """Of a route of the plan."""
@@ -66,18 +69,23 @@ class Classes:
 
     def of_system(self, name: str) -> AccessClass:
         """May this caller do anything at all there: what the gate can say of a guarded system."""
-        return self._class(tuple(n for n, grant in enumerate(self._grants) if grant.pattern.system == name))
+        numbers = {number for number, grant in enumerate(self._grants) if grant.pattern.system == name}
+        return self._class(name, numbers, inside=True)
 
-    def _class(self, numbers: tuple[int, ...]) -> AccessClass:
-        if numbers not in self._known:
-            self._known[numbers] = self._made([self._grants[number] for number in numbers])
-        return self._known[numbers]
+    def _class(self, system: str, numbers: set[int], *, inside: bool) -> AccessClass:
+        key = (system, inside, tuple(sorted(numbers)))
+        if key not in self._known:
+            self._known[key] = self._made(system, [self._grants[number] for number in key[2]], inside=inside)
+        return self._known[key]
 
-    def _made(self, chosen: Sequence[Grant]) -> AccessClass:
+    def _made(self, system: str, chosen: Sequence[Grant], *, inside: bool) -> AccessClass:
         held_by = tuple(tuple(sorted(self._including[grant.role])) for grant in chosen)
-        meaning = [(grant.id, held, grant.context.formula) for grant, held in zip(chosen, held_by, strict=True)]
-        identity = content_hash(msgspec.json.encode(meaning, order="deterministic"))
-        return AccessClass(id=identity, grants=tuple(chosen), held_by=held_by)
+        meaning = [
+            (grant.id, str(grant.pattern), held, grant.context.formula)
+            for grant, held in zip(chosen, held_by, strict=True)
+        ]
+        identity = content_hash(msgspec.json.encode([inside, meaning], order="deterministic"))
+        return AccessClass(id=place(system) + identity, inside=inside, grants=tuple(chosen), held_by=held_by)
 
 
 @lru_cache(maxsize=2)
@@ -90,47 +98,45 @@ def operation_of(route: Route) -> Operation:
     return Operation(system=route.system, object=route.object, verb=route.verb, action=route.action)
 
 
-def policy_filter(classes: Mapping[str, AccessClass], role_sets: RoleSets) -> tuple[str, Json]:
-    """Role, then context: the verdict and the grant's id go into the metadata, and `scope_filter` enforces them.
-
-    A filter that denies leaves its verdict only after the refusal is written (measured), too late to say which rule
-    it was; so this table only speaks (Envoy calls that a shadow), and the next filter is silent and acts.
-    """
-    holders = _holders(role_sets)
-    table = {name: _judge(classes[name], holders) for name in sorted(classes)}
-    judged = matcher.exact(matcher.request_header(CLASS_HEADER), table, matcher.deny())
-    return changeable("policy", RBAC, shadow_rules_stat_prefix="policy_", shadow_matcher=matcher.whole(judged))
+def policy_filter(plans: Sequence[Plan], classes: Mapping[str, AccessClass], role_sets: RoleSets) -> tuple[str, Json]:
+    """Role, then context, then scope; the verdict's name says which of them, and by which grant."""
+    holders, narrow = _holders(role_sets), _narrow(plans)
+    table = {name: _judge(classes[name], holders, narrow) for name in sorted(classes)}
+    unknown = matcher.deny(Reason.UNKNOWN_OPERATION)
+    return matcher.verdict("policy", matcher.exact(matcher.request_header(CLASS_HEADER), table, unknown))
 
 
-def scope_filter(plans: Sequence[Plan]) -> tuple[str, Json]:
-    """Passes only what the access table allowed (no verdict is an error, which denies) and a scope covers.
-
-    Guarded operations' scopes are the guard's to judge.
-    """
-    result = _field(cel.attribute("metadata.filter_metadata"), "envoy.filters.http.rbac", "policy_shadow_engine_result")
-    allowed = cel.call("_==_", result, cel.text("allowed"))
-    guarded = cel.call("_==_", cel.index(cel.attribute("request.headers"), "x-gw-operation"), cel.text("-"))
-    admitted = cel.predicate(cel.every([allowed, cel.some([guarded, *_covered(plans)])]))
-    verdict = matcher.first([(admitted, matcher.allow())], matcher.deny())
-    return changeable("scope", RBAC, rules_stat_prefix="scope_", matcher=matcher.whole(verdict))
-
-
-def _covered(plans: Sequence[Plan]) -> list[Json]:
-    """One of the scopes that the route lists is among the token's; guarded operations are the guard's to judge.
+def _narrow(plans: Sequence[Plan]) -> Json | None:
+    """One of the scopes that the route lists is among the token's, for tokens of less than a whole grant.
 
     A route that lists fewer scopes than there are slots makes an error of the others: in CEL `error || true` is
     true, and an error alone matches nothing, which denies.
     """
     slots = max((len(covering_scopes(operation_of(route))) for plan in plans for route in plan.routes), default=0)
-    held = _field(cel.attribute("metadata.filter_metadata"), "envoy.filters.http.jwt_authn", PAYLOAD, "scope")
-    listed = _field(cel.attribute("xds.route_metadata.filter_metadata"), METADATA, "scopes")
-    return [cel.call("@in", cel.call("_[_]", listed, cel.number(slot)), held) for slot in range(slots)]
+    held = cel.index(cel.attribute("request.headers"), SCOPE_HEADER)
+    listed = cel.index(cel.index(cel.attribute("xds.route_metadata.filter_metadata"), METADATA), "scopes")
+    terms = [cel.method(held, "contains", cel.call("_[_]", listed, cel.number(slot))) for slot in range(slots)]
+    return cel.predicate(cel.some(terms)) if terms else None
 
 
-def _field(tree: Json, *keys: str) -> Json:
-    for key in keys:
-        tree = cel.index(tree, key)
-    return tree
+def _covered(judged: AccessClass, narrow: Json | None) -> Json | None:
+    """The token has a scope for the operation; None where that is not asked. A scope as wide as a grant is found first."""
+    if judged.inside or narrow is None:
+        return None
+    texts = sorted({text for grant in judged.grants for text in as_wide_as(grant.pattern)})
+    held = matcher.request_header(SCOPE_HEADER)
+    return matcher.either([*(matcher.contains(held, spaced(text)) for text in texts), narrow])
+
+
+def as_wide_as(pattern: Pattern) -> tuple[str, ...]:
+    """The scopes that cover all of `pattern`."""
+    widest = Operation(system=pattern.system, object=pattern.object, verb=pattern.verb, action=pattern.action)
+    return covering_scopes(widest)
+
+
+def spaced(scope: str) -> str:
+    """As it stands in the token's list: no scope is found within another."""
+    return f" {scope} "
 
 
 def _holders(role_sets: RoleSets) -> Mapping[str, Sequence[str]]:
@@ -142,12 +148,13 @@ def _holders(role_sets: RoleSets) -> Mapping[str, Sequence[str]]:
     return holders
 
 
-def _judge(judged: AccessClass, holders: Mapping[str, Sequence[str]]) -> Json:
-    """The first grant held whose context holds allows; else the first held is named as the one in the way.
+def _judge(judged: AccessClass, holders: Mapping[str, Sequence[str]], narrow: Json | None) -> Json:
+    """The first grant held whose context holds allows, if a scope covers the operation; else it, or the first that is
+    held, is named as the one in the way.
 
     A role set that holds none, or that nobody knows, is denied.
     """
-    allowing: list[tuple[Json, Json]] = []
+    meeting: list[tuple[list[Json], str]] = []
     blocking: list[tuple[Json, Json]] = []
     for grant, held_by in zip(judged.grants, judged.held_by, strict=True):
         role_sets = {name for role in held_by for name in holders.get(role, ())}
@@ -155,13 +162,20 @@ def _judge(judged: AccessClass, holders: Mapping[str, Sequence[str]]) -> Json:
         if not role_sets:
             continue
         held = _is_one_of(role_sets)
-        if holds is True:
-            allowing.append((held, matcher.allow(grant.id)))
-            continue
         if holds is not False:
-            allowing.append((matcher.both([held, holds]), matcher.allow(grant.id)))
-        blocking.append((held, matcher.deny(grant.id)))
-    return matcher.first([*allowing, *blocking], matcher.deny())
+            meeting.append(([held] if holds is True else [held, holds], grant.id))
+        if holds is not True:
+            blocking.append((held, matcher.deny(Reason.CONTEXT, grant.id)))
+    denied = matcher.first(blocking, matcher.deny(Reason.ROLE))
+    return _by_scope(_covered(judged, narrow), meeting, denied)
+
+
+def _by_scope(covered: Json | None, meeting: Sequence[tuple[list[Json], str]], denied: Json) -> Json:
+    allowed = matcher.first([(matcher.both(parts), matcher.allow(rule)) for parts, rule in meeting], denied)
+    if covered is None or not meeting:
+        return allowed
+    without = [(matcher.both(parts), matcher.deny(Reason.SCOPE, rule)) for parts, rule in meeting]
+    return matcher.first([(covered, allowed)], matcher.first(without, denied))
 
 
 def _is_one_of(role_sets: Iterable[str]) -> Json:

@@ -5,6 +5,7 @@ A missing header or attribute makes an expression match nothing, so a term that 
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from ostiary.envoy.edge import Json
 from ostiary.envoy.message import extension
@@ -28,6 +29,11 @@ def number(value: int) -> Json:
 
 def text(value: str) -> Json:
     return {"const_expr": {"string_value": value}}
+
+
+def timestamp(value: datetime) -> Json:
+    """Cheaper than CEL's `timestamp(text)`, which reads the text for every request."""
+    return {"const_expr": {"timestamp_value": value.strftime("%Y-%m-%dT%H:%M:%SZ")}}
 
 
 def numbers(values: Sequence[int]) -> Json:

@@ -224,5 +224,5 @@ def _inline(discovered: Any, resources: Resources) -> Any:
         return discovered
     found = resources.get(f"ecds/{discovered['name']}.json")
     if found is None:
-        return {"name": discovered["name"], "typed_config": {"@type": discovered["config_discovery"]["type_urls"][0]}}
+        return {"name": discovered["name"], "typed_config": {"@type": discovered["config_discovery"]["type_urls"][-1]}}
     return {"name": discovered["name"], "typed_config": found["resources"][0]["typed_config"]}

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
+from ostiary.envoy.access_log import VERDICT
 from ostiary.envoy.edge import Json
 from ostiary.envoy.handover import TRYTON, described_headers
 from ostiary.envoy.message import changeable, typed
@@ -12,14 +13,14 @@ EXT_AUTHZ: Final = "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz"
 BUFFER: Final = "envoy.extensions.filters.http.buffer.v3"
 GUARD_TIMEOUT: Final = "10s"
 BODY_MAX_BYTES: Final = 100 * 1024 * 1024  # no policy may say more
-ASKED: Final = ("authorization", "content-type", "content-encoding", "host", "range", "user-agent", *TRYTON)
-ANSWERED: Final = ("ostiary-operation", "ostiary-reason", "ostiary-rule", "ostiary-guard-us")
-REFUSED: Final = ("content-type", "retry-after", "www-authenticate")
+ASKED: Final = "asked"  # the filter that says what a request is about to those that we ask
+SHOWN: Final = ("authorization", "content-type", "content-encoding", "host", "range", "user-agent", *TRYTON)
+REFUSED: Final = ("ostiary-reason", "content-type", "retry-after", "www-authenticate")
 
 
 def guard_filter(plans: Sequence[Plan]) -> tuple[str, Json]:
     """A part of a body is never shown: an attacker pads the head (hence `allow_partial_message` is off)."""
-    asked = [{"exact": name} for name in dict.fromkeys([*ASKED, *sorted(described_headers(plans))])]
+    asked = [{"exact": name} for name in dict.fromkeys([*SHOWN, *sorted(described_headers(plans))])]
     return changeable(
         "guard",
         EXT_AUTHZ,
@@ -27,8 +28,8 @@ def guard_filter(plans: Sequence[Plan]) -> tuple[str, Json]:
             "server_uri": {"uri": "http://guard", "cluster": "guard", "timeout": GUARD_TIMEOUT},
             "path_prefix": "/check",
             "authorization_response": {
-                "dynamic_metadata_from_headers": _exactly(("authorization", *ANSWERED)),
-                "allowed_client_headers": _exactly((*ANSWERED, *REFUSED)),
+                "dynamic_metadata_from_headers": _exactly(("authorization", VERDICT)),
+                "allowed_client_headers": _exactly(REFUSED),
             },
         },
         allowed_headers={"patterns": [*asked, {"prefix": "x-gw-"}]},

@@ -10,10 +10,10 @@ from typing import Final
 
 from ostiary.envoy.access_log import GUARD
 from ostiary.envoy.edge import Json
+from ostiary.envoy.matcher import MUTATION
 from ostiary.envoy.message import changeable, header
 from ostiary.plan.model import Kind, Plan
 
-MUTATION: Final = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
 PASSED: Final = (
     "accept", "accept-charset", "accept-encoding", "accept-language", "cache-control", "content-disposition",
     "content-encoding", "content-language", "content-length", "content-type", "date", "expect", "if-match",

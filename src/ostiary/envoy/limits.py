@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from ostiary.envoy.edge import Json
-from ostiary.envoy.message import changeable
+from ostiary.envoy.message import CALL_HEADER, changeable
 from ostiary.plan.decide import RoleSets, limit_of
 from ostiary.plan.model import Limit, Plan
 
@@ -20,7 +20,9 @@ ADDRESS_LIMIT: Final = Limit(
     name="address", requests=60_000, seconds=60
 )  # an office behind one address; a flood is not
 BEARER: Final = {"prefix": "Bearer ", "ignore_case": True}
-MACHINES: Final = {"safe_regex": {"regex": "/identity/(token|revoke|userinfo)"}}  # where something shown is looked at
+MACHINES: Final = {
+    "safe_regex": {"regex": "/identity/(token|revoke|userinfo) [A-Z]+"}
+}  # where something shown is looked at
 GATE_LIMIT: Final = {"max_tokens": 1_000_000_000, "tokens_per_fill": 1_000_000_000, "fill_interval": "1s"}
 
 
@@ -29,8 +31,8 @@ def address_filter(plan: Plan) -> tuple[str, Json]:
 
     The wide limit holds for all, forged tokens included.
     """
-    identity = _header("x-gw-path", {"prefix": "/identity/"})
-    machine = _header("x-gw-path", MACHINES)
+    identity = _header(CALL_HEADER, {"prefix": "/identity/"})
+    machine = _header(CALL_HEADER, MACHINES)
     anonymous = [
         _matches([_not(_header("authorization", BEARER)), _not(identity)]),
         _matches([identity, _not(machine)]),

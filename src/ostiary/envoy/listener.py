@@ -4,18 +4,17 @@ A changed listener leaves open connections on the old one until they drain (meas
 that policy or a signal touches is a name here and a file below ecds/.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from ostiary.envoy.access_log import access_log
 from ostiary.envoy.edge import Edge, Json
-from ostiary.envoy.guard_call import EXT_AUTHZ
-from ostiary.envoy.handover import MUTATION
-from ostiary.envoy.inject import WITH_MATCHER
+from ostiary.envoy.guard_call import ASKED, BUFFER, EXT_AUTHZ
 from ostiary.envoy.limits import LOCAL
-from ostiary.envoy.message import TYPES, extension, header, resource_file, typed
+from ostiary.envoy.matcher import MUTATION, RBAC, WITH_MATCHER
+from ostiary.envoy.message import CALL_HEADER, CLASS_HEADER, TYPES, extension, header, resource_file, typed
 from ostiary.envoy.refusal import local_replies
-from ostiary.envoy.signals import RBAC
-from ostiary.envoy.token import JWT
+from ostiary.envoy.token import JWT, kept_for_log
 
 MANAGER: Final = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 TLS: Final = "envoy.extensions.transport_sockets.tls.v3"
@@ -27,21 +26,19 @@ STREAMS_MAX: Final = 100
 STREAM_WINDOW_BYTES: Final = 64 * 1024
 CONNECTION_WINDOW_BYTES: Final = 1024 * 1024
 # In the order in which a request meets them: cheap and anonymous first, the guard last.
-CHANGEABLE: Final = (
-    ("blocked", RBAC),
-    ("address-limit", LOCAL),
-    ("token", JWT),
-    ("revoked-hot", RBAC),
-    ("revoked-cold", RBAC),
-    ("lease", RBAC),
-    ("policy", RBAC),
-    ("scope", RBAC),
-    ("caller-limit", LOCAL),
-    ("body", "envoy.extensions.filters.http.buffer.v3.Buffer"),
-    ("guard", EXT_AUTHZ),
-    ("inject", WITH_MATCHER),
-    ("strip", MUTATION),
-)
+CHANGEABLE: Final = {
+    "blocked": (WITH_MATCHER, MUTATION),
+    "address-limit": (LOCAL,),
+    "token": (JWT,),
+    "revoked-cold": (RBAC, MUTATION),
+    "revoked-hot": (WITH_MATCHER, MUTATION),
+    "policy": (RBAC,),
+    "caller-limit": (LOCAL,),
+    "body": (f"{BUFFER}.Buffer",),
+    "guard": (EXT_AUTHZ,),
+    "inject": (WITH_MATCHER, MUTATION),
+    "strip": (MUTATION,),
+}
 
 
 def listener_file(edge: Edge) -> Json:
@@ -91,27 +88,21 @@ def _origin(edge: Edge) -> dict[str, Json]:
     return {
         "use_remote_address": True,
         "xff_num_trusted_hops": edge.trusted_hops,
-        "early_header_mutation_extensions": [_early(edge)],
+        "early_header_mutation_extensions": [_early()],
         **shown,
     }
 
 
-def _early(edge: Edge) -> Json:
+def _early() -> Json:
     """Before anything reads them: every inside header that came from outside goes, ours are set.
 
     Envoy cleans its own x-envoy-* later than this, and `PATH` would prefer a caller's x-envoy-original-path to the
     path that is served: a caller then chose which path he is judged by.
     """
-    own = {
-        "x-gw-decision": edge.decision,
-        "x-gw-path": "%PATH(NQ:PATH)%",
-        "x-gw-call": "%REQ(:METHOD)% %PATH(NQ:PATH)%",
-    }
     mutations: list[Json] = [
         {"remove_on_match": {"key_matcher": {"prefix": "x-envoy-"}}},
         {"remove_on_match": {"key_matcher": {"prefix": "x-gw-"}}},
-        {"remove_on_match": {"key_matcher": {"prefix": "ostiary-"}}},
-        *({"append": header(name, value)} for name, value in own.items()),
+        {"append": header(CALL_HEADER, "%PATH(NQ:PATH)% %REQ(:METHOD)%")},
     ]
     message = "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
     return extension("inside-headers", message, mutations=mutations)
@@ -150,36 +141,45 @@ def _answers(edge: Edge) -> dict[str, Json]:
 
 
 def _filters(edge: Edge) -> list[Json]:
-    changeable = [_discovered(edge, name, message) for name, message in CHANGEABLE]
-    return [_mark(edge), *changeable, extension("router", "envoy.extensions.filters.http.router.v3.Router")]  # fmt: skip
+    found = {name: _discovered(edge, name, messages) for name, messages in CHANGEABLE.items()}
+    before, after = list(found)[:3], list(found)[3:]
+    fixed = [_mark(), *(found[name] for name in before), kept_for_log(), *(found[name] for name in after)]
+    fixed.insert(-3, _asked(edge))
+    return [*fixed, extension("router", "envoy.extensions.filters.http.router.v3.Router", suppress_envoy_headers=True)]
 
 
-def _mark(edge: Edge) -> Json:
-    """What the route found, as headers: matchers read headers, and so does the guard."""
-    facts = {
-        f"x-gw-{name}": f"%METADATA(ROUTE:ostiary:{name})%" for name in ("class", "operation", "system", "audience")
-    }
-    facts["x-gw-source"] = "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"  # earlier, trusted proxies don't count yet
-    facts["x-gw-revision"] = "%METADATA(VIRTUAL_HOST:ostiary:revision)%"
-    if edge.client_ca is not None:
-        facts["x-gw-client-cert"] = "%REQ(x-forwarded-client-cert)%"
-    mutations = [{"append": header(name, value)} for name, value in facts.items()]
+def _mark() -> Json:
+    """What the route found, as a header: matchers read headers."""
+    mutations = [{"append": header(CLASS_HEADER, "%METADATA(ROUTE:ostiary:class)%")}]
     return extension("mark", MUTATION, mutations={"request_mutations": mutations, "response_mutations": _told()})
 
 
+def _asked(edge: Edge) -> Json:
+    """What our own servers are told of a request. Earlier, trusted proxies don't count yet for its address."""
+    facts = {
+        "x-gw-decision": edge.decision,
+        "x-gw-source": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+        "x-gw-revision": "%METADATA(VIRTUAL_HOST:ostiary:revision)%",
+    }
+    if edge.client_ca is not None:
+        facts["x-gw-client-cert"] = "%REQ(x-forwarded-client-cert)%"
+    mutations = [{"append": header(name, value)} for name, value in facts.items()]
+    return extension(ASKED, MUTATION, mutations={"request_mutations": mutations})
+
+
 def _told() -> list[Json]:
-    """Envoy's names for the limit headers begin with x-; draft-ietf-httpapi-ratelimit-headers-03 has none."""
+    """The names of draft-ietf-httpapi-ratelimit-headers-03 beside Envoy's, which begin with x- and which many know."""
     limits = [f"ratelimit-{what}" for what in ("limit", "remaining", "reset")]
-    return [
-        *({"append": header(name, f"%RESP(x-{name})%")} for name in limits),
-        *({"remove": f"x-{name}"} for name in limits),
-    ]
+    return [{"append": header(name, f"%RESP(x-{name})%")} for name in limits]
 
 
-def _discovered(edge: Edge, name: str, message: str) -> Json:
+def _discovered(edge: Edge, name: str, messages: Sequence[str]) -> Json:
     """No default: until its file was read, the filter answers 500 to everything."""
     source = _file(edge, f"ecds/{name}.json")
-    return {"name": name, "config_discovery": {"config_source": source, "type_urls": [TYPES + message]}}
+    return {
+        "name": name,
+        "config_discovery": {"config_source": source, "type_urls": [TYPES + message for message in messages]},
+    }
 
 
 def _file(edge: Edge, name: str) -> Json:

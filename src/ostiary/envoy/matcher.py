@@ -1,4 +1,4 @@
-"""Envoy's generic matcher: predicates, lists, maps, and the verdict at the end.
+"""Envoy's generic matcher: predicates, lists, maps, and what is done at the end.
 
 Maps are flat at any size, lists are linear: a list here has a handful of entries.
 """
@@ -7,17 +7,58 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from ostiary.envoy.edge import Json
-from ostiary.envoy.message import extension
+from ostiary.envoy.message import changeable, extension
+from ostiary.plan.reason import Reason
 
+RBAC: Final = "envoy.extensions.filters.http.rbac.v3.RBAC"
 RBAC_ACTION: Final = "envoy.config.rbac.v3.Action"
+MUTATION: Final = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
+WITH_MATCHER: Final = "envoy.extensions.common.matching.v3.ExtensionWithMatcher"
+COMPOSITE: Final = "envoy.extensions.filters.http.composite.v3.Composite"
+EXECUTE: Final = "envoy.extensions.filters.http.composite.v3.ExecuteFilterAction"
+SKIP: Final = "envoy.extensions.filters.common.matcher.action.v3.SkipFilter"
+
+
+def verdict(name: str, judged: Json) -> tuple[str, Json]:
+    """A filter that allows or denies every request. It leaves its verdict in the metadata, at twice the cost of `exceptions`."""
+    return changeable(name, RBAC, rules_stat_prefix=f"{name}_", matcher=whole(judged))
+
+
+def exceptions(name: str, judged: Json) -> tuple[str, Json]:
+    """A filter that becomes another for some requests and is nothing to the rest."""
+    composite = extension("composite", COMPOSITE)
+    return changeable(name, WITH_MATCHER, extension_config=composite, xds_matcher=whole(judged))
+
+
+def nothing(name: str) -> tuple[str, Json]:
+    """A filter that lets everything pass, the cheapest there is."""
+    return changeable(name, MUTATION, mutations={})
 
 
 def allow(rule: str = "-") -> Json:
-    return {"action": extension("allow", RBAC_ACTION, name=rule, action="ALLOW")}
+    return {"action": extension("allow", RBAC_ACTION, name=said(Reason.ALLOWED, rule), action="ALLOW")}
 
 
-def deny(rule: str = "-") -> Json:
-    return {"action": extension("deny", RBAC_ACTION, name=rule, action="DENY")}
+def deny(reason: Reason, rule: str = "-") -> Json:
+    return {"action": extension("deny", RBAC_ACTION, name=said(reason, rule), action="DENY")}
+
+
+def refuse(reason: Reason) -> Json:
+    """What `exceptions` do to a request that may not pass."""
+    return execute(extension("refuse", RBAC, rules_stat_prefix="refuse_", matcher=whole(deny(reason))))
+
+
+def said(reason: Reason, rule: str) -> str:
+    """How a verdict is named in the metadata and in the details of a refusal."""
+    return f"{reason}:{rule}"
+
+
+def skip() -> Json:
+    return {"action": extension("skip", SKIP)}
+
+
+def execute(filter_config: Json) -> Json:
+    return {"action": extension("execute", EXECUTE, typed_config=filter_config)}
 
 
 def request_header(name: str) -> Json:
@@ -49,6 +90,11 @@ def first(cases: Sequence[tuple[Json, Json]], otherwise: Json | None) -> Json:
 def regex(by: Json, pattern: str) -> Json:
     """A predicate: the whole of `by` matches `pattern` (RE2)."""
     return {"single_predicate": {"input": by, "value_match": {"safe_regex": {"google_re2": {}, "regex": pattern}}}}
+
+
+def contains(by: Json, part: str) -> Json:
+    """A predicate: `part` stands in `by`."""
+    return {"single_predicate": {"input": by, "value_match": {"contains": part}}}
 
 
 def whole(verdict: Json) -> Json:

@@ -9,6 +9,9 @@ from ostiary.foundation.ids import content_hash
 
 TYPES: Final = "type.googleapis.com/"
 EXTENSION: Final = "envoy.config.core.v3.TypedExtensionConfig"
+TEXT_MAX: Final = 200  # characters of what a caller chose, in the log
+CALL_HEADER: Final = "x-gw-call"  # "/shop/orders GET": path without query and method in one, for one map
+CLASS_HEADER: Final = "x-gw-class"  # the one thing that the route tells the native filters: system and access class
 
 
 def typed(message: str, **fields: Any) -> Json:
@@ -19,6 +22,11 @@ def typed(message: str, **fields: Any) -> Json:
 def extension(extension_name: str, message: str, **fields: Any) -> Json:
     """A named extension with its configuration."""
     return {"name": extension_name, "typed_config": typed(message, **fields)}
+
+
+def place(system: str) -> str:
+    """What the class header begins with on every route of `system`."""
+    return f"{system}:"
 
 
 def resource_file(resources: list[Json]) -> Json:

@@ -1,35 +1,24 @@
-"""Every refusal that the gate writes itself: problem details (RFC 9457) with reason, rule, decision and revision.
+"""Every refusal that the gate writes itself: problem details (RFC 9457) with reason and decision.
 
-Which filter refused is read from the metadata that each RBAC filter leaves under its own prefix. The first mapper
+Who refused is told by the details that Envoy keeps of its answer: a verdict's name, or jwt_authn's. The first mapper
 that fits writes the answer; a refusal that the guard wrote passes as it is.
 """
 
 from typing import Final
 
-from ostiary.envoy.access import CLASS_HEADER, UNKNOWN
-from ostiary.envoy.access_log import REVISION, rule
 from ostiary.envoy.edge import HSTS, Edge, Json
-from ostiary.envoy.message import header
-from ostiary.envoy.token import PAYLOAD
-from ostiary.plan.reason import STATUS, TITLE, Reason
+from ostiary.envoy.matcher import said
+from ostiary.envoy.message import extension, header
+from ostiary.plan.reason import CHALLENGE, STATUS, Reason, problem
 
 GUARD_UNAVAILABLE: Final = 424  # what the guard says for 503: of any 5xx Envoy takes the status alone (measured)
-RBAC_METADATA: Final = "envoy.filters.http.rbac"
-CHALLENGE: Final = {
-    Reason.TOKEN_MISSING: "Bearer",  # RFC 6750 section 3.1: no error code where no token was shown
-    Reason.TOKEN_INVALID: 'Bearer error="invalid_token"',
-    Reason.TOKEN_REVOKED: 'Bearer error="invalid_token"',
-    Reason.SCOPE: 'Bearer error="insufficient_scope"',
-}
+EXPRESSION: Final = "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
+TOKEN: Final = "jwt_authn_access_denied"  # noqa: S105  the beginning of jwt_authn's own details
 
 
 def local_replies(edge: Edge) -> Json:
-    """The guard's word first; then who refused, told by how far the request came; then whatever is left.
-
-    An RBAC filter that denies leaves its own verdict only after the answer is written (measured), one that allows
-    leaves it in time, and so does the access table, which only speaks.
-    """
-    refused_late = _all([_denied(), _passed("scope")])
+    """The guard's word first; then the gate's own verdicts by name; then whatever is left."""
+    named = [reason for reason in Reason if reason is not Reason.ALLOWED]
     return {
         "mappers": [
             _refuse(Reason.TOO_LARGE, _status(413), edge),
@@ -38,16 +27,12 @@ def local_replies(edge: Edge) -> Json:
             _pass(_all([_flag("UAEX"), _status(GUARD_UNAVAILABLE)]), edge)
             | {"status_code": STATUS[Reason.UNAVAILABLE]},
             _pass(_flag("UAEX"), edge),
-            _refuse(Reason.UNAVAILABLE, refused_late, edge),  # no key of his own for the ERP
-            _refuse(Reason.SCOPE, _all([_denied(), _table("allowed")]), edge),
-            _refuse(Reason.UNKNOWN_OPERATION, _all([_denied(), _table("denied"), _class_unknown()]), edge),
-            _refuse(Reason.ROLE, _all([_denied(), _table("denied"), _no_rule()]), edge),
-            _refuse(Reason.CONTEXT, _all([_denied(), _table("denied")]), edge),
-            _refuse(Reason.CLOSED, _all([_denied(), _passed("revoked-cold")]), edge),
-            _refuse(Reason.TOKEN_REVOKED, _all([_denied(), _verified(edge)]), edge),
-            _refuse(Reason.TOKEN_INVALID, _all([_denied(), _passed("blocked"), _shown()]), edge),
-            _refuse(Reason.TOKEN_MISSING, _all([_denied(), _passed("blocked")]), edge),
-            _refuse(Reason.ADDRESS_BLOCKED, _all([_denied(), _marked()]), edge),
+            _refuse(Reason.TOKEN_MISSING, _details(f"{TOKEN}{{Jwt_is_missing}}"), edge),
+            _refuse(Reason.TOKEN_INVALID, _details(TOKEN), edge),
+            *(
+                _refuse(reason, _details(f"rbac_access_denied_matched_policy[{said(reason, '')}"), edge)
+                for reason in named
+            ),
             _refuse(Reason.INVALID, _range(400, 499), edge),
             _refuse(Reason.UNAVAILABLE, _range(500, 599), edge),
         ]
@@ -55,23 +40,13 @@ def local_replies(edge: Edge) -> Json:
 
 
 def _refuse(reason: Reason, when: Json, edge: Edge) -> Json:
-    status = STATUS[reason]
-    body = {
-        "type": f"urn:ostiary:reason:{reason}",
-        "title": TITLE[reason],
-        "status": status,
-        "detail": "The decision id tells the operator of this gate why.",
-        "reason": str(reason),
-        "rule": rule(),
-        "decision": edge.decision,
-        "revision": REVISION,
-    }
+    body = problem(reason, detail="The decision id tells the operator of this gate why.", decision=edge.decision)
     headers = [*_always(edge), header("ostiary-reason", str(reason))]
     if reason in CHALLENGE:
         headers.append(header("www-authenticate", CHALLENGE[reason]))
     return {
         "filter": when,
-        "status_code": status,
+        "status_code": STATUS[reason],
         "headers_to_add": headers,
         "body_format_override": {"json_format": body, "content_type": "application/problem+json"},
     }
@@ -92,49 +67,10 @@ def _always(edge: Edge) -> list[Json]:
     return [header("ostiary-decision", edge.decision), *security]
 
 
-def _denied() -> Json:
-    return _any([_status(401), _status(403)])
-
-
-def _passed(name: str) -> Json:
-    return _metadata(RBAC_METADATA, [f"{name}_enforced_engine_result"], "allowed")
-
-
-def _table(result: str) -> Json:
-    return _metadata(RBAC_METADATA, ["policy_shadow_engine_result"], result)
-
-
-def _no_rule() -> Json:
-    return _metadata(RBAC_METADATA, ["policy_shadow_effective_policy_id"], "-")
-
-
-def _verified(edge: Edge) -> Json:
-    return _metadata("envoy.filters.http.jwt_authn", [PAYLOAD, "iss"], edge.issuer)
-
-
-def _metadata(space: str, path: list[str], text: str) -> Json:
-    keys = [{"key": key} for key in path]
-    found = {"filter": space, "path": keys, "value": {"string_match": {"exact": text}}}
-    return {"metadata_filter": {"matcher": found, "match_if_key_not_found": False}}
-
-
-def _class_unknown() -> Json:
-    """A route for what is no operation, or no route: a query where none is taken."""
-    absent = {"header_filter": {"header": {"name": CLASS_HEADER, "present_match": True, "invert_match": True}}}
-    return _any([_header(CLASS_HEADER, {"safe_regex": {"regex": f"{UNKNOWN}|-"}}), absent])
-
-
-def _marked() -> Json:
-    """The filters were reached at all."""
-    return {"header_filter": {"header": {"name": "x-gw-source", "present_match": True}}}
-
-
-def _shown() -> Json:
-    return _header("authorization", {"contains": "Bearer "})
-
-
-def _header(name: str, text: Json) -> Json:
-    return {"header_filter": {"header": {"name": name, "string_match": text}}}
+def _details(start: str) -> Json:
+    """Of what Envoy notes about its own answer, with which `start` it begins."""
+    expression = f"response.code_details.startsWith('{start}')"
+    return {"extension_filter": extension("details", EXPRESSION, expression=expression)}
 
 
 def _flag(flag: str) -> Json:

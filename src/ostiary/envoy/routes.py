@@ -15,34 +15,30 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ostiary.envoy import matcher
-from ostiary.envoy.access import METADATA, UNKNOWN, Classes, operation_of
+from ostiary.envoy.access import METADATA, Classes, operation_of, spaced
 from ostiary.envoy.clusters import cluster_name
 from ostiary.envoy.edge import HSTS, Edge, Json
-from ostiary.envoy.guard_call import body_limit, body_limits
-from ostiary.envoy.message import header, resource_file, typed
+from ostiary.envoy.guard_call import ASKED, body_limit, body_limits
+from ostiary.envoy.message import CALL_HEADER, header, place, resource_file, typed
 from ostiary.erp.operation import covering_scopes
 from ostiary.plan.model import Plan, Route, System
 
 ROUTES: Final = "envoy.config.route.v3.RouteConfiguration"
 ROUTE: Final = "envoy.config.route.v3.Route"
 OFF: Final = typed("envoy.config.route.v3.FilterConfig", disabled=True)
+UNASKED: Final = {ASKED: OFF, "guard": OFF}
 # One segment: RFC 3986 pchar without ';' and without escapes, but for a space and the bytes of UTF-8 text.
 SEGMENT: Final = r"(?:[A-Za-z0-9._~!$&'()*+,=:@-]|%(?:20|[89A-Fa-f][0-9A-Fa-f]))+"
-CALL_HEADER: Final = "x-gw-call"  # "GET /shop/orders": method and path in one, for one map
 # An operation that describes no parameter takes none: nobody looks at its query.
 NO_QUERY: Final = ({"name": ":path", "string_match": {"contains": "?"}, "invert_match": True},)
-PATH_HEADER: Final = "x-gw-path"
 FORM_MAX_BYTES: Final = 32 * 1024  # of the identity server, which reads less: strangers fill no memory
 UPSTREAM_TIMEOUT: Final = "60s"
 REMEMBERED_MAX: Final = 20_000  # routes, as long as a document may have
 # A route of the identity server: it checks its callers itself; blocked addresses and address limits still hold.
-UNTOUCHED: Final = ("token", "revoked-hot", "revoked-cold", "lease", "policy", "scope", "caller-limit", "guard", "inject", "strip")  # fmt: skip
+UNTOUCHED: Final = ("token", "kept", "revoked-cold", "revoked-hot", "policy", "caller-limit", "guard", "inject", "strip")  # fmt: skip
 ANSWER_STRIPPED: Final = (
-    "x-envoy-upstream-service-time",
     "x-powered-by",
     "x-aspnet-version",
-    "ostiary-rule",
-    "ostiary-operation",
     "ostiary-reason",
 )
 
@@ -69,7 +65,7 @@ def route_file(plan: Plan, classes: Classes, edge: Edge) -> Json:
 
 def _answer_headers(edge: Edge) -> list[Json]:
     security = [] if edge.plain else [header("strict-transport-security", HSTS)]
-    return [header("ostiary-decision", edge.decision), header("ostiary-reason", "allowed"), *security]
+    return [header("ostiary-decision", edge.decision), *security]
 
 
 def _elsewhere(plan: Plan) -> Json:
@@ -90,7 +86,7 @@ def _host(host: str, systems: Sequence[System], plan: Plan, classes: Classes, ed
         places[f"/.well-known/oauth-authorization-server{identity}"] = matcher.first(
             [(_path(re.escape(f"/.well-known/oauth-authorization-server{identity}")), _identity(edge))], _refused("-")
         )
-    found = matcher.prefix(matcher.request_header(PATH_HEADER), places, _refused("-"))
+    found = matcher.prefix(matcher.request_header(CALL_HEADER), places, _refused("-"))
     return {
         "name": host,
         "domains": [host],
@@ -129,18 +125,18 @@ def _specificity(route: Route) -> tuple[tuple[bool, ...], str]:
 
 
 def _called(system: System, route: Route, path: str) -> str:
-    return f"{route.method.upper()} {system.prefix}{path}"
+    return f"{system.prefix}{path} {route.method.upper()}"
 
 
 def _head(system: System, route: Route) -> str:
-    return _called(system, route, route.template.partition("{")[0])
+    return system.prefix + route.template.partition("{")[0]
 
 
 def _call(system: System, route: Route) -> Json:
     pieces = re.split(r"\{[^{}]*\}", route.template)
     pattern = SEGMENT.join(re.escape(piece) for piece in pieces)
     return matcher.regex(
-        matcher.request_header(CALL_HEADER), re.escape(f"{route.method.upper()} {system.prefix}") + pattern
+        matcher.request_header(CALL_HEADER), f"{re.escape(system.prefix)}{pattern} {route.method.upper()}"
     )
 
 
@@ -150,7 +146,7 @@ def _safe(prefix: str, verdict: Json) -> Json:
 
 
 def _path(pattern: str) -> Json:
-    return matcher.regex(matcher.request_header(PATH_HEADER), pattern)
+    return matcher.regex(matcher.request_header(CALL_HEADER), f"{pattern} [^ ]+")
 
 
 def _native(system: System, route: Route, classes: Classes) -> Json:
@@ -161,22 +157,15 @@ def _native(system: System, route: Route, classes: Classes) -> Json:
 def _written(system: System, route: Route, class_id: str) -> msgspec.Raw:
     """As the file has it: from one revision to the next most routes stay the same."""
     operation = operation_of(route)
-    facts = _facts(
-        system=system.name,
-        audience=system.audience,
-        operation=operation.permission,
-        scopes=list(covering_scopes(operation)),
-        **{"class": class_id},
-    )
-    asked = _to(system, facts, {}) if route.inspect else _to(system, facts, {"guard": OFF}, only=NO_QUERY)
+    scopes = [spaced(scope) for scope in covering_scopes(operation)]
+    facts = _facts(operation=operation.permission, scopes=scopes, **{"class": class_id})
+    asked = _to(system, facts, {}) if route.inspect else _to(system, facts, UNASKED, only=NO_QUERY)
     return msgspec.Raw(msgspec.json.encode(asked))
 
 
 def _guarded(system: System, classes: Classes) -> Json:
     """The class is the whole system's; the operation is for the guard to find."""
-    known = {"class": classes.of_system(system.name).id}
-    facts = _facts(system=system.name, audience=system.audience, operation="-", **known)
-    return _to(system, facts, {})
+    return _to(system, _facts(operation=f"{system.name}/-", **{"class": classes.of_system(system.name).id}), {})
 
 
 def _to(system: System, facts: Json, overrides: Mapping[str, Json], only: Json = ()) -> Json:
@@ -200,7 +189,7 @@ def _identity(edge: Edge) -> Json:  # noqa: ARG001
     return _route(
         match={"prefix": "/"},
         route={"cluster": "identity", "timeout": UPSTREAM_TIMEOUT},
-        metadata=_facts(system="-", operation="-", **{"class": UNKNOWN}),
+        metadata=_facts(operation="-", **{"class": place("-")}),
         typed_per_filter_config={**dict.fromkeys(UNTOUCHED, OFF), "body": body_limit(FORM_MAX_BYTES)},
     )
 
@@ -210,7 +199,7 @@ def _refused(system: str) -> Json:
     return _route(
         match={"prefix": "/"},
         direct_response={"status": 403},
-        metadata=_facts(system=system, operation="-", **{"class": UNKNOWN}),
+        metadata=_facts(operation=f"{system}/-", **{"class": place(system)}),
     )
 
 

@@ -10,10 +10,10 @@ from msgspec import Struct
 from ostiary.envoy import cel, matcher
 from ostiary.envoy.condition import cidr
 from ostiary.envoy.edge import Edge, Json, Resources
-from ostiary.envoy.message import changeable, extension
+from ostiary.envoy.message import extension
 from ostiary.foundation.errors import OurFault
+from ostiary.plan.reason import Reason
 
-RBAC: Final = "envoy.extensions.filters.http.rbac.v3.RBAC"
 # Kind of revocation key -> the header that jwt_authn sets from the claim of that name.
 REVOCABLE: Final = {
     "jti": "x-gw-jti",
@@ -35,33 +35,40 @@ class Signals(Struct, frozen=True, kw_only=True):
 
 
 def signal_resources(signals: Signals, edge: Edge) -> Resources:  # noqa: ARG001  the same shape as `translate`
-    """The files of the four filters; pure."""
-    return dict(
-        [
-            _file("blocked", _blocked(signals.blocked)),
-            _file("revoked-hot", _revoked(signals.revoked_hot)),
-            _file("revoked-cold", _revoked(signals.revoked_cold)),
-            _file("lease", _lease(signals.lease_until)),
-        ]
-    )
+    """The files of the three filters; pure."""
+    return dict([_blocked(signals.blocked), _cold(signals.revoked_cold), _hot(signals)])
 
 
-def _file(name: str, verdict: Json) -> tuple[str, Json]:
-    return changeable(name, RBAC, rules_stat_prefix=f"{name}_", matcher=matcher.whole(verdict))
-
-
-def _blocked(ranges: tuple[str, ...]) -> Json:
+def _blocked(ranges: tuple[str, ...]) -> tuple[str, Json]:
     if not ranges:
-        return matcher.allow()
+        return matcher.nothing("blocked")
     if len(ranges) > RANGES_MAX:
         raise OurFault("too-many-blocks", f"{len(ranges)} blocked networks, more than {RANGES_MAX}")
-    chosen = [{"ranges": [cidr(text) for text in sorted(set(ranges))], "on_match": matcher.deny()}]
+    chosen = [
+        {"ranges": [cidr(text) for text in sorted(set(ranges))], "on_match": matcher.refuse(Reason.ADDRESS_BLOCKED)}
+    ]
     trie = extension("blocked", "xds.type.matcher.v3.IPMatcher", range_matchers=chosen)
     tree = {"matcher_tree": {"input": matcher.source_address(), "custom_match": trie}}
-    return {"matcher": {**tree, "on_no_match": matcher.allow()}}
+    return matcher.exceptions("blocked", {"matcher": {**tree, "on_no_match": matcher.skip()}})
 
 
-def _revoked(keys: Iterable[str]) -> Json:
+def _cold(keys: Iterable[str]) -> tuple[str, Json]:
+    """A verdict's entry is small; one that makes an exception is a filter, ten thousand times (measured: slow to load)."""
+    if not keys:
+        return matcher.nothing("revoked-cold")
+    return matcher.verdict("revoked-cold", _revoked(keys, matcher.deny(Reason.TOKEN_REVOKED), matcher.allow()))
+
+
+def _hot(signals: Signals) -> tuple[str, Json]:
+    """With the lease, which is renewed every few seconds: both files are small."""
+    open_ = _lease(signals.lease_until)
+    if not signals.revoked_hot and open_ == matcher.skip():
+        return matcher.nothing("revoked-hot")
+    refused = matcher.refuse(Reason.TOKEN_REVOKED)
+    return matcher.exceptions("revoked-hot", _revoked(signals.revoked_hot, refused, open_))
+
+
+def _revoked(keys: Iterable[str], refused: Json, otherwise: Json) -> Json:
     """One exact map for each kind of key, each falling through to the next; an empty map is left out."""
     by_kind: dict[str, set[str]] = defaultdict(set)
     for key in keys:
@@ -69,17 +76,16 @@ def _revoked(keys: Iterable[str]) -> Json:
         if kind not in REVOCABLE:
             raise OurFault("revocation-kind", f"a revocation of kind {kind!r} can't be told to the gate")
         by_kind[kind].add(value)
-    verdict = matcher.allow()
     for kind in sorted(by_kind, reverse=True):
-        denied = {value: matcher.deny() for value in sorted(by_kind[kind])}
-        verdict = matcher.exact(matcher.request_header(REVOCABLE[kind]), denied, verdict)
-    return verdict
+        entries = dict.fromkeys(sorted(by_kind[kind]), refused)
+        otherwise = matcher.exact(matcher.request_header(REVOCABLE[kind]), entries, otherwise)
+    return otherwise
 
 
 def _lease(until: int | None) -> Json:
     """The gate closes by itself when nobody renews the lease: fail closed without anyone acting."""
     if until is None:
-        return matcher.allow()
-    deadline = cel.call("timestamp", cel.text(datetime.fromtimestamp(until, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")))
+        return matcher.skip()
+    deadline = cel.timestamp(datetime.fromtimestamp(until, UTC))
     in_time = cel.predicate(cel.call("_<_", cel.attribute("request.time"), deadline))
-    return matcher.first([(in_time, matcher.allow())], matcher.deny())
+    return matcher.first([(in_time, matcher.skip())], matcher.refuse(Reason.CLOSED))

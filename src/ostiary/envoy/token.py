@@ -11,41 +11,49 @@ from typing import Any, Final
 import msgspec
 
 from ostiary.envoy.edge import Edge, Json
-from ostiary.envoy.message import changeable
+from ostiary.envoy.message import CLASS_HEADER, TEXT_MAX, changeable, extension, place
 from ostiary.plan.model import Plan
 
 JWT: Final = "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"
+FILTER_STATE: Final = "envoy.extensions.filters.http.set_filter_state.v3.Config"
 NOTHING: Final = "urn:ostiary:nothing"  # without a system nobody has a token, but one provider must ask for it
-PAYLOAD: Final = "p"  # the key below envoy.filters.http.jwt_authn in the dynamic metadata
+ASKED: Final = "ostiary.asked"  # the key of the filter state: who asked for what, for the log
 LIFETIME_MAX_S: Final = 2 * 3600
 CLOCK_SKEW_S: Final = 1  # 0 would mean Envoy's default of 60
 CACHED_TOKENS: Final = 20_000
 CACHED_TOKEN_MAX_BYTES: Final = 4096
 CLAIM_HEADERS: Final = {
     "sub": "x-gw-sub",
-    "client_id": "x-gw-client",
     "jti": "x-gw-jti",
     "grant": "x-gw-grant",
     "sid": "x-gw-sid",
     "gen": "x-gw-gen",
     "cgen": "x-gw-cgen",
     "rs": "x-gw-rs",
-    "scope": "x-gw-scope",
+    "sc": "x-gw-scope",
 }
+LOGGED: Final = ("x-gw-sub", "x-gw-cgen", "x-gw-grant", "x-gw-rs")
 
 
 def token_filter(plans: Sequence[Plan], jwks: Mapping[str, Any], edge: Edge) -> tuple[str, Json]:
     """Each system asks for its own audience, as its route names it; a request for no system needs a token of any."""
     keys = _es256_only(jwks)
-    audiences = sorted({system.audience for plan in plans for system in plan.systems}) or [NOTHING]
-    rules = [_rule(audience) for audience in audiences]
+    places = sorted({(system.name, system.audience) for plan in plans for system in plan.systems})
+    audiences = sorted({audience for _, audience in places}) or [NOTHING]
     anywhere = {"match": {"prefix": "/"}, "requires": _any_of(audiences)}
     return changeable(
         "token",
         JWT,
         providers={audience: _provider(audience, keys, edge) for audience in audiences},
-        rules=[*rules, anywhere],
+        rules=[*(_rule(system, audience) for system, audience in places), anywhere],
     )
+
+
+def kept_for_log() -> Json:
+    """Who asked for what: by the time of the log, headers and path are as the ERP sees them."""
+    text = " ".join([*(f"%REQ({name})%" for name in LOGGED), f"%PATH(NQ:PATH):{TEXT_MAX}%"])
+    kept = {"object_key": ASKED, "factory_key": "envoy.string", "format_string": {"text_format_source": {"inline_string": text}}}  # fmt: skip
+    return extension("kept", FILTER_STATE, on_request_headers=[kept])
 
 
 def _any_of(audiences: list[str]) -> Json:
@@ -53,8 +61,8 @@ def _any_of(audiences: list[str]) -> Json:
     return requirements[0] if len(requirements) == 1 else {"requires_any": {"requirements": requirements}}
 
 
-def _rule(audience: str) -> Json:
-    chosen = {"name": "x-gw-audience", "string_match": {"exact": audience}}
+def _rule(system: str, audience: str) -> Json:
+    chosen = {"name": CLASS_HEADER, "string_match": {"prefix": place(system)}}
     return {"match": {"prefix": "/", "headers": [chosen]}, "requires": {"provider_name": audience}}
 
 
@@ -68,8 +76,6 @@ def _provider(audience: str, keys: str, edge: Edge) -> Json:
         "local_jwks": {"inline_string": keys},
         "forward": True,  # the guard verifies the token itself; the hand-over filter takes it off before the ERP
         "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
-        "payload_in_metadata": PAYLOAD,
-        "normalize_payload_in_metadata": {"space_delimited_claims": ["scope"]},
         "jwt_cache_config": {"jwt_cache_size": CACHED_TOKENS, "jwt_max_token_size": CACHED_TOKEN_MAX_BYTES},
         "claim_to_headers": [{"header_name": name, "claim_name": claim} for claim, name in CLAIM_HEADERS.items()],
     }

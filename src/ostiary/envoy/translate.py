@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from ostiary.envoy.access import AccessClass, classes_of, policy_filter, scope_filter
+from ostiary.envoy.access import AccessClass, classes_of, policy_filter
 from ostiary.envoy.clusters import cluster_file
 from ostiary.envoy.edge import Edge, Json, Resources
 from ostiary.envoy.guard_call import body_filter, guard_filter
@@ -95,8 +95,7 @@ def _tables(
     return [
         ("cds.json", cluster_file(plans, edge)),
         token_filter(plans, jwks, edge),
-        policy_filter(used, role_sets),
-        scope_filter(plans),
+        policy_filter(plans, used, role_sets),
         guard_filter(plans),
         strip_filter(plans),
     ]

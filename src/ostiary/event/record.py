@@ -1,6 +1,7 @@
 """One request as it happened: read from the line that Envoy wrote, and shown to people."""
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ JWT: Final = re.compile(r"eyJ[\w-]{5,}(\.[\w-]*)*", re.ASCII)
 
 
 class Event(Struct, frozen=True, kw_only=True):
-    """The access log's keys are these fields; "-" stands for nothing, 0 for a number that was not there."""
+    """A word is "-" where there was nothing, a number 0."""
 
     at: datetime
     decision: str
@@ -38,14 +39,22 @@ class Event(Struct, frozen=True, kw_only=True):
     bytes_in: int = 0
     bytes_out: int = 0
     duration_ms: int = 0
-    upstream_ms: int = 0
+    upstream_us: int = 0
     guard_us: int = 0
     tls: str = NONE
     agent: str = NONE
 
 
-NUMBERS: Final = ("status", "bytes_in", "bytes_out", "duration_ms", "upstream_ms", "guard_us")
-TEXTS: Final = tuple(name for name in Event.__struct_fields__ if name not in (*NUMBERS, "at"))
+NUMBERS: Final = ("status", "bytes_in", "bytes_out", "duration_ms", "upstream_us", "guard_us")
+# The access log's keys, and what each tells, parted by spaces; the last of them may hold spaces.
+LINE: Final = {
+    "decision": ("at", "node", "decision"),
+    "route": ("revision", "operation"),
+    "caller": ("source", "subject", "acting", "grant", "role_set", "asked"),
+    "call": ("method", "path"),
+    "verdict": ("reason", "judged", "details"),
+    "answer": ("status", "flags", "bytes_in", "bytes_out", "duration_ms", "upstream_us", "tls", "agent"),
+}
 
 
 def read(line: bytes) -> Event | None:
@@ -61,28 +70,48 @@ def read(line: bytes) -> Event | None:
 
 def _event(line: dict[str, Any]) -> Event | None:
     """Strict about time and decision id, forgiving about the rest. Unknown keys are left out."""
-    at = _time(line.get("at"))
-    texts = {name: _text(line.get(name)) for name in TEXTS}
-    if texts["method"] == NONE:
-        texts = {name: _undashed(text) for name, text in texts.items()}
-    if at is None or texts["decision"] == NONE:
+    told = {name: text for key, names in LINE.items() for name, text in _parted(line.get(key), names).items()}
+    at = _time(told.pop("at"))
+    if at is None or told["decision"] == NONE:
         return None
-    if "eyJ" in texts["path"]:  # Envoy writes no query and a part of a path; a short token might fit into it
-        texts["path"] = JWT.sub("[redacted]", texts["path"])
-    facts: dict[str, Any] = {**texts, **{name: _number(line.get(name)) for name in NUMBERS}}
+    inside = _parted(_undashed(_text(line.get("guard"))), ("guard_us", "reason", "rule", "operation"))
+    judged, _, rule = told.pop("judged").partition(":")
+    told["rule"] = rule or NONE
+    told["client"] = _client(told["subject"], told.pop("acting"))
+    told["system"], _, operation = told["operation"].partition("/")
+    told["operation"] = NONE if operation in ("", NONE) else told["operation"]
+    told["reason"] = next((one for one in (told["reason"], inside.pop("reason"), judged) if one != NONE), NONE)
+    if inside["guard_us"] != NONE:  # who was asked last has said more
+        told |= {**inside, "operation": inside["operation"] if inside["operation"] != NONE else told["operation"]}
+    if (asked := told.pop("asked")) != NONE:
+        told["path"] = asked
+    if "eyJ" in told["path"]:  # Envoy writes no query and a part of a path; a short token might fit into it
+        told["path"] = JWT.sub("[redacted]", told["path"])
+    facts: dict[str, Any] = {**told, **{name: _number(told.get(name)) for name in NUMBERS}}
     return Event(at=at, **facts)
 
 
+def _client(subject: str, acting: str) -> str:
+    """The client's own name. A client that acts for itself is the subject; else the generation of its key names it."""
+    principal = subject if acting == NONE else acting.partition("#")[0]
+    return principal.removeprefix("client:") if principal.startswith("client:") else NONE
+
+
+def _parted(value: Any, names: Sequence[str]) -> dict[str, str]:
+    parts = value.split(" ", len(names) - 1) if isinstance(value, str) else []
+    return dict(zip(names, map(_text, [*parts, *[NONE] * (len(names) - len(parts))]), strict=True))
+
+
 def _undashed(text: str) -> str:
-    """Where a request was too broken to have a method, Envoy writes that dash behind other words too."""
-    return text.removesuffix(NONE) or NONE
+    """Of two words that Envoy wrote one behind the other, the one that is not a dash."""
+    return text.removeprefix(NONE).removesuffix(NONE) or NONE
 
 
-def _time(value: Any) -> datetime | None:
+def _time(value: str) -> datetime | None:
     try:
         at = datetime.fromisoformat(value)
         return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
-    except (TypeError, ValueError, OverflowError):  # no text, no time, or none of our calendar
+    except (ValueError, OverflowError):  # no time, or none of our calendar
         return None
 
 

@@ -30,13 +30,13 @@ class Claims(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     client: str = field(name="client_id")
     jti: str
     grant: str
-    session: str = field(name="sid")
     generation: str = field(name="gen")
-    client_generation: str = field(name="cgen")
     role_set: str = field(name="rs")
     scopes: frozenset[str] = field(name="scope")  # on the wire one text, parted by spaces (RFC 8693 section 4.2)
     expires_at: int = field(name="exp")
     issued_at: int = field(name="iat")
+    session: str = field(name="sid", default="")  # of a person
+    client_generation: str = field(name="cgen", default="")  # of the client that acts for another; else `generation` is
     authenticated_at: int | None = field(name="auth_time", default=None)
     acr: str = ""
     amr: tuple[str, ...] = ()
@@ -80,8 +80,13 @@ class SigningKey:
 
 
 def sign_access_token(key: SigningKey, claims: Claims) -> str:
-    told = {**msgspec.to_builtins(claims), "scope": " ".join(sorted(claims.scopes))}
-    return key.sign(told, type_=ACCESS_TOKEN)
+    scope = " ".join(sorted(claims.scopes))
+    return key.sign({**msgspec.to_builtins(claims), "scope": scope, "sc": _spaced(scope)}, type_=ACCESS_TOKEN)
+
+
+def _spaced(scope: str) -> str:
+    """The claim that the gate reads: it can look for one scope as a text between spaces, and finds none within another."""
+    return f" {scope} "
 
 
 def verify_access_token(text: str, jwks: Mapping[str, Any], *, issuer: str, audience: str, now: datetime) -> Claims:
@@ -109,6 +114,13 @@ def revocation_keys(claims: Claims) -> tuple[str, ...]:
     return tuple(f"{kind}:{value}" for kind, value in kinds.items() if value)
 
 
+def _read(told: dict[str, Any]) -> dict[str, Any]:
+    """The claims as our own fields have them; the two lists of scopes must be one."""
+    if told.pop("sc") != _spaced(told["scope"]):
+        raise ValueError("two lists of scopes")
+    return {**told, "scope": told["scope"].split()}
+
+
 def _verified(text: str, jwks: Mapping[str, Any], *, type_: str) -> Claims:
     if len(text) > TOKEN_MAX_BYTES or not text.isascii():
         raise TokenRefused("the token is too long or not ASCII")
@@ -121,6 +133,6 @@ def _verified(text: str, jwks: Mapping[str, Any], *, type_: str) -> Claims:
             raise TokenRefused("the token is signed with a key that is not ours")
         payload = jws.deserialize_compact(text.encode(), keys.keys[0], algorithms=[ALGORITHM]).payload
         told = msgspec.json.decode(payload)
-        return msgspec.convert({**told, "scope": told["scope"].split()}, Claims)
+        return msgspec.convert(_read(told), Claims)
     except (JoseError, ValueError, TypeError, KeyError, AttributeError) as problem:
         raise TokenRefused("the token's form or signature is wrong") from problem

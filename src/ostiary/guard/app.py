@@ -247,10 +247,8 @@ def _status(reason: Reason) -> int:
 
 def _headers(verdict: Verdict) -> Headers:
     said = {
-        "ostiary-operation": verdict.operation,
         "ostiary-reason": str(verdict.reason),
-        "ostiary-rule": verdict.rule,
-        "ostiary-guard-us": str(verdict.us),
+        "ostiary-verdict": f"{verdict.us} {verdict.reason} {verdict.rule} {verdict.operation}",
         "ostiary-decision": verdict.decision,
     }
     if verdict.reason is Reason.ALLOWED:
@@ -273,9 +271,7 @@ def _body(verdict: Verdict) -> bytes:
     """Problem details (RFC 9457), as the gate writes them too."""
     if verdict.reason is Reason.ALLOWED:
         return b""
-    told = problem(
-        verdict.reason, detail=verdict.detail, rule=verdict.rule, decision=verdict.decision, revision=verdict.revision
-    )
+    told = problem(verdict.reason, detail=verdict.detail, decision=verdict.decision)
     if verdict.pointer:
         told["pointer"] = verdict.pointer
     return json.dumps(told).encode()

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, Final
 
-import msgspec
 from msgspec import Struct
+
+from ostiary.event.record import read
 
 WAIT_MAX_S: Final = 5.0
 HOLD_MAX_S: Final = 300.0  # an ERP whose caller has gone works on: longer than it does on any request
@@ -116,17 +117,6 @@ class Locks:
         self._log.close()
 
 
-class _Line(Struct):
-    decision: str = ""
-    upstream_ms: int | str | None = None  # from the request's last byte to the answer's first
-    flags: str | None = None
-
-    @property
-    def done(self) -> bool:
-        answered = str(self.upstream_ms).isdecimal()
-        return answered or not NOT_SENT.isdisjoint((self.flags or "").split(","))
-
-
 class _Tail:
     """The decisions that are done with, from the end of a file of JSON lines, across its rotation."""
 
@@ -167,8 +157,8 @@ class _Tail:
 
 
 def _decision(line: bytes) -> str:
-    try:
-        told = msgspec.json.decode(line, type=_Line)
-    except msgspec.MsgspecError:
+    """Of a request that the ERP has answered, or never saw."""
+    event = read(line)
+    if event is None or not (event.upstream_us or not NOT_SENT.isdisjoint(event.flags.split(","))):
         return ""
-    return told.decision if told.done else ""
+    return event.decision

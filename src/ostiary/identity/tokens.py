@@ -40,7 +40,7 @@ def claims_for(
     return Claims(
         issuer=issuer, audience=audience, subject=subject, client=client.partition(":")[2], jti=new_id("at"),
         grant=grant, session=session, generation=f"{subject}#{generations[subject]}",
-        client_generation=f"{client}#{generations[client]}", role_set=role_set_id(roles), scopes=scopes,
+        client_generation="" if client == subject else f"{client}#{generations[client]}", role_set=role_set_id(roles), scopes=scopes,
         issued_at=at, expires_at=at + life_s, authenticated_at=authenticated_at, acr="pwd" if amr else "", amr=amr,
     )  # fmt: skip
 

@@ -26,7 +26,7 @@ SLOW: Final = Rule(
     severity=Severity.WARNING,
     what="The slowest twentieth of a system's responses took longer than 500 ms within one minute.",
     why="People wait, batch jobs overrun their windows, and time-outs follow.",
-    investigate="Compare duration_ms with upstream_ms and guard_us of the decisions named: is it the ERP, or the gate?",
+    investigate="Compare duration_ms with upstream_us and guard_us of the decisions named: is it the ERP, or the gate?",
 )
 FAILURES: Final = Rule(
     id="authentication-failures",

@@ -68,15 +68,13 @@ CHALLENGE: dict[Reason, str] = {  # `WWW-Authenticate` (RFC 6750 section 3); no 
 }
 
 
-def problem(reason: Reason, *, detail: str, rule: str, decision: str, revision: str) -> dict[str, Any]:
-    """The body of a refusal (RFC 9457)."""
+def problem(reason: Reason, *, detail: str, decision: str) -> dict[str, Any]:
+    """The body of a refusal (RFC 9457): nothing of the policy, which the decision id leads its operator to."""
     return {
         "type": f"urn:ostiary:reason:{reason}",
         "title": TITLE[reason],
         "status": STATUS[reason],
         "detail": detail,
         "reason": str(reason),
-        "rule": rule,
         "decision": decision,
-        "revision": revision,
     }
