@@ -36,9 +36,7 @@ _NEXT: Final = {
 @click.option("--host", default="localhost", show_default=True, help="The name callers reach the gate by.")
 @click.option("--port", default=8443, show_default=True, help="The port the gate listens on.")
 @click.option("--listen", default="127.0.0.1", show_default=True, help="The IP address it listens on.")
-@click.option(
-    "--store", default="", help="A SQLAlchemy URL of an empty database; without it, SQLite in --home."
-)
+@click.option("--store", default="", help="A SQLAlchemy URL of an empty database; without it, SQLite in --home.")
 def init(erp: str, database: str | None, spec: Path | None, **parameters: Any) -> None:
     """Makes an installation: enforcing from the first request, with everything denied."""
     from ostiary.control.prepare import initialise
