@@ -7,6 +7,7 @@ from ostiary.plan.formula import MINUTES_A_DAY, All, Always, AnyOf, Formula, Hou
 
 DAYS_A_WEEK = 7
 HOURS_A_DAY = 24
+MINUTES_AN_HOUR = 60
 
 
 def condition(formula: Formula) -> Json | bool:
@@ -51,17 +52,17 @@ def _joined(parts: tuple[Formula, ...], *, neutral: bool) -> Json | bool:
 
 
 def _hours(hours: Hours) -> Json | bool:
+    """[start, end) of each day, or from start to midnight and from midnight to the next day's end."""
     days = tuple(sorted(set(hours.days)))
     if not days:
         return False
     if hours.start == hours.end:
         return _of([_on(days, hours.zone)])
-    if hours.start < hours.end and not (hours.start % 60 or hours.end % 60):
-        return _of([_on(days, hours.zone), _whole(range(hours.start // 60, hours.end // 60), hours.zone)])
     if hours.start < hours.end:
-        return _of([_on(days, hours.zone), _from(hours.start, hours.zone), _before(hours.end, hours.zone)])
-    evening = [_on(days, hours.zone), _from(hours.start, hours.zone)]
-    morning = [_on(tuple(sorted((day + 1) % DAYS_A_WEEK for day in days)), hours.zone), _before(hours.end, hours.zone)]
+        return _of([_on(days, hours.zone), _between(hours.start, hours.end, hours.zone)])
+    evening = [_on(days, hours.zone), _between(hours.start, MINUTES_A_DAY, hours.zone)]
+    next_days = tuple(sorted((day + 1) % DAYS_A_WEEK for day in days))
+    morning = [_on(next_days, hours.zone), _between(0, hours.end, hours.zone)]
     return cel.predicate(cel.some([cel.every(_present(evening)), cel.every(_present(morning))]))
 
 
@@ -76,27 +77,34 @@ def _present(terms: list[Json | None]) -> list[Json]:
 
 def _on(days: tuple[int, ...], zone: str) -> Json | None:
     """Our Monday is 0, CEL's Sunday is 0."""
-    if len(days) == DAYS_A_WEEK:
+    theirs = {(day + 1) % DAYS_A_WEEK for day in days}
+    if len(theirs) == DAYS_A_WEEK:
         return None
-    return cel.call("@in", _local("getDayOfWeek", zone), cel.numbers([(day + 1) % DAYS_A_WEEK for day in days]))
+    first = [day for day in theirs if (day - 1) % DAYS_A_WEEK not in theirs]
+    today = _local("getDayOfWeek", zone)
+    if len(first) > 1:  # not one after the other
+        return cel.call("@in", today, cel.numbers(sorted(theirs)))
+    return _in_range(today, first[0], len(theirs), DAYS_A_WEEK)
 
 
-def _whole(hours: range, zone: str) -> Json | None:
-    """Whole hours are one look at the clock instead of three."""
-    return None if len(hours) == HOURS_A_DAY else cel.call("@in", _local("getHours", zone), cel.numbers(hours))
+def _between(start: int, end: int, zone: str) -> Json | None:
+    """Minutes of the day; whole hours are one look at the clock instead of two."""
+    if (start, end) == (0, MINUTES_A_DAY):
+        return None
+    hour = _local("getHours", zone)
+    if not (start % MINUTES_AN_HOUR or end % MINUTES_AN_HOUR):
+        return _in_range(hour, start // MINUTES_AN_HOUR, (end - start) // MINUTES_AN_HOUR, HOURS_A_DAY)
+    minute = cel.call("_+_", cel.call("_*_", hour, cel.number(MINUTES_AN_HOUR)), _local("getMinutes", zone))
+    return _in_range(minute, start, end - start, MINUTES_A_DAY)
 
 
-def _from(minute: int, zone: str) -> Json | None:
-    return cel.call("_>=_", _minute_of_day(zone), cel.number(minute)) if minute > 0 else None
+def _in_range(value: Json, start: int, length: int, of: int) -> Json:
+    """`value` is one of the `length` numbers from `start` on a dial of `of`.
 
-
-def _before(minute: int, zone: str) -> Json | None:
-    return cel.call("_<_", _minute_of_day(zone), cel.number(minute)) if minute < MINUTES_A_DAY else None
-
-
-def _minute_of_day(zone: str) -> Json:
-    hours = cel.call("_*_", _local("getHours", zone), cel.number(60))
-    return cel.call("_+_", hours, _local("getMinutes", zone))
+    One look at `value`: each costs as much as ten sums, and a list is made anew for every request (measured).
+    """
+    turned = cel.call("_%_", cel.call("_+_", value, cel.number(of - start)), cel.number(of))
+    return cel.call("_<_", turned, cel.number(length))
 
 
 def _local(part: str, zone: str) -> Json:
