@@ -13,6 +13,7 @@ def written(**facts: Any) -> bytes:
     told |= {"judged": f"{told.get('reason', NONE)}:{told.get('rule', NONE)}"}
     system, _, operation = told.get("operation", NONE).rpartition("/")
     told["operation"] = f"{told.get('system', system or NONE)}/{operation}"
+    told["class"] = "x:0"
     line = {key: " ".join(told.get(name, NONE) for name in names) for key, names in LINE.items()}
     inside = " ".join(told.get(name, NONE) for name in ("guard_us", "reason", "rule", "operation"))
     line["guard"] = f"{inside}-" if told.get("guard_us", NONE) != NONE else "--"

@@ -20,7 +20,7 @@ from ostiary.foundation.secret import Secret
 AREA: Final = "gate"
 MOST_S: Final = 10.0
 COMMAND: Final = "from ostiary.cli.main import main; main()"
-STANDS: Final = re.compile(r"The gate stands at (\S+)\. .*?--home (\S+?)[;`]", re.DOTALL)
+STANDS: Final = re.compile(r"The gate stands at (\S+)\. .*?--cacert (\S+?)/keys/ca\.crt", re.DOTALL)
 ERP_STANDS: Final = "The ERP stands behind it"
 SEARCH: Final[tuple[Any, ...]] = ([], 0, 3, [["name", "ASC"]], ["name"])
 GIVE_UP_S: Final = 120.0

@@ -101,9 +101,9 @@ def operation_of(route: Route) -> Operation:
 def policy_filter(plans: Sequence[Plan], classes: Mapping[str, AccessClass], role_sets: RoleSets) -> tuple[str, Json]:
     """Role, then context, then scope; the verdict's name says which of them, and by which grant."""
     holders, narrow = _holders(role_sets), _narrow(plans)
-    table = {name: _judge(classes[name], holders, narrow) for name in sorted(classes)}
+    table = {f"{name} ": _judge(classes[name], holders, narrow) for name in sorted(classes)}
     unknown = matcher.deny(Reason.UNKNOWN_OPERATION)
-    return matcher.verdict("policy", matcher.exact(matcher.request_header(CLASS_HEADER), table, unknown))
+    return matcher.verdict("policy", matcher.prefix(matcher.request_header(CLASS_HEADER), table, unknown))
 
 
 def _narrow(plans: Sequence[Plan]) -> Json | None:

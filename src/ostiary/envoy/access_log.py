@@ -39,7 +39,7 @@ def _fields(edge: Edge) -> Json:
     )
     return {
         "decision": f"%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)% {edge.node} {edge.decision}",
-        "route": "%METADATA(VIRTUAL_HOST:ostiary:revision)% %METADATA(ROUTE:ostiary:operation)%",
+        "route": "%METADATA(VIRTUAL_HOST:ostiary:revision)% %ROUTE_NAME%",
         "caller": f"%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% %FILTER_STATE({ASKED}:PLAIN)%",
         "call": f"%REQ(:METHOD):{METHOD_MAX}% %PATH(NQ:PATH):{TEXT_MAX}%",
         "verdict": "%RESP(ostiary-reason)% %DYNAMIC_METADATA(envoy.filters.http.rbac:policy_enforced_effective_policy_id)% %RESPONSE_CODE_DETAILS%",

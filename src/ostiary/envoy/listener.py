@@ -150,7 +150,7 @@ def _filters(edge: Edge) -> list[Json]:
 
 def _mark() -> Json:
     """What the route found, as a header: matchers read headers."""
-    mutations = [{"append": header(CLASS_HEADER, "%METADATA(ROUTE:ostiary:class)%")}]
+    mutations = [{"append": header(CLASS_HEADER, "%ROUTE_NAME%")}]
     return extension("mark", MUTATION, mutations={"request_mutations": mutations, "response_mutations": _told()})
 
 

@@ -11,7 +11,7 @@ TYPES: Final = "type.googleapis.com/"
 EXTENSION: Final = "envoy.config.core.v3.TypedExtensionConfig"
 TEXT_MAX: Final = 200  # characters of what a caller chose, in the log
 CALL_HEADER: Final = "x-gw-call"  # "/shop/orders GET": path without query and method in one, for one map
-CLASS_HEADER: Final = "x-gw-class"  # the one thing that the route tells the native filters: system and access class
+CLASS_HEADER: Final = "x-gw-class"  # the route's name: "system:class operation", all that it tells the native filters
 
 
 def typed(message: str, **fields: Any) -> Json:

@@ -26,7 +26,9 @@ from ostiary.plan.model import Plan, Route, System
 ROUTES: Final = "envoy.config.route.v3.RouteConfiguration"
 ROUTE: Final = "envoy.config.route.v3.Route"
 OFF: Final = typed("envoy.config.route.v3.FilterConfig", disabled=True)
-UNASKED: Final = {ASKED: OFF, "guard": OFF}
+ON: Final = typed("envoy.config.route.v3.FilterConfig", config={})
+UNASKED: Final = {ASKED: OFF, "guard": OFF}  # the rule; what is inside, or its query, is for some routes only
+INSIDE: Final = {ASKED: ON, "guard": ON}
 # One segment: RFC 3986 pchar without ';' and without escapes, but for a space and the bytes of UTF-8 text.
 SEGMENT: Final = r"(?:[A-Za-z0-9._~!$&'()*+,=:@-]|%(?:20|[89A-Fa-f][0-9A-Fa-f]))+"
 # An operation that describes no parameter takes none: nobody looks at its query.
@@ -58,6 +60,7 @@ def route_file(plan: Plan, classes: Classes, edge: Edge) -> Json:
                 virtual_hosts=[*hosts, _elsewhere(plan)],
                 response_headers_to_add=_answer_headers(edge),
                 response_headers_to_remove=list(ANSWER_STRIPPED),
+                typed_per_filter_config=body_limits(plan),
             )
         ]
     )
@@ -92,7 +95,7 @@ def _host(host: str, systems: Sequence[System], plan: Plan, classes: Classes, ed
         "domains": [host],
         "metadata": _facts(revision=plan.revision),
         "matcher": matcher.whole(found),
-        "typed_per_filter_config": body_limits(plan),
+        "typed_per_filter_config": UNASKED,
     }
 
 
@@ -158,17 +161,20 @@ def _written(system: System, route: Route, class_id: str) -> msgspec.Raw:
     """As the file has it: from one revision to the next most routes stay the same."""
     operation = operation_of(route)
     scopes = [spaced(scope) for scope in covering_scopes(operation)]
-    facts = _facts(operation=operation.permission, scopes=scopes, **{"class": class_id})
-    asked = _to(system, facts, {}) if route.inspect else _to(system, facts, UNASKED, only=NO_QUERY)
-    return msgspec.Raw(msgspec.json.encode(asked))
+    name = f"{class_id} {operation.permission}"
+    own = {"overrides": INSIDE} if route.inspect else {"only": NO_QUERY}
+    return msgspec.Raw(msgspec.json.encode(_to(system, name, metadata=_facts(scopes=scopes), **own)))
 
 
 def _guarded(system: System, classes: Classes) -> Json:
     """The class is the whole system's; the operation is for the guard to find."""
-    return _to(system, _facts(operation=f"{system.name}/-", **{"class": classes.of_system(system.name).id}), {})
+    return _to(system, f"{classes.of_system(system.name).id} {system.name}/-", overrides=INSIDE)
 
 
-def _to(system: System, facts: Json, overrides: Mapping[str, Json], only: Json = ()) -> Json:
+def _to(
+    system: System, name: str, *, overrides: Mapping[str, Json] = {}, only: Json = (), metadata: Json | None = None
+) -> Json:
+    """A route's name is what the gate knows of a request: access class and operation. Names cost less than metadata."""
     upstream = urlsplit(system.upstream)
     target = {
         "cluster": cluster_name(system),
@@ -177,9 +183,10 @@ def _to(system: System, facts: Json, overrides: Mapping[str, Json], only: Json =
         "timeout": UPSTREAM_TIMEOUT,
     }
     return _route(
+        name=name,
         match={"prefix": f"{system.prefix}/", "headers": list(only)},
         route=target,
-        metadata=facts,
+        **({"metadata": metadata} if metadata else {}),
         typed_per_filter_config=dict(overrides),
         response_headers_to_remove=["set-cookie", "server"],
     )
@@ -188,9 +195,9 @@ def _to(system: System, facts: Json, overrides: Mapping[str, Json], only: Json =
 def _identity(edge: Edge) -> Json:  # noqa: ARG001
     return _route(
         match={"prefix": "/"},
+        name=f"{place('-')} -/-",
         route={"cluster": "identity", "timeout": UPSTREAM_TIMEOUT},
-        metadata=_facts(operation="-", **{"class": place("-")}),
-        typed_per_filter_config={**dict.fromkeys(UNTOUCHED, OFF), "body": body_limit(FORM_MAX_BYTES)},
+        typed_per_filter_config={ASKED: ON, **dict.fromkeys(UNTOUCHED, OFF), "body": body_limit(FORM_MAX_BYTES)},
     )
 
 
@@ -198,8 +205,8 @@ def _refused(system: str) -> Json:
     """The access table denies the class before this answer would be given."""
     return _route(
         match={"prefix": "/"},
+        name=f"{place(system)} {system}/-",
         direct_response={"status": 403},
-        metadata=_facts(operation=f"{system}/-", **{"class": place(system)}),
     )
 
 

@@ -49,7 +49,7 @@ NUMBERS: Final = ("status", "bytes_in", "bytes_out", "duration_ms", "upstream_us
 # The access log's keys, and what each tells, parted by spaces; the last of them may hold spaces.
 LINE: Final = {
     "decision": ("at", "node", "decision"),
-    "route": ("revision", "operation"),
+    "route": ("revision", "class", "operation"),
     "caller": ("source", "subject", "acting", "grant", "role_set", "asked"),
     "call": ("method", "path"),
     "verdict": ("reason", "judged", "details"),
@@ -75,6 +75,7 @@ def _event(line: dict[str, Any]) -> Event | None:
     if at is None or told["decision"] == NONE:
         return None
     inside = _parted(_undashed(_text(line.get("guard"))), ("guard_us", "reason", "rule", "operation"))
+    del told["class"]
     judged, _, rule = told.pop("judged").partition(":")
     told["rule"] = rule or NONE
     told["client"] = _client(told["subject"], told.pop("acting"))
