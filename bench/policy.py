@@ -13,7 +13,6 @@ from bench import shop
 from bench.figure import Figure, at_most, middle, plain
 from bench.rounds import Pace, Say
 from ostiary.compile.plan import compile_policy
-from ostiary.envoy.access import operation_of
 from ostiary.erp.openapi import load
 from ostiary.erp.operation import covering_scopes
 from ostiary.guard.knowledge import Ready
@@ -83,7 +82,7 @@ def _help() -> float:
 def _facts(plan: Plan) -> Iterator[Facts]:
     now = datetime.now(UTC)
     for number in range(DECISIONS):
-        operation = operation_of(plan.routes[number % len(plan.routes)])
+        operation = plan.routes[number % len(plan.routes)].operation
         yield Facts(
             system="shop",
             at=now,

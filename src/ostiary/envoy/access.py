@@ -1,13 +1,15 @@
 """Access classes: operations that the same grants allow are judged by the same table, found by one map.
 
-The route names the class, the token the role set. A class lists its grants with the role sets that hold each, so that
-the table grows with the rules, not with rules times role sets. A class's id is a hash of its meaning: while routes go
+The route names the class, the token the role set. A class maps role sets to the first grant that each holds, once for
+grants of one context: one look, whatever their number (a regular expression for each grant was three times the table,
+and slower with every role: measured). A class's id is a hash of its meaning: while routes go
 from one revision to the next, the table holds the classes of both, and a request is judged by those of its own route.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache, partial
+from itertools import groupby
 from typing import Final
 
 import msgspec
@@ -24,7 +26,6 @@ from ostiary.plan.reason import Reason
 
 SCOPE_HEADER: Final = "x-gw-scope"  # the token's scopes, each between two spaces
 METADATA: Final = "ostiary"  # the key of a route's own facts
-ALTERNATIVES_MAX: Final = 1_000  # role sets in one regular expression
 
 
 class AccessClass(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +53,7 @@ class Classes:
         self._by_pattern: dict[str, list[int]] = defaultdict(list)
         for number, grant in enumerate(plan.grants):
             self._by_pattern[str(grant.pattern)].append(number)
-        self._by_route = {route: self.of(operation_of(route)) for route in plan.routes}
+        self._by_route = {route: self.of(route.operation) for route in plan.routes}
         systems = [self.of_system(system.name) for system in plan.systems if system.guarded]
         self.used: Mapping[str, AccessClass] = {
             one.id: one for one in (*self._by_route.values(), *systems)
@@ -94,10 +95,6 @@ def classes_of(plan: Plan) -> Classes:
     return Classes(plan)
 
 
-def operation_of(route: Route) -> Operation:
-    return Operation(system=route.system, object=route.object, verb=route.verb, action=route.action)
-
-
 def policy_filter(plans: Sequence[Plan], classes: Mapping[str, AccessClass], role_sets: RoleSets) -> tuple[str, Json]:
     """Role, then context, then scope; the verdict's name says which of them, and by which grant."""
     holders, narrow = _holders(role_sets), _narrow(plans)
@@ -112,7 +109,7 @@ def _narrow(plans: Sequence[Plan]) -> Json | None:
     A route that lists fewer scopes than there are slots makes an error of the others: in CEL `error || true` is
     true, and an error alone matches nothing, which denies.
     """
-    slots = max((len(covering_scopes(operation_of(route))) for plan in plans for route in plan.routes), default=0)
+    slots = max((len(covering_scopes(route.operation)) for plan in plans for route in plan.routes), default=0)
     held = cel.index(cel.attribute("request.headers"), SCOPE_HEADER)
     listed = cel.index(cel.index(cel.attribute("xds.route_metadata.filter_metadata"), METADATA), "scopes")
     terms = [cel.method(held, "contains", cel.call("_[_]", listed, cel.number(slot))) for slot in range(slots)]
@@ -154,32 +151,40 @@ def _judge(judged: AccessClass, holders: Mapping[str, Sequence[str]], narrow: Js
 
     A role set that holds none, or that nobody knows, is denied.
     """
-    meeting: list[tuple[list[Json], str]] = []
-    blocking: list[tuple[Json, Json]] = []
-    for grant, held_by in zip(judged.grants, judged.held_by, strict=True):
-        role_sets = {name for role in held_by for name in holders.get(role, ())}
-        holds = condition(grant.context.formula)
-        if not role_sets:
-            continue
-        held = _is_one_of(role_sets)
-        if holds is not False:
-            meeting.append(([held] if holds is True else [held, holds], grant.id))
-        if holds is not True:
-            blocking.append((held, matcher.deny(Reason.CONTEXT, grant.id)))
-    denied = matcher.first(blocking, matcher.deny(Reason.ROLE))
-    return _by_scope(_covered(judged, narrow), meeting, denied)
-
-
-def _by_scope(covered: Json | None, meeting: Sequence[tuple[list[Json], str]], denied: Json) -> Json:
-    allowed = matcher.first([(matcher.both(parts), matcher.allow(rule)) for parts, rule in meeting], denied)
-    if covered is None or not meeting:
+    held = [_held(names, holders) for names in judged.held_by]
+    found = list(zip(judged.grants, held, strict=True))
+    blocking = [(grant, sets) for grant, sets in found if condition(grant.context.formula) is not True]
+    denied = _by_role_set(blocking, partial(matcher.deny, Reason.CONTEXT), matcher.deny(Reason.ROLE))
+    allowed = _in_context(found, matcher.allow, denied)
+    covered = _covered(judged, narrow)
+    if covered is None:
         return allowed
-    without = [(matcher.both(parts), matcher.deny(Reason.SCOPE, rule)) for parts, rule in meeting]
-    return matcher.first([(covered, allowed)], matcher.first(without, denied))
+    return matcher.first([(covered, allowed)], _in_context(found, partial(matcher.deny, Reason.SCOPE), denied))
 
 
-def _is_one_of(role_sets: Iterable[str]) -> Json:
-    """A regular expression: RE2 walks the id once, however many there are, and matches it whole."""
-    ids = sorted(role_sets)
-    parts = [ids[start : start + ALTERNATIVES_MAX] for start in range(0, len(ids), ALTERNATIVES_MAX)]
-    return matcher.either([matcher.regex(matcher.request_header("x-gw-rs"), "|".join(part)) for part in parts])
+def _held(names: Iterable[str], holders: Mapping[str, Sequence[str]]) -> frozenset[str]:
+    return frozenset(name for role in names for name in holders.get(role, ()))
+
+
+def _in_context(found: Iterable[tuple[Grant, frozenset[str]]], verdict: Callable[[str], Json], otherwise: Json) -> Json:
+    """Grants one after the other that hold in the same context share one look at it, and one map."""
+    for formula, run in reversed([(key, list(run)) for key, run in groupby(found, lambda one: one[0].context.formula)]):
+        holds = condition(formula)
+        if holds is True:
+            otherwise = _by_role_set(run, verdict, otherwise)
+        elif holds is not False:
+            chosen = _by_role_set(run, verdict, None)
+            otherwise = matcher.first([(holds, chosen)], otherwise) if chosen else otherwise
+    return otherwise
+
+
+def _by_role_set(
+    found: Iterable[tuple[Grant, frozenset[str]]], verdict: Callable[[str], Json], otherwise: Json | None
+) -> Json:
+    """For each role set the first of the grants that it holds: one look, however many there are."""
+    first: dict[str, str] = {}
+    for grant, sets in found:
+        for name in sorted(sets):
+            first.setdefault(name, grant.id)
+    entries = {name: verdict(rule) for name, rule in sorted(first.items())}
+    return matcher.exact(matcher.request_header("x-gw-rs"), entries, otherwise)

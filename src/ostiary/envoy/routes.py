@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ostiary.envoy import matcher
-from ostiary.envoy.access import METADATA, Classes, operation_of, spaced
+from ostiary.envoy.access import METADATA, Classes, spaced
 from ostiary.envoy.clusters import cluster_name
 from ostiary.envoy.edge import HSTS, Edge, Json
 from ostiary.envoy.guard_call import ASKED, body_limit, body_limits
@@ -159,7 +159,7 @@ def _native(system: System, route: Route, classes: Classes) -> Json:
 @lru_cache(maxsize=REMEMBERED_MAX)
 def _written(system: System, route: Route, class_id: str) -> msgspec.Raw:
     """As the file has it: from one revision to the next most routes stay the same."""
-    operation = operation_of(route)
+    operation = route.operation
     scopes = [spaced(scope) for scope in covering_scopes(operation)]
     name = f"{class_id} {operation.permission}"
     own = {"overrides": INSIDE} if route.inspect else {"only": NO_QUERY}
