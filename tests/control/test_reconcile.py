@@ -1,15 +1,21 @@
 """Revocations on their way to the gate: one is pushed at once, whatever else is on its way; many become one list."""
 
+import json
 import threading
 
 import pytest
+from msgspec.structs import replace
 
 from ostiary.control import reconcile
 from ostiary.control.installation import open_installation
 from ostiary.control.prepare import START_FILE, edge_of, initialise
-from ostiary.control.reconcile import HOT_MAX, Reconciler
+from ostiary.control.reconcile import HOT_MAX, ROUTES, Reconciler, Translated
+from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Home
+from ostiary.foundation.unix import Answer
+from ostiary.plan.model import seal
 from ostiary.store import directory
+from ostiary.store.plans import revision_in_force
 
 HOT, COLD = "ecds/revoked-hot.json", "ecds/revoked-cold.json"
 
@@ -37,6 +43,22 @@ class TwinGate:
         return key.partition(":")[2] in str(self.files[file])
 
 
+class TwinGuard:
+    """Holds the plan that it was told, and answers on its socket's behalf; `down` keeps it silent."""
+
+    def __init__(self, revision):
+        self.revision, self.told, self.down = revision, [], False
+
+    def ask(self, _socket, _method, target, body, **_):
+        if self.down:
+            raise ConnectionRefusedError
+        about = target.rpartition("/")[2]
+        self.told.append(about)
+        if about == "plan":
+            self.revision = json.loads(body)["revision"]
+        return Answer(200, json.dumps({"revision": self.revision}).encode())
+
+
 @pytest.fixture
 def on(folder):
     home = Home(root=folder / "home")
@@ -53,11 +75,24 @@ def gate():
 
 
 @pytest.fixture
-def reconciler(on, gate):
+def guard(on, monkeypatch):
+    made = TwinGuard(revision_in_force(on.home))
+    monkeypatch.setattr(reconcile.unix, "ask", made.ask)
+    return made
+
+
+@pytest.fixture
+def reconciler(on, gate, guard):
     made = Reconciler(on, gate, edge_of(on))
     made.prepare()
     gate.told.clear()
     return made
+
+
+def another(reconciler):
+    """A plan that serves the same under another name, and what it means to the gate."""
+    plan = seal(replace(reconciler.plan, policy="another"))
+    return Translated(plan=plan, resources={ROUTES: {"routes": "another"}})
 
 
 def record(on, keys, life_s=1000):
@@ -120,3 +155,51 @@ def test_a_revocation_is_not_held_up_by_the_long_list(on, gate, reconciler):
         merging.join()
     assert gate.holds(HOT, "jti:urgent")
     assert gate.holds(COLD, "jti:a-0")
+
+
+def test_a_plan_that_cannot_be_kept_in_force_is_taken_back_at_gate_and_guard(on, gate, guard, reconciler, monkeypatch):
+    before, routes = reconciler.plan.revision, gate.files[ROUTES]
+    monkeypatch.setattr(reconcile, "put_in_force", full)
+    with pytest.raises(OSError, match="full"):
+        reconciler.apply(another(reconciler))
+    assert {reconciler.plan.revision, guard.revision, revision_in_force(on.home)} == {before}
+    assert gate.files[ROUTES] == routes
+    gate.told.clear()
+    reconciler.catch_up()
+    assert ROUTES in gate.told, "nobody waited for what was written"
+
+
+def full(*_):
+    raise OSError(28, "full")
+
+
+def test_a_guard_that_started_while_a_plan_was_put_in_force_is_told_of_it(gate, guard, reconciler):
+    before = guard.revision
+    reconciler.apply(another(reconciler))
+    guard.revision = before
+    gate.told.clear()
+    reconciler.catch_up()
+    assert guard.revision == reconciler.plan.revision != before
+    assert ROUTES not in gate.told, "the gate has it"
+    guard.told.clear()
+    reconciler.catch_up()
+    assert "plan" not in guard.told
+
+
+def test_a_silent_guard_does_not_keep_revocations_from_the_gate(on, gate, guard, reconciler):
+    guard.down = True
+    record(on, ["grant:elsewhere"])
+    reconciler.catch_up()
+    assert gate.holds(HOT, "grant:elsewhere")
+
+
+def test_a_change_of_the_directory_makes_no_routes_again_unless_the_gate_is_behind(gate, guard, reconciler):
+    reconciler.refresh()
+    assert gate.told
+    assert ROUTES not in gate.told
+    guard.down = True
+    with pytest.raises(SystemFault):
+        reconciler.refresh()
+    guard.down = False
+    reconciler.catch_up()
+    assert ROUTES in gate.told

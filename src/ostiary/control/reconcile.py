@@ -88,10 +88,10 @@ class Reconciler:
             self._tell_guard("plan", {"revision": revision})
             try:
                 self._step_over(to)
+                put_in_force(self._on.home, revision)
             except (SystemFault, OSError):
                 self._step_back()
                 raise
-            put_in_force(self._on.home, revision)
             self._plan = to.plan
             with self._signalling:
                 self._write_hot()
@@ -114,9 +114,10 @@ class Reconciler:
     def refresh(self) -> None:
         """Brings what the directory says (role sets, keys, accounts) to gate and guard."""
         with self._delivering:
+            made_by = translate if self._behind else beside_routes  # routes follow from the policy alone
             self._behind = True
             try:  # each is told whatever became of the other
-                self._gate.put(self._resources(self._plan))
+                self._gate.put(self._resources(self._plan, made_by))
             finally:
                 self._tell_guard("directory", {})
             self._behind = False
@@ -164,8 +165,9 @@ class Reconciler:
     def catch_up(self) -> None:
         """What could not be brought when it happened; revocations that another process recorded, or that lapsed."""
         with self._delivering:
-            if self._behind:
+            if self._behind or self._guard_lags():
                 self._tell_guard("plan", {"revision": self._plan.revision})
+            if self._behind:
                 self.refresh()
         living = self._revoked()
         unknown, lapsed = living - self._cold - self._hot, (self._cold | self._hot) - living
@@ -173,6 +175,12 @@ class Reconciler:
             self._merge()
         elif unknown:
             self._push(unknown)
+
+    def _guard_lags(self) -> bool:
+        """One that starts while a plan is put in force reads the one before; a silent one reads the new when it starts."""
+        with suppress(SystemFault):
+            return bool(self.guard_state()["revision"] != self._plan.revision)
+        return False
 
     def disk_low(self, low: bool) -> None:
         """Closes the gate before an event could be lost; opens it again when there is room."""
