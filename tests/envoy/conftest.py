@@ -179,7 +179,7 @@ class Gate:
             connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
             for name, value in sent.items():
                 connection.putheader(name, value)
-            if body is not None and "content-length" not in sent:
+            if body is not None and not {"content-length", "transfer-encoding"} & set(sent):
                 connection.putheader("content-length", str(len(body)))
             connection.endheaders(body)
             reply = connection.getresponse()

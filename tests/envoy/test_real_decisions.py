@@ -111,6 +111,7 @@ requests = some.fixed_dictionaries(
         "known": some.sampled_from([True] * 9 + [False]),
         "scopes": scopes,
         "place": some.sampled_from(PLACES),
+        "body": some.sampled_from([None] * 6 + [b"", b"{}"]),  # no operation here takes one
     }
 )
 
@@ -152,7 +153,7 @@ def plan_of(gate: Any, drawn: Any) -> Plan:
 def expected(plan: Plan, request: Any, known: Any, signals: Any, at: datetime) -> Decision:
     blocked, lapsed = signals
     operations: tuple[Operation, ...] = ()
-    if request["asked"] and request["asked"][2] is not None:
+    if request["asked"] and request["asked"][2] is not None and not request["body"]:
         _, _, name, verb, action = DESCRIBED[request["asked"][2]]
         operations = (Operation(system="shop", object=name, verb=verb, action=action),)
     facts = Facts(
@@ -177,7 +178,7 @@ def ask(gate: Any, request: Any, wrong: Any) -> Any:
         key = wrong if request["token"] is Token.INVALID else None
         token = gate.token(request["roles"], system=system, scope=" ".join(sorted(request["scopes"])), key=key, **claims)  # fmt: skip
     method, path, _ = request["asked"] or ("POST", "/acme/rpc/", None)
-    body = b"{}" if method == "POST" else None
+    body = request["body"] if request["asked"] else b"{}"
     return gate.ask(path, method=method, host=f"{system}.test", token=token, body=body, source=request["place"])
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from ostiary.envoy.edge import Edge, Json
 from ostiary.envoy.message import TEXT_MAX, extension
-from ostiary.envoy.token import ASKED
+from ostiary.envoy.token import KEPT
 
 GUARD: Final = "envoy.filters.http.ext_authz"
 VERDICT: Final = "ostiary-verdict"  # what the guard says of a request, for the log
@@ -40,9 +40,9 @@ def _fields(edge: Edge) -> Json:
     return {
         "decision": f"%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)% {edge.node} {edge.decision}",
         "route": "%METADATA(VIRTUAL_HOST:ostiary:revision)% %ROUTE_NAME%",
-        "caller": f"%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% %FILTER_STATE({ASKED}:PLAIN)%",
+        "caller": f"%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% %FILTER_STATE({KEPT}:PLAIN)%",
         "call": f"%REQ(:METHOD):{METHOD_MAX}% %PATH(NQ:PATH):{TEXT_MAX}%",
-        "verdict": "%RESP(ostiary-reason)% %DYNAMIC_METADATA(envoy.filters.http.rbac:policy_enforced_effective_policy_id)% %RESPONSE_CODE_DETAILS%",
-        "guard": f"%DYNAMIC_METADATA({GUARD}:{VERDICT})%%REQ(:METHOD):0%",  # the second adds nothing
+        "verdict": "%RESP(ostiary-reason)% %DYNAMIC_METADATA(envoy.filters.http.rbac:policy_enforced_effective_policy_id)% %RESPONSE_CODE_DETAILS%"
+        f" %DYNAMIC_METADATA({GUARD}:{VERDICT})%",
         "answer": " ".join(answer),
     }

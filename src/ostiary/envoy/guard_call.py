@@ -13,7 +13,8 @@ EXT_AUTHZ: Final = "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz"
 BUFFER: Final = "envoy.extensions.filters.http.buffer.v3"
 GUARD_TIMEOUT: Final = "10s"
 BODY_MAX_BYTES: Final = 100 * 1024 * 1024  # no policy may say more
-ASKED: Final = "asked"  # the filter that says what a request is about to those that we ask
+TELL: Final = "tell"  # the filter that says what a request is about to our own servers
+ON: Final = typed("envoy.config.route.v3.FilterConfig", config={})
 SHOWN: Final = ("authorization", "content-type", "content-encoding", "host", "range", "user-agent", *TRYTON)
 REFUSED: Final = ("ostiary-reason", "content-type", "retry-after", "www-authenticate")
 
@@ -44,11 +45,10 @@ def body_filter() -> tuple[str, Json]:
     return changeable("body", f"{BUFFER}.Buffer", max_request_bytes=BODY_MAX_BYTES)
 
 
-def body_limits(plan: Plan) -> Json:
-    """The policy's own limit stands with the routes, so that it changes with them."""
-    most = plan.limits.body_bytes
-    asked = {"with_request_body": {"max_request_bytes": most, "allow_partial_message": False}}
-    return {"body": body_limit(most), "guard": typed(f"{EXT_AUTHZ}PerRoute", check_settings=asked)}
+def looked_into(body_bytes: int) -> Json:
+    """What switches the guard on for a route. The policy's own limit stands there, so that it changes with the routes."""
+    asked = {"with_request_body": {"max_request_bytes": body_bytes, "allow_partial_message": False}}
+    return {TELL: ON, "guard": typed(f"{EXT_AUTHZ}PerRoute", check_settings=asked), "body": body_limit(body_bytes)}
 
 
 def body_limit(most_bytes: int) -> Json:

@@ -9,7 +9,7 @@ from typing import Final
 
 from ostiary.envoy.access_log import access_log
 from ostiary.envoy.edge import Edge, Json
-from ostiary.envoy.guard_call import ASKED, BUFFER, EXT_AUTHZ
+from ostiary.envoy.guard_call import BUFFER, EXT_AUTHZ, TELL
 from ostiary.envoy.limits import LOCAL
 from ostiary.envoy.matcher import MUTATION, RBAC, WITH_MATCHER
 from ostiary.envoy.message import CALL_HEADER, CLASS_HEADER, TYPES, extension, header, resource_file, typed
@@ -25,7 +25,7 @@ HEADERS_MAX_KIB: Final = 60
 STREAMS_MAX: Final = 100
 STREAM_WINDOW_BYTES: Final = 64 * 1024
 CONNECTION_WINDOW_BYTES: Final = 1024 * 1024
-# In the order in which a request meets them: cheap and anonymous first, the guard last.
+# Changeable filter -> what its file may hold.
 CHANGEABLE: Final = {
     "blocked": (WITH_MATCHER, MUTATION),
     "address-limit": (LOCAL,),
@@ -39,6 +39,11 @@ CHANGEABLE: Final = {
     "inject": (WITH_MATCHER, MUTATION),
     "strip": (MUTATION,),
 }
+# As a request meets them: cheap and anonymous first, the guard last.
+ORDER: Final = (
+    "mark", "blocked", "address-limit", "token", "kept", "revoked-cold", "revoked-hot", "policy", "caller-limit", "body",
+    TELL, "guard", "inject", "strip",
+)  # fmt: skip
 
 
 def listener_file(edge: Edge) -> Json:
@@ -142,10 +147,9 @@ def _answers(edge: Edge) -> dict[str, Json]:
 
 def _filters(edge: Edge) -> list[Json]:
     found = {name: _discovered(edge, name, messages) for name, messages in CHANGEABLE.items()}
-    before, after = list(found)[:3], list(found)[3:]
-    fixed = [_mark(), *(found[name] for name in before), kept_for_log(), *(found[name] for name in after)]
-    fixed.insert(-3, _asked(edge))
-    return [*fixed, extension("router", "envoy.extensions.filters.http.router.v3.Router", suppress_envoy_headers=True)]
+    found |= {one["name"]: one for one in (_mark(), kept_for_log(), _tell(edge))}
+    router = extension("router", "envoy.extensions.filters.http.router.v3.Router", suppress_envoy_headers=True)
+    return [*(found[name] for name in ORDER), router]
 
 
 def _mark() -> Json:
@@ -154,7 +158,7 @@ def _mark() -> Json:
     return extension("mark", MUTATION, mutations={"request_mutations": mutations, "response_mutations": _told()})
 
 
-def _asked(edge: Edge) -> Json:
+def _tell(edge: Edge) -> Json:
     """What our own servers are told of a request. Earlier, trusted proxies don't count yet for its address."""
     facts = {
         "x-gw-decision": edge.decision,
@@ -164,7 +168,7 @@ def _asked(edge: Edge) -> Json:
     if edge.client_ca is not None:
         facts["x-gw-client-cert"] = "%REQ(x-forwarded-client-cert)%"
     mutations = [{"append": header(name, value)} for name, value in facts.items()]
-    return extension(ASKED, MUTATION, mutations={"request_mutations": mutations})
+    return extension(TELL, MUTATION, mutations={"request_mutations": mutations})
 
 
 def _told() -> list[Json]:

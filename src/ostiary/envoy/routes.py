@@ -18,7 +18,8 @@ from ostiary.envoy import matcher
 from ostiary.envoy.access import METADATA, Classes, spaced
 from ostiary.envoy.clusters import cluster_name
 from ostiary.envoy.edge import HSTS, Edge, Json
-from ostiary.envoy.guard_call import ASKED, body_limit, body_limits
+from ostiary.envoy.guard_call import ON, TELL, body_limit, looked_into
+from ostiary.envoy.listener import ORDER
 from ostiary.envoy.message import CALL_HEADER, header, place, resource_file, typed
 from ostiary.erp.operation import covering_scopes
 from ostiary.plan.model import Plan, Route, System
@@ -26,18 +27,20 @@ from ostiary.plan.model import Plan, Route, System
 ROUTES: Final = "envoy.config.route.v3.RouteConfiguration"
 ROUTE: Final = "envoy.config.route.v3.Route"
 OFF: Final = typed("envoy.config.route.v3.FilterConfig", disabled=True)
-ON: Final = typed("envoy.config.route.v3.FilterConfig", config={})
-UNASKED: Final = {ASKED: OFF, "guard": OFF}  # the rule; what is inside, or its query, is for some routes only
-INSIDE: Final = {ASKED: ON, "guard": ON}
+NO_BODY_BYTES: Final = 1  # of a body whose length is not told beforehand: Envoy knows no 0
+UNTOLD: Final = {TELL: OFF, "guard": OFF, "body": body_limit(NO_BODY_BYTES)}  # the rule of a host
 # One segment: RFC 3986 pchar without ';' and without escapes, but for a space and the bytes of UTF-8 text.
 SEGMENT: Final = r"(?:[A-Za-z0-9._~!$&'()*+,=:@-]|%(?:20|[89A-Fa-f][0-9A-Fa-f]))+"
-# An operation that describes no parameter takes none: nobody looks at its query.
-NO_QUERY: Final = ({"name": ":path", "string_match": {"contains": "?"}, "invert_match": True},)
+# An operation that describes no parameter and no body takes none: nobody looks at them.
+NOTHING_INSIDE: Final = (
+    {"name": ":path", "string_match": {"contains": "?"}, "invert_match": True},
+    {"name": "content-length", "string_match": {"safe_regex": {"regex": "0?"}}, "treat_missing_header_as_empty": True},
+)
 FORM_MAX_BYTES: Final = 32 * 1024  # of the identity server, which reads less: strangers fill no memory
 UPSTREAM_TIMEOUT: Final = "60s"
 REMEMBERED_MAX: Final = 20_000  # routes, as long as a document may have
 # A route of the identity server: it checks its callers itself; blocked addresses and address limits still hold.
-UNTOUCHED: Final = ("token", "kept", "revoked-cold", "revoked-hot", "policy", "caller-limit", "guard", "inject", "strip")  # fmt: skip
+UNTOUCHED: Final = tuple(name for name in ORDER if name not in ("mark", "blocked", "address-limit", "body", TELL))
 ANSWER_STRIPPED: Final = (
     "x-powered-by",
     "x-aspnet-version",
@@ -60,7 +63,6 @@ def route_file(plan: Plan, classes: Classes, edge: Edge) -> Json:
                 virtual_hosts=[*hosts, _elsewhere(plan)],
                 response_headers_to_add=_answer_headers(edge),
                 response_headers_to_remove=list(ANSWER_STRIPPED),
-                typed_per_filter_config=body_limits(plan),
             )
         ]
     )
@@ -85,9 +87,9 @@ def _host(host: str, systems: Sequence[System], plan: Plan, classes: Classes, ed
     identity = edge.identity_prefix
     places: dict[str, Json] = {f"{system.prefix}/": _system(system, plan, classes) for system in systems}
     if host == edge.host:
-        places[f"{identity}/"] = _safe(identity + "/", _identity(edge))
+        places[f"{identity}/"] = _safe(identity + "/", _identity())
         places[f"/.well-known/oauth-authorization-server{identity}"] = matcher.first(
-            [(_path(re.escape(f"/.well-known/oauth-authorization-server{identity}")), _identity(edge))], _refused("-")
+            [(_path(re.escape(f"/.well-known/oauth-authorization-server{identity}")), _identity())], _refused("-")
         )
     found = matcher.prefix(matcher.request_header(CALL_HEADER), places, _refused("-"))
     return {
@@ -95,28 +97,31 @@ def _host(host: str, systems: Sequence[System], plan: Plan, classes: Classes, ed
         "domains": [host],
         "metadata": _facts(revision=plan.revision),
         "matcher": matcher.whole(found),
-        "typed_per_filter_config": UNASKED,
+        "typed_per_filter_config": UNTOLD,
     }
 
 
 def _system(system: System, plan: Plan, classes: Classes) -> Json:
     if system.guarded:
-        return _safe(f"{system.prefix}/", _guarded(system, classes))
+        return _safe(f"{system.prefix}/", _guarded(system, plan, classes))
     routes = [route for route in plan.routes if route.system == system.name]
     templated = [route for route in routes if "{" in route.template]
     plain = [route for route in routes if "{" not in route.template]
     by_call = matcher.request_header(CALL_HEADER)
-    exact = {_called(system, route, route.template): _native(system, route, classes) for route in plain}
-    return matcher.exact(by_call, exact, _templates(system, templated, classes))
+    most = plan.limits.body_bytes
+    exact = {_called(system, route, route.template): _native(system, route, classes, most) for route in plain}
+    return matcher.exact(by_call, exact, _templates(system, templated, classes, most))
 
 
-def _templates(system: System, routes: Sequence[Route], classes: Classes) -> Json:
+def _templates(system: System, routes: Sequence[Route], classes: Classes, body_bytes: int) -> Json:
     """Lists below their literal heads. Where a list has no match, Envoy goes on with the next shorter head."""
     by_head: dict[str, list[Route]] = defaultdict(list)
     for route in sorted(routes, key=_specificity):
         by_head[_head(system, route)].append(route)
     lists = {
-        head: matcher.first([(_call(system, route), _native(system, route, classes)) for route in below], None)
+        head: matcher.first(
+            [(_call(system, route), _native(system, route, classes, body_bytes)) for route in below], None
+        )
         for head, below in sorted(by_head.items())
     }
     return matcher.prefix(matcher.request_header(CALL_HEADER), lists, _refused(system.name))
@@ -152,23 +157,25 @@ def _path(pattern: str) -> Json:
     return matcher.regex(matcher.request_header(CALL_HEADER), f"{pattern} [^ ]+")
 
 
-def _native(system: System, route: Route, classes: Classes) -> Json:
-    return _written(system, route, classes.of_route(route).id)
+def _native(system: System, route: Route, classes: Classes, body_bytes: int) -> Json:
+    return _written(system, route, classes.of_route(route).id, body_bytes)
 
 
 @lru_cache(maxsize=REMEMBERED_MAX)
-def _written(system: System, route: Route, class_id: str) -> msgspec.Raw:
+def _written(system: System, route: Route, class_id: str, body_bytes: int) -> msgspec.Raw:
     """As the file has it: from one revision to the next most routes stay the same."""
     operation = route.operation
     scopes = [spaced(scope) for scope in covering_scopes(operation)]
     name = f"{class_id} {operation.permission}"
-    own = {"overrides": INSIDE} if route.inspect else {"only": NO_QUERY}
+    own = {"overrides": looked_into(body_bytes)} if route.inspect else {"only": NOTHING_INSIDE}
     return msgspec.Raw(msgspec.json.encode(_to(system, name, metadata=_facts(scopes=scopes), **own)))
 
 
-def _guarded(system: System, classes: Classes) -> Json:
+def _guarded(system: System, plan: Plan, classes: Classes) -> Json:
     """The class is the whole system's; the operation is for the guard to find."""
-    return _to(system, f"{classes.of_system(system.name).id} {system.name}/-", overrides=INSIDE)
+    return _to(
+        system, f"{classes.of_system(system.name).id} {system.name}/-", overrides=looked_into(plan.limits.body_bytes)
+    )
 
 
 def _to(
@@ -192,12 +199,12 @@ def _to(
     )
 
 
-def _identity(edge: Edge) -> Json:  # noqa: ARG001
+def _identity() -> Json:
     return _route(
         match={"prefix": "/"},
         name=f"{place('-')} -/-",
         route={"cluster": "identity", "timeout": UPSTREAM_TIMEOUT},
-        typed_per_filter_config={ASKED: ON, **dict.fromkeys(UNTOUCHED, OFF), "body": body_limit(FORM_MAX_BYTES)},
+        typed_per_filter_config={TELL: ON, **dict.fromkeys(UNTOUCHED, OFF), "body": body_limit(FORM_MAX_BYTES)},
     )
 
 

@@ -17,7 +17,7 @@ from ostiary.plan.model import Plan
 JWT: Final = "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"
 FILTER_STATE: Final = "envoy.extensions.filters.http.set_filter_state.v3.Config"
 NOTHING: Final = "urn:ostiary:nothing"  # without a system nobody has a token, but one provider must ask for it
-ASKED: Final = "ostiary.asked"  # the key of the filter state: who asked for what, for the log
+KEPT: Final = "ostiary.kept"  # the key of the filter state: who asked for what, for the log
 LIFETIME_MAX_S: Final = 2 * 3600
 CLOCK_SKEW_S: Final = 1  # 0 would mean Envoy's default of 60
 CACHED_TOKENS: Final = 20_000
@@ -52,7 +52,7 @@ def token_filter(plans: Sequence[Plan], jwks: Mapping[str, Any], edge: Edge) -> 
 def kept_for_log() -> Json:
     """Who asked for what: by the time of the log, headers and path are as the ERP sees them."""
     text = " ".join([*(f"%REQ({name})%" for name in LOGGED), f"%PATH(NQ:PATH):{TEXT_MAX}%"])
-    kept = {"object_key": ASKED, "factory_key": "envoy.string", "format_string": {"text_format_source": {"inline_string": text}}}  # fmt: skip
+    kept = {"object_key": KEPT, "factory_key": "envoy.string", "format_string": {"text_format_source": {"inline_string": text}}}  # fmt: skip
     return extension("kept", FILTER_STATE, on_request_headers=[kept])
 
 

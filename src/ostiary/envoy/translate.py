@@ -81,11 +81,12 @@ def news(before: Plan, plan: Plan, edge: Edge) -> list[Json]:
     return [route_file(replace(plan, routes=part), classes_of(plan), edge) for part in parts]
 
 
-def _meanings(plan: Plan) -> dict[Route, tuple[System, str]]:
+def _meanings(plan: Plan) -> dict[Route, tuple[System, str, int]]:
     """All that a route's part of the file rests on, wherever in the policy it stands."""
     nowhere, classes = Source(file="", line=0, text=""), classes_of(plan)
     systems = {one.name: replace(one, source=nowhere) for one in plan.systems}
-    return {route: (systems[route.system], classes.of_route(route).id) for route in plan.routes}
+    most = plan.limits.body_bytes
+    return {route: (systems[route.system], classes.of_route(route).id, most) for route in plan.routes}
 
 
 def _tables(

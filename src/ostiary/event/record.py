@@ -52,7 +52,7 @@ LINE: Final = {
     "route": ("revision", "class", "operation"),
     "caller": ("source", "subject", "acting", "grant", "role_set", "asked"),
     "call": ("method", "path"),
-    "verdict": ("reason", "judged", "details"),
+    "verdict": ("reason", "judged", "details", "inside"),
     "answer": ("status", "flags", "bytes_in", "bytes_out", "duration_ms", "upstream_us", "tls", "agent"),
 }
 
@@ -74,7 +74,7 @@ def _event(line: dict[str, Any]) -> Event | None:
     at = _time(told.pop("at"))
     if at is None or told["decision"] == NONE:
         return None
-    inside = _parted(_undashed(_text(line.get("guard"))), ("guard_us", "reason", "rule", "operation"))
+    inside = _parted(told.pop("inside"), ("guard_us", "reason", "rule", "operation"))
     del told["class"]
     judged, _, rule = told.pop("judged").partition(":")
     told["rule"] = rule or NONE
@@ -101,11 +101,6 @@ def _client(subject: str, acting: str) -> str:
 def _parted(value: Any, names: Sequence[str]) -> dict[str, str]:
     parts = value.split(" ", len(names) - 1) if isinstance(value, str) else []
     return dict(zip(names, map(_text, [*parts, *[NONE] * (len(names) - len(parts))]), strict=True))
-
-
-def _undashed(text: str) -> str:
-    """Of two words that Envoy wrote one behind the other, the one that is not a dash."""
-    return text.removeprefix(NONE).removesuffix(NONE) or NONE
 
 
 def _time(value: str) -> datetime | None:
