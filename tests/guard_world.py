@@ -100,6 +100,7 @@ class TwinErp:
     refuses: frozenset[str] = frozenset()  # logins it does not let in
     tables: dict[str, dict[int, dict[str, Any]]] = field(default_factory=dict)
     hidden: set[tuple[str, int]] = field(default_factory=set)  # records the guard's own user may not see
+    logins: dict[str, str] = field(default_factory=dict)  # uid -> login, as far as it says
     uids: dict[str, int] = field(default_factory=lambda: dict(zip(LOGINS, range(5, 99), strict=False)))
 
     async def credential(self, account: ErpAccount, request: Request) -> str:
@@ -125,7 +126,9 @@ class TwinErp:
         return found
 
     async def login_of(self, uid: str) -> str:
-        raise NotEstablished(f"nobody says who {uid} is")
+        if uid not in self.logins:
+            raise NotEstablished(f"nobody says who {uid} is")
+        return self.logins[uid]
 
     def create(self, login: str, kind: str, /, **values: Any) -> int:
         table = self.tables.setdefault(kind, {})

@@ -154,6 +154,22 @@ async def test_what_can_not_be_established_is_refused(world, erp, spoil, why):
     assert (answer.reason, why in answer.detail) == ("apart", True), answer.detail
 
 
+async def test_each_erp_says_itself_who_its_users_are_also_after_a_roll_back(tmp_path):
+    world = make(tmp_path / "home")
+    world.person("user:anna", "approver")
+    world.person("user:ben", "treasurer")
+    first = TwinErp(world.clock, logins={"5": "approver"})
+    other = TwinErp(world.clock, logins={"5": "treasurer"})
+    payments = {id(erp): payment_to(erp, "approver", by="approver") for erp in (first, other)}
+    anna, asked = world.token("user:anna"), []
+    async with guarded(world, first):
+        for erp in (first, other, first):
+            world.guard.twin = erp
+            asked.append(await world.ask(anna, approve(payments[id(erp)]), decision=f"by-{len(asked)}"))
+            world.logged(f"by-{len(asked) - 1}")
+    assert [answer.allowed for answer in asked] == [False, True, False]
+
+
 async def test_an_old_hand_of_someone_unknown_does_not_matter_any_more(world, erp):
     payment = payment_to(erp, "stranger")
     age(erp, "party.party", 1, days=40)

@@ -199,6 +199,19 @@ async def test_a_policy_taken_over_counts_from_the_next_request_and_the_one_befo
         assert (await push(world, "/internal/plan", {"revision": "aaaa"}))[0] == 409
 
 
+async def test_the_trouble_of_an_erp_ends_with_the_policy_that_named_it(world, tmp_path):
+    moved = make(tmp_path / "moved", upstream="http://127.0.0.1:10")
+    (world.home.plans / f"{moved.revision}.json").write_bytes(
+        (moved.home.plans / f"{moved.revision}.json").read_bytes()
+    )
+    async with guarded(world):
+        (system,) = world.guard._knowledge.current.plan.systems
+        world.guard.erp_of(system).trouble = "the ERP does not let gateway in"
+        for revision, told in ((moved.revision, {}), (world.revision, {"erp": "the ERP does not let gateway in"})):
+            await push(world, "/internal/plan", {"revision": revision})
+            assert (await world.guard._obey("GET", "/internal/state", b""))[1]["troubles"] == told
+
+
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "localhost:8443"])
 async def test_the_system_is_found_by_its_host(world, erp, host):
     async with guarded(world, erp):

@@ -12,7 +12,7 @@ from ostiary.erp.operation import Call, Pattern
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.secret import Secret
 from ostiary.guard import history
-from ostiary.guard.erp import NotEstablished, NotLetIn
+from ostiary.guard.erp import Erp, NotEstablished, NotLetIn
 from ostiary.plan.model import Apart
 from ostiary.store.database import Store
 from ostiary.store.directory import ErpAccount, erp_account, person_of, persons_of_erp_user, sealed_for
@@ -32,7 +32,6 @@ class Accounts:
     def __init__(self, store: Store, sealer: Sealer) -> None:
         self._store, self._sealer = store, sealer
         self._remembered: dict[tuple[str, ...], tuple[float, Any]] = {}
-        self.login_of: dict[str, Callable[[str], Any]] = {}  # system -> the ERP's own answer to "which login is uid?"
 
     def forget(self) -> None:
         """Also what is being read at this moment, which may be what was before."""
@@ -46,13 +45,13 @@ class Accounts:
     async def person(self, principal: str) -> str:
         return await self._remember(("person", principal), lambda connection: person_of(connection, principal))
 
-    async def persons(self, system: str, uid: str) -> frozenset[str]:
+    async def persons(self, system: str, uid: str, erp: Erp) -> frozenset[str]:
         """Every human who acts as this ERP user: by its id, else by the login that the ERP has for the id."""
         found = await self.read(lambda connection: persons_of_erp_user(connection, system, uid))
-        if found or system not in self.login_of:
+        if found:
             return found
         try:
-            login = await self.login_of[system](uid)
+            login = await erp.login_of(uid)
         except NotEstablished:
             return frozenset()
         return await self.read(lambda connection: _persons_by_login(connection, system, login))

@@ -22,7 +22,7 @@ from ostiary.guard.adapters import Adapters
 from ostiary.guard.check import Check
 from ostiary.guard.erp import NotEstablished, NotLetIn
 from ostiary.guard.journal import Journal
-from ostiary.guard.knowledge import Knowledge
+from ostiary.guard.knowledge import Knowledge, Ready
 from ostiary.guard.locks import Locks
 from ostiary.guard.tryton import Tried, TrytonErp
 from ostiary.guard.verdict import Asked, Verdict
@@ -107,11 +107,9 @@ class Guard:
         """The ERP of a system that can say who made a record; None for any other."""
         if system.kind is not Kind.TRYTON:
             return None
-        name = (system.name, system.upstream, system.database)
+        name = _named(system)
         if name not in self._erps:
-            erp = TrytonErp(system.upstream, system.database, self._accounts.vault(system.name))
-            self._erps[name] = erp
-            self._accounts.login_of[system.name] = erp.login_of
+            self._erps[name] = TrytonErp(system.upstream, system.database, self._accounts.vault(system.name))
         return self._erps[name]
 
     async def check(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -164,14 +162,18 @@ class Guard:
                 pass
             case _:
                 return 404, {"problem": "no such thing"}
-        revisions = self._knowledge.revisions
-        current = revisions[-1] if revisions else ""
-        state = {"revision": current, "revisions": list(revisions), "fresh": self._knowledge.fresh}
-        return 200, {**state, "troubles": {name: erp.trouble for (name, *_), erp in self._erps.items() if erp.trouble}}
+        revisions, ready = self._knowledge.revisions, self._knowledge.current
+        state = {"revision": ready.revision if ready else "", "revisions": list(revisions)}
+        return 200, {**state, "fresh": self._knowledge.fresh, "troubles": self._troubles(ready)}
+
+    def _troubles(self, ready: Ready | None) -> dict[str, str]:
+        """Why an ERP of the plan in force, and of no other, does not let the gate's own user in."""
+        erps = {system.name: self._erps.get(_named(system)) for system in (ready.plan.systems if ready else ())}
+        return {name: erp.trouble for name, erp in erps.items() if erp and erp.trouble}
 
     async def _ask_erp(self, asked: AskedAs, about: Callable[[AskedAs, TrytonErp, Tried], Awaitable[Any]]) -> Any:
         """What the ERP says; as a user that is only tried, where one is given."""
-        ready = self._knowledge.plan(self._knowledge.revisions[-1])
+        ready = self._knowledge.current
         system = next((one for one in ready.plan.systems if one.name == asked.system), None) if ready else None
         kept = self.erp_of(system) if system else None
         if system is None or kept is None:
@@ -197,6 +199,11 @@ class Guard:
         write_atomically(self._home.catalogue(asked.system), msgspec.json.encode(found))
         told = {"objects": len(found.models), "methods": sum(map(len, found.methods.values()))}
         return {**told, **(await _account(asked, erp, tried) if asked.login else {})}
+
+
+def _named(system: System) -> tuple[str, str, str]:
+    """One ERP: a system that a new policy points elsewhere is another one."""
+    return system.name, system.upstream, system.database
 
 
 async def _account(_: AskedAs, erp: TrytonErp, tried: Tried) -> dict[str, Any]:

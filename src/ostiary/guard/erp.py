@@ -29,3 +29,7 @@ class Erp(Protocol):
     async def target(self, name: str, field: str) -> str:
         """The object that a link field of object `name` points to."""
         ...
+
+    async def login_of(self, uid: str) -> str:
+        """The login that the ERP has for the id of one of its users."""
+        ...

@@ -36,7 +36,7 @@ class Together(Struct, frozen=True, kw_only=True):
 class Past(Protocol):
     """What is known of persons and of what passed the guard."""
 
-    async def persons(self, system: str, uid: str) -> frozenset[str]: ...
+    async def persons(self, system: str, uid: str, erp: Erp) -> frozenset[str]: ...
     async def did(self, person: str, first: Pattern, records: tuple[str, Sequence[str]], since: datetime) -> bool: ...
 
 
@@ -80,7 +80,7 @@ async def _refusal(rule: Apart, operation: Operation, case: Case) -> str:
     if await case.past.did(case.person, rule.first, (name, ids), since):
         return f"you yourself changed its {name} through this gate less than {rule.within_days} days ago"
     rows = await case.erp.rows(name, ids, ["create_uid", "create_date", "write_uid", "write_date"])
-    return await _refusal_by_origin(rule, name, rows, case, since - CLOCKS_APART_MAX)
+    return await _refusal_by_origin(rule, (name, rows), case, case.erp, since - CLOCKS_APART_MAX)
 
 
 async def _linked(rule: Apart, operation: Operation, erp: Erp) -> tuple[str, tuple[str, ...]]:
@@ -102,11 +102,12 @@ async def _linked(rule: Apart, operation: Operation, erp: Erp) -> tuple[str, tup
 
 
 async def _refusal_by_origin(
-    rule: Apart, name: str, rows: Iterable[Mapping[str, Any]], case: Case, since: datetime
+    rule: Apart, found: tuple[str, Iterable[Mapping[str, Any]]], case: Case, erp: Erp, since: datetime
 ) -> str:
+    name, rows = found
     for row in rows:
         for uid, did in _suspects(rule.first, row, since):
-            persons = await case.past.persons(rule.then.system, uid)
+            persons = await case.past.persons(rule.then.system, uid, erp)
             if not persons:
                 raise NotEstablished(f"nobody here is known as the ERP user {uid} who {did} {name} {row['id']}")
             if case.person in persons:

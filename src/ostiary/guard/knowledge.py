@@ -142,6 +142,10 @@ class Knowledge:
         return self._plans.get(revision)
 
     @property
+    def current(self) -> Ready | None:
+        return next(reversed(self._plans.values()), None)
+
+    @property
     def revisions(self) -> tuple[str, ...]:
         return tuple(self._plans)
 
