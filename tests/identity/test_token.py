@@ -10,7 +10,7 @@ from joserfc import jws
 from joserfc.jwk import KeySet
 from sqlalchemy import func, select, text
 
-from ostiary.foundation.errors import OperatorFault
+from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.foundation.jose import TokenRefused
 from ostiary.foundation.settings import load_settings
 from ostiary.identity import grants, keys, principals
@@ -333,6 +333,19 @@ def test_refreshing_ends_thirty_days_after_sign_in_however_often_it_is_done(worl
     token = world.refresh(token).json()["refresh_token"]
     world.later(minutes=1)
     assert error_of(world.refresh(token)) == "invalid_grant"
+
+
+def test_a_revocation_that_the_gate_does_not_know_of_yet_is_to_be_asked_again(world, monkeypatch):
+    async def late(_keys):
+        raise SystemFault("revocation-late", "later")
+
+    token = world.machine().json()["access_token"]
+    told = {"data": {"token": token}, "auth": ("shop", world.secret)}
+    with monkeypatch.context() as failing:
+        failing.setattr(world.app.state.server, "revoked", late)
+        assert world.ask("POST", "/identity/revoke", **told).status_code == 503  # RFC 7009 section 2.2.1
+    assert world.ask("POST", "/identity/revoke", **told).status_code == 200
+    assert world.gone == [f"jti:{world.claims(token).jti}"]
 
 
 def test_a_client_revokes_its_own_tokens_only(world):

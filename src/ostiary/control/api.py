@@ -3,12 +3,14 @@
 import inspect
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
+import anyio.to_thread
 import msgspec
+from anyio import CapacityLimiter
 from sqlalchemy.exc import DBAPIError
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -17,6 +19,9 @@ from ostiary.foundation import errors
 from ostiary.foundation.errors import CallerFault, OstiaryError, OurFault, SystemFault
 
 BODY_MAX_BYTES: Final = 2 * 1024 * 1024
+# Threads apart from anyio's own, which renew the lease: whatever waits here, the gate stays open.
+OPERATIONS_MAX: Final = 32
+INSIDE_MAX: Final = 8  # no revocation waits for an operation
 
 Operation = Callable[..., Any]  # (board, actor, **parameters) -> JSON-able
 Internal = Mapping[str, Callable[[bytes], bytes]]
@@ -27,13 +32,15 @@ log = logging.getLogger(__name__)
 def create(board: Any, operations: Mapping[str, Operation], internal: Internal) -> Starlette:
     """The API over `operations` (by name) and `internal` (what our own processes ask, by path)."""
     shapes = {name: _shape(name, operation) for name, operation in operations.items()}
+    threads, urgent = CapacityLimiter(OPERATIONS_MAX), CapacityLimiter(INSIDE_MAX)
 
     async def operate(request: Request) -> Response:
         name = request.path_params["name"]
         actor = request.client.host if request.client else "unknown"
         try:
             parameters = _parameters(shapes, name, await _body(request))
-            result = await run_in_threadpool(operations[name], board, actor, **parameters)
+            act = partial(operations[name], board, actor, **parameters)
+            result = await anyio.to_thread.run_sync(act, limiter=threads)
         except OstiaryError as problem:
             return _failed(problem)
         except (OSError, DBAPIError) as problem:
@@ -50,7 +57,7 @@ def create(board: Any, operations: Mapping[str, Operation], internal: Internal) 
         answer = internal.get(request.path_params["name"])
         if answer is None:
             return Response(status_code=404)
-        return Response(await run_in_threadpool(answer, await _body(request)))
+        return Response(await anyio.to_thread.run_sync(answer, await _body(request), limiter=urgent))
 
     return Starlette(
         routes=[

@@ -24,6 +24,7 @@ from ostiary.control.reconcile import Reconciler
 from ostiary.envoy import binary
 from ostiary.envoy.delivery import Gate
 from ostiary.foundation import unix
+from ostiary.foundation.errors import SystemFault
 from ostiary.guard import app as guard
 from ostiary.identity import app as identity
 from ostiary.identity import grants, keys
@@ -151,18 +152,26 @@ async def run_identity(on: Installation) -> None:
 
 
 def _tell_control(on: Installation, keys: list[str]) -> None:
-    """The revocation is in the store already: a control that is down finds it there when it starts."""
+    """The revocation is in the store already: a control that is down finds it there when it starts.
+
+    Raises SystemFault where control is there and could not have it refused.
+    """
     try:
-        unix.ask(on.home.socket("control"), "POST", "/internal/revoked", json.dumps({"keys": keys}).encode())
+        answer = unix.ask(on.home.socket("control"), "POST", "/internal/revoked", json.dumps({"keys": keys}).encode())
     except (OSError, HTTPException):
         log.exception("control could not be told of a revocation; the gate learns of it when control is back")
+        return
+    if answer.status != 200:  # noqa: PLR2004  RFC 9110 section 15.3.1
+        raise SystemFault("revocation-late", "it is recorded, and the gate learns of it later", hint="try again")
 
 
 async def run_guard(on: Installation) -> None:
     """The look inside: one socket for the gate, one for control."""
     made = guard.create(on.home, on.store, on.sealer, on.settings, on.clock)
-    async with made.running():
-        await serve(
-            (made.check, listen(on.home.socket("guard"))), (made.inside, listen(on.home.socket("guard-control")))
-        )
-    on.store.close()
+    try:
+        async with made.running():
+            await serve(
+                (made.check, listen(on.home.socket("guard"))), (made.inside, listen(on.home.socket("guard-control")))
+            )
+    finally:
+        on.store.close()

@@ -1,0 +1,83 @@
+"""What operations that wait hold up, and what they do not; what identity answers when control fails."""
+
+import asyncio
+import socket
+from threading import Event, Thread
+from types import SimpleNamespace
+
+import httpx
+import pytest
+
+from ostiary.control import api, members
+from ostiary.foundation.errors import SystemFault
+from ostiary.foundation.home import Home
+
+PATIENCE_S = 20
+
+
+def test_operations_that_wait_hold_up_neither_revocations_nor_chores(monkeypatch):
+    monkeypatch.setattr(api, "OPERATIONS_MAX", 1)
+    begun, turn = Event(), Event()
+
+    def wait(_board, _actor):
+        begun.set()
+        return turn.wait(PATIENCE_S)
+
+    async def go():
+        renewed = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        app = api.create(None, {"wait": wait}, {"revoked": lambda body: body})
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://control") as client:
+            operations = [asyncio.create_task(client.post("/operations/wait")) for _ in range(100)]
+            await asyncio.to_thread(begun.wait, PATIENCE_S)
+            renew = asyncio.create_task(members._every(60, lambda: loop.call_soon_threadsafe(renewed.set)))
+            try:
+                told = await asyncio.wait_for(client.post("/internal/revoked", content=b"now"), PATIENCE_S)
+                await asyncio.wait_for(renewed.wait(), PATIENCE_S)
+                assert not any(one.done() for one in operations)
+            finally:
+                turn.set()
+                renew.cancel()
+            answers = await asyncio.gather(*operations)
+        return told.content, {answer.json()["result"] for answer in answers}
+
+    assert asyncio.run(go()) == (b"now", {True})
+
+
+@pytest.fixture
+def on(folder):
+    home = Home(root=folder / "home")
+    home.create()
+    return SimpleNamespace(home=home)
+
+
+@pytest.fixture
+def control(on):
+    """Answers once, with a status."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(on.home.socket("control")))
+    listener.listen()
+
+    def answer(status):
+        connection = listener.accept()[0]
+        with connection:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 %d -\r\ncontent-length: 0\r\n\r\n" % status)
+
+    def begin(status):
+        Thread(target=answer, args=(status,), daemon=True).start()
+
+    yield begin
+    listener.close()
+
+
+def test_a_revocation_that_control_could_not_push_is_not_answered_as_done(on, control):
+    control(500)
+    with pytest.raises(SystemFault):
+        members._tell_control(on, ["jti:a"])
+    control(200)
+    members._tell_control(on, ["jti:a"])
+
+
+def test_a_control_that_is_down_does_not_keep_anybody_from_revoking(on):
+    members._tell_control(on, ["jti:a"])
