@@ -9,7 +9,9 @@ import pytest
 
 from guard_world import POLICY, TwinErp, guarded, later, make, rpc
 from ostiary.erp.operation import Call, Operation, Pattern, Verb
+from ostiary.foundation.secret import Secret
 from ostiary.guard import history
+from ostiary.identity import principals
 from ostiary.plan.model import Apart, Source
 from ostiary.policy import words
 
@@ -168,6 +170,37 @@ async def test_each_erp_says_itself_who_its_users_are_also_after_a_roll_back(tmp
             asked.append(await world.ask(anna, approve(payments[id(erp)]), decision=f"by-{len(asked)}"))
             world.logged(f"by-{len(asked) - 1}")
     assert [answer.allowed for answer in asked] == [False, True, False]
+
+
+@pytest.mark.parametrize("uid", ["7", ""])
+@pytest.mark.parametrize("leaves", ["removed", "mapped anew"])
+async def test_what_one_who_left_has_made_is_still_known_as_his(world, erp, uid, leaves):
+    world.person("user:carla", "clerk", uid=uid)
+    erp.logins = {"7": "clerk"}
+    payment = payment_to(erp, "clerk")
+    now = {"actor": "uid:0", "now": world.clock.at}
+    with world.store.begin() as connection:
+        if leaves == "removed":
+            principals.remove(connection, principal="user:carla", **now)
+        else:
+            account = {"system": "erp", "login": "stranger", "password": Secret("x"), "sealer": world.sealer}
+            principals.set_erp_account(connection, principal="user:carla", **account, **now)
+    async with guarded(world, erp):
+        assert (await world.ask(world.token("user:anna"), approve(payment), decision="kept")).allowed
+        world.logged("kept")
+        await world.guard._accounts.forget_old(world.clock.at + history.KEPT + timedelta(minutes=1))
+        assert "nobody here is known" in (await world.ask(world.token("user:anna"), approve(payment))).detail
+
+
+async def test_who_took_over_the_erp_user_of_one_who_left_answers_for_it(world, erp):
+    world.person("user:carla", "clerk", uid="7")
+    erp.logins = {"7": "clerk"}
+    payment = payment_to(erp, "clerk")
+    with world.store.begin() as connection:
+        principals.remove(connection, principal="user:carla", actor="uid:0", now=world.clock.at)
+    world.person("user:dora", "clerk")
+    async with guarded(world, erp):
+        assert (await world.ask(world.token("user:dora"), approve(payment))).reason == "apart"
 
 
 async def test_an_old_hand_of_someone_unknown_does_not_matter_any_more(world, erp):

@@ -17,7 +17,7 @@ from ostiary.plan.model import Apart
 from ostiary.store.database import Store
 from ostiary.store.directory import ErpAccount, erp_account, person_of, persons_of_erp_user, sealed_for
 from ostiary.store.seal import Sealer
-from ostiary.store.tables.directory import ERP_ACCOUNT, PRINCIPAL
+from ostiary.store.tables.directory import ERP_ACCOUNT
 from ostiary.store.tables.guard import GUARD_KEY
 
 REMEMBERED_S: Final = 30.0  # at most: control says when the directory changes
@@ -46,7 +46,7 @@ class Accounts:
         return await self._remember(("person", principal), lambda connection: person_of(connection, principal))
 
     async def persons(self, system: str, uid: str, erp: Erp) -> frozenset[str]:
-        """Every human who acts as this ERP user: by its id, else by the login that the ERP has for the id."""
+        """Every human who acts or acted as this ERP user: by its id, else by the login that the ERP has for the id."""
         found = await self.read(lambda connection: persons_of_erp_user(connection, system, uid))
         if found:
             return found
@@ -54,7 +54,7 @@ class Accounts:
             login = await erp.login_of(uid)
         except NotEstablished:
             return frozenset()
-        return await self.read(lambda connection: _persons_by_login(connection, system, login))
+        return await self.read(lambda connection: persons_of_erp_user(connection, system, uid, login))
 
     async def did(self, person: str, first: Pattern, records: tuple[str, Sequence[str]], since: datetime) -> bool:
         return await self.read(lambda connection: history.find(connection, person, first, records, since))
@@ -142,12 +142,3 @@ class SystemVault:
 
     def _key_purpose(self, account: ErpAccount) -> str:
         return f"erp-key:{self._system}:{account.login}"
-
-
-def _persons_by_login(connection: Connection, system: str, login: str) -> frozenset[str]:
-    rows = connection.execute(
-        select(PRINCIPAL.c.person)
-        .join(ERP_ACCOUNT, ERP_ACCOUNT.c.principal == PRINCIPAL.c.id)
-        .where(ERP_ACCOUNT.c.system == system, ERP_ACCOUNT.c.login == login, ERP_ACCOUNT.c.uid == "")
-    )
-    return frozenset(rows.scalars())

@@ -16,6 +16,7 @@ from ostiary.erp.operation import Call, Operation, Pattern, Verb, operation_name
 from ostiary.foundation.clock import to_us
 from ostiary.guard.erp import Erp, NotEstablished
 from ostiary.plan.model import Apart
+from ostiary.store.tables.directory import ERP_PAST
 from ostiary.store.tables.guard import GUARD_HISTORY
 
 CLOCKS_APART_MAX: Final = timedelta(days=1)  # an ERP writes times in its own zone, or an unnamed one
@@ -198,4 +199,5 @@ def find(
 
 
 def forget(connection: Connection, now: datetime) -> None:
-    connection.execute(delete(GUARD_HISTORY).where(GUARD_HISTORY.c.at_us < to_us(now - KEPT)))
+    for table in (GUARD_HISTORY, ERP_PAST):
+        connection.execute(delete(table).where(table.c.at_us < to_us(now - KEPT)))

@@ -126,7 +126,7 @@ def enable(connection: Connection, *, actor: str, now: datetime, principal: str)
 
 
 def remove(connection: Connection, *, actor: str, now: datetime, principal: str) -> Keys:
-    """All that is known of it goes, but for the audit log; what it was given ends."""
+    """All that is known of it goes, but for the audit log and whose hand its ERP user was; what it was given ends."""
     before = roster.one(connection, principal)
     others = select(PRINCIPAL.c.id).where(PRINCIPAL.c.person == principal, PRINCIPAL.c.id != principal)
     if acting := list(connection.execute(others.order_by(PRINCIPAL.c.id)).scalars()):
@@ -137,6 +137,7 @@ def remove(connection: Connection, *, actor: str, now: datetime, principal: str)
     for table in (CODE, REFRESH):
         connection.execute(delete(table).where(table.c.grant.in_(mine)))
     connection.execute(delete(GRANT).where(GRANT.c.id.in_(mine)))
+    directory.keep_past(connection, to_us(now), ERP_ACCOUNT.c.principal == principal)
     for table in (CLIENT_SECRET, CLIENT, PASSWORD, ERP_ACCOUNT, ASSIGNMENT):
         connection.execute(delete(table).where(table.c.principal == principal))
     connection.execute(delete(PRINCIPAL).where(PRINCIPAL.c.id == principal))
@@ -178,6 +179,9 @@ def set_erp_account(
     _generation(connection, principal)
     sealed = sealer.seal(password, directory.sealed_for(system, principal))
     place = {"principal": principal, "system": system}
+    table = ERP_ACCOUNT.c
+    other = (table.login != login) | (table.uid != uid)
+    directory.keep_past(connection, to_us(now), table.principal == principal, table.system == system, other)
     upsert(connection, ERP_ACCOUNT, place, {"login": login, "uid": uid, "sealed_secret": sealed})
     after = {"system": system, "login": login, "uid": uid}
     append(connection, Entry(at=now, actor=actor, action="account.set", object=principal, after=after))

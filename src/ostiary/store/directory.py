@@ -4,11 +4,12 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, Table, select
 
-from ostiary.store.database import insert_into
+from ostiary.store.database import insert_into, upsert
 from ostiary.store.tables.directory import (
     ERP_ACCOUNT,
+    ERP_PAST,
     PRINCIPAL,
     REASON_MAX_CHARS,
     REVOCATION,
@@ -58,14 +59,30 @@ def person_of(connection: Connection, principal: str) -> str:
     return found or principal
 
 
-def persons_of_erp_user(connection: Connection, system: str, uid: str) -> frozenset[str]:
-    """Every human who acts as this ERP user; empty when none is known."""
-    rows = connection.execute(
-        select(PRINCIPAL.c.person)
-        .join(ERP_ACCOUNT, ERP_ACCOUNT.c.principal == PRINCIPAL.c.id)
-        .where(ERP_ACCOUNT.c.system == system, ERP_ACCOUNT.c.uid == uid)
+def persons_of_erp_user(connection: Connection, system: str, uid: str, login: str | None = None) -> frozenset[str]:
+    """Every human who acts as this ERP user, and who did; empty when nobody does, as far as ids are known.
+
+    With its `login`, also those whose id is not known yet; then it is enough that somebody did.
+    """
+    acts = select(PRINCIPAL.c.person).join(ERP_ACCOUNT).where(_is_user(ERP_ACCOUNT, system, uid, login))
+    now = frozenset(connection.execute(acts).scalars())
+    if not now and login is None:
+        return now
+    return now.union(
+        connection.execute(select(ERP_PAST.c.person).where(_is_user(ERP_PAST, system, uid, login))).scalars()
     )
-    return frozenset(rows.scalars())
+
+
+def _is_user(table: Table, system: str, uid: str, login: str | None) -> ColumnElement[bool]:
+    return (table.c.system == system) & ((table.c.uid == uid) | ((table.c.uid == "") & (table.c.login == login)))
+
+
+def keep_past(connection: Connection, at_us: int, *which: ColumnElement[bool]) -> None:
+    """Who stands behind these ERP accounts, which are about to go, stays known; their secrets do not."""
+    account = ERP_ACCOUNT.c
+    rows = select(account.system, account.uid, account.login, PRINCIPAL.c.person).join(PRINCIPAL).where(*which)
+    for row in connection.execute(rows).all():
+        upsert(connection, ERP_PAST, row._asdict(), {"at_us": at_us})
 
 
 def revoked_keys(connection: Connection, now_s: int) -> frozenset[str]:

@@ -43,6 +43,16 @@ ERP_ACCOUNT: Final = Table(
     Column("sealed_secret", LargeBinary, nullable=False),
 )
 
+ERP_PAST: Final = Table(  # who stood behind an account that is gone: his hand in the ERP's records is still his
+    "erp_past",
+    METADATA,
+    Column("system", String(100), primary_key=True),
+    Column("uid", String(100), primary_key=True),
+    Column("login", String(200), primary_key=True),
+    Column("person", String(200), primary_key=True),
+    Column("at_us", BigInteger, nullable=False),  # when it went
+)
+
 REVOCATION: Final = Table(
     "revocation",
     METADATA,
