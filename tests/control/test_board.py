@@ -3,10 +3,13 @@
 import pytest
 
 from ostiary.audit.log import tree
+from ostiary.control import operations
 from ostiary.control.board import Board
 from ostiary.control.installation import open_installation
 from ostiary.control.operations import OPERATIONS
 from ostiary.control.prepare import initialise
+from ostiary.control.reconcile import Translated
+from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Home
 from ostiary.store.plans import plan_in_force
 
@@ -73,3 +76,18 @@ def test_every_change_is_brought_to_gate_and_guard_and_recorded(board):
 def entries_of(board):
     with board.on.store.read() as connection:
         return tree(connection).size
+
+
+def test_a_roll_out_that_fails_says_why_though_the_store_takes_no_note_of_it(board, monkeypatch):
+    def fail(*_):
+        raise SystemFault("gate-refused", "no")
+
+    def busy(*_):
+        raise SystemFault("store-busy", "others write")
+
+    plan = board.reconciler.plan
+    board.reconciler.apply = fail
+    monkeypatch.setattr(operations.revisions, "record_failure", busy)
+    act = operations.revisions.Act(actor="uid:0", file="/p", text="", reason="", before=plan.revision)
+    with pytest.raises(SystemFault, match="no"):
+        operations._roll_out(board, act, Translated(plan=plan, resources={}), 0)

@@ -1,6 +1,5 @@
 """The real gate writes the log, the watch reads it and blocks, and the real gate refuses: the third loop, closed."""
 
-import time
 from datetime import timedelta
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -8,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from monitor.world import AT
+from ostiary.envoy.delivery import Gate
 from ostiary.envoy.signals import Signals, signal_resources
 from ostiary.event.search import Filter, files, find, find_decision
 from ostiary.foundation.clock import FixedClock
 from ostiary.foundation.settings import Settings
 from ostiary.monitor import alerts, measures
 from ostiary.monitor.watch import Watch
+from running import until
 
 
 def sibling(name):
@@ -38,7 +39,7 @@ class Watching:
         self.gate, self.store, self.clock = gate, store, FixedClock(AT)
         self.watch = Watch(
             store, gate.edge.home, self.clock, Settings(listen="0.0.0.0"), never=("127.0.0.1",),
-            blocked_changed=self.push, **options,
+            blocked_changed=self.push, reopen_logs=Gate(Path(), gate.edge).reopen_logs, **options,
         )  # fmt: skip
 
     def push(self):
@@ -53,11 +54,7 @@ class Watching:
         self.watch.tick()
 
     def found(self, decision):
-        until = time.monotonic() + 10
-        while time.monotonic() < until:
-            if event := find_decision(self.gate.edge.home.access_log, decision):
-                return event
-        raise AssertionError(decision)
+        return until(lambda: find_decision(self.gate.edge.home.access_log, decision), lambda: decision)
 
     def alerts(self):
         with self.store.read() as connection:
@@ -80,6 +77,16 @@ def test_a_guesser_is_refused_whatever_he_shows_next_and_his_neighbour_is_served
         last = gate.ask("/shop/orders", token=wrong, source="127.0.0.2")
     watching.round(last, seconds=700)
     assert gate.ask("/shop/orders", token=good, source="127.0.0.2").status == 200
+
+
+@pytest.mark.parametrize(("path", "status"), [("/identity/token", 401), ("/identity/sign-in", 200)])
+def test_who_guesses_secrets_or_passwords_is_noticed(gate, sqlite, path, status, monkeypatch):
+    watching = Watching(gate, sqlite)
+    monkeypatch.setattr(gate.identity, "reply", lambda _: (status, {}, None))
+    for _ in range(6):
+        last = gate.ask(path, method="POST", host="gate.test", body=b"", source="127.0.0.4")
+    watching.round(last)
+    assert ("authentication-failures", "address:127.0.0.4") in watching.alerts()
 
 
 def test_who_shows_no_token_is_alerted_and_not_blocked(gate, sqlite):

@@ -215,11 +215,6 @@ def test_a_writer_that_cannot_turn_keeps_its_log(log, problem):
     assert files(log) == (log,)
 
 
-def test_a_gate_that_does_not_run_is_a_clear_fault(tmp_path):
-    with pytest.raises(OSError):
-        tail.reopen_envoy(tmp_path / "none.sock")()
-
-
 def aged(log, sizes):
     """Rotated files of these sizes, a day apart, the newest a day old."""
     for n, size in enumerate(sizes):

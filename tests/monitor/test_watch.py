@@ -331,6 +331,21 @@ def test_a_gate_that_did_not_close_is_told_again(world):
     assert world.told == ["low"]
 
 
+def test_a_store_that_is_busy_does_not_keep_the_watch_from_reading_on_a_full_disk(world, monkeypatch):
+    world.write(*guesses())
+    world.free, begin, busy = 1, world.store.begin, [SystemFault("store-busy", "others write")]
+
+    def sometimes():
+        if world.watch._begun and busy:
+            raise busy.pop()
+        return begin()
+
+    monkeypatch.setattr(world.store, "begin", sometimes)
+    world.tick(6)
+    assert not busy
+    assert world.told == ["low", "blocked"]
+
+
 # --- told outside -----------------------------------------------------------------------------------------------
 
 
@@ -401,6 +416,14 @@ async def test_a_round_that_fails_is_counted_and_made_again(world, problem):
     assert world.metric("ostiary_watch_faults_total") == 1
 
 
+async def test_a_watch_that_cannot_say_that_it_ended_leaves_nothing_running(home, sqlite, receiver, monkeypatch):
+    monkeypatch.setattr(Watch, "_end", lambda _: 1 / 0)
+    world = World(home, sqlite, settings=Settings(webhook=receiver.url))
+    with pytest.raises(ZeroDivisionError):
+        await run(world)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 async def test_without_a_webhook_the_watch_goes_on(world):
     world.write(*guesses())
     world.clock.at = after(6)
@@ -464,7 +487,15 @@ async def test_a_watch_that_ended_in_order_was_not_silent(world):
     async def stop(_seconds):
         raise asyncio.CancelledError
 
-    world.watch = Watch(world.store, world.home, world.clock, Settings(), blocked_changed=lambda: None, sleep=stop)
+    world.watch = Watch(
+        world.store,
+        world.home,
+        world.clock,
+        Settings(),
+        blocked_changed=lambda: None,
+        reopen_logs=lambda: None,
+        sleep=stop,
+    )
     with pytest.raises(asyncio.CancelledError):
         await world.watch.run()
     world.watch = world.begin()

@@ -13,7 +13,7 @@ from ostiary.control.board import Board
 from ostiary.control.documents import prove_document
 from ostiary.control.holders import assigned, holders_of
 from ostiary.control.reconcile import Translated
-from ostiary.foundation.errors import OperatorFault
+from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.prove.difference import diff
 
 
@@ -51,7 +51,7 @@ def _roll_out(board: Board, act: revisions.Act, to: Translated, changes: int) ->
         board.reconciler.apply(to)
     except Exception as problem:
         code = getattr(problem, "code", type(problem).__name__)
-        with suppress(OSError, DBAPIError):  # `status` holds the log against what is in force
+        with suppress(OSError, DBAPIError, SystemFault):  # `status` holds the log against what is in force
             board.change(lambda connection: revisions.record_failure(connection, act, to.plan, board.now, code))
         raise
 

@@ -11,7 +11,6 @@ from ostiary.event.record import Event
 MINUTE_S: Final = 60
 GRACE: Final = timedelta(seconds=5)  # Envoy flushes its log at least every second
 SAMPLES_MAX: Final = 5  # decision ids in the evidence
-BEGINNING: Final = datetime.fromtimestamp(0, UTC)
 
 
 class Thresholds(Struct, frozen=True, kw_only=True):

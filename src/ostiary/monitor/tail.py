@@ -11,7 +11,6 @@ from msgspec import Struct
 
 from ostiary.event.record import LINE_MAX_BYTES, Event, read
 from ostiary.event.search import files
-from ostiary.foundation import unix
 from ostiary.foundation.clock import to_us
 from ostiary.foundation.errors import SystemFault
 
@@ -19,7 +18,6 @@ BATCH_MAX_BYTES: Final = 4 * 1024 * 1024
 SEGMENT_MAX_BYTES: Final = 64 * 1024 * 1024
 KEEP_MAX_BYTES: Final = 20 * 1024**3
 KEEP_MAX: Final = timedelta(days=90)
-REOPEN_TIMEOUT_S: Final = 5.0
 
 ReopenLogs = Callable[[], None]
 
@@ -106,17 +104,6 @@ def _aside(log: Path, now: datetime) -> Path:
     latest = max((int(stamp) for stamp in stamps if stamp.isdecimal()), default=0)
     stamp = max(to_us(now), latest + 1)
     return log.with_name(f"{log.stem}-{stamp:020}{log.suffix}")
-
-
-def reopen_envoy(socket: Path) -> ReopenLogs:
-    """Asks the Envoy whose admin side listens at `socket`."""
-
-    def reopen() -> None:
-        answer = unix.ask(socket, "POST", "/reopen_logs", timeout_s=REOPEN_TIMEOUT_S)
-        if answer.status != 200:  # noqa: PLR2004  RFC 9110 section 15.3.1
-            raise SystemFault("reopen-refused", f"Envoy does not reopen its logs: status {answer.status}")
-
-    return reopen
 
 
 def retain(

@@ -61,8 +61,8 @@ class Watch:
         settings: Settings,
         *,
         blocked_changed: Callable[[], None],
+        reopen_logs: tail.ReopenLogs,
         disk_low: Callable[[bool], None] = lambda _: None,
-        reopen_logs: tail.ReopenLogs | None = None,
         never: Sequence[str] = measures.LOOPBACK,
         thresholds: Thresholds | None = None,
         free_bytes: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free,
@@ -72,7 +72,7 @@ class Watch:
         self.metrics = Metrics(clock)
         self._store, self._home, self._clock = store, home, clock
         self._blocked_changed, self._disk_low, self._free_bytes = blocked_changed, disk_low, free_bytes
-        self._reopen = reopen_logs or tail.reopen_envoy(home.socket("envoy"))
+        self._reopen = reopen_logs
         self._never = (*never, *_own(settings.listen))
         self._thresholds, self._segment_max, self._sleep = thresholds, segment_max, sleep
         self._webhook = Webhook(settings.webhook) if settings.webhook else None  # raises for a wrong address
@@ -94,11 +94,11 @@ class Watch:
                 self._hand_over()
                 await self._sleep(ROUND_S)
         finally:
-            await asyncio.to_thread(self._end)
             if telling:
                 telling.cancel()
                 with suppress(asyncio.CancelledError):
                     await telling
+            await asyncio.to_thread(self._end)
 
     def _end(self) -> None:
         """In order: nobody is to be told later that it was away."""
@@ -176,7 +176,10 @@ class Watch:
         try:
             with self._store.begin() as connection:
                 notice = self._fire(connection, finding, finding.at)
-        except DBAPIError:  # the store may be on the same full disk; the gate is closed, and reading goes on
+        except (
+            DBAPIError,
+            SystemFault,
+        ):  # the store may be on the same full disk; the gate is closed, and reading goes on
             log.exception("the disk is nearly full, and the store takes no alert about it")
         else:
             self.tell(*filter(None, [notice]))
