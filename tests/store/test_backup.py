@@ -140,6 +140,21 @@ def test_a_restore_that_fails_leaves_an_empty_database(file, databases, database
         restore(file, Home(root=tmp_path / "new"), url).close()
 
 
+@pytest.mark.parametrize("broken", ["_continue_numbers", "open_store", "write_atomically"])
+def test_a_restore_that_fails_leaves_an_empty_home(one_file, tmp_path, monkeypatch, broken):
+    new = Home(root=tmp_path / "new")
+
+    def fail(*_, **__):
+        raise OSError("no room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, broken, fail)
+        with pytest.raises(OSError, match="no room"):
+            restore(one_file, new)
+    assert list(new.root.iterdir()) == []
+    restore(one_file, new).close()
+
+
 def test_a_home_in_use_is_not_overwritten(one_file, home):
     with pytest.raises(OperatorFault, match="not empty"):
         restore(one_file, home)
@@ -193,6 +208,23 @@ def test_what_would_not_fit_in_memory_is_refused_unread(one_file, tmp_path, monk
         restore(one_file, Home(root=tmp_path / "new"))
     monkeypatch.setattr(module, "BYTES_MAX", large)
     restore(one_file, Home(root=tmp_path / "new")).close()
+
+
+@pytest.mark.parametrize("limit", ["BYTES_MAX", "FILES_MAX"])
+def test_what_could_not_be_restored_is_not_backed_up(home, tmp_path, monkeypatch, limit):
+    with closing(open_store(f"sqlite:///{home.database}")) as store:
+        fill(store, home)
+        backup(home, store, tmp_path / "sized.tar")
+        with tarfile.open(tmp_path / "sized.tar") as tar:
+            sizes = [member.size for member in tar]
+        holds = {"FILES_MAX": len(sizes), "BYTES_MAX": sum(sizes)}[limit]
+        monkeypatch.setattr(module, limit, holds - 1)
+        with pytest.raises(OperatorFault, match="a backup holds"):
+            backup(home, store, tmp_path / "again.tar")
+        assert not (tmp_path / "again.tar").exists()
+        monkeypatch.setattr(module, limit, holds)
+        backup(home, store, tmp_path / "again.tar")
+    restore(tmp_path / "again.tar", Home(root=tmp_path / "new")).close()
 
 
 def test_a_link_is_refused(one_file, tmp_path):

@@ -8,8 +8,9 @@ import hashlib
 import io
 import json
 import re
+import shutil
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -37,9 +38,11 @@ def backup(home: Home, store: Store, out: Path) -> None:
     with store.read() as connection:
         parts[ROWS] = b"".join(_rows(connection))
     manifest = {"format": FORMAT, "version": VERSION, "parts": {name: _digest(data) for name, data in parts.items()}}
+    parts = {MANIFEST: json.dumps(manifest).encode(), **parts}
+    _refuse_too_large(parts)
     whole = io.BytesIO()
     with tarfile.open(fileobj=whole, mode="w") as tar:
-        for name, data in {MANIFEST: json.dumps(manifest).encode(), **parts}.items():
+        for name, data in parts.items():
             _add(tar, name, data)
     if out.exists():
         raise OperatorFault("backup-exists", f"{out} exists already", hint="choose another name")
@@ -49,23 +52,38 @@ def backup(home: Home, store: Store, out: Path) -> None:
 def restore(file: Path, home: Home, url: str = "") -> Store:
     """Fills an empty home and an empty store (`url`; SQLite in the home where there is none) from a backup.
 
-    Nothing is written before every part was held against the manifest; the caller verifies the audit log.
+    Nothing is written before every part was held against the manifest, and nothing is left where it fails later; the
+    caller verifies the audit log.
     """
     if home.root.exists() and any(home.root.iterdir()):
         raise OperatorFault("home-not-empty", f"{home.root} is not empty", hint="restore into a new folder")
     version, parts = _checked(file)
     rows = parts.pop(ROWS)
     place = url or f"sqlite:///{home.database}"
-    if not url:
-        home.create()
-    _fill_store(place, version, rows)
-    home.create()
     parts[home.settings.name] = _pointed(parts.get(home.settings.name, b""), url)
+    try:
+        _fill_home(home, parts)
+        _fill_store(place, version, rows)
+        return open_store(place)
+    except BaseException:
+        _clear(home.root)  # or the next try would find it in use
+        raise
+
+
+def _fill_home(home: Home, parts: Mapping[str, bytes]) -> None:
+    home.create()
     for name, data in parts.items():
         path = home.root / name
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomically(path, data, durable=True)
-    return open_store(place)
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.glob("*"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _fill_store(url: str, version: str, rows: bytes) -> None:
@@ -79,6 +97,15 @@ def _fill_store(url: str, version: str, rows: bytes) -> None:
         upgrade(connection, version)
         _fill(connection, rows)
         upgrade(connection)
+
+
+def _refuse_too_large(parts: Mapping[str, bytes]) -> None:
+    """What `restore` would not take."""
+    size = sum(map(len, parts.values()))
+    if size > BYTES_MAX or len(parts) > FILES_MAX:
+        told = f"{len(parts)} parts of {size} bytes; a backup holds {FILES_MAX} and {BYTES_MAX}"
+        hint = "keep the rows in PostgreSQL and use its own backup, beside a copy of the home"
+        raise OperatorFault("backup-too-large", told, hint=hint)
 
 
 def _pointed(settings: bytes, url: str) -> bytes:
