@@ -17,10 +17,13 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given
+from hypothesis import strategies as some
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
 from ostiary.envoy.handover import PASSED, all_but
+from ostiary.envoy.routes import UTF8
 from ostiary.envoy.signals import Signals, signal_resources
 from ostiary.erp.operation import Pattern, Verb
 from ostiary.erp.route import Parameter
@@ -353,7 +356,8 @@ def test_a_body_beyond_the_limit_is_refused_before_anybody_sees_a_part(live: Any
 @pytest.mark.parametrize(
     "path",
     ["/SHOP/orders", "/shop/Orders", "/shop/%6frders", "/shop/orders%2f1", "/shop/%252e%252e/orders", "/shop/;v/orders",
-     "/shop/orders;x=1", "/shop/orders/..%2f", "/shop/orders/", "/shop/orders/a%00b", "/shop/orders/a%2eb", "/shopx/orders",
+     "/shop/orders;x=1", "/shop/orders/..%2f", "/shop/orders/", "/shop/orders/a%00b", "/shop/orders/%C0%AE%C0%AE%C0%AFadmin", "/shop/orders/%ff", "/shop/orders/%E2%80%AE1",
+     "/shop/orders/a%2eb", "/shopx/orders",
      "/shop", "/shop/orders/a\\b", "/shop/orders/%61", "/shop/orders/1%0d%0ax", "/acme/%65rp", "/acme/rpc;x"],
 )  # fmt: skip
 def test_another_spelling_of_a_path_is_no_operation(live: Any, path: str) -> None:
@@ -373,6 +377,22 @@ def test_another_spelling_of_a_path_is_no_operation(live: Any, path: str) -> Non
             assert live.log(answer.decision)["operation"] == ("shop/order:read" if system == "shop" else "-")
         else:
             assert answer.reason in ("unknown-operation", "invalid", "token-invalid")
+
+
+@pytest.mark.parametrize("name", ["a%20b", "%C3%A9", "%e5%b1%b1", "%F0%9F%98%80"])
+def test_other_writing_in_a_path_passes(live: Any, name: str) -> None:
+    assert live.ask(f"/shop/orders/{name}", token=clerk(live)).status == 200
+
+
+@given(some.binary(max_size=4) | some.text(max_size=3).map(lambda text: text.encode("utf-8", "surrogatepass")))
+def test_escapes_of_a_path_are_utf_8_in_visible_characters(octets: bytes) -> None:
+    try:
+        text = octets.decode()
+    except UnicodeDecodeError:
+        right = False
+    else:
+        right = all(char == " " or (ord(char) >= 0xA0 and not 0x2000 <= ord(char) < 0x2080) for char in text)
+    assert bool(re.fullmatch(f"(?:{UTF8})*", "".join(f"%{octet:02X}" for octet in octets))) is right
 
 
 def test_dots_and_doubled_slashes_are_settled_before_matching(live: Any) -> None:
@@ -460,7 +480,9 @@ def test_requests_without_a_token_are_limited_by_address_and_the_others_not(live
     try:
         live.apply(live.files(plan_of(live, limits=few), [("clerk",), ("guest",)]))
         source = "127.9.9.9"
-        assert [live.ask("/shop/orders", source=source).status for _ in range(5)] == [401, 401, 401, 429, 429]
+        shown = ({}, {"authorization": "bearer x"}, {"authorization": "Basic eDp5"}, {}, {"authorization": "bearer y"})
+        asked = [live.ask("/shop/orders", source=source, headers=headers).status for headers in shown]
+        assert asked == [401, 401, 401, 429, 429]
         assert live.ask("/identity/token", host="gate.test", source=source).status == 429
         assert live.ask("/shop/orders", token=clerk(live), source=source).status == 200
         assert live.ask("/shop/orders", source="127.9.9.8").status == 401

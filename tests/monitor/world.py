@@ -19,7 +19,7 @@ def line(seconds: float = 0.0, **facts) -> bytes:
         "duration_ms": 20, "flags": "-", "grant": "gr-1", "guard_us": None, "method": "POST", "node": "gate",
         "operation": "erp/sale.sale:read", "path": "/acme/rpc/", "reason": "allowed", "revision": "r1",
         "role_set": "rs1", "rule": "clerk/1", "source": "203.0.113.9", "status": 200, "subject": "client:shop",
-        "system": "erp", "tls": "TLSv1.3", "upstream_us": 12_000, **facts,
+        "system": "erp", "tls": "TLSv1.3", "upstream_us": 12_000, "passed_us": 300, **facts,
     }  # fmt: skip
     if facts.get("operation", "-") != "-" and "system" not in facts:
         del told["system"]  # it is told by the operation

@@ -33,6 +33,7 @@ def _fields(edge: Edge) -> Json:
         "%BYTES_RECEIVED%",
         "%BYTES_SENT%",
         "%DURATION%",
+        "%COMMON_DURATION(DS_RX_BEG:US_TX_BEG:us)%",  # there where the request was passed on
         "%COMMON_DURATION(US_TX_BEG:US_RX_BEG:us)%",  # none is no 0: the ERP has answered where there is one
         "%DOWNSTREAM_TLS_VERSION%",
         f"%REQ(USER-AGENT):{TEXT_MAX}%",

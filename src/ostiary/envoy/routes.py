@@ -31,6 +31,23 @@ NO_BODY_BYTES: Final = 1  # of a body whose length is not told beforehand: Envoy
 UNTOLD: Final = {TELL: OFF, "guard": OFF, "body": body_limit(NO_BODY_BYTES)}  # the rule of a host
 # One segment: RFC 3986 pchar without ';' and without escapes, but for a space and the bytes of UTF-8 text.
 SEGMENT: Final = r"(?:[A-Za-z0-9._~!$&'()*+,=:@-]|%(?:20|[89A-Fa-f][0-9A-Fa-f]))+"
+# Escapes of UTF-8 (RFC 3629 section 4), without control characters and U+2000 to U+207F, which hide or turn text.
+_NEXT: Final = "%[89ABab][0-9A-Fa-f]"
+UTF8: Final = "|".join(
+    [
+        "%20",
+        f"%[Cc]2%[ABab][0-9A-Fa-f]|%(?:[Cc][3-9A-Fa-f]|[Dd][0-9A-Fa-f]){_NEXT}",
+        f"%[Ee]0%[ABab][0-9A-Fa-f]{_NEXT}|%[Ee]2%(?:8[2-9A-Fa-f]|[9ABab][0-9A-Fa-f]){_NEXT}",
+        f"%[Ee](?:[13-9A-CEFa-cef]{_NEXT}|[Dd]%[89][0-9A-Fa-f]){_NEXT}",
+        f"%[Ff](?:0%(?:9[0-9A-Fa-f]|[ABab][0-9A-Fa-f])|[1-3]{_NEXT}|4%8[0-9A-Fa-f]){_NEXT}{_NEXT}",
+    ]
+)
+NO_UTF8: Final = matcher.both(
+    [
+        matcher.contains(matcher.request_header(CALL_HEADER), "%"),
+        {"not_matcher": matcher.regex(matcher.request_header(CALL_HEADER), f"(?:[^%]|{UTF8})*")},
+    ]
+)
 # An operation that describes no parameter and no body takes none: nobody looks at them.
 NOTHING_INSIDE: Final = (
     {"name": ":path", "string_match": {"contains": "?"}, "invert_match": True},
@@ -92,6 +109,7 @@ def _host(host: str, systems: Sequence[System], plan: Plan, classes: Classes, ed
             [(_path(re.escape(f"/.well-known/oauth-authorization-server{identity}")), _identity())], _refused("-")
         )
     found = matcher.prefix(matcher.request_header(CALL_HEADER), places, _refused("-"))
+    found = matcher.first([(NO_UTF8, _refused("-"))], found)
     return {
         "name": host,
         "domains": [host],

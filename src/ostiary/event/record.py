@@ -1,7 +1,7 @@
 """One request as it happened: read from the line that Envoy wrote, and shown to people."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 NONE: Final = "-"  # what Envoy writes where there is nothing
+ALLOWED: Final = "allowed"
 LINE_MAX_BYTES: Final = 64 * 1024
 TEXT_MAX_CHARS: Final = 1000
 NUMBER_MAX: Final = 2**53
@@ -39,13 +40,14 @@ class Event(Struct, frozen=True, kw_only=True):
     bytes_in: int = 0
     bytes_out: int = 0
     duration_ms: int = 0
+    passed_us: int = 0
     upstream_us: int = 0
     guard_us: int = 0
     tls: str = NONE
     agent: str = NONE
 
 
-NUMBERS: Final = ("status", "bytes_in", "bytes_out", "duration_ms", "upstream_us", "guard_us")
+NUMBERS: Final = ("status", "bytes_in", "bytes_out", "duration_ms", "passed_us", "upstream_us", "guard_us")
 # The access log's keys, and what each tells, parted by spaces; the last of them may hold spaces.
 LINE: Final = {
     "decision": ("at", "node", "decision"),
@@ -53,7 +55,7 @@ LINE: Final = {
     "caller": ("source", "subject", "acting", "grant", "role_set", "asked"),
     "call": ("method", "path"),
     "verdict": ("reason", "judged", "details", "inside"),
-    "answer": ("status", "flags", "bytes_in", "bytes_out", "duration_ms", "upstream_us", "tls", "agent"),
+    "answer": ("status", "flags", "bytes_in", "bytes_out", "duration_ms", "passed_us", "upstream_us", "tls", "agent"),
 }
 
 
@@ -81,7 +83,9 @@ def _event(line: dict[str, Any]) -> Event | None:
     told["client"] = _client(told["subject"], told.pop("acting"))
     told["system"], _, operation = told["operation"].partition("/")
     told["operation"] = NONE if operation in ("", NONE) else told["operation"]
-    told["reason"] = next((one for one in (told["reason"], inside.pop("reason"), judged) if one != NONE), NONE)
+    told["reason"] = _reason((told["reason"], inside.pop("reason"), judged), passed=_number(told["passed_us"]) > 0)
+    if told["reason"] == NONE:
+        told["rule"] = NONE
     if inside["guard_us"] != NONE:  # who was asked last has said more
         told |= {**inside, "operation": inside["operation"] if inside["operation"] != NONE else told["operation"]}
     if (asked := told.pop("asked")) != NONE:
@@ -90,6 +94,14 @@ def _event(line: dict[str, Any]) -> Event | None:
         told["path"] = JWT.sub("[redacted]", told["path"])
     facts: dict[str, Any] = {**told, **{name: _number(told.get(name)) for name in NUMBERS}}
     return Event(at=at, **facts)
+
+
+def _reason(said: Iterable[str], *, passed: bool) -> str:
+    """The last word of a refusal; "allowed" is said only of what was passed on, whoever left before an answer came."""
+    words = [word for word in said if word != NONE]
+    if words and words[0] != ALLOWED:
+        return words[0]
+    return ALLOWED if passed else NONE
 
 
 def _client(subject: str, acting: str) -> str:
