@@ -113,6 +113,12 @@ def test_a_longer_life_is_refused(tmp_path, life):
         load_settings(tmp_path / "settings.toml")
 
 
+@pytest.mark.parametrize("scope", ["openid", "openid profile"])
+def test_a_client_that_asks_only_to_sign_in_is_given_nothing_instead_of_everything(world, scope):
+    assert error_of(world.machine(scope=scope)) == "invalid_scope"
+    assert world.machine().json()["scope"] == "erp/sale.*:read"
+
+
 def test_a_scope_within_the_clients_own_is_given_and_nothing_beyond(world):
     assert world.machine(scope="erp/sale.sale:read").json()["scope"] == "erp/sale.sale:read"
     assert world.machine(scope="erp/sale.line.*:read openid").json()["scope"] == "erp/sale.line.*:read"

@@ -144,11 +144,14 @@ def _for_machine(
     if client.public:
         raise Refused("unauthorized_client", "a public client has no credentials of its own")
     audience, system = server.audience(form.get("resource", ""))
-    asked = " ".join(frozenset(form.get("scope", "").split()) - grants.OIDC_SCOPES)
+    asked = frozenset(form.get("scope", "").split())
+    wanted = asked - grants.OIDC_SCOPES
+    if asked and not wanted:  # nothing left would mean everything
+        raise Refused("invalid_scope", "a client signs nobody in: ask for a scope of the system")
     claims = tokens.claims_for(
         connection, issuer=server.issuer, audience=audience, subject=client.principal, client=client.principal,
         grant=new_id("gr"), session="", now=server.now(), life_s=server.life_s, authenticated_at=None, amr=(),
-        scopes=grants.narrow(client, asked, system),
+        scopes=grants.narrow(client, " ".join(wanted), system),
     )  # fmt: skip
     return tokens.answer(server.signing(connection)["access"], claims), claims
 
