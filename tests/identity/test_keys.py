@@ -79,6 +79,20 @@ def rotate_when_known(world):
     return rotate(world)
 
 
+def test_what_signs_for_one_request_does_not_depend_on_what_another_saw(world):
+    server = world.app.state.server
+    with world.store.read() as older:
+        before = server.signing(older)
+        kids = {purpose: key.kid for purpose, key in before.items()}
+        rotate(world, compromised=True)
+        with world.store.read() as newer:
+            after = server.signing(newer)
+            assert server.signing(older)["access"].kid == kids["access"]
+            assert after["access"].kid == signs(world) != kids["access"]
+            assert server.signing(newer)["access"].kid == signs(world)
+    assert {purpose: key.kid for purpose, key in before.items()} == kids
+
+
 def test_the_next_key_is_not_used_before_everybody_can_know_it(world):
     with pytest.raises(CallerFault, match="clients may not know it"):
         rotate(world)

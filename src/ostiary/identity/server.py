@@ -34,7 +34,7 @@ class Server:
     ) -> None:
         self.store, self.sealer, self.settings, self.clock, self.home = store, sealer, settings, clock, home
         self.revoked, self.life_s = revoked, settings.token_life_s
-        self._signing: dict[str, SigningKey] = {}
+        self._signing: Mapping[str, SigningKey] = {}  # by kid
         self._systems: tuple[str, Mapping[str, str]] = ("", {})
         with store.begin() as connection:
             keys.ensure(connection, sealer, clock.now())
@@ -58,10 +58,13 @@ class Server:
 
     def signing(self, connection: Connection) -> Mapping[str, SigningKey]:
         """Purpose -> the key that signs now; asked each time, so that no token is signed with one that was taken back."""
-        for purpose, kid in keys.active_kids(connection).items():
-            if purpose not in self._signing or self._signing[purpose].kid != kid:
-                self._signing[purpose] = keys.load(connection, self.sealer, kid)
-        return self._signing
+        active = keys.active_kids(connection)
+        known = {kid: self._opened_key(connection, kid) for kid in active.values()}
+        self._signing = known  # of several threads the last one's; each signs with what it was asked for
+        return {purpose: known[kid] for purpose, kid in active.items()}
+
+    def _opened_key(self, connection: Connection, kid: str) -> SigningKey:
+        return self._signing.get(kid) or keys.load(connection, self.sealer, kid)
 
     def systems(self) -> Mapping[str, str]:
         """Audience -> system, of the plan in force."""
