@@ -176,10 +176,8 @@ class Watch:
         try:
             with self._store.begin() as connection:
                 notice = self._fire(connection, finding, finding.at)
-        except (
-            DBAPIError,
-            SystemFault,
-        ):  # the store may be on the same full disk; the gate is closed, and reading goes on
+        except (DBAPIError, SystemFault):
+            # The store may be on the same full disk; the gate is closed, and reading goes on.
             log.exception("the disk is nearly full, and the store takes no alert about it")
         else:
             self.tell(*filter(None, [notice]))
