@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert, select, update
 
-from ostiary.audit.head import sign_head, verify
+from ostiary.audit.head import check, sign_head, verify
 from ostiary.audit.log import Entry, append, entries, packed, tree
 from ostiary.audit.merkle import frontier_of, leaf_hash
 from ostiary.foundation.errors import OperatorFault
@@ -231,6 +231,17 @@ def test_a_missing_head_is_noticed(log):
     log[1].audit_head.unlink()
     with pytest.raises(OperatorFault, match="missing"):
         verify(*log)
+
+
+@pytest.mark.parametrize("gone", range(SIZE))
+def test_a_signed_entry_that_is_gone_is_noticed_before_anything_is_added(log, gone):
+    store, home = log
+    assert check(store, home).size == SIZE
+    with store.begin() as connection:
+        connection.execute(delete(AUDIT_LEAF).where(AUDIT_LEAF.c.number == gone))
+    for act in (lambda: check(store, home), lambda: sign_head(store, home, AT)):
+        with pytest.raises(OperatorFault, match="1 were taken away"):
+            act()
 
 
 def test_a_missing_or_open_key_is_noticed_and_none_is_made(log):

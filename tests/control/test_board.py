@@ -1,6 +1,7 @@
 """Every change of the directory reaches gate and guard: what they remember of it is never older than the last one."""
 
 import pytest
+from sqlalchemy import delete, select
 
 from ostiary.audit.log import tree
 from ostiary.control import operations
@@ -9,9 +10,11 @@ from ostiary.control.installation import open_installation
 from ostiary.control.operations import OPERATIONS
 from ostiary.control.prepare import initialise
 from ostiary.control.reconcile import Translated
-from ostiary.foundation.errors import SystemFault
+from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.foundation.home import Home
+from ostiary.store.database import METADATA
 from ostiary.store.plans import plan_in_force
+from ostiary.store.tables.audit import AUDIT_LEAF
 
 PASSWORD = "seven green lanterns"
 # In an order in which each finds what it needs.
@@ -91,3 +94,29 @@ def test_a_roll_out_that_fails_says_why_though_the_store_takes_no_note_of_it(boa
     act = operations.revisions.Act(actor="uid:0", file="/p", text="", reason="", before=plan.revision)
     with pytest.raises(SystemFault, match="no"):
         operations._roll_out(board, act, Translated(plan=plan, resources={}), 0)
+
+
+@pytest.mark.parametrize("without_head", [False, True])
+def test_on_a_broken_audit_log_nothing_is_changed(board, without_head):
+    for name in ("client.add", "user.add"):
+        OPERATIONS[name](board, "uid:0", **CHANGES[name])
+    with board.on.store.begin() as connection:
+        connection.execute(delete(AUDIT_LEAF).where(AUDIT_LEAF.c.number == entries_of(board) - 1))
+    if without_head:
+        board.on.home.audit_head.unlink()
+    before = everything(board)
+    board.reconciler.told.clear()
+    for name, facts in {
+        **CHANGES,
+        "client.add": {"client_id": "other"},
+        "user.add": {**CHANGES["user.add"], "login": "otto"},
+    }.items():
+        with pytest.raises(OperatorFault, match="audit log does not hold"):
+            OPERATIONS[name](board, "uid:0", **facts)
+    assert everything(board) == before
+    assert board.reconciler.told == []
+
+
+def everything(board):
+    with board.on.store.read() as connection:
+        return {table.name: connection.execute(select(table)).all() for table in METADATA.sorted_tables}

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection
 
-from ostiary.audit.log import Leaf, Tree, leaves, packed, tree, unpacked
+from ostiary.audit.log import Leaf, Tree, kept, leaves, packed, tree, unpacked
 from ostiary.audit.merkle import grow, leaf_hash
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.files import read_private, write_atomically, write_once
@@ -34,9 +34,7 @@ def sign_head(store: Store, home: Home, at: datetime) -> Tree:
     OperatorFault where that does not give the stored tree.
     """
     known = home.audit_head.exists()
-    before = _signed_tree(home) if known else Tree(size=0)
-    with store.read() as connection:
-        now = _recomputed(connection, before)
+    before, now = _gone_on(store, home)
     if known and now == before:
         return now
     key = _key(home)
@@ -45,6 +43,24 @@ def sign_head(store: Store, home: Home, at: datetime) -> Tree:
     head = {**body, "signature": _text(key.sign(_signed(body))), "public_key": _text(public)}
     write_atomically(home.audit_head, json.dumps(head).encode(), durable=True)
     return now
+
+
+def check(store: Store, home: Home) -> Tree:
+    """The log as it goes on from the signed head, with no leaf missing; raises OperatorFault where it does not.
+
+    Quick enough to be asked before every change: a signed leaf whose text was changed is found by `verify` alone.
+    """
+    return _gone_on(store, home)[1]
+
+
+def _gone_on(store: Store, home: Home) -> tuple[Tree, Tree]:
+    """(what is signed, what is stored). The head is read first: what is stored is never older than it."""
+    before = _signed_tree(home) if home.audit_head.exists() else Tree(size=0)
+    with store.read() as connection:
+        now = _recomputed(connection, before)
+        if (there := kept(connection, before.size)) != before.size:
+            raise _broken(f"of {before.size} leaves that were signed, {before.size - there} were taken away")
+    return before, now
 
 
 def verify(store: Store, home: Home) -> Tree:
@@ -110,7 +126,8 @@ def _broken(what: str) -> OperatorFault:
     return OperatorFault(
         "audit-broken",
         f"the audit log does not hold: {what}",
-        hint="keep database and head as they are, compare with a backup, and find out who could write them",
+        hint="keep database and head as they are and find out who could write them; no change is made on top of it: "
+        "restore the last backup that `ostiary audit verify` accepts into a new folder",
     )
 
 

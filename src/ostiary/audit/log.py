@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from ostiary.audit.merkle import Frontier, grow, leaf_hash, root_of
 from ostiary.store.database import insert_into
@@ -67,6 +67,11 @@ def tree(connection: Connection) -> Tree:
     row = connection.execute(select(AUDIT_TREE)).one_or_none()
     frontier = () if row is None else unpacked(row.frontier)
     return Tree(size=0 if row is None else row.size, frontier=frontier)
+
+
+def kept(connection: Connection, size: int) -> int:
+    """How many of the first `size` leaves are there."""
+    return connection.execute(select(func.count()).where(AUDIT_LEAF.c.number.between(0, size - 1))).scalar_one()
 
 
 def leaves(connection: Connection, since: int = 0) -> Iterator[Leaf]:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from ostiary.audit.head import sign_head
+from ostiary.audit.head import check, sign_head
 from ostiary.control.installation import Installation
 from ostiary.control.reconcile import Reconciler
 from ostiary.envoy.delivery import Gate
@@ -38,7 +38,11 @@ class Board:
         return self.on.clock.now()
 
     def change(self, act: Callable[[Connection], T]) -> T:
-        """Carries out `act` in one transaction with its audit entry, and signs the log's new head."""
+        """Carries out `act` in one transaction with its audit entry, and signs the log's new head.
+
+        Where the log is broken already, it fails before anything changed.
+        """
+        check(self.on.store, self.on.home)
         with self.on.store.begin() as connection:
             done = act(connection)
         self.sign()
@@ -49,6 +53,7 @@ class Board:
 
         Where they can't be told, it fails, and `catch_up` brings it later.
         """
+        check(self.on.store, self.on.home)
         with self.on.store.begin() as connection:
             revoked = act(connection)
         try:
