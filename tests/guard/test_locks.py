@@ -67,6 +67,37 @@ async def test_it_follows_the_log_when_it_is_rotated(tmp_path):
     locks.stop()
 
 
+async def test_a_log_that_can_not_be_read_for_a_while_is_read_on_where_it_was(tmp_path, caplog):
+    path = tmp_path / "access.jsonl"
+    log(path, "old")
+    locks = Locks(path)
+    await locks.hold("a", [PAYMENT], "anna")
+    await locks.hold("b", [PARTY], "anna")
+    path.rename(tmp_path / "aside")
+    path.symlink_to(path)  # a loop: an error of the system that is not "no such file"
+    second = asyncio.create_task(locks.hold("c", [PARTY, PAYMENT], "ben"))
+    await asyncio.wait([second], timeout=0.05)
+    await locks.hold("d", [("erp", "party.party", "8")], "anna")  # a new one in between does not skip anything
+    log(tmp_path / "aside", "a", "b")
+    path.unlink()
+    (tmp_path / "aside").rename(path)
+    await asyncio.wait_for(second, 2)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    locks.stop()
+
+
+async def test_a_watcher_that_ended_is_followed_by_one_that_skips_nothing(tmp_path):
+    path = tmp_path / "access.jsonl"
+    locks = Locks(path)
+    await locks.hold("a", [PAYMENT], "anna")
+    locks._watcher.cancel()
+    await asyncio.gather(locks._watcher, return_exceptions=True)
+    log(path, "a")
+    await locks.hold("b", [PARTY], "anna")
+    await asyncio.wait_for(locks.hold("c", [PAYMENT], "ben"), 2)
+    locks.stop()
+
+
 async def test_it_gives_up_in_time_and_then_holds_nothing(tmp_path):
     locks = Locks(tmp_path / "access.jsonl", wait_max_s=0.05)
     await locks.hold("a", [PAYMENT], "anna")

@@ -1,8 +1,10 @@
 """Operations on one record go one after the other, from the decision to the ERP's answer."""
 
 import asyncio
+import logging
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -20,6 +22,8 @@ LOOK_EVERY_S: Final = 0.01
 READ_MAX_BYTES: Final = 4 * 1024 * 1024
 
 Record = tuple[str, str, str]  # system, object, id
+
+log = logging.getLogger(__name__)
 
 
 class Busy(Exception):
@@ -99,7 +103,8 @@ class Locks:
 
     def _watch(self) -> None:
         if self._watcher is None or self._watcher.done():
-            self._log.skip()
+            if len(self._held) == 1:  # the one that was just granted: before it, nothing was waited for
+                self._log.skip()
             self._watcher = asyncio.create_task(self._look())
 
     async def _look(self) -> None:
@@ -124,24 +129,33 @@ class _Tail:
         self._path = path
         self._file: BinaryIO | None = None
         self._rest = b""
+        self._fails = False
 
     def skip(self) -> None:
         """Forgets what stands there already."""
         self.close()
-        if self._path.exists():
+        with suppress(OSError):  # `new` says so, and begins at the start: an old line ends nothing that is held now
             self._file = self._path.open("rb")
             self._file.seek(0, 2)
 
     def new(self) -> list[str]:
-        found = self._read()
+        """What has come since; a log that can't be read is told once, and read on where it can be again."""
+        found: list[str] = []
         try:
+            found += self._read()
             at = self._path.stat()
             if self._file is None or not os.path.samestat(at, os.fstat(self._file.fileno())):
+                found += self._read()  # what came before the new one was there
                 self.close()
                 self._file = self._path.open("rb")
                 found += self._read()
+            self._fails = False
         except FileNotFoundError:  # between the two steps of a rotation, or before the first line
             pass
+        except OSError:
+            if not self._fails:
+                log.exception("the access log can't be read; records stay held until it can")
+            self._fails = True
         return found
 
     def _read(self) -> list[str]:
