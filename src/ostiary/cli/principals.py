@@ -64,14 +64,15 @@ def list_clients() -> None:
 @client.command("change")
 @CLIENT_ID
 @click.option("--name", help="What it is called on the sign-in page and in lists.")
-@click.option("--scope", "scopes", multiple=True, help="Exactly these from now on, instead of those it has.")
-@click.option("--redirect", "redirects", multiple=True, help="Exactly these from now on.")
+@click.option("--scope", "scopes", multiple=True, help="Exactly these from now on; '' for what roles grant.")
+@click.option("--redirect", "redirects", multiple=True, help="Exactly these from now on; '' for none.")
 @click.option("--public/--confidential", default=None, help="Without a secret; or with one, which `rotate` gives.")
 def change_client(client_id: str, **parameters: Any) -> None:
     """Changes what is named; but for a new name, tokens already out are refused at once."""
     told = {name: value for name, value in _lists(parameters).items() if value not in (None, [])}
     if not told:
         raise click.UsageError("say what to change")
+    told |= {name: [] for name, value in told.items() if value == [""]}
     made = ask(home(), "client.change", client_id=client_id, **told)
     show(made, _facts(made))
 
