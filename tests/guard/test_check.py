@@ -164,6 +164,17 @@ async def test_what_it_remembers_is_forgotten_when_the_directory_changes_even_wh
         assert await accounts._remember(("login",), ask) == "clerk"
 
 
+async def test_while_many_wait_to_write_the_guard_goes_on_reading(world, erp):
+    async with guarded(world, erp):
+        accounts = world.guard._accounts
+        with world.store.begin():
+            writes = [asyncio.create_task(accounts.forget_old(NOW)) for _ in range(100)]
+            await asyncio.sleep(0)
+            await asyncio.wait_for(world.guard._knowledge.refresh(), 5)
+            assert not any(one.done() for one in writes)
+        await asyncio.gather(*writes)
+
+
 def rename(world, login):
     with world.store.begin() as connection:
         connection.execute(update(ERP_ACCOUNT).where(ERP_ACCOUNT.c.principal == "user:anna").values(login=login))

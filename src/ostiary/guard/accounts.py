@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
+import anyio
 import anyio.to_thread
 from sqlalchemy import Connection, delete, insert, select, update
 
@@ -22,6 +23,7 @@ from ostiary.store.tables.guard import GUARD_KEY
 
 REMEMBERED_S: Final = 30.0  # at most: control says when the directory changes
 REMEMBERED_MAX: Final = 10_000
+WRITERS_MAX: Final = 4  # threads that may wait for the store's turn; the others read, also to keep the guard open
 
 T = TypeVar("T")
 
@@ -32,6 +34,7 @@ class Accounts:
     def __init__(self, store: Store, sealer: Sealer) -> None:
         self._store, self._sealer = store, sealer
         self._remembered: dict[tuple[str, ...], tuple[float, Any]] = {}
+        self._writers = anyio.CapacityLimiter(WRITERS_MAX)
 
     def forget(self) -> None:
         """Also what is being read at this moment, which may be what was before."""
@@ -87,7 +90,7 @@ class Accounts:
             with self._store.begin() as connection:
                 change(connection)
 
-        await anyio.to_thread.run_sync(run)
+        await anyio.to_thread.run_sync(run, limiter=self._writers)
 
     async def reader(self, system: str) -> ErpAccount | None:
         """The ERP account that the guard itself reads with: that of the principal `system:<name>`."""
