@@ -6,6 +6,7 @@ import sys
 import threading
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,7 +15,7 @@ from sqlalchemy import delete, insert, select, update
 
 from ostiary.audit.head import check, sign_head, verify
 from ostiary.audit.log import Entry, append, entries, packed, tree
-from ostiary.audit.merkle import frontier_of, leaf_hash
+from ostiary.audit.merkle import grow, leaf_hash
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home
 from ostiary.store.database import open_store
@@ -145,7 +146,7 @@ def test_whatever_is_changed_in_the_store_is_noticed(log, data):
     anew = data.draw(st.booleans())
     if anew and leaves[:SIZE] == saved.leaves:
         return  # an entry as any other, after the last that was signed
-    frontier = packed(frontier_of(leaf_hash(text.encode()) for _, _, text in leaves)) if anew else None
+    frontier = packed(reduce(grow, (leaf_hash(text.encode()) for _, _, text in leaves), ())) if anew else None
     saved.write(store, leaves, len(leaves) if anew else None, frontier)
     try:
         refused(store, home)
@@ -274,6 +275,7 @@ def test_a_change_and_its_entry_are_there_together_or_not_at_all(database_url, k
     code = f"""
 import os, signal
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 from sqlalchemy import insert
 from ostiary.audit.log import Entry, append
 from ostiary.store.database import open_store

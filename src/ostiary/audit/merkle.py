@@ -1,6 +1,5 @@
 """The Merkle tree of RFC 6962 section 2.1: leaf and node hashes, roots, and the frontier that grows in place."""
 
-from collections.abc import Iterable
 from hashlib import sha256
 from typing import Final
 
@@ -37,10 +36,3 @@ def root_of(frontier: Frontier) -> bytes:
     for _, left in reversed(rest):
         root = node_hash(left, root)
     return root
-
-
-def frontier_of(leaves: Iterable[bytes]) -> Frontier:
-    frontier: Frontier = ()
-    for leaf in leaves:
-        frontier = grow(frontier, leaf)
-    return frontier
