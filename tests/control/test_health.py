@@ -1,10 +1,20 @@
 """What `status` says of one part: in order, or what is wrong and what to do."""
 
-import pytest
+from types import SimpleNamespace
 
-from ostiary.control.health import applied
+import pytest
+from sqlalchemy import delete
+
+from ostiary.control import systems
+from ostiary.control.board import Board
+from ostiary.control.health import applied, examine
+from ostiary.control.installation import open_installation
+from ostiary.control.prepare import initialise
 from ostiary.foundation.errors import SystemFault
+from ostiary.foundation.home import Home
 from ostiary.plan.model import Limit, Limits, Plan
+from ostiary.store.plans import plan_in_force
+from ostiary.store.tables.audit import AUDIT_LEAF
 from running import RUNNING
 
 LIMIT = Limit(name="default", requests=1, seconds=1)
@@ -15,6 +25,40 @@ def test_a_store_that_knows_no_policy_is_told_with_the_way_to_another_database(s
     with pytest.raises(SystemFault, match="not the one") as problem:
         applied(store, plan)
     assert "restore --store" in problem.value.hint
+
+
+@pytest.fixture
+def home(folder):
+    made = Home(root=folder / "home")
+    initialise(made, upstream="http://127.0.0.1:9")
+    return made
+
+
+def found(home, name):
+    (one,) = [one for one in examine(home) if one["check"] == name]
+    return one
+
+
+@pytest.mark.parametrize("without_head", [False, True])
+def test_an_audit_log_that_was_cut_is_told_by_doctor_and_status(home, without_head):
+    on = open_installation(home)
+    try:
+        board = Board(on=on, gate=None, reconciler=SimpleNamespace(plan=plan_in_force(home)), watch=None)
+        assert found(home, "audit log")["ok"]
+        assert part(board, "audit log")["ok"]
+        with on.store.begin() as connection:
+            connection.execute(delete(AUDIT_LEAF))
+        if without_head:
+            home.audit_head.unlink()
+        told = found(home, "audit log")
+        assert (told["ok"], "restore" in told["hint"]) == (False, True)
+        assert not part(board, "audit log")["ok"]
+    finally:
+        on.store.close()
+
+
+def part(board, name):
+    return next(systems._part(name, look) for part, look in systems._parts(board) if part == name)
 
 
 @RUNNING

@@ -6,14 +6,18 @@ import os
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import delete, insert, select
 
 from monitor.world import AT, IDENTITY, NAMELESS, WRONG, after, line
+from ostiary.audit.head import sign_head
+from ostiary.audit.log import Entry, append
 from ostiary.foundation.clock import FixedClock
 from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.foundation.settings import Settings
 from ostiary.monitor import alerts, measures, tail, watch
 from ostiary.monitor.watch import DISK_FREE_MIN_BYTES, Watch
 from ostiary.store.database import open_store
+from ostiary.store.tables.audit import AUDIT_LEAF
 
 PLENTY = DISK_FREE_MIN_BYTES * 10
 
@@ -344,6 +348,25 @@ def test_a_store_that_is_busy_does_not_keep_the_watch_from_reading_on_a_full_dis
     world.tick(6)
     assert not busy
     assert world.told == ["low", "blocked"]
+
+
+def test_an_audit_log_that_was_cut_is_told_within_a_minute_and_over_when_it_is_whole_again(world):
+    with world.store.begin() as connection:
+        for name in ("shop", "till"):
+            append(connection, Entry(at=AT, actor="uid:0", action="client.add", object=name))
+    sign_head(world.store, world.home, AT)
+    world.tick(0)
+    assert world.alerts() == []
+    with world.store.begin() as connection:
+        row = connection.execute(select(AUDIT_LEAF).where(AUDIT_LEAF.c.number == 1)).one()._asdict()
+        connection.execute(delete(AUDIT_LEAF).where(AUDIT_LEAF.c.number == 1))
+    world.tick(60)
+    (alert,) = world.alerts()
+    assert (alert["rule"], alert["severity"]) == ("audit-broken", "critical")
+    with world.store.begin() as connection:
+        connection.execute(insert(AUDIT_LEAF).values(row))
+    world.tick(60 + 15 * 60)
+    assert world.alerts() == []
 
 
 # --- told outside -----------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy.exc import DBAPIError
 
+from ostiary.audit.head import verify
 from ostiary.audit.log import entries
 from ostiary.control.installation import Installation, open_installation
 from ostiary.control.revisions import APPLY, ROLLED_BACK, text_of
@@ -62,6 +63,7 @@ def _checks(on: Installation) -> Iterator[Check]:
     yield "certificate", lambda: authority.standing(on.home, on.clock.now())
     yield "disk", lambda: room(on.home.root)
     yield "policy", lambda: _policy(on)
+    yield "audit log", lambda: f"{verify(on.store, on.home).size} entries, as they were signed"
     for name in ("control", "identity", "guard", "envoy"):
         yield name, lambda name=name: answers(on.home, name)  # type: ignore[misc]  # bound at once
     try:

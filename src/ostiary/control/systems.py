@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
+from ostiary.audit.head import check
 from ostiary.control import health
 from ostiary.control.board import Board
 from ostiary.envoy.clusters import cluster_name
@@ -29,6 +30,7 @@ def _parts(board: Board) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "policy", lambda: _policy(board)
     yield "certificate", lambda: authority.standing(home, board.now)
     yield "disk", lambda: health.room(home.root)
+    yield "audit log", lambda: f"{check(board.on.store, home).size} entries"
     yield "watch", lambda: health.quiet(board.on.store)
     troubles = _troubles(board)
     for system in board.reconciler.plan.systems:

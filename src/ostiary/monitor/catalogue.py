@@ -91,7 +91,14 @@ SILENT: Final = Rule(
     why="Meanwhile the gate was closed, or, where the policy says `when-silent: keep`, open without anybody watching.",
     investigate="The output of `ostiary up` at that time; `ostiary event list` from then on shows what passed.",
 )
+AUDIT: Final = Rule(
+    id="audit-broken",
+    severity=Severity.CRITICAL,
+    what="The audit log is not what was signed, or entries of it are gone.",
+    why="Somebody took away or changed what was recorded; no change is made until that is mended.",
+    investigate="`ostiary audit verify` says what is wrong. Who could write the database and the home folder?",
+)
 RULES: Final[Mapping[str, Rule]] = {
     rule.id: rule
-    for rule in (SLOW, FAILURES, TOKENLESS, ERRORS, AVAILABILITY, VOLUME, PAYLOAD, UNREADABLE, DISK, SILENT)
+    for rule in (SLOW, FAILURES, TOKENLESS, ERRORS, AVAILABILITY, VOLUME, PAYLOAD, UNREADABLE, DISK, SILENT, AUDIT)
 }

@@ -17,13 +17,14 @@ from msgspec import Struct
 from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.exc import DBAPIError
 
+from ostiary.audit.head import check
 from ostiary.foundation.clock import Clock
-from ostiary.foundation.errors import SystemFault
+from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.settings import LEASE_S, Settings
 from ostiary.monitor import alerts, measures, rules, tail
 from ostiary.monitor.alerts import Notice
-from ostiary.monitor.catalogue import DISK, SILENT, UNREADABLE
+from ostiary.monitor.catalogue import AUDIT, DISK, SILENT, UNREADABLE
 from ostiary.monitor.finding import MINUTE_S, Finding, Thresholds, reached
 from ostiary.monitor.metrics import Metrics
 from ostiary.monitor.rules import State
@@ -123,6 +124,7 @@ class Watch:
         self._stand(now)
         if minute != self._minute:
             self._tidy(now, behind=behind)
+            self._check_audit(now)
             with self._store.begin() as connection:
                 _remember(connection, ALIVE, msgspec.json.encode(now))
         self._minute = minute
@@ -170,17 +172,23 @@ class Watch:
             self._disk_low(low)
             self._low, fresh = low, True
         if low and fresh:
-            self._tell_of_disk(Finding(rule=DISK.id, key="disk", at=now, evidence={"free_bytes": free}))
+            self._tell_of(Finding(rule=DISK.id, key="disk", at=now, evidence={"free_bytes": free}))
 
-    def _tell_of_disk(self, finding: Finding) -> None:
+    def _tell_of(self, finding: Finding) -> None:
         try:
             with self._store.begin() as connection:
                 notice = self._fire(connection, finding, finding.at)
         except (DBAPIError, SystemFault):
             # The store may be on the same full disk; the gate is closed, and reading goes on.
-            log.exception("the disk is nearly full, and the store takes no alert about it")
+            log.exception("the store takes no alert about %s", finding.rule)
         else:
             self.tell(*filter(None, [notice]))
+
+    def _check_audit(self, now: datetime) -> None:
+        try:
+            check(self._store, self._home)
+        except OperatorFault as problem:
+            self._tell_of(Finding(rule=AUDIT.id, key="audit", at=now, evidence={"why": problem.message}))
 
     def _follow_up(self, now: datetime) -> None:
         with self._store.read() as connection:
