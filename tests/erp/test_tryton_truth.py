@@ -207,7 +207,7 @@ def settled(part):
 
 
 def read_fields(call):
-    return {(one.object, field) for one in call.operations for field in one.fields_read | one.filter_fields}
+    return {(one.object, field) for one in call.operations for field in one.fields_read}
 
 
 def test_whatever_an_answer_depends_on_is_among_the_fields_read(pair, world):

@@ -22,7 +22,8 @@ class Operation(Struct, frozen=True, kw_only=True):
     """One business operation on one object; a nested write or a batch part is an operation of its own.
 
     `action` is the ERP's own method name (`create`, `approve`), "" where HTTP alone says it.
-    `ids` is empty for a creation or where the request names none. `pointer` is the JSON pointer of the part.
+    `ids` is empty for a creation or where the request names none. `fields_read` are those shown, and those that a filter
+    or an order tells of. `pointer` is the JSON pointer of the part.
     """
 
     system: str
@@ -32,7 +33,6 @@ class Operation(Struct, frozen=True, kw_only=True):
     ids: tuple[str, ...] = ()
     fields_read: frozenset[str] = frozenset()
     fields_written: frozenset[str] = frozenset()
-    filter_fields: frozenset[str] = frozenset()
     pointer: str = ""
 
     @property

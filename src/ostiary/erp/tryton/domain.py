@@ -39,7 +39,7 @@ def _clause(walk: Walk, model: str, clause: list[Any], pointer: str, depth: int)
     if operator in WHERE:
         target = place.end.target or dead_end(path, pointer)
         below = filters(walk, target, value, pointer=f"{pointer}/2", depth=depth - 1)
-        walk.does(target, Verb.READ, "search", pointer=pointer, filter_fields=below)
+        walk.does(target, Verb.READ, "search", pointer=pointer, fields_read=below)
     elif operator in TREE:
         _tree(walk, place, clause, pointer)
     elif operator in OPERATORS:
@@ -56,7 +56,7 @@ def _tree(walk: Walk, place: Place, clause: list[Any], pointer: str) -> None:
         if not isinstance(parent, str):
             raise Refused.invalid("the link to the parent is a field", pointer)
         head = walk.path(target, parent, pointer).head
-        walk.does(target, Verb.READ, "search", pointer=pointer, filter_fields=frozenset({head}))
+        walk.does(target, Verb.READ, "search", pointer=pointer, fields_read=frozenset({head}))
     if _holds_text(clause[2]):
         walk.names(target, pointer)
 

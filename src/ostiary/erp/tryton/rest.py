@@ -98,7 +98,7 @@ def _get(request: Request, walk: Walk, name: str, ids: list[str]) -> None:
     for part, walked in (("d", filters), ("o", orders)):
         for text in _query(request, SEARCHING)[part]:
             looked_at |= walked(walk, name, _decoded(text, part), pointer=f"/{part}")
-    walk.does(name, Verb.READ, action, ids, fields_read=fields, filter_fields=looked_at)
+    walk.does(name, Verb.READ, action, ids, fields_read=fields | looked_at)
 
 
 def _query(request: Request, known: frozenset[str]) -> dict[str, list[str]]:

@@ -115,7 +115,7 @@ def _found(walk: Walk, name: str, action: str, params: list[Any], *, order: int)
     walk.does(name, Verb.READ, action, pointer="/method", fields_read=frozenset({"id"}))
     looked_at = filters(walk, name, _at(params, 0, []), pointer="/params/0")
     looked_at |= orders(walk, name, _at(params, order, None), pointer=f"/params/{order}")
-    walk.does(name, Verb.READ, action, pointer="/method", filter_fields=looked_at)
+    walk.does(name, Verb.READ, action, pointer="/method", fields_read=looked_at)
 
 
 def _export_data(walk: Walk, name: str, params: list[Any]) -> None:

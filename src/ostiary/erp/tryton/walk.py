@@ -123,7 +123,7 @@ class Walk:
     def names(self, target: str, pointer: str) -> None:
         """A link shown, sorted or compared by name reads the name of the record it leads to."""
         self.model(target)
-        self.does(target, Verb.READ, "search", pointer=pointer, filter_fields=NAME)
+        self.does(target, Verb.READ, "search", pointer=pointer, fields_read=NAME)
 
     def ids(self, value: Any, pointer: str) -> tuple[str, ...]:
         """Record ids as texts; a number alone, or a list of them, each once. Tryton would take 5.0, "5" and true too."""
