@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ostiary.foundation.secret import Secret
-from ostiary.identity import principals
-from ostiary.identity.credentials import hash_password
+from ostiary.identity import principals, roster
+from ostiary.identity.credentials import hash_password, pepper
 from ostiary.identity.names import same_redirect
 
 
@@ -197,7 +197,7 @@ def test_a_session_ends_with_its_person(world, end):
 
 def test_a_new_password_ends_the_sessions(world):
     world.code()
-    world.do(principals.set_password, login="anna", hashed=hash_password(Secret("another walk by the sea"), login=""))
+    new_password(world, "another walk by the sea")
     assert world.answer(world.authorize()).status_code == 200
     assert world.answer(world.authorize(), password="another walk by the sea").status_code == 303
 
@@ -227,6 +227,51 @@ def test_guessing_locks_only_the_guessers_address_and_only_for_that_account(worl
     world.cookies.delete("__Host-ostiary-session")
     world.later(minutes=5)
     assert world.answer(page, source=guesser).status_code == 303
+
+
+def new_password(world, text):
+    hashed = hash_password(Secret(text), login="")
+    world.do(principals.set_password, sealer=world.sealer, login="anna", hashed=hashed)
+
+
+def locked_s(world):
+    with world.store.read() as connection:
+        rows = roster.with_locks(
+            connection, pepper(connection, world.sealer), roster.users(connection), int(world.clock.now().timestamp())
+        )
+    return {row["id"]: row["locked_s"] for row in rows}
+
+
+def test_an_administrator_sees_who_is_locked_out_and_a_new_password_lets_her_in(world):
+    world.do(principals.add_user, login="ben", hashed=hash_password(Secret(world.password), login=""))
+    page = world.authorize()
+    for n in range(5):
+        assert locked_s(world) == {"user:anna": 0, "user:ben": 0}, n
+        world.answer(page, password="guess guess guess")
+    world.later(seconds=100)
+    assert locked_s(world) == {"user:anna": 200, "user:ben": 0}
+    assert world.answer(page).status_code == 200
+    new_password(world, "another walk by the sea")
+    assert locked_s(world) == {"user:anna": 0, "user:ben": 0}
+    assert world.answer(page, password="another walk by the sea").status_code == 303
+
+
+def test_a_lock_that_has_lapsed_is_shown_no_more(world):
+    for _ in range(6):
+        world.answer(world.authorize(), password="guess guess guess")
+    world.later(minutes=5)
+    assert locked_s(world) == {"user:anna": 0}
+
+
+def test_the_journal_names_the_account_of_a_wrong_try_but_no_name_that_there_is_not(world):
+    page = world.authorize()
+    world.answer(page, username="my secret sentence", password="anna")
+    for _ in range(6):
+        world.answer(page, password="guess guess guess")
+    lines = [json.loads(line) for line in world.journal().splitlines()][1:]
+    told = [(line["outcome"], line.get("account"), line.get("locked_s")) for line in lines]
+    assert told == [("wrong", None, None), *[("wrong", "user:anna", None)] * 5, ("locked", "user:anna", "300")]
+    assert "my secret sentence" not in world.journal()
 
 
 def test_the_addresses_of_one_ipv6_network_count_as_one(world):

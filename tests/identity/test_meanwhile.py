@@ -3,6 +3,7 @@
 import pytest
 
 from ostiary.identity import principals, sign_in
+from ostiary.store.seal import Sealer
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def disabled_and_enabled(connection, told):
 
 
 def another_password(connection, told):
-    principals.set_password(connection, login="anna", hashed="another", **told)
+    principals.set_password(connection, sealer=Sealer(b"k" * 32), login="anna", hashed="another", **told)
 
 
 @pytest.mark.parametrize("act", [disabled_and_enabled, another_password])

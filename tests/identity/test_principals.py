@@ -13,6 +13,7 @@ from ostiary.identity import keys, principals, roster
 from ostiary.identity.credentials import easily_guessed, hash_password
 from ostiary.store.database import METADATA
 from ostiary.store.directory import erp_account, role_sets
+from ostiary.store.seal import Sealer
 from ostiary.store.tables.directory import ASSIGNMENT, ERP_ACCOUNT, PRINCIPAL
 from ostiary.store.tables.identity import CLIENT, CLIENT_SECRET, CODE, GRANT, PASSWORD, REFRESH, SESSION
 
@@ -35,7 +36,7 @@ def test_every_act_is_audited_with_what_was_before_and_after_and_holds_no_secret
     planted.append(client(world, redirects=["https://a/b"], scopes=["erp/sale.*:read"]).secret.reveal())
     world.do(principals.add_user, login="ben", hashed=HASHED, name="Ben", roles=["b", "a"], person="user:benjamin")
     world.do(principals.set_roles, principal="user:ben", roles=["c"])
-    world.do(principals.set_password, login="ben", hashed="another")
+    world.do(principals.set_password, sealer=world.sealer, login="ben", hashed="another")
     world.later(seconds=1)
     planted.append(world.do(principals.rotate_secret, sealer=world.sealer, client_id="new").secret.reveal())
     account = {"principal": "user:ben", "system": "erp", "login": "ben", "password": Secret("erp-password-of-ben")}
@@ -136,7 +137,7 @@ def test_an_odd_scope_is_refused(sqlite_world, scope):
     [
         (principals.disable, {"principal": "user:x"}), (principals.enable, {"principal": "x"}),
         (principals.set_roles, {"principal": "user:x", "roles": []}), (principals.revoke_principal, {"principal": ""}),
-        (principals.set_password, {"login": "x", "hashed": HASHED}), (principals.revoke_grant, {"grant": "x" * 400}),
+        (principals.set_password, {"login": "x", "hashed": HASHED, "sealer": Sealer(b"k" * 32)}), (principals.revoke_grant, {"grant": "x" * 400}),
     ],
 )  # fmt: skip
 def test_who_is_not_there_is_said_to_be_not_there(world, act, told):

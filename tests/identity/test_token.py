@@ -510,6 +510,12 @@ def test_what_cannot_be_written_to_the_journal_is_not_answered(sqlite_world, mon
     assert "access_token" not in answer.text
 
 
+def test_a_client_that_is_not_known_is_not_named_in_the_journal(world):
+    world.token(("a-secret-in-the-wrong-field", "shop"), grant_type="client_credentials")
+    assert '"invalid_client"' in world.journal()
+    assert "wrong-field" not in world.journal()
+
+
 def test_every_token_request_is_in_the_journal(world):
     world.machine()
     world.token(("shop", "wrong"), grant_type="client_credentials")
@@ -520,5 +526,6 @@ def test_every_token_request_is_in_the_journal(world):
         ("token", "issued"), ("token", "invalid_client"), ("authorize", "shown"), ("sign-in", "allowed"),
         ("token", "issued"), ("revoke", "done"),
     ]  # fmt: skip
+    assert lines[1]["client"] == "shop"
     assert re.fullmatch("at-[0-9a-f]{32}", lines[0]["jti"])
     assert lines[0]["at"].startswith("2026-03-03T12:00:00")

@@ -113,16 +113,23 @@ def add_user(login: str, password_file: Any, **parameters: Any) -> None:
 
 @user.command("list")
 def list_users() -> None:
-    """Every user, the roles held and their state."""
+    """Every user, the roles held and their state.
+
+    LOCKED S is for how many seconds more wrong passwords keep one out.
+    """
     rows = ask(home(), "user.list")
-    show(rows, table(_told(rows), ("id", "name", "roles", "person", "accounts", "active"), empty="No user yet."))
+    columns = ("id", "name", "roles", "person", "accounts", "active", "locked_s")
+    show(rows, table(_told(rows), columns, empty="No user yet."))
 
 
 @user.command("password")
 @LOGIN
 @PASSWORD_FILE
 def set_password(login: str, password_file: Any) -> None:
-    """Sets a new password and ends the sessions."""
+    """Sets a new password and ends the sessions.
+
+    Whom wrong passwords had locked out may sign in at once.
+    """
     ask(home(), "user.password", login=login, password=password_from(password_file, "New password"))
     show({}, f"user:{login} has a new password.")
 

@@ -9,7 +9,7 @@ from ostiary.control.board import Board
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.secret import Secret
 from ostiary.identity import keys, principals, roster
-from ostiary.identity.credentials import hash_password
+from ostiary.identity.credentials import hash_password, pepper
 from ostiary.identity.principals import Keys, Made
 from ostiary.plan.model import Kind
 from ostiary.tls import authority
@@ -90,12 +90,17 @@ def list_clients(board: Board, _: str) -> list[dict[str, Any]]:
 
 def list_users(board: Board, _: str) -> list[dict[str, Any]]:
     with board.on.store.read() as connection:
-        return roster.users(connection)
+        return _with_locks(board, connection, roster.users(connection))
 
 
 def show(board: Board, _: str, principal: str) -> dict[str, Any]:
     with board.on.store.read() as connection:
-        return roster.one(connection, principal)
+        return _with_locks(board, connection, [roster.one(connection, principal)])[0]
+
+
+def _with_locks(board: Board, connection: Connection, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    key = pepper(connection, board.on.sealer)
+    return roster.with_locks(connection, key, rows, int(board.now.timestamp()))
 
 
 def add_user(  # noqa: PLR0917  the parameters of the command
@@ -122,7 +127,7 @@ def add_user(  # noqa: PLR0917  the parameters of the command
 def set_password(board: Board, actor: str, login: str, password: str) -> dict[str, Any]:
     """A new password; sessions and tokens from before end."""
     facts = {**_by(board, actor), "login": login, "hashed": hash_password(Secret(password), login=login)}
-    board.change_directory(lambda connection: principals.set_password(connection, **facts))
+    board.change_directory(lambda connection: principals.set_password(connection, sealer=board.on.sealer, **facts))
     return {}
 
 

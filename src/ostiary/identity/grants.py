@@ -85,7 +85,9 @@ def find_client(connection: Connection, client_id: str) -> Client | None:
 def authenticate(connection: Connection, key: bytes, client_id: str, secret: str) -> Client:
     """The client that these credentials prove; a public one has no secret to show."""
     client = find_client(connection, client_id)
-    refused = Refused("invalid_client", "the client is not known or its secret is wrong", status=401)
+    # an unknown name is not kept: it may be a secret, sent in the wrong field
+    claimed = {"client": client.id} if client else {}
+    refused = Refused("invalid_client", "the client is not known or its secret is wrong", status=401, **claimed)
     if client is None or client.public != (not secret):
         raise refused
     if not client.public:

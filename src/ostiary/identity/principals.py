@@ -12,7 +12,7 @@ from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.ids import role_set_id
 from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import LIFE_MAX_S
-from ostiary.identity import names, roster
+from ostiary.identity import names, roster, tries
 from ostiary.identity.credentials import digest, new_secret, pepper
 from ostiary.store import directory
 from ostiary.store.database import insert_into, upsert
@@ -145,10 +145,11 @@ def remove(connection: Connection, *, actor: str, now: datetime, principal: str)
     return keys
 
 
-def set_password(connection: Connection, *, actor: str, now: datetime, login: str, hashed: str) -> Keys:
-    """A new password, hashed; sessions, grants and older tokens end."""
+def set_password(connection: Connection, *, actor: str, now: datetime, sealer: Sealer, login: str, hashed: str) -> Keys:
+    """A new password, hashed; sessions, grants and older tokens end. Wrong tries of the old one count no more."""
     principal = f"user:{login}"
     keys = _end(connection, principal, now, "password changed")
+    tries.unlock(connection, pepper(connection, sealer), login)
     upsert(connection, PASSWORD, {"principal": principal}, {"hash": hashed})
     append(connection, Entry(at=now, actor=actor, action="user.password", object=principal))
     return keys

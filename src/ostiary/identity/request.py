@@ -15,13 +15,17 @@ IPV6_SITE_BITS: Final = 64  # one household or host has as many addresses as it 
 
 
 class Refused(Exception):
-    """An OAuth error answer (RFC 6749 sections 4.1.2.1 and 5.2); says nothing that was sent."""
+    """An OAuth error answer (RFC 6749 sections 4.1.2.1 and 5.2); says nothing that was sent.
 
-    def __init__(self, error: str, description: str, *, status: int = 400) -> None:
+    `facts` are for the journal alone.
+    """
+
+    def __init__(self, error: str, description: str, *, status: int = 400, **facts: str) -> None:
         super().__init__(description)
         self.error = error
         self.description = description
         self.status = status
+        self.facts = facts
 
 
 def parse(text: bytes, *, max_bytes: int = TEXT_MAX_BYTES) -> dict[str, str]:

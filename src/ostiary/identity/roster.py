@@ -6,12 +6,23 @@ from typing import Any, NoReturn
 from sqlalchemy import ColumnElement, Connection, select
 
 from ostiary.foundation.errors import CallerFault
+from ostiary.identity import tries
 from ostiary.store.tables.directory import ASSIGNMENT, ERP_ACCOUNT, PRINCIPAL
 from ostiary.store.tables.identity import CLIENT
 
 
 def users(connection: Connection) -> list[dict[str, Any]]:
     return _list(connection, PRINCIPAL.c.id.startswith("user:"))
+
+
+def with_locks(connection: Connection, key: bytes, rows: list[dict[str, Any]], now_s: int) -> list[dict[str, Any]]:
+    """The same, and for how long wrong passwords keep each user out yet; 0 where they don't."""
+    logins = [row["id"].removeprefix("user:") for row in rows if row["id"].startswith("user:")]
+    locked = tries.locked(connection, key, logins, now_s)
+    return [
+        {**row, "locked_s": locked.get(row["id"].removeprefix("user:"), 0)} if row["id"].startswith("user:") else row
+        for row in rows
+    ]
 
 
 def clients(connection: Connection) -> list[dict[str, Any]]:

@@ -6,19 +6,18 @@ import re
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 
-from sqlalchemy import Connection, bindparam, case, delete, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from ostiary.foundation.secret import Secret, new_id
-from ostiary.identity import grants
+from ostiary.identity import grants, tries
 from ostiary.identity.credentials import derived, digest, new_secret, password_matches
 from ostiary.identity.page import HEADERS, page
 from ostiary.identity.request import QUERY_MAX_BYTES, Refused, parse, query, site
 from ostiary.identity.server import Server
-from ostiary.store.database import insert_into
 from ostiary.store.tables.directory import PRINCIPAL
-from ostiary.store.tables.identity import PASSWORD, SESSION, THROTTLE
+from ostiary.store.tables.identity import PASSWORD, SESSION
 
 CHALLENGE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 SESSION_LIFE_S: Final = 8 * 3600
@@ -29,8 +28,6 @@ FORM_COOKIE: Final = "__Host-ostiary-form"
 FORM_COOKIE_VALUE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 PROMPTS: Final = frozenset({"none", "login", "consent", "select_account"})
 FRESH: Final = frozenset({"login", "select_account"})
-FAILURES_MAX: Final = 5
-THROTTLE_S: Final = 300
 NOT_ACCEPTED: Final = "That user name and password are not accepted. After five tries, wait for five minutes."
 
 
@@ -107,11 +104,11 @@ def answer(server: Server, request: Request, body: bytes) -> Response:
         return _back(server, asked, error="access_denied")
     login = form.get("username", "")
     place = _place(server, request, login)
-    if person is None:
-        person = _proved(server, place, f"user:{login}", Secret(form.get("password", "")))
-    if person is None:
-        server.note("sign-in", request, "wrong", client=asked.client.id)
+    proved = person or _proved(server, place, f"user:{login}", Secret(form.get("password", "")))
+    if not isinstance(proved, Person):
+        server.note("sign-in", request, client=asked.client.id, **proved)
         return _form(server, request, asked, None, problem=NOT_ACCEPTED)
+    person = proved
     code = _given(server, asked, person, place)
     if code is None:
         server.note("sign-in", request, "ended", client=asked.client.id, subject=person.principal)
@@ -194,7 +191,7 @@ def _given(server: Server, asked: Asked, person: Person, place: str) -> Secret |
         if _generation(connection, person.principal) != person.generation:
             return None
         if person.session:
-            connection.execute(delete(THROTTLE).where(THROTTLE.c.key == place))
+            tries.clear(connection, place)
             _keep(connection, server, person)
         elif not _in_force(connection, person, now_s):
             return None
@@ -245,22 +242,27 @@ def _place(server: Server, request: Request, login: str) -> str:
     So nobody's wrong tries keep him out of his own browser, though they come from the same office.
     """
     known = hmac.compare_digest(_device(server, login).encode(), request.cookies.get(DEVICE_COOKIE, "").encode())
-    return digest(server.key, "throttle", login, "known browser" if known else site(request))
+    return tries.place_of(server.key, login, "known browser" if known else site(request))
 
 
 def _device(server: Server, login: str) -> str:
     return derived(server.key, "device", login).reveal()
 
 
-def _proved(server: Server, place: str, principal: str, password: Secret) -> Person | None:
-    """Five tries for one account from one place in five minutes; other places are not locked out."""
+def _proved(server: Server, place: str, principal: str, password: Secret) -> Person | dict[str, str]:
+    """The person, or what to note of the try: the account where there is one.
+
+    An unknown name is not kept: it may be a password, typed into the wrong field.
+    """
     now_s = server.now_s()
     with server.store.begin() as connection:
-        if _count(connection, place, now_s) > FAILURES_MAX:
-            return None
+        locked_s = tries.count(connection, place, now_s)
         row = connection.execute(_PASSWORD, {"principal": principal}).one_or_none()
+    account = {"account": principal} if row else {}
+    if locked_s:
+        return {"outcome": "locked", "locked_s": str(locked_s), **account}
     if not password_matches(row.hash if row else None, password) or row is None:
-        return None
+        return {"outcome": "wrong", **account}
     return Person(principal, row.name, new_id("sid"), now_s, row.generation, new_secret().reveal())
 
 
@@ -273,15 +275,3 @@ def _generation(connection: Connection, principal: str) -> int | None:
 def _in_force(connection: Connection, person: Person, now_s: int) -> bool:
     chosen = select(SESSION.c.sid).where(SESSION.c.sid == person.sid, SESSION.c.expires_at_s > now_s)
     return connection.execute(chosen).first() is not None
-
-
-def _count(connection: Connection, place: str, now_s: int) -> int:
-    """Counts the try before it is made, so that parallel ones count too; what has lapsed counts no more."""
-    until_s, lapsed = now_s + THROTTLE_S, THROTTLE.c.expires_at_s <= now_s
-    counted = insert_into(connection, THROTTLE).values(key=place, failures=1, expires_at_s=until_s)
-    again = {
-        "failures": case((lapsed, 1), else_=THROTTLE.c.failures + 1),
-        "expires_at_s": case((lapsed, until_s), else_=THROTTLE.c.expires_at_s),
-    }
-    counted = counted.on_conflict_do_update(index_elements=["key"], set_=again)
-    return int(connection.execute(counted.returning(THROTTLE.c.failures)).scalar_one())
