@@ -25,7 +25,7 @@ from ostiary.guard.journal import Journal
 from ostiary.guard.knowledge import Knowledge, Ready
 from ostiary.guard.locks import Locks
 from ostiary.guard.tryton import Tried, TrytonErp
-from ostiary.guard.verdict import Asked, Verdict
+from ostiary.guard.verdict import Answer, Asked
 from ostiary.plan.model import Kind, System
 from ostiary.plan.reason import CHALLENGE, STATUS, Reason, problem
 from ostiary.store.database import Store
@@ -118,16 +118,16 @@ class Guard:
             return
         try:
             asked = await _asked(scope, receive)
-            if self._check is None or isinstance(asked, Verdict):
-                verdict = asked if isinstance(asked, Verdict) else _not_now("the guard is starting")
+            if self._check is None or isinstance(asked, Answer):
+                answer = asked if isinstance(asked, Answer) else _not_now("the guard is starting")
             else:
-                verdict = await self._check.answer(asked, receive)  # after the body, it says when the peer is gone
+                answer = await self._check.answer(asked, receive)  # after the body, it says when the peer is gone
         except ConnectionError:
             return
         except Exception:
             log.exception("a request could not be judged")
-            verdict = _not_now("the request can't be judged")
-        await _send(send, _status(verdict.reason), _headers(verdict), _body(verdict))
+            answer = _not_now("the request can't be judged")
+        await _send(send, _status(answer.reason), _headers(answer), _body(answer))
 
     async def inside(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The control side's wishes: a new plan, revoked keys, how the guard stands."""
@@ -210,19 +210,19 @@ async def _account(_: AskedAs, erp: TrytonErp, tried: Tried) -> dict[str, Any]:
     return {"uid": await erp.user(tried.account)}
 
 
-async def _asked(scope: Scope, receive: Receive) -> Asked | Verdict:
-    """The request behind an ext_authz call; a Verdict where it can't even be looked at."""
+async def _asked(scope: Scope, receive: Receive) -> Asked | Answer:
+    """The request behind an ext_authz call; an Answer where it can't even be looked at."""
     raw: bytes = scope.get("raw_path") or b""
     names = [name for name, _ in scope["headers"]]
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     known = {"decision": headers.get("x-gw-decision", "-"), "revision": headers.get("x-gw-revision", "-")}
     body = await _read(receive, BODY_MAX_BYTES)
     if len(set(names)) < len(names):  # two answers to one question: the ERP might read the other
-        return Verdict(reason=Reason.INVALID, detail="a header stands more than once", **known)
+        return Answer(reason=Reason.INVALID, detail="a header stands more than once", **known)
     if not raw.startswith(PREFIX + b"/") or not (raw + scope["query_string"]).isascii():
-        return Verdict(reason=Reason.INVALID, detail="the path is not plain", **known)
+        return Answer(reason=Reason.INVALID, detail="the path is not plain", **known)
     if body is None:
-        return Verdict(reason=Reason.TOO_LARGE, detail="the body is too large", **known)
+        return Answer(reason=Reason.TOO_LARGE, detail="the body is too large", **known)
     return Asked(
         method=scope["method"],
         path=raw.removeprefix(PREFIX).decode(),
@@ -252,20 +252,20 @@ def _status(reason: Reason) -> int:
     return FOR_UNAVAILABLE if STATUS[reason] == STATUS[Reason.UNAVAILABLE] else STATUS[reason]
 
 
-def _headers(verdict: Verdict) -> Headers:
+def _headers(answer: Answer) -> Headers:
     said = {
-        "ostiary-reason": str(verdict.reason),
-        "ostiary-verdict": f"{verdict.us} {verdict.reason} {verdict.rule} {verdict.operation}",
-        "ostiary-decision": verdict.decision,
+        "ostiary-reason": str(answer.reason),
+        "ostiary-verdict": f"{answer.us} {answer.reason} {answer.rule} {answer.operation}",
+        "ostiary-decision": answer.decision,
     }
-    if verdict.reason is Reason.ALLOWED:
-        if verdict.credential:
-            said["authorization"] = verdict.credential
-        said["x-envoy-auth-headers-to-remove"] = "cookie" if verdict.credential else "authorization,cookie"
+    if answer.reason is Reason.ALLOWED:
+        if answer.credential:
+            said["authorization"] = answer.credential
+        said["x-envoy-auth-headers-to-remove"] = "cookie" if answer.credential else "authorization,cookie"
     else:
         said |= {"content-type": "application/problem+json", "cache-control": "no-store"}
-        said |= {"www-authenticate": CHALLENGE[verdict.reason]} if verdict.reason in CHALLENGE else {}
-        said |= {"retry-after": RETRY_AFTER_S} if STATUS[verdict.reason] == STATUS[Reason.UNAVAILABLE] else {}
+        said |= {"www-authenticate": CHALLENGE[answer.reason]} if answer.reason in CHALLENGE else {}
+        said |= {"retry-after": RETRY_AFTER_S} if STATUS[answer.reason] == STATUS[Reason.UNAVAILABLE] else {}
     return [(name.encode(), _plain(value)) for name, value in said.items()]
 
 
@@ -274,18 +274,18 @@ def _plain(text: str) -> bytes:
     return "".join(char if " " <= char <= "~" else "?" for char in text)[:8_000].encode()
 
 
-def _body(verdict: Verdict) -> bytes:
+def _body(answer: Answer) -> bytes:
     """Problem details (RFC 9457), as the gate writes them too."""
-    if verdict.reason is Reason.ALLOWED:
+    if answer.reason is Reason.ALLOWED:
         return b""
-    told = problem(verdict.reason, detail=verdict.detail, decision=verdict.decision)
-    if verdict.pointer:
-        told["pointer"] = verdict.pointer
+    told = problem(answer.reason, detail=answer.detail, decision=answer.decision)
+    if answer.pointer:
+        told["pointer"] = answer.pointer
     return json.dumps(told).encode()
 
 
-def _not_now(detail: str) -> Verdict:
-    return Verdict(reason=Reason.UNAVAILABLE, detail=detail)
+def _not_now(detail: str) -> Answer:
+    return Answer(reason=Reason.UNAVAILABLE, detail=detail)
 
 
 async def _send(send: Send, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:

@@ -20,7 +20,7 @@ from ostiary.guard.erp import Erp, NotEstablished
 from ostiary.guard.journal import Journal, Line
 from ostiary.guard.knowledge import Caller, Knowledge, Ready
 from ostiary.guard.locks import Busy, Locks
-from ostiary.guard.verdict import Asked, Gone, Refused, Trace, Verdict
+from ostiary.guard.verdict import Answer, Asked, Gone, Refused, Trace
 from ostiary.plan.decide import Facts, decide
 from ostiary.plan.model import HandOver, System
 from ostiary.plan.reason import Reason
@@ -51,8 +51,8 @@ class Check:
         self._knowledge, self._accounts, self._adapters, self._erp_of = knowledge, accounts, adapters, erp_of
         self._journal, self._locks, self._clock = journal, locks, clock
 
-    async def answer(self, asked: Asked, gone: Gone) -> Verdict:
-        """The verdict on `asked`; whatever goes wrong on the way to a yes is a no.
+    async def answer(self, asked: Asked, gone: Gone) -> Answer:
+        """The answer to `asked`; whatever goes wrong on the way to a yes is a no.
 
         Raises ConnectionError when the gate went away while records were held for it; then they are let go.
         """
@@ -64,9 +64,9 @@ class Check:
         try:
             async with asyncio.timeout(ANSWER_MAX_S):
                 await self._judge(asked, trace, gone)
-                verdict = self._verdict(trace, Reason.ALLOWED)
-                await self._journal.record(self._line(trace, verdict))
-                return verdict
+                answer = self._answer(trace, Reason.ALLOWED)
+                await self._journal.record(self._line(trace, answer))
+                return answer
         except asyncio.CancelledError:
             self._locks.release(trace.decision)
             trace.raise_if_gone()
@@ -76,9 +76,9 @@ class Check:
         finally:
             trace.stop_watching()
         self._locks.release(trace.decision)
-        verdict = self._verdict(trace, refused.reason, refused)
-        self._journal.note(self._line(trace, verdict))
-        return verdict
+        answer = self._answer(trace, refused.reason, refused)
+        self._journal.note(self._line(trace, answer))
+        return answer
 
     async def _judge(self, asked: Asked, trace: Trace, gone: Gone) -> None:
         """Returns when the request may pass; raises Refused. The order is that of `plan.reason.Reason`."""
@@ -191,8 +191,8 @@ class Check:
             log.warning("decision %s: no credential for %s: %s", trace.decision, account.login, problem)
             _refuse(Reason.UNAVAILABLE, f"the system takes no credential for the mapped ERP user: {problem}")
 
-    def _verdict(self, trace: Trace, reason: Reason, refused: Refused | None = None) -> Verdict:
-        return Verdict(
+    def _answer(self, trace: Trace, reason: Reason, refused: Refused | None = None) -> Answer:
+        return Answer(
             reason=reason,
             detail=refused.detail if refused else "",
             rule=refused.rule if refused and refused.rule != "-" else trace.rule,
@@ -204,7 +204,7 @@ class Check:
             us=trace.us,
         )
 
-    def _line(self, trace: Trace, verdict: Verdict) -> Line:
+    def _line(self, trace: Trace, answer: Answer) -> Line:
         records = [f"{one.object}/{record}" for one in trace.operations for record in one.ids]
         return Line(
             at=self._clock.now().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
@@ -217,10 +217,10 @@ class Check:
             erp_user=trace.erp_user,
             operations=tuple(one.permission for one in trace.operations[:RECORDS_LOGGED_MAX]),
             records=tuple(redact(record)[:RECORD_MAX_CHARS] for record in records[:RECORDS_LOGGED_MAX]),
-            reason=str(verdict.reason),
-            rule=verdict.rule,
-            detail=verdict.detail,
-            us=verdict.us,
+            reason=str(answer.reason),
+            rule=answer.rule,
+            detail=answer.detail,
+            us=answer.us,
         )
 
 

@@ -23,7 +23,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     body: bytes
 
 
-class Verdict(Struct, frozen=True, kw_only=True):
+class Answer(Struct, frozen=True, kw_only=True):
     """`credential` is what the ERP gets to see as `authorization`; "" where none is handed over."""
 
     reason: Reason
@@ -38,7 +38,7 @@ class Verdict(Struct, frozen=True, kw_only=True):
 
 
 class Refused(Exception):
-    """A signal inside the guard; `Check.answer` makes it a Verdict."""
+    """A signal inside the guard; `Check.answer` makes it an Answer."""
 
     def __init__(self, reason: Reason, detail: str, *, pointer: str = "", rule: str = "-") -> None:
         super().__init__(detail)
