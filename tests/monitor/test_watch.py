@@ -14,9 +14,11 @@ from ostiary.audit.log import Entry, append
 from ostiary.foundation.clock import FixedClock
 from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.foundation.settings import Settings
+from ostiary.identity import keys
 from ostiary.monitor import alerts, measures, tail, watch
 from ostiary.monitor.watch import DISK_FREE_MIN_BYTES, Watch
 from ostiary.store.database import open_store
+from ostiary.store.seal import Sealer
 from ostiary.store.tables.audit import AUDIT_LEAF
 
 PLENTY = DISK_FREE_MIN_BYTES * 10
@@ -170,6 +172,22 @@ def test_the_gates_own_address_is_never_blocked(home, sqlite):
     world.tick(6)
     assert len(world.alerts()) == 2
     assert world.blocked() == ()
+
+
+def test_after_keys_were_taken_back_old_tokens_are_told_and_block_nobody_for_as_long_as_they_live(world):
+    with world.store.begin() as connection:
+        keys.rotate(connection, actor="uid:0", sealer=Sealer(b"k" * 32), now=AT, compromised=True)
+    life_s = Settings().token_life_s
+    world.write(*guesses(life_s - 20))
+    world.tick(life_s)
+    assert [row["key"] for row in world.alerts()] == ["old-token:203.0.113.9"]
+    assert world.blocked() == ()
+    world.write(*(line(life_s - 10, **IDENTITY, path="/identity/token", status=401) for _ in range(6)))
+    world.tick(life_s)
+    assert world.blocked() == ("203.0.113.9/32",), "who guesses a secret is no caller with an old token"
+    world.write(*guesses(life_s + 1, source="203.0.113.10"))
+    world.tick(life_s + 10)
+    assert "203.0.113.10/32" in world.blocked()
 
 
 # --- nothing twice, nothing lost --------------------------------------------------------------------------------

@@ -31,13 +31,17 @@ Known = dict[str, Tries]  # "rule key" -> tries
 
 
 def noted(
-    before: Mapping[str, Tries], events: Sequence[Event], until: datetime, limits: Thresholds
+    before: Mapping[str, Tries], events: Sequence[Event], until: datetime, limits: Thresholds, old_tokens_s: float = 0.0
 ) -> tuple[Known, list[Finding]]:
-    """Fires at once, and at most once in a minute for each rule and key."""
+    """Fires at once, and at most once in a minute for each rule and key.
+
+    Up to `old_tokens_s` honest callers still try tokens of a key that was taken back: told, and no address is blocked.
+    """
     known, found = dict(before), list[Finding]()
     for event in events:
-        for rule, key in _counts(event):
-            name, at = f"{rule.id} {key}", ended(event, until)
+        at = ended(event, until)
+        for rule, key in _counts(event, old_tokens=at <= old_tokens_s):
+            name = f"{rule.id} {key}"
             tries = _with(known.pop(name, Tries()), at, event.decision, limits)
             minute = int(at) // MINUTE_S
             if len(tries.latest) > limits.failures and tries.told != minute:
@@ -49,10 +53,11 @@ def noted(
     return dict(living[-KEYS_MAX:]), found
 
 
-def _counts(event: Event) -> Iterator[tuple[Rule, str]]:
+def _counts(event: Event, *, old_tokens: bool) -> Iterator[tuple[Rule, str]]:
     """What a failure counts towards (standard F3)."""
     if _guessed(event):
-        yield FAILURES, f"address:{named(event.source)}"
+        old = old_tokens and event.reason == Reason.TOKEN_INVALID
+        yield FAILURES, f"{'old-token' if old else 'address'}:{named(event.source)}"
     elif event.reason == Reason.TOKEN_MISSING:
         yield TOKENLESS, f"address:{named(event.source)}"
     elif event.reason == Reason.TOKEN_REVOKED and event.client != NONE:  # the gate refuses it; its owner is to know

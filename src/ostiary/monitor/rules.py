@@ -23,10 +23,14 @@ class State(Struct, frozen=True, kw_only=True):
 
 
 def step(
-    state: State, events: Sequence[Event], until: datetime, thresholds: Thresholds | None = None
+    state: State,
+    events: Sequence[Event],
+    until: datetime,
+    thresholds: Thresholds | None = None,
+    old_tokens_s: float = 0.0,
 ) -> tuple[State, tuple[Finding, ...]]:
     """Takes in `events`, and judges every minute that ended before `until`, when no more of it is to come."""
     limits = thresholds or Thresholds()
-    tries, failed = failures.noted(state.tries, events, until, limits)
+    tries, failed = failures.noted(state.tries, events, until, limits, old_tokens_s)
     after, found = traffic.judged(traffic.counted(state.traffic, events, until, limits), until, limits)
     return State(tries=tries, traffic=after), (*failed, *found)

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.exc import DBAPIError
 
 from ostiary.audit.head import check
+from ostiary.audit.log import entries
 from ostiary.foundation.clock import Clock
 from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.foundation.home import Home
@@ -38,6 +39,7 @@ ROUND_S: Final = 1.0
 BATCHES_MAX: Final = 16  # of one round: a block does not wait for a long backlog to end
 DISK_FREE_MIN_BYTES: Final = 256 * 1024 * 1024  # above the guard's own floor: the gate closes first
 DISK_FREE_AGAIN: Final = 1.25  # times the floor, so that the gate does not flap
+PURPOSES: Final = 2  # of signing keys, which turn together in an emergency
 TAIL: Final = "tail"
 ALIVE: Final = "alive"  # when the watch was last at work; nothing where it ended in order
 
@@ -74,6 +76,7 @@ class Watch:
         self._store, self._home, self._clock = store, home, clock
         self._blocked_changed, self._disk_low, self._free_bytes = blocked_changed, disk_low, free_bytes
         self._reopen = reopen_logs
+        self._token_life_s = settings.token_life_s
         self._never = (*never, *_own(settings.listen))
         self._thresholds, self._segment_max, self._sleep = thresholds, segment_max, sleep
         self._webhook = Webhook(settings.webhook) if settings.webhook else None  # raises for a wrong address
@@ -132,10 +135,10 @@ class Watch:
     def _take_in(self, now: datetime) -> bool:
         """Reads one batch and all that follows from it, in one transaction; whether there was more to read."""
         with self._store.read() as connection:
-            memory = _memory(connection)
+            memory, old_tokens_s = _memory(connection), _taken_back_s(connection) + self._token_life_s
         batch = tail.poll(self._home.access_log, memory.cursor)
         until = reached(batch.events, now) if batch.more else now
-        state, found = rules.step(memory.state, batch.events, until, self._thresholds)
+        state, found = rules.step(memory.state, batch.events, until, self._thresholds, old_tokens_s)
         if batch.unreadable or batch.lost:
             evidence = {"unreadable": batch.unreadable, "gaps": batch.lost}
             found = (*found, Finding(rule=UNREADABLE.id, key="events", at=now, evidence=evidence))
@@ -248,6 +251,13 @@ def _own(listen: str) -> tuple[str, ...]:
     except ValueError:
         return ()
     return () if address.is_unspecified else (str(address),)
+
+
+def _taken_back_s(connection: Connection) -> float:
+    """When signing keys in wrong hands were taken back last; a long time ago where they never were."""
+    turned = entries(connection, action="key.rotate", limit=PURPOSES)
+    compromised = (one["at"] for one in turned if one["after"].get("compromised"))
+    return max((datetime.fromisoformat(at).timestamp() for at in compromised), default=0)
 
 
 def _memory(connection: Connection) -> Memory:
