@@ -1,14 +1,30 @@
 """A backup of a running installation, restored into an empty folder, is that installation."""
 
 import stat
+from contextlib import closing
+from datetime import UTC, datetime
 
+import msgspec
 import pytest
+from sqlalchemy import delete, insert, inspect, select
 
 from ostiary.cli.demo.stand import free_port
+from ostiary.control.evidence import back_up, restore_from
+from ostiary.control.prepare import initialise
+from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home
+from ostiary.monitor.failures import Tries
+from ostiary.monitor.rules import State
+from ostiary.monitor.tail import Cursor
+from ostiary.monitor.watch import Memory
+from ostiary.store import backup
+from ostiary.store.database import connect, open_store
+from ostiary.store.tables.audit import AUDIT_LEAF
+from ostiary.store.tables.monitor import WATCH_STATE
 from running import RUNNING, installed
 
 pytestmark = RUNNING
+AT = datetime(2026, 3, 3, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -37,6 +53,8 @@ def test_restored_it_verifies_starts_and_knows_what_the_first_one_knew(site, sav
         done = site.ostiary("restore", str(saved), "--home", str(other.home.root))
         assert done.code == 0, done.err
         assert "ostiary up" in done.out
+        assert "without the events" in done.out
+        assert f"token rotate --compromised --home {other.home.root}" in done.out
         verified = site.ostiary("audit", "verify", "--home", str(other.home.root))
         assert (verified.code, "holds" in verified.out) == (0, True)
         other.port = free_port()
@@ -44,7 +62,8 @@ def test_restored_it_verifies_starts_and_knows_what_the_first_one_knew(site, sav
         kept = [line for line in text.splitlines() if not line.startswith(("metrics_port", "webhook"))]
         other.home.settings.write_text("\n".join(kept) + "\n")
         other.begin()
-        other.wait_until_up(without=["watch"])
+        other.wait_until_up()
+        assert other.ask("alert.list") == []
         other.secrets = site.secrets
         assert other.once("GET", "/shop/invoices", token=other.fresh("kept")).status == 200
         assert (other.home.plans / "current").read_text() == revision
@@ -65,3 +84,51 @@ def test_a_damaged_backup_is_refused_and_leaves_nothing(site, saved, tmp_path):
     done = site.ostiary("restore", str(saved), "--home", str(tmp_path / "home"))
     assert (done.code, "[backup-damaged]" in done.err) == (2, True)
     assert not (tmp_path / "home").exists() or not any((tmp_path / "home").iterdir())
+
+
+def cut(home):
+    """The last entry of the audit log is taken away."""
+    with closing(open_store(f"sqlite:///{home.database}")) as store, store.begin() as connection:
+        connection.execute(delete(AUDIT_LEAF))
+
+
+@pytest.fixture
+def made(folder):
+    home = Home(root=folder / "home")
+    initialise(home, upstream="http://127.0.0.1:9")
+    return home
+
+
+def test_an_audit_log_that_does_not_hold_is_not_backed_up(made, tmp_path):
+    cut(made)
+    with pytest.raises(OperatorFault, match="audit log does not hold"):
+        back_up(made, tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+
+
+def test_nor_is_it_restored_and_nothing_is_left(made, tmp_path, databases, database_kind):
+    cut(made)
+    with closing(open_store(f"sqlite:///{made.database}")) as store:
+        backup.backup(made, store, tmp_path / "saved")
+    with databases.one(database_kind, empty=True) as place:
+        for url in ("", place):
+            with pytest.raises(OperatorFault, match="audit log does not hold"):
+                restore_from(Home(root=tmp_path / "new"), tmp_path / "saved", url)
+            assert not list((tmp_path / "new").glob("*"))
+        engine = connect(place)
+        assert inspect(engine).get_table_names() == []
+        engine.dispose()
+
+
+def test_a_restored_watch_begins_anew_and_still_knows_what_is_usual(made, tmp_path):
+    state = State(tries={"address:203.0.113.9": Tries(told=7)})
+    memory = Memory(cursor=Cursor(inode=7, offset=8, written_ns=9), state=state)
+    with closing(open_store(f"sqlite:///{made.database}")) as store, store.begin() as connection:
+        for name, value in (("tail", memory), ("alive", AT)):
+            connection.execute(insert(WATCH_STATE).values(name=name, value=msgspec.json.encode(value)))
+    back_up(made, tmp_path / "saved")
+    new = Home(root=tmp_path / "new")
+    restore_from(new, tmp_path / "saved")
+    with closing(open_store(f"sqlite:///{new.database}")) as store, store.read() as connection:
+        (row,) = connection.execute(select(WATCH_STATE)).all()
+    assert msgspec.json.decode(row.value, type=Memory) == Memory(state=state)

@@ -65,14 +65,19 @@ def _gone_on(store: Store, home: Home) -> tuple[Tree, Tree]:
 
 def verify(store: Store, home: Home) -> Tree:
     """The log, recomputed leaf by leaf and held against the signed head; raises OperatorFault where it differs."""
+    with store.read() as connection:
+        return verified(connection, home)
+
+
+def verified(connection: Connection, home: Home) -> Tree:
+    """As `verify`, in a transaction that has asked for nothing yet."""
     if not home.audit_head.exists():
         raise _broken(f"its signed head {home.audit_head} is missing")
     signed = _signed_tree(home)
-    with store.read() as connection:
-        beginning = _grown(Tree(size=0), _in_order(leaves(connection), 0), signed.size)
-        if beginning.size == signed.size and beginning.frontier != signed.frontier:
-            raise _broken(f"one of the first {signed.size} leaves was changed, added or reordered")
-        return _recomputed(connection, beginning, signed.size)
+    beginning = _grown(Tree(size=0), _in_order(leaves(connection), 0), signed.size)
+    if beginning.size == signed.size and beginning.frontier != signed.frontier:
+        raise _broken(f"one of the first {signed.size} leaves was changed, added or reordered")
+    return _recomputed(connection, beginning, signed.size)
 
 
 def _recomputed(connection: Connection, before: Tree, signed: int = 0) -> Tree:

@@ -94,8 +94,16 @@ def backup(out: Path) -> None:
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--store", default="", help="A SQLAlchemy URL of an empty database; without it, SQLite in --home.")
 def restore(file: Path, store: str) -> None:
-    """Makes the installation of a backup in an empty --home."""
+    """Makes the installation of a backup in an empty --home; events are not in it."""
     from ostiary.control.evidence import restore_from
 
     told = restore_from(home(), file.absolute(), store)
-    show(told, f"restored into {home().root}. Next:\n  {pasteable('up', home().root)}")
+    up, rotate = (pasteable(command, home().root) for command in ("up", "token rotate --compromised"))
+    lines = (
+        f"restored into {home().root}, without the events: they stay in the events folder of the other one.",
+        "What was taken back after the backup is valid again: tokens, secrets, passwords, roles. Next:",
+        f"  {up}",
+        "  # refuses every token that is out",
+        f"  {rotate}",
+    )
+    show(told, "\n".join(lines))

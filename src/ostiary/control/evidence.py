@@ -10,8 +10,9 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import to_builtins
+from sqlalchemy import Connection
 
-from ostiary.audit.head import verify
+from ostiary.audit.head import verified, verify
 from ostiary.audit.log import entries
 from ostiary.control.installation import Installation, open_installation, refuse_empty
 from ostiary.control.revisions import plan_of
@@ -145,16 +146,20 @@ def verify_audit(home: Home) -> dict[str, Any]:
 
 
 def back_up(home: Home, out: Path) -> dict[str, Any]:
+    """Of what could be restored only: an audit log that does not hold is refused here, not when it is too late."""
     with _opened(home) as on:
+        verify(on.store, home)
         backup.backup(home, on.store, out)
     return {"file": str(out), "bytes": out.stat().st_size}
 
 
 def restore_from(home: Home, file: Path, store_url: str = "") -> dict[str, Any]:
-    """Into an empty home and store; what was restored is verified before it is called done."""
-    store = backup.restore(file, home, store_url)
-    try:
-        tree = verify(store, home)
-    finally:
-        store.close()
-    return {"home": str(home.root), "entries": tree.size}
+    """Into an empty home and store: an audit log that does not hold is not restored, and the watch begins anew."""
+    from ostiary.monitor.watch import begin_anew  # its HTTP client takes a while to import
+
+    def finish(connection: Connection) -> None:
+        verified(connection, home)
+        begin_anew(connection)
+
+    backup.restore(file, home, store_url, finish=finish).close()
+    return {"home": str(home.root)}

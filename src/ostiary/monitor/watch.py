@@ -244,6 +244,13 @@ class Watch:
         self.metrics.unsent(self._untold + (self._webhook.lost if self._webhook else 0))
 
 
+def begin_anew(connection: Connection) -> None:
+    """After a restore: what it had read is not here, and nobody was to watch; what is usual is still known."""
+    state = _memory(connection).state
+    connection.execute(delete(WATCH_STATE))
+    _remember(connection, TAIL, msgspec.json.encode(Memory(state=state)))
+
+
 def _own(listen: str) -> tuple[str, ...]:
     """The gate's own address, where it listens on one."""
     try:

@@ -10,7 +10,7 @@ import json
 import re
 import shutil
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -31,6 +31,8 @@ BYTES_MAX: Final = 8 << 30  # of all parts together: they are held in memory
 FILES_MAX: Final = 10_000
 BATCH_ROWS: Final = 1_000
 
+Finish = Callable[[Connection], object]
+
 
 def backup(home: Home, store: Store, out: Path) -> None:
     """Writes `out` (0600), which must not exist yet; the rows are those of one moment."""
@@ -49,11 +51,11 @@ def backup(home: Home, store: Store, out: Path) -> None:
     write_atomically(out, whole.getvalue(), durable=True)
 
 
-def restore(file: Path, home: Home, url: str = "") -> Store:
+def restore(file: Path, home: Home, url: str = "", *, finish: Finish = lambda _: None) -> Store:
     """Fills an empty home and an empty store (`url`; SQLite in the home where there is none) from a backup.
 
-    Nothing is written before every part was held against the manifest, and nothing is left where it fails later; the
-    caller verifies the audit log.
+    Nothing is written before every part was held against the manifest, and nothing is left where it fails later, also
+    in `finish`: it has the caller's last word, when all is there and nothing is committed.
     """
     if home.root.exists() and any(home.root.iterdir()):
         raise OperatorFault("home-not-empty", f"{home.root} is not empty", hint="restore into a new folder")
@@ -63,7 +65,7 @@ def restore(file: Path, home: Home, url: str = "") -> Store:
     parts[home.settings.name] = _pointed(parts.get(home.settings.name, b""), url)
     try:
         _fill_home(home, parts)
-        _fill_store(place, version, rows)
+        _fill_store(place, version, rows, finish)
         return open_store(place)
     except BaseException:
         _clear(home.root)  # or the next try would find it in use
@@ -86,7 +88,7 @@ def _clear(folder: Path) -> None:
             path.unlink()
 
 
-def _fill_store(url: str, version: str, rows: bytes) -> None:
+def _fill_store(url: str, version: str, rows: bytes, finish: Finish) -> None:
     """All of it or nothing: the tables as they were at the backup's version, the rows, and then up to this version."""
     from ostiary.store.migrations import upgrade  # Alembic takes half a second to import
 
@@ -97,6 +99,7 @@ def _fill_store(url: str, version: str, rows: bytes) -> None:
         upgrade(connection, version)
         _fill(connection, rows)
         upgrade(connection)
+        finish(connection)
 
 
 def _refuse_too_large(parts: Mapping[str, bytes]) -> None:
