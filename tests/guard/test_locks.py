@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lines import written
-from ostiary.guard.locks import WAITING_EACH_MAX, Busy, Locks
+from ostiary.guard.locks import HELD_EACH_MAX, WAITING_EACH_MAX, Busy, Locks
 
 PAYMENT = ("erp", "account.payment", "5")
 PARTY = ("erp", "party.party", "7")
@@ -41,6 +41,16 @@ async def test_a_caller_who_hangs_up_or_a_gate_that_gives_up_does_not_end_what_t
     log(path, "a", upstream_us=None, flags=flags, reason="unavailable")
     with pytest.raises(Busy):
         await locks.hold("b", [PAYMENT], "anna")
+    locks.stop()
+
+
+async def test_who_hangs_up_again_and_again_holds_no_more_records_than_one_request_may_name(tmp_path):
+    locks = Locks(tmp_path / "access.jsonl")
+    many = [("erp", "party.party", str(number)) for number in range(HELD_EACH_MAX)]
+    await locks.hold("a", many, "anna")
+    with pytest.raises(Busy):
+        await locks.hold("b", [PAYMENT], "anna")
+    await locks.hold("c", [PAYMENT], "ben")
     locks.stop()
 
 

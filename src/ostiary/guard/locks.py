@@ -17,6 +17,7 @@ HOLD_MAX_S: Final = 300.0  # an ERP whose caller has gone works on: longer than 
 # Envoy's flags of a request that no upstream got to see.
 NOT_SENT: Final = frozenset({"UH", "UF", "UO", "NR", "NC", "RL", "UAEX", "DO", "OM"})
 WAITING_EACH_MAX: Final = 16  # requests of one person: nobody's flood keeps others from waiting
+HELD_EACH_MAX: Final = 1_000  # records of one person, as many as one request may name: who hangs up keeps no more
 WAITING_MAX: Final = 10_000
 LOOK_EVERY_S: Final = 0.01
 READ_MAX_BYTES: Final = 4 * 1024 * 1024
@@ -47,7 +48,7 @@ class Locks:
         self._log = _Tail(access_log)
         self._wait_max_s, self._hold_max_s = wait_max_s, hold_max_s
         self._taken: set[Record] = set()
-        self._held: dict[str, tuple[frozenset[Record], float]] = {}
+        self._held: dict[str, tuple[_Waiting, float]] = {}
         self._queue: dict[str, _Waiting] = {}
         self._watcher: asyncio.Task[None] | None = None
 
@@ -57,6 +58,9 @@ class Locks:
         if not wanted:
             return
         if decision in self._held or decision in self._queue:
+            raise Busy
+        held = sum(len(one.records) for one, _ in self._held.values() if one.person == person)
+        if held and held + len(wanted) > HELD_EACH_MAX:
             raise Busy
         waiting = _Waiting(wanted, person, asyncio.get_running_loop().create_future())
         self._queue[decision] = waiting
@@ -90,15 +94,15 @@ class Locks:
             if blocked.isdisjoint(waiting.records) and not waiting.granted.done():
                 del self._queue[decision]
                 self._taken |= waiting.records
-                self._held[decision] = (waiting.records, asyncio.get_running_loop().time() + self._hold_max_s)
+                self._held[decision] = (waiting, asyncio.get_running_loop().time() + self._hold_max_s)
                 waiting.granted.set_result(None)
                 self._watch()
             blocked |= waiting.records
 
     def release(self, decision: str) -> None:
-        records, _ = self._held.pop(decision, (frozenset[Record](), 0.0))
-        if records:
-            self._taken -= records
+        if decision in self._held:
+            done, _ = self._held.pop(decision)
+            self._taken -= done.records
             self._grant()
 
     def _watch(self) -> None:
