@@ -18,12 +18,12 @@ from ostiary.foundation.home import Home
 from ostiary.foundation.secret import Secret, new_id
 from ostiary.guard.accounts import Accounts
 from ostiary.guard.adapters import Adapters
+from ostiary.guard.answer import Asked
 from ostiary.guard.check import Check
 from ostiary.guard.journal import Journal
 from ostiary.guard.knowledge import Knowledge
 from ostiary.guard.locks import Locks
 from ostiary.guard.tryton import TrytonErp
-from ostiary.guard.verdict import Asked
 from ostiary.identity import keys, principals, tokens
 
 POLICY: Final = """

@@ -19,13 +19,13 @@ from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import Settings
 from ostiary.guard.accounts import Accounts
 from ostiary.guard.adapters import Adapters
+from ostiary.guard.answer import Answer, Asked
 from ostiary.guard.check import Check
 from ostiary.guard.erp import NotEstablished, NotLetIn
 from ostiary.guard.journal import Journal
 from ostiary.guard.knowledge import Knowledge, Ready
 from ostiary.guard.locks import Locks
 from ostiary.guard.tryton import Tried, TrytonErp
-from ostiary.guard.verdict import Answer, Asked
 from ostiary.plan.model import Kind, System
 from ostiary.plan.reason import CHALLENGE, STATUS, Reason, problem
 from ostiary.store.database import Store

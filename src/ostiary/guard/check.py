@@ -16,11 +16,11 @@ from ostiary.foundation.logging import redact
 from ostiary.guard import history, validation
 from ostiary.guard.accounts import Accounts
 from ostiary.guard.adapters import Adapters
+from ostiary.guard.answer import Answer, Asked, Gone, Refused, Trace
 from ostiary.guard.erp import Erp, NotEstablished
 from ostiary.guard.journal import Journal, Line
 from ostiary.guard.knowledge import Caller, Knowledge, Ready
 from ostiary.guard.locks import Busy, Locks
-from ostiary.guard.verdict import Answer, Asked, Gone, Refused, Trace
 from ostiary.plan.decide import Facts, decide
 from ostiary.plan.model import HandOver, System
 from ostiary.plan.reason import Reason
