@@ -59,8 +59,8 @@ class Judge:
         began = time.perf_counter()
         for start in range(0, len(requests), at_once):
             some = requests[start : start + at_once]
-            verdicts = await asyncio.gather(*(self._check.answer(one, _never) for one in some))
-            assert all(one.reason == "allowed" for one in verdicts), verdicts[0]
+            decisions = await asyncio.gather(*(self._check.answer(one, _never) for one in some))
+            assert all(one.reason == "allowed" for one in decisions), decisions[0]
         return (time.perf_counter() - began) / len(requests)
 
 

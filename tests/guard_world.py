@@ -174,11 +174,11 @@ class Answer:
 
     @property
     def rule(self) -> str:
-        return self.headers["ostiary-verdict"].split(" ", 3)[2]
+        return self.headers["ostiary-decided"].split(" ", 3)[2]
 
     @property
     def operation(self) -> str:
-        return self.headers["ostiary-verdict"].split(" ", 3)[3]
+        return self.headers["ostiary-decided"].split(" ", 3)[3]
 
     @property
     def detail(self) -> str:

@@ -1,4 +1,4 @@
-"""Random policies and requests: the real gate and the one evaluator give the same verdict, reason and rule."""
+"""Random policies and requests: the real gate and the one evaluator give the same decision, reason and rule."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime

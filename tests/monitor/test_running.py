@@ -103,7 +103,7 @@ def test_who_shows_no_token_is_alerted_and_not_blocked(gate, sqlite):
     [
         {"user-agent": 'a"b\\c'}, {"user-agent": "\xff\xfe" * 400}, {"user-agent": "\x9b31m"}, {"user-agent": "é" * 300},
         {"user-agent": "a" * 50_000}, {"x-envoy-original-path": "/lie"}, {"x-forwarded-for": "9.9.9.9"},
-        {"ostiary-reason": "allowed", "ostiary-verdict": "1 allowed lie lie", "x-gw-operation": "lie", "x-gw-system": "lie"},
+        {"ostiary-reason": "allowed", "ostiary-decided": "1 allowed lie lie", "x-gw-operation": "lie", "x-gw-system": "lie"},
     ],
     ids=["quotes", "bytes", "control", "cut", "long", "path", "address", "inside"],
 )  # fmt: skip

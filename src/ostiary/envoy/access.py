@@ -96,11 +96,11 @@ def classes_of(plan: Plan) -> Classes:
 
 
 def policy_filter(plans: Sequence[Plan], classes: Mapping[str, AccessClass], role_sets: RoleSets) -> tuple[str, Json]:
-    """Role, then context, then scope; the verdict's name says which of them, and by which grant."""
+    """Role, then context, then scope; the decision's name says which of them, and by which grant."""
     holders, narrow = _holders(role_sets), _narrow(plans)
     table = {f"{name} ": _judge(classes[name], holders, narrow) for name in sorted(classes)}
     unknown = matcher.deny(Reason.UNKNOWN_OPERATION)
-    return matcher.verdict("policy", matcher.prefix(matcher.request_header(CLASS_HEADER), table, unknown))
+    return matcher.decides("policy", matcher.prefix(matcher.request_header(CLASS_HEADER), table, unknown))
 
 
 def _narrow(plans: Sequence[Plan]) -> Json | None:
@@ -166,25 +166,27 @@ def _held(names: Iterable[str], holders: Mapping[str, Sequence[str]]) -> frozens
     return frozenset(name for role in names for name in holders.get(role, ()))
 
 
-def _in_context(found: Iterable[tuple[Grant, frozenset[str]]], verdict: Callable[[str], Json], otherwise: Json) -> Json:
+def _in_context(
+    found: Iterable[tuple[Grant, frozenset[str]]], decision: Callable[[str], Json], otherwise: Json
+) -> Json:
     """Grants one after the other that hold in the same context share one look at it, and one map."""
     for formula, run in reversed([(key, list(run)) for key, run in groupby(found, lambda one: one[0].context.formula)]):
         holds = condition(formula)
         if holds is True:
-            otherwise = _by_role_set(run, verdict, otherwise)
+            otherwise = _by_role_set(run, decision, otherwise)
         elif holds is not False:
-            chosen = _by_role_set(run, verdict, None)
+            chosen = _by_role_set(run, decision, None)
             otherwise = matcher.first([(holds, chosen)], otherwise) if chosen else otherwise
     return otherwise
 
 
 def _by_role_set(
-    found: Iterable[tuple[Grant, frozenset[str]]], verdict: Callable[[str], Json], otherwise: Json | None
+    found: Iterable[tuple[Grant, frozenset[str]]], decision: Callable[[str], Json], otherwise: Json | None
 ) -> Json:
     """For each role set the first of the grants that it holds: one look, however many there are."""
     first: dict[str, str] = {}
     for grant, sets in found:
         for name in sorted(sets):
             first.setdefault(name, grant.id)
-    entries = {name: verdict(rule) for name, rule in sorted(first.items())}
+    entries = {name: decision(rule) for name, rule in sorted(first.items())}
     return matcher.exact(matcher.request_header("x-gw-rs"), entries, otherwise)

@@ -11,7 +11,7 @@ from ostiary.envoy.message import TEXT_MAX, extension
 from ostiary.envoy.token import KEPT
 
 GUARD: Final = "envoy.filters.http.ext_authz"
-VERDICT: Final = "ostiary-verdict"  # what the guard says of a request, for the log
+DECIDED: Final = "ostiary-decided"  # what the guard says of a request, for the log
 METHOD_MAX: Final = 20  # HTTP/2 takes any token of up to the header limit
 
 
@@ -43,7 +43,7 @@ def _fields(edge: Edge) -> Json:
         "route": "%METADATA(VIRTUAL_HOST:ostiary:revision)% %ROUTE_NAME%",
         "caller": f"%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% %FILTER_STATE({KEPT}:PLAIN)%",
         "call": f"%REQ(:METHOD):{METHOD_MAX}% %PATH(NQ:PATH):{TEXT_MAX}%",
-        "verdict": "%RESP(ostiary-reason)% %DYNAMIC_METADATA(envoy.filters.http.rbac:policy_enforced_effective_policy_id)% %RESPONSE_CODE_DETAILS%"
-        f" %DYNAMIC_METADATA({GUARD}:{VERDICT})%",
+        "decided": "%RESP(ostiary-reason)% %DYNAMIC_METADATA(envoy.filters.http.rbac:policy_enforced_effective_policy_id)% %RESPONSE_CODE_DETAILS%"
+        f" %DYNAMIC_METADATA({GUARD}:{DECIDED})%",
         "answer": " ".join(answer),
     }

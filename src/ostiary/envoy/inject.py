@@ -17,16 +17,16 @@ from ostiary.plan.reason import Reason
 
 def inject_filter(plan: Plan, credentials: Mapping[tuple[str, str], str]) -> tuple[str, Json]:
     """`credentials`: (system, principal) -> the value of Authorization; without one of his own a caller is denied."""
-    verdicts: dict[str, Json] = {}
+    decisions: dict[str, Json] = {}
     for system in plan.systems:
         if system.hand_over is HandOver.STATIC:
             own = {principal: text for (name, principal), text in credentials.items() if name == system.name}
             chosen = {principal: _inject(own[principal]) for principal in sorted(own)}
             nobody = matcher.refuse(Reason.UNAVAILABLE)
-            verdicts[place(system.name)] = matcher.exact(matcher.request_header("x-gw-sub"), chosen, nobody)
-    if not verdicts:
+            decisions[place(system.name)] = matcher.exact(matcher.request_header("x-gw-sub"), chosen, nobody)
+    if not decisions:
         return matcher.nothing("inject")
-    return matcher.exceptions("inject", matcher.prefix(matcher.request_header(CLASS_HEADER), verdicts, matcher.skip()))
+    return matcher.exceptions("inject", matcher.prefix(matcher.request_header(CLASS_HEADER), decisions, matcher.skip()))
 
 
 def _inject(text: str) -> Json:

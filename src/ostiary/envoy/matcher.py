@@ -19,8 +19,8 @@ EXECUTE: Final = "envoy.extensions.filters.http.composite.v3.ExecuteFilterAction
 SKIP: Final = "envoy.extensions.filters.common.matcher.action.v3.SkipFilter"
 
 
-def verdict(name: str, judged: Json) -> tuple[str, Json]:
-    """A filter that allows or denies every request. It leaves its verdict in the metadata, at twice the cost of `exceptions`."""
+def decides(name: str, judged: Json) -> tuple[str, Json]:
+    """A filter that allows or denies every request. It leaves its decision in the metadata, at twice the cost of `exceptions`."""
     return changeable(name, RBAC, rules_stat_prefix=f"{name}_", matcher=whole(judged))
 
 
@@ -49,7 +49,7 @@ def refuse(reason: Reason) -> Json:
 
 
 def said(reason: Reason, rule: str) -> str:
-    """How a verdict is named in the metadata and in the details of a refusal."""
+    """How a decision is named in the metadata and in the details of a refusal."""
     return f"{reason}:{rule}"
 
 
@@ -80,10 +80,10 @@ def prefix(by: Json, entries: Mapping[str, Json], otherwise: Json | None) -> Jso
 
 
 def first(cases: Sequence[tuple[Json, Json]], otherwise: Json | None) -> Json:
-    """The verdict of the first case whose predicate holds."""
+    """What the first case leads to whose predicate holds."""
     if not cases:
         return otherwise
-    matchers = [{"predicate": predicate, "on_match": verdict} for predicate, verdict in cases]
+    matchers = [{"predicate": predicate, "on_match": decision} for predicate, decision in cases]
     return _nested({"matcher_list": {"matchers": matchers}}, otherwise)
 
 
@@ -97,10 +97,10 @@ def contains(by: Json, part: str) -> Json:
     return {"single_predicate": {"input": by, "value_match": {"contains": part}}}
 
 
-def whole(verdict: Json) -> Json:
+def whole(decision: Json) -> Json:
     """The top of a filter's matcher."""
-    nested: Json = verdict.get("matcher")
-    return nested if nested is not None else {"on_no_match": verdict}
+    nested: Json = decision.get("matcher")
+    return nested if nested is not None else {"on_no_match": decision}
 
 
 def both(parts: Sequence[Json]) -> Json:

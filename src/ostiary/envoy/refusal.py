@@ -1,6 +1,6 @@
 """Every refusal that the gate writes itself: problem details (RFC 9457) with reason and decision.
 
-Who refused is told by the details that Envoy keeps of its answer: a verdict's name, or jwt_authn's. The first mapper
+Who refused is told by the details that Envoy keeps of its answer: a decision's name, or jwt_authn's. The first mapper
 that fits writes the answer; a refusal that the guard wrote passes as it is.
 """
 
@@ -17,7 +17,7 @@ TOKEN: Final = "jwt_authn_access_denied"  # noqa: S105  the beginning of jwt_aut
 
 
 def local_replies(edge: Edge) -> Json:
-    """The guard's word first; then the gate's own verdicts by name; then whatever is left."""
+    """The guard's word first; then the gate's own decisions by name; then whatever is left."""
     named = [reason for reason in Reason if reason is not Reason.ALLOWED]
     return {
         "mappers": [

@@ -166,9 +166,9 @@ def _call(system: System, route: Route) -> Json:
     )
 
 
-def _safe(prefix: str, verdict: Json) -> Json:
+def _safe(prefix: str, decision: Json) -> Json:
     """Any path below `prefix` in harmless characters."""
-    return matcher.first([(_path(f"{re.escape(prefix)}(?:{SEGMENT}/?)*"), verdict)], _refused("-"))
+    return matcher.first([(_path(f"{re.escape(prefix)}(?:{SEGMENT}/?)*"), decision)], _refused("-"))
 
 
 def _path(pattern: str) -> Json:

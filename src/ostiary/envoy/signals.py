@@ -53,10 +53,10 @@ def _blocked(ranges: tuple[str, ...]) -> tuple[str, Json]:
 
 
 def _cold(keys: Iterable[str]) -> tuple[str, Json]:
-    """A verdict's entry is small; one that makes an exception is a filter, ten thousand times (measured: slow to load)."""
+    """A decision's entry is small; one that makes an exception is a filter, ten thousand times (measured: slow to load)."""
     if not keys:
         return matcher.nothing("revoked-cold")
-    return matcher.verdict("revoked-cold", _revoked(keys, matcher.deny(Reason.TOKEN_REVOKED), matcher.allow()))
+    return matcher.decides("revoked-cold", _revoked(keys, matcher.deny(Reason.TOKEN_REVOKED), matcher.allow()))
 
 
 def _hot(signals: Signals) -> tuple[str, Json]:

@@ -54,7 +54,7 @@ LINE: Final = {
     "route": ("revision", "class", "operation"),
     "caller": ("source", "subject", "acting", "grant", "role_set", "asked"),
     "call": ("method", "path"),
-    "verdict": ("reason", "judged", "details", "inside"),
+    "decided": ("reason", "judged", "details", "inside"),
     "answer": ("status", "flags", "bytes_in", "bytes_out", "duration_ms", "passed_us", "upstream_us", "tls", "agent"),
 }
 
