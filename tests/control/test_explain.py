@@ -1,14 +1,18 @@
 """`explain`: every refusal says which line of which file it was, or what else, and what would have changed it."""
 
+import json
+import re
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
 
+from ostiary.cli.demo.caller import HIDDEN, authorization, machine_token
 from ostiary.control import evidence
 from ostiary.event.record import Event
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.home import Home
+from ostiary.foundation.secret import Secret
 from ostiary.plan.model import Kind
 from ostiary.plan.reason import Reason
 from ostiary.prove.explanation import Explanation
@@ -45,7 +49,8 @@ def test_role(site):
     assert line_of(site, "clerk:") in text
     assert f"role elsewhere, by {line_of(site, 'elsewhere:')}" in text
     nobody = explained(site, site.once("DELETE", "/shop/orders/1", token=site.token("clerk")), Reason.ROLE)
-    assert '"shop/order: delete" in its `may`; no role has it now' in nobody
+    assert "no role of the policy grants it" in nobody
+    assert 'a new line in the `may` of a role: "shop/order: delete"' in nobody
 
 
 def test_context(site):
@@ -69,7 +74,17 @@ def test_token_missing_and_invalid_and_revoked(site):
     site.ask("principal.disable", principal="client:leaver")
     until(lambda: site.once("GET", "/shop/stock", token=token).status == 401)
     text = explained(site, site.once("GET", "/shop/stock", token=token), Reason.TOKEN_REVOKED)
-    assert "client:leaver" in text
+    (who,) = [
+        one for one in evidence.list_entries(site.home, action="principal.disable") if one["object"] == "client:leaver"
+    ]
+    assert f"principal.disable of client:leaver by {who['actor']} at {who['at'][:19]}" in text
+    site.ask("principal.enable", principal="client:leaver")
+    token = site.fresh("leaver")
+    site.ask("token.revoke", principal="client:leaver", reason="laptop lost")
+    until(lambda: site.once("GET", "/shop/stock", token=token).status == 401)
+    text = explained(site, site.once("GET", "/shop/stock", token=token), Reason.TOKEN_REVOKED)
+    assert "token.revoke of client:leaver" in text
+    assert "because: laptop lost" in text
 
 
 def test_unknown_operation(site):
@@ -94,7 +109,46 @@ def test_rate_limited(site):
 def test_unavailable(site):
     site.apply(site.policy((f":{site.upstream.server_port}", ":9")))
     answer = until(lambda: (one := site.once("GET", "/shop/stock", token=site.token("clerk"))).status == 503 and one)
-    assert "ostiary status" in explained(site, answer, Reason.UNAVAILABLE)
+    text = explained(site, answer, Reason.UNAVAILABLE)
+    assert "ostiary status" in text
+    assert "shop does not answer" in text
+    assert "http://127.0.0.1:9" in text
+
+
+def test_a_wrong_client_secret_is_said_in_words_and_never_shown(site):
+    site.client("guessed", "clerk")
+    answer = machine_token(site.caller(), "guessed", Secret("not-the-secret-of-it"))
+    text = site.ask("explain", decision=answer.decision)["text"]
+    assert "token was refused: invalid_client: wrong client secret by client:guessed" in text
+    assert "ostiary client rotate guessed" in text
+    assert "not-the-secret" not in json.dumps(site.ask("explain", decision=answer.decision))
+    nobody = machine_token(site.caller(), "my-secret-as-a-name", Secret("guessed"))
+    text = site.ask("explain", decision=nobody.decision)["text"]
+    assert "no such client" in text
+    assert "my-secret" not in text
+
+
+def test_wrong_passwords_and_the_lock_they_lead_to_are_said_in_words(site):
+    site.ask("client.add", client_id="door", public=True, redirects=["https://door.example/back"])
+    site.ask("user.add", login="locky", password="seven green lanterns", roles=["clerk"])
+    page = site.caller().send("GET", authorization("door", "https://door.example/back", "v" * 43))
+    cookie = page.headers["set-cookie"].split(";")[0]
+    fields = dict(HIDDEN.findall(page.body.decode()))
+
+    def tried(login, password):
+        answer = site.caller().form(
+            "/identity/sign-in", cookie=cookie, **fields, username=login, password=password, decision="allow"
+        )
+        return site.ask("explain", decision=answer.decision)["text"]
+
+    told = [tried("locky", "guess guess guess") for _ in range(5)]
+    assert all("wrong password for user:locky by client:door" in text for text in told)
+    locked = tried("locky", "seven green lanterns")
+    assert re.search(r"user:locky was locked for \d+ s more", locked)
+    assert "ostiary user password locky" in locked
+    assert 0 < site.ask("principal.show", principal="user:locky")["locked_s"] <= 300
+    assert "no such user" in tried("a whole secret phrase", "x")
+    assert "a whole secret phrase" not in tried("a whole secret phrase", "x")
 
 
 def test_it_reads_the_revision_that_was_in_force_then(site):

@@ -73,10 +73,9 @@ def test_a_refusal_by_role_names_the_callers_roles_and_the_role_and_line_that_wo
 
 
 def test_a_refusal_that_no_role_would_allow_says_the_line_to_write():
-    assert judged(PAY).would_allow == (
-        'a role with "erp/account.payment: execute approve" in its `may`; no role has it now',
-    )
-    assert judged(PAY, roles=()).sentence.endswith("the caller holds no role")
+    assert judged(PAY).would_allow == ('a new line in the `may` of a role: "erp/account.payment: execute approve"',)
+    assert judged(PAY, roles=()).sentence.endswith("the caller holds no role; no role of the policy grants it")
+    assert "no role of the policy" not in judged(READ).sentence
 
 
 def test_suggestions_are_few():

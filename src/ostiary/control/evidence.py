@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from ostiary.audit.head import verified, verify
 from ostiary.audit.log import entries
+from ostiary.control import grounds
 from ostiary.control.installation import Installation, open_installation, refuse_empty
 from ostiary.control.revisions import plan_of
 from ostiary.erp.operation import operation_named
@@ -22,7 +23,7 @@ from ostiary.event.record import NONE, Event
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.home import Home
 from ostiary.plan.model import Kind, Plan
-from ostiary.plan.reason import Reason
+from ostiary.plan.reason import TITLE, Reason
 from ostiary.prove.explanation import Asked, Explanation
 from ostiary.prove.explanation import explain as explained
 from ostiary.store import backup
@@ -39,10 +40,15 @@ def explain(home: Home, decision: str) -> dict[str, Any]:
         event = _found(on, decision)
         guard = search.guard_line(home.guard_log, decision)
         plan = plan_of(on.store, event.revision)
-        if plan is None or event.reason not in set(Reason):
-            told = Explanation(reason=event.reason, sentence=record.told(event))
+        if note := search.guard_line(home.identity_log, decision):
+            told = grounds.noted(note)
+        elif plan is None or event.reason not in set(Reason):
+            why = f": {TITLE[Reason(event.reason)]}" if event.reason in set(Reason) else ""
+            told = Explanation(reason=event.reason, sentence=f"it was answered with {event.status}{why}")
         else:
             told = _not_learned(home, plan, event, explained(plan, _asked(on, event)))
+            with on.store.read() as connection:
+                told = grounds.behind(connection, plan, event, told)
     detail = str(guard["detail"]) if guard and guard.get("detail") else ""
     return {
         "decision": decision,
@@ -109,7 +115,7 @@ def _text(event: Event, told: Explanation, detail: str) -> str:
     lines = [f"{record.stamp(event.at)}  {who} from {event.source}: {event.method} {event.path}", told.sentence]
     lines += [f"because: {detail}"] if detail else []
     lines += _listed("the policy says:", told.lines)
-    lines += _listed("it would have been allowed by:", told.would_allow) if event.reason != Reason.ALLOWED else []
+    lines += _listed("it would have been allowed by:", told.would_allow)
     return "\n".join([*lines, f"decision {event.decision}, revision {event.revision}"])
 
 

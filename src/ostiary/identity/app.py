@@ -96,7 +96,7 @@ async def _answered(server: Server, handler: Handler, request: Request, body: by
         try:
             return handler(server, request, body)
         except Refused as refused:
-            server.note(call(request), request, refused.error, **refused.facts)
+            server.note(call(request), request, refused.error, **{"why": refused.description, **refused.facts})
             raise
 
     response, gone = await anyio.to_thread.run_sync(run)

@@ -85,16 +85,20 @@ def find_client(connection: Connection, client_id: str) -> Client | None:
 def authenticate(connection: Connection, key: bytes, client_id: str, secret: str) -> Client:
     """The client that these credentials prove; a public one has no secret to show."""
     client = find_client(connection, client_id)
-    # an unknown name is not kept: it may be a secret, sent in the wrong field
-    claimed = {"client": client.id} if client else {}
-    refused = Refused("invalid_client", "the client is not known or its secret is wrong", status=401, **claimed)
-    if client is None or client.public != (not secret):
-        raise refused
+    if client is None:  # its name is not kept: it may be a secret, sent in the wrong field
+        raise _unproved(why="no such client, or it is disabled")
+    if client.public and secret:
+        raise _unproved(client=client.id, why="a public client sends no secret")
     if not client.public:
         shown = digest(key, "client-secret", client.principal, secret)
         if not any([hmac.compare_digest(shown, one) for one in client.digests]):  # noqa: C419  every one, in equal time
-            raise refused
+            raise _unproved(client=client.id, why="wrong client secret" if secret else "no client secret")
     return client
+
+
+def _unproved(**facts: str) -> Refused:
+    """The same for every caller; `facts` are for the journal."""
+    return Refused("invalid_client", "the client is not known or its secret is wrong", status=401, **facts)
 
 
 def redirect_known(client: Client, redirect: str) -> bool:

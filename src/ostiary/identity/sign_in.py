@@ -75,9 +75,11 @@ def show(server: Server, request: Request) -> Response:
             asked = read(server, connection, query(request))
             person = None if asked.fresh else _session(server, connection, request)
     except Refused as refused:
-        server.note("authorize", request, refused.error)
+        server.note("authorize", request, refused.error, why=refused.description)
         return page("This sign-in cannot go on", status=400, problem=refused.description)
-    server.note("authorize", request, asked.problem.error if asked.problem else "shown", client=asked.client.id)
+    why = {"why": asked.problem.description} if asked.problem else {}
+    outcome = asked.problem.error if asked.problem else "shown"
+    server.note("authorize", request, outcome, client=asked.client.id, **why)
     if asked.problem:
         return _back(server, asked, error=asked.problem.error, error_description=asked.problem.description)
     if asked.silent:
@@ -94,8 +96,8 @@ def answer(server: Server, request: Request, body: bytes) -> Response:
             person = _meant(server, request, text, form.get("csrf", ""), _session(server, connection, request))
             asked = read(server, connection, text)
     except (Refused, ValueError) as refused:
-        server.note("sign-in", request, "refused")
         told = refused.description if isinstance(refused, Refused) else "the form cannot be read"
+        server.note("sign-in", request, "refused", why=told)
         return page("This sign-in cannot go on", status=400, problem=told)
     if asked.problem:
         return _back(server, asked, error=asked.problem.error)

@@ -73,7 +73,8 @@ def _why(plan: Plan, asked: Asked, did: str) -> tuple[str, Iterable[str]]:
             return "", ()
         case Reason.ROLE:
             held = f"no role of the caller ({', '.join(sorted(asked.roles))}) grants it"
-            return held if asked.roles else "the caller holds no role", _granting(plan, asked)
+            nobody = "" if not asked.operation or _grants_of(plan, asked) else "; no role of the policy grants it"
+            return (held if asked.roles else "the caller holds no role") + nobody, _granting(plan, asked)
         case Reason.CONTEXT:
             return "granted, but not at this time or from this place", _missing(plan, asked)
         case Reason.SCOPE:
@@ -99,18 +100,21 @@ def _role_lines(plan: Plan, roles: frozenset[str]) -> tuple[str, ...]:
 
 def _granting(plan: Plan, asked: Asked) -> Iterator[str]:
     """The roles that would have granted it, or the line that no role has yet; and how one is given."""
-    operation = asked.operation
-    granting = [grant for grant in plan.grants if operation and grant.pattern.holds(operation)]
+    operation, granting = asked.operation, _grants_of(plan, asked)
     for grant in granting[:SUGGESTIONS_MAX]:
         yield f"role {grant.role}, by {grant.source}: {grant.source.text}"
     if operation and not granting:
         action = f" {operation.action}" if operation.verb is Verb.EXECUTE and operation.action else ""
         line = f'"{operation.system}/{operation.object}: {operation.verb}{action}"'
-        yield f"a role with {line} in its `may`; no role has it now"
+        yield f"a new line in the `may` of a role: {line}"
     if asked.subject:
         kind, _, name = asked.subject.partition(":")
         roles = " ".join([*sorted(asked.roles), granting[0].role if granting else "ROLE"])
         yield f"the role is given by `ostiary {kind} roles {name} {roles}`"
+
+
+def _grants_of(plan: Plan, asked: Asked) -> list[Grant]:
+    return [grant for grant in plan.grants if asked.operation and grant.pattern.holds(asked.operation)]
 
 
 def _missing(plan: Plan, asked: Asked) -> Iterator[str]:

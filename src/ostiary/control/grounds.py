@@ -1,0 +1,73 @@
+"""What lies behind a refusal that no line of the policy decided: what was noted, who took a token back, who is silent."""
+
+from typing import Any, Final
+
+import msgspec
+from msgspec.structs import replace
+from sqlalchemy import Connection, or_, select
+
+from ostiary.audit.log import Entry
+from ostiary.event import record
+from ostiary.event.record import NONE, Event
+from ostiary.plan.model import Plan
+from ostiary.plan.reason import Reason
+from ostiary.prove.explanation import Explanation
+from ostiary.store.tables.audit import AUDIT_LEAF
+
+# The acts by which tokens that are out end.
+ENDING: Final = (
+    "token.revoke", "principal.disable", "principal.roles", "principal.remove", "user.password", "client.change",
+)  # fmt: skip
+CONNECTION_FLAGS: Final = frozenset({"UF", "UH", "UC", "UR", "UT", "URX"})  # Envoy's words for an upstream that fails
+GIVEN: Final = frozenset({"issued", "allowed", "shown", "done"})
+
+
+def noted(note: dict[str, Any]) -> Explanation:
+    """How a sign-in or a token request ended, by the identity server's own line; "" where it tells nothing."""
+    outcome, action, account = (str(note.get(name, "")) for name in ("outcome", "action", "account"))
+    client, why = str(note.get("client", "")), str(note.get("why", ""))
+    by = f" by client:{client}" if client else ""
+    if outcome in GIVEN:
+        return Explanation(reason=outcome, sentence=f"{action} was answered: {outcome}{by}")
+    if outcome == "locked":
+        whose = account or "a name that there is not"
+        told = f"{whose} was locked for {note.get('locked_s')} s more, from this place: five wrong passwords before"
+        return Explanation(reason=outcome, sentence=f"{action} was refused: {told}", would_allow=_unlock(account))
+    if outcome == "wrong":
+        why = f"wrong password for {account}" if account else "no such user who may sign in (the name is not kept)"
+    would = (f"the secret of {client}: `ostiary client rotate {client}` gives another",) if "secret" in why else ()
+    told = f": {why}{by}" if why else by
+    return Explanation(reason=outcome, sentence=f"{action} was refused: {outcome}{told}", would_allow=would)
+
+
+def _unlock(account: str) -> tuple[str, ...]:
+    login = account.removeprefix("user:")
+    new = (f"a new password: `ostiary user password {login}`",) if login else ()
+    return ("waiting for so long", *new)
+
+
+def behind(connection: Connection, plan: Plan, event: Event, told: Explanation) -> Explanation:
+    """With who took the token back, when and why; with the system that does not answer."""
+    match event.reason:
+        case Reason.TOKEN_REVOKED if act := _took_back(connection, event):
+            return replace(told, sentence=f"{told.sentence}: {act}")
+        case Reason.UNAVAILABLE if CONNECTION_FLAGS & set(event.flags.split(",")):
+            upstream = next((one.upstream for one in plan.systems if one.name == event.system), "")
+            why = f"{told.sentence}: {event.system} does not answer"
+            would = (f"{event.system}, answering at {upstream}", *told.would_allow) if upstream else told.would_allow
+            return replace(told, sentence=why, would_allow=would)
+    return told
+
+
+def _took_back(connection: Connection, event: Event) -> str:
+    """The newest act before the request that ends tokens of this caller, this client or this sign-in."""
+    client = NONE if event.client == NONE else f"client:{event.client}"
+    meant = {name for name in (event.subject, client, event.grant) if name != NONE}
+    named = or_(*(AUDIT_LEAF.c.entry.contains(f'"object":"{name}"', autoescape=True) for name in sorted(meant)))
+    chosen = select(AUDIT_LEAF.c.entry).where(AUDIT_LEAF.c.action.in_(ENDING), named)
+    for text in connection.execute(chosen.order_by(AUDIT_LEAF.c.number.desc())).scalars() if meant else ():
+        entry = msgspec.json.decode(text, type=Entry)
+        if entry.object in meant and entry.at <= event.at:
+            why = f", because: {entry.reason}" if entry.reason else ""
+            return f"{entry.action} of {entry.object} by {entry.actor} at {record.stamp(entry.at)}{why}"
+    return ""
