@@ -74,13 +74,21 @@ def test_a_renamed_context_is_no_change():
         ("read, write", "read, write create", ["- clerk may no longer erp/sale.*:write when office"]),
         ("sale.*: read, write", "sale.sale: read, write", ["- clerk may no longer erp/sale.*:read when office", "- clerk may no longer erp/sale.*:write when office"]),
         (", when: office", "", ["+ clerk may now erp/sale.*:read", "+ clerk may now erp/sale.*:write"]),
-        ("when: office", "when: [office, home]", ["- clerk may no longer erp/sale.*:read when office", "- clerk may no longer erp/sale.*:write when office"]),
+        ("when: office", "when: [office, home]", ["- clerk may erp/sale.*:read now only when office + home", "- clerk may erp/sale.*:write now only when office + home"]),
         (", includes: clerk", "", ["- manager may no longer erp/sale.*:read when office", "- manager may no longer erp/sale.*:write when office"]),
         ('may: "erp/sale.report: execute"', "may: []", ["- manager may no longer erp/sale.report:execute"]),
     ],
 )  # fmt: skip
 def test_what_widens_and_what_narrows_is_told_by_role_and_permission(before, after, changes):
     assert changed(before, after) == changes
+
+
+def test_a_restriction_is_told_as_what_is_left_at_the_line_that_restricts():
+    always, restricted = ROLES.replace(", when: office", ""), ROLES.replace("roles:\n", "roles:\n\n")
+    changes = [one for one in diff(plan_of(always), plan_of(restricted)) if one.permission == "erp/sale.*:read"]
+    assert [(one.widens, one.text) for one in changes] == [
+        (False, "clerk may erp/sale.*:read now only when office (acme.yaml:12)")
+    ]
 
 
 OFFICE = "context office is"

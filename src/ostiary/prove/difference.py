@@ -43,10 +43,13 @@ class _Held:
             for grant in (grant for name in role.closure for grant in self.own[name]):
                 self._all[role.name, grant.pattern.system, grant.pattern.verb].append(grant)
 
+    def near(self, role: str, grant: Grant) -> list[Grant]:
+        """The grants of all that it grants, in whatever context."""
+        held = self._all.get((role, grant.pattern.system, grant.pattern.verb), ())
+        return [one for one in held if grant.pattern.within(one.pattern)]
+
     def covers(self, role: str, grant: Grant) -> bool:
-        near = self._all.get((role, grant.pattern.system, grant.pattern.verb), ())
-        formula = grant.context.formula
-        return any(grant.pattern.within(one.pattern) and implies(formula, one.context.formula) for one in near)
+        return any(implies(grant.context.formula, one.context.formula) for one in self.near(role, grant))
 
 
 def _grants(old: Plan, new: Plan, *, widens: bool) -> Iterator[Change]:
@@ -56,7 +59,18 @@ def _grants(old: Plan, new: Plan, *, widens: bool) -> Iterator[Change]:
         inherited = set(before.closures.get(role.name, ())) - {role.name}
         for grant in (grant for name in role.closure if name not in inherited for grant in after.own[name]):
             if not before.covers(role.name, grant):
-                yield _change(role.name, grant, widens=widens)
+                left = [] if widens else before.near(role.name, grant)
+                yield _restricted(role.name, grant, left) if left else _change(role.name, grant, widens=widens)
+
+
+def _restricted(role: str, grant: Grant, left: Sequence[Grant]) -> Change:
+    """It is still granted, but not always when it was; told at the line that restricts it."""
+    contexts_left = " or ".join(dict.fromkeys(one.context.name for one in left))
+    text = f"{role} may {grant.pattern} now only when {contexts_left} ({left[0].source})"
+    return Change(
+        widens=False, text=text, role=role, permission=str(grant.pattern), context=grant.context.name,
+        where=str(left[0].source),
+    )  # fmt: skip
 
 
 def _change(role: str, grant: Grant, *, widens: bool) -> Change:
