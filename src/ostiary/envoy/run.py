@@ -23,6 +23,8 @@ def command(binary: Path, home: Home, workers: int) -> list[str]:
         "--disable-hot-restart",
         "--log-level",
         "warning",
+        "--component-log-level",
+        "main:error",  # it tells of every ordinary end as of a warning
         "--file-flush-interval-msec",
         str(LOG_FLUSH_MS),
     ]
