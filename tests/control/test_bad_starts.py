@@ -92,9 +92,25 @@ def test_a_key_that_others_may_read(made):
     assert f"chmod 600 {key}" in refused(made.ostiary("up"), 2, "key-open-to-others")
 
 
-def test_a_plan_that_is_gone(made):
-    (made.home.plans / f"{made.revision}.json").unlink()
-    refused(made.ostiary("up"), 4, "no-plan")
+@pytest.mark.parametrize("emptied", [True, False])
+def test_an_emptied_database(made, emptied):
+    for file in made.home.root.glob("ostiary.db*"):
+        file.unlink()
+    if emptied:
+        made.home.database.touch(0o600)
+    for _ in range(2):  # the second time it has tables
+        assert "ostiary restore" in refused(made.ostiary("up"), 4, "policy-unrecorded")
+
+
+def test_a_master_key_of_another_installation(made):
+    (made.home.keys / "master.key").write_bytes(bytes(32))
+    refused(made.ostiary("up"), 2, "seal-broken")
+    assert "NOT OK  keys" in made.ostiary("doctor").out
+
+
+def test_a_plan_that_neither_its_folder_nor_the_store_holds(made):
+    (made.home.plans / "current").write_text("rev-other")
+    assert "restore a backup" in refused(made.ostiary("up"), 4, "no-plan")
 
 
 def test_a_webhook_that_is_not_safe(made):

@@ -173,6 +173,16 @@ def test_what_dies_again_and_again_ends_all_with_one_message():
         assert not any(alive(pid) for pid in killed)
 
 
+def test_what_starting_again_cannot_mend_ends_all_at_once():
+    with installed() as site:
+        site.start()
+        site.settings(colour="green")
+        os.kill(site.children()["guard"], signal.SIGKILL)
+        assert site.process.wait(20) == 2
+        assert site.tail().count("[settings-invalid]") == 1
+        assert "[child-refused]" in site.tail()
+
+
 @pytest.mark.long
 def test_the_gate_closes_by_itself_when_control_stays_away_and_says_why():
     with installed() as site:

@@ -10,20 +10,23 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from ostiary.audit.head import verify
 from ostiary.audit.log import entries
 from ostiary.control.installation import Installation, open_installation
-from ostiary.control.revisions import APPLY, ROLLED_BACK, text_of
+from ostiary.control.revisions import APPLY, ROLLED_BACK, text_of, unrecorded
 from ostiary.envoy import binary
 from ostiary.envoy.delivery import Gate
 from ostiary.foundation.errors import OstiaryError, SystemFault, counted, plainly
 from ostiary.foundation.home import Home
+from ostiary.identity import keys
 from ostiary.monitor.alerts import open_alerts
 from ostiary.plan.model import Plan, System
 from ostiary.store.database import Store
 from ostiary.store.plans import plan_in_force
+from ostiary.store.seal import Sealer
 from ostiary.tls import authority
 
 DISK_MIN_BYTES: Final = 500 * 1024 * 1024
@@ -59,7 +62,7 @@ def _finding(name: str, problem: OstiaryError) -> dict[str, Any]:
 
 def _checks(on: Installation) -> Iterator[Check]:
     yield "envoy", lambda: str(binary.find(on.settings.envoy))
-    yield "keys", lambda: private(on.home.keys)
+    yield "keys", lambda: _keys(on)
     yield "certificate", lambda: authority.standing(on.home, on.clock.now())
     yield "disk", lambda: room(on.home.root)
     yield "policy", lambda: _policy(on)
@@ -73,6 +76,18 @@ def _checks(on: Installation) -> Iterator[Check]:
     for system in systems:
         yield system.name, lambda system=system: reachable(system)  # type: ignore[misc]
         yield f"{system.name} around", lambda system=system: _not_around(system)  # type: ignore[misc]
+
+
+def _keys(on: Installation) -> str:
+    with on.store.read() as connection:
+        opens(connection, on.sealer)
+    return private(on.home.keys)
+
+
+def opens(connection: Connection, sealer: Sealer) -> None:
+    """The master key is the one under which the signing keys are sealed."""
+    for kid in keys.active_kids(connection).values():
+        keys.load(connection, sealer, kid)
 
 
 def _policy(on: Installation) -> str:
@@ -106,11 +121,7 @@ def applied(store: Store, plan: Plan) -> str:
         last = next(entries(connection, action=APPLY, limit=1), None)
         failed = next(entries(connection, action=ROLLED_BACK, limit=1), None)
     if last is None:
-        raise SystemFault(
-            "policy-unrecorded",
-            "the store knows of no policy: it is not the one this installation was made with",
-            hint="mend `store` in settings.toml; `ostiary backup` and `restore --store URL` move to another database",
-        )
+        raise unrecorded()
     why = failed["after"]["failed"] if failed and failed["index"] > last["index"] else "interrupted"
     if last["after"]["revision"] != plan.revision:
         raise SystemFault(

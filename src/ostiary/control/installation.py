@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ostiary.control.revisions import refuse_foreign
 from ostiary.foundation.clock import Clock, SystemClock
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home
@@ -31,13 +32,14 @@ def refuse_empty(home: Home) -> None:
 
 
 def open_installation(home: Home) -> Installation:
-    """The installation in `home`; refuses a folder that holds none."""
+    """The installation in `home`; refuses a folder that holds none, and a store that is not its own."""
     refuse_empty(home)
     settings = load_settings(home.settings)
-    return Installation(
-        home=home,
-        settings=settings,
-        store=open_store(settings.store or f"sqlite:///{home.database}"),
-        sealer=load_sealer(Path(settings.master_key_file) if settings.master_key_file else home.keys / "master.key"),
-        clock=SystemClock(),
-    )
+    sealer = load_sealer(Path(settings.master_key_file) if settings.master_key_file else home.keys / "master.key")
+    store = open_store(settings.store or f"sqlite:///{home.database}")
+    try:
+        refuse_foreign(store, home)
+    except BaseException:
+        store.close()
+        raise
+    return Installation(home=home, settings=settings, store=store, sealer=sealer, clock=SystemClock())

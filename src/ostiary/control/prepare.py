@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from ostiary.audit.head import sign_head
 from ostiary.control.documents import read_document
+from ostiary.control.health import opens
 from ostiary.control.installation import Installation, open_installation
 from ostiary.control.reconcile import Reconciler
 from ostiary.control.revisions import Act, record
@@ -118,6 +119,7 @@ def ready(installation: Installation) -> Path:
     authority.ensure(installation.home, installation.settings.host)
     with installation.store.begin() as connection:
         keys.ensure(connection, installation.sealer, installation.clock.now())
+        opens(connection, installation.sealer)
     write_atomically(installation.home.run / START_FILE, secrets.token_hex(3).encode())
     edge = edge_of(installation)
     gate = Gate(found, edge)

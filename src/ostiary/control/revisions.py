@@ -6,10 +6,13 @@ from typing import Any, Final
 from msgspec import Struct
 from sqlalchemy import Column, Connection, insert, select
 
-from ostiary.audit.log import Entry, append
+from ostiary.audit.log import Entry, append, entries
 from ostiary.foundation.clock import to_us
+from ostiary.foundation.errors import SystemFault
+from ostiary.foundation.home import Home
 from ostiary.plan.model import Plan, from_json, to_json
 from ostiary.store.database import Store
+from ostiary.store.plans import keep_plan, put_in_force, read_plan, revision_in_force
 from ostiary.store.tables.control import REVISION
 
 APPLY: Final = "policy.apply"
@@ -54,6 +57,45 @@ def _entry(act: Act, plan: Plan, at: datetime, *, action: str, after: dict[str, 
     return Entry(
         at=at, actor=act.actor, action=action, object=plan.policy, before=before, after=after, reason=act.reason
     )
+
+
+def refuse_foreign(store: Store, home: Home) -> None:
+    """A store that was emptied, or is another one: an installation that has a policy in force has it recorded."""
+    with store.read() as connection:
+        known = connection.execute(select(REVISION.c.number).limit(1)).first()
+    if known is None and revision_in_force(home):
+        raise unrecorded()
+
+
+def unrecorded() -> SystemFault:
+    return SystemFault(
+        "policy-unrecorded",
+        "the store knows of no policy: it was emptied, or is not the one this installation was made with",
+        hint="mend `store` in settings.toml, or restore the last backup with `ostiary restore`; `ostiary backup` and "
+        "`restore --store URL` move to another database",
+    )
+
+
+def recovered(store: Store, home: Home) -> Plan:
+    """The plan in force; where its file can't be read, it is written again as the store holds it."""
+    revision = revision_in_force(home) or _applied_last(store)
+    try:
+        plan = read_plan(home, revision)
+    except SystemFault:
+        if (kept := plan_of(store, revision)) is None:
+            raise
+        keep_plan(home, plan := kept)
+    if revision != revision_in_force(home):
+        put_in_force(home, revision)
+    return plan
+
+
+def _applied_last(store: Store) -> str:
+    """By the audit log, where a revision that did not come into force left the one before in force."""
+    with store.read() as connection:
+        acts = (next(entries(connection, action=action, limit=1), None) for action in (APPLY, ROLLED_BACK))
+        last = max(filter(None, acts), key=lambda entry: entry["index"], default=None)
+    return "" if last is None else last["before" if last["action"] == ROLLED_BACK else "after"]["revision"]
 
 
 def plan_of(store: Store, revision: str) -> Plan | None:

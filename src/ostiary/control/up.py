@@ -21,6 +21,7 @@ from typing import Final
 from ostiary.control import child, health, prepare, process
 from ostiary.control.child import Child, Copy, program
 from ostiary.control.installation import open_installation, refuse_empty
+from ostiary.control.revisions import recovered
 from ostiary.envoy import run as envoy
 from ostiary.foundation import unix
 from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault
@@ -85,7 +86,7 @@ def _prepared(home: Home) -> Mapping[str, Start]:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         envoy.check_watches()
-        plan = plan_in_force(home)
+        plan = recovered(installation.store, home)
         if differs := health.drift(installation.store, home, plan):
             log.warning("revision %s of the policy is in force%s", plan.revision, differs)
         binary = prepare.ready(installation)
@@ -146,6 +147,9 @@ def _look_after(starts: Mapping[str, Start], children: dict[str, Child], home: H
         for name, one in list(children.items()):
             if (code := one.poll()) is None:
                 continue
+            if name != GATE and code == OperatorFault.exit_code:  # it would end so again and again
+                hint = "its last lines above say what is wrong, and what to do"
+                raise OperatorFault("child-refused", f"{name} can't work as things are", hint=hint)
             ended.append(time.monotonic())
             if len(ended) > RESTARTS_MAX and ended[-1] - ended[0] < RESTARTS_WITHIN_S:
                 raise SystemFault(

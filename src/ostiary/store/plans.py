@@ -30,7 +30,7 @@ def read_plan(home: Home, revision: str) -> Plan:
         raise SystemFault(
             "no-plan",
             f"the plan of revision {revision or '(none)'} can't be read: {plainly(problem)}",
-            hint="run `ostiary policy apply`, or restore a backup",
+            hint="the next `ostiary up` writes it again as the store holds it; where that fails, restore a backup",
         ) from problem
 
 
