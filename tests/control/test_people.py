@@ -3,10 +3,12 @@
 import sqlite3
 from contextlib import closing
 from itertools import count
+from types import SimpleNamespace
 
 import pytest
 
 from ostiary.cli.demo.caller import sign_in
+from ostiary.control import people
 from ostiary.foundation.errors import CallerFault, OperatorFault, SystemFault
 from ostiary.foundation.secret import Secret
 from running import RUNNING, until
@@ -249,3 +251,13 @@ def test_a_password_is_looked_at_while_others_write(site, name):
             site.ask("user.add", login=name, password="password1234")
         with pytest.raises(CallerFault, match="easily guessed"):
             site.ask("user.password", login=name, password="password1234")
+
+
+def test_an_account_that_the_erp_does_not_let_in_is_asked_for_again_by_the_same_command():
+    def refused(*_):
+        raise OperatorFault("erp-refuses", "the ERP does not let clerk in", hint="ostiary system account erp")
+
+    board = SimpleNamespace(reconciler=SimpleNamespace(erp_user=refused))
+    with pytest.raises(OperatorFault, match="does not let clerk in") as problem:
+        people._erp_user(board, "client:shop", "erp", "clerk", Secret("x"))
+    assert problem.value.hint.endswith("ostiary client account shop --system erp --login clerk")

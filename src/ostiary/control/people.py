@@ -167,7 +167,7 @@ def set_account(board: Board, actor: str, principal: str, system: str, login: st
     secret = Secret(password)
     with board.on.store.read() as connection:
         roster.one(connection, principal)
-    uid = board.reconciler.erp_user(system, login, secret) if known[system].kind is Kind.TRYTON else ""
+    uid = _erp_user(board, principal, system, login, secret) if known[system].kind is Kind.TRYTON else ""
     board.change_directory(
         lambda connection: principals.set_erp_account(
             connection, **_by(board, actor), sealer=board.on.sealer, principal=principal, system=system, login=login,
@@ -175,6 +175,15 @@ def set_account(board: Board, actor: str, principal: str, system: str, login: st
         )
     )  # fmt: skip
     return {}
+
+
+def _erp_user(board: Board, principal: str, system: str, login: str, password: Secret) -> str:
+    try:
+        return board.reconciler.erp_user(system, login, password)
+    except OperatorFault as problem:
+        kind, _, name = principal.partition(":")
+        again = f"ostiary {kind} account {name} --system {system} --login {login}"
+        raise OperatorFault(problem.code, problem.message, hint=f"as {system} knows that user: {again}") from problem
 
 
 def revoke(board: Board, actor: str, principal: str = "", grant: str = "", reason: str = "") -> dict[str, Any]:

@@ -25,7 +25,7 @@ from ostiary.guard.erp import NotEstablished, NotLetIn
 from ostiary.guard.journal import Journal
 from ostiary.guard.knowledge import Knowledge, Ready
 from ostiary.guard.locks import Locks
-from ostiary.guard.tryton import Tried, TrytonErp
+from ostiary.guard.tryton import PATIENCE_S, Tried, TrytonErp
 from ostiary.plan.model import Kind, System
 from ostiary.plan.reason import CHALLENGE, STATUS, Reason, problem
 from ostiary.store.database import Store
@@ -180,7 +180,7 @@ class Guard:
             told = f"{asked.system} is no system that can be asked"
             raise CallerFault("no-system", told, hint="see the policy in force")
         tried = Tried(asked.login, Secret(asked.password))
-        erp = TrytonErp(system.upstream, system.database, tried) if asked.login else kept
+        erp = TrytonErp(system.upstream, system.database, tried, PATIENCE_S) if asked.login else kept
         try:
             return await about(asked, erp, tried)
         except NotLetIn as problem:

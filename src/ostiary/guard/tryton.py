@@ -19,6 +19,7 @@ from ostiary.guard.erp import NotEstablished, NotLetIn
 from ostiary.store.directory import ErpAccount
 
 TIMEOUT_S: Final = 4.0  # below the guard's own
+PATIENCE_S: Final = 40.0  # where an administrator waits: a Tryton that just started loads its modules at the first call
 ANSWER_MAX_BYTES: Final = 4 * 1024 * 1024
 PROVE_EVERY_S: Final = 30.0  # Tryton forgets an idle session after [session] timeout, 300 s by default
 LOGIN_AGAIN_S: Final = 10.0  # a wrong password is not tried at every request: Tryton would lock the user out
@@ -70,9 +71,9 @@ class _Held:
 
 
 class TrytonErp:
-    def __init__(self, url: str, database: str, vault: Vault) -> None:
-        self._database, self._vault = database, vault
-        self._http = httpx.AsyncClient(base_url=url, timeout=TIMEOUT_S, trust_env=False)
+    def __init__(self, url: str, database: str, vault: Vault, timeout_s: float = TIMEOUT_S) -> None:
+        self._database, self._vault, self._timeout_s = database, vault, timeout_s
+        self._http = httpx.AsyncClient(base_url=url, timeout=timeout_s, trust_env=False)
         self._held: dict[tuple[str, bytes], _Held] = {}  # login and sealed password: a new one is a new login
         self._targets: dict[tuple[str, str], str] = {}
         self.trouble = ""  # why the gate's own ERP user was not let in the last time
@@ -220,6 +221,9 @@ class TrytonErp:
                     data += chunk
                     if len(data) > ANSWER_MAX_BYTES:
                         raise NotEstablished("the ERP's answer is too large")
+        except (httpx.ReadTimeout, httpx.WriteTimeout):
+            told = f"the ERP is slow: no answer in {self._timeout_s:g} s; try again"
+            raise NotEstablished(told) from None
         except httpx.HTTPError:
             raise NotEstablished("the ERP does not answer") from None
         try:
