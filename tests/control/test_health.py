@@ -1,5 +1,9 @@
 """What `status` says of one part: in order, or what is wrong and what to do."""
 
+import json
+import socket
+from contextlib import closing
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
@@ -12,10 +16,16 @@ from ostiary.control.installation import open_installation
 from ostiary.control.prepare import initialise
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Home
+from ostiary.monitor.alerts import fire
+from ostiary.monitor.catalogue import AUDIT
+from ostiary.monitor.finding import Finding
 from ostiary.plan.model import Limit, Limits, Plan
+from ostiary.store.database import open_store
 from ostiary.store.plans import plan_in_force
 from ostiary.store.tables.audit import AUDIT_LEAF
+from ostiary.tls import authority
 from running import RUNNING
+from upstream import Echo, UnixServer
 
 LIMIT = Limit(name="default", requests=1, seconds=1)
 
@@ -59,6 +69,42 @@ def test_an_audit_log_that_was_cut_is_told_by_doctor_and_status(home, without_he
 
 def part(board, name):
     return next(systems._part(name, look) for part, look in systems._parts(board) if part == name)
+
+
+def test_a_system_that_nobody_asked_yet_what_it_offers_is_told_by_doctor_too(folder):
+    home = Home(root=folder / "home")
+    with socket.create_server(("127.0.0.1", 0)) as erp:
+        initialise(home, upstream=f"http://127.0.0.1:{erp.getsockname()[1]}")
+        told = found(home, "erp")
+        assert (told["ok"], told["hint"]) == (False, "ostiary system account erp --login LOGIN")
+        home.catalogue("erp").parent.mkdir(exist_ok=True)
+        home.catalogue("erp").write_text("{}")
+        assert found(home, "erp")["ok"]
+
+
+def test_a_system_that_does_not_let_the_gate_in_is_told_by_doctor_too(folder):
+    home = Home(root=folder / "home")
+    answer = json.dumps({"troubles": {"erp": "it does not let gateway in"}})
+    with socket.create_server(("127.0.0.1", 0)) as erp:
+        initialise(home, upstream=f"http://127.0.0.1:{erp.getsockname()[1]}")
+        home.catalogue("erp").parent.mkdir(exist_ok=True)
+        home.catalogue("erp").write_text("{}")
+        guard = UnixServer(str(home.socket("guard-control")), Echo).start(lambda _: (200, {}, answer))
+        try:
+            assert "does not let gateway in" in found(home, "erp")["text"]
+        finally:
+            guard.stop()
+
+
+def test_open_alerts_and_a_missing_key_of_the_authority_are_told_by_doctor_too(home):
+    authority.ensure(home, "localhost")
+    assert found(home, "certificate")["ok"]
+    assert found(home, "watch")["ok"]
+    (home.keys / "ca.key").unlink()
+    with closing(open_store(f"sqlite:///{home.database}")) as store, store.begin() as connection:
+        fire(connection, Finding(rule=AUDIT.id, key="audit", at=datetime.now(UTC), evidence={}))
+    assert "ca.key is missing" in found(home, "certificate")["text"]
+    assert found(home, "watch")["hint"] == "ostiary alert list"
 
 
 @RUNNING

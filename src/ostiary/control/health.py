@@ -1,10 +1,12 @@
 """What is well and what is not: `doctor`'s checks in the order in which one thing rests on the next."""
 
+import json
 import shutil
 import socket
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from http.client import HTTPException
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
@@ -19,11 +21,12 @@ from ostiary.control.installation import Installation, open_installation
 from ostiary.control.revisions import APPLY, ROLLED_BACK, text_of, unrecorded
 from ostiary.envoy import binary
 from ostiary.envoy.delivery import Gate
-from ostiary.foundation.errors import OstiaryError, SystemFault, counted, plainly
+from ostiary.foundation import unix
+from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault, counted, plainly
 from ostiary.foundation.home import Home
 from ostiary.identity import keys
 from ostiary.monitor.alerts import open_alerts
-from ostiary.plan.model import Plan, System
+from ostiary.plan.model import Kind, Plan, System
 from ostiary.store.database import Store
 from ostiary.store.plans import plan_in_force
 from ostiary.store.seal import Sealer
@@ -65,16 +68,18 @@ def _checks(on: Installation) -> Iterator[Check]:
     yield "keys", lambda: _keys(on)
     yield "certificate", lambda: authority.standing(on.home, on.clock.now())
     yield "disk", lambda: room(on.home.root)
-    yield "policy", lambda: _policy(on)
+    yield "policy", lambda: policy(on.store, on.home, plan_in_force(on.home))
     yield "audit log", lambda: f"{verify(on.store, on.home).size} entries, as they were signed"
     for name in ("control", "identity", "guard", "envoy"):
         yield name, lambda name=name: answers(on.home, name)  # type: ignore[misc]  # bound at once
+    yield "watch", lambda: quiet(on.store)
     try:
         systems = plan_in_force(on.home).systems
     except OstiaryError:
         return
+    told = troubles(on.home)
     for system in systems:
-        yield system.name, lambda system=system: reachable(system)  # type: ignore[misc]
+        yield system.name, lambda system=system: reachable(system) and known(on.home, system, told)  # type: ignore[misc]
         yield f"{system.name} around", lambda system=system: _not_around(system)  # type: ignore[misc]
 
 
@@ -90,9 +95,8 @@ def opens(connection: Connection, sealer: Sealer) -> None:
         keys.load(connection, sealer, kid)
 
 
-def _policy(on: Installation) -> str:
-    plan = plan_in_force(on.home)
-    return f"revision {plan.revision}{drift(on.store, on.home, plan)}"
+def policy(store: Store, home: Home, plan: Plan) -> str:
+    return applied(store, plan) + drift(store, home, plan)
 
 
 def gate_in_force(gate: Gate, plan: Plan, origin: str) -> str:
@@ -193,6 +197,26 @@ def reachable(system: System) -> str:
             hint="start the ERP, or mend `upstream` in the policy",
         ) from problem
     return f"{system.upstream} answers"
+
+
+def troubles(home: Home) -> Mapping[str, str]:
+    """System -> why the gate's own ERP user was not let in; a guard that is silent is told elsewhere."""
+    try:
+        answer = unix.ask(home.socket("guard-control"), "GET", "/internal/state", timeout_s=CONNECT_TIMEOUT_S)
+        return dict(json.loads(answer.body)["troubles"])
+    except (OSError, HTTPException, ValueError, KeyError):
+        return {}
+
+
+def known(home: Home, system: System, troubled: Mapping[str, str]) -> str:
+    """Of a system that answers, that the gate knows what it offers, and is let in to ask."""
+    reached, hint = f"{system.upstream} answers", f"ostiary system account {system.name} --login LOGIN"
+    if system.kind is Kind.TRYTON and not home.catalogue(system.name).exists():
+        told = f"{reached}, but what it offers is not known yet, so all is denied"
+        raise OperatorFault("not-learned", told, hint=hint)
+    if trouble := troubled.get(system.name):
+        raise OperatorFault("erp-refuses", f"{reached}, but {trouble}: duties are not told apart", hint=hint)
+    return reached
 
 
 def _not_around(system: System) -> str:

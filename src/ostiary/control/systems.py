@@ -27,19 +27,14 @@ def _parts(board: Board) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "gate", lambda: health.gate_in_force(board.gate, board.reconciler.plan, board.on.settings.origin)
     yield "guard", lambda: health.guard_in_force(board.reconciler.guard_state(), board.reconciler.plan)
     yield "identity", lambda: health.answers(home, "identity")
-    yield "policy", lambda: _policy(board)
+    yield "policy", lambda: health.policy(board.on.store, home, board.reconciler.plan)
     yield "certificate", lambda: authority.standing(home, board.now)
     yield "disk", lambda: health.room(home.root)
     yield "audit log", lambda: f"{check(board.on.store, home).size} entries"
     yield "watch", lambda: health.quiet(board.on.store)
-    troubles = _troubles(board)
+    troubles = health.troubles(home)
     for system in board.reconciler.plan.systems:
         yield f"system {system.name}", lambda system=system: _system(board, system, troubles)  # type: ignore[misc]  # bound at once
-
-
-def _policy(board: Board) -> str:
-    store, plan = board.on.store, board.reconciler.plan
-    return health.applied(store, plan) + health.drift(store, board.on.home, plan)
 
 
 def _part(name: str, look: Callable[[], str]) -> dict[str, Any]:
@@ -51,14 +46,6 @@ def _part(name: str, look: Callable[[], str]) -> dict[str, Any]:
         return {"name": name, "ok": False, "text": f"it can't be looked at: {type(problem).__name__}"}
 
 
-def _troubles(board: Board) -> Mapping[str, str]:
-    """System -> why the gate's own ERP user was not let in; a guard that is silent is told elsewhere."""
-    try:
-        return dict(board.reconciler.guard_state()["troubles"])
-    except OstiaryError:
-        return {}
-
-
 def _system(board: Board, system: System, troubles: Mapping[str, str]) -> str:
     if not board.gate.healthy(cluster_name(system)):
         raise SystemFault(
@@ -66,17 +53,7 @@ def _system(board: Board, system: System, troubles: Mapping[str, str]) -> str:
             f"the gate does not reach {system.upstream}",
             hint="start the ERP, or mend `upstream` in the policy",
         )
-    reached = f"{system.upstream} answers"
-    if system.kind is Kind.TRYTON and not board.on.home.catalogue(system.name).exists():
-        raise OperatorFault(
-            "not-learned",
-            f"{reached}, but what it offers is not known yet, so all is denied",
-            hint=f"ostiary system account {system.name} --login LOGIN",
-        )
-    if trouble := troubles.get(system.name):
-        hint = f"ostiary system account {system.name} --login LOGIN"
-        raise OperatorFault("erp-refuses", f"{reached}, but {trouble}: duties are not told apart", hint=hint)
-    return reached
+    return health.known(board.on.home, system, troubles)
 
 
 def set_account(board: Board, actor: str, system: str, login: str, password: str) -> dict[str, Any]:

@@ -71,8 +71,12 @@ def issue_client(home: Home, name: str, *, days: int = LEAF_DAYS, now: datetime 
 
 
 def standing(home: Home, now: datetime | None = None) -> str:
-    """How long the gate's certificate is good for; raises SystemFault where it or its authority's is about to lapse."""
+    """How long the gate's certificate is good for; raises where it or its authority's is about to lapse or is missing.
+
+    Without the authority's key nothing is renewed.
+    """
     left = ages(home, now)
+    _signer(home)
     for name, least, hint in ((CA, timedelta(days=LEAF_DAYS), NEW_AUTHORITY), (GATE, OVERDUE, NOT_RENEWED)):
         if left[name] < least:
             told = f"is good for only {left[name].days} days more" if left[name] > timedelta() else "has lapsed"
@@ -96,9 +100,13 @@ def _authority(home: Home, at: datetime) -> _Signer:
         write_once(path, _pem(ec.generate_private_key(ec.SECP256R1())))
         made = _self_signed(_read_key(path), at).public_bytes(serialization.Encoding.PEM)
         write_atomically(shown, made, mode=SHOWN, durable=True)
-    certificate, key = _read(shown), _read_key(path)
+    return _signer(home)
+
+
+def _signer(home: Home) -> _Signer:
+    certificate, key = _read(home.keys / CA), _read_key(home.keys / "ca.key")
     if certificate.public_key() != key.public_key():
-        raise _unfit(shown, "does not belong to ca.key")
+        raise _unfit(home.keys / CA, "does not belong to ca.key")
     return certificate, key
 
 
