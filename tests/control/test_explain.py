@@ -3,13 +3,16 @@
 import json
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+import ostiary
 from ostiary.cli.demo.caller import HIDDEN, authorization, machine_token
 from ostiary.control import evidence
 from ostiary.event.record import Event
+from ostiary.event.search import Filter
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.secret import Secret
@@ -178,6 +181,24 @@ def test_a_call_before_its_system_was_asked_what_it_offers_says_who_asks_it(tmp_
     home.create()
     home.catalogue("erp").write_bytes(b"{}")
     assert evidence._not_learned(home, plan, event, told) == told
+
+
+def test_every_action_that_is_audited_can_be_asked_for():
+    source = "\n".join(path.read_text() for path in Path(ostiary.__file__).parent.rglob("*.py"))
+    written = [line for line in source.splitlines() if re.search(r"\baction ?= ?\"", line)]
+    told = set(re.findall(r'"([a-z]+\.[a-z-]+)"', "\n".join(written)))
+    assert len(told) > 10
+    assert told <= set(evidence.ACTIONS)
+
+
+def test_a_name_that_two_have_is_asked_for_in_full(site):
+    for kind, more in (
+        ("client", {"client_id": "twin"}),
+        ("user", {"login": "twin", "password": "seven green lanterns"}),
+    ):
+        site.ask(f"{kind}.add", **more)
+    with pytest.raises(CallerFault, match=r"client:twin and|user:twin and"):
+        evidence.list_events(site.home, Filter(principal="twin"))
 
 
 def test_an_event_without_a_known_caller_and_operation_lists_address_method_and_path(site):

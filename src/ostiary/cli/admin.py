@@ -20,6 +20,9 @@ def ask(home: Home, operation: str, **parameters: Any) -> Any:
         )  # fmt: skip
         content = json.loads(answer.body)
     except (ConnectionError, FileNotFoundError) as problem:
+        from ostiary.control.installation import refuse_empty
+
+        refuse_empty(home)
         raise SystemFault(
             "not-running", f"no installation runs in {home.root}", hint="start it with `ostiary up`, or name --home"
         ) from problem

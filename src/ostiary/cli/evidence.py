@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import click
 
-from ostiary.cli.shape import LIMIT, Command, Group, home, pasteable, show, table
+from ostiary.cli.shape import LIMIT, Command, Group, at_home, home, pasteable, show, table
 
-MOMENTS: Final = ("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S.%f%z")
+MOMENTS: Final = ("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z")
 
 
 @click.command(cls=Command)
@@ -21,7 +21,7 @@ def explain(decision: str) -> None:
     from ostiary.control import evidence
 
     told = evidence.explain(home(), decision)
-    show(told, told["text"])
+    show(told, at_home(told["text"]))
 
 
 @click.group(cls=Group)
@@ -30,7 +30,7 @@ def event() -> None:
 
 
 @event.command("list")
-@click.option("--principal", default="", help="Of this caller: `client:shop`.")
+@click.option("--principal", default="", help="Of this caller: `client:shop`, or `shop` where only one is called so.")
 @click.option("--reason", default="", help="Decided for this reason: `role`, `context`, `allowed`, ...")
 @click.option("--operation", default="", help="Whose operation begins so: `erp/account.move`.")
 @click.option("--since", type=click.DateTime(MOMENTS), help="Not before this: as an event shows it, or in local time.")

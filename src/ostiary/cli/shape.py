@@ -1,6 +1,7 @@
 """What all commands share: `--home`, `--json`, two ways to show a result, and the command that was probably meant."""
 
 import json
+import re
 import shlex
 import shutil
 import sys
@@ -85,6 +86,14 @@ def pasteable(command: str, root: Path | None = None) -> str:
     known = found is not None and Path(found).resolve() == mine.resolve()
     where = f" --home {shlex.quote(str(root))}" if root else ""
     return f"{'ostiary' if known else shlex.quote(str(mine))} {command}{where}"
+
+
+def at_home(text: str) -> str:
+    """The text, its commands in backticks such that they can be pasted, where --home is not the default one."""
+    root = home().root
+    if root == Path(DEFAULT_HOME).expanduser().absolute():
+        return text
+    return re.sub(r"`ostiary ([^`]+)`", lambda found: f"`{pasteable(found[1], root)}`", text)
 
 
 def wants_json() -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ostiary.cli.admin import ask
-from ostiary.cli.shape import Group, home, pasteable, show, table
+from ostiary.cli.shape import Group, at_home, home, pasteable, show, table
 from ostiary.foundation.errors import counted
 
 
@@ -48,7 +48,7 @@ def _alert(told: dict[str, Any]) -> Iterator[str]:
         f"measure  {one['id']}: {one['kind']} {one['target']} until {one['expires']}" for one in told["measures"]
     ]
     yield from ["events", *(f"  {line}" for line in told["events"])] if told["events"] else []
-    yield f"what to do: {told['investigate']}"
+    yield f"what to do: {at_home(told['investigate'])}"
     yield from [f"  {pasteable(command, home().root)}" for command in _next(told)]
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from ostiary.audit.head import verified, verify
 from ostiary.audit.log import entries
-from ostiary.control import grounds
+from ostiary.control import grounds, revisions
 from ostiary.control.installation import Installation, open_installation, refuse_empty
 from ostiary.control.revisions import plan_of
 from ostiary.erp.operation import operation_named
@@ -22,6 +22,7 @@ from ostiary.event import record, search
 from ostiary.event.record import NONE, Event
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.home import Home
+from ostiary.identity import roster
 from ostiary.plan.model import Kind, Plan
 from ostiary.plan.reason import TITLE, Reason
 from ostiary.prove.explanation import Asked, Explanation
@@ -32,6 +33,12 @@ from ostiary.store.directory import role_sets
 WRITTEN_WITHIN: Final = timedelta(seconds=2)  # Envoy writes its log at least every second
 RECENT: Final = timedelta(minutes=1)  # what began before was written long ago
 LOOK_EVERY_S: Final = 0.05
+ACTIONS: Final = (  # of the audit log
+    "account.set", "alert.acknowledge", "alert.resolve", "client.add", "client.certificate", "client.change",
+    "client.rotate", "key.rotate", "measure.make", "measure.undo", revisions.APPLY, revisions.ROLLED_BACK,
+    "principal.disable", "principal.enable", "principal.remove", "principal.roles", "system.add", "token.revoke",
+    "user.add", "user.password",
+)  # fmt: skip
 
 
 def explain(home: Home, decision: str) -> dict[str, Any]:
@@ -124,8 +131,13 @@ def _listed(title: str, lines: Sequence[str]) -> list[str]:
 
 
 def list_events(home: Home, wanted: search.Filter, limit: int = 20) -> list[dict[str, Any]]:
-    """Requests, the newest first."""
+    """Requests, the newest first; refuses a reason that there is not, and a name that says not whose it is."""
     refuse_empty(home)
+    if wanted.reason and wanted.reason not in set(Reason):
+        hint = f"one of: {', '.join(Reason)}"
+        raise CallerFault("no-such-reason", f"there is no reason {wanted.reason!r}", hint=hint)
+    if wanted.principal and ":" not in wanted.principal:
+        wanted = msgspec.structs.replace(wanted, principal=_in_full(home, wanted.principal))
     found: list[dict[str, Any]] = []
     try:
         found.extend(map(record.shape, search.find(home.access_log, wanted, limit=limit)))
@@ -137,8 +149,22 @@ def list_events(home: Home, wanted: search.Filter, limit: int = 20) -> list[dict
     return found
 
 
+def _in_full(home: Home, name: str) -> str:
+    """`user:anna` of `anna`, where one principal alone is called so."""
+    with _opened(home) as on, on.store.read() as connection:
+        meant = [one["id"] for one in (*roster.users(connection), *roster.clients(connection))]
+    meant = [one for one in meant if one.partition(":")[2] == name]
+    if len(meant) != 1:
+        told = f"{' and '.join(meant)} are both called {name}" if meant else f"nobody is called {name}"
+        raise CallerFault("principal-unclear", told, hint=f"write user:{name} or client:{name}")
+    return str(meant[0])
+
+
 def list_entries(home: Home, action: str = "", limit: int = 20) -> list[dict[str, Any]]:
-    """Administrative acts, the newest first."""
+    """Administrative acts, the newest first; refuses an action that there is not."""
+    if action and action not in ACTIONS:
+        hint = f"one of: {', '.join(ACTIONS)}"
+        raise CallerFault("no-such-action", f"there is no action {action!r}", hint=hint)
     with _opened(home) as on, on.store.read() as connection:
         return list(entries(connection, action=action, limit=limit))
 
