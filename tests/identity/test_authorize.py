@@ -46,6 +46,16 @@ def test_the_page_names_client_and_scopes_and_can_be_framed_and_scripted_by_nobo
     assert page.headers["cache-control"] == "no-store"
 
 
+def test_a_client_that_asks_for_everything_is_said_to_get_what_the_roles_allow(world):
+    page = world.authorize(scope=None)
+    assert "<li>all that your roles allow in erp</li>" in page.text
+    assert "erp/*" not in unescape(page.text)
+    part = unescape(world.authorize(scope="openid erp/*:read").text)
+    assert "<code>erp/*:read</code>" in part
+    assert "your roles" not in part
+    assert "<code>openid</code>" in part
+
+
 WRONG = [
     ({"code_challenge": None}, "invalid_request"),
     ({"code_challenge_method": None}, "invalid_request"),

@@ -124,6 +124,21 @@ def test_the_same_name_is_refused_twice(world):
         world.do(principals.add_user, login="anna", hashed=HASHED)
 
 
+def test_a_name_that_differs_by_capitals_alone_is_refused(world):
+    with pytest.raises(CallerFault, match="user:anna exists already") as problem:
+        world.do(principals.add_user, login="Anna", hashed=HASHED)
+    assert problem.value.code == "exists"
+    client(world, client_id="anna")
+    with pytest.raises(CallerFault, match="client:anna exists already"):
+        client(world, client_id="aNNa")
+
+
+def test_a_public_client_that_nobody_can_sign_in_with_is_refused(world):
+    with pytest.raises(CallerFault, match="no use") as problem:
+        client(world, public=True)
+    assert "--redirect" in problem.value.hint
+
+
 @pytest.mark.parametrize(
     "scope", ["erp", "erp/x", "erp/x:fly", "erp/x:read write", "erp/*.x:read", "erp/x:read\n", "é/x:read"]
 )

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
@@ -117,6 +117,15 @@ def narrow(client: Client, asked: str, system: str) -> frozenset[str]:
     if not told:
         raise Refused("invalid_scope", "this client may ask for nothing at this system")
     return told
+
+
+def in_words(scopes: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The systems of which a client asks for everything, which is what the person's roles allow; and the other scopes."""
+    asked = set(scopes)
+    systems = sorted({scope.partition("/")[0] for scope in asked - OIDC_SCOPES})
+    whole = {system: {f"{system}/*:{verb}" for verb in VERBS} for system in systems}
+    everything = [system for system in systems if whole[system] <= asked]
+    return everything, sorted(asked.difference(*(whole[system] for system in everything)))
 
 
 def begin(  # noqa: PLR0917  one row, field by field

@@ -18,7 +18,8 @@ _PAGE: Final = Environment(autoescape=True).from_string("""<!doctype html>
 <body><main><h1>{{ title }}</h1>
 {% if problem %}<p role="alert">{{ problem }}</p>{% endif %}
 {% if client %}<p><strong>{{ client }}</strong> asks to act for you. It may:</p>
-<ul>{% for scope in scopes %}<li><code>{{ scope }}</code></li>{% endfor %}</ul>
+<ul>{% for system in everything %}<li>all that your roles allow in {{ system }}</li>{% endfor %}
+{% for scope in scopes %}<li><code>{{ scope }}</code></li>{% endfor %}</ul>
 <form method="post" action="{{ action }}">
 <input type="hidden" name="request" value="{{ request }}">
 <input type="hidden" name="csrf" value="{{ csrf }}">

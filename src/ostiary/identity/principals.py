@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from ostiary.audit.log import Entry, append
 from ostiary.foundation.clock import to_us
@@ -50,6 +50,9 @@ def add_client(
     """Makes `client:<id>`; a confidential one gets its secret."""
     names.refuse_redirects(redirects)
     names.refuse_scopes(scopes)
+    if public and not redirects:
+        hint = "say with --redirect where people are sent back to, or leave out --public: it then gets a secret"
+        raise CallerFault("redirect-missing", "a public client that nobody can sign in with has no use", hint=hint)
     more = {"public": public, "redirects": list(redirects), "scopes": list(scopes)}
     principal = _add(connection, "client", client_id, name, person, actor=actor, now=now, roles=roles, more=more)
     connection.execute(insert(CLIENT).values(principal=principal, **_row(more)))
@@ -223,6 +226,10 @@ def _add(
     names.refuse_name(name)
     names.refuse_text(name=title, person=person)
     principal = f"{kind}:{name}"
+    alike = select(PRINCIPAL.c.id).where(func.lower(PRINCIPAL.c.id) == principal.lower(), PRINCIPAL.c.id != principal)
+    if other := connection.execute(alike).scalars().first():
+        told = f"{other} exists already, and {principal} differs from it by capital letters alone"
+        raise CallerFault("exists", told, hint=f"see `ostiary {kind} list`")
     row = {"id": principal, "name": title or name, "person": person or principal}
     new = insert_into(connection, PRINCIPAL).values(
         **row,

@@ -177,8 +177,9 @@ def _form(server: Server, request: Request, asked: Asked, person: Person | None,
     cookie = request.cookies.get(FORM_COOKIE, "")
     if not FORM_COOKIE_VALUE.fullmatch(cookie):
         cookie = new_secret().reveal()
+    everything, scopes = grants.in_words(asked.values["scopes"].split())
     shown = page(
-        "Sign in", client=asked.client.name, scopes=asked.values["scopes"].split(), problem=problem,
+        "Sign in", client=asked.client.name, everything=everything, scopes=scopes, problem=problem,
         action=f"{server.issuer}/sign-in", person=person.name if person else "",
         request=base64.urlsafe_b64encode(asked.text).decode(), csrf=_csrf(server, cookie, asked.text, person),
     )  # fmt: skip
