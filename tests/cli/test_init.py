@@ -82,7 +82,10 @@ def test_an_openapi_system(folder):
     upstream = Server(("127.0.0.1", 0), Echo).start(lambda _: (200, {}, None))
     (folder / "shop.yaml").write_text(SPEC)
     where = f"--upstream http://127.0.0.1:{upstream.server_port} --spec {folder}/shop.yaml --port {port} --home {home}"
-    up, add, apply = steps(pasted(f"ostiary init --erp openapi {where}"))
+    shown = pasted(f"ostiary init --erp openapi {where}")
+    up, add, apply = steps(shown)
+    assert f"https://localhost:{port}/orders" in shown
+    assert '# for instance: may: ["order: read"]' in (home / "policy.yaml").read_text()
     with first(up, folder / "log"):
         secret = secret_in(pasted(add))
         assert "no difference" in pasted(apply)

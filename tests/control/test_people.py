@@ -261,3 +261,18 @@ def test_an_account_that_the_erp_does_not_let_in_is_asked_for_again_by_the_same_
     with pytest.raises(OperatorFault, match="does not let clerk in") as problem:
         people._erp_user(board, "client:shop", "erp", "clerk", Secret("x"))
     assert problem.value.hint.endswith("ostiary client account shop --system erp --login clerk")
+
+
+def test_a_static_key_is_put_on_the_calls_of_its_caller_alone(site, name):
+    """As the guide says: `hand-over: static`, and the whole value of the header by `client account`."""
+    site.apply(site.policy(("at: localhost/shop,", "at: localhost/shop, hand-over: static,")))
+    token = site.client(name, "visitor")
+    assert site.once("GET", "/shop/stock", token=token).reason == "unavailable"
+    done = site.ostiary(
+        "client", "account", name, "--system", "shop", "--login", "key", "--password-file", "-", given="Bearer KEY\n"
+    )
+    assert done.code == 0, done
+    answer = until(lambda: (one := site.once("GET", "/shop/stock", token=token)).status == 200 and one)
+    assert answer.json()["headers"]["authorization"] == "Bearer KEY"
+    assert site.once("GET", "/shop/stock", token=site.client(f"{name}-other", "visitor")).reason == "unavailable"
+    site.apply(site.policy())

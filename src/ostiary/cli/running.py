@@ -43,12 +43,16 @@ def init(erp: str, database: str | None, spec: Path | None, **parameters: Any) -
 
     if (erp == "openapi") != bool(spec) or (erp == "openapi" and database):
         raise click.UsageError("--erp openapi needs --spec and no --database; --erp tryton takes no --spec")
-    initialise(home(), erp=erp, database=database or "tryton", spec=spec, **parameters)
+    database = database or "tryton"
+    plan = initialise(home(), erp=erp, database=database, spec=spec, **parameters)
+    path = f"/{database}/rpc/" if erp == "tryton" else next((one.template for one in plan.routes), "/")
     root, policy = home().root, home().policy
     steps = [(pasteable(command, root), why.format(policy=policy)) for command, why in _NEXT[erp]]
     lines = "".join(f"\n  # {why}\n  {command}" for command, why in steps)
-    told = {"home": str(root), "policy": str(policy), "next": [command for command, _ in steps]}
-    show(told, f"{root} is an installation that denies everything. Next:{lines}")
+    reach = f"https://{parameters['host']}:{parameters['port']}{path}"
+    told = {"home": str(root), "policy": str(policy), "reach": reach, "next": [command for command, _ in steps]}
+    where = "Callers reach the ERP through the gate by the ERP's own paths, as"
+    show(told, f"{root} is an installation that denies everything.\n{where} {reach}\nNext:{lines}")
 
 
 @click.command(cls=Command)

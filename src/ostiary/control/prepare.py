@@ -22,6 +22,7 @@ from ostiary.foundation.files import write_atomically
 from ostiary.foundation.home import Home
 from ostiary.foundation.settings import mistakes
 from ostiary.identity import keys
+from ostiary.plan.model import Plan
 from ostiary.policy.fmt import fmt
 from ostiary.policy.parse import parse
 from ostiary.store.plans import keep_plan, put_in_force
@@ -30,6 +31,7 @@ from ostiary.tls import authority
 
 START_FILE: Final = "start"
 CONNECTIONS_MAX: Final = 10_000  # of callers; below half of the file descriptors allowed
+TRYTON_EXAMPLE: Final = "party.party: read"
 STARTER: Final = """\
 # Who may do what. Everything is denied until a role says otherwise: `ostiary policy check`, `diff`, `apply`.
 policy: {name}
@@ -41,7 +43,7 @@ departments:
   everyone: {{}}
 
 roles:
-  reader: {{level: user, of: everyone, may: []}} # for instance: may: ["party.party: read"]
+  reader: {{level: user, of: everyone, may: []}} # for instance: may: ["{example}"]
 """
 
 
@@ -54,26 +56,34 @@ def initialise(
     spec: Path | None = None,
     text: str = "",
     **settings: Any,
-) -> None:
+) -> Plan:
     """Makes an installation in an empty `home`, enforcing `text`, or a policy that denies everything; all or nothing."""
     _refuse_unfit(home)
 
-    def policy(document: str) -> str:
-        return text or _starter(erp, upstream, database, document, settings.get("host", "localhost"))
+    def policy(document: str, example: str = TRYTON_EXAMPLE) -> str:
+        return text or _starter(erp, upstream, database, document, settings.get("host", "localhost"), example)
 
     first = policy(str(spec.absolute()) if spec else "")
     _refuse_options(settings, "" if text else first)
-    read_document(first, home.policy.name, home.root)
+    _, plan = read_document(first, home.policy.name, home.root)
     found = home.root.exists()
     try:
         home.create()
         if spec:
             write_atomically(home.specs / spec.name, spec.read_bytes())
-        _fill(home, _toml(settings), text or fmt(policy(f"{home.specs.name}/{spec.name}" if spec else "")))
+        document = (f"{home.specs.name}/{spec.name}", _example(plan)) if spec else ("",)
+        _fill(home, _toml(settings), text or fmt(policy(*document)))
     except BaseException:
         for path in home.root.iterdir() if found else [home.root]:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
         raise
+    return plan
+
+
+def _example(plan: Plan) -> str:
+    """A line of `may` that the ERP's own document has."""
+    route = next(iter(sorted(plan.routes, key=lambda one: one.method != "GET")), None)
+    return f"{route.object}: {route.verb}" if route else "order: read"
 
 
 def _refuse_unfit(home: Home) -> None:
@@ -149,11 +159,12 @@ def edge_of(installation: Installation) -> Edge:
     )
 
 
-def _starter(erp: str, upstream: str, database: str, document: str, host: str) -> str:
+def _starter(erp: str, upstream: str, database: str, document: str, host: str, example: str) -> str:  # noqa: PLR0917
     needs = f"database: {json.dumps(database)}" if erp == "tryton" else f"spec: {json.dumps(document)}"
     over = "session" if erp == "tryton" else "none"
     at, upstream, name = json.dumps(host), json.dumps(upstream), json.dumps(host.partition(".")[0])
-    return STARTER.format(name=name, kind=erp, host=at, upstream=upstream, needs=f"{needs}, hand-over: {over}")
+    needs = f"{needs}, hand-over: {over}"
+    return STARTER.format(name=name, kind=erp, host=at, upstream=upstream, needs=needs, example=example)
 
 
 def _toml(settings: Mapping[str, Any]) -> str:
