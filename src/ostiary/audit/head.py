@@ -132,7 +132,7 @@ def _broken(what: str) -> OperatorFault:
         "audit-broken",
         f"the audit log does not hold: {what}",
         hint="keep database and head as they are and find out who could write them; no change is made on top of it: "
-        "restore the last backup that `ostiary audit verify` accepts into a new folder",
+        "go on from the last backup, with `ostiary restore` into a new folder",
     )
 
 
