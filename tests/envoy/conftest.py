@@ -121,7 +121,7 @@ class Gate:
             if not missing:
                 return
             if time.monotonic() > until:
-                raise AssertionError(f"not live: {missing}\n{(self.root / 'envoy.log').read_text()[-3000:]}")
+                raise AssertionError(f"not live: {missing}\n{(self.root / 'envoy.log').read_text()[-12000:]}")
             time.sleep(0.01)
 
     def versions(self) -> dict[str, str]:
