@@ -29,6 +29,7 @@ NAMES = {  # in this order: what is longer first
     "DAYS": re.compile(r"(?<=good for )\d+ days"),
     "ROOM": re.compile(r"\d+ [GM]iB free"),
     "ENVOY": re.compile(r"\S+/envoy/_bin/envoy"),
+    "SOMEBODY": re.compile(r"(?<=applied by )\S+"),
     "BYTES": re.compile(r"\d+ bytes"),
     "ENTRIES": re.compile(r"\d+ entries"),
 }
