@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection
 
-from ostiary.audit.log import Leaf, Tree, kept, leaves, packed, tree, unpacked
+from ostiary.audit.log import Leaf, Tree, count, leaves, packed, tree, unpacked
 from ostiary.audit.merkle import grow, leaf_hash
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.files import read_private, write_atomically, write_once
@@ -58,8 +58,8 @@ def _gone_on(store: Store, home: Home) -> tuple[Tree, Tree]:
     before = _signed_tree(home) if home.audit_head.exists() else Tree(size=0)
     with store.read() as connection:
         now = _recomputed(connection, before)
-        if (there := kept(connection, before.size)) != before.size:
-            raise _broken(f"of {before.size} leaves that were signed, {before.size - there} were taken away")
+        if (there := count(connection)) != now.size:
+            raise _broken(f"of {now.size} leaves, {now.size - there} were taken away")
     return before, now
 
 
