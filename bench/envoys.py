@@ -17,7 +17,7 @@ from ostiary.envoy.delivery import Gate
 from ostiary.envoy.edge import Edge, Resources
 from ostiary.envoy.run import command, environment
 from ostiary.envoy.signals import Signals, signal_resources
-from ostiary.envoy.translate import translate
+from ostiary.envoy.translate import Population, translate
 from ostiary.foundation.home import Home
 from ostiary.tls.authority import Certificates, ensure
 
@@ -54,8 +54,8 @@ def pem_of(chosen: Certificates, folder: Path) -> Path:
 
 
 def resources_of(shop: Shop, edge: Edge, signals: Signals) -> Resources:
-    translated = translate(shop.plan, role_sets=shop.role_sets, jwks=shop.jwks, edge=edge, principals=shop.principals)
-    return {**translated, **signal_resources(signals, edge)}
+    population = Population(role_sets=shop.role_sets, jwks=shop.jwks, principals=shop.principals)
+    return {**translate(shop.plan, population, edge), **signal_resources(signals)}
 
 
 class Site:

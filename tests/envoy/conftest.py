@@ -24,7 +24,7 @@ from ostiary.envoy.bootstrap import bootstrap
 from ostiary.envoy.edge import Edge
 from ostiary.envoy.listener import CERTIFICATE, certificate_file
 from ostiary.envoy.signals import Signals, signal_resources
-from ostiary.envoy.translate import translate
+from ostiary.envoy.translate import Population, translate
 from ostiary.event.record import read, shape
 from ostiary.foundation.home import Home
 from ostiary.foundation.ids import role_set_id
@@ -86,11 +86,10 @@ class Gate:
 
     def files(self, plan: Plan, role_sets: Any = (), **more: Any) -> dict[str, Any]:
         sets = {role_set_id(names): frozenset(names) for names in role_sets}
-        more = {"principals": {}, **more}
-        return dict(translate(plan, role_sets=sets, jwks=self.jwks, edge=self.edge, **more))
+        return dict(translate(plan, Population(role_sets=sets, jwks=self.jwks, **more), self.edge))
 
     def start(self, resources: Mapping[str, Any], signals: Signals | None = None) -> None:
-        resources = {**resources, **signal_resources(signals or Signals(), self.edge)}
+        resources = {**resources, **signal_resources(signals or Signals())}
         self.write(resources)
         (self.edge.home.envoy / CERTIFICATE).write_bytes(msgspec.json.encode(certificate_file(self.edge)))
         config = self.edge.home.envoy / "bootstrap.json"

@@ -190,7 +190,7 @@ def check(gate: Any, drawn: Any, sent: Any, signals: Any) -> None:
         blocked=(f"{PLACES[1]}/32",) if blocked else (),
         lease_until=1 if lapsed else 4_000_000_000,
     )
-    gate.apply({**gate.files(plan, sorted(map(sorted, known))), **signal_resources(known_signals, gate.edge)})
+    gate.apply({**gate.files(plan, sorted(map(sorted, known))), **signal_resources(known_signals)})
     wrong = ECKey.generate_key("P-256", parameters={"kid": "k1"})
     for request in sent:
         before = datetime.now(UTC)

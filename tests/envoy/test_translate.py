@@ -19,7 +19,7 @@ from ostiary.envoy.condition import condition
 from ostiary.envoy.edge import Edge
 from ostiary.envoy.listener import CHANGEABLE
 from ostiary.envoy.signals import Signals, signal_resources
-from ostiary.envoy.translate import news, translate
+from ostiary.envoy.translate import Population, news, translate
 from ostiary.erp.operation import Operation, Pattern, Verb
 from ostiary.foundation.errors import OurFault
 from ostiary.foundation.home import Home
@@ -65,7 +65,7 @@ def plan_of(*grants: tuple[str, str], text: str = "") -> Plan:
 
 
 def files(plan: Plan, edge: Edge = EDGE) -> Any:
-    return translate(plan, role_sets=SETS, jwks={"keys": []}, edge=edge, principals={})
+    return translate(plan, Population(role_sets=SETS, jwks={"keys": []}), edge)
 
 
 def test_the_modules_import_no_clock_socket_database_or_randomness() -> None:
@@ -86,11 +86,11 @@ def test_policy_and_signals_never_touch_the_listener() -> None:
     one, other = files(plan_of(("clerk/1", "a"))), files(plan_of(("clerk/1", "*"), text="2"))
     changed = {name for name in one if one[name] != other[name]}
     assert changed == {"rds.json", "ecds/policy.json"}
-    assert set(signal_resources(Signals(), EDGE)).isdisjoint(one)
+    assert set(signal_resources(Signals())).isdisjoint(one)
 
 
 def test_every_changeable_filter_has_its_file() -> None:
-    written = {**files(plan_of()), **signal_resources(Signals(), EDGE)}
+    written = {**files(plan_of()), **signal_resources(Signals())}
     assert {f"ecds/{name}.json" for name in CHANGEABLE} == {name for name in written if name.startswith("ecds/")}
 
 
@@ -156,7 +156,7 @@ def test_the_admin_socket_is_private() -> None:
 
 def test_an_unknown_kind_of_revocation_is_an_error_not_an_omission() -> None:
     with pytest.raises(OurFault):
-        signal_resources(Signals(revoked_hot=("moon:1",)), EDGE)
+        signal_resources(Signals(revoked_hot=("moon:1",)))
 
 
 def test_chains_of_expressions_are_balanced() -> None:

@@ -45,7 +45,7 @@ class Watching:
     def push(self):
         with self.store.read() as connection:
             blocked = measures.blocked(connection, self.clock.now())
-        files = signal_resources(Signals(blocked=blocked), self.gate.edge)
+        files = signal_resources(Signals(blocked=blocked))
         self.gate.apply({"ecds/blocked.json": files["ecds/blocked.json"]})
 
     def round(self, last, seconds=0):

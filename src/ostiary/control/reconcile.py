@@ -15,7 +15,7 @@ from ostiary.control.installation import Installation
 from ostiary.envoy.delivery import Gate
 from ostiary.envoy.edge import Edge, Resources
 from ostiary.envoy.signals import Signals, signal_resources
-from ostiary.envoy.translate import beside_routes, bridge, news, translate
+from ostiary.envoy.translate import Population, beside_routes, bridge, news, translate
 from ostiary.foundation import unix
 from ostiary.foundation.errors import SystemFault, retold
 from ostiary.foundation.ids import role_set_id
@@ -70,7 +70,7 @@ class Reconciler:
         """Writes all that Envoy starts with; nothing has to run yet."""
         self._cold = self._revoked()
         signals = Signals(revoked_cold=tuple(self._cold), blocked=self._blocked(), lease_until=self._lease())
-        self._gate.write({**self._resources(self._plan), **signal_resources(signals, self._edge)})
+        self._gate.write({**self._resources(self._plan), **signal_resources(signals)})
 
     def translated(self, plan: Plan) -> Translated:
         """What `plan` means to the gate; raises when Envoy itself would not take what is new in it."""
@@ -98,9 +98,7 @@ class Reconciler:
 
     def _step_over(self, to: Translated) -> None:
         """First what serves the routes of both plans, then the new routes, then only what these need."""
-        with self._on.store.read() as connection:
-            population = {"role_sets": directory.role_sets(connection), "jwks": directory.access_keys(connection)}
-        self._gate.put(bridge(self._plan, to.plan, edge=self._edge, **population))
+        self._gate.put(bridge(self._plan, to.plan, self._population(to.plan), self._edge))
         self._gate.put({ROUTES: to.resources[ROUTES]})
         self._gate.put(self._resources(to.plan, beside_routes))
 
@@ -209,7 +207,7 @@ class Reconciler:
     def _one(self, name: str, **signal: Any) -> Resources:
         """The one file that this signal is about."""
         file = f"ecds/{name}.json"
-        return {file: signal_resources(Signals(**signal), self._edge)[file]}
+        return {file: signal_resources(Signals(**signal))[file]}
 
     def _lease(self) -> int | None:
         if self._disk_low:
@@ -226,13 +224,14 @@ class Reconciler:
         with self._on.store.read() as connection:
             return directory.revoked_keys(connection, int(self._on.clock.now().timestamp()))
 
-    def _resources(self, plan: Plan, made_by: Callable[..., Resources] = translate) -> Resources:
+    def _resources(self, plan: Plan, made_by: Callable[[Plan, Population, Edge], Resources] = translate) -> Resources:
+        return made_by(plan, self._population(plan), self._edge)
+
+    def _population(self, plan: Plan) -> Population:
         with self._on.store.read() as connection:
-            return made_by(
-                plan,
+            return Population(
                 role_sets=directory.role_sets(connection),
                 jwks=directory.access_keys(connection),
-                edge=self._edge,
                 principals=_role_set_ids(connection),
                 static_credentials=self._static_credentials(connection, plan),
             )

@@ -1,9 +1,9 @@
 """Access classes: operations that the same grants allow are judged by the same table, found by one map.
 
 The route names the class, the token the role set. A class maps role sets to the first grant that each holds, once for
-grants of one context: one look, whatever their number (a regular expression for each grant was three times the table,
-and slower with every role: measured). A class's id is a hash of its meaning: while routes go
-from one revision to the next, the table holds the classes of both, and a request is judged by those of its own route.
+grants of one context: one look, whatever their number (a regular expression for each grant made a table of twice the
+size, and slower with every role: measured). A class's id is a hash of its meaning: while routes go from one revision to
+the next, the table holds the classes of both, and a request is judged by those of its own route.
 """
 
 from collections import defaultdict
@@ -26,6 +26,7 @@ from ostiary.plan.reason import Reason
 
 SCOPE_HEADER: Final = "x-gw-scope"  # the token's scopes, each between two spaces
 METADATA: Final = "ostiary"  # the key of a route's own facts
+Held = tuple[Grant, frozenset[str]]  # a grant and the role sets that hold it
 
 
 class AccessClass(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,9 +167,7 @@ def _held(names: Iterable[str], holders: Mapping[str, Sequence[str]]) -> frozens
     return frozenset(name for role in names for name in holders.get(role, ()))
 
 
-def _in_context(
-    found: Iterable[tuple[Grant, frozenset[str]]], decision: Callable[[str], Json], otherwise: Json
-) -> Json:
+def _in_context(found: Iterable[Held], decision: Callable[[str], Json], otherwise: Json) -> Json:
     """Grants one after the other that hold in the same context share one look at it, and one map."""
     for formula, run in reversed([(key, list(run)) for key, run in groupby(found, lambda one: one[0].context.formula)]):
         holds = condition(formula)
@@ -180,9 +179,7 @@ def _in_context(
     return otherwise
 
 
-def _by_role_set(
-    found: Iterable[tuple[Grant, frozenset[str]]], decision: Callable[[str], Json], otherwise: Json | None
-) -> Json:
+def _by_role_set(found: Iterable[Held], decision: Callable[[str], Json], otherwise: Json | None) -> Json:
     """For each role set the first of the grants that it holds: one look, however many there are."""
     first: dict[str, str] = {}
     for grant, sets in found:

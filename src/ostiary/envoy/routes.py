@@ -28,7 +28,7 @@ ROUTES: Final = "envoy.config.route.v3.RouteConfiguration"
 ROUTE: Final = "envoy.config.route.v3.Route"
 OFF: Final = typed("envoy.config.route.v3.FilterConfig", disabled=True)
 NO_BODY_BYTES: Final = 1  # of a body whose length is not told beforehand: Envoy knows no 0
-UNTOLD: Final = {TELL: OFF, "guard": OFF, "body": body_limit(NO_BODY_BYTES)}  # the rule of a host
+NOT_LOOKED_INTO: Final = {TELL: OFF, "guard": OFF, "body": body_limit(NO_BODY_BYTES)}  # the rule of a host
 # One segment: RFC 3986 pchar without ';' and without escapes, but for a space and the bytes of UTF-8 text.
 SEGMENT: Final = r"(?:[A-Za-z0-9._~!$&'()*+,=:@-]|%(?:20|[89A-Fa-f][0-9A-Fa-f]))+"
 # Escapes of UTF-8 (RFC 3629 section 4), without control characters and U+2000 to U+207F, which hide or turn text.
@@ -115,7 +115,7 @@ def _host(host: str, systems: Sequence[System], plan: Plan, classes: Classes, ed
         "domains": [host],
         "metadata": _facts(revision=plan.revision),
         "matcher": matcher.whole(found),
-        "typed_per_filter_config": UNTOLD,
+        "typed_per_filter_config": NOT_LOOKED_INTO,
     }
 
 

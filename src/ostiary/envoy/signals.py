@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from ostiary.envoy import cel, matcher
 from ostiary.envoy.condition import cidr
-from ostiary.envoy.edge import Edge, Json, Resources
+from ostiary.envoy.edge import Json, Resources
 from ostiary.envoy.message import extension
 from ostiary.foundation.errors import OurFault
 from ostiary.plan.reason import Reason
@@ -34,7 +34,7 @@ class Signals(Struct, frozen=True, kw_only=True):
     lease_until: int | None = None
 
 
-def signal_resources(signals: Signals, edge: Edge) -> Resources:  # noqa: ARG001  the same shape as `translate`
+def signal_resources(signals: Signals) -> Resources:
     """The files of the three filters; pure."""
     return dict([_blocked(signals.blocked), _cold(signals.revoked_cold), _hot(signals)])
 

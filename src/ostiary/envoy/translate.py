@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from ostiary.envoy.access import AccessClass, classes_of, policy_filter
@@ -21,53 +22,42 @@ from ostiary.plan.model import Plan, Route, Source, System
 PART_ROUTES: Final = 5_000
 
 
-def translate(
-    plan: Plan,
-    *,
-    role_sets: RoleSets,
-    jwks: Mapping[str, Any],
-    edge: Edge,
-    principals: Mapping[str, str],
-    static_credentials: Mapping[tuple[str, str], str] = {},
-) -> Resources:
-    """Everything that follows from policy and population; the listener follows from `edge` alone.
-
-    `principals`: principal id -> role-set id. `static_credentials`: (system, principal) -> Authorization value.
+class Population(Struct, frozen=True, kw_only=True):
+    """What the directory says: role-set id -> roles, the public keys of access tokens, principal -> role-set id, and
+    (system, principal) -> Authorization value, where a system takes a static key.
     """
-    beside = beside_routes(
-        plan, role_sets=role_sets, jwks=jwks, edge=edge, principals=principals, static_credentials=static_credentials
-    )
-    return {**beside, "rds.json": route_file(plan, classes_of(plan), edge)}
+
+    role_sets: RoleSets
+    jwks: Mapping[str, Any]
+    principals: Mapping[str, str] = {}
+    static_credentials: Mapping[tuple[str, str], str] = {}
 
 
-def beside_routes(
-    plan: Plan,
-    *,
-    role_sets: RoleSets,
-    jwks: Mapping[str, Any],
-    edge: Edge,
-    principals: Mapping[str, str],
-    static_credentials: Mapping[tuple[str, str], str] = {},
-) -> Resources:
+def translate(plan: Plan, population: Population, edge: Edge) -> Resources:
+    """Everything that follows from policy and population; the listener follows from `edge` alone."""
+    return {**beside_routes(plan, population, edge), "rds.json": route_file(plan, classes_of(plan), edge)}
+
+
+def beside_routes(plan: Plan, population: Population, edge: Edge) -> Resources:
     """All of it but the routes, which follow from the policy alone."""
     return dict(
         [
             ("lds.json", listener_file(edge)),
             address_filter(plan),
-            caller_filter(plan, role_sets, principals),
+            caller_filter(plan, population.role_sets, population.principals),
             body_filter(),
-            inject_filter(plan, static_credentials),
-            *_tables((plan,), classes_of(plan).used, role_sets, jwks, edge),
+            inject_filter(plan, population.static_credentials),
+            *_tables((plan,), classes_of(plan).used, population, edge),
         ]
     )
 
 
-def bridge(before: Plan, plan: Plan, *, role_sets: RoleSets, jwks: Mapping[str, Any], edge: Edge) -> Resources:
+def bridge(before: Plan, plan: Plan, population: Population, edge: Edge) -> Resources:
     """What routes rest on, for the routes of both plans at once: in force while the routes change, it lets every
     request be judged by one revision.
     """
     used = {**classes_of(before).used, **classes_of(plan).used}
-    return dict(_tables((before, plan), used, role_sets, jwks, edge))
+    return dict(_tables((before, plan), used, population, edge))
 
 
 def news(before: Plan, plan: Plan, edge: Edge) -> list[Json]:
@@ -90,13 +80,13 @@ def _meanings(plan: Plan) -> dict[Route, tuple[System, str, int]]:
 
 
 def _tables(
-    plans: Sequence[Plan], used: Mapping[str, AccessClass], role_sets: RoleSets, jwks: Mapping[str, Any], edge: Edge
+    plans: Sequence[Plan], used: Mapping[str, AccessClass], population: Population, edge: Edge
 ) -> list[tuple[str, Json]]:
     """Upstreams, audiences, classes, scopes and headers: each of them found by what a route names."""
     return [
         ("cds.json", cluster_file(plans, edge)),
-        token_filter(plans, jwks, edge),
-        policy_filter(plans, used, role_sets),
+        token_filter(plans, population.jwks, edge),
+        policy_filter(plans, used, population.role_sets),
         guard_filter(plans),
         strip_filter(plans),
     ]
