@@ -431,18 +431,18 @@ def test_signals_reach_an_open_connection(live: Any) -> None:
     try:
         assert ask() == "allowed"
         for kind in ("jti:j1", "grant:g1", "gen:client:shop#1", "cgen:client:app#1"):
-            live.apply(signal_resources(Signals(revoked_hot=(kind, "sid:other")), live.edge))
+            live.apply(signal_resources(Signals(revoked_hot=(kind, "sid:other"))))
             assert ask() == "token-revoked", kind
-            live.apply(signal_resources(Signals(revoked_cold=(kind,), revoked_hot=("jti:else",)), live.edge))
+            live.apply(signal_resources(Signals(revoked_cold=(kind,), revoked_hot=("jti:else",))))
             assert ask() == "token-revoked", kind
-        live.apply(signal_resources(Signals(lease_until=int(time.time()) - 1), live.edge))
+        live.apply(signal_resources(Signals(lease_until=int(time.time()) - 1)))
         answer = live.ask("/shop/orders", token=clerk(live))
         assert (answer.status, answer.reason) == (503, "closed")
-        live.apply(signal_resources(Signals(blocked=("127.0.0.0/8",)), live.edge))
+        live.apply(signal_resources(Signals(blocked=("127.0.0.0/8",))))
         assert ask() == "address-blocked"
         assert live.ask("/identity/token", host="gate.test").status == 403
     finally:
-        live.apply(signal_resources(Signals(), live.edge))
+        live.apply(signal_resources(Signals()))
     assert ask() == "allowed"
 
 
@@ -456,6 +456,22 @@ def test_a_changed_policy_reaches_an_open_connection(live: Any) -> None:
     finally:
         live.apply(live.files(plan_of(live), [("clerk",), ("guest",)]))
     assert live.ask("/shop/orders", token=clerk(live)).status == 200
+
+
+def test_a_context_that_holds_for_others_hides_nobodys_own_grant(live: Any) -> None:
+    """Envoy goes on with its list where a map below a condition that holds knows nothing of this role set."""
+    here = Context(name="here", formula=Networks(networks=("127.0.0.0/8",)))
+    try:
+        live.apply(live.files(plan_of(live, contexts=here), [("clerk",), ("carrier",), ("guest",)]))
+        for role, reason, rule in (
+            ("clerk", "allowed", "clerk/1"),
+            ("carrier", "allowed", "carrier/1"),
+            ("guest", "role", "-"),
+        ):
+            answer = live.ask("/shop/orders", token=live.token((role,), scope=SCOPE))
+            assert (answer.reason, live.log(answer.decision)["rule"]) == (reason, rule)
+    finally:
+        live.apply(live.files(plan_of(live), [("clerk",), ("guest",)]))
 
 
 @pytest.mark.standard("E1")

@@ -100,6 +100,13 @@ def test_a_token_of_ours_without_one_of_its_claims_or_with_another_type_is_refus
             verify(KEY.sign(told, type_="at+jwt"))
 
 
+def test_a_token_whose_two_lists_of_scopes_differ_is_refused():
+    """The gate reads one, everybody else the other."""
+    for scopes in (" erp/*:write ", " erp/*:read erp/*:write ", "erp/*:read", ""):
+        with pytest.raises(TokenRefused, match="form"):
+            verify(KEY.sign({**WIRE, "sc": scopes}, type_="at+jwt"))
+
+
 def test_a_claim_that_nobody_knows_is_refused():
     with pytest.raises(TokenRefused, match="form"):
         verify(KEY.sign({**WIRE, "may": "all"}, type_="at+jwt"))
