@@ -230,8 +230,10 @@ async def test_two_clients_of_one_person_are_one_human(world, erp):
         assert (await world.ask(world.token("user:ben"), approve(payment))).allowed
 
 
-async def test_an_erp_user_that_several_share_is_each_of_them(world, erp):
-    world.person("user:dora", "treasurer", uid="6")
+@pytest.mark.parametrize("uid", ["6", ""])
+async def test_an_erp_user_that_several_share_is_each_of_them(world, erp, uid):
+    """Also one whose id is not known yet: his login is that of others whose id is."""
+    world.person("user:dora", "treasurer", uid=uid)
     payment = payment_to(erp, "treasurer")
     async with guarded(world, erp):
         for name in ("user:ben", "user:dora"):

@@ -62,7 +62,8 @@ def person_of(connection: Connection, principal: str) -> str:
 def persons_of_erp_user(connection: Connection, system: str, uid: str, login: str | None = None) -> frozenset[str]:
     """Every human who acts as this ERP user, and who did; empty when nobody does, as far as ids are known.
 
-    With its `login`, also those whose id is not known yet; then it is enough that somebody did.
+    Those whose id is not known yet are known by their login: the one given, or that of others with this id. With a
+    `login` it is enough that somebody did.
     """
     acts = select(PRINCIPAL.c.person).join(ERP_ACCOUNT).where(_is_user(ERP_ACCOUNT, system, uid, login))
     now = frozenset(connection.execute(acts).scalars())
@@ -74,7 +75,10 @@ def persons_of_erp_user(connection: Connection, system: str, uid: str, login: st
 
 
 def _is_user(table: Table, system: str, uid: str, login: str | None) -> ColumnElement[bool]:
-    return (table.c.system == system) & ((table.c.uid == uid) | ((table.c.uid == "") & (table.c.login == login)))
+    others = ERP_ACCOUNT.alias()
+    same = table.c.login.in_(select(others.c.login).where(others.c.system == system, others.c.uid == uid))
+    named = (table.c.uid == "") & ((table.c.login == login) | same)
+    return (table.c.system == system) & ((table.c.uid == uid) | named)
 
 
 def keep_past(connection: Connection, at_us: int, *which: ColumnElement[bool]) -> None:
