@@ -7,7 +7,7 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from ostiary.foundation.errors import OperatorFault
-from ostiary.plan.decide import closure
+from ostiary.plan.decide import narrowed
 from ostiary.plan.model import Plan
 from ostiary.prove.rules import check
 from ostiary.store.directory import person_of
@@ -48,19 +48,9 @@ def allow(connection: Connection, plan: Plan, principal: str, roles: Iterable[st
     human = person or person_of(connection, principal)
     others = connection.execute(_HELD.where(PRINCIPAL.c.person == human, PRINCIPAL.c.id != principal))
     held = wanted.union(role for _, role in others)
-    if found := check(_narrowed(plan, held), {human: held}):
+    own = msgspec.structs.replace(narrowed(plan, held), never=())  # the rest was proved when the plan came into force
+    if found := check(own, {human: held}):
         told = "\n".join(f"  {one}" for one in found)
         raise OperatorFault(
             "roles-apart", f"{human} would hold what is kept apart:\n{told}", hint="nothing was changed"
         )
-
-
-def _narrowed(plan: Plan, held: frozenset[str]) -> Plan:
-    """What these roles alone say: the rest was proved when the plan came into force."""
-    mine = closure(plan, held)
-    return msgspec.structs.replace(
-        plan,
-        never=(),
-        roles=tuple(role for role in plan.roles if role.name in mine),
-        grants=tuple(grant for grant in plan.grants if grant.role in mine),
-    )

@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Any, Final
 
 import anyio.to_thread
-import msgspec
 from msgspec import Struct
 
 from ostiary.erp.openapi import Table
@@ -18,7 +17,7 @@ from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.jose import Claims, TokenRefused, revocation_keys, verify_access_token
 from ostiary.foundation.settings import LEASE_S
-from ostiary.plan.decide import closure
+from ostiary.plan.decide import narrowed
 from ostiary.plan.model import Apart, Kind, Plan, System, seal
 from ostiary.store.database import Store
 from ostiary.store.directory import access_keys, revoked_keys, role_sets
@@ -57,16 +56,11 @@ class Ready:
         return None
 
     def narrowed(self, roles: frozenset[str]) -> Plan:
-        """The plan with the grants of these roles only: the same answers for them, without a walk over all others."""
+        """`plan.decide.narrowed`, remembered."""
         if roles not in self._narrowed:
-            held = closure(self.plan, roles)
             if len(self._narrowed) >= NARROWED_MAX:
                 self._narrowed.clear()
-            self._narrowed[roles] = msgspec.structs.replace(
-                self.plan,
-                roles=tuple(role for role in self.plan.roles if role.name in held),
-                grants=tuple(grant for grant in self.plan.grants if grant.role in held),
-            )
+            self._narrowed[roles] = narrowed(self.plan, roles)
         return self._narrowed[roles]
 
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ostiary.erp.operation import Operation, covering_scopes
 from ostiary.plan.formula import holds
@@ -80,6 +81,16 @@ def closure(plan: Plan, roles: Iterable[str] | None) -> frozenset[str]:
     """The roles held: those assigned and all that they include; roles the plan does not know give nothing."""
     known = {role.name: role.closure for role in plan.roles}
     return frozenset(name for role in roles or () for name in known.get(role, ()))
+
+
+def narrowed(plan: Plan, roles: Iterable[str] | None) -> Plan:
+    """The plan with the grants of these roles only: the same answers for them, without a walk over all others."""
+    held = closure(plan, roles)
+    return replace(
+        plan,
+        roles=tuple(role for role in plan.roles if role.name in held),
+        grants=tuple(grant for grant in plan.grants if grant.role in held),
+    )
 
 
 def limit_of(plan: Plan, roles: Iterable[str] | None) -> Limit:
