@@ -135,6 +135,7 @@ def test_ctrl_c_gives_up_a_build_in_one_line_however_often_it_comes(tmp_path):
         nowhere = {"UV_DEFAULT_INDEX": index, "PIP_INDEX_URL": index, "UV_NO_CACHE": "1"}
         with begun(tmp_path, cache, **nowhere) as (process, said):
             told(process, said, "installing Tryton")
+            told(process, said, "explain ID")  # the last line before all is up: the two are begun side by side
             folder, before = folder_of(process), len(said())
             children = until(lambda: [pid for pid in below(process.pid) if str(cache) in command(pid)])
             children += below(process.pid)
