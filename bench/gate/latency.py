@@ -8,8 +8,9 @@ import msgspec
 
 from bench import load, shop, upstream
 from bench.envoys import Plain, Site
-from bench.figure import Figure, at_most, middle, plain
+from bench.figure import Figure, at_most, middle, percentile, plain
 from bench.rounds import Pace, Sample, Say, Subject, errors, interleaved, rate
+from ostiary.event.record import read
 
 AREA: Final = "gate"
 SIZE: Final = shop.Size(operations=40)
@@ -21,7 +22,8 @@ def measure(folder: Path, pace: Pace, say: Say) -> Iterator[Figure]:
     with upstream.answering(folder) as erp:
         made = shop.build(SIZE, erp.url)
         requests = load.write(made.lines, folder / "requests")
-        starts = {"plain": Plain(folder / "plain", erp.url).running, "native": Site(folder / "native", made).running}
+        site = Site(folder / "native", made)
+        starts = {"plain": Plain(folder / "plain", erp.url).running, "native": site.running}
         subjects = [
             Subject(name=name, start=start, host=shop.HOST, requests=requests) for name, start in starts.items()
         ]
@@ -35,6 +37,14 @@ def measure(folder: Path, pace: Pace, say: Say) -> Iterator[Figure]:
         added = middle(_ms(ours, name) - _ms(bare, name) for ours, bare in pairs)
         title = f"{name} that the native path adds at half load"
         yield at_most(AREA, title, added, "ms", ADDED_P99_MOST_MS) if name == "p99" else plain(AREA, title, added, "ms")
+    own = [event.passed_us / 1000 for event in map(read, site.edge.home.access_log.read_bytes().splitlines()) if event]
+    for name, share in (("p50", 0.50), ("p99", 0.99)):
+        yield plain(
+            AREA,
+            f"{name} from reading a request to passing it on, by the gate's own clock",
+            percentile(own, share),
+            "ms",
+        )
     yield at_most(AREA, "errors at half load", errors(found), "responses", 0)
 
 
