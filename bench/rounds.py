@@ -12,6 +12,7 @@ from bench.load import Load, send
 from bench.process import cpu_s
 
 Say = Callable[[str], None]
+WARM_UP_S: Final = 1
 
 
 class Pace(Struct, frozen=True, kw_only=True):
@@ -61,7 +62,9 @@ def interleaved(
 
 
 def _one(subject: Subject, seconds: int, think_ms: float, connections: int) -> Sample:
+    """Of a proxy that has served every request before: first tokens, patterns and connections cost more once."""
     with subject.start() as one:
+        send(one.url, subject.host, subject.requests, seconds=WARM_UP_S)
         before = cpu_s(one.pid)
         load = send(
             one.url, subject.host, subject.requests, seconds=seconds, think_ms=think_ms, connections=connections

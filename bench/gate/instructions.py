@@ -1,4 +1,6 @@
-"""`python -m bench.gate.instructions`: what each part of the native path costs, in instructions instead of time.
+"""`python -m bench.gate.instructions [PART...]`: what each part of the native path costs, in instructions, not time.
+
+With `scale` in place of parts: what size costs.
 
 Callgrind counts what Envoy executes, so that a busy machine changes nothing: within about 1 % the same number each
 time. It needs valgrind (apt-get install valgrind), takes about ten seconds a line, and does not see the kernel.
@@ -14,15 +16,19 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from bench import shop, upstream
 from bench.envoys import Change, Site
 from bench.gate.filters import EVERYTHING, SIZE, variants
+from bench.gate.scale import DENSITIES, FEW, OPERATIONS, TEN_ROLES
 from bench.load import Line
 from bench.process import NotUp, running
 from ostiary.envoy import binary
 from ostiary.envoy.run import command, environment
 
 WARM_UP: Final = 250  # every token has been seen
+WARM_UP_AT_SIZE: Final = 4_000
 COUNTED: Final = 250
 READY_S: Final = 300.0
 TOTALS: Final = re.compile(r"^totals: (\d+)", re.MULTILINE)
@@ -30,18 +36,36 @@ OK: Final = 200
 
 
 def main(chosen: Sequence[str]) -> None:
-    """Prints a line for each variant, or for those chosen by name."""
+    """Prints a line for each variant, or for those chosen by name; or for each size."""
     with tempfile.TemporaryDirectory(prefix="ob-", dir="/tmp") as folder, upstream.answering(Path(folder)) as erp:
-        made = shop.build(SIZE, erp.url)
-        whole = 0.0
-        for number, (name, change) in enumerate(variants(made).items()):
-            if name == EVERYTHING or not chosen or name in chosen:
-                found = counted(Path(folder) / str(number), made, change)
-                whole = whole or found
-                print(f"without {name:30} {found:9,.0f} saves {whole - found:8,.0f}", flush=True)
+        if "scale" in chosen:
+            _sizes(Path(folder), erp.url)
+        else:
+            _parts(Path(folder), erp.url, chosen)
 
 
-def counted(folder: Path, made: shop.Shop, change: Change | None) -> float:
+def _parts(folder: Path, erp: str, chosen: Sequence[str]) -> None:
+    made = shop.build(SIZE, erp)
+    whole = 0.0
+    for number, (name, change) in enumerate(variants(made).items()):
+        if name == EVERYTHING or not chosen or name in chosen:
+            found = counted(folder / str(number), made, change)
+            whole = whole or found
+            print(f"without {name:30} {found:9,.0f} saves {whole - found:8,.0f}", flush=True)
+
+
+def _sizes(folder: Path, erp: str) -> None:
+    many_roles = msgspec.structs.replace(TEN_ROLES, roles=1_000, share=max(DENSITIES))
+    for few, many in ((FEW, OPERATIONS), (TEN_ROLES, many_roles)):
+        found = [
+            counted(folder / f"{size.operations}-{size.roles}", shop.build(size, erp), None, warm_up=WARM_UP_AT_SIZE)
+            for size in (few, many)
+        ]
+        told = f"{few.operations} operations of {few.roles} roles, then {many.operations} of {many.roles}"
+        print(f"{told}: {found[0]:,.0f}, {found[1]:,.0f}, {found[1] / found[0]:.3f}", flush=True)
+
+
+def counted(folder: Path, made: shop.Shop, change: Change | None, warm_up: int = WARM_UP) -> float:
     """Instructions of Envoy for one request."""
     site = Site(folder, made, change=change)
     out = folder / "callgrind.out"
@@ -49,7 +73,7 @@ def counted(folder: Path, made: shop.Shop, change: Change | None) -> float:
     envoy = command(binary.find(), site.edge.home, 1)
     with running(["valgrind", *options, *envoy], folder / "valgrind.log", env=environment()) as process:
         connection = _connected(site.edge.port, made.lines[0], process)
-        _ask(connection, made.lines[:WARM_UP])
+        _ask(connection, made.lines[:warm_up])
         for switch, lines in (("on", made.lines[:COUNTED]), ("off", ())):
             subprocess.run(["callgrind_control", "-i", switch, str(process.pid)], check=True, capture_output=True)
             _ask(connection, lines)
