@@ -24,6 +24,7 @@ CHANGES = {
     "client.change": {"client_id": "shop", "scopes": ["erp/party.party:read"]},
     "account.set": {"principal": "user:anna", "system": "erp", "login": "anna", "password": "hers"},
     "system.account": {"system": "erp", "login": "gateway", "password": "its"},
+    "account.remove": {"principal": "user:anna", "system": "erp"},
     "user.password": {"login": "anna", "password": PASSWORD[::-1]},
     "principal.roles": {"principal": "user:anna", "roles": ["reader"]},
     "principal.disable": {"principal": "user:anna"},

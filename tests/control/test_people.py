@@ -200,9 +200,29 @@ def test_another_name_takes_nothing_away(site, client):
     assert caller.send("GET", "/shop/stock").status == 200
 
 
+def test_a_client_is_not_made_public_where_nobody_could_sign_in_with_it(site, name):
+    site.ask("client.add", client_id=name)
+    with pytest.raises(CallerFault, match="no use") as problem:
+        site.ask("client.change", client_id=name, public=True)
+    assert "--redirect" in problem.value.hint
+    assert site.ask("principal.show", principal=f"client:{name}")["public"] is False
+
+
+def test_an_account_that_was_taken_back_is_shown_no_more_and_was_recorded(site, name):
+    site.ask("client.add", client_id=name)
+    with pytest.raises(CallerFault, match="no account") as problem:
+        site.ask("account.remove", principal=f"client:{name}", system="shop")
+    assert f"ostiary client show {name}" in problem.value.hint
+    site.ask("account.set", principal=f"client:{name}", system="shop", login="js", password="erp-key-of-js")
+    site.ask("account.remove", principal=f"client:{name}", system="shop")
+    assert site.ask("principal.show", principal=f"client:{name}")["accounts"] == {}
+    entry = last(site, "account.remove")
+    assert (entry["object"], entry["before"]) == (f"client:{name}", {"system": "shop", "login": "js"})
+
+
 def test_a_client_made_public_has_no_secret_and_made_confidential_gets_one_anew(site, client):
     name, caller = client
-    site.ask("client.change", client_id=name, public=True)
+    site.ask("client.change", client_id=name, public=True, redirects=[BACK])
     assert refused_soon(caller)
     site.ask("client.change", client_id=name, public=False)
     with pytest.raises(AssertionError, match="invalid_client"):

@@ -266,6 +266,16 @@ def test_an_administrator_sees_who_is_locked_out_and_a_new_password_lets_her_in(
     assert world.answer(page, password="another walk by the sea").status_code == 303
 
 
+def test_enabling_a_user_lets_her_in_whom_wrong_passwords_keep_out(world):
+    page = world.authorize()
+    for _ in range(6):
+        world.answer(page, password="guess guess guess")
+    assert locked_s(world) == {"user:anna": 300}
+    world.do(principals.enable, sealer=world.sealer, principal="user:anna")
+    assert locked_s(world) == {"user:anna": 0}
+    assert world.answer(page).status_code == 303
+
+
 def test_a_lock_that_has_lapsed_is_shown_no_more(world):
     for _ in range(6):
         world.answer(world.authorize(), password="guess guess guess")

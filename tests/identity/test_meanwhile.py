@@ -26,7 +26,7 @@ def meanwhile(world, monkeypatch):
 
 def disabled_and_enabled(connection, told):
     principals.disable(connection, principal="user:anna", **told)
-    principals.enable(connection, principal="user:anna", **told)
+    principals.enable(connection, sealer=Sealer(b"k" * 32), principal="user:anna", **told)
 
 
 def another_password(connection, told):

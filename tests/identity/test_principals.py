@@ -46,13 +46,15 @@ def test_every_act_is_audited_with_what_was_before_and_after_and_holds_no_secret
     world.do(principals.revoke_principal, principal="user:ben", reason="left a laptop in a train")
     world.do(principals.revoke_grant, grant="gr-" + "0" * 32, reason="seen elsewhere")
     world.do(principals.disable, principal="user:ben")
-    world.do(principals.enable, principal="user:ben")
+    world.do(principals.enable, sealer=world.sealer, principal="user:ben")
+    world.do(principals.remove_erp_account, principal="user:ben", system="erp")
+    world.do(principals.revoke_token, jti="at-1", reason="revoked by its client")
     world.later(hours=3)
     world.do(keys.rotate, sealer=world.sealer)
     found = audit(world)
     assert {one["action"] for one in found} == {
         "user.add", "client.add", "system.add", "principal.roles", "user.password", "client.rotate", "account.set",
-        "token.revoke", "principal.disable", "principal.enable", "key.rotate",
+        "account.remove", "token.revoke", "principal.disable", "principal.enable", "key.rotate",
     }  # fmt: skip
     assert all(one["actor"] == "uid:0" and one["at"].startswith("2026-03-03T") for one in found)
     by = {one["action"]: one for one in found if one["object"] in ("user:ben", "client:new", "gr-" + "0" * 32)}
@@ -150,7 +152,7 @@ def test_an_odd_scope_is_refused(sqlite_world, scope):
 @pytest.mark.parametrize(
     ("act", "told"),
     [
-        (principals.disable, {"principal": "user:x"}), (principals.enable, {"principal": "x"}),
+        (principals.disable, {"principal": "user:x"}), (principals.enable, {"principal": "x", "sealer": Sealer(b"k" * 32)}),
         (principals.set_roles, {"principal": "user:x", "roles": []}), (principals.revoke_principal, {"principal": ""}),
         (principals.set_password, {"login": "x", "hashed": HASHED, "sealer": Sealer(b"k" * 32)}), (principals.revoke_grant, {"grant": "x" * 400}),
     ],

@@ -404,7 +404,7 @@ def test_a_disabled_user_or_client_gets_nothing_more_and_comes_back_without_old_
     page = world.authorize()
     code = world.answer(page) if page.status_code == 200 else page
     assert code.status_code != 303
-    world.do(principals.enable, principal=principal)
+    world.do(principals.enable, sealer=world.sealer, principal=principal)
     assert world.refresh(told["refresh_token"]).status_code == 400
     assert world.userinfo(told["access_token"]).status_code == 401
     assert world.userinfo(world.signed_in()["access_token"]).status_code == 200
@@ -419,7 +419,7 @@ def test_a_code_dies_with_its_client_its_person_and_its_roles(world):
         code = world.code()
         world.do(act, **told)
         assert world.redeem(code).status_code in (400, 401)
-        world.do(principals.enable, **told)
+        world.do(principals.enable, sealer=world.sealer, **told)
 
 
 def test_a_change_of_roles_refuses_older_tokens_and_not_the_next(world):

@@ -171,17 +171,24 @@ def _shared(group: click.Group, kind: str) -> None:
     @group.command("enable")
     @named
     def enable(name: str) -> None:
-        """Gives it back."""
+        """Gives it back; also lets in whom wrong passwords keep out."""
         ask(home(), "principal.enable", principal=f"{kind}:{name}")
         show({}, f"{kind}:{name} is enabled.")
 
     @group.command("account")
     @named
     @click.option("--system", required=True, help="The system's name in the policy.")
-    @click.option("--login", required=True, help="The login there.")
+    @click.option("--login", help="The login there.")
+    @click.option("--remove", is_flag=True, help="The calls arrive as nobody there from now on: they are refused.")
     @PASSWORD_FILE
-    def set_account(name: str, system: str, login: str, password_file: Any) -> None:
+    def set_account(name: str, system: str, login: str | None, password_file: Any, *, remove: bool) -> None:
         """Says as which ERP user the calls arrive there; the password is kept sealed."""
+        if remove == bool(login):
+            raise click.UsageError("name one: --login or --remove")
+        if remove:
+            ask(home(), "account.remove", principal=f"{kind}:{name}", system=system)
+            show({}, f"{kind}:{name} has no account in {system} any more.")
+            return
         password = password_from(password_file, f"Password of {login} in {system}")
         ask(home(), "account.set", principal=f"{kind}:{name}", system=system, login=login, password=password)
         show({}, f"{kind}:{name} acts as {login} in {system}.")

@@ -34,7 +34,7 @@ WRITTEN_WITHIN: Final = timedelta(seconds=2)  # Envoy writes its log at least ev
 RECENT: Final = timedelta(minutes=1)  # what began before was written long ago
 LOOK_EVERY_S: Final = 0.05
 ACTIONS: Final = (  # of the audit log
-    "account.set", "alert.acknowledge", "alert.resolve", "client.add", "client.certificate", "client.change",
+    "account.remove", "account.set", "alert.acknowledge", "alert.resolve", "client.add", "client.certificate", "client.change",
     "client.rotate", "key.rotate", "measure.make", "measure.undo", revisions.APPLY, revisions.ROLLED_BACK,
     "principal.disable", "principal.enable", "principal.remove", "principal.roles", "system.add", "token.revoke",
     "user.add", "user.password",

@@ -76,6 +76,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "principal.enable": people.enable,
     "principal.remove": people.remove,
     "account.set": people.set_account,
+    "account.remove": people.remove_account,
     "token.revoke": people.revoke,
     "key.rotate": people.rotate_keys,
     "alert.list": watching.list_alerts,

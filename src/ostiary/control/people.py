@@ -149,7 +149,8 @@ def disable(board: Board, actor: str, principal: str) -> dict[str, Any]:
 
 
 def enable(board: Board, actor: str, principal: str) -> dict[str, Any]:
-    board.change_directory(lambda connection: principals.enable(connection, **_by(board, actor), principal=principal))
+    facts = {**_by(board, actor), "sealer": board.on.sealer, "principal": principal}
+    board.change_directory(lambda connection: principals.enable(connection, **facts))
     return {}
 
 
@@ -174,6 +175,12 @@ def set_account(board: Board, actor: str, principal: str, system: str, login: st
             password=secret, uid=uid,
         )
     )  # fmt: skip
+    return {}
+
+
+def remove_account(board: Board, actor: str, principal: str, system: str) -> dict[str, Any]:
+    facts = {**_by(board, actor), "principal": principal, "system": system}
+    board.change_directory(lambda connection: principals.remove_erp_account(connection, **facts))
     return {}
 
 

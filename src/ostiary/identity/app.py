@@ -20,7 +20,7 @@ from ostiary.foundation.jose import Claims, revocation_keys
 from ostiary.foundation.secret import new_id
 from ostiary.foundation.settings import Settings
 from ostiary.identity import grants, keys, sign_in, tokens
-from ostiary.identity.principals import revoke_grant, revoke_keys
+from ostiary.identity.principals import revoke_grant, revoke_token
 from ostiary.identity.request import TEXT_MAX_BYTES, Refused, call, client_credentials, parse, query
 from ostiary.identity.server import Revoked, Server
 from ostiary.plan.reason import CHALLENGE, STATUS, Reason
@@ -209,7 +209,7 @@ def revoke(server: Server, request: Request, body: bytes) -> tuple[Response, tup
         if grant := grants.grant_of_refresh(connection, server.key, client, text):
             gone = revoke_grant(connection, actor=actor, now=now, grant=grant, reason="revoked by its client")
         elif (claims := _read(server, connection, text)) and claims.client == client.id:
-            gone = revoke_keys(connection, (f"jti:{claims.jti}",), now, "revoked by its client")
+            gone = revoke_token(connection, actor=actor, now=now, jti=claims.jti, reason="revoked by its client")
     server.note("revoke", request, "done", client=client.id, keys=" ".join(gone))
     return Response(headers=NO_STORE), gone
 

@@ -50,10 +50,8 @@ def add_client(
     """Makes `client:<id>`; a confidential one gets its secret."""
     names.refuse_redirects(redirects)
     names.refuse_scopes(scopes)
-    if public and not redirects:
-        hint = "say with --redirect where people are sent back to, or leave out --public: it then gets a secret"
-        raise CallerFault("redirect-missing", "a public client that nobody can sign in with has no use", hint=hint)
     more = {"public": public, "redirects": list(redirects), "scopes": list(scopes)}
+    _refuse_useless(more)
     principal = _add(connection, "client", client_id, name, person, actor=actor, now=now, roles=roles, more=more)
     connection.execute(insert(CLIENT).values(principal=principal, **_row(more)))
     return Made(principal, None if public else _add_secret(connection, sealer, principal, now))
@@ -68,6 +66,7 @@ def change_client(
     before = roster.one(connection, principal)
     told = {"name": name, "scopes": scopes, "redirects": redirects, "public": public}
     after = {what: value for what, value in told.items() if value not in (None, before.get(what))}
+    _refuse_useless({**before, **after})
     names.refuse_text(name=name or "")
     names.refuse_redirects(redirects or ())
     names.refuse_scopes(scopes or ())
@@ -123,8 +122,10 @@ def disable(connection: Connection, *, actor: str, now: datetime, principal: str
     return keys
 
 
-def enable(connection: Connection, *, actor: str, now: datetime, principal: str) -> Keys:
+def enable(connection: Connection, *, actor: str, now: datetime, sealer: Sealer, principal: str) -> Keys:
+    """Also lets in again whom wrong passwords keep out."""
     _set_active(connection, principal, actor=actor, now=now, active=True)
+    tries.unlock(connection, pepper(connection, sealer), principal.partition(":")[2])
     return ()
 
 
@@ -174,6 +175,12 @@ def revoke_grant(connection: Connection, *, actor: str, now: datetime, grant: st
     return revoke_keys(connection, (f"grant:{grant}",), now, reason or "revoked")
 
 
+def revoke_token(connection: Connection, *, actor: str, now: datetime, jti: str, reason: str) -> Keys:
+    """One access token ends."""
+    append(connection, Entry(at=now, actor=actor, action="token.revoke", object=jti, reason=reason))
+    return revoke_keys(connection, (f"jti:{jti}",), now, reason)
+
+
 def set_erp_account(
     connection: Connection, *, actor: str, now: datetime, sealer: Sealer, principal: str, system: str, login: str,
     password: Secret, uid: str = "",
@@ -189,6 +196,20 @@ def set_erp_account(
     upsert(connection, ERP_ACCOUNT, place, {"login": login, "uid": uid, "sealed_secret": sealed})
     after = {"system": system, "login": login, "uid": uid}
     append(connection, Entry(at=now, actor=actor, action="account.set", object=principal, after=after))
+    return ()
+
+
+def remove_erp_account(connection: Connection, *, actor: str, now: datetime, principal: str, system: str) -> Keys:
+    """The principal acts as nobody there from now on; whose hand the ERP user was stays known."""
+    mine = (ERP_ACCOUNT.c.principal == principal, ERP_ACCOUNT.c.system == system)
+    directory.keep_past(connection, to_us(now), *mine)
+    gone = connection.execute(delete(ERP_ACCOUNT).where(*mine).returning(ERP_ACCOUNT.c.login)).scalar_one_or_none()
+    if gone is None:
+        kind, _, name = principal.partition(":")
+        told = f"{principal} has no account in {system}"
+        raise CallerFault("no-account", told, hint=f"see `ostiary {kind} show {name}`")
+    before = {"system": system, "login": gone}
+    append(connection, Entry(at=now, actor=actor, action="account.remove", object=principal, before=before))
     return ()
 
 
@@ -211,6 +232,12 @@ def revoke_keys(connection: Connection, keys: Keys, now: datetime, reason: str) 
     at_s = int(now.timestamp())
     directory.revoke(connection, keys, expires_at_s=at_s + REVOKED_S, reason=reason, at_us=to_us(now))
     return keys
+
+
+def _refuse_useless(client: Mapping[str, Any]) -> None:
+    if client["public"] and not client["redirects"]:
+        hint = "say with --redirect where people are sent back to, or leave out --public: it then gets a secret"
+        raise CallerFault("redirect-missing", "a public client that nobody can sign in with has no use", hint=hint)
 
 
 def _row(told: Mapping[str, Any]) -> dict[str, Any]:
