@@ -5,9 +5,12 @@ from ipaddress import ip_address
 
 import msgspec
 import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
 
-from ostiary.erp.operation import Operation, Verb
+from ostiary.erp.operation import Operation, Pattern, Verb, covering_scopes
 from ostiary.plan.decide import Facts, Token, admit, closure, decide, limit_of
+from ostiary.plan.formula import holds
 from ostiary.plan.model import from_json, seal, to_json
 from ostiary.plan.reason import STATUS, TITLE, Reason
 from policy.compiled import HEAD, plan_of
@@ -153,3 +156,68 @@ def test_every_reason_has_a_status_and_a_sentence():
 
 def test_the_head_alone_denies_everything():
     assert decide(plan_of("", HEAD), asked("erp/sale.sale:read")).reason is Reason.ROLE
+
+
+def said_simply(plan, facts):
+    """The meaning without any index: the first grant, in the policy's order, of a role that is held."""
+    held = {name for role in plan.roles if role.name in facts.roles for name in role.closure}
+    first = ""
+    for does in facts.operations:
+        grants = [one for one in plan.grants if one.role in held and one.pattern.holds(does)]
+        open_now = [one for one in grants if holds(one.context.formula, at=facts.at, source=facts.source)]
+        if not open_now:
+            return (Reason.CONTEXT, grants[0].id) if grants else (Reason.ROLE, "-")
+        if not any(one in facts.scopes for one in covering_scopes(does)):
+            return Reason.SCOPE, open_now[0].id
+        first = first or open_now[0].id
+    return Reason.ALLOWED, first
+
+
+names = st.sampled_from(["*", "a.*", "a.b.*", "a", "a.b", "a.b.c", "ab", "b"])
+doing = st.sampled_from([(Verb.READ, ""), (Verb.WRITE, ""), (Verb.EXECUTE, ""), (Verb.EXECUTE, "go"), (Verb.READ, "go")])  # fmt: skip
+drawn_grants = st.lists(st.tuples(st.sampled_from(["clerk", "manager", "chief", "guest"]), names, doing, st.booleans()))
+drawn_operations = st.lists(
+    st.builds(
+        lambda name, does: Operation(system="erp", object=name, verb=does[0], action=does[1]),
+        st.sampled_from(["a", "a.b", "a.b.c", "ab", "b", "b.a"]),
+        doing,
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    drawn_grants,
+    drawn_operations,
+    st.frozensets(st.sampled_from(["clerk", "manager", "chief", "guest", "nobody"])),
+    st.frozensets(st.sampled_from(["erp/*:read", "erp/*:write", "erp/*:execute", "erp/a.*:execute.go", "erp/a:read"])),
+)
+def test_the_evaluator_that_looks_grants_up_says_what_a_walk_over_all_of_them_says(drawn, does, roles, scopes):
+    always, office = PLAN.grants[-2].context, PLAN.grants[0].context
+    grants = tuple(
+        msgspec.structs.replace(
+            PLAN.grants[0],
+            id=f"{role}/{number}",
+            role=role,
+            pattern=Pattern(system="erp", object=name, verb=verb, action=action),
+            context=office if closed else always,
+        )
+        for number, (role, name, (verb, action), closed) in enumerate(drawn)
+    )
+    plan = msgspec.structs.replace(PLAN, grants=grants)
+    facts = Facts(system="erp", at=SUNDAY, source=HOME, roles=roles, scopes=scopes, operations=tuple(does))
+    decision = decide(plan, facts)
+    event(str(decision.reason))
+    assert (decision.reason, decision.rule) == said_simply(plan, facts)
+
+
+def test_what_is_worked_out_of_a_plan_is_no_part_of_it():
+    plan = msgspec.structs.replace(PLAN)
+    decide(plan, asked("erp/sale.sale:read"))
+    assert to_json(plan) == to_json(msgspec.structs.replace(PLAN))
+    assert plan == msgspec.structs.replace(PLAN)
+    assert seal(plan).revision == PLAN.revision
+    fewer = msgspec.structs.replace(plan, grants=())
+    assert decide(fewer, asked("erp/sale.sale:read")).reason is Reason.ROLE

@@ -149,7 +149,7 @@ class Check:
             scopes=caller.claims.scopes,
             operations=does,
         )
-        decision = decide(ready.narrowed(roles or frozenset()), facts)
+        decision = decide(ready.plan, facts)
         trace.rule = decision.rule
         if not decision.allowed:
             operation = decision.operation

@@ -17,7 +17,6 @@ from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.jose import Claims, TokenRefused, revocation_keys, verify_access_token
 from ostiary.foundation.settings import LEASE_S
-from ostiary.plan.decide import narrowed
 from ostiary.plan.model import Apart, Kind, Plan, System, seal
 from ostiary.store.database import Store
 from ostiary.store.directory import access_keys, revoked_keys, role_sets
@@ -26,7 +25,6 @@ from ostiary.store.plans import read_plan, revision_in_force
 REFRESH_S: Final = 2.0
 SOONER_S: Final = 0.25  # how often an unknown key or role set may ask for a refresh
 TOKENS_MAX: Final = 10_000
-NARROWED_MAX: Final = 1_000
 REVISION_MAX_CHARS: Final = 40
 
 log = logging.getLogger(__name__)
@@ -45,7 +43,7 @@ class Ready:
         }
         self.apart: tuple[Apart, ...] = tuple(rule for rule in plan.apart if rule.dynamic)
         self._by_length = sorted(plan.systems, key=lambda system: -len(system.prefix))
-        self._narrowed: dict[frozenset[str], Plan] = {}
+        plan.granting(())  # what the first decision would have to wait for
 
     def system(self, host: str, path: str) -> System | None:
         """The system at this host and path: the longest prefix of whole segments."""
@@ -54,14 +52,6 @@ class Ready:
             if name.lower() == system.host.lower() and (path + "/").startswith(system.prefix + "/"):
                 return system
         return None
-
-    def narrowed(self, roles: frozenset[str]) -> Plan:
-        """`plan.decide.narrowed`, remembered."""
-        if roles not in self._narrowed:
-            if len(self._narrowed) >= NARROWED_MAX:
-                self._narrowed.clear()
-            self._narrowed[roles] = narrowed(self.plan, roles)
-        return self._narrowed[roles]
 
 
 class Caller(Struct, frozen=True, kw_only=True):

@@ -74,13 +74,13 @@ def admit(plan: Plan, facts: Facts) -> Decision:
     if early is not None:
         return Decision(reason=early)
     held = closure(plan, facts.roles)
-    return _judge((grant for grant in plan.grants if grant.pattern.system == facts.system), held, facts)
+    granted = (grant for grant in plan.grants if grant.pattern.system == facts.system and grant.role in held)
+    return _judge(granted, facts)
 
 
 def closure(plan: Plan, roles: Iterable[str] | None) -> frozenset[str]:
     """The roles held: those assigned and all that they include; roles the plan does not know give nothing."""
-    known = {role.name: role.closure for role in plan.roles}
-    return frozenset(name for role in roles or () for name in known.get(role, ()))
+    return frozenset(name for role in roles or () for name in plan.closures.get(role, ()))
 
 
 def narrowed(plan: Plan, roles: Iterable[str] | None) -> Plan:
@@ -115,20 +115,16 @@ def _before_operations(facts: Facts) -> Reason | None:
 
 
 def _decide_one(plan: Plan, held: frozenset[str], facts: Facts, operation: Operation) -> Decision:
-    granting = (grant for grant in plan.grants if grant.pattern.holds(operation))
-    decision = _judge(granting, held, facts, operation)
-    if decision.allowed and facts.scopes.isdisjoint(covering_scopes(operation)):
+    covering = covering_scopes(operation)
+    decision = _judge(plan.granting(covering, held), facts, operation)
+    if decision.allowed and facts.scopes.isdisjoint(covering):
         return Decision(reason=Reason.SCOPE, rule=decision.rule, context=decision.context, operation=operation)
     return decision
 
 
-def _judge(
-    granting: Iterable[Grant], held: frozenset[str], facts: Facts, operation: Operation | None = None
-) -> Decision:
+def _judge(granting: Iterable[Grant], facts: Facts, operation: Operation | None = None) -> Decision:
     blocked: Grant | None = None
     for grant in granting:
-        if grant.role not in held:
-            continue
         if holds(grant.context.formula, at=facts.at, source=facts.source):
             return Decision(reason=Reason.ALLOWED, rule=grant.id, context=grant.context.name, operation=operation)
         blocked = blocked or grant

@@ -1,12 +1,14 @@
 """The plan: one policy, compiled; equal policies give equal plans."""
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Final
 
 import msgspec
 from msgspec import Struct
 
-from ostiary.erp.operation import Pattern
+from ostiary.erp.operation import Operation, Pattern, covering_scopes
 from ostiary.erp.route import Route
 from ostiary.foundation.ids import content_hash
 from ostiary.plan.formula import Always, Formula, every
@@ -57,7 +59,9 @@ class Grant(Struct, frozen=True, kw_only=True):
     source: Source
 
 
-class Plan(Struct, frozen=True, kw_only=True, cache_hash=True):
+class Plan(Struct, frozen=True, kw_only=True, cache_hash=True, dict=True):
+    """`dict`: what is worked out of it, once for each plan, is no part of what it says."""
+
     policy: str
     systems: tuple[System, ...]
     roles: tuple[Role, ...]
@@ -69,6 +73,35 @@ class Plan(Struct, frozen=True, kw_only=True, cache_hash=True):
     limits: Limits
     when_silent: WhenSilent = WhenSilent.CLOSE
     revision: str = ""  # the content hash of everything else; set by `seal`
+
+    @cached_property
+    def closures(self) -> Mapping[str, tuple[str, ...]]:
+        return {role.name: role.closure for role in self.roles}
+
+    @cached_property
+    def _places(self) -> Mapping[str, Mapping[str, Sequence[int]]]:
+        """Pattern -> role -> the places of its grants of just this pattern."""
+        found: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+        for place, grant in enumerate(self.grants):
+            found[str(grant.pattern)][grant.role].append(place)
+        return found
+
+    def granting(self, scopes: Iterable[str], held: frozenset[str] | None = None) -> list[Grant]:
+        """The grants of an operation that these scopes cover, in their order; of the roles `held`, or of all."""
+        found = []
+        for by_role in filter(None, map(self._places.get, scopes)):
+            names = by_role if held is None else held & by_role.keys()
+            found += [place for role in names for place in by_role[role]]
+        return [self.grants[place] for place in sorted(found)]
+
+    @cached_property
+    def described(self) -> Mapping[str, Operation]:
+        """Pattern -> the first operation in it that a URL is."""
+        found: dict[str, Operation] = {}
+        for operation in (route.operation for route in self.routes):
+            for scope in covering_scopes(operation):
+                found.setdefault(scope, operation)
+        return found
 
 
 def seal(plan: Plan) -> Plan:

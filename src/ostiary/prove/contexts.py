@@ -7,8 +7,7 @@ from msgspec.structs import replace
 
 from ostiary.plan.model import Context, Plan, joined
 from ostiary.prove.change import Change, few
-from ostiary.prove.example import example
-from ostiary.prove.implication import implies
+from ostiary.prove.situation import counterexample, implies
 
 
 def as_before(old: Plan, new: Plan) -> Plan:
@@ -49,9 +48,9 @@ def _change(old: Context, new: Context, roles: Sequence[str]) -> Iterator[Change
         return
     degree = " and ".join(word for word, is_ in (("wider", wider), ("narrower", narrower)) if is_)
     told = [f"context {new.name} is {degree} for {few(roles)}"]
-    if wider and (now := example(new.formula, old.formula)):
+    if wider and (now := counterexample(new.formula, old.formula)):
         told.append(f"it holds now {now}")
-    if narrower and (gone := example(old.formula, new.formula)):
+    if narrower and (gone := counterexample(old.formula, new.formula)):
         told.append(f"it no longer holds {gone}")
     text = f"{'; '.join(told)} ({new.source})"
     yield Change(widens=wider, text=text, context=new.name, where=str(new.source))

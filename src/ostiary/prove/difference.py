@@ -10,7 +10,7 @@ from ostiary.plan.formula import Always
 from ostiary.plan.model import Grant, Plan
 from ostiary.prove import bounds, contexts, surroundings
 from ostiary.prove.change import Change
-from ostiary.prove.implication import implies
+from ostiary.prove.situation import implies
 
 
 def diff(old: Plan | None, new: Plan, holders: Mapping[str, Sequence[str]] = {}) -> tuple[Change, ...]:

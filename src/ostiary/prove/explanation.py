@@ -11,7 +11,7 @@ from ostiary.plan.decide import closure
 from ostiary.plan.formula import All, AnyOf, Formula, Hours, Networks, Not, holds
 from ostiary.plan.model import Grant, Plan
 from ostiary.plan.reason import TITLE, Reason
-from ostiary.prove.example import DAYS
+from ostiary.prove.situation import DAYS
 
 SUGGESTIONS_MAX = 5
 TOKEN, ORDER, OTHER = (

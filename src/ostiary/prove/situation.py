@@ -1,0 +1,212 @@
+"""Whether one condition holds whenever another does: exactly; and where it does not, a situation that shows it.
+
+What conditions look at (the clock, the caller's address) falls into finitely many parts in which none of them changes.
+One value of each part stands for all of it; a condition is the set of the parts in which it holds, one big integer.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache, reduce
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from itertools import pairwise, product
+from math import prod
+from operator import and_, or_
+from typing import Any, Final
+
+from msgspec import Struct
+
+from ostiary.plan.formula import MINUTES_A_DAY, All, Always, AnyOf, Formula, Hours, Networks, Not, holds, zone
+
+DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+NEVER: Final = AnyOf(parts=())
+MONDAY: Final = datetime(2026, 1, 5, tzinfo=UTC)
+# What the time zone database says ahead of time ends in 2087; from there on its years repeat those before.
+WEEKS: Final = 64 * 52
+WEEK: Final = timedelta(days=7)
+MINUTES_A_WEEK: Final = 7 * MINUTES_A_DAY
+SOMEWHERE: Final = ip_address("192.0.2.1")  # of the documentation's (RFC 5737)
+
+Address = IPv4Address | IPv6Address
+
+
+class Situation(Struct, frozen=True):
+    """`turns_on`: the facts that the conditions look at; of the others any would do."""
+
+    at: datetime = MONDAY
+    source: Address = SOMEWHERE
+    turns_on: frozenset[str] = frozenset()
+
+    def __str__(self) -> str:
+        when = f"on {DAYS[self.at.weekday()]} at {self.at:%H:%M} {self.at.tzinfo}"
+        return ", ".join((
+            when if "at" in self.turns_on else "at any time",
+            f"from {self.source if 'source' in self.turns_on else 'any address'}",
+        ))  # fmt: skip
+
+
+def implies(one: Formula, other: Formula) -> bool:
+    """Whether `other` holds whenever `one` does."""
+    return counterexample(one, other) is None
+
+
+@lru_cache(maxsize=65_536)
+def counterexample(one: Formula, other: Formula = NEVER, near: Situation | None = None) -> Situation | None:
+    """Where `one` holds and `other` does not, `near` if it is so there; None: there is no such situation."""
+    if one == other:
+        return None
+    near = near or Situation()
+    axes = _axes((one, other), near)
+    everywhere = (1 << prod(len(parts) for parts in axes.values())) - 1
+    sets = _sets(axes, everywhere)
+    found = _set(one, sets, everywhere) & ~_set(other, sets, everywhere)
+    return _situation((found & -found).bit_length() - 1, axes, near) if found else None
+
+
+# --- the parts
+
+
+class _Part(Struct, frozen=True):
+    """A value, and the conditions on its fact that hold for it."""
+
+    value: Any
+    holding: frozenset[Formula]
+
+
+Axes = Mapping[str, tuple[_Part, ...]]  # fact -> its parts
+
+
+def _axes(formulas: Iterable[Formula], near: Situation) -> Axes:
+    plain = dict.fromkeys(one for formula in formulas for one in _plain(formula))
+    by_fact: dict[str, list[Formula]] = {}
+    for one in plain:
+        if one != Always():
+            by_fact.setdefault(LOOKS_AT[type(one)], []).append(one)
+    return {fact: _parts(fact, tuple(found), getattr(near, fact)) for fact, found in by_fact.items()}
+
+
+@lru_cache(maxsize=4096)
+def _parts(fact: str, plain: tuple[Formula, ...], near: Any) -> tuple[_Part, ...]:
+    found: dict[frozenset[Formula], Any] = {}
+    for value in VALUES[fact](plain, near):
+        facts: Any = {"at": MONDAY, "source": SOMEWHERE, fact: value}
+        found.setdefault(frozenset(one for one in plain if holds(one, **facts)), value)
+    return tuple(_Part(value, holding) for holding, value in found.items())
+
+
+def _plain(formula: Formula) -> Iterator[Formula]:
+    match formula:
+        case All() | AnyOf():
+            for part in formula.parts:
+                yield from _plain(part)
+        case Not():
+            yield from _plain(formula.part)
+        case _:
+            yield formula
+
+
+# --- a condition as a set of situations: the bit `a + len(first axis) * (b + len(second) * ...)`
+
+
+def _sets(axes: Axes, everywhere: int) -> Mapping[Formula, int]:
+    sets, stride = {}, 1
+    for parts in axes.values():
+        period = stride * len(parts)
+        repeated = everywhere // ((1 << period) - 1)
+        for one in frozenset().union(*(part.holding for part in parts)):
+            places = (n for n, part in enumerate(parts) if one in part.holding)
+            sets[one] = sum(((1 << stride) - 1) << (n * stride) for n in places) * repeated
+        stride = period
+    return sets
+
+
+def _set(formula: Formula, sets: Mapping[Formula, int], everywhere: int) -> int:
+    match formula:
+        case Always():
+            return everywhere
+        case All():
+            return reduce(and_, (_set(part, sets, everywhere) for part in formula.parts), everywhere)
+        case AnyOf():
+            return reduce(or_, (_set(part, sets, everywhere) for part in formula.parts), 0)
+        case Not():
+            return everywhere & ~_set(formula.part, sets, everywhere)
+        case _:
+            return sets.get(formula, 0)
+
+
+def _situation(bit: int, axes: Axes, near: Situation) -> Situation:
+    found: dict[str, Any] = {"at": near.at, "source": near.source}
+    for fact, parts in axes.items():
+        bit, n = divmod(bit, len(parts))
+        found[fact] = parts[n].value
+    return Situation(**found, turns_on=frozenset(axes))
+
+
+# --- what each kind of condition looks at, and where it can change there
+
+
+def _addresses(plain: Iterable[Networks], near: Address) -> Iterator[Address]:
+    """The first address of each network, the one behind its last, and the first of all."""
+    yield from (near, ip_address("0.0.0.0"), ip_address("::"))  # noqa: S104  an address, nothing listens
+    for text in (text for one in plain for text in one.networks):
+        network = ip_network(text)
+        yield network[0]
+        if int(network[-1]) < 2**network.max_prefixlen - 1:
+            yield network[-1] + 1
+
+
+def _moments(plain: tuple[Hours, ...], near: datetime) -> Iterator[datetime]:
+    """In a week of each kind: its start, where hours begin and end and days do on their clocks, and clock changes."""
+    edges: dict[str, set[int]] = {}
+    for hours in plain:
+        edges.setdefault(hours.zone, {0}).update((hours.start, hours.end))
+    shown = zone(plain[0].zone)
+    yield near.astimezone(shown)
+    for monday in _weeks(tuple(edges)):
+        cuts = {monday, *(turn for name in edges for turn in _turns(name))}
+        for name, minutes in edges.items():
+            for day, minute, fold in product(range(-1, len(DAYS) + 1), minutes, (0, 1)):
+                local = (monday + timedelta(days=day, minutes=minute)).replace(tzinfo=zone(name), fold=fold)
+                cuts.add(local.astimezone(UTC))
+        yield from (cut.astimezone(shown) for cut in sorted(cuts) if monday <= cut < monday + WEEK)
+
+
+@lru_cache(maxsize=256)
+def _weeks(zones: tuple[str, ...]) -> tuple[datetime, ...]:
+    """The first Monday of each kind of week: the zones' clocks stand alike, and change alike."""
+    kinds: dict[tuple[Any, ...], datetime] = {}
+    for monday in (MONDAY + n * WEEK for n in range(WEEKS)):
+        kind = tuple((monday.astimezone(zone(name)).utcoffset(), *_within(name, monday)) for name in zones)
+        kinds.setdefault(kind, monday)
+    return tuple(kinds.values())
+
+
+def _within(name: str, monday: datetime) -> Iterator[timedelta]:
+    turns = _turns(name)
+    for turn in turns[bisect_left(turns, monday) :]:
+        if turn >= monday + WEEK:
+            return
+        yield turn - monday
+
+
+@lru_cache(maxsize=256)
+def _turns(name: str) -> tuple[datetime, ...]:
+    """When this zone's clock changes; no zone's changes twice in a week."""
+
+    def offset(minute: int) -> timedelta | None:
+        return (MONDAY + timedelta(minutes=minute)).astimezone(zone(name)).utcoffset()
+
+    weeks = [(n * MINUTES_A_WEEK, offset(n * MINUTES_A_WEEK)) for n in range(WEEKS + 1)]
+    found = []
+    for (start, before), (end, after) in pairwise(weeks):
+        if before != after:
+            turned = [start, end]  # the last minute before, and the first after
+            while turned[1] - turned[0] > 1:
+                middle = sum(turned) // 2
+                turned[offset(middle) != before] = middle
+            found.append(MONDAY + timedelta(minutes=turned[1]))
+    return tuple(found)
+
+
+LOOKS_AT: Final[Mapping[type, str]] = {Hours: "at", Networks: "source"}
+VALUES: Final[Mapping[str, Callable[[Any, Any], Iterator[Any]]]] = {"at": _moments, "source": _addresses}

@@ -1,0 +1,111 @@
+"""Whether one condition holds whenever another does: never wrong, over any hours, zones, networks and clock changes."""
+
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from ostiary.plan.formula import All, Always, AnyOf, Hours, Networks, Not, holds
+from ostiary.prove.situation import NEVER, Situation, counterexample, implies
+
+quiet = settings(deadline=None, max_examples=200, suppress_health_check=list(HealthCheck))
+ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Beirut", "Asia/Kolkata"]
+halves = st.integers(0, 47).map(lambda n: n * 30)
+hours = st.builds(
+    Hours,
+    days=st.lists(st.integers(0, 6), min_size=1, unique=True).map(tuple),
+    start=halves,
+    end=halves | st.just(1440),
+    zone=st.sampled_from(ZONES),
+)
+NETWORKS = ["203.0.113.0/24", "203.0.113.0/25", "203.0.113.128/25", "203.0.113.7/32", "0.0.0.0/0", "2001:db8::/32", "::/0", "ffff::/16"]  # fmt: skip
+networks = st.builds(Networks, networks=st.lists(st.sampled_from(NETWORKS), max_size=3).map(tuple))
+formulas = st.recursive(
+    hours | networks | st.just(Always()),
+    lambda inner: (
+        st.builds(All, parts=st.lists(inner, max_size=3).map(tuple))
+        | st.builds(AnyOf, parts=st.lists(inner, max_size=3).map(tuple))
+        | st.builds(Not, part=inner)
+    ),
+    max_leaves=5,
+)
+# Every half hour of the weeks of 2026 in which some clock changes, and of one in which none does.
+WEEKS = [datetime(2026, month, day, tzinfo=UTC) for month, day in [(1, 5), (3, 2), (3, 9), (3, 23), (3, 30), (7, 6), (10, 19), (10, 26), (11, 2)]]  # fmt: skip
+TIMES = [monday + timedelta(minutes=30 * n) for monday in WEEKS for n in range(7 * 48)]
+PLACES = [ip_address(text) for text in ("203.0.113.7", "203.0.113.8", "203.0.113.200", "192.0.2.9", "2001:db8::1", "ffff::1", "1::")]  # fmt: skip
+
+
+@quiet
+@given(formulas, formulas)
+def test_it_says_no_just_where_some_half_hour_and_address_show_it(one, other):
+    found = counterexample(one, other)
+    event("no" if found else "yes")
+    if found is not None:
+        facts = {"at": found.at, "source": found.source}
+        assert holds(one, **facts)
+        assert not holds(other, **facts)
+        return
+    for source in PLACES:
+        for at in TIMES[:: 1 if source is PLACES[0] else 37]:
+            assert holds(other, at=at, source=source) or not holds(one, at=at, source=source)
+
+
+@quiet
+@given(formulas, st.sampled_from(TIMES), st.sampled_from(PLACES))
+def test_the_situation_asked_for_is_the_example_where_it_is_one(one, at, source):
+    found = counterexample(one, NEVER, Situation(at, source))
+    if holds(one, at=at, source=source):
+        assert found is not None
+        assert (found.at, found.source) == (at, source)
+
+
+@pytest.mark.parametrize(
+    "one, other, day",
+    [
+        # Two clocks five hours apart, but for the weeks in which only one has changed.
+        (("America/New_York", "09:00", "10:00"), ("Europe/Berlin", "15:00", "16:00"), "2026-03-09"),
+        (("Europe/Berlin", "15:00", "16:00"), ("America/New_York", "09:00", "10:00"), "2026-03-09"),
+        # Beirut changes its clock three hours before Athens does: they differ for just these.
+        (("Europe/Athens", "00:00", "02:30"), ("Asia/Beirut", "00:00", "02:30"), "2026-03-23"),
+    ],
+)
+def test_hours_of_two_zones_are_compared_over_every_clock_change(one, other, day):
+    def hours(zone, start, end):
+        start, end = (int(text[:2]) * 60 + int(text[3:]) for text in (start, end))
+        return Hours(days=tuple(range(7)), start=start, end=end, zone=zone)
+
+    found = counterexample(hours(*one), hours(*other))
+    assert found is not None
+    assert found.at.astimezone(UTC) - datetime.fromisoformat(day + "T00:00Z") < timedelta(days=7)
+
+
+def test_two_zones_that_never_stand_apart_are_one():
+    berlin = Hours(days=(0, 1), start=480, end=1080, zone="Europe/Berlin")
+    assert implies(berlin, msgspec.structs.replace(berlin, zone="Europe/Vienna"))
+    assert implies(berlin, msgspec.structs.replace(berlin, zone="Europe/London", start=420, end=1020))
+
+
+def test_a_union_covers_what_none_of_its_parts_does():
+    day = Hours(days=tuple(range(7)), start=480, end=1200, zone="UTC")
+    morning, evening = msgspec.structs.replace(day, end=900), msgspec.structs.replace(day, start=840)
+    assert implies(day, AnyOf(parts=(morning, evening)))
+    assert not implies(day, morning)
+    assert not implies(day, evening)
+
+
+def test_what_can_never_hold_has_no_example_and_implies_everything():
+    monday = Hours(days=(0,), start=0, end=1440, zone="UTC")
+    neither = All(parts=(monday, msgspec.structs.replace(monday, days=(3,))))
+    assert counterexample(neither) is None
+    assert counterexample(Networks(networks=())) is None
+    assert implies(neither, NEVER)
+
+
+def test_a_situation_says_what_does_not_matter():
+    night = Hours(days=(6,), start=180, end=240, zone="Europe/Berlin")
+    assert str(counterexample(night)) == "on Sun at 03:00 Europe/Berlin, from any address"
+    assert str(counterexample(Not(part=Networks(networks=("203.0.113.0/24",))))) == "at any time, from 192.0.2.1"
+    assert str(counterexample(Always())) == "at any time, from any address"
