@@ -109,7 +109,7 @@ def test_open_alerts_and_a_missing_key_of_the_authority_are_told_by_doctor_too(h
 
 @RUNNING
 def test_a_policy_file_that_is_not_in_force_is_told_with_what_to_do(site):
-    same = site.home.policy.read_text()
+    same, part = site.home.policy.read_text(), site.home.root / "part.yaml"
     assert "differs" not in policy(site)
     try:
         site.home.policy.write_text(same + "# to be reviewed\n")
@@ -119,7 +119,16 @@ def test_a_policy_file_that_is_not_in_force_is_told_with_what_to_do(site):
         assert site.revision in policy(site)
         site.apply(site.home.policy.read_text())
         assert "differs" not in policy(site)
+        part.write_text("departments: {more: {}}\n")
+        site.home.policy.write_text(same + "include: part.yaml\n")
+        assert site.ostiary("policy", "apply").code == 0
+        assert "differs" not in policy(site)
+        part.write_text("departments: {less: {}}\n")
+        assert "differs" in policy(site)
+        part.unlink()
+        assert "differs" in policy(site)
     finally:
+        part.unlink(missing_ok=True)
         site.home.policy.write_text(same)
         site.apply(same)
 

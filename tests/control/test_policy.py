@@ -7,7 +7,9 @@ import pytest
 from sqlalchemy import select
 
 from ostiary.control.installation import open_installation
-from ostiary.foundation.errors import OperatorFault
+from ostiary.control.revisions import texts_of
+from ostiary.foundation.errors import OperatorFault, OstiaryError
+from ostiary.store.plans import revision_in_force
 from ostiary.store.tables.control import REVISION
 from running import RUNNING
 
@@ -155,3 +157,32 @@ def test_every_revision_is_kept_with_who_when_and_why_and_comes_back_as_it_was(s
     assert site.once("GET", INVOICES, token=site.token("clerk")).status == 200
     entries = site.ask("audit.list", action="policy.apply", limit=3)
     assert [one["reason"] for one in entries] == ["restored", "and back", "quarter end"]
+
+
+@pytest.mark.standard("G4")
+def test_a_revision_of_several_files_is_enforced_kept_and_restored_whole(site):
+    """Whoever asks has read the files: control itself reads none, so nothing beside them can be read through it."""
+    folder = site.root / "several"
+    (folder / "roles").mkdir(parents=True)
+    (folder / "shop.openapi.yaml").write_text(site.spec.read_text())
+    main = site.policy((ELSEWHERE, "")) + "include: roles/*.yaml\n"
+    (folder / "policy.yaml").write_text(main)
+    (folder / "roles/elsewhere.yaml").write_text(f"roles:\n{ELSEWHERE}".replace(", when: never-open", ""))
+    for command in ("check", "test", "fmt", "diff", "apply"):
+        done = site.ostiary("policy", command, str(folder / "policy.yaml"))
+        assert done.code == 0, done.err
+    assert site.once("GET", INVOICES, token=site.token("elsewhere")).status == 200
+    on = open_installation(site.home)
+    try:
+        text, files = texts_of(on.store, revision := revision_in_force(site.home))
+    finally:
+        on.store.close()
+    assert files == {"roles/elsewhere.yaml": (folder / "roles/elsewhere.yaml").read_text()}
+    site.apply(site.policy())
+    assert site.once("GET", INVOICES, token=site.token("elsewhere")).reason == "context"
+    (folder / "roles/elsewhere.yaml").unlink()
+    again = site.ask("policy.apply", text=text, files=files, file=str(folder / "policy.yaml"))
+    assert again["revision"] == revision
+    with pytest.raises(OstiaryError, match=r"policy.yaml:\d+:10: include: no file below the policy's folder"):
+        site.ask("policy.apply", text=text, file=str(folder / "policy.yaml"))
+    site.apply(site.policy())

@@ -10,8 +10,9 @@ import click
 
 from ostiary.cli.admin import ask
 from ostiary.cli.shape import Group, home, show
-from ostiary.foundation.errors import OperatorFault, counted, plainly
+from ostiary.foundation.errors import OperatorFault, counted
 from ostiary.foundation.files import write_atomically
+from ostiary.foundation.home import Home
 
 FILE = click.argument("file", type=click.Path(path_type=Path), required=False)
 
@@ -27,7 +28,7 @@ def check(file: Path | None) -> None:
     """Every problem at once; also `never`, `apart` and the embedded tests. Changes nothing."""
     from ostiary.control.documents import prove_document
 
-    plan, warnings = prove_document(_text(file), _name(file), home())
+    plan, warnings = prove_document(*_read(file))
     told = {"revision": plan.revision, "grants": len(plan.grants), "warnings": list(warnings)}
     size = f"{counted(len(plan.roles), 'role')}, {counted(len(plan.grants), 'grant')}"
     show(told, f"{_name(file)} is well: {size}{_notes(warnings)}")
@@ -38,20 +39,25 @@ def check(file: Path | None) -> None:
 @click.option("--check", "only_check", is_flag=True, help="Change nothing; exit 2 when it would change.")
 def fmt(file: Path | None, only_check: bool) -> None:
     """Writes the policy in one form, comments kept."""
-    from ostiary.policy.fmt import fmt as formatted
+    from ostiary.policy.fmt import formatted
 
-    before = _text(file)
-    after = formatted(before, _name(file))
-    if only_check and after != before:
-        lines = difflib.unified_diff(before.splitlines(), after.splitlines(), _name(file), "formatted", lineterm="")
-        told = "\n".join(f"  {line}" for line in lines)
+    text, _, _, files = _read(file)
+    before = {_name(file): text, **files}
+    changed = {name: one for name, one in formatted(text, _name(file), files).items() if one != before[name]}
+    if only_check and changed:
+        told = "\n".join(f"  {line}" for name, one in changed.items() for line in _difference(name, before[name], one))
+        names = ", ".join(changed)
         raise OperatorFault(
-            "not-formatted", f"{_name(file)} is not in its one form:\n{told}", hint="run `ostiary policy fmt`"
+            "not-formatted", f"{names} is not in its one form:\n{told}", hint="run `ostiary policy fmt`"
         )
-    if after != before:
-        path = _path(file).resolve()
-        write_atomically(path, after.encode(), mode=path.stat().st_mode & 0o777)
-    show({"changed": after != before}, "formatted" if after != before else "nothing to change")
+    for name, one in changed.items():
+        path = _path(file).with_name(name).resolve()
+        write_atomically(path, one.encode(), mode=path.stat().st_mode & 0o777)
+    show({"changed": bool(changed)}, "formatted" if changed else "nothing to change")
+
+
+def _difference(name: str, before: str, after: str) -> Iterable[str]:
+    return difflib.unified_diff(before.splitlines(), after.splitlines(), name, "formatted", lineterm="")
 
 
 @policy.command("diff")
@@ -60,7 +66,7 @@ def diff(file: Path | None) -> None:
     """What this policy would widen and narrow, against the one in force."""
     from ostiary.control.documents import compare_document
 
-    told = compare_document(_text(file), _name(file), home())
+    told = compare_document(*_read(file))
     show(told, _changes(told["changes"]) + _notes(told["warnings"]))
 
 
@@ -70,7 +76,7 @@ def test(file: Path | None) -> None:
     """Runs the tests that stand in the policy."""
     from ostiary.control.documents import test_document
 
-    told = test_document(_text(file), _name(file), home())
+    told = test_document(*_read(file))
     show(
         told, f"{counted(told['tests'], 'test')}, all as expected" if told["tests"] else f"{_name(file)} holds no tests"
     )
@@ -82,8 +88,9 @@ def test(file: Path | None) -> None:
 @click.option("--dry-run", is_flag=True, help="All the checks, no change.")
 def apply(file: Path | None, reason: str, dry_run: bool) -> None:
     """Puts the policy in force; returns when gate and guard both enforce it."""
+    text, _, _, files = _read(file)
     name = str(_path(file).absolute())
-    done = ask(home(), "policy.apply", text=_text(file), file=name, reason=reason, dry_run=dry_run)
+    done = ask(home(), "policy.apply", text=text, file=name, files=files, reason=reason, dry_run=dry_run)
     verb = "would be" if dry_run else "is"
     notes = _notes(done["warnings"])
     show(done, f"{_changes(done['changes'])}{notes}\nrevision {done['revision']} {verb} in force at gate and guard")
@@ -108,12 +115,12 @@ def _name(file: Path | None) -> str:
     return _path(file).name
 
 
-def _text(file: Path | None) -> str:
-    try:
-        return _path(file).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        why = f"{_path(file)} can't be read: {plainly(problem)}"
-        raise OperatorFault("policy-unreadable", why, hint="name the policy's file") from problem
+def _read(file: Path | None) -> tuple[str, str, Home, dict[str, str]]:
+    """The policy as `control.documents` takes it."""
+    from ostiary.control.folder import read_policy
+
+    text, files = read_policy(_path(file))
+    return text, _name(file), home(), files
 
 
 def _notes(warnings: Iterable[str]) -> str:

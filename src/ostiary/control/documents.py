@@ -19,38 +19,36 @@ from ostiary.foundation.home import Home
 from ostiary.plan.model import Kind, Plan
 from ostiary.policy.model import Policy
 from ostiary.policy.parse import parse
+from ostiary.policy.problem import refusal
 from ostiary.prove.difference import diff
 from ostiary.prove.rules import Finding, broad, check, failures
 from ostiary.prove.spelling import slips
 from ostiary.store.plans import plan_in_force, revision_in_force
 
 
-def read_document(text: str, file: str, folder: Path) -> tuple[Policy, Plan]:
-    """The policy and its plan; raises with every problem at once. `folder` is where its OpenAPI documents are."""
-    name = Path(file).name
-    parsed = parse(text, name)
+def read_document(text: str, file: str, folder: Path, files: Mapping[str, str] = {}) -> tuple[Policy, Plan]:
+    """The policy and its plan; raises with every problem at once.
+
+    `folder` is where its OpenAPI documents are; `files` are the texts that it includes, by their path below its folder.
+    """
+    parsed = parse(text, Path(file).name, files)
     if parsed.policy is None:
-        raise OperatorFault(
-            "policy-invalid",
-            f"{name} has {counted(len(parsed.problems), 'problem')}:\n"
-            + "\n".join(f"  {one}" for one in parsed.problems),
-            hint="mend the lines above; nothing was changed",
-        )
+        raise refusal(Path(file).name, parsed.problems)
     return parsed.policy, compile_policy(parsed.policy, _routes(parsed.policy, folder))
 
 
 def prove_document(
-    text: str, file: str, home: Home, assigned: Mapping[str, frozenset[str]] = {}
+    text: str, file: str, home: Home, files: Mapping[str, str], assigned: Mapping[str, frozenset[str]] = {}
 ) -> tuple[Plan, tuple[str, ...]]:
     """The plan, proved against its own rules and tests, and what is wider than it should be."""
-    policy, plan = read_document(text, file, _folder(file, home))
+    policy, plan = read_document(text, file, _folder(file, home), files)
     _refuse([*check(plan, assigned), *failures(plan, policy)], policy.file)
     return plan, (*broad(plan), *slips(policy, _offers(plan, home)))
 
 
-def compare_document(text: str, file: str, home: Home) -> dict[str, Any]:
+def compare_document(text: str, file: str, home: Home, files: Mapping[str, str]) -> dict[str, Any]:
     """What the document would change in what anybody may do, and what it names that no system knows."""
-    policy, plan = read_document(text, file, _folder(file, home))
+    policy, plan = read_document(text, file, _folder(file, home), files)
     before, holders = (plan_in_force(home), _holders(home)) if revision_in_force(home) else (None, {})
     changes = [to_builtins(change) for change in diff(before, plan, holders)]
     return {"changes": changes, "warnings": list(slips(policy, _offers(plan, home)))}
@@ -79,9 +77,9 @@ def _offers(plan: Plan, home: Home) -> Mapping[str, Offer]:
     return found
 
 
-def test_document(text: str, file: str, home: Home) -> dict[str, Any]:
+def test_document(text: str, file: str, home: Home, files: Mapping[str, str]) -> dict[str, Any]:
     """Runs the tests in the document; raises with those that fail."""
-    policy, plan = read_document(text, file, _folder(file, home))
+    policy, plan = read_document(text, file, _folder(file, home), files)
     _refuse(failures(plan, policy), policy.file)
     return {"tests": len(policy.tests), "failed": 0}
 

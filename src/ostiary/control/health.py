@@ -17,8 +17,9 @@ from sqlalchemy.exc import DBAPIError
 
 from ostiary.audit.head import verify
 from ostiary.audit.log import entries
+from ostiary.control.folder import read_policy
 from ostiary.control.installation import Installation, open_installation
-from ostiary.control.revisions import APPLY, ROLLED_BACK, text_of, unrecorded
+from ostiary.control.revisions import APPLY, ROLLED_BACK, texts_of, unrecorded
 from ostiary.envoy import binary
 from ostiary.envoy.delivery import Gate
 from ostiary.foundation import unix
@@ -138,10 +139,10 @@ def applied(store: Store, plan: Plan) -> str:
 
 def drift(store: Store, home: Home, plan: Plan) -> str:
     """What to do where the policy beside the installation is not the one in force; "" where it is."""
-    in_force = text_of(store, plan.revision)
+    in_force = texts_of(store, plan.revision)
     try:
-        same = in_force is None or home.policy.read_text("utf-8") == in_force
-    except (OSError, UnicodeDecodeError):
+        same = in_force is None or read_policy(home.policy) == in_force
+    except OperatorFault:
         same = False
     told = (
         f"; {home.policy.name} differs from it: `ostiary policy diff` says how, `ostiary policy apply` puts it in force"

@@ -26,19 +26,31 @@ class Applied(Struct, frozen=True, kw_only=True):
     warnings: list[str]
 
 
-def apply_policy(board: Board, actor: str, text: str, file: str, reason: str = "", *, dry_run: bool = False) -> Applied:
-    """Puts the policy `text` in force at gate and guard, or changes nothing and says every problem at once."""
+def apply_policy(
+    board: Board,
+    actor: str,
+    text: str,
+    file: str,
+    reason: str = "",
+    *,
+    files: Mapping[str, str] = {},
+    dry_run: bool = False,
+) -> Applied:
+    """Puts the policy `text` in force at gate and guard, or changes nothing and says every problem at once.
+
+    It may include `files`, which its caller has read: control reads none of them.
+    """
     if not Path(file).is_absolute():
         raise OperatorFault("file-relative", f"{file} is no absolute path", hint="name the policy's file in full")
     with board.turn:
         with board.on.store.read() as connection:
             held, holders = assigned(connection), holders_of(connection)
-        plan, warnings = prove_document(text, file, board.on.home, held)  # parse, check, compile, prove
+        plan, warnings = prove_document(text, file, board.on.home, files, held)  # parse, check, compile, prove
         before = board.reconciler.plan
         changes = diff(before, plan, holders)  # what it widens and narrows, by meaning
         translated = board.reconciler.translated(plan)  # read by Envoy itself
         if not dry_run:
-            act = revisions.Act(actor=actor, file=file, text=text, reason=reason, before=before.revision)
+            act = revisions.Act(actor=actor, file=file, text=text, files=files, reason=reason, before=before.revision)
             _roll_out(board, act, translated, len(changes))
     told = [to_builtins(change) for change in changes]
     return Applied(revision=plan.revision, before=before.revision, changes=told, warnings=list(warnings))

@@ -1,5 +1,7 @@
 """Revisions of the policy: recorded with their author in the transaction of their audit entry, and found again."""
 
+import json
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -20,11 +22,15 @@ ROLLED_BACK: Final = "policy.rolled-back"
 
 
 class Act(Struct, frozen=True, kw_only=True):
-    """Somebody puts a policy in force. `before` is the revision that it replaces, "" for none."""
+    """Somebody puts a policy in force: its file's text, and `files`, the texts that it includes.
+
+    `before` is the revision that it replaces, "" for none.
+    """
 
     actor: str
     file: str
     text: str
+    files: Mapping[str, str] = {}
     reason: str
     before: str = ""
 
@@ -37,6 +43,7 @@ def record(connection: Connection, act: Act, plan: Plan, at: datetime, *, change
             revision=plan.revision,
             file=act.file,
             text=act.text,
+            files=json.dumps(act.files, ensure_ascii=False),
             plan=to_json(plan).decode(),
             actor=act.actor,
             reason=act.reason,
@@ -104,9 +111,10 @@ def plan_of(store: Store, revision: str) -> Plan | None:
     return None if found is None else from_json(found.encode())
 
 
-def text_of(store: Store, revision: str) -> str | None:
-    """The document that a revision was last made of."""
-    return _newest(store, revision, REVISION.c.text)
+def texts_of(store: Store, revision: str) -> tuple[str, dict[str, str]] | None:
+    """The document that a revision was last made of, and the texts that it includes."""
+    text, files = _newest(store, revision, REVISION.c.text), _newest(store, revision, REVISION.c.files)
+    return None if text is None or files is None else (text, json.loads(files))
 
 
 def _newest(store: Store, revision: str, what: Column[Any]) -> str | None:

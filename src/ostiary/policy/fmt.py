@@ -8,10 +8,11 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from ostiary.foundation.errors import OperatorFault, counted
 from ostiary.policy.comments import Entry, entries_of
-from ostiary.policy.node import Mapping, Node, Scalar, Sequence, read
+from ostiary.policy.include import among, gathered
+from ostiary.policy.node import Mapping, Node, Scalar, Sequence
 from ostiary.policy.parse import parse
+from ostiary.policy.problem import refusal
 
 WIDTH: Final = 120
 STEP: Final = 2
@@ -22,15 +23,16 @@ MEANT_OTHERWISE: Final = re.compile(r"y|n|yes|no|on|off|true|false|null|[0-9][0-
 
 def fmt(text: str, file: str = "policy.yaml") -> str:
     """`text` in its one form, with the same meaning; a document that does not parse is refused with its problems."""
-    problems = parse(text, file).problems
-    root, _ = read(text, file)
-    if problems or root is None:
-        raise OperatorFault(
-            "policy-invalid",
-            f"{file} has {counted(len(problems), 'problem')}:\n" + "\n".join(f"  {one}" for one in problems),
-            hint="mend the lines above; nothing was changed",
-        )
-    return "\n".join(_children(entries_of(root, text), 0)) + "\n"
+    return formatted(text, file, {})[file]
+
+
+def formatted(text: str, file: str, files: dict[str, str]) -> dict[str, str]:
+    """Each text by its name, in its one form: the policy's own and those of the `files` that it includes."""
+    if problems := parse(text, file, files).problems:
+        raise refusal(file, problems)
+    texts = gathered(file, text, among(files))
+    trees = zip(texts.texts, texts.trees, strict=True)
+    return {name: "\n".join(_children(entries_of(root, texts.texts[name]), 0)) + "\n" for name, root in trees}
 
 
 def one_line(node: Node) -> str:

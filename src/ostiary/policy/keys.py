@@ -148,6 +148,9 @@ LEDGER: Final = {"name": "partners never touch the ledger", "level": "partner", 
 SUNDAY: Final = {"who": ["clerk"], "does": "sale.sale: write", "at": "2026-03-01T10:00+01:00", "expect": "deny"}
 LIMITED: Final = {"anonymous": {"requests": "60/minute"}, "default": {"requests": "1000/hour", "body": "10 MB"}}
 NO_REVISION: Final = "What no revision may allow; checked by listing all that roles may do, whatever the context."
+INCLUDE: Final = """\
+Other files of the policy, by their path from its folder: each says any of the keys here but `policy`, and counts once. \
+`*` stands for any part of a name."""
 SAYS_LIMITS: Final = """\
 How much callers may send: anonymous for each address without a known caller, default for each caller, and by role; of \
 several roles the most generous counts."""
@@ -159,6 +162,7 @@ POLICY: Final = Part(
     says="Who may do which business operation, when, from where, and how often.",
     keys=(
         Key("policy", "The policy's name.", TEXT, "acme"),
+        Key("include", INCLUDE, some(text(words.PATTERN)), ["roles/*.yaml"]),
         Key("systems", "The protected ERPs, by name.", named("system"), {"erp": ERP}),
         Key(
             "departments", "The parts of the company, by name.", named("department"), {"pay": {}, "tax": {"of": "pay"}}

@@ -32,6 +32,7 @@ class Scalar(NamedTuple):
     line: int
     column: int
     end: int
+    file: str = ""
 
 
 class Sequence(NamedTuple):
@@ -41,6 +42,7 @@ class Sequence(NamedTuple):
     line: int
     column: int
     end: Place | None
+    file: str = ""
 
 
 class Mapping(NamedTuple):
@@ -50,6 +52,7 @@ class Mapping(NamedTuple):
     line: int
     column: int
     end: Place | None
+    file: str = ""
 
 
 Node = Scalar | Sequence | Mapping
@@ -60,8 +63,19 @@ def names_in(node: Node | None) -> tuple[str, ...]:
     return tuple(node.entries) if isinstance(node, Mapping) else ()
 
 
+def problem_at(node: Node, message: str, hint: str = "") -> Problem:
+    return Problem(file=node.file, line=node.line, column=node.column, message=message, hint=hint)
+
+
 def says_nothing(node: Node) -> bool:
     return isinstance(node, Mapping) and not node.entries
+
+
+class _Reading:
+    """How many nodes may still come, of which file."""
+
+    def __init__(self, file: str) -> None:
+        self.file, self.left = file, NODES_MAX
 
 
 class Unreadable(Exception):
@@ -73,7 +87,7 @@ class Unreadable(Exception):
 def read(text: str, file: str) -> tuple[Node | None, list[Problem]]:
     """The document's tree, or the first thing that keeps it from being one."""
     try:
-        return _document(text), []
+        return _document(text, file), []
     except Unreadable as problem:
         line, column, message, hint = problem.where
         return None, [Problem(file=file, line=line, column=column, message=message, hint=hint)]
@@ -84,19 +98,19 @@ def read(text: str, file: str) -> tuple[Node | None, list[Problem]]:
         return None, [Problem(file=file, line=line, column=column, message=f"this is not YAML: {said}")]
 
 
-def _document(text: str) -> Node:
+def _document(text: str, file: str) -> Node:
     _check_characters(text)
     if len(text.encode()) > TEXT_MAX_BYTES:
         raise Unreadable(1, 1, f"the document is larger than {TEXT_MAX_BYTES} bytes", "split it")
     events: Iterator[Any] = iter(yaml.parse(text, Loader=LOADER))
-    left = [NODES_MAX]
+    reading = _Reading(file)
     root: Node | None = None
     for event in events:
         if isinstance(event, yaml.DocumentStartEvent):
             if root is not None:
                 raise Unreadable(*_place(event.start_mark), "there is a second document", "one document in one file")
         elif isinstance(event, yaml.NodeEvent):
-            root = _node(event, events, left, DEPTH_MAX)
+            root = _node(event, events, reading, DEPTH_MAX)
     if root is None:
         raise Unreadable(1, 1, "the document is empty", "policy: NAME")
     return root
@@ -114,28 +128,28 @@ def _place(mark: Any) -> Place:
     return int(mark.line) + 1, int(mark.column) + 1
 
 
-def _node(event: Any, events: Iterator[Any], left: list[int], depth: int) -> Node:
+def _node(event: Any, events: Iterator[Any], reading: _Reading, depth: int) -> Node:
     line, column = _place(event.start_mark)
-    left[0] -= 1
+    reading.left -= 1
     if isinstance(event, yaml.AliasEvent) or event.anchor:
         raise Unreadable(line, column, "anchors and aliases are not used here", "write it out")
     if event.tag is not None:
         raise Unreadable(line, column, f"tags such as {event.tag} are not used here", "remove it")
-    if depth == 0 or left[0] < 0:
+    if depth == 0 or reading.left < 0:
         raise Unreadable(line, column, "the document is nested too deeply or too large", "simplify it")
     match event:
         case yaml.ScalarEvent():
-            return _scalar(event)
+            return _scalar(event, reading.file)
         case yaml.SequenceStartEvent():
             items = []
             while not isinstance(inner := next(events), yaml.SequenceEndEvent):
-                items.append(_node(inner, events, left, depth - 1))
-            return Sequence(tuple(items), line, column, _closed(event, inner))
-    entries, last = _entries(events, left, depth)
-    return Mapping(entries, line, column, _closed(event, last))
+                items.append(_node(inner, events, reading, depth - 1))
+            return Sequence(tuple(items), line, column, _closed(event, inner), reading.file)
+    entries, last = _entries(events, reading, depth)
+    return Mapping(entries, line, column, _closed(event, last), reading.file)
 
 
-def _scalar(event: Any) -> Scalar:
+def _scalar(event: Any, file: str) -> Scalar:
     (line, column), (last, end) = _place(event.start_mark), _place(event.end_mark)
     if last != line or event.style in {"|", ">"}:
         raise Unreadable(line, column, "a text stands in one line", '"the text", in quotes')
@@ -143,21 +157,21 @@ def _scalar(event: Any) -> Scalar:
         raise Unreadable(line, column, f"the text is longer than {SCALAR_MAX_CHARS} characters", "shorten it")
     if not event.value.isprintable():
         raise Unreadable(line, column, f"{event.value!r} has characters that can't be seen", "remove them")
-    return Scalar(event.value, line, column, end)
+    return Scalar(event.value, line, column, end, file)
 
 
 def _closed(start: Any, last: Any) -> Place | None:
     return _place(last.end_mark) if start.flow_style else None
 
 
-def _entries(events: Iterator[Any], left: list[int], depth: int) -> tuple[dict[str, tuple[Scalar, Node]], Any]:
+def _entries(events: Iterator[Any], reading: _Reading, depth: int) -> tuple[dict[str, tuple[Scalar, Node]], Any]:
     entries: dict[str, tuple[Scalar, Node]] = {}
     while not isinstance(inner := next(events), yaml.MappingEndEvent):
-        key = _node(inner, events, left, depth - 1)
+        key = _node(inner, events, reading, depth - 1)
         if not isinstance(key, Scalar):
             raise Unreadable(key.line, key.column, "a key is a word", "name: value")
         if key.text in entries:
             earlier = entries[key.text][0].line
             raise Unreadable(key.line, key.column, f"{key.text!r} stands already in line {earlier}", "keep one of them")
-        entries[key.text] = (key, _node(next(events), events, left, depth - 1))
+        entries[key.text] = (key, _node(next(events), events, reading, depth - 1))
     return entries, inner

@@ -1,6 +1,6 @@
 """From text to a typed policy, or to every problem of the text at once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -8,8 +8,9 @@ from msgspec import Struct
 
 from ostiary.policy import duties, keys, words
 from ostiary.policy.contexts import read_contexts
+from ostiary.policy.include import among, gathered, merged
 from ostiary.policy.model import Limit, Limits, Policy, WhenSilent
-from ostiary.policy.node import Node, Scalar, names_in, read, says_nothing
+from ostiary.policy.node import Node, Scalar, names_in, says_nothing
 from ostiary.policy.problem import Problem
 from ostiary.policy.reader import Reader
 from ostiary.policy.roles import Known, read_departments, read_roles
@@ -27,15 +28,17 @@ class Parsed(Struct, frozen=True, kw_only=True):
     problems: tuple[Problem, ...]
 
 
-def parse(text: str, file: str) -> Parsed:
-    """The policy in `text`; `file` is how problems and lines name it."""
-    root, problems = read(text, file)
-    if root is None:
-        return Parsed(policy=None, problems=tuple(problems))
-    reader = Reader(file, text)
+def parse(text: str, file: str, files: Mapping[str, str] = {}) -> Parsed:
+    """The policy in `text`; `file` is how problems and lines name it, `files` are the texts that it may include."""
+    told = gathered(file, text, among(files))
+    if told.problems:
+        return Parsed(policy=None, problems=tuple(told.problems))
+    root, reader = merged(told), Reader(file, told.texts)
     policy = _policy(reader, root)
-    found = tuple(sorted(reader.problems, key=lambda problem: (problem.line, problem.column)))
-    return Parsed(policy=None if found else policy, problems=found)
+    order = list(told.texts)
+    found = dict.fromkeys([*told.problems, *reader.problems])
+    problems = tuple(sorted(found, key=lambda one: (order.index(one.file), one.line, one.column)))
+    return Parsed(policy=None if problems else policy, problems=problems)
 
 
 def _policy(reader: Reader, root: Node) -> Policy:

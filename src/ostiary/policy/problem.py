@@ -1,10 +1,12 @@
 """What is wrong with a document: where, what, and what to write instead."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Final
 
 from msgspec import Struct
+
+from ostiary.foundation.errors import OperatorFault, counted
 
 FEW: Final = 12
 
@@ -21,6 +23,13 @@ class Problem(Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}:{self.column}: {self.message}"
         return f"{place}\n    write instead: {self.hint}" if self.hint else place
+
+
+def refusal(file: str, problems: Sequence[Problem]) -> OperatorFault:
+    """All of them as one error."""
+    told = "\n".join(f"  {one}" for one in problems)
+    message = f"{file} has {counted(len(problems), 'problem')}:\n{told}"
+    return OperatorFault("policy-invalid", message, hint="mend the lines above; nothing was changed")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from ostiary.policy.model import Source
-from ostiary.policy.node import Mapping, Node, Scalar, Sequence
+from ostiary.policy.node import Mapping, Node, Scalar, Sequence, problem_at
 from ostiary.policy.problem import Problem, nearest
 from ostiary.policy.shape import Part
 from ostiary.policy.words import NAME, Wrong
@@ -17,17 +17,18 @@ W = TypeVar("W", bound=StrEnum)
 class Reader:
     """`problems` grows; what could not be read comes back as None or is left out."""
 
-    def __init__(self, file: str, text: str) -> None:
+    def __init__(self, file: str, texts: dict[str, str]) -> None:
         self.file = file
         self.problems: list[Problem] = []
-        self._lines = text.splitlines()
+        self._lines = {name: text.splitlines() for name, text in texts.items()}
 
     def report(self, node: Node, message: str, hint: str = "") -> None:
-        self.problems.append(Problem(file=self.file, line=node.line, column=node.column, message=message, hint=hint))
+        self.problems.append(problem_at(node, message, hint))
 
     def source(self, node: Node) -> Source:
-        text = self._lines[node.line - 1].strip() if node.line <= len(self._lines) else ""
-        return Source(file=self.file, line=node.line, text=text, column=node.column)
+        lines = self._lines[node.file]
+        text = lines[node.line - 1].strip() if node.line <= len(lines) else ""
+        return Source(file=node.file, line=node.line, text=text, column=node.column)
 
     def mapping(self, node: Node, part: Part, *, what: str) -> dict[str, Node]:
         """The entries by key; unknown keys and missing ones are problems."""

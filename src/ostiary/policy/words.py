@@ -32,6 +32,8 @@ _OBJECT: Final = rf"(?:\*|{_EXACT}(?:\.\*)?)"
 _ACTION: Final = "[A-Za-z0-9_][A-Za-z0-9_-]*"
 _VERB: Final = "(?:" + "|".join(Verb) + ")"
 _DOING: Final = f"{_VERB}(?: +{_ACTION})?"
+_STEP: Final = "[A-Za-z0-9_][A-Za-z0-9_.-]*"
+_PATH: Final = f"(?:{_STEP}/){{0,8}}{_STEP}[.]yaml"  # below a folder: no step begins with a dot
 _FIELD: Final = "[A-Za-z_][A-Za-z0-9_]*"
 
 NAME: Final = re.compile(_NAME)
@@ -52,6 +54,8 @@ PERMISSION: Final = re.compile(f" *(?:{_NAME}/)?{_OBJECT} *: *{_DOING}(?: *, *{_
 OPERATION: Final = re.compile(f" *(?:{_NAME}/)?{_EXACT} *: *{_DOING} *")
 OBJECT: Final = re.compile(_OBJECT)
 ACTION: Final = re.compile(_ACTION)
+PATTERN: Final = re.compile(_PATH.replace("_", "_*"))
+PATH: Final = re.compile(_PATH)
 
 
 class Wrong(ValueError):
