@@ -78,6 +78,7 @@ ROWS = [
     ("account.payment", "party", "many2one", "party.party"),
     ("account.payment", "amount", "numeric", None),
     ("account.payment", "state", "selection", None),
+    ("account.payment", "company", "many2one", "company.company"),
     ("account.payment.group", "payments", "one2many", "account.payment"),
 ]
 METHODS = ("read", "search", "search_read", "create", "write", "delete", "copy")
@@ -101,6 +102,7 @@ class TwinErp:
     tables: dict[str, dict[int, dict[str, Any]]] = field(default_factory=dict)
     hidden: set[tuple[str, int]] = field(default_factory=set)  # records the guard's own user may not see
     logins: dict[str, str] = field(default_factory=dict)  # uid -> login, as far as it says
+    companies_of: dict[str, list[int]] = field(default_factory=dict)
     uids: dict[str, int] = field(default_factory=lambda: dict(zip(LOGINS, range(5, 99), strict=False)))
 
     async def credential(self, account: ErpAccount, request: Request) -> str:
@@ -124,6 +126,17 @@ class TwinErp:
         if found is None:
             raise NotEstablished(f"{link} of {name} is no link to one record")
         return found
+
+    async def stored(self, name: str, field: str) -> str:
+        kinds = {"create_uid": "res.user", "company": "company.company"}
+        if field in kinds:
+            return kinds[field]
+        if (name, field) not in {(model, one) for model, one, *_ in ROWS}:
+            raise NotEstablished(f"{field} of {name} is no plain field that the ERP stores")
+        return ""
+
+    async def companies(self, account: ErpAccount) -> Sequence[int]:
+        return self.companies_of.get(account.login, [])
 
     async def login_of(self, uid: str) -> str:
         if uid not in self.logins:

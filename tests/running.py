@@ -84,6 +84,7 @@ contexts:
 
 roles:
   clerk: {{level: user, of: sales, may: ["order: read, write", "stock: read"]}}
+  packer: {{level: user, of: sales, may: {{do: "order: write", fields: [lines]}}}}
   visitor: {{level: user, of: sales, may: ["stock: read"]}}
   elsewhere: {{level: user, of: sales, may: ["invoice: read"], when: never-open}}
 

@@ -52,6 +52,8 @@ def _holds(value: dict[str, Any]) -> str:
         return ", ".join(f"`{word}`" for word in value["enum"])
     if "anyOf" in value:
         return "one or a list"
+    if value.get("type") == "object" and "$ref" not in value["additionalProperties"]:
+        return "fields with a value or a list"
     if value.get("type") == "object":
         return " and ".join(map(_named, [value["additionalProperties"], *value.get("properties", {}).values()]))
     if value.get("type") == "array":

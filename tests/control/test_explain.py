@@ -206,3 +206,15 @@ def test_an_event_without_a_known_caller_and_operation_lists_address_method_and_
     (line,) = until(lambda: [one for one in site.ostiary("event", "list").out.splitlines() if decision in one])
     assert "127.0.0.1" in line
     assert "GET /nowhere/of-interest" in line
+
+
+@pytest.mark.standard("B3")
+def test_a_field_that_no_line_grants_is_named_with_the_line_that_comes_nearest(site):
+    packer, seen = site.token("packer"), len(site.upstream.seen)
+    refused = site.once("POST", "/shop/orders", b'{"lines": [], "customer": "x"}', token=packer)
+    assert (refused.status, refused.reason) == (403, "field")
+    assert len(site.upstream.seen) == seen
+    text = explained(site, refused, Reason.FIELD)
+    assert "customer" in text
+    assert f"a request within the fields lines: packer/1, {line_of(site, 'packer:')}" in text
+    assert site.once("POST", "/shop/orders", ORDER, token=packer).status == 200

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -25,7 +26,7 @@ from joserfc.jwk import ECKey, RSAKey
 from ostiary.envoy.handover import PASSED, all_but
 from ostiary.envoy.routes import UTF8
 from ostiary.envoy.signals import Signals, signal_resources
-from ostiary.erp.operation import Pattern, Verb
+from ostiary.erp.operation import Condition, Pattern, Verb
 from ostiary.erp.route import Parameter
 from ostiary.plan.formula import Always, Networks
 from ostiary.plan.model import (
@@ -117,6 +118,30 @@ def test_a_query_passes_only_where_the_guard_looks_at_it(live: Any) -> None:
         assert live.ask(f"/shop/orders{query}", token=clerk(live)).reason == "unknown-operation"
     asked = live.ask("/shop/checked?page=2", method="POST", token=clerk(live), body=b"{}")
     assert (asked.status, asked.json["path"]) == (200, "/base/checked?page=2")
+
+
+def test_the_guard_is_asked_where_a_grant_has_fewer_fields_or_records_and_from_then_on(live: Any) -> None:
+    """By role, context and scope it passes, so the gate alone would let it pass."""
+    plan, token = plan_of(live), clerk(live)
+    wheres = {"where": (Condition(field="amount", compare="<=", values=("5",)),)}
+    try:
+        for limits in ({"fields": ("note",)}, wheres):
+            limited = tuple(
+                msgspec.structs.replace(one, **limits) if one.id == "clerk/1" else one for one in plan.grants
+            )
+            live.apply(live.files(seal(msgspec.structs.replace(plan, grants=limited)), [("clerk",), ("guest",)]))
+            live.guard.seen.clear()
+            live.guard_reply = lambda _: (403, {"ostiary-reason": "field"}, "")
+            assert (live.ask("/shop/orders/7", token=token).status, len(live.guard.seen)) == (403, 1)
+            live.guard_reply = lambda _: (200, {}, "")
+            assert (live.ask("/shop/orders/7", token=token).status, len(live.guard.seen)) == (200, 2)
+            assert live.ask("/shop/orders/7", token=live.token(("guest",), scope=SCOPE)).reason == "role"
+            assert live.ask("/shop/orders/7", token=clerk(live, scope="shop/other:read")).reason == "scope"
+            assert len(live.guard.seen) == 2
+    finally:
+        live.apply(live.files(plan, [("clerk",), ("guest",)]))
+    live.guard.seen.clear()
+    assert (live.ask("/shop/orders/7", token=token).status, len(live.guard.seen)) == (200, 0)
 
 
 def _part(content: Any) -> str:

@@ -50,6 +50,8 @@ def _grants(role: RoleRule, contexts: Mapping[str, Context]) -> Iterable[Grant]:
                 role=role.name,
                 pattern=pattern,
                 context=context,
+                fields=may.fields,
+                where=may.where,
                 source=may.source,
             )
 

@@ -32,11 +32,13 @@ Held = tuple[Grant, frozenset[str]]  # a grant and the role sets that hold it
 class AccessClass(msgspec.Struct, frozen=True, kw_only=True):
     """`held_by`: for each grant, its role and every role that includes it.
 
-    `inside`: operations of a guarded system, whose scopes are the guard's to judge.
+    `inside`: operations of a guarded system, whose scopes are the guard's to judge. `limited`: a grant turns on fields
+    or records, which only the guard sees.
     """
 
     id: str
     inside: bool
+    limited: bool
     grants: tuple[Grant, ...]
     held_by: tuple[tuple[str, ...], ...]
 
@@ -83,11 +85,12 @@ class Classes:
     def _made(self, system: str, chosen: Sequence[Grant], *, inside: bool) -> AccessClass:
         held_by = tuple(tuple(sorted(self._including[grant.role])) for grant in chosen)
         meaning = [
-            (grant.id, str(grant.pattern), held, grant.context.formula)
+            (grant.id, str(grant.pattern), held, grant.context.formula, bool(grant.terms))
             for grant, held in zip(chosen, held_by, strict=True)
         ]
-        identity = content_hash(msgspec.json.encode([inside, meaning], order="deterministic"))
-        return AccessClass(id=place(system) + identity, inside=inside, grants=tuple(chosen), held_by=held_by)
+        id_ = place(system) + content_hash(msgspec.json.encode([inside, meaning], order="deterministic"))
+        limited = any(grant.terms for grant in chosen)
+        return AccessClass(id=id_, inside=inside, limited=limited, grants=tuple(chosen), held_by=held_by)
 
 
 @lru_cache(maxsize=2)

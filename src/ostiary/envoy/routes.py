@@ -13,6 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec.structs import replace
 
 from ostiary.envoy import matcher
 from ostiary.envoy.access import METADATA, Classes, spaced
@@ -176,7 +177,9 @@ def _path(pattern: str) -> Json:
 
 
 def _native(system: System, route: Route, classes: Classes, body_bytes: int) -> Json:
-    return _written(system, route, classes.of_route(route).id, body_bytes)
+    judged = classes.of_route(route)
+    looked_at = replace(route, inspect=True) if judged.limited and not route.inspect else route
+    return _written(system, looked_at, judged.id, body_bytes)
 
 
 @lru_cache(maxsize=REMEMBERED_MAX)

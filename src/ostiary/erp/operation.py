@@ -1,8 +1,11 @@
 """The normal form of a business call: what an adapter says a request would do."""
 
 from enum import StrEnum
+from typing import Final, Literal
 
 from msgspec import Struct
+
+OWN: Final = "own"  # as a value: the caller's own; no adapter takes it from a request
 
 
 class Verb(StrEnum):
@@ -23,7 +26,8 @@ class Operation(Struct, frozen=True, kw_only=True):
 
     `action` is the ERP's own method name (`create`, `approve`), "" where HTTP alone says it.
     `ids` is empty for a creation or where the request names none. `fields_read` are those shown, and those that a filter
-    or an order tells of. `pointer` is the JSON pointer of the part.
+    or an order tells of. `sent`: each row that is written, its values as texts, None for what is no plain value.
+    `pointer` is the JSON pointer of the part.
     """
 
     system: str
@@ -33,6 +37,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     ids: tuple[str, ...] = ()
     fields_read: frozenset[str] = frozenset()
     fields_written: frozenset[str] = frozenset()
+    sent: frozenset[frozenset[tuple[str, str | None]]] = frozenset()
     pointer: str = ""
 
     @property
@@ -139,6 +144,17 @@ class Pattern(Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         """Also the scope that grants just this: `erp/sale.*:read`, `erp/account.payment:execute.approve`."""
         return f"{self.system}/{self.object}:{doing(self.verb, self.action)}"
+
+
+class Condition(Struct, frozen=True, kw_only=True):
+    """What a field of the record must hold: the caller's own, one of `values`, or a number on one side of the only one."""
+
+    field: str
+    compare: Literal["own", "in", "<", "<=", ">", ">="]
+    values: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.field} {self.compare} {', '.join(self.values)}".rstrip()
 
 
 def covering_scopes(operation: Operation) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import msgspec
 
 from ostiary.erp import tryton
-from ostiary.erp.openapi.match import Match, operation_of
+from ostiary.erp.openapi import Match, operation_of, read_fields
 from ostiary.erp.operation import Call, Problem, Request, Unreadable
 from ostiary.foundation.home import Home
 from ostiary.guard.knowledge import Ready
@@ -30,7 +30,9 @@ class Adapters:
                 found = ready.tables[system.name].find(request.method, request.path)
                 if found is None:
                     return Read(Unreadable(problem=Problem.UNKNOWN_OPERATION, detail="no such operation is described"))
-                return Read(Call(operations=(operation_of(found),)), found)
+                operation = operation_of(found)
+                limited = any(pattern.holds(operation) for pattern in ready.fields)
+                return Read(read_fields(found, request) if limited else Call(operations=(operation,)), found)
             case Kind.TRYTON:
                 catalogue = self._catalogue(system.name)
                 if catalogue is None:

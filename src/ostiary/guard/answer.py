@@ -60,6 +60,7 @@ class Trace:
     operations: tuple[Operation, ...] = ()
     operation: str = "-"
     rule: str = "-"
+    pending: bool = False  # the ERP must say what the records hold
     credential: str = field(default="", repr=False)
     watcher: asyncio.Task[None] | None = None
     gone: bool = False

@@ -8,6 +8,8 @@ from datetime import UTC
 from ipaddress import ip_address
 from typing import Final, NoReturn
 
+from msgspec.structs import replace
+
 from ostiary.erp.operation import Call, Operation, Problem, Request, Unreadable
 from ostiary.foundation.clock import Clock
 from ostiary.foundation.errors import SystemFault
@@ -21,7 +23,8 @@ from ostiary.guard.erp import Erp, NotEstablished
 from ostiary.guard.journal import Journal, Line
 from ostiary.guard.knowledge import Caller, Knowledge, Ready
 from ostiary.guard.locks import Busy, Locks
-from ostiary.plan.decide import Facts, decide
+from ostiary.guard.records import Whose, established
+from ostiary.plan.decide import Decision, Facts, decide
 from ostiary.plan.model import HandOver, System
 from ostiary.plan.reason import Reason
 
@@ -94,11 +97,14 @@ class Check:
             if read.operations:  # role first: who may not read an object does not learn its fields by asking
                 await self._decide(ready, system, caller, read.operations, asked, trace)
             _refuse(REASON_OF[read.problem], read.detail, pointer=read.pointer)
-        await self._decide(ready, system, caller, read.operations, asked, trace)
+        facts = await self._decide(ready, system, caller, read.operations, asked, trace)
         invalid = validation.validate(match.route, request, match.values) if match else _screened(request)
         if invalid is not None:
             _refuse(REASON_OF[invalid.problem], invalid.detail, pointer=invalid.pointer)
-        await self._keep_apart(ready, system, read, trace, gone)
+        await self._hold(ready, read, trace, gone)
+        if trace.pending:
+            await self._look_at_records(ready, system, facts, trace)
+        await self._keep_apart(ready, system, read, trace)
         if system.hand_over is HandOver.SESSION:
             trace.credential = await self._credential(system, caller.claims.subject, request, trace)
         if history.matters(ready.apart, read):
@@ -138,7 +144,8 @@ class Check:
 
     async def _decide(  # noqa: PLR0917  what the evaluator needs
         self, ready: Ready, system: System, caller: Caller, does: tuple[Operation, ...], asked: Asked, trace: Trace
-    ) -> None:
+    ) -> Facts:
+        """Refuses what no record could mend; `trace.pending` where the ERP must be asked first."""
         trace.operations, trace.operation = does, does[0].permission
         roles = await self._knowledge.roles(caller.claims.role_set)
         facts = Facts(
@@ -150,16 +157,32 @@ class Check:
             operations=does,
         )
         decision = decide(ready.plan, facts)
+        trace.rule, trace.pending = decision.rule, decision.reason is Reason.RECORD
+        if not (decision.allowed or trace.pending):
+            _refuse_by(decision, trace)
+        return facts
+
+    async def _look_at_records(self, ready: Ready, system: System, facts: Facts, trace: Trace) -> None:
+        """Decides once more, with what the ERP holds of the records, which are held meanwhile."""
+        whose = Whose(
+            system=system.name,
+            person=trace.person,
+            account=await self._accounts.account(trace.subject, system.name),
+            erp=self._erp_of(system),
+            past=self._accounts,
+        )
+        try:
+            records = await established(ready.plan, facts, whose)
+        except NotEstablished as problem:
+            _refuse(Reason.RECORD, f"what the record holds can't be established: {problem}", rule=trace.rule)
+        decision = decide(ready.plan, replace(facts, records=records))
         trace.rule = decision.rule
         if not decision.allowed:
-            operation = decision.operation
-            trace.operation = operation.permission if operation else trace.operation
-            pointer = operation.pointer if operation else ""
-            _refuse(decision.reason, _words(decision.reason, trace.operation, decision.context), pointer=pointer)
+            _refuse_by(decision, trace)
 
-    async def _keep_apart(self, ready: Ready, system: System, call: Call, trace: Trace, gone: Gone) -> None:
-        rules = [rule for rule in ready.apart if rule.then.system == system.name]
-        records = history.records_to_hold(rules, call)
+    async def _hold(self, ready: Ready, call: Call, trace: Trace, gone: Gone) -> None:
+        """The records on which it turns, from here to the ERP's answer: what is read of them stays true."""
+        records = history.records_to_hold(ready.apart, call, ready.where, reads=trace.pending)
         if len(records) > history.RECORDS_MAX:
             _refuse(Reason.TOO_LARGE, f"more than {history.RECORDS_MAX} records in one request")
         if records:
@@ -168,6 +191,9 @@ class Check:
             await self._locks.hold(trace.decision, records, trace.person)
         except Busy:
             _refuse(Reason.UNAVAILABLE, "another operation on the same record has not ended yet; try again")
+
+    async def _keep_apart(self, ready: Ready, system: System, call: Call, trace: Trace) -> None:
+        rules = [rule for rule in ready.apart if rule.then.system == system.name]
         if not any(rule.then.holds(operation) for rule in rules for operation in call.operations):
             return
         case = history.Case(
@@ -238,6 +264,12 @@ def _refused(problem: Exception, decision: str) -> Refused:
             return Refused(Reason.UNAVAILABLE, "the request can't be judged")
 
 
+def _refuse_by(decision: Decision, trace: Trace) -> NoReturn:
+    operation = decision.operation
+    trace.operation = operation.permission if operation else trace.operation
+    _refuse(decision.reason, _words(decision, trace.operation), pointer=operation.pointer if operation else "")
+
+
 def _refuse(reason: Reason, detail: str, *, pointer: str = "", rule: str = "-") -> NoReturn:
     raise Refused(reason, detail, pointer=pointer, rule=rule)
 
@@ -246,11 +278,13 @@ def _screened(request: Request) -> Unreadable | None:
     return validation.screen(request.body) if request.body else None
 
 
-def _words(reason: Reason, operation: str, context: str) -> str:
-    match reason:
+def _words(decision: Decision, operation: str) -> str:
+    match decision.reason:
         case Reason.CONTEXT:
-            return f"{operation} is granted only under: {context}"
+            return f"{operation} is granted only under: {decision.context}"
         case Reason.SCOPE:
             return f"no scope of the token covers {operation}"
+        case Reason.FIELD | Reason.RECORD:
+            return f"{operation}: {decision.lacking}"
         case _:
             return f"no role of the caller grants {operation}"

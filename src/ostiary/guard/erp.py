@@ -30,6 +30,14 @@ class Erp(Protocol):
         """The object that a link field of object `name` points to."""
         ...
 
+    async def stored(self, name: str, field: str) -> str:
+        """The object that a field of object `name` leads to, "" for a value; for fields alone that the ERP stores."""
+        ...
+
+    async def companies(self, account: ErpAccount) -> Sequence[Any]:
+        """The ids of the companies that this user works for."""
+        ...
+
     async def login_of(self, uid: str) -> str:
         """The login that the ERP has for the id of one of its users."""
         ...

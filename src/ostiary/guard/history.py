@@ -141,13 +141,17 @@ def _time(value: Any) -> datetime | None:
             return None
 
 
-def records_to_hold(rules: Iterable[Apart], call: Call) -> frozenset[tuple[str, str, str]]:
-    """The records of this call on which a rule may turn: changed, and of an object that a rule speaks of."""
-    patterns = [pattern for rule in rules for pattern in (rule.first, rule.then)]
+def records_to_hold(
+    rules: Iterable[Apart], call: Call, where: Iterable[Pattern] = (), *, reads: bool = False
+) -> frozenset[tuple[str, str, str]]:
+    """The records of this call on which a rule or a grant may turn: changed, or `reads` that turn on them, and of an
+    object that a rule, or a grant with conditions (`where`), speaks of.
+    """
+    patterns = [*where, *(pattern for rule in rules for pattern in (rule.first, rule.then))]
     return frozenset(
         (operation.system, operation.object, record)
         for operation in call.operations
-        if operation.verb is not Verb.READ and any(_speaks_of(pattern, operation) for pattern in patterns)
+        if (reads or operation.verb is not Verb.READ) and any(_speaks_of(pattern, operation) for pattern in patterns)
         for record in operation.ids
     )
 

@@ -42,6 +42,8 @@ class Ready:
             if system.kind is Kind.OPENAPI
         }
         self.apart: tuple[Apart, ...] = tuple(rule for rule in plan.apart if rule.dynamic)
+        self.fields = tuple(dict.fromkeys(grant.pattern for grant in plan.grants if grant.fields))
+        self.where = tuple(dict.fromkeys(grant.pattern for grant in plan.grants if grant.where))
         self._by_length = sorted(plan.systems, key=lambda system: -len(system.prefix))
         plan.granting(())  # what the first decision would have to wait for
 

@@ -24,6 +24,7 @@ ANSWER_MAX_BYTES: Final = 4 * 1024 * 1024
 PROVE_EVERY_S: Final = 30.0  # Tryton forgets an idle session after [session] timeout, 300 s by default
 LOGIN_AGAIN_S: Final = 10.0  # a wrong password is not tried at every request: Tryton would lock the user out
 SESSIONS_MAX: Final = 10_000
+STORED: Final = frozenset({"integer", "float", "numeric", "boolean", "many2one", "selection"})
 REFUSES: Final = frozenset(
     {httpx.codes.OK, httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}
 )  # a login, with or without a word
@@ -75,7 +76,7 @@ class TrytonErp:
         self._database, self._vault, self._timeout_s = database, vault, timeout_s
         self._http = httpx.AsyncClient(base_url=url, timeout=timeout_s, trust_env=False)
         self._held: dict[tuple[str, bytes], _Held] = {}  # login and sealed password: a new one is a new login
-        self._targets: dict[tuple[str, str], str] = {}
+        self._described: dict[tuple[str, str], Mapping[str, Any]] = {}
         self.trouble = ""  # why the gate's own ERP user was not let in the last time
 
     async def close(self) -> None:
@@ -94,13 +95,31 @@ class TrytonErp:
         return rows
 
     async def target(self, name: str, field: str) -> str:
-        if (name, field) not in self._targets:
+        about = await self._about(name, field)
+        if about.get("type") not in {"many2one", "one2one"} or not isinstance(about.get("relation"), str):
+            raise NotEstablished(f"{field} of {name} is no link to one record")
+        return str(about["relation"])
+
+    async def stored(self, name: str, field: str) -> str:
+        """What Tryton computes, and what it keeps for each company or language, it loads late."""
+        about = await self._about(name, field)
+        if about.get("loading") != "eager" or about.get("type") not in STORED:
+            raise NotEstablished(f"{field} of {name} is no plain field that the ERP stores")
+        return str(about.get("relation", "")) if about["type"] == "many2one" else ""
+
+    async def companies(self, account: ErpAccount) -> Sequence[Any]:
+        """As the user itself is told them: who may read that of others is another matter."""
+        _, answer = await self._call("model.res.user.get_preferences", [True, {}], await self._session(account))
+        match answer.get("result"):
+            case {"companies": list(found)}:
+                return found
+        raise NotEstablished(f"the ERP does not say which companies {account.login} works for")
+
+    async def _about(self, name: str, field: str) -> Mapping[str, Any]:
+        if (name, field) not in self._described:
             described = await self._ask(f"model.{name}.fields_get", [[field], {}])
-            about = described.get(field, {}) if isinstance(described, dict) else {}
-            if about.get("type") not in {"many2one", "one2one"} or not isinstance(about.get("relation"), str):
-                raise NotEstablished(f"{field} of {name} is no link to one record")
-            self._targets[name, field] = about["relation"]
-        return self._targets[name, field]
+            self._described[name, field] = described.get(field, {}) if isinstance(described, dict) else {}
+        return self._described[name, field]
 
     async def login_of(self, uid: str) -> str:
         (row,) = await self.rows("res.user", [uid], ["login"])

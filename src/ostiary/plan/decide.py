@@ -1,12 +1,14 @@
 """The one evaluator in Python: what the gate decides natively and the guard inside, in one order.
 
-Order (the contract of gate and evaluator): address, token, revocation, lease, operation, role, context, scope.
+Order (the contract of gate and evaluator): address, token, revocation, lease, operation, role, context, scope, field,
+record. The gate goes as far as the scope; what has fields or records to look at, it asks the guard about.
 """
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
+from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -15,7 +17,9 @@ from ostiary.erp.operation import Operation, covering_scopes
 from ostiary.plan.formula import holds
 from ostiary.plan.model import Grant, Limit, Plan
 from ostiary.plan.reason import Reason
+from ostiary.plan.records import Records, beyond, unmet
 
+STEPS: Final = (Reason.ROLE, Reason.CONTEXT, Reason.SCOPE, Reason.FIELD, Reason.RECORD)
 RoleSets = Mapping[str, frozenset[str]]  # role-set id -> directly assigned role names
 
 
@@ -29,7 +33,8 @@ class Token(StrEnum):
 class Facts(Struct, frozen=True, kw_only=True):
     """All that a decision rests on. `roles` are the directly assigned ones, None for an unknown role set.
 
-    `operations` is empty where the request names no known operation. `scopes` are the token's.
+    `operations` is empty where the request names no known operation. `scopes` are the token's. `records`: what the
+    ERP was asked, which is nothing where nobody asked.
     """
 
     system: str
@@ -41,14 +46,16 @@ class Facts(Struct, frozen=True, kw_only=True):
     operations: tuple[Operation, ...] = ()
     address_blocked: bool = False
     lease_lapsed: bool = False
+    records: Records = Records()
 
 
 class Decision(Struct, frozen=True, kw_only=True):
-    """`rule` is the grant that allows; or the one that would, were its context met; else "-"."""
+    """`rule` is the grant that allows; or the one that comes nearest; else "-". `lacking`: the fields or the record."""
 
     reason: Reason
     rule: str = "-"
     context: str = ""
+    lacking: str = ""
     operation: Operation | None = None
 
     @property
@@ -116,18 +123,31 @@ def _before_operations(facts: Facts) -> Reason | None:
 
 def _decide_one(plan: Plan, held: frozenset[str], facts: Facts, operation: Operation) -> Decision:
     covering = covering_scopes(operation)
-    decision = _judge(plan.granting(covering, held), facts, operation)
-    if decision.allowed and facts.scopes.isdisjoint(covering):
-        return Decision(reason=Reason.SCOPE, rule=decision.rule, context=decision.context, operation=operation)
-    return decision
+    return _judge(plan.granting(covering, held), facts, operation, scoped=not facts.scopes.isdisjoint(covering))
 
 
-def _judge(granting: Iterable[Grant], facts: Facts, operation: Operation | None = None) -> Decision:
-    blocked: Grant | None = None
+def _judge(
+    granting: Iterable[Grant], facts: Facts, operation: Operation | None = None, *, scoped: bool = True
+) -> Decision:
+    """One grant must cover all of the operation; of those that don't, the first that comes furthest is named."""
+    nearest = Decision(reason=Reason.ROLE, operation=operation)
     for grant in granting:
-        if holds(grant.context.formula, at=facts.at, source=facts.source):
-            return Decision(reason=Reason.ALLOWED, rule=grant.id, context=grant.context.name, operation=operation)
-        blocked = blocked or grant
-    if blocked is None:
-        return Decision(reason=Reason.ROLE, operation=operation)
-    return Decision(reason=Reason.CONTEXT, rule=blocked.id, context=blocked.context.name, operation=operation)
+        reason, lacking = _judge_by(grant, facts, operation, scoped=scoped)
+        if reason is Reason.ALLOWED or STEPS.index(reason) > STEPS.index(nearest.reason):
+            rule, context = grant.id, grant.context.name
+            nearest = Decision(reason=reason, rule=rule, context=context, lacking=lacking, operation=operation)
+        if nearest.allowed:
+            break
+    return nearest
+
+
+def _judge_by(grant: Grant, facts: Facts, operation: Operation | None, *, scoped: bool) -> tuple[Reason, str]:
+    if not holds(grant.context.formula, at=facts.at, source=facts.source):
+        return Reason.CONTEXT, ""
+    if not scoped:
+        return Reason.SCOPE, ""
+    if operation and (more := beyond(grant.fields, operation)):
+        return Reason.FIELD, f"not among its fields: {', '.join(sorted(more))}"
+    if operation and (lacking := unmet(grant.where, operation, facts.operations, facts.records)):
+        return Reason.RECORD, lacking
+    return Reason.ALLOWED, ""

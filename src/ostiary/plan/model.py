@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from ostiary.erp.operation import Operation, Pattern, covering_scopes
+from ostiary.erp.operation import Condition, Operation, Pattern, covering_scopes
 from ostiary.erp.route import Route
 from ostiary.foundation.ids import content_hash
 from ostiary.plan.formula import Always, Formula, every
@@ -50,13 +50,24 @@ def joined(contexts: Iterable[Context]) -> Context:
 
 
 class Grant(Struct, frozen=True, kw_only=True):
-    """`role` may do `pattern` while `context` holds. `id` is stable: `clerk/2` is the role's second `may`."""
+    """`role` may do `pattern` while `context` holds, naming `fields` alone (none: any), to records that meet `where`.
+
+    `id` is stable: `clerk/2` is the role's second `may`.
+    """
 
     id: str
     role: str
     pattern: Pattern
     context: Context
+    fields: tuple[str, ...] = ()
+    where: tuple[Condition, ...] = ()
     source: Source
+
+    @property
+    def terms(self) -> str:
+        """What of the objects it is about, as people say it; "" for all."""
+        only = [f"the fields {', '.join(self.fields)}"] if self.fields else []
+        return " of ".join([*only, *([f"records with {', '.join(map(str, self.where))}"] if self.where else [])])
 
 
 class Plan(Struct, frozen=True, kw_only=True, cache_hash=True, dict=True):

@@ -18,8 +18,10 @@ class Reason(StrEnum):
     ROLE = "role"
     CONTEXT = "context"
     SCOPE = "scope"
+    FIELD = "field"
     TOO_LARGE = "too-large"
     INVALID = "invalid"
+    RECORD = "record"
     APART = "apart"
     UNAVAILABLE = "unavailable"
 
@@ -36,8 +38,10 @@ STATUS: dict[Reason, int] = {
     Reason.ROLE: 403,
     Reason.CONTEXT: 403,
     Reason.SCOPE: 403,
+    Reason.FIELD: 403,
     Reason.TOO_LARGE: 413,
     Reason.INVALID: 400,
+    Reason.RECORD: 403,
     Reason.APART: 403,
     Reason.UNAVAILABLE: 503,
 }
@@ -54,8 +58,10 @@ TITLE: dict[Reason, str] = {
     Reason.ROLE: "No role of the caller grants this operation",
     Reason.CONTEXT: "Granted, but not at this time or from this place",
     Reason.SCOPE: "The token's scope does not cover this operation",
+    Reason.FIELD: "Granted, but not all the fields that the request names",
     Reason.TOO_LARGE: "The request is too large",
     Reason.INVALID: "The request is not valid",
+    Reason.RECORD: "Granted, but not for this record as it is, or would be",
     Reason.APART: "Duties kept apart: another person must do this",
     Reason.UNAVAILABLE: "The request can't be judged or served now",
 }

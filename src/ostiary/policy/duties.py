@@ -4,12 +4,14 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import product
 
-from ostiary.erp.operation import Pattern
+from msgspec.structs import replace
+
+from ostiary.erp.operation import Pattern, Verb
 from ostiary.policy import keys, words
 from ostiary.policy.model import Apart, Example, Expected, Kind, Level, Never
 from ostiary.policy.node import Node
 from ostiary.policy.reader import Reader
-from ostiary.policy.roles import Known
+from ostiary.policy.roles import Known, read_fields
 
 LOOPBACK = "127.0.0.1"
 DUTIES = 2
@@ -85,9 +87,13 @@ def read_test(reader: Reader, known: Known, node: Node) -> Example | None:
     when = reader.understood(part.get("at"), words.moment, what="at")
     address = reader.understood(part.get("from"), words.address, what="from")
     who = reader.known(reader.texts(part.get("who"), what="who"), known.roles, what="role")
+    record = reader.pairs(part.get("record"), what="record")
+    held = tuple((name, reader.understood(value, words.value, what=name) or "") for name, value in record)
     expect = reader.word(part.get("expect"), Expected, what="expect")
     if does is None or when is None or expect is None:
         return None
-    return Example(
-        who=who, does=does, when=when, address=address or LOOPBACK, expect=expect, source=reader.source(node)
-    )
+    fields = frozenset(read_fields(reader, part.get("fields")))
+    named = {"fields_read": fields} if does.verb is Verb.READ else {"fields_written": fields}
+    does = replace(does, **named, ids=("1",) if held else ())
+    source, where = reader.source(node), address or LOOPBACK
+    return Example(who=who, does=does, record=held, when=when, address=where, expect=expect, source=source)

@@ -68,10 +68,36 @@ CONTEXT: Final = Part(
 LEVEL: Final = """\
 What the role may at most be about: the whole system, a department, a user's own tasks, or a partner's few objects. \
 Every object (*) is for system alone; a partner names each object."""
+FIELDS: Final = """\
+The fields that may be read and written, of the object itself: a path like party.name is party here, and name where \
+party.party is granted. A field that is not named is refused wherever a call names it, in filters and orders too. \
+Default: every field. Of a system of kind openapi for write alone: the body's properties and the query's names."""
+WHERE: Final = """\
+What each record must hold, before the call and after what the call itself writes: own (it links to the caller's own ERP \
+user, or to one of that user's companies), bounds of a number, or the values that it may have (of a link, ids). Only \
+for a system of kind tryton, and for fields that the ERP stores. A read that names no record by id is refused."""
+CONDITIONS: Final[Schema] = {
+    "type": "object",
+    "propertyNames": text(words.FIELD),
+    "additionalProperties": {**some(_shaped(words.CONDITION)), "minItems": 1},
+    "minProperties": 1,
+}
+GRANT: Final = Part(
+    name="grant",
+    says="A line of `may` with fewer fields or records. For each operation of a call one line must cover all of it.",
+    keys=(
+        Key("do", "What the role may do, as in a line of `may`.", PERMISSION, "account.payment: read, write"),
+        Key("fields", FIELDS, {**some(text(words.FIELD)), "minItems": 1}, ["amount", "party"]),
+        Key("where", WHERE, CONDITIONS, {"create_uid": "own", "amount": [">= 0", "<= 5000"], "state": "draft"}),
+    ),
+    needed=("do",),
+)
+LINE: Final[Schema] = {"anyOf": [PERMISSION, {"$ref": "#/$defs/grant"}]}
+LINES: Final[Schema] = {"anyOf": [*LINE["anyOf"], {"type": "array", "items": LINE}]}
 MAY: Final = """\
 What the role may do: SYSTEM/OBJECT: VERBS. The object is exact (sale.sale), a family (sale.*) or everything (*); the \
 verbs are read, write, execute and delete, perhaps with one action (execute approve). The system may be left out while \
-there is only one."""
+there is only one. With fewer fields or records a line is a grant."""
 ROLE: Final = Part(
     name="role",
     says="A named set of permissions, given to users and clients.",
@@ -79,7 +105,7 @@ ROLE: Final = Part(
         Key("level", LEVEL, one_of(Level), "user"),
         Key("of", "Its department; needed for the levels department and user.", TEXT, "sales"),
         Key("includes", "Roles that it holds as well, each in that role's own context.", some(TEXT), ["clerk"]),
-        Key("may", MAY, PERMISSIONS, ["sale.*: read, write", "account.payment: execute approve"]),
+        Key("may", MAY, LINES, ["sale.*: read, write", "account.payment: execute approve"]),
         Key("when", "Contexts that must all hold for what the role itself may.", CONTEXTS, "office-hours"),
     ),
     needed=("level",),
@@ -133,6 +159,13 @@ TEST: Final = Part(
     keys=(
         Key("who", "The roles of the caller.", some(TEXT), ["clerk"]),
         Key("does", "One operation.", text(words.OPERATION), "sale.sale: write"),
+        Key("fields", "The fields that it names.", some(text(words.FIELD)), ["amount"]),
+        Key(
+            "record",
+            "What the record holds, own for the caller's.",
+            CONDITIONS,
+            {"create_uid": "own", "amount": "4999"},
+        ),
         Key("at", "When, with the offset from UTC.", text(words.MOMENT), "2026-03-03T10:00+01:00"),
         Key("from", "The caller's address.", text(words.ADDRESS), "203.0.113.7"),
         Key("expect", "What must come out.", one_of(Expected), "deny"),
@@ -177,4 +210,4 @@ POLICY: Final = Part(
     ),
     needed=("policy",),
 )
-PARTS: Final = (SYSTEM, DEPARTMENT, CONTEXT, ROLE, APART, NEVER, LIMIT, DEFAULT_LIMIT, TEST)
+PARTS: Final = (SYSTEM, DEPARTMENT, CONTEXT, ROLE, GRANT, APART, NEVER, LIMIT, DEFAULT_LIMIT, TEST)

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from ostiary.erp.operation import Operation, Pattern
+from ostiary.erp.operation import Condition, Operation, Pattern
 
 
 class Source(Struct, frozen=True, kw_only=True):
@@ -93,9 +93,11 @@ class ContextRule(Struct, frozen=True, kw_only=True):
 
 
 class May(Struct, frozen=True, kw_only=True):
-    """One line of a role's `may`: its patterns, one for each verb."""
+    """One line of a role's `may`: its patterns, one for each verb; no `fields` are every field."""
 
     patterns: tuple[Pattern, ...]
+    fields: tuple[str, ...] = ()
+    where: tuple[Condition, ...] = ()
     source: Source
 
 
@@ -161,6 +163,7 @@ class Example(Struct, frozen=True, kw_only=True):
 
     who: tuple[str, ...]
     does: Operation
+    record: tuple[tuple[str, str], ...] = ()
     when: datetime
     address: str
     expect: Expected

@@ -44,14 +44,15 @@ def parse(text: str, file: str, files: Mapping[str, str] = {}) -> Parsed:
 def _policy(reader: Reader, root: Node) -> Policy:
     part = reader.mapping(root, keys.POLICY, what="the policy")
     departments = read_departments(reader, part.get("departments"))
+    systems = read_systems(reader, part.get("systems"))
+    kinds = {system.name: system.kind for system in systems}
     known = Known(
         systems=names_in(part.get("systems")),
+        kinds=kinds,
         departments=departments,
         contexts=names_in(part.get("contexts")),
         roles=names_in(part.get("roles")),
     )
-    systems = read_systems(reader, part.get("systems"))
-    kinds = {system.name: system.kind for system in systems}
     return Policy(
         file=reader.file,
         name=reader.text(part.get("policy"), what="policy"),

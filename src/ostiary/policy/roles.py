@@ -5,9 +5,9 @@ from functools import partial
 
 from msgspec import Struct
 
-from ostiary.erp.operation import Pattern
+from ostiary.erp.operation import Condition, Pattern, Verb
 from ostiary.policy import keys, words
-from ostiary.policy.model import Level, May, RoleRule
+from ostiary.policy.model import Kind, Level, May, RoleRule
 from ostiary.policy.node import Mapping, Node, Scalar
 from ostiary.policy.reader import Reader
 
@@ -16,6 +16,7 @@ class Known(Struct, frozen=True, kw_only=True):
     """The names that a rule may refer to."""
 
     systems: Sequence[str]
+    kinds: dict[str, Kind]  # of the systems that were understood
     departments: Sequence[str]
     contexts: Sequence[str]
     roles: Sequence[str]
@@ -86,10 +87,49 @@ def _role(reader: Reader, known: Known, name: str, key: Scalar, node: Node) -> R
 
 
 def _may(reader: Reader, known: Known, level: Level | None, node: Node | None) -> Iterable[May]:
-    for item in reader.items(node, what="may"):
-        found = reader.understood(item, partial(words.patterns, systems=known.systems), what="may") or ()
+    for item in (node,) if isinstance(node, Mapping) else reader.items(node, what="may"):
+        part: dict[str, Node] = {"do": item}
+        if isinstance(item, Mapping):
+            part = reader.mapping(item, keys.GRANT, what="may")
+        found = reader.understood(part.get("do"), partial(words.patterns, systems=known.systems), what="may") or ()
         _check_level(reader, item, level, found)
-        yield May(patterns=found, source=reader.source(item))
+        _check_seen(reader, found, known, part)
+        fields, where = read_fields(reader, part.get("fields")), tuple(_where(reader, part.get("where")))
+        yield May(patterns=found, fields=fields, where=where, source=reader.source(item))
+
+
+def read_fields(reader: Reader, node: Node | None) -> tuple[str, ...]:
+    """Names of fields, sorted; where there is a list, it is not empty."""
+    items = reader.items(node, what="fields")
+    if node is not None and not items:
+        reader.report(node, "no field is named", "leave `fields` out, or name one")
+    return tuple(sorted({name for item in items if (name := reader.understood(item, words.field, what="fields"))}))
+
+
+def _where(reader: Reader, node: Node | None) -> Iterable[Condition]:
+    """Of a field, every bound must hold, and of its values one."""
+    for name, value in reader.pairs(node, what="where"):
+        items = reader.items(value, what=name)
+        told = [one for item in items if (one := reader.understood(item, partial(words.condition, name), what=name))]
+        yield from (one for one in told if one.compare != "in")
+        if among := {word for one in told if one.compare == "in" for word in one.values}:
+            yield Condition(field=name, compare="in", values=tuple(sorted(among)))
+        if not items:
+            reader.report(value, f"{name} may hold nothing", "[draft, submitted]")
+
+
+def _check_seen(reader: Reader, patterns: Iterable[Pattern], known: Known, part: dict[str, Node]) -> None:
+    """What can't be seen of a call can't be held to: it is refused, not left out."""
+    unseen = [one for one in patterns if known.kinds.get(one.system, Kind.TRYTON) is not Kind.TRYTON]
+    if other := [str(one.verb) for one in patterns if one.verb not in {Verb.READ, Verb.WRITE}]:
+        if "fields" in part:
+            reader.report(part["fields"], f"fields are read and written; {other[0]} names none", "a line of its own")
+    elif "fields" in part and any(one.verb is Verb.READ for one in unseen):
+        told = f"which fields an answer of {unseen[0].system} has can't be seen, only those of a write"
+        reader.report(part["fields"], told, "a line of its own for read, without `fields`")
+    if "where" in part and unseen:
+        told = f"{unseen[0].system} does not say what a record holds; only kind tryton does"
+        reader.report(part["where"], told, "leave `where` out, or give the operation to fewer")
 
 
 def _check_level(reader: Reader, node: Node, level: Level | None, patterns: Iterable[Pattern]) -> None:

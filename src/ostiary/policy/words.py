@@ -11,7 +11,7 @@ from importlib import resources
 from ipaddress import ip_address, ip_network
 from typing import Final
 
-from ostiary.erp.operation import Operation, Pattern, Verb
+from ostiary.erp.operation import OWN, Condition, Operation, Pattern, Verb
 from ostiary.policy.problem import nearest
 
 WEEK: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -35,6 +35,7 @@ _DOING: Final = f"{_VERB}(?: +{_ACTION})?"
 _STEP: Final = "[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _PATH: Final = f"(?:{_STEP}/){{0,8}}{_STEP}[.]yaml"  # below a folder: no step begins with a dot
 _FIELD: Final = "[A-Za-z_][A-Za-z0-9_]*"
+_NUMBER: Final = r"-?[0-9]{1,15}(?:\.[0-9]{1,9})?"
 
 NAME: Final = re.compile(_NAME)
 DAYS: Final = re.compile(f"{_DAYS}(?: *, *{_DAYS})*")
@@ -49,6 +50,10 @@ PLACE: Final = re.compile(f"({_HOST})((?:/[A-Za-z0-9._~-]+)*)/?")
 UPSTREAM: Final = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::([0-9]{1,5}))?(?:/[A-Za-z0-9._~/-]*)?")
 DATABASE: Final = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
 LINK: Final = re.compile(rf"{_FIELD}(?:\.{_FIELD}){{0,3}}")
+FIELD: Final = re.compile("[A-Za-z_][A-Za-z0-9_-]*")
+BOUND: Final = re.compile(f"([<>]=?) *({_NUMBER})")
+VALUE: Final = re.compile("[A-Za-z0-9_.-]{1,100}")
+CONDITION: Final = re.compile(f"{BOUND.pattern}|{VALUE.pattern}")
 MOMENT: Final = re.compile("[12][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(?::[0-9]{2})?(?:Z|[+-][0-9]{2}:[0-9]{2})?")
 PERMISSION: Final = re.compile(f" *(?:{_NAME}/)?{_OBJECT} *: *{_DOING}(?: *, *{_DOING})* *")
 OPERATION: Final = re.compile(f" *(?:{_NAME}/)?{_EXACT} *: *{_DOING} *")
@@ -174,6 +179,27 @@ def link(text: str) -> str:
     """`party` or `move.party`: fields to follow, at most four."""
     if not LINK.fullmatch(text):
         raise Wrong(f"{text!r} is no path of at most four fields", "party or move.party")
+    return text
+
+
+def field(text: str) -> str:
+    if not FIELD.fullmatch(text):
+        raise Wrong(f"{text!r} is no field of the object itself", "party; and name where party.party is granted")
+    return text
+
+
+def condition(name: str, text: str) -> Condition:
+    """Of the field `name`: `own`, a bound (`<= 5000`), or what it must be (`draft`)."""
+    if text == OWN:
+        return Condition(field=name, compare="own")
+    if match := BOUND.fullmatch(text):
+        return Condition(field=name, compare=match[1], values=(match[2],))  # type: ignore[arg-type] # one of the pattern's
+    return Condition(field=name, compare="in", values=(value(text),))
+
+
+def value(text: str) -> str:
+    if not VALUE.fullmatch(text):
+        raise Wrong(f"{text!r} is no condition", 'own, "<= 5000", or what it may be: [draft, submitted]')
     return text
 
 

@@ -2,10 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 
 from msgspec.structs import replace
 
-from ostiary.erp.operation import Verb
+from ostiary.erp.operation import Condition, Verb
 from ostiary.plan.formula import Always
 from ostiary.plan.model import Grant, Plan
 from ostiary.prove import bounds, contexts, surroundings
@@ -49,7 +50,23 @@ class _Held:
         return [one for one in held if grant.pattern.within(one.pattern)]
 
     def covers(self, role: str, grant: Grant) -> bool:
-        return any(implies(grant.context.formula, one.context.formula) for one in self.near(role, grant))
+        near = self.near(role, grant)
+        return any(_within(grant, one) and implies(grant.context.formula, one.context.formula) for one in near)
+
+
+def _within(one: Grant, other: Grant) -> bool:
+    """Whether all fields and records of `one` are surely among those of `other`."""
+    fields = not other.fields or (one.fields and set(one.fields) <= set(other.fields))
+    return bool(fields) and all(any(_bounds(mine, theirs) for mine in one.where) for theirs in other.where)
+
+
+def _bounds(one: Condition, other: Condition) -> bool:
+    if (one.field, one.compare) != (other.field, other.compare):
+        return False
+    if one.compare in {"own", "in"}:
+        return set(one.values) <= set(other.values)
+    (near,), (far,) = (map(Decimal, condition.values) for condition in (one, other))
+    return near <= far if one.compare in {"<", "<="} else near >= far
 
 
 def _grants(old: Plan, new: Plan, *, widens: bool) -> Iterator[Change]:
@@ -65,20 +82,26 @@ def _grants(old: Plan, new: Plan, *, widens: bool) -> Iterator[Change]:
 
 def _restricted(role: str, grant: Grant, left: Sequence[Grant]) -> Change:
     """It is still granted, but not always when it was; told at the line that restricts it."""
-    contexts_left = " or ".join(dict.fromkeys(one.context.name for one in left))
-    text = f"{role} may {grant.pattern} now only when {contexts_left} ({left[0].source})"
+    what_is_left = " or ".join(dict.fromkeys(_under(one) for one in left))
+    text = f"{role} may {grant.pattern} now only {what_is_left} ({left[0].source})"
     return Change(
         widens=False, text=text, role=role, permission=str(grant.pattern), context=grant.context.name,
         where=str(left[0].source),
     )  # fmt: skip
 
 
+def _under(grant: Grant) -> str:
+    """`when office for the fields name`: how far it goes; always, where nothing bounds it."""
+    when = [] if grant.terms and isinstance(grant.context.formula, Always) else [f"when {grant.context.name}"]
+    return " ".join([*when, *([f"for {grant.terms}"] if grant.terms else [])])
+
+
 def _change(role: str, grant: Grant, *, widens: bool) -> Change:
     verb = "may now" if widens else "may no longer"
-    context = "" if isinstance(grant.context.formula, Always) else f" when {grant.context.name}"
+    limited = grant.terms or not isinstance(grant.context.formula, Always)
     return Change(
         widens=widens,
-        text=f"{role} {verb} {grant.pattern}{context} ({grant.source})",
+        text=f"{role} {verb} {grant.pattern}{f' {_under(grant)}' if limited else ''} ({grant.source})",
         role=role,
         permission=str(grant.pattern),
         context=grant.context.name,

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
+from itertools import islice
 
 from msgspec import Struct
 
@@ -75,8 +76,9 @@ def _why(plan: Plan, asked: Asked, did: str) -> tuple[str, Iterable[str]]:
             held = f"no role of the caller ({', '.join(sorted(asked.roles))}) grants it"
             nobody = "" if not asked.operation or _grants_of(plan, asked) else "; no role of the policy grants it"
             return (held if asked.roles else "the caller holds no role") + nobody, _granting(plan, asked)
-        case Reason.CONTEXT:
-            return "granted, but not at this time or from this place", _missing(plan, asked)
+        case Reason.CONTEXT | Reason.FIELD | Reason.RECORD:
+            missing = _missing if asked.reason is Reason.CONTEXT else _within
+            return TITLE[asked.reason].lower(), missing(plan, asked)
         case Reason.SCOPE:
             scope = f"a token with a scope that covers {did}"
             return "the caller's roles grant it, the token's scope does not", (scope,)
@@ -115,6 +117,13 @@ def _granting(plan: Plan, asked: Asked) -> Iterator[str]:
 
 def _grants_of(plan: Plan, asked: Asked) -> list[Grant]:
     return [grant for grant in plan.grants if asked.operation and grant.pattern.holds(asked.operation)]
+
+
+def _within(plan: Plan, asked: Asked) -> Iterator[str]:
+    """What each of the caller's own grants covers, told where it stands."""
+    for grant in islice(_blocked(plan, asked), SUGGESTIONS_MAX):
+        terms = grant.terms or "all of the object"
+        yield f"a request within {terms}: {grant.id}, {grant.source}: {grant.source.text}"
 
 
 def _missing(plan: Plan, asked: Asked) -> Iterator[str]:

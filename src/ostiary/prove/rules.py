@@ -12,6 +12,7 @@ from msgspec import Struct
 from ostiary.erp.operation import Pattern, covering_scopes
 from ostiary.plan.decide import Facts, closure, decide
 from ostiary.plan.model import Apart, Grant, Never, Plan
+from ostiary.plan.records import Records
 from ostiary.policy.model import Example, Expected, Policy
 
 
@@ -84,6 +85,14 @@ def _apart(plan: Plan, rule: Apart, holders: Iterable[tuple[str, frozenset[str]]
             )
 
 
+def _told(test: Example) -> Records:
+    """What the test says of its record, as if the ERP had said it."""
+    place = (test.does.object, "1")
+    return Records(
+        stored=frozenset((test.does.object, name) for name, _ in test.record), held={place: dict(test.record)}
+    )
+
+
 def _failure(plan: Plan, test: Example) -> Finding | None:
     facts = Facts(
         system=test.does.system,
@@ -92,6 +101,7 @@ def _failure(plan: Plan, test: Example) -> Finding | None:
         roles=frozenset(test.who),
         scopes=frozenset(covering_scopes(test.does)),
         operations=(test.does,),
+        records=_told(test),
     )
     decision = decide(plan, facts)
     if decision.allowed is (test.expect is Expected.ALLOW):

@@ -3,12 +3,13 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
-from urllib.parse import unquote_to_bytes
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 from msgspec.structs import replace
 
-from ostiary.erp.operation import Operation
+from ostiary.erp.operation import Call, Operation, Problem, Request, Unreadable
 from ostiary.erp.route import Route
+from ostiary.foundation import strict_json
 
 PATH_MAX_BYTES: Final = 8_000
 SEGMENTS_MAX: Final = 64
@@ -88,3 +89,21 @@ def _decoded(segment: str) -> str | None:
 def operation_of(match: Match) -> Operation:
     """The business operation; the last path parameter names the record."""
     return replace(match.route.operation, ids=tuple(match.values.values())[-1:])
+
+
+def read_fields(match: Match, request: Request) -> Call | Unreadable:
+    """The operation with the fields that it writes: what stands at the body's top, and what query and headers name."""
+    operation = operation_of(match)
+    try:
+        body = strict_json.parse(request.body) if request.body else {}
+    except strict_json.NotStrict as problem:
+        kind = Problem.TOO_LARGE if problem.too_large else Problem.INVALID
+        return Unreadable(problem=kind, detail=str(problem), operations=(operation,))
+    rows = body if isinstance(body, list) else [body]
+    if not all(isinstance(row, dict) for row in rows):
+        detail = "fields are granted one by one, so the body is an object or a list of objects"
+        return Unreadable(problem=Problem.INVALID, detail=detail, operations=(operation,))
+    named = {name for row in rows for name in row}
+    named.update(name for name, _ in parse_qsl(request.query, keep_blank_values=True))
+    named.update(one.name for one in match.route.parameters if one.place == "header" and one.name in request.headers)
+    return Call(operations=(replace(operation, fields_written=frozenset(named)),))

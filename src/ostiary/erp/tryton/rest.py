@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 from ostiary.erp.operation import Request, Verb
 from ostiary.erp.tryton.domain import filters, orders
 from ostiary.erp.tryton.rpc import BY_NAME, callable_, json_body
-from ostiary.erp.tryton.values import creates, writes
+from ostiary.erp.tryton.values import creates, row, writes
 from ostiary.erp.tryton.walk import NAME, Refused, Walk, context
 from ostiary.foundation import strict_json
 
@@ -56,8 +56,9 @@ def _model(request: Request, walk: Walk, name: str, record: str | None, action: 
             _answer(request, walk, name, ids)
         case "PUT", str(), None:
             walk.does(name, Verb.WRITE, "write", ids)
-            written = writes(walk, name, json_body(request), pointer="")
-            walk.does(name, Verb.WRITE, "write", ids, fields_written=written)
+            values = json_body(request)
+            written = writes(walk, name, values, pointer="")
+            walk.does(name, Verb.WRITE, "write", ids, fields_written=written, sent=frozenset({row(values)}))
             _answer(request, walk, name, ids)
         case "DELETE", str(), None:
             _query(request, frozenset())

@@ -1,23 +1,51 @@
 """What is written: a value may create, write, copy and delete records of other objects; each is an operation of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ostiary.erp.operation import Verb
+from ostiary.erp.operation import OWN, Verb
 from ostiary.erp.tryton.catalogue import MANY
-from ostiary.erp.tryton.walk import DEPTH_MAX, Refused, Walk
+from ostiary.erp.tryton.walk import DEPTH_MAX, ID_MAX, Refused, Walk
 
 LISTS = frozenset({"dict", "multiselection"})  # types of a field that take a list as their value
+MAKER = "create_uid"
+MEANT = frozenset({"true", "false", OWN})  # a text like that must not be taken for what it is not
+Row = frozenset[tuple[str, str | None]]
 
 
-def creates(walk: Walk, model: str, rows: Any, *, pointer: str, depth: int = DEPTH_MAX) -> None:
+def plain(value: Any) -> str | None:
+    """A value of Tryton's JSON as text; None for nothing, for many, and for what two readers could read differently."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case int() if abs(value) > ID_MAX:
+            return None
+        case int() | float():
+            return repr(value)
+        case str() if value not in MEANT:
+            return value
+        case {"__class__": "Decimal", "decimal": str(text), **more} if not more:
+            return text
+    return None
+
+
+def row(values: Mapping[str, Any], unknown: frozenset[str] = frozenset()) -> Row:
+    """What is written; of `unknown` fields the ERP itself chooses the value."""
+    return frozenset((name, None if name in unknown else plain(value)) for name, value in values.items())
+
+
+def creates(
+    walk: Walk, model: str, rows: Any, *, pointer: str, depth: int = DEPTH_MAX, back: frozenset[str] = frozenset()
+) -> None:
+    """`back`: the fields of nested records by which the ERP itself links them to the record they are made with."""
     if not isinstance(rows, list):
         raise Refused.invalid("a list of values is needed", pointer)
-    written: frozenset[str] = frozenset()
+    written, sent = back, set[Row]()
     walk.does(model, Verb.WRITE, "create", pointer=pointer)
     for number, values in enumerate(rows):
         written |= writes(walk, model, values, pointer=f"{pointer}/{number}", depth=depth)
-    walk.does(model, Verb.WRITE, "create", pointer=pointer, fields_written=written)
+        sent.add(row(values, back) | (set() if MAKER in values else {(MAKER, OWN)}))
+    walk.does(model, Verb.WRITE, "create", pointer=pointer, fields_written=written, sent=frozenset(sent))
 
 
 def pairs(walk: Walk, model: str, listed: Sequence[Any], *, pointer: str, depth: int = DEPTH_MAX) -> None:
@@ -29,7 +57,8 @@ def pairs(walk: Walk, model: str, listed: Sequence[Any], *, pointer: str, depth:
         ids = walk.ids(listed[number], at)
         walk.does(model, Verb.WRITE, "write", ids, at)
         written = writes(walk, model, listed[number + 1], pointer=f"{pointer}/{number + 1}", depth=depth)
-        walk.does(model, Verb.WRITE, "write", ids, at, fields_written=written)
+        told = frozenset({row(listed[number + 1])})
+        walk.does(model, Verb.WRITE, "write", ids, at, fields_written=written, sent=told)
 
 
 def copies(walk: Walk, model: str, ids: Any, values: Any, *, pointer: str, depth: int = DEPTH_MAX) -> None:
@@ -81,8 +110,7 @@ def _command(walk: Walk, target: str, command: Any, back: frozenset[str], *, poi
     """`create`, `copy`, `add` and `remove` also write the field of the target that leads back."""
     match command:
         case ["create", list(rows)]:
-            creates(walk, target, rows, pointer=pointer, depth=depth - 1)
-            walk.does(target, Verb.WRITE, "create", pointer=pointer, fields_written=back)
+            creates(walk, target, rows, pointer=pointer, depth=depth - 1, back=back)
         case ["write", _, _, *_]:
             pairs(walk, target, command[1:], pointer=pointer, depth=depth - 1)
         case ["delete", list(ids)]:

@@ -69,7 +69,7 @@ class Walk:
         action: str,
         ids: Sequence[str] = (),
         pointer: str = "",
-        **fields: frozenset[str],
+        **fields: frozenset[Any],
     ) -> None:
         """Notes one operation; said again of the same place, its fields add up."""
         key = (object_, verb, action, *ids, pointer)

@@ -1,0 +1,65 @@
+"""What record conditions turn on, asked of the ERP: what it holds of the records a call names, and whose they are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ostiary.erp.operation import Condition, Operation, covering_scopes
+from ostiary.erp.tryton import plain
+from ostiary.guard.erp import Erp, NotEstablished
+from ostiary.guard.history import Past
+from ostiary.plan.decide import Facts, closure
+from ostiary.plan.model import Plan
+from ostiary.plan.records import Records
+from ostiary.store.directory import ErpAccount
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whose:
+    """Who asks, and where the answers are found."""
+
+    system: str
+    person: str
+    account: ErpAccount | None
+    erp: Erp | None
+    past: Past
+
+
+async def established(plan: Plan, facts: Facts, whose: Whose) -> Records:
+    """All that the conditions of the caller's grants turn on; raises NotEstablished where a part of it can't be told."""
+    records, held = Records(), closure(plan, facts.roles)
+    for name in dict.fromkeys(operation.object for operation in facts.operations):
+        does = [operation for operation in facts.operations if operation.object == name]
+        grants = {grant.id: grant for one in does for grant in plan.granting(covering_scopes(one), held)}
+        conditions = dict.fromkeys(one for grant in grants.values() for one in grant.where)
+        if conditions:
+            records += await _of_object(name, does, tuple(conditions), whose)
+    return records
+
+
+async def _of_object(name: str, does: Sequence[Operation], conditions: Sequence[Condition], whose: Whose) -> Records:
+    """Which fields it stores, what its records hold, and which of their values, and of those written, are the caller's."""
+    if whose.erp is None:
+        raise NotEstablished("this system does not say what a record holds")
+    targets = {one.field: await whose.erp.stored(name, one.field) for one in conditions}
+    ids = sorted({record for one in does for record in one.ids})
+    rows = await whose.erp.rows(name, ids, list(targets)) if ids else ()
+    held = {(name, str(row["id"])): {field: plain(row.get(field)) for field in targets} for row in rows}
+    told = [pair for one in does for row in one.sent for pair in row] + [
+        pair for row in held.values() for pair in row.items()
+    ]
+    fields = {one.field for one in conditions if one.compare == "own"}
+    links = {(field, value) for field, value in told if field in fields and value is not None}
+    own = [
+        (name, field, value) for field, value in sorted(links) if await _is_own(targets[field], value, whose, whose.erp)
+    ]
+    return Records(stored=frozenset((name, field) for field in targets), held=held, own=frozenset(own))
+
+
+async def _is_own(target: str, value: str, whose: Whose, erp: Erp) -> bool:
+    """Of an ERP user that several act as nobody can say whose hand it was."""
+    match target:
+        case "res.user":
+            return await whose.past.persons(whose.system, value, erp) == {whose.person}
+        case "company.company" if whose.account is not None:
+            return value in map(plain, await erp.companies(whose.account))
+    raise NotEstablished("own is for links to users, and to companies where the caller has an ERP user")
