@@ -51,7 +51,7 @@ def test_the_difference_says_who_holds_a_role_that_goes(site):
 def test_the_difference_says_what_a_changed_context_means_and_for_whom(site):
     out = told(site, "diff", ("198.51.100.0/24", "198.51.100.0/23"))
     line = next(n for n, text in enumerate(site.policy().splitlines(), 1) if NEVER_OPEN in text)
-    changed = "context never-open is wider for elsewhere; it holds now from 198.51.101.0"
+    changed = "context never-open is wider for elsewhere; it holds now at any time, from 198.51.101.0"
     assert out == f"+ widens  {changed} (draft.yaml:{line})\n"
 
 

@@ -5,7 +5,7 @@ from ipaddress import ip_address
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ostiary.plan.formula import All, Always, AnyOf, Hours, Networks, Not, holds
@@ -106,6 +106,7 @@ def test_the_whole_day_is_a_day_of_that_zone():
     assert not at("2026-03-06T10:00Z", friday)
 
 
+@settings(deadline=None)
 @given(
     st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1)),  # noqa: DTZ001  made aware below
     st.sampled_from(

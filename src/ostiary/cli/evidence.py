@@ -5,13 +5,11 @@ What is asked of files alone needs no running installation.
 
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
-from ostiary.cli.shape import LIMIT, Command, Group, at_home, home, pasteable, show, table
-
-MOMENTS: Final = ("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z")
+from ostiary.cli.shape import LIMIT, MOMENTS, Command, Group, at_home, home, pasteable, show, table
 
 
 @click.command(cls=Command)

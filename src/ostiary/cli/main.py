@@ -20,7 +20,7 @@ COMMANDS: Final = {
     "status": ("running:status", "What runs, in one screen."),
     "doctor": ("doctor:doctor", "Looks for what is wrong and says what mends it."),
     "explain": ("evidence:explain", "Why a request was decided as it was."),
-    "policy": ("policy:policy", "Check, format, compare, test and apply the policy."),
+    "policy": ("policy:policy", "Check, format, compare, prove and apply the policy; ask what it means."),
     "system": ("systems:system", "The protected ERPs."),
     "client": ("principals:client", "The machines that call, and the applications people sign in with."),
     "user": ("principals:user", "Those who sign in."),

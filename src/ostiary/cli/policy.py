@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ostiary.cli.admin import ask
+from ostiary.cli.questions import report, what_can, who_can
 from ostiary.cli.shape import Group, home, show
 from ostiary.foundation.errors import OperatorFault, counted
 from ostiary.foundation.files import write_atomically
@@ -19,7 +20,11 @@ FILE = click.argument("file", type=click.Path(path_type=Path), required=False)
 
 @click.group(cls=Group)
 def policy() -> None:
-    """Check, format, compare, test and apply the policy."""
+    """Check, format, compare, prove and apply the policy; ask what it means."""
+
+
+for _command in (who_can, what_can, report):
+    policy.add_command(_command)
 
 
 @policy.command("check")
@@ -94,6 +99,28 @@ def apply(file: Path | None, reason: str, dry_run: bool) -> None:
     verb = "would be" if dry_run else "is"
     notes = _notes(done["warnings"])
     show(done, f"{_changes(done['changes'])}{notes}\nrevision {done['revision']} {verb} in force at gate and guard")
+
+
+@policy.command("prove")
+@FILE
+@click.option("--days", type=click.IntRange(1, 3660), default=90, show_default=True, help="Of use to look at.")
+def prove(file: Path | None, days: int) -> None:
+    """Proves `never`, `apart` and the tests; tells new access, idle lines and what was not used, each with a request."""
+    from ostiary.control import questions
+
+    told = questions.prove(*_read(file), days)
+    lines = [f"{_name(file)} is proved: never, apart and its tests hold"]
+    for question, findings in told["answers"].items():
+        lines.append(f"{question}: {len(findings) or 'none'}")
+        for one in findings:
+            lines.append(f"  {one['message']}")
+            lines += [f"    because {at['file']}:{at['line']}: {at['text']}" for at in one["where"]]
+            lines += [f"    for example {_request(request)}" for request in one["requests"]]
+    show(told, "\n".join(lines) + _notes(told["warnings"]))
+
+
+def _request(told: dict[str, Any]) -> str:
+    return f"{told['when']}: {', '.join(told['roles'])} doing {told['operation']} is {told['reason']}"
 
 
 @policy.command("schema")

@@ -20,6 +20,7 @@ _HOME = "ostiary.home"
 _JSON = "ostiary.json"
 CELL_MAX_CHARS: Final = 60
 LISTED_MAX: Final = 1_000
+MOMENTS: Final = ("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M%z", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z")
 
 
 class Command(click.Command):

@@ -9,7 +9,7 @@ from msgspec import to_builtins
 
 from ostiary.compile.plan import compile_policy
 from ostiary.control.holders import holders_of
-from ostiary.control.installation import open_installation
+from ostiary.control.installation import opened
 from ostiary.erp import tryton
 from ostiary.erp.offer import Offer
 from ostiary.erp.openapi import load
@@ -22,6 +22,7 @@ from ostiary.policy.parse import parse
 from ostiary.policy.problem import refusal
 from ostiary.prove.difference import diff
 from ostiary.prove.rules import Finding, broad, check, failures
+from ostiary.prove.situation import Situation
 from ostiary.prove.spelling import slips
 from ostiary.store.plans import plan_in_force, revision_in_force
 
@@ -38,11 +39,16 @@ def read_document(text: str, file: str, folder: Path, files: Mapping[str, str] =
 
 
 def prove_document(
-    text: str, file: str, home: Home, files: Mapping[str, str], assigned: Mapping[str, frozenset[str]] = {}
+    text: str,
+    file: str,
+    home: Home,
+    files: Mapping[str, str],
+    assigned: Mapping[str, frozenset[str]] = {},
+    near: Situation | None = None,
 ) -> tuple[Plan, tuple[str, ...]]:
     """The plan, proved against its own rules and tests, and what is wider than it should be."""
     policy, plan = read_document(text, file, _folder(file, home), files)
-    _refuse([*check(plan, assigned), *failures(plan, policy)], policy.file)
+    _refuse([*check(plan, assigned, near), *failures(plan, policy)], policy.file)
     return plan, (*broad(plan), *slips(policy, _offers(plan, home)))
 
 
@@ -55,12 +61,8 @@ def compare_document(text: str, file: str, home: Home, files: Mapping[str, str])
 
 
 def _holders(home: Home) -> Mapping[str, Sequence[str]]:
-    on = open_installation(home)
-    try:
-        with on.store.read() as connection:
-            return holders_of(connection)
-    finally:
-        on.store.close()
+    with opened(home) as on, on.store.read() as connection:
+        return holders_of(connection)
 
 
 def _offers(plan: Plan, home: Home) -> Mapping[str, Offer]:

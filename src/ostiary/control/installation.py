@@ -1,5 +1,7 @@
 """One installation, opened: what every process of it stands on."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,3 +45,13 @@ def open_installation(home: Home) -> Installation:
         store.close()
         raise
     return Installation(home=home, settings=settings, store=store, sealer=sealer, clock=SystemClock())
+
+
+@contextmanager
+def opened(home: Home) -> Iterator[Installation]:
+    """`open_installation`, for one question."""
+    on = open_installation(home)
+    try:
+        yield on
+    finally:
+        on.store.close()

@@ -45,6 +45,11 @@ class Operation(Struct, frozen=True, kw_only=True):
         """`erp/account.payment:execute.approve`, the most exact name of what is done."""
         return f"{self.system}/{self.object}:{doing(self.verb, self.action)}"
 
+    @property
+    def pattern(self) -> "Pattern":
+        """Of just this."""
+        return Pattern(system=self.system, object=self.object, verb=self.verb, action=self.action)
+
 
 def operation_named(permission: str) -> Operation | None:
     """`erp/account.payment:execute.approve` back as what it names."""
@@ -114,6 +119,17 @@ class Pattern(Struct, frozen=True, kw_only=True):
             return True
         return name.startswith(self.object[:-1]) if self.object.endswith(".*") else name == self.object
 
+    @property
+    def operation(self) -> Operation:
+        """An operation in it; where it holds many, one that needs not exist."""
+        name = f"{self.object[:-1]}anything" if self.object.endswith("*") else self.object
+        return Operation(system=self.system, object=name, verb=self.verb, action=self.action)
+
+    def both(self, other: "Pattern") -> "Pattern":
+        """What is in this one and in the other, which it meets."""
+        name = other.object if self.holds_objects_of(other) else self.object
+        return Pattern(system=self.system, object=name, verb=self.verb, action=self.action or other.action)
+
     def meets(self, other: "Pattern") -> bool:
         """Some operation is in both."""
         return (
@@ -157,9 +173,9 @@ class Condition(Struct, frozen=True, kw_only=True):
         return f"{self.field} {self.compare} {', '.join(self.values)}".rstrip()
 
 
-def covering_scopes(operation: Operation) -> tuple[str, ...]:
-    """Every scope text that covers `operation`, the most exact first; at most 2 × (segments + 1)."""
+def covering_scopes(operation: Operation | Pattern) -> tuple[str, ...]:
+    """Every scope text that covers all of `operation`, the most exact first; at most 2 × (segments + 1)."""
     segments = operation.object.split(".")
     objects = [operation.object, *(".".join(segments[:n]) + ".*" for n in range(len(segments) - 1, 0, -1)), "*"]
     verbs = dict.fromkeys((doing(operation.verb, operation.action), str(operation.verb)))
-    return tuple(f"{operation.system}/{name}:{verb}" for name in objects for verb in verbs)
+    return tuple(f"{operation.system}/{name}:{verb}" for name in dict.fromkeys(objects) for verb in verbs)

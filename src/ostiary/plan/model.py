@@ -86,8 +86,9 @@ class Plan(Struct, frozen=True, kw_only=True, cache_hash=True, dict=True):
     revision: str = ""  # the content hash of everything else; set by `seal`
 
     @cached_property
-    def closures(self) -> Mapping[str, tuple[str, ...]]:
-        return {role.name: role.closure for role in self.roles}
+    def closures(self) -> Mapping[str, frozenset[str]]:
+        """Role -> itself and all that it includes."""
+        return {role.name: frozenset(role.closure) for role in self.roles}
 
     @cached_property
     def _places(self) -> Mapping[str, Mapping[str, Sequence[int]]]:
@@ -105,13 +106,25 @@ class Plan(Struct, frozen=True, kw_only=True, cache_hash=True, dict=True):
             found += [place for role in names for place in by_role[role]]
         return [self.grants[place] for place in sorted(found)]
 
+    def near(self, role: str, grant: Grant) -> list[Grant]:
+        """The grants of this role of all operations that `grant` is about, of whatever records, in whatever context."""
+        return self.granting(covering_scopes(grant.pattern), self.closures.get(role, frozenset()))
+
     @cached_property
-    def described(self) -> Mapping[str, Operation]:
-        """Pattern -> the first operation in it that a URL is."""
-        found: dict[str, Operation] = {}
-        for operation in (route.operation for route in self.routes):
+    def known(self) -> Mapping[str, Sequence[Operation]]:
+        """Pattern -> the operations in it: those that a URL is; of a system without such, those that the policy names."""
+        inside = {system.name for system in self.systems if system.guarded}
+        rules = (one for rule in self.apart for one in (rule.first, rule.then))
+        named = (
+            *(grant.pattern for grant in self.grants),
+            *rules,
+            *(one for rule in self.never for one in rule.patterns),
+        )
+        exact = (one.operation for one in named if one.system in inside and "*" not in one.object)
+        found: dict[str, list[Operation]] = defaultdict(list)
+        for operation in dict.fromkeys((*(route.operation for route in self.routes), *exact)):
             for scope in covering_scopes(operation):
-                found.setdefault(scope, operation)
+                found[scope].append(operation)
         return found
 
 

@@ -5,13 +5,15 @@ from typing import Final
 
 from msgspec import Struct
 
+from ostiary.prove.request import Request
+
 NAMES_TOLD_MAX: Final = 10
 
 
 class Change(Struct, frozen=True, kw_only=True):
     """`widens`: somebody could do more, or a request goes another way: look at it before it is made.
 
-    `where` is the line that makes the difference, in the plan that has it.
+    `where` is the line that makes the difference, in the plan that has it; `request` is allowed by the wider plan alone.
     """
 
     widens: bool
@@ -20,6 +22,7 @@ class Change(Struct, frozen=True, kw_only=True):
     permission: str = ""
     context: str = ""
     where: str = ""
+    request: Request | None = None
 
 
 def few(names: Sequence[str]) -> str:

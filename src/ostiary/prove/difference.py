@@ -6,12 +6,13 @@ from decimal import Decimal
 
 from msgspec.structs import replace
 
-from ostiary.erp.operation import Condition, Verb
+from ostiary.erp.operation import Condition
 from ostiary.plan.formula import Always
 from ostiary.plan.model import Grant, Plan
 from ostiary.prove import bounds, contexts, surroundings
 from ostiary.prove.change import Change
-from ostiary.prove.situation import implies
+from ostiary.prove.request import request
+from ostiary.prove.situation import Situation, counterexample, either
 
 
 def diff(old: Plan | None, new: Plan, holders: Mapping[str, Sequence[str]] = {}) -> tuple[Change, ...]:
@@ -22,8 +23,8 @@ def diff(old: Plan | None, new: Plan, holders: Mapping[str, Sequence[str]] = {})
     before = old or replace(new, systems=(), roles=(), grants=(), routes=())
     like = contexts.as_before(before, new)
     found = [
-        *_grants(before, like, widens=True),
-        *_grants(like, before, widens=False),
+        *_grants(before, like, (before, new), widens=True),
+        *_grants(like, before, (new, before), widens=False),
         *contexts.changes(before, new),
         *surroundings.changes(before, new, holders),
         *bounds.changes(before, new),
@@ -31,27 +32,14 @@ def diff(old: Plan | None, new: Plan, holders: Mapping[str, Sequence[str]] = {})
     return tuple(sorted(found, key=lambda change: (not change.widens, change.role, change.text)))
 
 
-class _Held:
-    """What each role holds: of its own, and with all that it includes, found by system and verb."""
+def covering(plan: Plan, role: str, grant: Grant) -> list[Grant]:
+    """The grants of this role of all that `grant` grants, in whatever context."""
+    return [one for one in plan.near(role, grant) if _within(grant, one)]
 
-    def __init__(self, plan: Plan) -> None:
-        self.closures = {role.name: role.closure for role in plan.roles}
-        self.own: dict[str, list[Grant]] = defaultdict(list)
-        for grant in plan.grants:
-            self.own[grant.role].append(grant)
-        self._all: dict[tuple[str, str, Verb], list[Grant]] = defaultdict(list)
-        for role in plan.roles:
-            for grant in (grant for name in role.closure for grant in self.own[name]):
-                self._all[role.name, grant.pattern.system, grant.pattern.verb].append(grant)
 
-    def near(self, role: str, grant: Grant) -> list[Grant]:
-        """The grants of all that it grants, in whatever context."""
-        held = self._all.get((role, grant.pattern.system, grant.pattern.verb), ())
-        return [one for one in held if grant.pattern.within(one.pattern)]
-
-    def covers(self, role: str, grant: Grant) -> bool:
-        near = self.near(role, grant)
-        return any(_within(grant, one) and implies(grant.context.formula, one.context.formula) for one in near)
+def beyond(plan: Plan, role: str, grant: Grant) -> Situation | None:
+    """Where the role may not do what the grant grants; None where it may whenever the grant does."""
+    return counterexample(grant.context.formula, either(one.context.formula for one in covering(plan, role, grant)))
 
 
 def _within(one: Grant, other: Grant) -> bool:
@@ -69,15 +57,21 @@ def _bounds(one: Condition, other: Condition) -> bool:
     return near <= far if one.compare in {"<", "<="} else near >= far
 
 
-def _grants(old: Plan, new: Plan, *, widens: bool) -> Iterator[Change]:
-    """What `new` lets a role do that `old` does not; a grant is told for the role that has it by its own change."""
-    before, after = _Held(old), _Held(new)
+def _grants(old: Plan, new: Plan, real: tuple[Plan, Plan], *, widens: bool) -> Iterator[Change]:
+    """What `new` lets a role do that `old` does not; a grant is told for the role that has it by its own change.
+
+    `real`: the two with the contexts that each has, where an example must hold.
+    """
+    own: dict[str, list[Grant]] = defaultdict(list)
+    for grant in new.grants:
+        own[grant.role].append(grant)
     for role in new.roles:
-        inherited = set(before.closures.get(role.name, ())) - {role.name}
-        for grant in (grant for name in role.closure if name not in inherited for grant in after.own[name]):
-            if not before.covers(role.name, grant):
-                left = [] if widens else before.near(role.name, grant)
-                yield _restricted(role.name, grant, left) if left else _change(role.name, grant, widens=widens)
+        inherited = old.closures.get(role.name, frozenset()) - {role.name}
+        for grant in (grant for name in role.closure if name not in inherited for grant in own[name]):
+            if where := beyond(old, role.name, grant):
+                left = [] if widens else old.near(role.name, grant)
+                told = _restricted(role.name, grant, left) if left else _change(role.name, grant, widens=widens)
+                yield replace(told, request=request(real[1], [role.name], grant.pattern, where, unlike=real[0]))
 
 
 def _restricted(role: str, grant: Grant, left: Sequence[Grant]) -> Change:

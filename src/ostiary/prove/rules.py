@@ -1,40 +1,45 @@
-"""`never`, `apart` and the embedded tests: checked by listing all that roles hold, whatever the context.
+"""`never`, `apart` and the embedded tests: proved of all that roles hold, with a request for each violation.
 
-Ignoring contexts is stricter than a proof: two duties held at different hours count as held both.
+Two duties held at different hours count as held both: a day has both hours.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
+from typing import Final
 
 from msgspec import Struct
 
 from ostiary.erp.operation import Pattern, covering_scopes
 from ostiary.plan.decide import Facts, closure, decide
-from ostiary.plan.model import Apart, Grant, Never, Plan
+from ostiary.plan.model import Grant, Never, Plan, Source
 from ostiary.plan.records import Records
 from ostiary.policy.model import Example, Expected, Policy
+from ostiary.prove.request import Request, known, request
+from ostiary.prove.situation import Situation, counterexample
+
+Assigned = Mapping[str, frozenset[str]]  # principal or person -> roles
+NOBODY: Final[Assigned] = {}
+TWO_PERSONS: Final = "give them to two persons; or say `link` and `within`, so that only the same record is kept apart"
+PER_RECORD: Final = "nothing has to be done: the guard refuses the second duty to the same record"
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """Something that must not be. `where` names the policy's lines, `file:line`."""
+    """Something that must not be. `where` holds the policy's lines, `requests` pass and show it."""
 
     message: str
-    hint: str
-    where: tuple[str, ...]
+    hint: str = ""
+    where: tuple[Source, ...] = ()
+    requests: tuple[Request, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.message}\n    see: {', '.join(self.where)}\n    what to do: {self.hint}"
+        lines = [f"    because {source}: {source.text}" for source in dict.fromkeys(self.where)]
+        return "\n".join([self.message, *lines, f"    what to do: {self.hint}"])
 
 
-def check(plan: Plan, assigned: Mapping[str, frozenset[str]] = {}) -> tuple[Finding, ...]:
+def check(plan: Plan, assigned: Assigned = NOBODY, near: Situation | None = None) -> tuple[Finding, ...]:
     """Every violation of `never` and static `apart`, by a role alone or by a principal (`assigned`: id -> roles)."""
-    found = [finding for rule in plan.never for finding in _never(plan, rule)]
-    roles = [(f"role {role.name}", frozenset(role.closure)) for role in plan.roles]
-    holders = roles + [(principal, closure(plan, held)) for principal, held in sorted(assigned.items())]
-    statics = [rule for rule in plan.apart if not rule.dynamic]
-    found += [finding for rule in statics for finding in _apart(plan, rule, holders)]
-    return tuple(found)
+    return (*(one for rule in plan.never for one in _never(plan, rule, near)), *both(plan, assigned, near=near))
 
 
 def broad(plan: Plan) -> Iterator[str]:
@@ -49,40 +54,47 @@ def failures(plan: Plan, policy: Policy) -> tuple[Finding, ...]:
     return tuple(finding for test in policy.tests if (finding := _failure(plan, test)))
 
 
-def _meeting(plan: Plan, pattern: Pattern) -> dict[str, list[Grant]]:
-    """By role: its own grants by which something in `pattern` may be done."""
-    found: dict[str, list[Grant]] = defaultdict(list)
+def _meeting(plan: Plan, pattern: Pattern, near: Situation | None) -> dict[str, list[tuple[Grant, Situation]]]:
+    """By role: its own grants by which something in `pattern` may be done, each with where it may."""
+    found: dict[str, list[tuple[Grant, Situation]]] = defaultdict(list)
     for grant in plan.grants:
-        if grant.pattern.meets(pattern):
-            found[grant.role].append(grant)
+        if grant.pattern.meets(pattern) and (there := counterexample(grant.context.formula, near=near)):
+            found[grant.role].append((grant, there))
     return found
 
 
-def _never(plan: Plan, rule: Never) -> Iterator[Finding]:
-    meeting = [_meeting(plan, pattern) for pattern in rule.patterns]
+def _never(plan: Plan, rule: Never, near: Situation | None) -> Iterator[Finding]:
+    meeting = [(pattern, _meeting(plan, pattern, near)) for pattern in rule.patterns]
     for role in plan.roles:
         if role.name not in rule.roles and role.level is not rule.level:
             continue
-        grants = [grant for by_role in meeting for name in role.closure for grant in by_role.get(name, ())]
-        for grant in dict.fromkeys(grants):
+        held = ((pattern, *one) for pattern, by_role in meeting for name in role.closure for one in by_role[name])
+        for pattern, grant, there in {grant: (pattern, grant, there) for pattern, grant, there in held}.values():
+            does = grant.pattern.both(pattern)
             yield Finding(
-                message=f"never {rule.name!r}: role {role.name} may {grant.pattern}",
+                message=f"never {rule.name!r}: {there}, role {role.name} may {does}",
                 hint=f"take {grant.pattern} from role {grant.role}, or change the rule",
-                where=(str(grant.source), str(rule.source)),
+                where=(grant.source, rule.source),
+                requests=known(request(plan, [role.name], does, there)),
             )
 
 
-def _apart(plan: Plan, rule: Apart, holders: Iterable[tuple[str, frozenset[str]]]) -> Iterator[Finding]:
-    first, then = _meeting(plan, rule.first), _meeting(plan, rule.then)
-    for name, held in holders:
-        one, other = sorted(held & first.keys()), sorted(held & then.keys())
-        if one and other:
-            where = (first[one[0]][0].source, then[other[0]][0].source, rule.source)
-            yield Finding(
-                message=f"apart {rule.name!r}: {name} holds both {rule.first} and {rule.then}",
-                hint="give them to two persons; or say `link` and `within`, so that only the same record is kept apart",
-                where=tuple(map(str, where)),
-            )
+def both(plan: Plan, assigned: Assigned, *, dynamic: bool = False, near: Situation | None = None) -> Iterator[Finding]:
+    """Who holds both duties of a rule, each in some situation: roles alone, and those they are assigned to."""
+    roles = {f"role {role.name}": frozenset({role.name}) for role in plan.roles}
+    holders = [(name, closure(plan, held)) for name, held in (*roles.items(), *sorted(assigned.items()))]
+    for rule in (rule for rule in plan.apart if rule.dynamic is dynamic):
+        first, then = _meeting(plan, rule.first, near), _meeting(plan, rule.then, near)
+        for name, held in holders:
+            one, other = sorted(held & first.keys()), sorted(held & then.keys())
+            if one and other:
+                sides = (rule.first, *first[one[0]][0]), (rule.then, *then[other[0]][0])
+                yield Finding(
+                    message=f"apart {rule.name!r}: {name} holds both {rule.first} and {rule.then}",
+                    hint=PER_RECORD if rule.dynamic else TWO_PERSONS,
+                    where=(sides[0][1].source, sides[1][1].source, rule.source),
+                    requests=known(*(request(plan, held, grant.pattern.both(side), at) for side, grant, at in sides)),
+                )
 
 
 def _told(test: Example) -> Records:
@@ -111,5 +123,5 @@ def _failure(plan: Plan, test: Example) -> Finding | None:
     return Finding(
         message=f"test: {', '.join(test.who)} doing {test.does.permission} at {test.when.isoformat()} was {got}",
         hint="change the roles, or the test's `expect`",
-        where=(str(test.source),),
+        where=(test.source,),
     )

@@ -50,13 +50,24 @@ def implies(one: Formula, other: Formula) -> bool:
     return counterexample(one, other) is None
 
 
+def either(formulas: Iterable[Formula]) -> Formula:
+    """Where one of them holds: none of none."""
+    several = tuple(dict.fromkeys(formulas))
+    return several[0] if len(several) == 1 else AnyOf(parts=several)
+
+
 @lru_cache(maxsize=65_536)
-def counterexample(one: Formula, other: Formula = NEVER, near: Situation | None = None) -> Situation | None:
-    """Where `one` holds and `other` does not, `near` if it is so there; None: there is no such situation."""
+def counterexample(
+    one: Formula, other: Formula = NEVER, near: Situation | None = None, fixed: frozenset[str] = frozenset()
+) -> Situation | None:
+    """Where `one` holds and `other` does not, `near` if it is so there; None: there is no such situation.
+
+    `fixed`: the facts that must be as they are there.
+    """
     if one == other:
         return None
     near = near or Situation()
-    axes = _axes((one, other), near)
+    axes = _axes((one, other), near, fixed)
     everywhere = (1 << prod(len(parts) for parts in axes.values())) - 1
     sets = _sets(axes, everywhere)
     found = _set(one, sets, everywhere) & ~_set(other, sets, everywhere)
@@ -76,19 +87,19 @@ class _Part(Struct, frozen=True):
 Axes = Mapping[str, tuple[_Part, ...]]  # fact -> its parts
 
 
-def _axes(formulas: Iterable[Formula], near: Situation) -> Axes:
+def _axes(formulas: Iterable[Formula], near: Situation, fixed: frozenset[str]) -> Axes:
     plain = dict.fromkeys(one for formula in formulas for one in _plain(formula))
     by_fact: dict[str, list[Formula]] = {}
     for one in plain:
         if one != Always():
             by_fact.setdefault(LOOKS_AT[type(one)], []).append(one)
-    return {fact: _parts(fact, tuple(found), getattr(near, fact)) for fact, found in by_fact.items()}
+    return {fact: _parts(fact, tuple(found), getattr(near, fact), fact in fixed) for fact, found in by_fact.items()}
 
 
 @lru_cache(maxsize=4096)
-def _parts(fact: str, plain: tuple[Formula, ...], near: Any) -> tuple[_Part, ...]:
+def _parts(fact: str, plain: tuple[Formula, ...], near: Any, fixed: bool) -> tuple[_Part, ...]:
     found: dict[frozenset[Formula], Any] = {}
-    for value in VALUES[fact](plain, near):
+    for value in (near,) if fixed else VALUES[fact](plain, near):
         facts: Any = {"at": MONDAY, "source": SOMEWHERE, fact: value}
         found.setdefault(frozenset(one for one in plain if holds(one, **facts)), value)
     return tuple(_Part(value, holding) for holding, value in found.items())

@@ -1,0 +1,65 @@
+"""`ostiary policy who-can`, `what-can`, `report`: what the policy means, and for whom."""
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from ostiary.cli.shape import MOMENTS, Command, home, show, table
+
+COLUMNS: Final = ("role", "permission", "when", "line")
+
+
+def _situation(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say in what situation."""
+    for option in (
+        click.option("--outside", default="", metavar="CONTEXT", help="Only where this context does not hold."),
+        click.option("--from", "source", default="", metavar="ADDRESS", help="Only from this address."),
+        click.option("--at", type=click.DateTime(MOMENTS), help="Only at this time, with its zone or in local time."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command("who-can", cls=Command)
+@click.argument("operation")
+@_situation
+def who_can(operation: str, **asked: Any) -> None:
+    """Who may do OPERATION (erp/sale.sale:write) by the policy in force: roles, lines, contexts, and who holds them."""
+    from ostiary.control import questions
+
+    rows = questions.who_can(home(), operation, **_aware(asked))
+    show(rows, table(map(_row, rows), (*COLUMNS, "holders"), empty="Nobody can."))
+
+
+@click.command("what-can", cls=Command)
+@click.argument("who")
+@click.option("--beyond", default="", metavar="ROLE", help="Only what this role may not.")
+@_situation
+def what_can(who: str, **asked: Any) -> None:
+    """What WHO (a role, user:anna, client:shop) may do by the policy in force."""
+    from ostiary.control import questions
+
+    rows = questions.what_can(home(), who, **_aware(asked))
+    show(rows, table(map(_row, rows), COLUMNS, empty="Nothing."))
+
+
+def _aware(asked: dict[str, Any]) -> dict[str, Any]:
+    at: datetime | None = asked["at"]
+    return {**asked, "at": at and at.astimezone()}
+
+
+def _row(way: dict[str, Any]) -> dict[str, Any]:
+    return {**way, "when": way["words"], "line": f"{way['where']['file']}:{way['where']['line']}"}
+
+
+@click.command("report", cls=Command)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The folder to write to.")
+def report(out: Path) -> None:
+    """Writes who may do what, by role, object and person, as pages and as tables (CSV), of this moment."""
+    from ostiary.control.report import write
+
+    files = write(home(), out)
+    show({"files": files}, "\n".join(files))

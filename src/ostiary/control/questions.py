@@ -1,0 +1,118 @@
+"""Questions about the policy and who holds it: from files and store alone, nothing has to run."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from functools import partial
+from ipaddress import ip_address
+from typing import Any, TypeVar
+
+from msgspec import to_builtins
+from sqlalchemy import Connection
+
+from ostiary.control.documents import prove_document
+from ostiary.control.holders import assigned, holders_of
+from ostiary.control.installation import Installation, opened
+from ostiary.erp.operation import Operation, operation_named
+from ostiary.event import search
+from ostiary.foundation.errors import CallerFault
+from ostiary.foundation.home import Home
+from ostiary.identity import roster
+from ostiary.plan.model import Plan
+from ostiary.plan.reason import Reason
+from ostiary.policy import words
+from ostiary.prove import questions
+from ostiary.prove.difference import diff
+from ostiary.prove.request import known
+from ostiary.prove.rules import Finding, both
+from ostiary.prove.situation import NEVER, SOMEWHERE, Situation
+from ostiary.store.directory import role_sets
+from ostiary.store.plans import plan_in_force
+
+T = TypeVar("T")
+
+
+def prove(text: str, file: str, home: Home, files: Mapping[str, str], days: int) -> dict[str, Any]:
+    """Raises where the document says what must not be; else what is to be known of it, by question."""
+    with opened(home) as on, on.store.read() as connection:
+        held, near = assigned(connection), Situation(on.clock.now())
+        uses, whole = _uses(on, connection, near.at - timedelta(days=days))
+    plan, warnings = prove_document(text, file, home, files, held, near)
+    changes = (one for one in diff(plan_in_force(home), plan) if one.widens and one.permission)
+    found: Mapping[str, Iterable[Finding]] = {
+        "new access": (Finding(message=one.text, requests=known(one.request)) for one in changes),
+        "both duties": both(plan, held, dynamic=True, near=near),
+        "idle lines": questions.idle(plan, near),
+        "more than was used": questions.unused(plan, uses, days, near),
+    }
+    answers = {question: [to_builtins(one) for one in findings] for question, findings in found.items()}
+    notes = [
+        *warnings,
+        *([] if whole else ["there are more events than were read: what was used is not known in full"]),
+    ]
+    return {"revision": plan.revision, "answers": answers, "warnings": notes}
+
+
+def _uses(on: Installation, connection: Connection, since: datetime) -> tuple[questions.Uses, bool]:
+    """What was allowed, and whether all of it was read."""
+    roles, uses = role_sets(connection), Counter[tuple[str, frozenset[str]]]()
+    wanted = search.Filter(reason=Reason.ALLOWED, since=since)
+    try:
+        for event in search.find(on.home.access_log, wanted, limit=search.READ_MAX_BYTES):
+            uses[event.operation, roles.get(event.role_set, frozenset())] += 1
+    except search.TooMuch:
+        return uses, False
+    return uses, True
+
+
+def who_can(home: Home, operation: str, *, at: datetime | None, source: str, outside: str) -> list[dict[str, Any]]:
+    """Every way to the operation in the policy in force, and who holds it."""
+    plan = plan_in_force(home)
+    with opened(home) as on, on.store.read() as connection:
+        holders, asked = holders_of(connection), _asked(on, plan, at, source, outside)
+    ways = questions.who_can(plan, _operation(plan, operation), asked)
+    return [{**to_builtins(way), "holders": list(holders.get(way.role, ()))} for way in ways]
+
+
+def what_can(
+    home: Home, who: str, *, at: datetime | None, source: str, outside: str, beyond: str
+) -> list[dict[str, Any]]:
+    """All that a role, a user or a client may do by the policy in force."""
+    plan = plan_in_force(home)
+    with opened(home) as on, on.store.read() as connection:
+        roles = roster.one(connection, who)["roles"] if ":" in who else [_role(plan, who)]
+        asked = _asked(on, plan, at, source, outside)
+    known = [role for role in roles if role in plan.closures]
+    return [to_builtins(way) for way in questions.what_can(plan, known, asked, beyond and _role(plan, beyond))]
+
+
+def _asked(on: Installation, plan: Plan, at: datetime | None, source: str, outside: str) -> questions.Asked:
+    contexts = {one.name: one.formula for one in plan.contexts}
+    if outside and outside not in contexts:
+        raise CallerFault("no-context", f"there is no context {outside}", hint=f"one of: {', '.join(contexts)}")
+    near = Situation(at or on.clock.now(), ip_address(_understood(words.address, source)) if source else SOMEWHERE)
+    fixed = frozenset(fact for fact, told in (("at", at), ("source", source)) if told)
+    return questions.Asked(outside=contexts.get(outside, NEVER), near=near, fixed=fixed)
+
+
+def _role(plan: Plan, name: str) -> str:
+    if name not in plan.closures:
+        hint = f"one of: {', '.join(plan.closures)}; or user:NAME, client:NAME"
+        raise CallerFault("no-role", f"the policy in force has no role {name}", hint=hint)
+    return name
+
+
+def _operation(plan: Plan, text: str) -> Operation:
+    """`erp/sale.sale:write`, as events name it, or as the policy does."""
+    systems = [system.name for system in plan.systems]
+    named = operation_named(text)
+    if named and named.system in systems:
+        return named
+    return _understood(partial(words.operation, systems=systems), text)
+
+
+def _understood(read: Callable[[str], T], text: str) -> T:
+    try:
+        return read(text)
+    except words.Wrong as problem:
+        raise CallerFault("question-unclear", problem.message, hint=f"write {problem.hint}") from problem
