@@ -38,7 +38,7 @@ def read_document(text: str, file: str, folder: Path, files: Mapping[str, str] =
     return parsed.policy, compile_policy(parsed.policy, _routes(parsed.policy, folder))
 
 
-def prove_document(
+def prove_document(  # noqa: PLR0917  what `_read` gives, and what is held
     text: str,
     file: str,
     home: Home,
