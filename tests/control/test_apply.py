@@ -43,7 +43,7 @@ def test_every_problem_is_told_at_once_with_its_line_and_nothing_changes(site):
         site.apply(site.policy(*BROKEN))
     text = site.policy(*BROKEN).splitlines()
     wrong = [n for n, line in enumerate(text, 1) if "levell" in line or "nowhere" in line or "fortnight" in line]
-    assert len(wrong) == 4
+    assert len(wrong) == 5
     assert all(f"policy.yaml:{line}:" in problem.value.message for line in wrong)
     assert everything(site) == before
 
