@@ -31,24 +31,40 @@ def permission(draw: Any, systems: Any, level: str = "system", *, of: str = "") 
         name for name in OBJECTS if level == "system" or (name != "*" and (level != "partner" or "*" not in name))
     ]
     system = of or draw(st.sampled_from([*systems, ""] if len(systems) == 1 else systems))
-    doing = draw(st.lists(st.sampled_from(DOING), min_size=1, max_size=3))
+    actions = [one for one in DOING if level != "partner" or one != "execute"]
+    doing = draw(st.lists(st.sampled_from(actions), min_size=1, max_size=3))
     return f"{system}/{draw(st.sampled_from(allowed))}: {', '.join(doing)}".removeprefix("/")
 
 
 @st.composite
-def role(draw: Any, known: Any, earlier: Any) -> dict[str, Any]:
+def role(draw: Any, known: Any, earlier: dict[str, Any]) -> dict[str, Any]:
     systems, departments, contexts = known
     levels = ["system", "partner", *(["user", "department"] if departments else [])]
     level = draw(st.sampled_from(levels))
     told: dict[str, Any] = {"level": level}
     if level in {"user", "department"}:
-        told["of"] = draw(st.sampled_from(departments))
-    if included := draw(names(earlier, max_size=2)):
+        told["of"] = draw(st.sampled_from(list(departments)))
+    fitting = [name for name, other in earlier.items() if fits(told, other, departments)]
+    if included := draw(names(fitting, max_size=2)):
         told["includes"] = included if len(included) > 1 or draw(st.booleans()) else included[0]
     told["may"] = draw(st.lists(permission(systems, level), max_size=4))
     if when := draw(names(contexts, max_size=2)):
         told["when"] = when if len(when) > 1 or draw(st.booleans()) else when[0]
     return told
+
+
+def fits(role: dict[str, Any], other: dict[str, Any], departments: dict[str, Any]) -> bool:
+    """Whether the one may include the other."""
+
+    def branch(name: str) -> list[str]:
+        return [name, *branch(departments[name]["of"])] if "of" in departments[name] else [name]
+
+    levels = ["partner", "user", "department", "system"]
+    if levels.index(other["level"]) > levels.index(role["level"]):
+        return False
+    if role["level"] == "system" or "of" not in role or "of" not in other or role["of"] in branch(other["of"]):
+        return True
+    return other["of"] in branch(role["of"]) and other["level"] != "department"
 
 
 @st.composite
@@ -120,17 +136,21 @@ def limits(draw: Any, roles: Any) -> dict[str, Any]:
 def structures(draw: Any) -> dict[str, Any]:
     """A policy that holds together, as plain values; every leaf is a text."""
     systems = draw(st.sampled_from([["erp"], ["erp", "shop"]]))
-    departments, contexts, roles = draw(names(NAMES)), draw(names(NAMES, max_size=3)), draw(names(NAMES, max_size=4))
-    known = (systems, departments, contexts)
+    contexts, roles = draw(names(NAMES, max_size=3)), draw(names(NAMES, max_size=4))
+    tree = draw(names(NAMES))
+    departments = {
+        name: {"of": draw(st.sampled_from(tree[:number]))} if number and draw(st.booleans()) else {}
+        for number, name in enumerate(tree)
+    }
+    known, told = (systems, departments, contexts), {}
+    for name in roles:
+        told[name] = draw(role(known, told))
     value: dict[str, Any] = {
         "policy": draw(some_texts),
         "systems": {name: {"erp": ERP, "shop": SHOP}[name] for name in systems},
-        "departments": {
-            name: {"of": draw(st.sampled_from(departments[:number]))} if number and draw(st.booleans()) else {}
-            for number, name in enumerate(departments)
-        },
+        "departments": departments,
         "contexts": draw(contexts_of(contexts)),
-        "roles": {name: draw(role(known, roles[:number])) for number, name in enumerate(roles)},
+        "roles": told,
         "apart": draw(st.lists(apart(systems), max_size=2)),
         "never": draw(st.lists(never(systems, roles), max_size=2)),
         "limits": draw(limits(roles)),

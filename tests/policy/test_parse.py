@@ -57,6 +57,80 @@ def test_every_problem_is_told_at_once_in_reading_order_with_its_place_and_what_
     ]
 
 
+TREE = (
+    BASE.replace(
+        "departments: {sales: {}}",
+        "departments: {company: {}, sales: {of: company}, shop: {of: sales}, tax: {of: company}}",
+    )
+    + """\
+roles:
+  staff: {level: user, of: company}
+  clerk: {level: user, of: sales}
+  seller: {level: user, of: shop}
+  taxman: {level: user, of: tax}
+  carrier: {level: partner}
+  head: {level: department, of: company}
+  sales-head: {level: department, of: sales}
+  chief: {level: system}
+"""
+)
+
+
+@pytest.mark.parametrize(
+    "role, includes, why",
+    [
+        ("clerk: {level: user, of: sales", "staff", ""),
+        ("clerk: {level: user, of: sales", "seller", ""),
+        ("clerk: {level: user, of: sales", "carrier", ""),
+        ("clerk: {level: user, of: sales", "taxman", "taxman is of tax, which is no part of sales"),
+        ("clerk: {level: user, of: sales", "sales-head", "a role of level user includes none of level department"),
+        ("clerk: {level: user, of: sales", "chief", "a role of level user includes none of level system"),
+        ("carrier: {level: partner", "clerk", "a role of level partner includes none of level user"),
+        ("sales-head: {level: department, of: sales", "clerk", ""),
+        ("sales-head: {level: department, of: sales", "seller", ""),
+        ("sales-head: {level: department, of: sales", "staff", ""),
+        ("sales-head: {level: department, of: sales", "taxman", "taxman is of tax, which is no part of sales"),
+        ("sales-head: {level: department, of: sales", "head", "head leads company, of which sales is only a part"),
+        ("head: {level: department, of: company", "sales-head", ""),
+        ("head: {level: department, of: company", "chief", "a role of level department includes none of level system"),
+        ("chief: {level: system", "head", ""),
+    ],
+)
+@pytest.mark.standard("B2")
+def test_a_role_includes_what_belongs_to_it_in_the_tree_of_departments(role, includes, why):
+    name = role.partition(":")[0]
+    text = TREE.replace(role + "}", f"{role}, includes: [{includes}]}}")
+    assert text != TREE
+    line = next(n for n, one in enumerate(text.splitlines(), 1) if one.startswith(f"  {name}:"))
+    column = text.splitlines()[line - 1].index("[") + 2
+    hint = "a role of its own department or of one below it"
+    assert told(text) == ([(line, column, f"role {name}: {why}", hint)] if why else [])
+
+
+@pytest.mark.parametrize("level", ["partner", "user, of: sales", "department, of: sales", "system"])
+@pytest.mark.parametrize(
+    "line, least",
+    [
+        ("res.user: read", 0), ("res.user: write", 3), ("res.*: delete", 3), ("ir.*: write", 3), ("ir.rule: write create", 3),
+        ("ir.attachment: write", 0), ("ir.model.access: read, execute x", 3), ("wizard.*: execute x", 3), ("result: write", 0),
+        ("*: read", 3), ("sale.*: read", 1), ("sale.sale: execute", 1), ("sale.sale: execute confirm", 0), ("sale.sale: delete", 0),
+    ],
+)  # fmt: skip
+@pytest.mark.standard("B2")
+def test_each_level_holds_so_much_at_most(level, line, least):
+    rank = ["partner", "user", "department", "system"].index(level.partition(",")[0])
+    found = messages(BASE + f'roles: {{r: {{level: {level}, may: "{line}"}}}}\n')
+    assert (found == []) is (rank >= least)
+
+
+def test_what_administers_tryton_is_any_object_to_another_system():
+    text = (
+        TWO
+        + 'departments: {sales: {}}\nroles: {r: {level: user, of: sales, may: ["shop/res.user: write", "shop/ir.rule: delete"]}}\n'
+    )
+    assert messages(text) == []
+
+
 def test_a_problem_names_its_file_and_what_to_write_instead():
     (problem,) = parse(BASE + "role: {}\n", "acme.yaml").problems
     assert str(problem) == "acme.yaml:5:1: the policy has no key 'role'\n    write instead: roles"
@@ -72,7 +146,7 @@ def test_every_value_is_a_text_as_in_yaml_1_2_or_plainer(word):
 
 
 def test_a_name_that_looks_like_a_truth_value_is_a_name():
-    assert policy(ONE + "departments: {NO: {}, on: {of: NO}}\n").departments == ("NO", "on")
+    assert policy(ONE + "departments: {NO: {}, on: {of: NO}}\n").departments == {"NO": (), "on": ("NO",)}
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def _role(rule: RoleRule, included: dict[str, tuple[str, ...]]) -> Role:
         name=rule.name,
         level=rule.level,
         department=rule.department,
-        closure=tuple(sorted({rule.name} | reached(rule.name, included))),
+        closure=tuple(sorted({rule.name, *reached(rule.name, included)})),
         source=rule.source,
     )
 

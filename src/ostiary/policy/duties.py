@@ -17,13 +17,12 @@ LOOPBACK = "127.0.0.1"
 DUTIES = 2
 
 
-def read_apart(reader: Reader, known: Known, kinds: Mapping[str, Kind], node: Node | None) -> tuple[Apart, ...]:
-    """Each rule; `kinds`: what each understood system is."""
+def read_apart(reader: Reader, known: Known, node: Node | None) -> tuple[Apart, ...]:
     rules = enumerate(reader.items(node, what="apart"), 1)
-    return tuple(one for number, item in rules for one in _apart(reader, known, kinds, item, number))
+    return tuple(one for number, item in rules for one in _apart(reader, known, item, number))
 
 
-def _apart(reader: Reader, known: Known, kinds: Mapping[str, Kind], node: Node, number: int) -> Iterator[Apart]:
+def _apart(reader: Reader, known: Known, node: Node, number: int) -> Iterator[Apart]:
     """One rule; where its sides name several verbs it is several, `apart/1`, `apart/1.2`, ... under one name."""
     part = reader.mapping(node, keys.APART, what="an apart rule")
     sides = [_patterns(reader, known, side, "permissions") for side in _sides(reader, part.get("permissions"))]
@@ -35,7 +34,7 @@ def _apart(reader: Reader, known: Known, kinds: Mapping[str, Kind], node: Node, 
     if len(sides) != DUTIES:
         return
     if "within" in part:
-        _check_history(reader, kinds, part["permissions"], {pattern.system for side in sides for pattern in side})
+        _check_history(reader, known.kinds, part["permissions"], {pattern.system for side in sides for pattern in side})
     pairs = list(product(*sides))
     for nth, (first, then) in enumerate(pairs, 1):
         id_ = f"apart/{number}" + (f".{nth}" if len(pairs) > 1 else "")

@@ -66,8 +66,10 @@ CONTEXT: Final = Part(
 )
 
 LEVEL: Final = """\
-What the role may at most be about: the whole system, a department, a user's own tasks, or a partner's few objects. \
-Every object (*) is for system alone; a partner names each object."""
+What the role may at most hold. system: everything, and alone what administers the ERP (Tryton's users, groups, keys, \
+access rules, modules) and every object (*). department: families of objects; it includes roles of its department and of \
+those below it. user: families of objects too, but no role that leads a department. partner: each object by its name, \
+and of Tryton each action too; it includes partners' roles alone."""
 FIELDS: Final = """\
 The fields that may be read and written, of the object itself: a path like party.name is party here, and name where \
 party.party is granted. A field that is not named is refused wherever a call names it, in filters and orders too. \
@@ -98,13 +100,15 @@ MAY: Final = """\
 What the role may do: SYSTEM/OBJECT: VERBS. The object is exact (sale.sale), a family (sale.*) or everything (*); the \
 verbs are read, write, execute and delete, perhaps with one action (execute approve). The system may be left out while \
 there is only one. With fewer fields or records a line is a grant."""
+INCLUDES: Final = """\
+Roles that it holds as well, each in that role's own context: of no higher level, and of the same branch of the company."""
 ROLE: Final = Part(
     name="role",
     says="A named set of permissions, given to users and clients.",
     keys=(
         Key("level", LEVEL, one_of(Level), "user"),
         Key("of", "Its department; needed for the levels department and user.", TEXT, "sales"),
-        Key("includes", "Roles that it holds as well, each in that role's own context.", some(TEXT), ["clerk"]),
+        Key("includes", INCLUDES, some(TEXT), ["clerk"]),
         Key("may", MAY, LINES, ["sale.*: read, write", "account.payment: execute approve"]),
         Key("when", "Contexts that must all hold for what the role itself may.", CONTEXTS, "office-hours"),
     ),

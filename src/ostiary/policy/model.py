@@ -1,5 +1,6 @@
 """The policy, typed: what the document says, each part with the line where it stands."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 
@@ -174,7 +175,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     file: str
     name: str
     systems: tuple[System, ...] = ()
-    departments: tuple[str, ...] = ()
+    departments: Mapping[str, tuple[str, ...]] = {}  # each with those that it is part of, the nearest first
     contexts: tuple[ContextRule, ...] = ()
     roles: tuple[RoleRule, ...] = ()
     apart: tuple[Apart, ...] = ()

@@ -45,10 +45,9 @@ def _policy(reader: Reader, root: Node) -> Policy:
     part = reader.mapping(root, keys.POLICY, what="the policy")
     departments = read_departments(reader, part.get("departments"))
     systems = read_systems(reader, part.get("systems"))
-    kinds = {system.name: system.kind for system in systems}
     known = Known(
         systems=names_in(part.get("systems")),
-        kinds=kinds,
+        kinds={system.name: system.kind for system in systems},
         departments=departments,
         contexts=names_in(part.get("contexts")),
         roles=names_in(part.get("roles")),
@@ -60,7 +59,7 @@ def _policy(reader: Reader, root: Node) -> Policy:
         departments=departments,
         contexts=read_contexts(reader, part.get("contexts")),
         roles=read_roles(reader, part.get("roles"), known),
-        apart=duties.read_apart(reader, known, kinds, part.get("apart")),
+        apart=duties.read_apart(reader, known, part.get("apart")),
         never=reader.each(part.get("never"), partial(duties.read_never, reader, known), what="never"),
         limits=_limits(reader, known.roles, part.get("limits")),
         when_silent=reader.word(part.get("when-silent"), WhenSilent, what="when-silent") or WhenSilent.CLOSE,

@@ -1,39 +1,42 @@
 """Departments and roles: who belongs where, who includes whom, and what each level may at most hold."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from msgspec import Struct
 
 from ostiary.erp.operation import Condition, Pattern, Verb
 from ostiary.policy import keys, words
+from ostiary.policy.levels import Above, excess, misfit
 from ostiary.policy.model import Kind, Level, May, RoleRule
-from ostiary.policy.node import Mapping, Node, Scalar
+from ostiary.policy.node import Mapping as Entries
+from ostiary.policy.node import Node, Scalar
 from ostiary.policy.reader import Reader
 
 
 class Known(Struct, frozen=True, kw_only=True):
-    """The names that a rule may refer to."""
+    """The names that a rule may refer to. `kinds`: of the systems that were understood."""
 
     systems: Sequence[str]
-    kinds: dict[str, Kind]  # of the systems that were understood
-    departments: Sequence[str]
+    kinds: Mapping[str, Kind]
+    departments: Above
     contexts: Sequence[str]
     roles: Sequence[str]
 
 
-def read_departments(reader: Reader, node: Node | None) -> tuple[str, ...]:
-    """A tree by `of`; its order is that of the document."""
+def read_departments(reader: Reader, node: Node | None) -> Above:
+    """Each, in the document's order, with those that it is part of."""
     found = reader.named(node, partial(_department, reader), what="departments")
     names = [name for name, _, _ in found]
     for _, parent, key in found:
         if parent:
             reader.known([(parent, key)], names, what="department")
-    above: dict[str, tuple[str, ...]] = {name: (parent,) for name, parent, _ in found if parent}
+    steps = {name: (parent,) for name, parent, _ in found if parent}
+    above = {name: reached(name, steps) for name in names}
     for name, _, key in found:
-        if name in reached(name, above):
+        if name in above[name]:
             reader.report(key, f"department {name} is part of itself", "remove one `of`")
-    return tuple(names)
+    return above
 
 
 def _department(reader: Reader, name: str, key: Scalar, node: Node) -> tuple[str, str, Node]:
@@ -42,25 +45,31 @@ def _department(reader: Reader, name: str, key: Scalar, node: Node) -> tuple[str
 
 
 def read_roles(reader: Reader, node: Node | None, known: Known) -> tuple[RoleRule, ...]:
-    """The roles; none includes itself, by whatever way."""
+    """The roles; none includes itself, by whatever way, or one that is beyond it."""
     roles = reader.named(node, partial(_role, reader, known), what="roles")
-    includes = {role.name: role.includes for role in roles}
+    includes, by_name = {role.name: role.includes for role in roles}, {role.name: role for role in roles}
+    told = node.entries if isinstance(node, Entries) else {}
     for role in roles:
-        if isinstance(node, Mapping) and role.name in reached(role.name, includes):
-            reader.report(node.entries[role.name][0], f"role {role.name} includes itself", "remove one of the includes")
+        key, value = told[role.name]
+        if role.name in reached(role.name, includes):
+            reader.report(key, f"role {role.name} includes itself", "remove one of the includes")
+        included = value.entries.get("includes") if isinstance(value, Entries) else None
+        for name, item in reader.texts(included and included[1], what="includes"):
+            if name in by_name and (why := misfit(role, by_name[name], known.departments)):
+                reader.report(item, f"role {role.name}: {why}", "a role of its own department or of one below it")
     return roles
 
 
-def reached(name: str, steps: dict[str, tuple[str, ...]]) -> set[str]:
+def reached(name: str, steps: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     """All that is below `name`, however deep; itself only where that leads in a circle."""
-    found: set[str] = set()
+    found: dict[str, None] = {}
     pending = list(steps.get(name, ()))
     while pending:
         one = pending.pop()
         if one not in found:
-            found.add(one)
+            found[one] = None
             pending.extend(steps.get(one, ()))
-    return found
+    return tuple(found)
 
 
 def _role(reader: Reader, known: Known, name: str, key: Scalar, node: Node) -> RoleRule:
@@ -87,12 +96,13 @@ def _role(reader: Reader, known: Known, name: str, key: Scalar, node: Node) -> R
 
 
 def _may(reader: Reader, known: Known, level: Level | None, node: Node | None) -> Iterable[May]:
-    for item in (node,) if isinstance(node, Mapping) else reader.items(node, what="may"):
+    for item in (node,) if isinstance(node, Entries) else reader.items(node, what="may"):
         part: dict[str, Node] = {"do": item}
-        if isinstance(item, Mapping):
+        if isinstance(item, Entries):
             part = reader.mapping(item, keys.GRANT, what="may")
         found = reader.understood(part.get("do"), partial(words.patterns, systems=known.systems), what="may") or ()
-        _check_level(reader, item, level, found)
+        for message, hint in excess(level, found, known.kinds) if level else ():
+            reader.report(item, message, hint)
         _check_seen(reader, found, known, part)
         fields, where = read_fields(reader, part.get("fields")), tuple(_where(reader, part.get("where")))
         yield May(patterns=found, fields=fields, where=where, source=reader.source(item))
@@ -130,13 +140,3 @@ def _check_seen(reader: Reader, patterns: Iterable[Pattern], known: Known, part:
     if "where" in part and unseen:
         told = f"{unseen[0].system} does not say what a record holds; only kind tryton does"
         reader.report(part["where"], told, "leave `where` out, or give the operation to fewer")
-
-
-def _check_level(reader: Reader, node: Node, level: Level | None, patterns: Iterable[Pattern]) -> None:
-    """What a level may at most hold (standard B2): everything is for system, families of records not for partners."""
-    objects = {pattern.object for pattern in patterns} if level else set()
-    if "*" in objects and level is not Level.SYSTEM:
-        reader.report(node, f"only a role of level system may hold every object, not one of level {level}", "sale.*")
-    for name in objects - {"*"}:
-        if level is Level.PARTNER and name.endswith(".*"):
-            reader.report(node, "a role of level partner names each object", f"{name[:-1]}NAME")
