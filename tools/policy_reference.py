@@ -66,6 +66,8 @@ def _named(value: dict[str, Any]) -> str:
 
 
 def _linked(value: dict[str, Any]) -> str:
+    if "$ref" not in value:
+        return "texts and of lists of them"
     name = value["$ref"].rsplit("/", 1)[1]
     return f"[{name}](#{name})"
 

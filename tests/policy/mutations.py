@@ -14,7 +14,7 @@ JUNK = (
     "5 / second", "10 GB", "10MB", "0 B", "1 days", "0 days", "erp.example.com", "a/../b", "https://x", "http://x:99999",
     "sale.sale: read", "sale.sale: read, write", "erp/sale.*: read", "*: read", "sale: dance", "sale.sale: execute a-b",
     "sale.sale:read,read", "2026-03-03T10:00", "2026-03-03T10:00Z", "2026-13-03T10:00Z", "party.company", "a.b.c.d.e",
-    "tryton", "openapi", "session", "user", "partner", "allow", "keep", "clerk", "office", "a" * 101,
+    "the x", "the clerk", "tryton", "openapi", "session", "user", "partner", "allow", "keep", "clerk", "office", "a" * 101,
 )  # fmt: skip
 # What a key may hold, or nearly: written otherwise than the random policies do.
 NEARLY: dict[str, tuple[Any, ...]] = {
@@ -41,6 +41,7 @@ NEARLY: dict[str, tuple[Any, ...]] = {
     ),
     "when": ("on", ["on", "NO"], []),
     "includes": ([], "clerk", ["clerk", "clerk"], "n", "NO"),
+    "variables": ({"x": "10.0.0.0/8"}, {"clerk": ["mon", "the clerk"]}, {"x": []}),
     "include": ("roles/*.yaml", [], "../a.yaml", ["a.yml"]),
     "permissions": (["erp/a: read", "erp/a: read"], ["erp/a: read"], "erp/a: read"),
     "within": ("1 days", "365 day", "30days", "0 days", "4000 days", "30"),

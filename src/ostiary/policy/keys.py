@@ -116,7 +116,8 @@ ROLE: Final = Part(
     rules=needs("level", ("department", "user"), "of"),
 )
 
-DUTIES: Final[Schema] = {"type": "array", "items": PERMISSION, "minItems": 2, "maxItems": 2}
+TWO_LINES: Final[Schema] = {"type": "array", "items": PERMISSION, "minItems": 2, "maxItems": 2}
+DUTIES: Final[Schema] = {"anyOf": [TWO_LINES, some(text(words.VARIABLE))]}
 WITHIN: Final = """\
 With it: nobody may do the second to a record to which he did the first within so many days; only for a system of kind \
 tryton. Without it: no role and nobody may hold both."""
@@ -188,6 +189,10 @@ NO_REVISION: Final = "What no revision may allow; checked by listing all that ro
 INCLUDE: Final = """\
 Other files of the policy, by their path from its folder: each says any of the keys here but `policy`, and counts once. \
 `*` stands for any part of a name."""
+VARIABLES: Final = """\
+Values under a name, for use in several places: `the NAME` stands for them wherever a list, a permission, hours, networks, \
+an address, a rate or another text of a fixed form is meant; no free text. One may be made of those above it."""
+HELD: Final[Schema] = {**named("value"), "additionalProperties": {**some(TEXT), "minItems": 1}}
 SAYS_LIMITS: Final = """\
 How much callers may send: anonymous for each address without a known caller, default for each caller, and by role; of \
 several roles the most generous counts."""
@@ -200,6 +205,7 @@ POLICY: Final = Part(
     keys=(
         Key("policy", "The policy's name.", TEXT, "acme"),
         Key("include", INCLUDE, some(text(words.PATTERN)), ["roles/*.yaml"]),
+        Key("variables", VARIABLES, HELD, {"warehouse": ["203.0.113.0/24", "198.51.100.0/24"]}),
         Key("systems", "The protected ERPs, by name.", named("system"), {"erp": ERP}),
         Key(
             "departments", "The parts of the company, by name.", named("department"), {"pay": {}, "tax": {"of": "pay"}}

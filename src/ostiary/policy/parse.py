@@ -43,6 +43,8 @@ def parse(text: str, file: str, files: Mapping[str, str] = {}) -> Parsed:
 
 def _policy(reader: Reader, root: Node) -> Policy:
     part = reader.mapping(root, keys.POLICY, what="the policy")
+    variables = part.get("variables")
+    reader.named(variables, reader.define, what="variables")
     departments = read_departments(reader, part.get("departments"))
     systems = read_systems(reader, part.get("systems"))
     known = Known(
@@ -52,7 +54,7 @@ def _policy(reader: Reader, root: Node) -> Policy:
         contexts=names_in(part.get("contexts")),
         roles=names_in(part.get("roles")),
     )
-    return Policy(
+    policy = Policy(
         file=reader.file,
         name=reader.text(part.get("policy"), what="policy"),
         systems=systems,
@@ -65,6 +67,8 @@ def _policy(reader: Reader, root: Node) -> Policy:
         when_silent=reader.word(part.get("when-silent"), WhenSilent, what="when-silent") or WhenSilent.CLOSE,
         tests=reader.each(part.get("tests"), partial(duties.read_test, reader, known), what="tests"),
     )
+    reader.unused(variables)
+    return policy
 
 
 def _limits(reader: Reader, roles: Sequence[str], node: Node | None) -> Limits:

@@ -8,7 +8,7 @@ from ostiary.policy.model import Source
 from ostiary.policy.node import Mapping, Node, Scalar, Sequence, problem_at
 from ostiary.policy.problem import Problem, nearest
 from ostiary.policy.shape import Part
-from ostiary.policy.words import NAME, Wrong, field
+from ostiary.policy.words import NAME, VARIABLE, Wrong, field
 
 T = TypeVar("T")
 W = TypeVar("W", bound=StrEnum)
@@ -20,6 +20,8 @@ class Reader:
     def __init__(self, file: str, texts: dict[str, str]) -> None:
         self.file = file
         self.problems: list[Problem] = []
+        self._variables: dict[str, tuple[Node, ...]] = {}
+        self._used: set[str] = set()
         self._lines = {name: text.splitlines() for name, text in texts.items()}
 
     def report(self, node: Node, message: str, hint: str = "") -> None:
@@ -29,6 +31,29 @@ class Reader:
         lines = self._lines[node.file]
         text = lines[node.line - 1].strip() if node.line <= len(lines) else ""
         return Source(file=node.file, line=node.line, text=text, column=node.column)
+
+    def define(self, name: str, _: Scalar, node: Node) -> None:
+        """What `the NAME` stands for from now on: a variable may be made of those before it, so of no circle."""
+        found = self.items(node, what=f"variable {name}")
+        if not found or not all(isinstance(one, Scalar) for one in found):
+            self.report(node, f"variable {name} holds no values", "a text, or a list of them")
+        self._variables[name] = found
+
+    def unused(self, node: Node | None) -> None:
+        """Reports the variables that nothing has named; `node` is where they stand."""
+        for name, (key, _) in node.entries.items() if isinstance(node, Mapping) else ():
+            if name not in self._used:
+                self.report(key, f"variable {name} is not used", f"the {name}, where its values are meant")
+
+    def _meant(self, node: Node) -> tuple[Node, ...]:
+        """The node itself, or what the variable that it names stands for."""
+        match = VARIABLE.fullmatch(node.text) if isinstance(node, Scalar) else None
+        if match is None:
+            return (node,)
+        self._used.add(match[1])
+        if match[1] not in self._variables:
+            self.report(node, f"there is no variable {match[1]!r}", nearest(match[1], self._variables))
+        return self._variables.get(match[1], ())
 
     def mapping(self, node: Node, part: Part, *, what: str) -> dict[str, Node]:
         """The entries by key; unknown keys and missing ones are problems."""
@@ -90,14 +115,10 @@ class Reader:
 
     def items(self, node: Node | None, *, what: str) -> tuple[Node, ...]:
         """A list; one value alone counts as a list of one."""
-        if node is None:
-            return ()
-        if isinstance(node, Scalar):
-            return (node,)
-        if isinstance(node, Sequence):
-            return node.items
-        self.report(node, f"{what} is a list", "[a, b]")
-        return ()
+        if isinstance(node, Mapping):
+            self.report(node, f"{what} is a list", "[a, b]")
+        told = node.items if isinstance(node, Sequence) else (node,) if isinstance(node, Scalar) else ()
+        return tuple(one for item in told for one in self._meant(item))
 
     def texts(self, node: Node | None, *, what: str) -> tuple[tuple[str, Node], ...]:
         found = ((self.text(item, what=f"each of {what}"), item) for item in self.items(node, what=what))
@@ -105,6 +126,8 @@ class Reader:
 
     def understood(self, node: Node | None, read: Callable[[str], T], *, what: str) -> T | None:
         """What `read` makes of the text; None where there is none, or where `read` finds it Wrong."""
+        if node is not None and len(meant := self._meant(node)) == 1:
+            (node,) = meant
         text = self.text(node, what=what)
         if node is None or not text:
             return None

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from ostiary.policy.words import NAME
+from ostiary.policy.words import NAME, VARIABLE
 
 Schema = dict[str, Any]
 
@@ -35,7 +35,8 @@ class Part(Struct, frozen=True, kw_only=True):
 
 
 def text(form: re.Pattern[str]) -> Schema:
-    return {"type": "string", "pattern": f"^(?:{form.pattern})$"}
+    """A variable may stand for it."""
+    return {"type": "string", "pattern": f"^(?:{form.pattern}|{VARIABLE.pattern})$"}
 
 
 def one_of(told: type[StrEnum], default: str = "") -> Schema:

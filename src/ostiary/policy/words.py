@@ -38,6 +38,7 @@ _FIELD: Final = "[A-Za-z_][A-Za-z0-9_]*"
 _NUMBER: Final = r"-?[0-9]{1,15}(?:\.[0-9]{1,9})?"
 
 NAME: Final = re.compile(_NAME)
+VARIABLE: Final = re.compile(f"the ({_NAME})")
 DAYS: Final = re.compile(f"{_DAYS}(?: *, *{_DAYS})*")
 HOURS: Final = re.compile("([0-9]{2}):([0-9]{2}) *- *([0-9]{2}):([0-9]{2})")
 ZONE: Final = re.compile("[A-Za-z0-9_+/-]{1,100}")
