@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,7 @@ from ostiary.erp.operation import covering_scopes
 from ostiary.plan.decide import Facts, decide
 from ostiary.plan.model import Plan
 from ostiary.policy.parse import parse
+from ostiary.prove import questions
 from ostiary.prove.difference import diff
 from ostiary.prove.rules import check
 
@@ -35,6 +37,8 @@ never:
 DECISIONS: Final = 200
 STARTS: Final = 9
 HELP_MOST_MS: Final = 150.0
+WHO_CAN_MOST_MS: Final = 50.0
+MANY: Final = shop.Size(operations=4_000, families=1_000, roles=2_000, share=0.0143)
 
 
 def measure(folder: Path, pace: Pace, say: Say) -> Iterator[Figure]:
@@ -52,6 +56,12 @@ def measure(folder: Path, pace: Pace, say: Say) -> Iterator[Figure]:
         "check of never and apart": lambda: check(plan),
         "diff of one changed line": lambda: diff(other, plan),
         "diff against nothing": lambda: diff(None, plan),
+        "full proof": lambda: (
+            check(plan),
+            diff(other, plan),
+            [*questions.idle(plan)],
+            [*questions.unused(plan, {}, 90)],
+        ),
     }
     for name, act in acts.items():
         took = middle(_timed(act) for _ in range(pace.rounds))
@@ -59,6 +69,7 @@ def measure(folder: Path, pace: Pace, say: Say) -> Iterator[Figure]:
         yield plain(AREA, f"{name}, {RULES:,} rules", took * 1000, "ms")
     facts = list(_facts(plan))
     yield plain(AREA, f"decide, {RULES:,} rules", _decide(plan, facts, pace), "µs")
+    yield from _who_can(pace)
     yield at_most(AREA, f"`ostiary --help`, median of {STARTS}", _help() * 1000, "ms", HELP_MOST_MS)
 
 
@@ -66,6 +77,15 @@ def _decide(plan: Plan, facts: Sequence[Facts], pace: Pace) -> float:
     """One decision of the reference evaluator, which the guard asks for what it looks into."""
     times = [_timed(lambda: [decide(plan, one) for one in facts]) / len(facts) for _ in range(pace.rounds)]
     return middle(times) * 1e6
+
+
+def _who_can(pace: Pace) -> Iterator[Figure]:
+    """The first question of a plan, for which its grants are put in order, and the next ones."""
+    plan = shop.compiled(shop.policy(MANY, UPSTREAM), shop.document(shop.described(MANY)))
+    ask = partial(_timed, lambda: list(questions.who_can(plan, plan.routes[7].operation)))
+    yield plain(AREA, f"who-can, {len(plan.grants):,} grants, the first time", ask() * 1000, "ms")
+    took = middle(ask() for _ in range(pace.rounds))
+    yield at_most(AREA, f"who-can, {len(plan.grants):,} grants", took * 1000, "ms", WHO_CAN_MOST_MS)
 
 
 def _help() -> float:
