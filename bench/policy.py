@@ -17,6 +17,7 @@ from ostiary.compile.plan import compile_policy
 from ostiary.erp.openapi import load
 from ostiary.erp.operation import covering_scopes
 from ostiary.plan.decide import Facts, decide
+from ostiary.plan.formula import Circumstances
 from ostiary.plan.model import Plan
 from ostiary.policy.parse import parse
 from ostiary.prove import questions
@@ -100,8 +101,7 @@ def _facts(plan: Plan) -> Iterator[Facts]:
         operation = plan.routes[number % len(plan.routes)].operation
         yield Facts(
             system="shop",
-            at=now,
-            source=ip_address("10.7.0.1"),
+            here=Circumstances(at=now, source=ip_address("10.7.0.1")),
             roles=frozenset({f"r{number % SIZE.roles}"}),
             scopes=frozenset(covering_scopes(operation)),
             operations=(operation,),

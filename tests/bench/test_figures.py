@@ -11,6 +11,7 @@ from ostiary.erp.openapi import Table
 from ostiary.erp.openapi.match import operation_of
 from ostiary.foundation.jose import verify_access_token
 from ostiary.plan.decide import Facts, decide
+from ostiary.plan.formula import Circumstances
 
 SIZES = (
     shop.Size(),
@@ -32,8 +33,7 @@ def test_every_prepared_request_is_allowed_by_the_policy(size):
     for line in made.lines[:300]:
         facts = Facts(
             system="shop",
-            at=now,
-            source=ip_address(line.address),
+            here=Circumstances(at=now, source=ip_address(line.address)),
             roles=frozenset(roles[line.token]),
             scopes=scopes[line.token],
             operations=(operation_of(table.find(line.method, line.path)),),

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from ostiary.compile.plan import compile_policy
 from ostiary.erp.openapi import load
 from ostiary.erp.operation import Pattern, Verb
-from ostiary.plan.formula import All, Always, AnyOf, Hours, Networks, Not
+from ostiary.plan.formula import All, Always, AnyOf, Countries, Device, Hours, Mfa, Networks, Not, Recent
 from ostiary.plan.model import HandOver, Kind, Level, WhenSilent
 from ostiary.policy.fmt import fmt
 from ostiary.policy.parse import parse
@@ -194,3 +194,19 @@ paths:
 @pytest.mark.parametrize("text", ["", ROLES])
 def test_a_plan_is_sealed(text):
     assert plan_of(text).revision
+
+
+def test_every_kind_of_context_becomes_a_formula_and_outside_a_country_means_known_to_be_outside():
+    contexts = """\
+  dach: {countries: [DE, AT]}
+  sure: {assurance: mfa, within: 15 minutes, devices: registered}
+  abroad: {not: dach}
+  shop-hours: {hours: "08:00-18:00", zone: UTC, holidays: [12-25, 2026-04-03]}
+"""
+    told = {
+        one.name: one.formula for one in plan_of("", HEAD.replace("contexts:\n", f"contexts:\n{contexts}")).contexts
+    }
+    assert told["dach"] == Countries(countries=("DE", "AT"))
+    assert told["sure"] == All(parts=(Device(), Mfa(), Recent(seconds=900)))
+    assert told["abroad"] == Not(part=Countries(countries=("DE", "AT", "")))
+    assert told["shop-hours"].holidays == ("12-25", "2026-04-03")

@@ -1,8 +1,9 @@
 """Random policies and requests: the real gate and the one evaluator give the same decision, reason and rule."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,11 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from joserfc.jwk import ECKey
 
+import mmdb
 from ostiary.envoy.signals import Signals, signal_resources
 from ostiary.erp.operation import Operation, Pattern, Verb
 from ostiary.foundation.ids import role_set_id
 from ostiary.plan.decide import Decision, Facts, Token, admit, decide
-from ostiary.plan.formula import All, Always, AnyOf, Hours, Networks, Not
+from ostiary.plan.formula import All, Always, AnyOf, Circumstances, Countries, Device, Hours, Mfa, Networks, Not, Recent
 from ostiary.plan.model import (
     Context,
     Grant,
@@ -57,6 +59,13 @@ ASKED = (
     ("GET", "/orders/", None), ("PUT", "/orders/17", None), ("GET", "/nothing", None), ("GET", "/orders/1;x", None),
 )  # fmt: skip
 PLACES = ("127.0.0.1", "127.0.0.9", "127.1.2.3")
+# Where the database says that these are; 127.0.0.1 it does not know.
+COUNTRIES = {"127.0.0.9/32": "DE", "127.1.0.0/16": "AT"}
+DEVICES = {"everybody's": "", "shop's": "client:shop", "another's": "user:anna"}
+NEAR = [(date.today() + timedelta(days=n)).isoformat() for n in range(-2, 3)]  # noqa: DTZ011  whatever the zone
+HOLIDAYS = [*NEAR, *(day[5:] for day in NEAR if day[5:] not in {"02-28", "02-29"})]
+# What a caller writes into the headers that the gate believes.
+FORGED = {"x-gw-country": "DE", "x-gw-acr": "mfa", "x-gw-signed-in": "4000000000", "x-gw-device": "everybody's", "x-gw-token-device": "everybody's"}  # fmt: skip
 ZONES = ("UTC", "Europe/Berlin", "Asia/Kolkata", "Pacific/Kiritimati", "Pacific/Pago_Pago", "America/New_York")
 
 minutes = some.integers(0, 1439)
@@ -67,7 +76,15 @@ formulas = some.recursive(
         start=minutes,
         end=minutes | some.just(1440),
         zone=some.sampled_from(ZONES),
+        holidays=some.just(()) | some.lists(some.sampled_from(HOLIDAYS), max_size=3, unique=True).map(tuple),
     )
+    | some.builds(
+        Countries,
+        countries=some.lists(some.sampled_from(["DE", "AT", "FR", ""]), min_size=1, max_size=3, unique=True).map(tuple),
+    )
+    | some.just(Device())
+    | some.just(Mfa())
+    | some.builds(Recent, seconds=some.sampled_from([60, 600]))
     | some.builds(
         Networks,
         networks=some.lists(
@@ -111,14 +128,19 @@ requests = some.fixed_dictionaries(
         "known": some.sampled_from([True] * 9 + [False]),
         "scopes": scopes,
         "place": some.sampled_from(PLACES),
+        "age": some.sampled_from([None, 5, 300, 3000]),
+        "acr": some.sampled_from([None, "pwd", "mfa"]),
+        "dev": some.sampled_from([None, "unknown", *DEVICES]),
+        "forged": some.sampled_from([{}, FORGED]),
         "body": some.sampled_from([None] * 6 + [b"", b"{}"]),  # no operation here takes one
     }
 )
 
 
 @pytest.fixture(scope="module")
-def live(make_gate: Any) -> Iterator[Any]:
-    gate = make_gate()
+def live(make_gate: Any, tmp_path_factory: Any) -> Iterator[Any]:
+    places = mmdb.write(tmp_path_factory.mktemp("geoip") / "places.mmdb", COUNTRIES)
+    gate = make_gate(geoip=places, client_ca=Path("/nowhere"))  # without TLS nobody is asked for a certificate
     try:
         gate.start(gate.files(plan_of(gate, [])))
         yield gate
@@ -158,8 +180,14 @@ def expected(plan: Plan, request: Any, known: Any, signals: Any, at: datetime) -
         operations = (Operation(system="shop", object=name, verb=verb, action=action),)
     facts = Facts(
         system="shop" if request["asked"] else "erp",
-        at=at,
-        source=ip_address(request["place"]),
+        here=Circumstances(
+            at=at,
+            source=ip_address(request["place"]),
+            country={PLACES[1]: "DE", PLACES[2]: "AT"}.get(request["place"], ""),
+            device=DEVICES.get(request["dev"]) in {"", "client:shop"},
+            acr=request["acr"] or "",
+            signed_in_s=request["auth_time"],
+        ),
         token=request["token"],
         roles=request["roles"] if request["roles"] in known else None,
         scopes=request["scopes"],
@@ -175,11 +203,15 @@ def ask(gate: Any, request: Any, wrong: Any) -> Any:
     token = ""
     if request["token"] is not Token.MISSING:
         claims: dict[str, Any] = {"jti": "revoked"} if request["token"] is Token.REVOKED else {}
+        claims |= {name: request[name] for name in ("acr", "dev", "auth_time")}
         key = wrong if request["token"] is Token.INVALID else None
         token = gate.token(request["roles"], system=system, scope=" ".join(sorted(request["scopes"])), key=key, **claims)  # fmt: skip
     method, path, _ = request["asked"] or ("POST", "/acme/rpc/", None)
     body = request["body"] if request["asked"] else b"{}"
-    return gate.ask(path, method=method, host=f"{system}.test", token=token, body=body, source=request["place"])
+    return gate.ask(
+        path, method=method, host=f"{system}.test", token=token, body=body, source=request["place"],
+        headers=request["forged"],
+    )  # fmt: skip
 
 
 def check(gate: Any, drawn: Any, sent: Any, signals: Any) -> None:
@@ -190,10 +222,13 @@ def check(gate: Any, drawn: Any, sent: Any, signals: Any) -> None:
         blocked=(f"{PLACES[1]}/32",) if blocked else (),
         lease_until=1 if lapsed else 4_000_000_000,
     )
-    gate.apply({**gate.files(plan, sorted(map(sorted, known))), **signal_resources(known_signals)})
+    files = gate.files(plan, sorted(map(sorted, known)), devices=DEVICES)
+    gate.apply({**files, **signal_resources(known_signals)})
     wrong = ECKey.generate_key("P-256", parameters={"kid": "k1"})
     for request in sent:
         before = datetime.now(UTC)
+        signed_in = None if request["age"] is None else int(before.timestamp()) - request["age"]
+        request = {**request, "auth_time": signed_in}  # noqa: PLW2901  as it is sent
         answer = ask(gate, request, wrong)
         wanted = expected(plan, request, known, signals, before)
         if wanted != expected(plan, request, known, signals, datetime.now(UTC)):
@@ -210,7 +245,7 @@ drawn_all = {
 quiet = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
 
 
-@pytest.mark.standard("B1", "B3")
+@pytest.mark.standard("B1", "B3", "B4")
 @settings(max_examples=20, deadline=None, suppress_health_check=quiet)
 @given(**drawn_all)
 def test_gate_and_evaluator_agree(live: Any, drawn: Any, sent: Any, signals: Any) -> None:

@@ -24,7 +24,7 @@ from ostiary.erp.operation import Operation, Pattern, Verb
 from ostiary.foundation.errors import OurFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.ids import role_set_id
-from ostiary.plan.formula import All, Always, AnyOf, Formula, Hours, Networks, Not, holds
+from ostiary.plan.formula import All, Always, AnyOf, Circumstances, Formula, Hours, Networks, Not, holds
 from ostiary.plan.model import Context, Grant, Kind, Level, Limit, Limits, Plan, Role, Route, Source, System, seal
 
 SOURCE = Source(file="policy.yaml", line=1, text="")
@@ -90,8 +90,16 @@ def test_policy_and_signals_never_touch_the_listener() -> None:
 
 
 def test_every_changeable_filter_has_its_file() -> None:
-    written = {**files(plan_of()), **signal_resources(Signals())}
+    edge = msgspec.structs.replace(EDGE, geoip=Path("/places.mmdb"), client_ca=Path("/ca.crt"))
+    written = {**files(plan_of(), edge), **signal_resources(Signals())}
     assert {f"ecds/{name}.json" for name in CHANGEABLE} == {name for name in written if name.startswith("ecds/")}
+
+
+def test_what_no_grant_asks_for_is_looked_up_for_nobody() -> None:
+    edge = msgspec.structs.replace(EDGE, geoip=Path("/places.mmdb"), client_ca=Path("/ca.crt"))
+    told = json.dumps(files(plan_of(("clerk/1", "a")), edge), default=str)
+    assert not [part for part in ("mmdb", "auth_time", '"acr"', '"dev"', "device_shadow_rules") if part in told]
+    assert {"ecds/country.json", "ecds/device.json"}.isdisjoint(files(plan_of()))
 
 
 def test_unchanged_limits_keep_their_version_so_buckets_are_not_refilled() -> None:
@@ -180,7 +188,8 @@ def test_chains_of_expressions_are_balanced() -> None:
 )  # fmt: skip
 def test_what_needs_no_predicate_has_the_evaluators_truth(formula: Formula) -> None:
     source = ip_address("127.0.0.1")
-    assert condition(formula) is holds(formula, at=datetime(2026, 3, 3, tzinfo=UTC), source=source)
+    here = Circumstances(at=datetime(2026, 3, 3, tzinfo=UTC), source=source)
+    assert condition(formula) is holds(formula, here)
 
 
 def test_a_policy_with_nothing_in_it_starts_and_denies(make_gate: Any) -> None:

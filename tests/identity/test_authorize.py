@@ -198,6 +198,40 @@ def test_a_client_can_have_the_password_asked_again(world, changed):
     assert authenticated[1] - authenticated[0] == 60
 
 
+@pytest.mark.parametrize(("age_s", "asked"), [(600, False), (601, True)])
+def test_a_session_answers_while_it_is_as_young_as_the_client_asks_for(world, age_s, asked):
+    """OpenID Connect Core section 3.1.2.1."""
+    world.code()
+    world.later(seconds=age_s)
+    page = world.authorize(max_age="600")
+    assert ('name="password"' in page.text) is asked
+    silent = world.sent_back(world.authorize(prompt="none", max_age="600"))["error"]
+    assert silent == ("login_required" if asked else "consent_required")
+    answer = world.answer(page) if asked else world.answer(page, username="", password="")
+    claims = world.claims(world.redeem(world.sent_back(answer)["code"]).json()["access_token"])
+    assert world.clock.now().timestamp() - claims.authenticated_at == (0 if asked else 600)
+
+
+def test_a_session_that_grew_too_old_over_its_form_answers_no_more(world):
+    world.code()
+    world.later(seconds=599)
+    page = world.authorize(max_age="600")
+    world.later(seconds=2)
+    again = world.answer(page, username="", password="")
+    assert (again.status_code, 'name="password"' in again.text) == (200, True)
+
+
+@pytest.mark.parametrize("age", ["-1", "x", "1.5", "²", "9" * 10])
+def test_an_age_that_is_no_number_of_seconds_goes_back_to_the_client(world, age):
+    assert world.sent_back(world.authorize(max_age=age))["error"] == "invalid_request"
+
+
+def test_who_asks_for_more_than_a_password_is_told_that_it_can_t_be_had(world):
+    """RFC 9470 section 5, rather than a sign-in that leads to the same challenge again."""
+    assert world.sent_back(world.authorize(acr_values="mfa"))["error"] == "unmet_authentication_requirements"
+    assert "code" in world.sent_back(world.answer(world.authorize(acr_values="mfa pwd")))
+
+
 @pytest.mark.parametrize("end", [principals.disable, principals.revoke_principal])
 def test_a_session_ends_with_its_person(world, end):
     world.code()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ostiary.erp.operation import Operation, Pattern, Verb, covering_scopes
 from ostiary.plan.decide import Facts, Token, admit, closure, decide, limit_of
-from ostiary.plan.formula import holds
+from ostiary.plan.formula import Circumstances, holds
 from ostiary.plan.model import from_json, seal, to_json
 from ostiary.plan.reason import STATUS, TITLE, Reason
 from policy.compiled import HEAD, plan_of
@@ -40,7 +40,8 @@ def operation(text):
 
 
 def asked(*does, roles=("clerk",), at=TUESDAY, **more):
-    told = {"system": "erp", "at": at, "source": HOME, "scopes": EVERYTHING, **more}
+    known = {name: more.pop(name) for name in Circumstances.__struct_fields__ if name in more}
+    told = {"system": "erp", "here": Circumstances(**{"at": at, "source": HOME, **known}), "scopes": EVERYTHING, **more}
     return Facts(roles=frozenset(roles), operations=tuple(map(operation, does)), **told)
 
 
@@ -94,7 +95,7 @@ def test_refusals_come_in_the_order_of_their_reasons():
     mended = [
         {}, {"address_blocked": False}, {"token": Token.INVALID}, {"token": Token.REVOKED}, {"token": Token.VALID},
         {"lease_lapsed": False}, {"operations": (operation("erp/sale.sale:write"),)}, {"roles": frozenset({"clerk"})},
-        {"at": TUESDAY}, {"scopes": EVERYTHING},
+        {"here": Circumstances(at=TUESDAY, source=HOME)}, {"scopes": EVERYTHING},
     ]  # fmt: skip
     reasons = []
     for mend in mended:
@@ -164,7 +165,7 @@ def said_simply(plan, facts):
     first = ""
     for does in facts.operations:
         grants = [one for one in plan.grants if one.role in held and one.pattern.holds(does)]
-        open_now = [one for one in grants if holds(one.context.formula, at=facts.at, source=facts.source)]
+        open_now = [one for one in grants if holds(one.context.formula, facts.here)]
         if not open_now:
             return (Reason.CONTEXT, grants[0].id) if grants else (Reason.ROLE, "-")
         if not any(one in facts.scopes for one in covering_scopes(does)):
@@ -207,7 +208,9 @@ def test_the_evaluator_that_looks_grants_up_says_what_a_walk_over_all_of_them_sa
         for number, (role, name, (verb, action), closed) in enumerate(drawn)
     )
     plan = msgspec.structs.replace(PLAN, grants=grants)
-    facts = Facts(system="erp", at=SUNDAY, source=HOME, roles=roles, scopes=scopes, operations=tuple(does))
+    facts = Facts(
+        system="erp", here=Circumstances(at=SUNDAY, source=HOME), roles=roles, scopes=scopes, operations=tuple(does)
+    )
     decision = decide(plan, facts)
     event(str(decision.reason))
     assert (decision.reason, decision.rule) == said_simply(plan, facts)

@@ -8,7 +8,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ostiary.plan.formula import All, Always, AnyOf, Hours, Networks, Not, holds
+from ostiary.plan.formula import (
+    UNKNOWN,
+    All,
+    Always,
+    AnyOf,
+    Circumstances,
+    Countries,
+    Device,
+    Hours,
+    Mfa,
+    Networks,
+    Not,
+    Recent,
+    holds,
+)
 
 HERE = ip_address("203.0.113.7")
 EVERY_DAY = tuple(range(7))
@@ -22,8 +36,12 @@ def hours(start, end, days=EVERY_DAY, zone="Europe/Berlin"):
     return Hours(days=days, start=minutes(start), end=minutes(end), zone=zone)
 
 
+def here(**known):
+    return Circumstances(**{"at": datetime(2026, 3, 3, 10, tzinfo=UTC), "source": HERE, **known})
+
+
 def at(moment, formula):
-    return holds(formula, at=datetime.fromisoformat(moment), source=HERE)
+    return holds(formula, here(at=datetime.fromisoformat(moment)))
 
 
 @pytest.mark.parametrize(
@@ -124,7 +142,7 @@ def test_hours_are_an_interval_on_the_wall_clock_of_each_day(moment, zone, days,
     expected = any(one <= wall < one + length and one.weekday() in days for one in began)
     if start in (end, end - 1440) and start:
         return  # the parser refuses hours that end as they begin
-    assert holds(Hours(days=tuple(days), start=start, end=end, zone=zone), at=moment, source=HERE) is expected
+    assert holds(Hours(days=tuple(days), start=start, end=end, zone=zone), here(at=moment)) is expected
 
 
 @pytest.mark.parametrize(
@@ -133,13 +151,39 @@ def test_hours_are_an_interval_on_the_wall_clock_of_each_day(moment, zone, days,
 )  # fmt: skip
 def test_a_network_holds_the_addresses_in_it_and_of_its_family(address, held):
     home = Networks(networks=("203.0.113.0/24", "2001:db8::/32"))
-    assert holds(home, at=datetime(2026, 3, 3, tzinfo=UTC), source=ip_address(address)) is held
+    assert holds(home, here(source=ip_address(address))) is held
 
 
 def test_conditions_combine_and_nothing_asked_is_always_true():
-    now, away = datetime(2026, 3, 3, 10, tzinfo=UTC), Networks(networks=("10.0.0.0/8",))
+    away = Networks(networks=("10.0.0.0/8",))
     truth = [
         (Always(), True), (All(parts=()), True), (AnyOf(parts=()), False), (Not(part=away), True),
         (All(parts=(Always(), away)), False), (AnyOf(parts=(Always(), away)), True), (Networks(networks=()), False),
     ]  # fmt: skip
-    assert [holds(formula, at=now, source=HERE) for formula, _ in truth] == [held for _, held in truth]
+    assert [holds(formula, here()) for formula, _ in truth] == [held for _, held in truth]
+
+
+OVERNIGHT = Hours(days=EVERY_DAY, start=22 * 60, end=6 * 60, zone="Europe/Berlin", holidays=("2026-12-24", "12-31"))
+
+
+@pytest.mark.parametrize(
+    "moment, held",
+    [
+        ("2026-12-24T05:59+01:00", True), ("2026-12-24T23:00+01:00", False), ("2026-12-25T05:00+01:00", False),
+        ("2026-12-25T22:00+01:00", True), ("2027-12-24T23:00+01:00", True), ("2026-12-31T23:00+01:00", False),
+        ("2027-01-01T03:00+01:00", False), ("2027-12-31T23:00+01:00", False), ("2027-01-01T23:00+01:00", True),
+        ("2026-12-31T22:59Z", False), ("2026-12-24T20:59Z", False),
+    ],
+)  # fmt: skip
+def test_on_a_holiday_no_hours_begin_and_those_of_the_night_before_go_on(moment, held):
+    assert at(moment, OVERNIGHT) is held
+
+
+def test_place_device_and_sign_in_are_as_the_circumstances_say():
+    now = datetime(2026, 3, 3, 10, tzinfo=UTC)
+    shown = here(at=now, country="DE", device=True, acr="mfa", signed_in_s=int(now.timestamp()) - 900)
+    conditions = [Countries(countries=("AT", "DE")), Device(), Mfa(), Recent(seconds=900)]
+    assert all(holds(one, shown) for one in conditions)
+    assert not any(holds(one, here(at=now)) for one in conditions)
+    assert not holds(Recent(seconds=899), shown)
+    assert holds(Countries(countries=("DE", UNKNOWN)), here())

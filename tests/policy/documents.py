@@ -76,8 +76,18 @@ def context(draw: Any) -> dict[str, Any]:
         )
         told |= {"hours": draw(st.sampled_from(["08:00-18:00", "22:00-06:00", "00:00-24:00", "00:00-12:30"]))}
         told |= {"zone": draw(st.sampled_from(ZONES))}
+        if draw(st.booleans()):
+            told["holidays"] = draw(names(["2026-12-24", "12-25", "2024-02-29", "02-27"], min_size=1, max_size=3))
     if not told or draw(st.booleans()):
         told["networks"] = draw(names(NETWORKS, min_size=1, max_size=3))
+    for key, values in {
+        "countries": names(["DE", "AT", "NO", "XK"], min_size=1),
+        "devices": st.just("registered"),
+        "assurance": st.just("mfa"),
+        "within": st.sampled_from(["15 minutes", "1 hour", "30 days", "1second"]),
+    }.items():
+        if draw(st.integers(0, 3)) == 0:
+            told[key] = draw(values)
     return told
 
 

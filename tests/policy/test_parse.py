@@ -263,13 +263,19 @@ def test_a_role_of_a_department_says_which(level):
         ("roles: {1a: {level: system}}", "'1a' is not a name"),
         ("roles: [a]", "roles is a mapping of names to values"),
         ("contexts: {a: {}}", "context a says nothing"),
-        ("contexts: {a: {networks: []}}", "no network is named"),
+        ("contexts: {a: {networks: []}}", "networks names none"),
         ("contexts: {a: {any: []}}", "no context is named"),
         ("contexts: {a: {not: b}}", "there is no context 'b'"),
         ("contexts: {a: {all: a}}", "context a is made of others itself"),
         ("contexts: {a: {any: [b, c]}, b: {not: c}, c: {networks: 10.0.0.0/8}}", "context b is made of others itself"),
-        ("contexts: {a: {days: mon}}", "hours need a zone, and days need both"),
-        ('contexts: {a: {hours: "08:00-09:00"}}', "hours need a zone, and days need both"),
+        ("contexts: {a: {days: mon}}", "hours need a zone, and days and holidays need both"),
+        ("contexts: {a: {holidays: 12-25}}", "hours need a zone, and days and holidays need both"),
+        ("contexts: {a: {countries: []}}", "countries names none"),
+        ("contexts: {a: {countries: [DE, UK]}}", "countries: 'UK' is no country"),
+        ("contexts: {a: {devices: known}}", "devices can't be 'known'"),
+        ("contexts: {a: {assurance: otp}}", "assurance can't be 'otp'"),
+        ("contexts: {a: {within: 90 days}}", "within: '90 days' is no time up to 30 days"),
+        ('contexts: {a: {hours: "08:00-09:00"}}', "hours need a zone, and days and holidays need both"),
         ("limits: {clerk: {requests: 1/hour}}", "there is no role 'clerk'"),
         ("limits: {default: {}}", "limit default says nothing"),
         ("limits: {anonymous: {body: 1 MB}}", "limit anonymous has no key 'body'"),
@@ -331,7 +337,7 @@ def test_a_mistake_in_one_part_does_not_make_others_look_wrong():
     )
     assert messages(text) == [
         "upstream: 'ftp://127.0.0.1:8000' is no upstream",
-        "hours need a zone, and days need both",
+        "hours need a zone, and days and holidays need both",
         "days: 'x' are no days",
     ]
 

@@ -236,3 +236,34 @@ def test_an_operation_is_exactly_one():
     assert operation.permission == "erp/account.payment:execute.approve"
     for text in ("sale.*: read", "*: read", "sale.sale: read, write", "sale.sale: read, read"):
         refused(words.operation, text, systems=["erp"])
+
+
+@pytest.mark.parametrize("text", ["2026-12-24", "12-24", "2024-02-29", "2026-02-28", "03-01", "01-01"])
+def test_a_holiday_is_a_day_of_one_year_or_of_every_year(text):
+    assert words.holiday(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "24.12.", "2026-12-32", "2023-02-29", "12-32", "2026-W01-1", "20261224", "1224", "12-24-1", "2026-12-24 ", "٢٠٢٦-12-24"])  # fmt: skip
+def test_what_is_no_day_is_refused(text):
+    refused(words.holiday, text)
+
+
+@pytest.mark.parametrize("text", ["02-28", "02-29"])
+def test_a_day_of_every_year_whose_morrow_depends_on_the_year_is_said_with_the_year(text):
+    """Hours that began on it may end the day after."""
+    assert "with the year" in refused(words.holiday, text).hint
+
+
+@pytest.mark.parametrize(("text", "refuses"), [("DE", False), ("NO", False), ("XK", False), ("UK", True), ("de", True), ("EU", True), ("D", True), ("", True)])  # fmt: skip
+def test_a_country_is_one_of_iso_3166(text, refuses):
+    refused(words.country, text) if refuses else words.country(text)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("15 minutes", 900), ("1minute", 60), ("30 days", 2_592_000), ("1 second", 1)])  # fmt: skip
+def test_an_age_is_told_in_seconds_to_days(text, seconds):
+    assert words.age(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0 minutes", "31 days", "15", "15 min", "-1 minutes", "1.5 hours", "1 week"])
+def test_other_ages_are_refused(text):
+    refused(words.age, text)

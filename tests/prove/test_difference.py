@@ -12,7 +12,7 @@ from ostiary.compile.plan import compile_policy
 from ostiary.erp.openapi import load
 from ostiary.erp.operation import Operation, Verb
 from ostiary.plan.decide import Facts, decide
-from ostiary.plan.formula import All, Always, AnyOf, Hours, Networks, Not, holds
+from ostiary.plan.formula import All, Always, AnyOf, Circumstances, Hours, Networks, Not, holds
 from ostiary.prove.difference import diff
 from ostiary.prove.situation import counterexample, implies
 from policy.compiled import HEAD, plan_of, policy_of
@@ -293,7 +293,7 @@ def test_whatever_is_newly_allowed_or_refused_is_told_for_a_role_that_the_caller
     changes = diff(old, new)
     for at, source, name, (verb, action), held in asked:
         operation = Operation(system="erp", object=name, verb=verb, action=action)
-        one = Facts(system="erp", at=at.replace(tzinfo=UTC), source=ip_address(source), roles=held, scopes=frozenset({f"erp/*:{verb}"}), operations=(operation,))  # fmt: skip
+        one = Facts(system="erp", here=Circumstances(at=at.replace(tzinfo=UTC), source=ip_address(source)), roles=held, scopes=frozenset({f"erp/*:{verb}"}), operations=(operation,))  # fmt: skip
         was, now = decide(old, one).allowed, decide(new, one).allowed
         event(f"{was} -> {now}")
         if was is now:
@@ -319,8 +319,8 @@ def test_whatever_is_newly_allowed_or_refused_is_told_for_a_role_that_the_caller
 def test_an_example_is_one_and_there_is_none_where_the_other_is_implied(one, other):
     found = counterexample(one, other)
     if found is not None:
-        assert holds(one, at=found.at, source=found.source)
-        assert not holds(other, at=found.at, source=found.source)
+        assert holds(one, found.here)
+        assert not holds(other, found.here)
     assert not (found and implies(one, other))
 
 
@@ -351,8 +351,8 @@ formulas = st.recursive(
 @given(formulas, formulas, st.datetimes(datetime(2026, 3, 2), datetime(2026, 4, 2)), st.sampled_from(["203.0.113.7", "203.0.113.200", "2001:db8::1"]))  # noqa: DTZ001  # fmt: skip
 def test_what_is_implied_holds_whenever_the_other_does(one, other, at, source):
     assume(implies(one, other))
-    now = {"at": at.replace(tzinfo=UTC), "source": ip_address(source)}
-    assert holds(other, **now) or not holds(one, **now)
+    now = Circumstances(at=at.replace(tzinfo=UTC), source=ip_address(source))
+    assert holds(other, now) or not holds(one, now)
 
 
 half_hours = some_hours.map(lambda hours: msgspec.structs.replace(hours, start=hours.start // 30 * 30, end=hours.end // 30 * 30, zone="UTC")).filter(lambda hours: hours.start != hours.end)  # fmt: skip
@@ -363,7 +363,7 @@ HALF_HOURS = [datetime(2026, 1, 5, tzinfo=UTC) + timedelta(minutes=30 * n) for n
 @given(half_hours, half_hours)
 def test_hours_imply_just_those_hours_that_hold_at_all_their_times(one, other):
     def held(hours):
-        return {at for at in HALF_HOURS if holds(hours, at=at, source=ip_address("::1"))}
+        return {at for at in HALF_HOURS if holds(hours, Circumstances(at=at, source=ip_address("::1")))}
 
     assert implies(one, other) is (held(one) <= held(other))
 

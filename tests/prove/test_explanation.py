@@ -7,6 +7,7 @@ import pytest
 
 from ostiary.erp.operation import Operation, Verb
 from ostiary.plan.decide import Facts, decide
+from ostiary.plan.formula import Circumstances
 from ostiary.plan.model import Apart
 from ostiary.plan.reason import Reason
 from ostiary.prove.explanation import SUGGESTIONS_MAX, Asked, explain
@@ -28,18 +29,25 @@ HOME, AWAY = ip_address("203.0.113.7"), ip_address("198.51.100.1")
 CLERK_LINE = 'acme.yaml:11: clerk: {level: user, of: sales, may: "erp/sale.*: read, write", when: [office, home]}'
 
 
+def placed(told):
+    """The circumstances by name, as one."""
+    known = {name: told[name] for name in Circumstances.__struct_fields__ if name in told}
+    rest = {name: value for name, value in told.items() if name not in known}
+    return {"here": Circumstances(**{"at": TUESDAY, "source": HOME, **known}), **rest}
+
+
 def explained(reason, rule="-", operation=WRITE, **more):
-    told = {"roles": ("clerk",), "at": TUESDAY, "source": HOME, **more}
+    told = {"roles": ("clerk",), **placed(more)}
     asked = Asked(reason=reason, rule=rule, operation=operation, **{**told, "roles": frozenset(told["roles"])})
     return explain(PLAN, asked)
 
 
 def judged(operation, **more):
     """Explained as the evaluator itself decides it."""
-    told = {"roles": ("clerk",), "at": TUESDAY, "source": HOME, **more}
+    told = {"roles": ("clerk",), **placed(more)}
     facts = Facts(system="erp", operations=(operation,), scopes=frozenset({"erp/*:read", "erp/*:write"}), **{**told, "roles": frozenset(told["roles"])})  # fmt: skip
     decision = decide(PLAN, facts)
-    return explained(decision.reason, decision.rule, operation, **told)
+    return explain(PLAN, Asked(reason=decision.reason, rule=decision.rule, operation=operation, **{**told, "roles": frozenset(told["roles"])}))  # fmt: skip
 
 
 def test_an_allowed_request_names_the_line_that_allowed_it():
@@ -82,7 +90,7 @@ def test_suggestions_are_few():
     plan = plan_of(
         "roles:\n" + "".join(f'  r{n}: {{level: system, may: "erp/account.move: read"}}\n' for n in range(9))
     )
-    asked = Asked(reason=Reason.ROLE, rule="-", operation=READ, roles=frozenset(), at=TUESDAY, source=HOME)
+    asked = Asked(reason=Reason.ROLE, rule="-", operation=READ, roles=frozenset(), **placed({}))
     assert len(explain(plan, asked).would_allow) == SUGGESTIONS_MAX
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from ostiary.plan.formula import All, Always, AnyOf, Hours, Networks, Not, holds
+from ostiary.plan.formula import All, Always, AnyOf, Countries, Device, Hours, Mfa, Networks, Not, Recent, holds
 from ostiary.prove.situation import NEVER, Situation, counterexample, implies
 
 quiet = settings(deadline=None, max_examples=200, suppress_health_check=list(HealthCheck))
@@ -20,11 +20,19 @@ hours = st.builds(
     start=halves,
     end=halves | st.just(1440),
     zone=st.sampled_from(ZONES),
+    holidays=st.just(())
+    | st.lists(st.sampled_from(["2026-03-09", "2026-03-30", "01-06", "10-26"]), max_size=2, unique=True).map(tuple),
+)
+others = (
+    st.builds(Countries, countries=st.lists(st.sampled_from(["DE", "AT", ""]), max_size=2, unique=True).map(tuple))
+    | st.just(Device())
+    | st.just(Mfa())
+    | st.builds(Recent, seconds=st.sampled_from([60, 900]))
 )
 NETWORKS = ["203.0.113.0/24", "203.0.113.0/25", "203.0.113.128/25", "203.0.113.7/32", "0.0.0.0/0", "2001:db8::/32", "::/0", "ffff::/16"]  # fmt: skip
 networks = st.builds(Networks, networks=st.lists(st.sampled_from(NETWORKS), max_size=3).map(tuple))
 formulas = st.recursive(
-    hours | networks | st.just(Always()),
+    hours | networks | others | st.just(Always()),
     lambda inner: (
         st.builds(All, parts=st.lists(inner, max_size=3).map(tuple))
         | st.builds(AnyOf, parts=st.lists(inner, max_size=3).map(tuple))
@@ -38,26 +46,30 @@ TIMES = [monday + timedelta(minutes=30 * n) for monday in WEEKS for n in range(7
 PLACES = [ip_address(text) for text in ("203.0.113.7", "203.0.113.8", "203.0.113.200", "192.0.2.9", "2001:db8::1", "ffff::1", "1::")]  # fmt: skip
 
 
+REST = [{}, {"country": "DE", "acr": "mfa"}, {"country": "AT", "device": True, "age_s": 60}, {"acr": "mfa", "device": True, "age_s": 61}]  # fmt: skip
+
+
 @quiet
 @given(formulas, formulas)
 def test_it_says_no_just_where_some_half_hour_and_address_show_it(one, other):
     found = counterexample(one, other)
     event("no" if found else "yes")
     if found is not None:
-        facts = {"at": found.at, "source": found.source}
-        assert holds(one, **facts)
-        assert not holds(other, **facts)
+        assert holds(one, found.here)
+        assert not holds(other, found.here)
         return
     for source in PLACES:
-        for at in TIMES[:: 1 if source is PLACES[0] else 37]:
-            assert holds(other, at=at, source=source) or not holds(one, at=at, source=source)
+        for at in TIMES[:: 5 if source is PLACES[0] else 101]:
+            for rest in REST:
+                here = Situation(at, source, **rest).here
+                assert holds(other, here) or not holds(one, here)
 
 
 @quiet
 @given(formulas, st.sampled_from(TIMES), st.sampled_from(PLACES))
 def test_the_situation_asked_for_is_the_example_where_it_is_one(one, at, source):
     found = counterexample(one, NEVER, Situation(at, source))
-    if holds(one, at=at, source=source):
+    if holds(one, Situation(at, source).here):
         assert found is not None
         assert (found.at, found.source) == (at, source)
 
@@ -109,3 +121,24 @@ def test_a_situation_says_what_does_not_matter():
     assert str(counterexample(night)) == "on Sun at 03:00 Europe/Berlin, from any address"
     assert str(counterexample(Not(part=Networks(networks=("203.0.113.0/24",))))) == "at any time, from 192.0.2.1"
     assert str(counterexample(Always())) == "at any time, from any address"
+
+
+def test_hours_with_a_holiday_are_fewer_just_on_that_day():
+    office = Hours(days=tuple(range(5)), start=480, end=1080, zone="Europe/Berlin")
+    but = msgspec.structs.replace(office, holidays=("2027-12-24",))
+    assert implies(but, office)
+    assert str(counterexample(office, but)) == "on Fri 2027-12-24 at 08:00 Europe/Berlin, from any address"
+    every_year = msgspec.structs.replace(office, holidays=("12-24",))
+    assert implies(every_year, but)
+    assert not implies(but, every_year)
+    saturday = msgspec.structs.replace(office, holidays=("2026-12-26",))
+    assert implies(office, saturday)
+
+
+def test_a_situation_says_country_device_and_sign_in_where_they_matter():
+    sure = All(parts=(Countries(countries=("DE",)), Device(), Mfa(), Recent(seconds=900)))
+    assert str(counterexample(sure)) == (
+        "at any time, from any address, in DE, on a registered device, signed in with more than one factor, "
+        "15 minutes after the sign-in"
+    )
+    assert "no person signed in" in str(counterexample(Not(part=Recent(seconds=900))))

@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "system": ("systems:system", "The protected ERPs."),
     "client": ("principals:client", "The machines that call, and the applications people sign in with."),
     "user": ("principals:user", "Those who sign in."),
+    "device": ("devices:device", "The devices that contexts of the policy ask for."),
     "token": ("principals:token", "Take tokens back."),
     "alert": ("watching:alert", "What the watch noticed."),
     "measure": ("watching:measure", "What the watch did about it, and undoing it."),

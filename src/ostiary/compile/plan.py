@@ -1,10 +1,22 @@
-"""Compiles a policy: names become closures, lines become grants with ids, hours and networks become formulas."""
+"""Compiles a policy: names become closures, lines become grants with ids, contexts become formulas."""
 
 from collections.abc import Iterable, Mapping
 
 from ostiary.erp.operation import doing
 from ostiary.erp.route import Route
-from ostiary.plan.formula import AnyOf, Formula, Hours, Networks, Not, every
+from ostiary.plan.formula import (
+    UNKNOWN,
+    AnyOf,
+    Countries,
+    Device,
+    Formula,
+    Hours,
+    Mfa,
+    Networks,
+    Not,
+    Recent,
+    every,
+)
 from ostiary.plan.model import Context, Grant, Plan, Role, joined, seal
 from ostiary.policy.model import ContextRule, Policy, RoleRule
 from ostiary.policy.roles import reached
@@ -71,11 +83,24 @@ def _whole(rule: ContextRule, parts: Mapping[str, tuple[Formula, ...]]) -> Itera
     if rule.some:
         yield AnyOf(parts=tuple(every(parts[name]) for name in rule.some))
     for name in rule.none:
-        yield Not(part=every(parts[name]))
+        yield Not(part=every(map(_or_unknown, parts[name])))
+
+
+def _or_unknown(formula: Formula) -> Formula:
+    """Where nobody knows the country, nobody knows either that it is another one."""
+    return Countries(countries=(*formula.countries, UNKNOWN)) if isinstance(formula, Countries) else formula
 
 
 def _conditions(rule: ContextRule) -> Iterable[Formula]:
     if rule.days:
-        yield Hours(days=rule.days, start=rule.start, end=rule.end, zone=rule.zone)
+        yield Hours(days=rule.days, start=rule.start, end=rule.end, zone=rule.zone, holidays=rule.holidays)
     if rule.networks:
         yield Networks(networks=rule.networks)
+    if rule.countries:
+        yield Countries(countries=rule.countries)
+    if rule.device:
+        yield Device()
+    if rule.mfa:
+        yield Mfa()
+    if rule.within:
+        yield Recent(seconds=rule.within)

@@ -1,6 +1,6 @@
 """From a policy's text to a plan that may come into force; nothing needs to run, and nothing is changed."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from ostiary.erp.openapi import load
 from ostiary.erp.route import Route
 from ostiary.foundation.errors import OperatorFault, counted, plainly
 from ostiary.foundation.home import Home
+from ostiary.foundation.settings import load_settings
+from ostiary.plan.formula import Countries, Device, atoms
 from ostiary.plan.model import Kind, Plan
 from ostiary.policy.model import Policy
 from ostiary.policy.parse import parse
@@ -48,8 +50,24 @@ def prove_document(  # noqa: PLR0917  what `_read` gives, and what is held
 ) -> tuple[Plan, tuple[str, ...]]:
     """The plan, proved against its own rules and tests, and what is wider than it should be."""
     policy, plan = read_document(text, file, _folder(file, home), files)
-    _refuse([*check(plan, assigned, near), *failures(plan, policy)], policy.file)
+    _refuse([*check(plan, assigned, near), *_unknowable(plan, home), *failures(plan, policy)], policy.file)
     return plan, (*broad(plan), *slips(policy, _offers(plan, home)))
+
+
+def _unknowable(plan: Plan, home: Home) -> Iterator[Finding]:
+    """Contexts about what this installation never gets to know: they would never hold."""
+    settings = load_settings(home.settings)
+    for context in plan.contexts:
+        kinds, where = {type(atom) for atom in atoms(context.formula)}, (context.source,) if context.source else ()
+        if Countries in kinds and not settings.geoip_database:
+            told = f"context {context.name} names countries, and no database tells where a caller is"
+            yield Finding(
+                message=told, hint='set geoip_database = "FILE.mmdb" in settings.toml, start again', where=where
+            )
+        if Device in kinds and not settings.ask_client_certificate:
+            told = f"context {context.name} asks for a device, and the gate asks nobody for a certificate"
+            hint = "set ask_client_certificate = true in settings.toml, start again"
+            yield Finding(message=told, hint=hint, where=where)
 
 
 def compare_document(text: str, file: str, home: Home, files: Mapping[str, str]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from ostiary.event.record import NONE, Event
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.home import Home
 from ostiary.identity import roster
+from ostiary.plan.formula import UNKNOWN, Circumstances
 from ostiary.plan.model import Kind, Plan
 from ostiary.plan.reason import TITLE, Reason
 from ostiary.prove.explanation import Asked, Explanation
@@ -35,7 +36,7 @@ RECENT: Final = timedelta(minutes=1)  # what began before was written long ago
 LOOK_EVERY_S: Final = 0.05
 ACTIONS: Final = (  # of the audit log
     "account.remove", "account.set", "alert.acknowledge", "alert.resolve", "client.add", "client.certificate", "client.change",
-    "client.rotate", "key.rotate", "measure.make", "measure.undo", revisions.APPLY, revisions.ROLLED_BACK,
+    "client.rotate", "device.add", "device.remove", "key.rotate", "measure.make", "measure.undo", revisions.APPLY, revisions.ROLLED_BACK,
     "principal.disable", "principal.enable", "principal.remove", "principal.roles", "system.add", "token.revoke",
     "user.add", "user.password",
 )  # fmt: skip
@@ -111,9 +112,19 @@ def _asked(on: Installation, event: Event) -> Asked:
         rule=event.rule,
         operation=operation_named(event.operation),
         roles=roles,
-        at=event.at,
-        source=None if event.source == NONE else ip_address(event.source),
+        here=None if event.source == NONE else _circumstances(event),
         subject="" if event.subject == NONE else event.subject,
+    )
+
+
+def _circumstances(event: Event) -> Circumstances:
+    return Circumstances(
+        at=event.at,
+        source=ip_address(event.source),
+        country=UNKNOWN if event.country == NONE else event.country,
+        device=event.device != NONE,
+        acr=event.acr,
+        signed_in_s=event.signed_in_s or None,
     )
 
 

@@ -8,7 +8,7 @@ from ostiary.control import holders
 from ostiary.control.board import Board
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.secret import Secret
-from ostiary.identity import keys, principals, roster
+from ostiary.identity import devices, keys, principals, roster
 from ostiary.identity.credentials import hash_password, pepper
 from ostiary.identity.principals import Keys, Made
 from ostiary.plan.model import Kind
@@ -65,13 +65,38 @@ def rotate_client(board: Board, actor: str, client_id: str) -> dict[str, Any]:
 
 def issue_certificate(board: Board, actor: str, client_id: str, days: int = authority.LEAF_DAYS) -> dict[str, Any]:
     """A certificate for a client, by the gate's own authority; its key is in this answer and nowhere else."""
-    if not board.on.settings.ask_client_certificate:
-        hint = "set ask_client_certificate = true in settings.toml and start again"
-        raise OperatorFault("certificates-not-asked", "the gate asks nobody for a certificate", hint=hint)
-    issued = authority.issue_client(board.on.home, client_id, days=days, now=board.now)
+    issued = _issued(board, client_id, days)
     facts = {**_by(board, actor), "client_id": client_id, "days": days}
     board.change(lambda connection: principals.note_certificate(connection, **facts))
     return {"certificate": issued.certificate.decode(), "key": issued.key.decode()}
+
+
+def add_device(
+    board: Board, actor: str, name: str, principal: str = "", days: int = authority.LEAF_DAYS
+) -> dict[str, Any]:
+    """Registers a device, for one principal or for everybody; its key is in this answer and nowhere else."""
+    issued = _issued(board, name, days)
+    facts = {**_by(board, actor), "name": name, "principal": principal, "fingerprint": issued.fingerprint}
+    board.add_to_directory(lambda connection: devices.add(connection, **facts))
+    return {"certificate": issued.certificate.decode(), "key": issued.key.decode()}
+
+
+def list_devices(board: Board, _: str) -> list[dict[str, Any]]:
+    with board.on.store.read() as connection:
+        return devices.listed(connection)
+
+
+def remove_device(board: Board, actor: str, name: str) -> dict[str, Any]:
+    """It is a registered one no more, at once."""
+    board.change_directory(lambda connection: devices.remove(connection, **_by(board, actor), name=name))
+    return {}
+
+
+def _issued(board: Board, name: str, days: int) -> authority.Issued:
+    if not board.on.settings.ask_client_certificate:
+        hint = "set ask_client_certificate = true in settings.toml and start again"
+        raise OperatorFault("certificates-not-asked", "the gate asks nobody for a certificate", hint=hint)
+    return authority.issue_client(board.on.home, name, days=days, now=board.now)
 
 
 def _told(made: Made) -> dict[str, Any]:

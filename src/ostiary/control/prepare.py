@@ -15,6 +15,7 @@ from ostiary.control.installation import Installation, open_installation
 from ostiary.control.reconcile import Reconciler
 from ostiary.control.revisions import Act, record
 from ostiary.envoy import binary
+from ostiary.envoy.country import is_database
 from ostiary.envoy.delivery import Gate
 from ostiary.envoy.edge import SYSTEM_AUTHORITIES, Edge
 from ostiary.foundation.errors import OperatorFault
@@ -132,6 +133,9 @@ def ready(installation: Installation) -> Path:
         opens(connection, installation.sealer)
     write_atomically(installation.home.run / START_FILE, secrets.token_hex(3).encode())
     edge = edge_of(installation)
+    if edge.geoip and not is_database(edge.geoip):
+        told = f"geoip_database in settings.toml names {edge.geoip}, which is no MMDB file"
+        raise OperatorFault("geoip-unfit", told, hint="put one there, with a name in .mmdb, or leave the setting out")
     gate = Gate(found, edge)
     gate.prepare()
     Reconciler(installation, gate, edge).prepare()
@@ -153,6 +157,7 @@ def edge_of(installation: Installation) -> Edge:
         issuer=settings.issuer,
         workers=settings.envoy_workers,
         home=home,
+        geoip=home.root / settings.geoip_database if settings.geoip_database else None,
         trusted_hops=settings.trusted_hops,
         upstream_authorities=Path(settings.upstream_authorities or SYSTEM_AUTHORITIES),
         connections=min(CONNECTIONS_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 2),

@@ -233,6 +233,7 @@ class Reconciler:
                 role_sets=directory.role_sets(connection),
                 jwks=directory.access_keys(connection),
                 principals=_role_set_ids(connection),
+                devices=directory.devices(connection),
                 static_credentials=self._static_credentials(connection, plan),
             )
 

@@ -13,20 +13,23 @@ from itertools import groupby
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from ostiary.envoy import cel, matcher
-from ostiary.envoy.condition import condition
+from ostiary.envoy.condition import condition, somebody_signed_in, stepped_up
 from ostiary.envoy.edge import Json
 from ostiary.envoy.message import CLASS_HEADER, place
 from ostiary.erp.operation import Operation, Pattern, covering_scopes
 from ostiary.foundation.ids import content_hash
 from ostiary.plan.decide import RoleSets
 from ostiary.plan.model import Grant, Plan, Route
-from ostiary.plan.reason import Reason
+from ostiary.plan.reason import Reason, step_up
 
 SCOPE_HEADER: Final = "x-gw-scope"  # the token's scopes, each between two spaces
 METADATA: Final = "ostiary"  # the key of a route's own facts
+STEP_UP: Final = "step-up"  # the one of them that says how a person is to sign in anew
 Held = tuple[Grant, frozenset[str]]  # a grant and the role sets that hold it
+Decision = Callable[[str], Json]  # of the grant of this id
 
 
 class AccessClass(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +44,19 @@ class AccessClass(msgspec.Struct, frozen=True, kw_only=True):
     limited: bool
     grants: tuple[Grant, ...]
     held_by: tuple[tuple[str, ...], ...]
+
+    @property
+    def guarded(self) -> bool:
+        """The guard judges it too, and knows better what is lacking."""
+        return self.inside or self.limited
+
+    @property
+    def challenges(self) -> tuple[tuple[str, str], ...]:
+        """What the refusal says for each grant that may ask for a better sign-in, by the details that Envoy keeps of it."""
+        asked = [
+            one for one in self.grants if not self.guarded and stepped_up(one.context.formula) != one.context.formula
+        ]
+        return tuple((matcher.denied_by(Reason.STEP_UP, one.id), step_up(one.context.formula)) for one in asked)
 
 
 class Classes:
@@ -159,18 +175,32 @@ def _judge(judged: AccessClass, holders: Mapping[str, Sequence[str]], narrow: Js
     found = list(zip(judged.grants, held, strict=True))
     blocking = [(grant, sets) for grant, sets in found if condition(grant.context.formula) is not True]
     denied = _by_role_set(blocking, partial(matcher.deny, Reason.CONTEXT), matcher.deny(Reason.ROLE))
-    allowed = _in_context(found, matcher.allow, denied)
+    anew, scope = (partial(matcher.deny, reason) for reason in (Reason.STEP_UP, Reason.SCOPE))
+    allowed = _met(found, matcher.allow, matcher.allow if judged.guarded else anew, denied)
     covered = _covered(judged, narrow)
     if covered is None:
         return allowed
-    return matcher.first([(covered, allowed)], _in_context(found, partial(matcher.deny, Reason.SCOPE), denied))
+    return matcher.first([(covered, allowed)], _met(found, scope, scope, denied))
+
+
+def _met(found: Sequence[Held], decision: Decision, lacking: Decision, otherwise: Json) -> Json:
+    """The first grant whose context holds; else, for a person, the first that lacks nothing but a better sign-in."""
+    better = [
+        (replace(grant, context=replace(grant.context, formula=formula)), sets)
+        for grant, sets in found
+        if (formula := stepped_up(grant.context.formula)) != grant.context.formula
+    ]
+    if better:
+        signed_in = (somebody_signed_in(), _in_context(better, lacking, otherwise))
+        otherwise = matcher.first([signed_in], otherwise)
+    return _in_context(found, decision, otherwise)
 
 
 def _held(names: Iterable[str], holders: Mapping[str, Sequence[str]]) -> frozenset[str]:
     return frozenset(name for role in names for name in holders.get(role, ()))
 
 
-def _in_context(found: Iterable[Held], decision: Callable[[str], Json], otherwise: Json) -> Json:
+def _in_context(found: Iterable[Held], decision: Decision, otherwise: Json) -> Json:
     """Grants one after the other that hold in the same context share one look at it, and one map."""
     for formula, run in reversed([(key, list(run)) for key, run in groupby(found, lambda one: one[0].context.formula)]):
         holds = condition(formula)
@@ -182,7 +212,7 @@ def _in_context(found: Iterable[Held], decision: Callable[[str], Json], otherwis
     return otherwise
 
 
-def _by_role_set(found: Iterable[Held], decision: Callable[[str], Json], otherwise: Json | None) -> Json:
+def _by_role_set(found: Iterable[Held], decision: Decision, otherwise: Json | None) -> Json:
     """For each role set the first of the grants that it holds: one look, however many there are."""
     first: dict[str, str] = {}
     for grant, sets in found:

@@ -6,7 +6,9 @@ typed, at ten times the cost), so what belongs together stands together.
 
 from typing import Final
 
+from ostiary.envoy.condition import DEVICE_METADATA
 from ostiary.envoy.edge import Edge, Json
+from ostiary.envoy.matcher import RBAC_METADATA
 from ostiary.envoy.message import TEXT_MAX, extension
 from ostiary.envoy.token import KEPT
 
@@ -43,7 +45,12 @@ def _fields(edge: Edge) -> Json:
         "route": "%METADATA(VIRTUAL_HOST:ostiary:revision)% %ROUTE_NAME%",
         "caller": f"%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% %FILTER_STATE({KEPT}:PLAIN)%",
         "call": f"%REQ(:METHOD):{METHOD_MAX}% %PATH(NQ:PATH):{TEXT_MAX}%",
-        "decided": "%RESP(ostiary-reason)% %DYNAMIC_METADATA(envoy.filters.http.rbac:policy_enforced_effective_policy_id)% %RESPONSE_CODE_DETAILS%"
-        f" %DYNAMIC_METADATA({GUARD}:{DECIDED})%",
+        "decided": f"%RESP(ostiary-reason)% {_left(RBAC_METADATA, 'policy_enforced_effective_policy_id')}"
+        f" {_left(RBAC_METADATA, DEVICE_METADATA)} %RESPONSE_CODE_DETAILS% {_left(GUARD, DECIDED)}",
         "answer": " ".join(answer),
     }
+
+
+def _left(by: str, name: str) -> str:
+    """What a filter left in its metadata."""
+    return f"%DYNAMIC_METADATA({by}:{name})%"

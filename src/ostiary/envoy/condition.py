@@ -1,16 +1,45 @@
 """A formula of the plan as an Envoy predicate, with the same meaning as `plan.formula.holds`."""
 
+from collections.abc import Iterable
+from datetime import date, timedelta
+from typing import Final
+
+from msgspec.structs import replace
+
 from ostiary.envoy import cel, matcher
 from ostiary.envoy.edge import Json
 from ostiary.envoy.message import extension
-from ostiary.plan.formula import MINUTES_A_DAY, All, Always, AnyOf, Formula, Hours, Networks, Not
+from ostiary.plan.formula import (
+    MFA,
+    MINUTES_A_DAY,
+    UNKNOWN,
+    All,
+    Always,
+    AnyOf,
+    Countries,
+    Device,
+    Formula,
+    Hours,
+    Mfa,
+    Networks,
+    Not,
+    Recent,
+)
 
 DAYS_A_WEEK = 7
 HOURS_A_DAY = 24
 MINUTES_AN_HOUR = 60
+LEAP_YEAR = 2024
+MONTH = 100  # months and years are so many days apart in a date made one number
+YEAR = 10_000
+COUNTRY_HEADER: Final = "x-gw-country"
+ACR_HEADER: Final = "x-gw-acr"
+SIGNED_IN_HEADER: Final = "x-gw-signed-in"  # the claim `auth_time`
+REGISTERED: Final = "registered"  # what it says of a call
+DEVICE_METADATA: Final = "device_shadow_effective_policy_id"  # of the filter `device`
 
 
-def condition(formula: Formula) -> Json | bool:
+def condition(formula: Formula) -> Json | bool:  # noqa: C901, PLR0911  a case for each kind of condition
     """A predicate, or the truth value where none is needed (Envoy has no constant predicate)."""
     match formula:
         case Always():
@@ -19,6 +48,14 @@ def condition(formula: Formula) -> Json | bool:
             return _hours(formula)
         case Networks():
             return networks(formula.networks)
+        case Countries():
+            return _countries(formula.countries)
+        case Device():
+            return _registered()
+        case Mfa():
+            return matcher.regex(matcher.request_header(ACR_HEADER), MFA)
+        case Recent():
+            return _recent(formula.seconds)
         case All():
             return _joined(formula.parts, neutral=True)
         case AnyOf():
@@ -26,6 +63,43 @@ def condition(formula: Formula) -> Json | bool:
         case Not():
             part = condition(formula.part)
             return (not part) if isinstance(part, bool) else {"not_matcher": part}
+
+
+def stepped_up(formula: Formula) -> Formula:
+    """What is left to hold once the person has just signed in with every factor."""
+    match formula:
+        case Mfa() | Recent():
+            return Always()
+        case All() | AnyOf():
+            return replace(formula, parts=tuple(map(stepped_up, formula.parts)))
+        case Not():
+            return Not(part=stepped_up(formula.part))
+        case _:
+            return formula
+
+
+def somebody_signed_in() -> Json:
+    """A predicate: the token stands for a person."""
+    return matcher.regex(matcher.request_header(SIGNED_IN_HEADER), ".+")
+
+
+def _countries(codes: tuple[str, ...]) -> Json | bool:
+    by = matcher.request_header(COUNTRY_HEADER)
+    known = [matcher.regex(by, "|".join(code for code in codes if code))] if set(codes) - {UNKNOWN} else []
+    unknown = [{"not_matcher": matcher.regex(by, ".+")}] if UNKNOWN in codes else []
+    return matcher.either([*known, *unknown]) if codes else False
+
+
+def _registered() -> Json:
+    told = cel.index(cel.attribute("metadata.filter_metadata"), matcher.RBAC_METADATA)
+    return cel.predicate(cel.call("_==_", cel.index(told, DEVICE_METADATA), cel.text(REGISTERED)))
+
+
+def _recent(seconds: int) -> Json:
+    """A token without the claim makes an error of the expression, which matches nothing."""
+    since = cel.call("int", cel.index(cel.attribute("request.headers"), SIGNED_IN_HEADER))
+    now = cel.call("int", cel.attribute("request.time"))
+    return cel.predicate(cel.call("_<=_", cel.call("_-_", now, since), cel.number(seconds)))
 
 
 def networks(texts: tuple[str, ...]) -> Json | bool:
@@ -56,14 +130,35 @@ def _hours(hours: Hours) -> Json | bool:
     days = tuple(sorted(set(hours.days)))
     if not days:
         return False
+    today = [_on(days, hours.zone), *_no_holiday(hours.holidays, hours.zone, later=0)]
     if hours.start == hours.end:
-        return _of([_on(days, hours.zone)])
+        return _of(today)
     if hours.start < hours.end:
-        return _of([_on(days, hours.zone), _between(hours.start, hours.end, hours.zone)])
-    evening = [_on(days, hours.zone), _between(hours.start, MINUTES_A_DAY, hours.zone)]
+        return _of([_between(hours.start, hours.end, hours.zone), *today])
+    evening = [_between(hours.start, MINUTES_A_DAY, hours.zone), *today]
     next_days = tuple(sorted((day + 1) % DAYS_A_WEEK for day in days))
-    morning = [_on(next_days, hours.zone), _between(0, hours.end, hours.zone)]
+    begun = [_on(next_days, hours.zone), *_no_holiday(hours.holidays, hours.zone, later=1)]
+    morning = [_between(0, hours.end, hours.zone), *begun]
     return cel.predicate(cel.some([cel.every(_present(evening)), cel.every(_present(morning))]))
+
+
+def _no_holiday(holidays: Iterable[str], zone: str, *, later: int) -> list[Json]:
+    """Today is none of these, each so many days later; a day of every year has no day after it that depends on one."""
+    full = [date.fromisoformat(text) + timedelta(days=later) for text in holidays if len(text) > len("12-24")]
+    yearly = [
+        date.fromisoformat(f"{LEAP_YEAR}-{text}") + timedelta(days=later)
+        for text in holidays
+        if len(text) == len("12-24")
+    ]
+    day = cel.call("_+_", cel.call("_*_", _local("getMonth", zone), cel.number(MONTH)), _local("getDate", zone))
+    dated = cel.call("_+_", cel.call("_*_", _local("getFullYear", zone), cel.number(YEAR)), day)
+    terms = [(dated, [one.year * YEAR + _in_year(one) for one in full]), (day, [_in_year(one) for one in yearly])]
+    return [cel.call("!_", cel.call("@in", today, cel.numbers(sorted(numbers)))) for today, numbers in terms if numbers]
+
+
+def _in_year(day: date) -> int:
+    """CEL's January is 0."""
+    return (day.month - 1) * MONTH + day.day
 
 
 def _of(terms: list[Json | None]) -> Json | bool:

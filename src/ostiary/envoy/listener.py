@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from ostiary.envoy.access_log import access_log
+from ostiary.envoy.country import GEOIP
+from ostiary.envoy.device import DEVICE_HEADER
 from ostiary.envoy.edge import Edge, Json
 from ostiary.envoy.guard_call import BUFFER, EXT_AUTHZ, TELL
 from ostiary.envoy.limits import LOCAL
@@ -30,6 +32,8 @@ CHANGEABLE: Final = {
     "blocked": (WITH_MATCHER, MUTATION),
     "address-limit": (LOCAL,),
     "token": (JWT,),
+    "country": (GEOIP, MUTATION),
+    "device": (RBAC, MUTATION),
     "revoked-cold": (RBAC, MUTATION),
     "revoked-hot": (WITH_MATCHER, MUTATION),
     "policy": (RBAC,),
@@ -41,7 +45,7 @@ CHANGEABLE: Final = {
 }
 # As a request meets them: cheap and anonymous first, the guard last.
 ORDER: Final = (
-    "mark", "blocked", "address-limit", "token", "kept", "revoked-cold", "revoked-hot", "policy", "caller-limit", "body",
+    "mark", "blocked", "address-limit", "token", "country", "device", "kept", "revoked-cold", "revoked-hot", "policy", "caller-limit", "body",
     TELL, "guard", "inject", "strip",
 )  # fmt: skip
 
@@ -93,12 +97,12 @@ def _origin(edge: Edge) -> dict[str, Json]:
     return {
         "use_remote_address": True,
         "xff_num_trusted_hops": edge.trusted_hops,
-        "early_header_mutation_extensions": [_early()],
+        "early_header_mutation_extensions": [_early(edge)],
         **shown,
     }
 
 
-def _early() -> Json:
+def _early(edge: Edge) -> Json:
     """Before anything reads them: every inside header that came from outside goes, ours are set.
 
     Envoy cleans its own x-envoy-* later than this, and `PATH` would prefer a caller's x-envoy-original-path to the
@@ -109,6 +113,8 @@ def _early() -> Json:
         {"remove_on_match": {"key_matcher": {"prefix": "x-gw-"}}},
         {"append": header(CALL_HEADER, "%PATH(NQ:PATH)% %REQ(:METHOD)%")},
     ]
+    if edge.client_ca is not None:
+        mutations.append({"append": header(DEVICE_HEADER, "%DOWNSTREAM_PEER_FINGERPRINT_256%")})
     message = "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
     return extension("inside-headers", message, mutations=mutations)
 
@@ -149,7 +155,8 @@ def _filters(edge: Edge) -> list[Json]:
     found = {name: _discovered(edge, name, messages) for name, messages in CHANGEABLE.items()}
     found |= {one["name"]: one for one in (_mark(), kept_for_log(), _tell(edge))}
     router = extension("router", "envoy.extensions.filters.http.router.v3.Router", suppress_envoy_headers=True)
-    return [*(found[name] for name in ORDER), router]
+    without = {"country": edge.geoip, "device": edge.client_ca}
+    return [*(found[name] for name in ORDER if without.get(name, edge) is not None), router]
 
 
 def _mark() -> Json:

@@ -11,6 +11,7 @@ from ostiary.envoy.message import changeable, extension
 from ostiary.plan.reason import Reason
 
 RBAC: Final = "envoy.extensions.filters.http.rbac.v3.RBAC"
+RBAC_METADATA: Final = "envoy.filters.http.rbac"  # where its decisions are found
 RBAC_ACTION: Final = "envoy.config.rbac.v3.Action"
 MUTATION: Final = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
 WITH_MATCHER: Final = "envoy.extensions.common.matching.v3.ExtensionWithMatcher"
@@ -43,6 +44,11 @@ def deny(reason: Reason, rule: str = "-") -> Json:
     return {"action": extension("deny", RBAC_ACTION, name=said(reason, rule), action="DENY")}
 
 
+def named(word: str) -> Json:
+    """What decides nothing, and leaves its name in the metadata."""
+    return extension("named", RBAC_ACTION, name=word, action="ALLOW")
+
+
 def refuse(reason: Reason) -> Json:
     """What `exceptions` do to a request that may not pass."""
     return execute(extension("refuse", RBAC, rules_stat_prefix="refuse_", matcher=whole(deny(reason))))
@@ -51,6 +57,11 @@ def refuse(reason: Reason) -> Json:
 def said(reason: Reason, rule: str) -> str:
     """How a decision is named in the metadata and in the details of a refusal."""
     return f"{reason}:{rule}"
+
+
+def denied_by(reason: Reason, rule: str) -> str:
+    """The details that Envoy keeps of such a refusal, from their beginning; the whole of them where `rule` is one."""
+    return f"rbac_access_denied_matched_policy[{said(reason, rule)}" + ("]" if rule else "")
 
 
 def skip() -> Json:

@@ -6,13 +6,14 @@ that fits writes the answer; a refusal that the guard wrote passes as it is.
 
 from typing import Final
 
+from ostiary.envoy import matcher
 from ostiary.envoy.edge import HSTS, Edge, Json
-from ostiary.envoy.matcher import said
 from ostiary.envoy.message import extension, header
 from ostiary.plan.reason import CHALLENGE, STATUS, Reason, problem
 
 GUARD_UNAVAILABLE: Final = 424  # what the guard says for 503: of any 5xx Envoy takes the status alone (measured)
 EXPRESSION: Final = "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
+ASKED_ANEW: Final = "%CEL(xds.route_metadata.filter_metadata['ostiary']['step-up'][response.code_details])%"
 TOKEN: Final = "jwt_authn_access_denied"  # noqa: S105  the beginning of jwt_authn's own details
 
 
@@ -29,10 +30,7 @@ def local_replies(edge: Edge) -> Json:
             _pass(_flag("UAEX"), edge),
             _refuse(Reason.TOKEN_MISSING, _details(f"{TOKEN}{{Jwt_is_missing}}"), edge),
             _refuse(Reason.TOKEN_INVALID, _details(TOKEN), edge),
-            *(
-                _refuse(reason, _details(f"rbac_access_denied_matched_policy[{said(reason, '')}"), edge)
-                for reason in named
-            ),
+            *(_refuse(reason, _details(matcher.denied_by(reason, "")), edge) for reason in named),
             _refuse(Reason.INVALID, _range(400, 499), edge),
             _refuse(Reason.UNAVAILABLE, _range(500, 599), edge),
         ]
@@ -43,7 +41,7 @@ def _refuse(reason: Reason, when: Json, edge: Edge) -> Json:
     body = problem(reason, detail="The decision id tells the operator of this gate why.", decision=edge.decision)
     headers = [*_always(edge), header("ostiary-reason", str(reason))]
     if reason in CHALLENGE:
-        headers.append(header("www-authenticate", CHALLENGE[reason]))
+        headers.append(header("www-authenticate", ASKED_ANEW if reason is Reason.STEP_UP else CHALLENGE[reason]))
     return {
         "filter": when,
         "status_code": STATUS[reason],

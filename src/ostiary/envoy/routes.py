@@ -16,7 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ostiary.envoy import matcher
-from ostiary.envoy.access import METADATA, Classes, spaced
+from ostiary.envoy.access import METADATA, STEP_UP, Classes, spaced
 from ostiary.envoy.clusters import cluster_name
 from ostiary.envoy.edge import HSTS, Edge, Json
 from ostiary.envoy.guard_call import ON, TELL, body_limit, looked_into
@@ -179,17 +179,20 @@ def _path(pattern: str) -> Json:
 def _native(system: System, route: Route, classes: Classes, body_bytes: int) -> Json:
     judged = classes.of_route(route)
     looked_at = replace(route, inspect=True) if judged.limited and not route.inspect else route
-    return _written(system, looked_at, judged.id, body_bytes)
+    return _written(system, looked_at, judged.id, judged.challenges, body_bytes)
 
 
 @lru_cache(maxsize=REMEMBERED_MAX)
-def _written(system: System, route: Route, class_id: str, body_bytes: int) -> msgspec.Raw:
+def _written(
+    system: System, route: Route, class_id: str, challenges: tuple[tuple[str, str], ...], body_bytes: int
+) -> msgspec.Raw:
     """As the file has it: from one revision to the next most routes stay the same."""
     operation = route.operation
     scopes = [spaced(scope) for scope in covering_scopes(operation)]
+    facts = _facts(scopes=scopes, **({STEP_UP: dict(challenges)} if challenges else {}))
     name = f"{class_id} {operation.permission}"
     own = {"overrides": looked_into(body_bytes)} if route.inspect else {"only": NOTHING_INSIDE}
-    return msgspec.Raw(msgspec.json.encode(_to(system, name, metadata=_facts(scopes=scopes), **own)))
+    return msgspec.Raw(msgspec.json.encode(_to(system, name, metadata=facts, **own)))
 
 
 def _guarded(system: System, plan: Plan, classes: Classes) -> Json:

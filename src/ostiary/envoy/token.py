@@ -10,8 +10,11 @@ from typing import Any, Final
 
 import msgspec
 
+from ostiary.envoy.condition import ACR_HEADER, COUNTRY_HEADER, SIGNED_IN_HEADER
+from ostiary.envoy.device import TOKEN_DEVICE_HEADER
 from ostiary.envoy.edge import Edge, Json
 from ostiary.envoy.message import CLASS_HEADER, TEXT_MAX, changeable, extension, place
+from ostiary.plan.formula import Device, Mfa, Recent
 from ostiary.plan.model import Plan
 
 JWT: Final = "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"
@@ -32,7 +35,10 @@ CLAIM_HEADERS: Final = {
     "rs": "x-gw-rs",
     "sc": "x-gw-scope",
 }
-LOGGED: Final = ("x-gw-sub", "x-gw-cgen", "x-gw-grant", "x-gw-rs")
+# What a claim is asked for by a context of the policy, and only then.
+ASSURANCE_HEADERS: Final = {"acr": ACR_HEADER, "auth_time": SIGNED_IN_HEADER}
+DEVICE_HEADERS: Final = {"dev": TOKEN_DEVICE_HEADER}
+LOGGED: Final = ("x-gw-sub", "x-gw-cgen", "x-gw-grant", "x-gw-rs", COUNTRY_HEADER, ACR_HEADER, SIGNED_IN_HEADER)
 
 
 def token_filter(plans: Sequence[Plan], jwks: Mapping[str, Any], edge: Edge) -> tuple[str, Json]:
@@ -40,11 +46,12 @@ def token_filter(plans: Sequence[Plan], jwks: Mapping[str, Any], edge: Edge) -> 
     keys = _es256_only(jwks)
     places = sorted({(system.name, system.audience) for plan in plans for system in plan.systems})
     audiences = sorted({audience for _, audience in places}) or [NOTHING]
+    headers = CLAIM_HEADERS | _asked_for(plans)
     anywhere = {"match": {"prefix": "/"}, "requires": _any_of(audiences)}
     return changeable(
         "token",
         JWT,
-        providers={audience: _provider(audience, keys, edge) for audience in audiences},
+        providers={audience: _provider(audience, keys, edge, headers) for audience in audiences},
         rules=[*(_rule(system, audience) for system, audience in places), anywhere],
     )
 
@@ -54,6 +61,12 @@ def kept_for_log() -> Json:
     text = " ".join([*(f"%REQ({name})%" for name in LOGGED), f"%PATH(NQ:PATH):{TEXT_MAX}%"])
     kept = {"object_key": KEPT, "factory_key": "envoy.string", "format_string": {"text_format_source": {"inline_string": text}}}  # fmt: skip
     return extension("kept", FILTER_STATE, on_request_headers=[kept])
+
+
+def _asked_for(plans: Sequence[Plan]) -> dict[str, str]:
+    """The claims that contexts are about: nobody pays for one that no grant asks for."""
+    kinds = {type(atom) for plan in plans for atom in plan.conditions}
+    return (ASSURANCE_HEADERS if kinds & {Mfa, Recent} else {}) | (DEVICE_HEADERS if Device in kinds else {})
 
 
 def _any_of(audiences: list[str]) -> Json:
@@ -66,7 +79,7 @@ def _rule(system: str, audience: str) -> Json:
     return {"match": {"prefix": "/", "headers": [chosen]}, "requires": {"provider_name": audience}}
 
 
-def _provider(audience: str, keys: str, edge: Edge) -> Json:
+def _provider(audience: str, keys: str, edge: Edge, headers: Mapping[str, str]) -> Json:
     return {
         "issuer": edge.issuer,
         "audiences": [audience],
@@ -77,7 +90,7 @@ def _provider(audience: str, keys: str, edge: Edge) -> Json:
         "forward": True,  # the guard verifies the token itself; the hand-over filter takes it off before the ERP
         "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
         "jwt_cache_config": {"jwt_cache_size": CACHED_TOKENS, "jwt_max_token_size": CACHED_TOKEN_MAX_BYTES},
-        "claim_to_headers": [{"header_name": name, "claim_name": claim} for claim, name in CLAIM_HEADERS.items()],
+        "claim_to_headers": [{"header_name": name, "claim_name": claim} for claim, name in headers.items()],
     }
 
 

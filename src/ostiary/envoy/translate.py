@@ -8,6 +8,8 @@ from msgspec.structs import replace
 
 from ostiary.envoy.access import AccessClass, classes_of, policy_filter
 from ostiary.envoy.clusters import cluster_file
+from ostiary.envoy.country import country_filter
+from ostiary.envoy.device import device_filter
 from ostiary.envoy.edge import Edge, Json, Resources
 from ostiary.envoy.guard_call import body_filter, guard_filter
 from ostiary.envoy.handover import strip_filter
@@ -24,13 +26,15 @@ PART_ROUTES: Final = 5_000
 
 class Population(Struct, frozen=True, kw_only=True):
     """What the directory says: role-set id -> roles, the public keys of access tokens, principal -> role-set id, and
-    (system, principal) -> Authorization value, where a system takes a static key.
+    (system, principal) -> Authorization value, where a system takes a static key, and registered devices:
+    fingerprint -> principal.
     """
 
     role_sets: RoleSets
     jwks: Mapping[str, Any]
     principals: Mapping[str, str] = {}
     static_credentials: Mapping[tuple[str, str], str] = {}
+    devices: Mapping[str, str] = {}
 
 
 def translate(plan: Plan, population: Population, edge: Edge) -> Resources:
@@ -86,6 +90,8 @@ def _tables(
     return [
         ("cds.json", cluster_file(plans, edge)),
         token_filter(plans, population.jwks, edge),
+        *country_filter(plans, edge),
+        *device_filter(plans, population.devices, edge),
         policy_filter(plans, used, population.role_sets),
         guard_filter(plans),
         strip_filter(plans),

@@ -32,6 +32,10 @@ class Event(Struct, frozen=True, kw_only=True):
     client: str = NONE
     grant: str = NONE
     role_set: str = NONE
+    country: str = NONE
+    device: str = NONE  # "registered"
+    acr: str = NONE
+    signed_in_s: int = 0
     status: int = 0
     reason: str = NONE
     rule: str = NONE
@@ -47,14 +51,23 @@ class Event(Struct, frozen=True, kw_only=True):
     agent: str = NONE
 
 
-NUMBERS: Final = ("status", "bytes_in", "bytes_out", "duration_ms", "passed_us", "upstream_us", "guard_us")
+NUMBERS: Final = (
+    "signed_in_s",
+    "status",
+    "bytes_in",
+    "bytes_out",
+    "duration_ms",
+    "passed_us",
+    "upstream_us",
+    "guard_us",
+)
 # The access log's keys, and what each tells, parted by spaces; the last of them may hold spaces.
 LINE: Final = {
     "decision": ("at", "node", "decision"),
     "route": ("revision", "class", "operation"),
-    "caller": ("source", "subject", "acting", "grant", "role_set", "asked"),
+    "caller": ("source", "subject", "acting", "grant", "role_set", "country", "acr", "signed_in_s", "asked"),
     "call": ("method", "path"),
-    "decided": ("reason", "judged", "details", "inside"),
+    "decided": ("reason", "judged", "device", "details", "inside"),
     "answer": ("status", "flags", "bytes_in", "bytes_out", "duration_ms", "passed_us", "upstream_us", "tls", "agent"),
 }
 

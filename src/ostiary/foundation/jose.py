@@ -40,6 +40,7 @@ class Claims(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     authenticated_at: int | None = field(name="auth_time", default=None)
     acr: str = ""
     amr: tuple[str, ...] = ()
+    device: str = field(name="dev", default="")  # the fingerprint of the registered one that it was issued to
 
 
 class TokenRefused(CallerFault):

@@ -24,7 +24,10 @@ class Asked(Struct, frozen=True, kw_only=True):
 
 
 class Answer(Struct, frozen=True, kw_only=True):
-    """`credential` is what the ERP gets to see as `authorization`; "" where none is handed over."""
+    """`credential` is what the ERP gets to see as `authorization`; "" where none is handed over.
+
+    `challenge`: how the caller may authenticate, where the reason alone does not say it.
+    """
 
     reason: Reason
     detail: str = ""
@@ -32,6 +35,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     operation: str = "-"
     pointer: str = ""
     credential: str = ""
+    challenge: str = ""
     decision: str = "-"
     revision: str = "-"
     us: int = 0
@@ -40,9 +44,9 @@ class Answer(Struct, frozen=True, kw_only=True):
 class Refused(Exception):
     """A signal inside the guard; `Check.answer` makes it an Answer."""
 
-    def __init__(self, reason: Reason, detail: str, *, pointer: str = "", rule: str = "-") -> None:
+    def __init__(self, reason: Reason, detail: str, *, pointer: str = "", rule: str = "-", challenge: str = "") -> None:
         super().__init__(detail)
-        self.reason, self.detail, self.pointer, self.rule = reason, detail, pointer, rule
+        self.reason, self.detail, self.pointer, self.rule, self.challenge = reason, detail, pointer, rule, challenge
 
 
 @dataclass(slots=True, kw_only=True)

@@ -264,7 +264,8 @@ def _headers(answer: Answer) -> Headers:
         said["x-envoy-auth-headers-to-remove"] = "cookie" if answer.credential else "authorization,cookie"
     else:
         said |= {"content-type": "application/problem+json", "cache-control": "no-store"}
-        said |= {"www-authenticate": CHALLENGE[answer.reason]} if answer.reason in CHALLENGE else {}
+        challenge = answer.challenge or CHALLENGE.get(answer.reason)
+        said |= {"www-authenticate": challenge} if challenge else {}
         said |= {"retry-after": RETRY_AFTER_S} if STATUS[answer.reason] == STATUS[Reason.UNAVAILABLE] else {}
     return [(name.encode(), _plain(value)) for name, value in said.items()]
 

@@ -25,6 +25,7 @@ from ostiary.guard.knowledge import Caller, Knowledge, Ready
 from ostiary.guard.locks import Busy, Locks
 from ostiary.guard.records import Whose, established
 from ostiary.plan.decide import Decision, Facts, decide
+from ostiary.plan.formula import UNKNOWN, Circumstances
 from ostiary.plan.model import HandOver, System
 from ostiary.plan.reason import Reason
 
@@ -150,8 +151,7 @@ class Check:
         roles = await self._knowledge.roles(caller.claims.role_set)
         facts = Facts(
             system=system.name,
-            at=self._clock.now(),
-            source=ip_address(asked.headers.get("x-gw-source", "")),
+            here=self._circumstances(asked, caller),
             roles=roles,
             scopes=caller.claims.scopes,
             operations=does,
@@ -179,6 +179,18 @@ class Check:
         trace.rule = decision.rule
         if not decision.allowed:
             _refuse_by(decision, trace)
+
+    def _circumstances(self, asked: Asked, caller: Caller) -> Circumstances:
+        """Address, country and certificate are those that the gate saw; the rest the token says."""
+        claims = caller.claims
+        return Circumstances(
+            at=self._clock.now(),
+            source=ip_address(asked.headers.get("x-gw-source", "")),
+            country=asked.headers.get("x-gw-country", UNKNOWN),
+            device=self._knowledge.registered(claims.subject, asked.headers.get("x-gw-device", ""), claims.device),
+            acr=claims.acr,
+            signed_in_s=claims.authenticated_at,
+        )
 
     async def _hold(self, ready: Ready, call: Call, trace: Trace, gone: Gone) -> None:
         """The records on which it turns, from here to the ERP's answer: what is read of them stays true."""
@@ -225,6 +237,7 @@ class Check:
             operation=trace.operation,
             pointer=refused.pointer if refused else "",
             credential=trace.credential if reason is Reason.ALLOWED else "",
+            challenge=refused.challenge if refused else "",
             decision=trace.decision,
             revision=trace.revision,
             us=trace.us,
@@ -267,7 +280,8 @@ def _refused(problem: Exception, decision: str) -> Refused:
 def _refuse_by(decision: Decision, trace: Trace) -> NoReturn:
     operation = decision.operation
     trace.operation = operation.permission if operation else trace.operation
-    _refuse(decision.reason, _words(decision, trace.operation), pointer=operation.pointer if operation else "")
+    pointer, words = operation.pointer if operation else "", _words(decision, trace.operation)
+    raise Refused(decision.reason, words, pointer=pointer, challenge=decision.challenge)
 
 
 def _refuse(reason: Reason, detail: str, *, pointer: str = "", rule: str = "-") -> NoReturn:
@@ -282,6 +296,8 @@ def _words(decision: Decision, operation: str) -> str:
     match decision.reason:
         case Reason.CONTEXT:
             return f"{operation} is granted only under: {decision.context}"
+        case Reason.STEP_UP:
+            return f"{operation} asks for another sign-in: {decision.context}"
         case Reason.SCOPE:
             return f"no scope of the token covers {operation}"
         case Reason.FIELD | Reason.RECORD:

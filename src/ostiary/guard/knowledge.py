@@ -19,7 +19,7 @@ from ostiary.foundation.jose import Claims, TokenRefused, revocation_keys, verif
 from ostiary.foundation.settings import LEASE_S
 from ostiary.plan.model import Apart, Kind, Plan, System, seal
 from ostiary.store.database import Store
-from ostiary.store.directory import access_keys, revoked_keys, role_sets
+from ostiary.store.directory import access_keys, devices, revoked_keys, role_sets
 from ostiary.store.plans import read_plan, revision_in_force
 
 REFRESH_S: Final = 2.0
@@ -68,6 +68,7 @@ class Knowledge:
         self._jwks: dict[str, Any] = {"keys": []}
         self._roles: Mapping[str, frozenset[str]] = {}
         self._revoked: frozenset[str] = frozenset()
+        self._devices: Mapping[str, str] = {}
         self._callers: OrderedDict[bytes, Caller] = OrderedDict()
         self._fresh_at = float("-inf")
         self._asked_at: dict[str, float] = {}
@@ -91,17 +92,18 @@ class Knowledge:
         """Replaces keys, role sets and revocations by the store's; a push that came meanwhile is not undone."""
         async with self._refreshing:
             before, began = self._revoked, _monotonic()
-            jwks, roles, revoked = await anyio.to_thread.run_sync(self._read)
+            jwks, roles, revoked, self._devices = await anyio.to_thread.run_sync(self._read)
             if jwks != self._jwks:
                 self._callers.clear()
             self._jwks, self._roles = jwks, roles
             self._revoked = revoked | (self._revoked - before)
             self._fresh_at = began
 
-    def _read(self) -> tuple[dict[str, Any], Mapping[str, frozenset[str]], frozenset[str]]:
+    def _read(self) -> tuple[dict[str, Any], Mapping[str, frozenset[str]], frozenset[str], Mapping[str, str]]:
         with self._store.read() as connection:
             now_s = int(self._clock.now().timestamp())
-            return access_keys(connection), role_sets(connection), revoked_keys(connection, now_s)
+            roles, revoked = role_sets(connection), revoked_keys(connection, now_s)
+            return access_keys(connection), roles, revoked, devices(connection)
 
     @property
     def fresh(self) -> bool:
@@ -161,6 +163,10 @@ class Knowledge:
 
     def revoked(self, caller: Caller) -> bool:
         return not self._revoked.isdisjoint(caller.keys)
+
+    def registered(self, subject: str, *fingerprints: str) -> bool:
+        """Whether one of these devices is registered for everybody, or for this principal."""
+        return any(self._devices.get(one) in {"", subject} for one in fingerprints)
 
     async def roles(self, role_set: str) -> frozenset[str] | None:
         """The roles of a role set; None where the store has none of that id."""

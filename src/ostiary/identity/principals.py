@@ -17,7 +17,7 @@ from ostiary.identity.credentials import digest, new_secret, pepper
 from ostiary.store import directory
 from ostiary.store.database import insert_into, upsert
 from ostiary.store.seal import Sealer
-from ostiary.store.tables.directory import ASSIGNMENT, ERP_ACCOUNT, PRINCIPAL, REVOCATION, ROLE_SET
+from ostiary.store.tables.directory import ASSIGNMENT, DEVICE, ERP_ACCOUNT, PRINCIPAL, REVOCATION, ROLE_SET
 from ostiary.store.tables.identity import CLIENT, CLIENT_SECRET, CODE, GRANT, PASSWORD, REFRESH, SESSION
 
 REVOKED_S: Final = LIFE_MAX_S + 120  # a token may be signed while its revocation waits for the lock; clocks differ
@@ -142,7 +142,7 @@ def remove(connection: Connection, *, actor: str, now: datetime, principal: str)
         connection.execute(delete(table).where(table.c.grant.in_(mine)))
     connection.execute(delete(GRANT).where(GRANT.c.id.in_(mine)))
     directory.keep_past(connection, to_us(now), ERP_ACCOUNT.c.principal == principal)
-    for table in (CLIENT_SECRET, CLIENT, PASSWORD, ERP_ACCOUNT, ASSIGNMENT):
+    for table in (CLIENT_SECRET, CLIENT, PASSWORD, ERP_ACCOUNT, DEVICE, ASSIGNMENT):
         connection.execute(delete(table).where(table.c.principal == principal))
     connection.execute(delete(PRINCIPAL).where(PRINCIPAL.c.id == principal))
     append(connection, Entry(at=now, actor=actor, action="principal.remove", object=principal, before=before))

@@ -19,6 +19,8 @@ from ostiary.identity.server import Server
 from ostiary.store.tables.directory import PRINCIPAL
 from ostiary.store.tables.identity import PASSWORD, SESSION
 
+ACR: Final = "pwd"  # the one way to sign in
+AGE: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 CHALLENGE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 SESSION_LIFE_S: Final = 8 * 3600
 SESSION_COOKIE: Final = "__Host-ostiary-session"
@@ -55,6 +57,7 @@ class Asked(NamedTuple):
     challenge: str
     silent: bool  # prompt=none: no page
     fresh: bool  # the person shows the password again
+    age_max_s: int | None  # or at least where the last time is longer ago than this
 
 
 class Person(NamedTuple):
@@ -73,7 +76,7 @@ def show(server: Server, request: Request) -> Response:
     try:
         with server.store.read() as connection:
             asked = read(server, connection, query(request))
-            person = None if asked.fresh else _session(server, connection, request)
+            person = _young(server, asked, _session(server, connection, request))
     except Refused as refused:
         server.note("authorize", request, refused.error, why=refused.description)
         return page("This sign-in cannot go on", status=400, problem=refused.description)
@@ -87,7 +90,7 @@ def show(server: Server, request: Request) -> Response:
     return _form(server, request, asked, person)
 
 
-def answer(server: Server, request: Request, body: bytes) -> Response:
+def answer(server: Server, request: Request, body: bytes) -> Response:  # noqa: PLR0911  one for each outcome
     """POST /sign-in: the person's answer; 303 after credentials (RFC 9700 section 4.12)."""
     try:
         form = parse(body)
@@ -104,6 +107,8 @@ def answer(server: Server, request: Request, body: bytes) -> Response:
     if form.get("decision") != "allow":
         server.note("sign-in", request, "denied", client=asked.client.id)
         return _back(server, asked, error="access_denied")
+    if person and not _young(server, asked, person):
+        return _form(server, request, asked, None)
     login = form.get("username", "")
     place = _place(server, request, login)
     proved = person or _proved(server, place, f"user:{login}", Secret(form.get("password", "")))
@@ -134,8 +139,17 @@ def read(server: Server, connection: Connection, text: bytes) -> Asked:
     prompts = set(given.get("prompt", "").split())
     return Asked(
         text, client, redirect, given.get("state", ""), problem, values, given.get("code_challenge", ""),
-        silent="none" in prompts, fresh=bool(prompts & FRESH) or "max_age" in given,
+        silent="none" in prompts, fresh=bool(prompts & FRESH),
+        age_max_s=int(given["max_age"]) if problem is None and "max_age" in given else None,
     )  # fmt: skip
+
+
+def _young(server: Server, asked: Asked, person: Person | None) -> Person | None:
+    """Whose session may answer (OpenID Connect Core section 3.1.2.1); a `max_age` of 0 is `prompt=login`."""
+    if person is None or asked.fresh or asked.age_max_s == 0:
+        return None
+    age_s = server.now_s() - person.authenticated_at_s
+    return person if asked.age_max_s is None or age_s <= asked.age_max_s else None
 
 
 def _meant(server: Server, request: Request, text: bytes, shown: str, session: Person | None) -> Person | None:
@@ -164,6 +178,10 @@ def _checked(server: Server, client: grants.Client, given: dict[str, str]) -> di
     prompts = set(given.get("prompt", "").split())
     if prompts - PROMPTS or ("none" in prompts and len(prompts) > 1):
         raise Refused("invalid_request", "the prompt is not known")
+    if not AGE.fullmatch(given.get("max_age", "0")):
+        raise Refused("invalid_request", "max_age is a number of seconds")
+    if "acr_values" in given and ACR not in given["acr_values"].split():  # RFC 9470 section 5
+        raise Refused("unmet_authentication_requirements", "people sign in with a password here")
     # RFC 7636 section 4.4.1; plain, and a missing method, which means plain, are refused
     if given.get("code_challenge_method") != "S256" or not CHALLENGE.fullmatch(given.get("code_challenge", "")):
         raise Refused("invalid_request", "PKCE with S256 is required")

@@ -16,7 +16,7 @@ from ostiary.foundation.jose import (
 )
 from ostiary.foundation.secret import new_id
 from ostiary.identity.request import Refused
-from ostiary.store.directory import access_keys
+from ostiary.store.directory import access_keys, registered
 from ostiary.store.tables.directory import ASSIGNMENT, PRINCIPAL
 
 # Who is active, in which generation, and what the subject holds.
@@ -30,8 +30,12 @@ _HELD: Final = (
 def claims_for(
     connection: Connection, *, issuer: str, audience: str, subject: str, client: str, grant: str, session: str,
     scopes: frozenset[str], now: datetime, life_s: int, authenticated_at: int | None, amr: tuple[str, ...],
+    device: str,
 ) -> Claims:  # fmt: skip
-    """The claims as the directory stands in this transaction; subject and client must be active."""
+    """The claims as the directory stands in this transaction; subject and client must be active.
+
+    `device`: the fingerprint of the certificate that the connection shows; claimed where it is registered.
+    """
     rows = connection.execute(_HELD, {"subject": subject, "client": client}).all()
     generations = {row.id: row.generation for row in rows}
     if not generations.keys() >= {subject, client}:
@@ -42,6 +46,7 @@ def claims_for(
         grant=grant, session=session, generation=f"{subject}#{generations[subject]}",
         client_generation="" if client == subject else f"{client}#{generations[client]}", role_set=role_set_id(roles), scopes=scopes,
         issued_at=at, expires_at=at + life_s, authenticated_at=authenticated_at, acr="pwd" if amr else "", amr=amr,
+        device=device if device and registered(connection, device, subject) else "",
     )  # fmt: skip
 
 

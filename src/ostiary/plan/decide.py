@@ -1,25 +1,23 @@
 """The one evaluator in Python: what the gate decides natively and the guard inside, in one order.
 
 Order (the contract of gate and evaluator): address, token, revocation, lease, operation, role, context, scope, field,
-record. The gate goes as far as the scope; what has fields or records to look at, it asks the guard about.
+record, step-up. The gate goes as far as the scope; what has fields or records to look at, it asks the guard about.
 """
 
-from collections.abc import Iterable, Mapping
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from ostiary.erp.operation import Operation, covering_scopes
-from ostiary.plan.formula import holds
+from ostiary.plan.formula import MFA, Circumstances, holds
 from ostiary.plan.model import Grant, Limit, Plan
-from ostiary.plan.reason import Reason
+from ostiary.plan.reason import Reason, step_up
 from ostiary.plan.records import Records, beyond, unmet
 
-STEPS: Final = (Reason.ROLE, Reason.CONTEXT, Reason.SCOPE, Reason.FIELD, Reason.RECORD)
+STEPS: Final = (Reason.ROLE, Reason.CONTEXT, Reason.SCOPE, Reason.FIELD, Reason.RECORD, Reason.ALLOWED)
 RoleSets = Mapping[str, frozenset[str]]  # role-set id -> directly assigned role names
 
 
@@ -38,8 +36,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     """
 
     system: str
-    at: datetime
-    source: IPv4Address | IPv6Address
+    here: Circumstances
     token: Token = Token.VALID
     roles: frozenset[str] | None = frozenset()
     scopes: frozenset[str] = frozenset()
@@ -56,6 +53,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     rule: str = "-"
     context: str = ""
     lacking: str = ""
+    challenge: str = ""  # how the person is to sign in
     operation: Operation | None = None
 
     @property
@@ -81,8 +79,9 @@ def admit(plan: Plan, facts: Facts) -> Decision:
     if early is not None:
         return Decision(reason=early)
     held = closure(plan, facts.roles)
-    granted = (grant for grant in plan.grants if grant.pattern.system == facts.system and grant.role in held)
-    return _judge(granted, facts)
+    granted = [grant for grant in plan.grants if grant.pattern.system == facts.system and grant.role in held]
+    found = _judge(granted, facts)
+    return replace(found, reason=Reason.ALLOWED) if found.reason is Reason.STEP_UP else found  # the guard asks for it
 
 
 def closure(plan: Plan, roles: Iterable[str] | None) -> frozenset[str]:
@@ -127,13 +126,27 @@ def _decide_one(plan: Plan, held: frozenset[str], facts: Facts, operation: Opera
 
 
 def _judge(
-    granting: Iterable[Grant], facts: Facts, operation: Operation | None = None, *, scoped: bool = True
+    granting: Sequence[Grant], facts: Facts, operation: Operation | None = None, *, scoped: bool = True
 ) -> Decision:
+    """The nearest to a yes; for a person a better sign-in, where nothing else is lacking."""
+    found = _nearest(granting, facts, operation, scoped=scoped)
+    here, pending = facts.here, found.reason is Reason.RECORD and facts.records == Records()
+    if found.allowed or pending or not granting or here.signed_in_s is None:
+        return found
+    stepped_up = replace(here, acr=MFA, signed_in_s=int(here.at.timestamp()))
+    then = _nearest(granting, replace(facts, here=stepped_up), operation, scoped=scoped)
+    if then.allowed:
+        formula = next(grant.context.formula for grant in granting if grant.id == then.rule)
+        return replace(then, reason=Reason.STEP_UP, challenge=step_up(formula))
+    return then if STEPS.index(then.reason) > STEPS.index(found.reason) else found
+
+
+def _nearest(granting: Sequence[Grant], facts: Facts, operation: Operation | None, *, scoped: bool) -> Decision:
     """One grant must cover all of the operation; of those that don't, the first that comes furthest is named."""
     nearest = Decision(reason=Reason.ROLE, operation=operation)
     for grant in granting:
         reason, lacking = _judge_by(grant, facts, operation, scoped=scoped)
-        if reason is Reason.ALLOWED or STEPS.index(reason) > STEPS.index(nearest.reason):
+        if STEPS.index(reason) > STEPS.index(nearest.reason):
             rule, context = grant.id, grant.context.name
             nearest = Decision(reason=reason, rule=rule, context=context, lacking=lacking, operation=operation)
         if nearest.allowed:
@@ -142,7 +155,7 @@ def _judge(
 
 
 def _judge_by(grant: Grant, facts: Facts, operation: Operation | None, *, scoped: bool) -> tuple[Reason, str]:
-    if not holds(grant.context.formula, at=facts.at, source=facts.source):
+    if not holds(grant.context.formula, facts.here):
         return Reason.CONTEXT, ""
     if not scoped:
         return Reason.SCOPE, ""

@@ -1,15 +1,29 @@
 """Conditions on a request's context: what Envoy, the evaluator and the prover all understand."""
 
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Collection, Iterable, Iterator
+from datetime import date, datetime, timedelta
 from functools import cache, lru_cache
 from importlib import resources
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
 MINUTES_A_DAY = 24 * 60
+MFA: Final = "mfa"  # the `acr` of a token whose person showed more than one factor (RFC 8176)
+UNKNOWN: Final = ""  # the country of an address that no database knows
+
+
+class Circumstances(Struct, frozen=True, kw_only=True):
+    """What a request's conditions are about. `signed_in_s`: when a person signed in; None where none did."""
+
+    at: datetime
+    source: IPv4Address | IPv6Address
+    country: str = UNKNOWN
+    device: bool = False
+    acr: str = ""
+    signed_in_s: int | None = None
 
 
 class Always(Struct, frozen=True, tag="always"):
@@ -20,19 +34,40 @@ class Hours(Struct, frozen=True, kw_only=True, tag="hours"):
     """Days of the week (Monday 0) and minutes of the day [start, end) in a named zone.
 
     `end` <= `start` crosses midnight: the hours after midnight belong to the day on which they began.
-    start == end is the whole day.
+    start == end is the whole day. `holidays` are days on which none begin: `2026-12-24`, or every year `12-24`.
     """
 
     days: tuple[int, ...]
     start: int
     end: int
     zone: str
+    holidays: tuple[str, ...] = ()
 
 
 class Networks(Struct, frozen=True, kw_only=True, tag="networks"):
     """The caller's address lies in one of these networks (CIDR texts)."""
 
     networks: tuple[str, ...]
+
+
+class Countries(Struct, frozen=True, kw_only=True, tag="countries"):
+    """The caller's address lies in one of these; in `UNKNOWN` where nobody knows."""
+
+    countries: tuple[str, ...]
+
+
+class Device(Struct, frozen=True, tag="device"):
+    """The call comes from a registered device."""
+
+
+class Mfa(Struct, frozen=True, tag="mfa"):
+    """The person showed more than one factor."""
+
+
+class Recent(Struct, frozen=True, kw_only=True, tag="recent"):
+    """The person signed in no longer ago than this."""
+
+    seconds: int
 
 
 class All(Struct, frozen=True, kw_only=True, tag="all"):
@@ -47,7 +82,7 @@ class Not(Struct, frozen=True, kw_only=True, tag="not"):
     part: "Formula"
 
 
-Formula = Always | Hours | Networks | All | AnyOf | Not
+Formula = Always | Hours | Networks | Countries | Device | Mfa | Recent | All | AnyOf | Not
 
 
 def every(parts: Iterable[Formula]) -> Formula:
@@ -56,34 +91,59 @@ def every(parts: Iterable[Formula]) -> Formula:
     return flat[0] if len(flat) == 1 else All(parts=tuple(flat)) if flat else Always()
 
 
-def holds(formula: Formula, *, at: datetime, source: IPv4Address | IPv6Address) -> bool:
-    """Whether `formula` holds at the aware time `at` for a caller at `source`."""
+def holds(formula: Formula, here: Circumstances) -> bool:  # noqa: C901, PLR0911  a case for each kind of condition
+    """Whether `formula` holds in these circumstances; their time is an aware one."""
     match formula:
         case Always():
             return True
         case Hours():
-            return _within_hours(formula, at)
+            return _within_hours(formula, here.at)
         case Networks():
-            return any(source in network for network in _parsed(formula.networks))
+            return any(here.source in network for network in _parsed(formula.networks))
+        case Countries():
+            return here.country in formula.countries
+        case Device():
+            return here.device
+        case Mfa():
+            return here.acr == MFA
+        case Recent():
+            return here.signed_in_s is not None and int(here.at.timestamp()) - here.signed_in_s <= formula.seconds
         case All():
-            return all(holds(part, at=at, source=source) for part in formula.parts)
+            return all(holds(part, here) for part in formula.parts)
         case AnyOf():
-            return any(holds(part, at=at, source=source) for part in formula.parts)
+            return any(holds(part, here) for part in formula.parts)
         case Not():
-            return not holds(formula.part, at=at, source=source)
+            return not holds(formula.part, here)
+
+
+def atoms(formula: Formula) -> Iterator[Formula]:
+    """What it is made of by all, any and not."""
+    match formula:
+        case All() | AnyOf():
+            for part in formula.parts:
+                yield from atoms(part)
+        case Not():
+            yield from atoms(formula.part)
+        case _:
+            yield formula
 
 
 def _within_hours(hours: Hours, at: datetime) -> bool:
     local = at.astimezone(zone(hours.zone))
-    minute, day = local.hour * 60 + local.minute, local.weekday()
-    if hours.start < hours.end:
-        return day in hours.days and hours.start <= minute < hours.end
-    began_yesterday = minute < hours.end and hours.start != hours.end
-    return (
-        (day in hours.days and minute >= hours.start)
-        or (began_yesterday and (day - 1) % 7 in hours.days)
-        or (hours.start == hours.end and day in hours.days)
-    )
+    minute, day = local.hour * 60 + local.minute, local.date()
+    if hours.start <= hours.end:
+        return _begins(hours, day) and (hours.start == hours.end or hours.start <= minute < hours.end)
+    begun_yesterday = minute < hours.end and _begins(hours, day - timedelta(days=1))
+    return begun_yesterday or (minute >= hours.start and _begins(hours, day))
+
+
+def _begins(hours: Hours, day: date) -> bool:
+    return day.weekday() in hours.days and not (hours.holidays and is_holiday(hours.holidays, day))
+
+
+def is_holiday(holidays: Collection[str], day: date) -> bool:
+    text = day.isoformat()
+    return text in holidays or text[len("2026-") :] in holidays
 
 
 @cache

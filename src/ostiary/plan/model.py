@@ -11,7 +11,7 @@ from msgspec import Struct
 from ostiary.erp.operation import Condition, Operation, Pattern, covering_scopes
 from ostiary.erp.route import Route
 from ostiary.foundation.ids import content_hash
-from ostiary.plan.formula import Always, Formula, every
+from ostiary.plan.formula import Always, Formula, atoms, every
 from ostiary.policy.model import Apart, HandOver, Kind, Level, Limit, Limits, Never, Source, System, WhenSilent
 
 # Shapes that the plan has from below as they are.
@@ -109,6 +109,12 @@ class Plan(Struct, frozen=True, kw_only=True, cache_hash=True, dict=True):
     def near(self, role: str, grant: Grant) -> list[Grant]:
         """The grants of this role of all operations that `grant` is about, of whatever records, in whatever context."""
         return self.granting(covering_scopes(grant.pattern), self.closures.get(role, frozenset()))
+
+    @cached_property
+    def conditions(self) -> frozenset[Formula]:
+        """All that grants ask for, apart from all, any and not."""
+        asked = {grant.context.formula for grant in self.grants}
+        return frozenset(atom for formula in asked for atom in atoms(formula))
 
     @cached_property
     def known(self) -> Mapping[str, Sequence[Operation]]:

@@ -3,6 +3,8 @@
 from enum import StrEnum
 from typing import Any
 
+from ostiary.plan.formula import MFA, Formula, Mfa, Recent, atoms
+
 
 class Reason(StrEnum):
     """In the order in which they are checked."""
@@ -19,6 +21,7 @@ class Reason(StrEnum):
     CONTEXT = "context"
     SCOPE = "scope"
     FIELD = "field"
+    STEP_UP = "step-up"
     TOO_LARGE = "too-large"
     INVALID = "invalid"
     RECORD = "record"
@@ -39,6 +42,7 @@ STATUS: dict[Reason, int] = {
     Reason.CONTEXT: 403,
     Reason.SCOPE: 403,
     Reason.FIELD: 403,
+    Reason.STEP_UP: 401,
     Reason.TOO_LARGE: 413,
     Reason.INVALID: 400,
     Reason.RECORD: 403,
@@ -59,6 +63,7 @@ TITLE: dict[Reason, str] = {
     Reason.CONTEXT: "Granted, but not at this time or from this place",
     Reason.SCOPE: "The token's scope does not cover this operation",
     Reason.FIELD: "Granted, but not all the fields that the request names",
+    Reason.STEP_UP: "Granted, once the person has signed in anew or with another factor",
     Reason.TOO_LARGE: "The request is too large",
     Reason.INVALID: "The request is not valid",
     Reason.RECORD: "Granted, but not for this record as it is, or would be",
@@ -71,7 +76,16 @@ CHALLENGE: dict[Reason, str] = {  # `WWW-Authenticate` (RFC 6750 section 3); no 
     Reason.TOKEN_INVALID: 'Bearer realm="ostiary", error="invalid_token"',
     Reason.TOKEN_REVOKED: 'Bearer realm="ostiary", error="invalid_token"',
     Reason.SCOPE: 'Bearer realm="ostiary", error="insufficient_scope"',
+    Reason.STEP_UP: 'Bearer realm="ostiary", error="insufficient_user_authentication"',
 }
+
+
+def step_up(formula: Formula) -> str:
+    """The challenge that tells a client how its person is to sign in (RFC 9470 section 3)."""
+    found = list(atoms(formula))
+    ages = [atom.seconds for atom in found if isinstance(atom, Recent)]
+    told = [f'acr_values="{MFA}"'] * (Mfa() in found) + ([f'max_age="{min(ages)}"'] if ages else [])
+    return ", ".join([CHALLENGE[Reason.STEP_UP], *told])
 
 
 def problem(reason: Reason, *, detail: str, decision: str) -> dict[str, Any]:

@@ -1,10 +1,11 @@
-"""Contexts: hours, networks, and what is made of other contexts by all, any and not."""
+"""Contexts: hours, place, device, sign-in, and what is made of other contexts by all, any and not."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
 from ostiary.policy import keys, words
-from ostiary.policy.model import ContextRule
+from ostiary.policy.model import Assurance, ContextRule, Devices
 from ostiary.policy.node import Mapping, Node, Scalar, names_in, says_nothing
 from ostiary.policy.reader import Reader
 
@@ -24,9 +25,11 @@ def _context(reader: Reader, plain: dict[str, bool], name: str, key: Scalar, nod
     if says_nothing(node):
         reader.report(key, f"context {name} says nothing", '{days: mon-fri, hours: "08:00-18:00", zone: Europe/Berlin}')
         return None
-    timed = part.keys() & {"days", "hours", "zone"}
+    timed = part.keys() & {"days", "hours", "zone", "holidays"}
     if timed and not part.keys() >= {"hours", "zone"}:
-        reader.report(key, "hours need a zone, and days need both", 'hours: "08:00-18:00", zone: Europe/Berlin')
+        reader.report(
+            key, "hours need a zone, and days and holidays need both", 'hours: "08:00-18:00", zone: Europe/Berlin'
+        )
     days = reader.understood(part.get("days"), words.days, what="days")
     start, end = reader.understood(part.get("hours"), words.hours, what="hours") or (0, 0)
     zone = reader.understood(part.get("zone"), words.zone, what="zone")
@@ -36,7 +39,12 @@ def _context(reader: Reader, plain: dict[str, bool], name: str, key: Scalar, nod
         start=start,
         end=end,
         zone=zone or "",
-        networks=_networks(reader, part.get("networks")),
+        holidays=_each(reader, part, "holidays", words.holiday, "2026-12-24"),
+        networks=_each(reader, part, "networks", words.network, "203.0.113.0/24"),
+        countries=_each(reader, part, "countries", words.country, "DE, AT"),
+        device=reader.word(part.get("devices"), Devices, what="devices") is not None,
+        mfa=reader.word(part.get("assurance"), Assurance, what="assurance") is not None,
+        within=reader.understood(part.get("within"), words.age, what="within") or 0,
         every=_named(reader, part, "all", plain),
         some=_named(reader, part, "any", plain),
         none=_named(reader, part, "not", plain),
@@ -44,12 +52,12 @@ def _context(reader: Reader, plain: dict[str, bool], name: str, key: Scalar, nod
     )
 
 
-def _networks(reader: Reader, node: Node | None) -> tuple[str, ...]:
-    items = reader.items(node, what="networks")
-    if node is not None and not items:
-        reader.report(node, "no network is named", "networks: [203.0.113.0/24]")
-    told = (reader.understood(item, words.network, what="network") for item in items)
-    return tuple(network for network in told if network)
+def _each(reader: Reader, part: dict[str, Node], key: str, read: Callable[[str], str], example: str) -> tuple[str, ...]:
+    items = reader.items(part.get(key), what=key)
+    if key in part and not items:
+        reader.report(part[key], f"{key} names none", f"{key}: [{example}]")
+    told = (reader.understood(item, read, what=key) for item in items)
+    return tuple(one for one in told if one)
 
 
 def _named(reader: Reader, part: dict[str, Node], key: str, plain: dict[str, bool]) -> tuple[str, ...]:

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import product
+from typing import Any
 
 from msgspec.structs import replace
 
 from ostiary.erp.operation import Pattern, Verb
 from ostiary.policy import keys, words
-from ostiary.policy.model import Apart, Example, Expected, Kind, Level, Never
+from ostiary.policy.model import Apart, Assurance, Devices, Example, Expected, Kind, Level, Never
 from ostiary.policy.node import Node
 from ostiary.policy.reader import Reader
 from ostiary.policy.roles import Known, read_fields
@@ -89,10 +90,16 @@ def read_test(reader: Reader, known: Known, node: Node) -> Example | None:
     record = reader.pairs(part.get("record"), what="record")
     held = tuple((name, reader.understood(value, words.value, what=name) or "") for name, value in record)
     expect = reader.word(part.get("expect"), Expected, what="expect")
+    shown: dict[str, Any] = {
+        "country": reader.understood(part.get("country"), words.country, what="country") or "",
+        "device": reader.word(part.get("device"), Devices, what="device") is not None,
+        "mfa": reader.word(part.get("assurance"), Assurance, what="assurance") is not None,
+        "signed_in": reader.understood(part.get("signed-in"), words.age, what="signed-in"),
+    }
     if does is None or when is None or expect is None:
         return None
     fields = frozenset(read_fields(reader, part.get("fields")))
     named = {"fields_read": fields} if does.verb is Verb.READ else {"fields_written": fields}
     does = replace(does, **named, ids=("1",) if held else ())
     source, where = reader.source(node), address or LOOPBACK
-    return Example(who=who, does=does, record=held, when=when, address=where, expect=expect, source=source)
+    return Example(who=who, does=does, record=held, when=when, address=where, expect=expect, source=source, **shown)

@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 from ostiary.policy import words
-from ostiary.policy.model import Expected, HandOver, Kind, Level, WhenSilent
+from ostiary.policy.model import Assurance, Devices, Expected, HandOver, Kind, Level, WhenSilent
 from ostiary.policy.shape import Key, Part, Schema, list_of, named, needs, one_of, some, text
 
 RESERVED_LIMITS: Final = ("anonymous", "default")
@@ -49,15 +49,25 @@ DEPARTMENT: Final = Part(
 
 HOURS: Final = "From, and up to but not including. Hours may cross midnight, and then belong to the day they began."
 NOT: Final = "Contexts of which none may hold. What is named under all, any and not is not made of others itself."
-TIMED: Final = {"days": ["hours", "zone"], "hours": ["zone"], "zone": ["hours"]}
+HOLIDAYS: Final = "Days on which no hours begin; without a year it is every year's."
+COUNTRIES: Final = """\
+The caller's address lies in one of these, by the database that geoip_database in settings.toml names. What is not known \
+there is in no country, and outside none either."""
+DEVICES: Final = "The call shows the certificate of a device that is registered, or its token was issued to one."
+TIMED: Final = {"days": ["hours", "zone"], "hours": ["zone"], "zone": ["hours"], "holidays": ["hours"]}
 CONTEXT: Final = Part(
     name="context",
-    says="Conditions that must all hold: hours, networks, other contexts.",
+    says="Conditions that must all hold: hours, place, device, sign-in, other contexts.",
     keys=(
         Key("days", "Days of the week. Default: every day.", text(words.DAYS), "mon-fri"),
         Key("hours", HOURS, text(words.HOURS), "08:00-18:00"),
         Key("zone", "The time zone of the hours, by name.", text(words.ZONE), "Europe/Berlin"),
+        Key("holidays", HOLIDAYS, {**some(_shaped(words.HOLIDAY)), "minItems": 1}, ["2026-04-03", "12-25"]),
         Key("networks", "The caller's address lies in one of these.", NETWORKS, ["203.0.113.0/24", "2001:db8::/32"]),
+        Key("countries", COUNTRIES, {**some(text(words.COUNTRY)), "minItems": 1}, ["DE", "AT"]),
+        Key("devices", DEVICES, one_of(Devices), "registered"),
+        Key("assurance", "The person signed in with more than one factor.", one_of(Assurance), "mfa"),
+        Key("within", "The person signed in no longer ago than this.", text(words.AGE), "15 minutes"),
         Key("all", "Contexts that must all hold as well.", CONTEXTS, ["office-hours", "carrier-network"]),
         Key("any", "Contexts of which one must hold.", CONTEXTS, ["office-hours", "carrier-network"]),
         Key("not", NOT, CONTEXTS, "night"),
@@ -173,6 +183,10 @@ TEST: Final = Part(
         ),
         Key("at", "When, with the offset from UTC.", text(words.MOMENT), "2026-03-03T10:00+01:00"),
         Key("from", "The caller's address.", text(words.ADDRESS), "203.0.113.7"),
+        Key("country", "The country of that address. Default: not known.", text(words.COUNTRY), "DE"),
+        Key("device", "A registered one. Default: another one.", one_of(Devices), "registered"),
+        Key("assurance", "With more than one factor. Default: with one.", one_of(Assurance), "mfa"),
+        Key("signed-in", "So long ago. Default: it is no person who calls.", text(words.AGE), "10 minutes"),
         Key("expect", "What must come out.", one_of(Expected), "deny"),
     ),
     needed=("who", "does", "at", "expect"),

@@ -53,6 +53,19 @@ class WhenSilent(StrEnum):
 class Expected(StrEnum):
     ALLOW = "allow"
     DENY = "deny"
+    STEP_UP = "step-up"
+
+
+class Devices(StrEnum):
+    """From which the call may come."""
+
+    REGISTERED = "registered"
+
+
+class Assurance(StrEnum):
+    """How a person must have signed in."""
+
+    MFA = "mfa"  # with more than one factor
 
 
 class System(Struct, frozen=True, kw_only=True):
@@ -76,7 +89,7 @@ class System(Struct, frozen=True, kw_only=True):
 
 
 class ContextRule(Struct, frozen=True, kw_only=True):
-    """All parts must hold. `days` empty: no hours are asked for; `networks` empty: none either.
+    """All parts must hold. `days` empty: no hours are asked for; `networks` and `countries` empty, `within` 0: likewise.
 
     `every`, `some`, `none`: other contexts, of which all, one and none must hold.
     """
@@ -86,7 +99,12 @@ class ContextRule(Struct, frozen=True, kw_only=True):
     start: int = 0
     end: int = 0
     zone: str = ""
+    holidays: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
+    countries: tuple[str, ...] = ()
+    device: bool = False
+    mfa: bool = False
+    within: int = 0
     every: tuple[str, ...] = ()
     some: tuple[str, ...] = ()
     none: tuple[str, ...] = ()
@@ -167,6 +185,10 @@ class Example(Struct, frozen=True, kw_only=True):
     record: tuple[tuple[str, str], ...] = ()
     when: datetime
     address: str
+    country: str = ""
+    device: bool = False
+    mfa: bool = False
+    signed_in: int | None = None  # so many seconds ago; None where nobody did
     expect: Expected
     source: Source
 

@@ -5,7 +5,7 @@ The patterns are shared with the JSON Schema, so they keep to what every regular
 
 import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from functools import cache
 from importlib import resources
 from ipaddress import ip_address, ip_network
@@ -20,6 +20,8 @@ BYTES: Final = {"B": 1, "KB": 1024, "MB": 1024**2}
 REQUESTS_MAX: Final = 10_000_000
 BODY_MAX_BYTES: Final = 100 * 1024**2
 WITHIN_MAX_DAYS: Final = 3660
+AGE_MAX_S: Final = 30 * SECONDS["day"]  # no sign-in counts for longer
+UNSTEADY: Final = ("02-28", "02-29")  # the day after depends on the year
 PORT_MAX: Final = 65535
 DAY_MINUTES: Final = 24 * 60
 
@@ -46,6 +48,9 @@ ADDRESS: Final = re.compile("[0-9A-Fa-f.:]{2,45}")
 NETWORK: Final = re.compile("[0-9A-Fa-f.:]{2,45}(?:/[0-9]{1,3})?")
 RATE: Final = re.compile("([0-9]{1,8}) */ *(" + "|".join(SECONDS) + ")")
 SIZE: Final = re.compile("([0-9]{1,9}) *(" + "|".join(BYTES) + ")")
+HOLIDAY: Final = re.compile("(?:[12][0-9]{3}-)?[0-9]{2}-[0-9]{2}")
+COUNTRY: Final = re.compile("[A-Z]{2}")
+AGE: Final = re.compile("([0-9]{1,5}) *(" + "|".join(SECONDS) + ")s?")
 WITHIN: Final = re.compile("([0-9]{1,4}) *days?")
 PLACE: Final = re.compile(f"({_HOST})((?:/[A-Za-z0-9._~-]+)*)/?")
 UPSTREAM: Final = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::([0-9]{1,5}))?(?:/[A-Za-z0-9._~/-]*)?")
@@ -108,6 +113,39 @@ def zone(text: str) -> str:
 @cache
 def _zones() -> frozenset[str]:
     return frozenset((resources.files("tzdata") / "zones").read_text("utf-8").split()) - {"Factory"}
+
+
+def holiday(text: str) -> str:
+    """`2026-12-24`, or `12-24` for every year."""
+    try:
+        date.fromisoformat(text if len(text) > len("12-24") else f"2024-{text}")
+    except ValueError as problem:
+        raise Wrong(f"{text!r} is no day", "2026-12-24, or 12-24 for every year") from problem
+    if not HOLIDAY.fullmatch(text) or text in UNSTEADY:
+        raise Wrong(f"{text!r} is no day of every year", "2026-12-24, with the year")
+    return text
+
+
+def country(text: str) -> str:
+    """A code of ISO 3166-1, as the database has it; of Kosovo the one that everybody uses."""
+    if text not in _countries():
+        raise Wrong(f"{text!r} is no country", "DE, AT: two letters of ISO 3166")
+    return text
+
+
+@cache
+def _countries() -> frozenset[str]:
+    lines = (resources.files("tzdata") / "zoneinfo" / "iso3166.tab").read_text("utf-8").splitlines()
+    return frozenset(line[:2] for line in lines if not line.startswith("#")) | {"XK"}
+
+
+def age(text: str) -> int:
+    """`15 minutes` in seconds."""
+    match = AGE.fullmatch(text)
+    seconds = int(match[1]) * SECONDS[match[2]] if match else 0
+    if not 0 < seconds <= AGE_MAX_S:
+        raise Wrong(f"{text!r} is no time up to 30 days", "15 minutes")
+    return seconds
 
 
 def network(text: str) -> str:

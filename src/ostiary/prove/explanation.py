@@ -1,18 +1,29 @@
 """Why a request was decided as it was, in the policy's own lines, and what would have allowed it."""
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
-from ipaddress import IPv4Address, IPv6Address
 from itertools import islice
 
 from msgspec import Struct
 
 from ostiary.erp.operation import Operation, Verb
 from ostiary.plan.decide import closure
-from ostiary.plan.formula import All, AnyOf, Formula, Hours, Networks, Not, holds
+from ostiary.plan.formula import (
+    All,
+    AnyOf,
+    Circumstances,
+    Countries,
+    Device,
+    Formula,
+    Hours,
+    Mfa,
+    Networks,
+    Not,
+    Recent,
+    holds,
+)
 from ostiary.plan.model import Grant, Plan
 from ostiary.plan.reason import TITLE, Reason
-from ostiary.prove.situation import DAYS
+from ostiary.prove.situation import DAYS, duration
 
 SUGGESTIONS_MAX = 5
 TOKEN, ORDER, OTHER = (
@@ -45,14 +56,13 @@ class Explanation(Struct, frozen=True, kw_only=True):
 
 
 class Asked(Struct, frozen=True, kw_only=True):
-    """What is known of the request. `operation` None where it was not understood; `subject`: `client:shop`."""
+    """What is known of the request. `operation` None where it was not understood; `here` None where it had no address. `subject`: `client:shop`."""
 
     reason: Reason
     rule: str
     operation: Operation | None
     roles: frozenset[str]
-    at: datetime
-    source: IPv4Address | IPv6Address | None
+    here: Circumstances | None
     subject: str = ""
 
 
@@ -76,8 +86,8 @@ def _why(plan: Plan, asked: Asked, did: str) -> tuple[str, Iterable[str]]:
             held = f"no role of the caller ({', '.join(sorted(asked.roles))}) grants it"
             nobody = "" if not asked.operation or _grants_of(plan, asked) else "; no role of the policy grants it"
             return (held if asked.roles else "the caller holds no role") + nobody, _granting(plan, asked)
-        case Reason.CONTEXT | Reason.FIELD | Reason.RECORD:
-            missing = _missing if asked.reason is Reason.CONTEXT else _within
+        case Reason.CONTEXT | Reason.STEP_UP | Reason.FIELD | Reason.RECORD:
+            missing = _within if asked.reason in {Reason.FIELD, Reason.RECORD} else _missing
             return TITLE[asked.reason].lower(), missing(plan, asked)
         case Reason.SCOPE:
             scope = f"a token with a scope that covers {did}"
@@ -148,18 +158,27 @@ def _blocked(plan: Plan, asked: Asked) -> Iterator[Grant]:
 def _failing(grant: Grant, asked: Asked) -> Iterator[Formula]:
     formula = grant.context.formula
     for part in formula.parts if isinstance(formula, All) else (formula,):
-        if asked.source is None or not holds(part, at=asked.at, source=asked.source):
+        if asked.here is None or not holds(part, asked.here):
             yield part
 
 
-def words(formula: Formula) -> str:
+def words(formula: Formula) -> str:  # noqa: PLR0911  a case for each kind of condition
     """A condition as people say it."""
     match formula:
         case Hours():
             days = ", ".join(DAYS[day] for day in formula.days)
-            return f"on {days} from {_clock(formula.start)} to {_clock(formula.end)} {formula.zone}"
+            but = f", but for {', '.join(formula.holidays)}" if formula.holidays else ""
+            return f"on {days} from {_clock(formula.start)} to {_clock(formula.end)} {formula.zone}{but}"
         case Networks():
             return f"from {' or '.join(formula.networks)}"
+        case Countries():
+            return f"from {' or '.join(code or 'an unknown country' for code in formula.countries)}"
+        case Device():
+            return "from a registered device"
+        case Mfa():
+            return "after a sign-in with more than one factor"
+        case Recent():
+            return f"within {duration(formula.seconds)} of the sign-in"
         case All():
             return " and ".join(words(part) for part in formula.parts)
         case AnyOf():

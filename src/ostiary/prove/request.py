@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from ostiary.erp.operation import Pattern, covering_scopes, operation_named
 from ostiary.plan.decide import Decision, Facts, decide
+from ostiary.plan.formula import UNKNOWN
 from ostiary.plan.model import Plan
 from ostiary.plan.reason import Reason
 from ostiary.prove.situation import Situation
@@ -21,6 +22,10 @@ class Request(Struct, frozen=True, kw_only=True):
     operation: str
     at: datetime
     source: str
+    country: str = UNKNOWN
+    device: bool = False
+    acr: str = ""
+    age_s: int | None = None
     when: str  # time and address in words, as far as they matter
     reason: Reason = Reason.UNKNOWN_OPERATION
 
@@ -46,8 +51,9 @@ def requests(plan: Plan, roles: tuple[str, ...], pattern: Pattern, there: Situat
     """Those of the pattern, as the evaluator answers them; of what needs not be known beforehand, one more."""
     for operation in (*plan.known.get(str(pattern), ()), pattern.operation):
         asked = Request(
-            roles=roles, operation=operation.permission, at=there.at, source=str(there.source), when=str(there)
-        )
+            roles=roles, operation=operation.permission, at=there.at, source=str(there.source), country=there.country,
+            device=there.device, acr=there.acr, age_s=there.age_s, when=str(there),
+        )  # fmt: skip
         yield replace(asked, reason=replay(plan, asked).reason)
 
 
@@ -56,12 +62,12 @@ def replay(plan: Plan, asked: Request) -> Decision:
     named = operation_named(asked.operation)
     described = {system.name for system in plan.systems if not system.guarded}
     does = () if named is None or (named.system in described and named not in plan.known[asked.operation]) else (named,)
+    there = Situation(asked.at, ip_address(asked.source), asked.country, asked.device, asked.acr, asked.age_s)
     return decide(
         plan,
         Facts(
             system=asked.operation.partition("/")[0],
-            at=asked.at,
-            source=ip_address(asked.source),
+            here=there.here,
             roles=frozenset(asked.roles),
             scopes=frozenset(scope for one in does for scope in covering_scopes(one)),
             operations=does,

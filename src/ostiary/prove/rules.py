@@ -12,7 +12,9 @@ from msgspec import Struct
 
 from ostiary.erp.operation import Pattern, covering_scopes
 from ostiary.plan.decide import Facts, closure, decide
+from ostiary.plan.formula import MFA, Circumstances
 from ostiary.plan.model import Grant, Never, Plan, Source
+from ostiary.plan.reason import Reason
 from ostiary.plan.records import Records
 from ostiary.policy.model import Example, Expected, Policy
 from ostiary.prove.request import Request, known, request
@@ -105,18 +107,30 @@ def _told(test: Example) -> Records:
     )
 
 
+def _circumstances(test: Example) -> Circumstances:
+    since = None if test.signed_in is None else int(test.when.timestamp()) - test.signed_in
+    return Circumstances(
+        at=test.when,
+        source=ip_address(test.address),
+        country=test.country,
+        device=test.device,
+        acr=MFA if test.mfa else "",
+        signed_in_s=since,
+    )
+
+
 def _failure(plan: Plan, test: Example) -> Finding | None:
     facts = Facts(
         system=test.does.system,
-        at=test.when,
-        source=ip_address(test.address),
+        here=_circumstances(test),
         roles=frozenset(test.who),
         scopes=frozenset(covering_scopes(test.does)),
         operations=(test.does,),
         records=_told(test),
     )
     decision = decide(plan, facts)
-    if decision.allowed is (test.expect is Expected.ALLOW):
+    expected = decision.reason is Reason.STEP_UP if test.expect is Expected.STEP_UP else not decision.allowed
+    if decision.allowed if test.expect is Expected.ALLOW else expected:
         return None
     rule = f" by {decision.rule}" if decision.rule != "-" else ""
     got = f"{'allowed' if decision.allowed else f'refused ({decision.reason})'}{rule}"

@@ -16,7 +16,28 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from ostiary.plan.formula import MINUTES_A_DAY, All, Always, AnyOf, Formula, Hours, Networks, Not, holds, zone
+from ostiary.foundation.errors import counted
+from ostiary.plan.formula import (
+    MFA,
+    MINUTES_A_DAY,
+    UNKNOWN,
+    All,
+    Always,
+    AnyOf,
+    Circumstances,
+    Countries,
+    Device,
+    Formula,
+    Hours,
+    Mfa,
+    Networks,
+    Not,
+    Recent,
+    atoms,
+    holds,
+    is_holiday,
+    zone,
+)
 
 DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 NEVER: Final = AnyOf(parts=())
@@ -25,6 +46,9 @@ MONDAY: Final = datetime(2026, 1, 5, tzinfo=UTC)
 WEEKS: Final = 64 * 52
 WEEK: Final = timedelta(days=7)
 MINUTES_A_WEEK: Final = 7 * MINUTES_A_DAY
+NEAR: Final = range(-2, 9)  # days of a week on any clock, and those on which hours can have begun
+NOWHERE: Final = "AQ"  # few policies name it
+UNITS: Final = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 SOMEWHERE: Final = ip_address("192.0.2.1")  # of the documentation's (RFC 5737)
 
 Address = IPv4Address | IPv6Address
@@ -35,13 +59,26 @@ class Situation(Struct, frozen=True):
 
     at: datetime = MONDAY
     source: Address = SOMEWHERE
+    country: str = UNKNOWN
+    device: bool = False
+    acr: str = ""
+    age_s: int | None = None  # of the sign-in
     turns_on: frozenset[str] = frozenset()
 
+    @property
+    def here(self) -> Circumstances:
+        since = None if self.age_s is None else int(self.at.timestamp()) - self.age_s
+        return Circumstances(
+            at=self.at, source=self.source, country=self.country, device=self.device, acr=self.acr, signed_in_s=since
+        )
+
     def __str__(self) -> str:
-        when = f"on {DAYS[self.at.weekday()]} at {self.at:%H:%M} {self.at.tzinfo}"
+        """Time and address always, the rest where the conditions look at it."""
+        day = f"{DAYS[self.at.weekday()]} {self.at.date()}" if "date" in self.turns_on else DAYS[self.at.weekday()]
         return ", ".join((
-            when if "at" in self.turns_on else "at any time",
+            f"on {day} at {self.at:%H:%M} {self.at.tzinfo}" if "at" in self.turns_on else "at any time",
             f"from {self.source if 'source' in self.turns_on else 'any address'}",
+            *(words(self) for fact, words in WORDS.items() if fact in self.turns_on),
         ))  # fmt: skip
 
 
@@ -88,7 +125,7 @@ Axes = Mapping[str, tuple[_Part, ...]]  # fact -> its parts
 
 
 def _axes(formulas: Iterable[Formula], near: Situation, fixed: frozenset[str]) -> Axes:
-    plain = dict.fromkeys(one for formula in formulas for one in _plain(formula))
+    plain = dict.fromkeys(one for formula in formulas for one in atoms(formula))
     by_fact: dict[str, list[Formula]] = {}
     for one in plain:
         if one != Always():
@@ -100,20 +137,9 @@ def _axes(formulas: Iterable[Formula], near: Situation, fixed: frozenset[str]) -
 def _parts(fact: str, plain: tuple[Formula, ...], near: Any, fixed: bool) -> tuple[_Part, ...]:
     found: dict[frozenset[Formula], Any] = {}
     for value in (near,) if fixed else VALUES[fact](plain, near):
-        facts: Any = {"at": MONDAY, "source": SOMEWHERE, fact: value}
-        found.setdefault(frozenset(one for one in plain if holds(one, **facts)), value)
+        here = Situation(**{fact: value}).here
+        found.setdefault(frozenset(one for one in plain if holds(one, here)), value)
     return tuple(_Part(value, holding) for holding, value in found.items())
-
-
-def _plain(formula: Formula) -> Iterator[Formula]:
-    match formula:
-        case All() | AnyOf():
-            for part in formula.parts:
-                yield from _plain(part)
-        case Not():
-            yield from _plain(formula.part)
-        case _:
-            yield formula
 
 
 # --- a condition as a set of situations: the bit `a + len(first axis) * (b + len(second) * ...)`
@@ -146,11 +172,12 @@ def _set(formula: Formula, sets: Mapping[Formula, int], everywhere: int) -> int:
 
 
 def _situation(bit: int, axes: Axes, near: Situation) -> Situation:
-    found: dict[str, Any] = {"at": near.at, "source": near.source}
+    found: dict[str, Any] = {fact: getattr(near, fact) for fact in VALUES}
     for fact, parts in axes.items():
         bit, n = divmod(bit, len(parts))
         found[fact] = parts[n].value
-    return Situation(**found, turns_on=frozenset(axes))
+    dated = any(isinstance(one, Hours) and one.holidays for part in axes.get("at", ()) for one in part.holding)
+    return Situation(**found, turns_on=frozenset([*axes, *["date"] * dated]))
 
 
 # --- what each kind of condition looks at, and where it can change there
@@ -173,7 +200,7 @@ def _moments(plain: tuple[Hours, ...], near: datetime) -> Iterator[datetime]:
         edges.setdefault(hours.zone, {0}).update((hours.start, hours.end))
     shown = zone(plain[0].zone)
     yield near.astimezone(shown)
-    for monday in _weeks(tuple(edges)):
+    for monday in _weeks(tuple(edges), tuple(dict.fromkeys(hours.holidays for hours in plain))):
         cuts = {monday, *(turn for name in edges for turn in _turns(name))}
         for name, minutes in edges.items():
             for day, minute, fold in product(range(-1, len(DAYS) + 1), minutes, (0, 1)):
@@ -183,12 +210,14 @@ def _moments(plain: tuple[Hours, ...], near: datetime) -> Iterator[datetime]:
 
 
 @lru_cache(maxsize=256)
-def _weeks(zones: tuple[str, ...]) -> tuple[datetime, ...]:
-    """The first Monday of each kind of week: the zones' clocks stand alike, and change alike."""
+def _weeks(zones: tuple[str, ...], holidays: tuple[tuple[str, ...], ...]) -> tuple[datetime, ...]:
+    """The first Monday of each kind of week: the zones' clocks stand alike, and change alike, and the same days are free."""
     kinds: dict[tuple[Any, ...], datetime] = {}
     for monday in (MONDAY + n * WEEK for n in range(WEEKS)):
-        kind = tuple((monday.astimezone(zone(name)).utcoffset(), *_within(name, monday)) for name in zones)
-        kinds.setdefault(kind, monday)
+        clocks = tuple((monday.astimezone(zone(name)).utcoffset(), *_within(name, monday)) for name in zones)
+        days = [(monday + timedelta(days=day)).date() for day in NEAR] if any(holidays) else []
+        free = tuple(is_holiday(one, day) for one in holidays for day in days)
+        kinds.setdefault((clocks, free), monday)
     return tuple(kinds.values())
 
 
@@ -219,5 +248,38 @@ def _turns(name: str) -> tuple[datetime, ...]:
     return tuple(found)
 
 
-LOOKS_AT: Final[Mapping[type, str]] = {Hours: "at", Networks: "source"}
-VALUES: Final[Mapping[str, Callable[[Any, Any], Iterator[Any]]]] = {"at": _moments, "source": _addresses}
+def _countries(plain: Iterable[Countries], near: str) -> Iterator[str]:
+    yield from (near, UNKNOWN, NOWHERE, *(code for one in plain for code in one.countries))
+
+
+def _ages(plain: Iterable[Recent], near: int | None) -> Iterator[int | None]:
+    yield from (near, None, *(age for one in plain for age in (one.seconds, one.seconds + 1)))
+
+
+def duration(seconds: int) -> str:
+    unit, size = next(one for one in UNITS if not seconds % one[1])
+    return counted(seconds // size, unit)
+
+
+LOOKS_AT: Final[Mapping[type, str]] = {
+    Hours: "at",
+    Networks: "source",
+    Countries: "country",
+    Device: "device",
+    Mfa: "acr",
+    Recent: "age_s",
+}
+VALUES: Final[Mapping[str, Callable[[Any, Any], Iterable[Any]]]] = {
+    "at": _moments,
+    "source": _addresses,
+    "country": _countries,
+    "device": lambda _, near: (near, False, True),
+    "acr": lambda _, near: (near, "", MFA),
+    "age_s": _ages,
+}
+WORDS: Final[Mapping[str, Callable[[Situation], str]]] = {
+    "country": lambda one: f"in {one.country or 'an unknown country'}",
+    "device": lambda one: f"on {'a' if one.device else 'no'} registered device",
+    "acr": lambda one: f"signed in with {'more than one factor' if one.acr == MFA else 'one factor'}",
+    "age_s": lambda one: "no person signed in" if one.age_s is None else f"{duration(one.age_s)} after the sign-in",
+}

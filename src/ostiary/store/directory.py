@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Table, select
 
 from ostiary.store.database import insert_into, upsert
 from ostiary.store.tables.directory import (
+    DEVICE,
     ERP_ACCOUNT,
     ERP_PAST,
     PRINCIPAL,
@@ -33,6 +34,17 @@ def sealed_for(system: str, principal: str) -> str:
 def role_sets(connection: Connection) -> Mapping[str, frozenset[str]]:
     """Every role set that a token may name: id -> directly assigned roles."""
     return {row.id: frozenset(filter(None, row.roles.split(","))) for row in connection.execute(select(ROLE_SET))}
+
+
+def devices(connection: Connection) -> Mapping[str, str]:
+    """Fingerprint of a registered device -> the principal that it is for, "" for everybody."""
+    return {row.fingerprint: row.principal for row in connection.execute(select(DEVICE))}
+
+
+def registered(connection: Connection, fingerprint: str, principal: str) -> bool:
+    """Whether this device is registered for this principal, or for everybody."""
+    mine = (DEVICE.c.fingerprint == fingerprint) & DEVICE.c.principal.in_(["", principal])
+    return connection.execute(select(DEVICE.c.name).where(mine)).first() is not None
 
 
 def access_keys(connection: Connection) -> dict[str, Any]:

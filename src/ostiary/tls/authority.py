@@ -46,6 +46,11 @@ class Issued(Struct, frozen=True, kw_only=True):
     certificate: bytes
     key: bytes
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256, as Envoy writes it."""
+        return x509.load_pem_x509_certificate(self.certificate).fingerprint(hashes.SHA256()).hex()
+
 
 def ensure(home: Home, host: str, now: datetime | None = None) -> Certificates:
     """The gate's certificate for `host`, valid for at least a third of its life; made or renewed where needed."""

@@ -53,6 +53,14 @@ ERP_PAST: Final = Table(  # who stood behind an account that is gone: his hand i
     Column("at_us", BigInteger, nullable=False),  # when it went
 )
 
+DEVICE: Final = Table(
+    "device",
+    METADATA,
+    Column("name", String(200), primary_key=True),
+    Column("fingerprint", String(64), nullable=False, unique=True),  # SHA-256 of its certificate, hex
+    Column("principal", String(200), nullable=False),  # whom it is registered for; "" for everybody
+)
+
 REVOCATION: Final = Table(
     "revocation",
     METADATA,

@@ -1,0 +1,36 @@
+"""`ostiary device`: the devices that contexts of the policy ask for."""
+
+import click
+
+from ostiary.cli.admin import ask
+from ostiary.cli.shape import Group, home, show, table
+
+
+@click.group(cls=Group)
+def device() -> None:
+    """The devices that contexts of the policy ask for."""
+
+
+@device.command("add")
+@click.argument("name")
+@click.option("--for", "principal", default="", help="Only this one's calls: `user:anna`. Without it, everybody's.")
+@click.option("--days", default=90, show_default=True, help="How long its certificate is good for.")
+def add(name: str, principal: str, days: int) -> None:
+    """Registers a device; prints its certificate, and its key, which is kept nowhere."""
+    made = ask(home(), "device.add", name=name, principal=principal, days=days)
+    show(made, (made["certificate"] + made["key"]).rstrip())
+
+
+@device.command("list")
+def list_devices() -> None:
+    """Every device that is registered."""
+    rows = ask(home(), "device.list")
+    show(rows, table(rows, ("name", "principal", "fingerprint"), empty="No device yet."))
+
+
+@device.command("remove")
+@click.argument("name")
+def remove(name: str) -> None:
+    """Its calls count no more as those of a registered device, at once."""
+    ask(home(), "device.remove", name=name)
+    show({}, f"device {name} is removed.")
