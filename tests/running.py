@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+import mmdb
 from ostiary.cli import admin
 from ostiary.cli.demo.caller import Answer, Caller, machine_token
 from ostiary.cli.demo.stand import free_port
@@ -295,7 +296,10 @@ def installed(**settings: Any) -> Iterator[Running]:
 def shared() -> Running:
     """The one of this worker, with all that a setting turns on; gone with it."""
     hooks = Server(("127.0.0.1", 0), Echo).start(lambda _: (204, {}, ""))
+    places = mmdb.write(Path(tempfile.mkdtemp(prefix="ost-", dir="/tmp")) / "places.mmdb", {"203.0.113.0/24": "DE"})
+    atexit.register(shutil.rmtree, places.parent)
     made = Running(
+        geoip_database=str(places),
         trusted_hops=1,
         ask_client_certificate=True,
         metrics_port=free_port(),

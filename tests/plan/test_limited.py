@@ -11,11 +11,12 @@ from hypothesis import strategies as some
 
 from ostiary.erp.operation import OWN, Condition, Operation, Pattern, Verb
 from ostiary.plan.decide import Facts, decide
-from ostiary.plan.formula import Always
+from ostiary.plan.formula import Always, Circumstances
 from ostiary.plan.model import Context, Grant, Level, Limit, Limits, Plan, Role, Source
 from ostiary.plan.reason import Reason
 from ostiary.plan.records import Records
 
+HERE = Circumstances(at=datetime(2026, 3, 3, tzinfo=UTC), source=ip_address("127.0.0.1"))
 SOURCE = Source(file="policy.yaml", line=1, text="")
 LIMIT = Limit(name="default", requests=1, seconds=1)
 FIELDS = ("amount", "owner", "state", "note")
@@ -71,7 +72,7 @@ def facts(call, table):
     stored = frozenset(("o", name) for name in STORED)
     records = Records(stored=stored, held={("o", one): row for one, row in table.items()}, own=MINE)
     return Facts(
-        system="erp", at=datetime(2026, 3, 3, tzinfo=UTC), source=ip_address("127.0.0.1"), roles=frozenset({"r"}),
+        system="erp", here=HERE, roles=frozenset({"r"}),
         scopes=frozenset(f"erp/*:{verb}" for verb in Verb), operations=tuple(call), records=records,
     )  # fmt: skip
 
