@@ -122,7 +122,7 @@ def test_a_better_sign_in_is_asked_for_where_nothing_else_is_lacking_and_in_the_
     challenge = 'Bearer realm="ostiary", error="insufficient_user_authentication"'
     mfa, quick = f'{challenge}, acr_values="mfa", max_age="900"', f'{challenge}, max_age="60"'
     for roles, claims, source, scope, told in [
-        (["clerk"], {"auth_time": now}, "127.0.0.9", "read", (401, "step-up", "clerk/1", mfa)),
+        (["clerk"], {"auth_time": now, "acr": "pwd"}, "127.0.0.9", "read", (401, "step-up", "clerk/1", mfa)),
         (["clerk"], {"auth_time": now - 1000, "acr": "mfa"}, "127.0.0.9", "read", (401, "step-up", "clerk/1", mfa)),
         (["clerk"], {"auth_time": now - 800, "acr": "mfa"}, "127.0.0.9", "read", (200, "allowed", "clerk/1", None)),
         (["clerk"], {"auth_time": now}, "127.0.0.1", "read", (403, "context", "clerk/1", None)),
