@@ -114,13 +114,14 @@ def apart(draw: Any, systems: Any) -> dict[str, Any]:
 
 
 @st.composite
-def never(draw: Any, systems: Any, roles: Any) -> dict[str, Any]:
+def statement(draw: Any, systems: Any, roles: Any, contexts: Any, key: str) -> dict[str, Any]:
     told: dict[str, Any] = {
         "name": draw(some_texts),
         "may": draw(st.lists(permission(systems), min_size=1, max_size=3)),
     }
-    told |= {"roles": draw(names(roles, min_size=1))} if roles and draw(st.booleans()) else {"level": "partner"}
-    return told
+    told |= {"roles": draw(names(roles, min_size=1))} if roles and draw(st.booleans()) else {}
+    told |= {"level": "partner"} if draw(st.booleans()) else {}
+    return told | ({key: draw(st.sampled_from(contexts))} if contexts and draw(st.booleans()) else {})
 
 
 @st.composite
@@ -162,13 +163,14 @@ def structures(draw: Any) -> dict[str, Any]:
         "contexts": draw(contexts_of(contexts)),
         "roles": told,
         "apart": draw(st.lists(apart(systems), max_size=2)),
-        "never": draw(st.lists(never(systems, roles), max_size=2)),
+        "never": draw(st.lists(statement(systems, roles, contexts, "outside"), max_size=2)),
+        "always": draw(st.lists(statement(systems, roles, contexts, "when"), max_size=2)),
         "limits": draw(limits(roles)),
         "when-silent": draw(st.sampled_from(["close", "keep"])),
         "tests": draw(st.lists(test(systems, roles), max_size=2)),
     }
     order = draw(st.permutations(list(value)))
-    left_out = draw(st.sets(st.sampled_from(["when-silent", "never", "limits", "tests", "apart"])))
+    left_out = draw(st.sets(st.sampled_from(["when-silent", "never", "always", "limits", "tests", "apart"])))
     return {key: value[key] for key in order if key not in left_out}
 
 

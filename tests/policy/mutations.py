@@ -41,6 +41,8 @@ NEARLY: dict[str, tuple[Any, ...]] = {
     ),
     "when": ("on", ["on", "NO"], []),
     "includes": ([], "clerk", ["clerk", "clerk"], "n", "NO"),
+    "outside": ("office", [], ["on", "NO"]),
+    "always": ([{"name": "x", "may": "a: read"}], {}, [{"name": "x"}]),
     "variables": ({"x": "10.0.0.0/8"}, {"clerk": ["mon", "the clerk"]}, {"x": []}),
     "include": ("roles/*.yaml", [], "../a.yaml", ["a.yml"]),
     "permissions": (["erp/a: read", "erp/a: read"], ["erp/a: read"], "erp/a: read"),

@@ -97,7 +97,7 @@ VALID = demo_policy()
         ('["party.party: write", "account.payment: execute approve"]', '["party.party: write"]'),
         ("    within: 30 days\n", ""),
         ("30 days", "30"),
-        ("level: partner, ", ""),
+        ("level: partner, ", "roles: [], "),
         ("120/minute", "120"),
         ("10 MB", "10 GB"),
         ("requests: 120/minute", "requests: 120/minute, body: 1 MB"),

@@ -14,7 +14,20 @@ from policy.test_parse import BASE, told
 
 OFFICE = "contexts: {a: {networks: %s}}\n"
 # Keys that hold free text or a word of ours, where `the NAME` is nothing special.
-FREE = {"policy", "name", "audience", "spec", "kind", "hand-over", "level", "of", "expect", "when-silent"}
+FREE = {
+    "policy",
+    "name",
+    "audience",
+    "spec",
+    "kind",
+    "hand-over",
+    "level",
+    "of",
+    "expect",
+    "when-silent",
+    "devices",
+    "assurance",
+}
 
 
 def policy(text):
@@ -77,14 +90,14 @@ def _bare(one):
 @pytest.mark.parametrize(
     "variables, networks, problems",
     [
-        ("{a: 10.0.0.0/8}", "the b", [(6, 26, "there is no variable 'b'", "a"), (6, 26, "no network is named", "")]),
+        ("{a: 10.0.0.0/8}", "the b", [(6, 26, "there is no variable 'b'", "a"), (6, 26, "networks names none", "")]),
         ("{a: 10.0.0.0/8, b: 10.0.0.0/8}", "the a", [(5, 28, "variable b is not used", "the b, where its values are meant")]),
         ("{a: the b, b: the a}", "the a", [(5, 16, "there is no variable 'b'", ""), (5, 16, "variable a holds no values", "a text, or a list of them")]),
         ("{a: [the a]}", "the a", [(5, 17, "there is no variable 'a'", ""), (5, 16, "variable a holds no values", "a text, or a list of them")]),
         ("{a: []}", "the a", [(5, 16, "variable a holds no values", "a text, or a list of them")]),
         ("{a: {b: c}}", "the a", [(5, 16, "variable a is a list", "[a, b]")]),
         ("{a: [[b]]}", "the a", [(5, 16, "variable a holds no values", "a text, or a list of them")]),
-        ("{a: 10.0.0.1/8}", "the a", [(5, 16, "network: '10.0.0.1/8' is no network (10.0.0.1/8 has host bits set)", "203.0.113.0/24 or 2001:db8::/32")]),
+        ("{a: 10.0.0.1/8}", "the a", [(5, 16, "networks: '10.0.0.1/8' is no network (10.0.0.1/8 has host bits set)", "203.0.113.0/24 or 2001:db8::/32")]),
         ("{the a: 10.0.0.0/8}", "the a", [(5, 13, "'the a' is not a name", "letters, digits, '-', '_' and '.', a letter first")]),
         ("[a]", "the a", [(5, 12, "variables is a mapping of names to values", "name: {...}")]),
     ],

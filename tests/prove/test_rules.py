@@ -3,6 +3,7 @@
 import pytest
 
 from ostiary.compile.plan import compile_policy
+from ostiary.prove.difference import diff
 from ostiary.prove.rules import broad, check, failures
 from policy.compiled import HEAD, plan_of, policy_of
 
@@ -126,3 +127,80 @@ def test_a_grant_of_every_object_is_reported_with_its_line():
         "acme.yaml:10: role chief may read every object of erp",
         "acme.yaml:10: role chief may delete every object of erp",
     ]
+
+
+ANYBODY = 'never:\n  - {name: x, outside: %s, may: "erp/account.*: execute"}\n'
+LEDGER = """\
+roles:
+  auditor: {level: user, of: finance, may: %s}
+always:
+  - {name: the ledger, roles: auditor, may: "erp/account.*: read"%s}
+"""
+WHOLE = '"erp/account.*: read"'
+
+
+def test_never_may_leave_one_context_in_which_it_is_allowed():
+    assert found(ROLES + ANYBODY % "night") == []
+    messages = found(ROLES + ANYBODY % "office")
+    assert [message.split("role ")[1] for message in messages] == [
+        "payer may erp/account.*:execute",
+        "boss may erp/account.*:execute",
+    ]
+    assert all(message.startswith("never 'x': on ") for message in messages)
+
+
+def test_never_without_level_and_roles_speaks_of_every_role():
+    assert len(found(ROLES + 'never: [{name: x, may: "erp/account.payment: execute"}]\n')) == 2
+
+
+@pytest.mark.parametrize(
+    "may, when, holds",
+    [
+        (f"[{WHOLE}]", "", True),
+        ('["erp/sale.*: write", "erp/account.*: read, write"]', "", True),
+        ("[]", "", False),
+        ('["erp/account.move: read"]', "", False),
+        ('["erp/account.*: read get"]', "", False),
+        ('["erp/account.*: write"]', "", False),
+        ('[{do: "erp/account.*: read", fields: [amount]}]', "", False),
+        ('[{do: "erp/account.*: read", where: {company: own}}]', "", False),
+        (f"[{WHOLE}], when: office", "", False),
+        (f"[{WHOLE}], when: office", ", when: office", True),
+        (f"[{WHOLE}], when: office", ", when: home", False),
+        (f"[{WHOLE}], when: day", "", False),
+        (f"[{WHOLE}], when: day, includes: nightly", "", True),
+        (f"[{WHOLE}], when: day, includes: nightly", ", when: night", True),
+    ],
+)
+def test_always_holds_where_some_grant_of_all_of_it_does_in_every_situation(may, when, holds):
+    head = HEAD + '  day: {hours: "06:00-22:00", zone: Europe/Berlin}\n'
+    nightly = f"  nightly: {{level: user, of: finance, may: [{WHOLE}], when: night}}\n"
+    plan = plan_of(
+        LEDGER % (may, when)
+        if "nightly" not in may
+        else (LEDGER % (may, when)).replace("always", nightly + "always", 1),
+        head,
+    )
+    told = check(plan)
+    assert [one.message.startswith("always 'the ledger': ") for one in told] == ([] if holds else [True])
+    for one in told:
+        assert one.message.endswith("role auditor may not erp/account.*:read")
+        assert one.where[-1].text.startswith("- {name: the ledger")
+
+
+@pytest.mark.parametrize(
+    "before, after, told",
+    [
+        (ANYBODY % "night", "", ["+ never 'x' is no longer proved as it was"]),
+        ("", ANYBODY % "night", ["- never 'x' is proved from now on"]),
+        (ANYBODY % "night", ANYBODY % "office", ["+ never 'x' is no longer proved as it was", "- never 'x' is proved from now on"]),
+        (ANYBODY % "night", (ANYBODY % "night").replace("outside: night, ", ""), ["- never 'x' is proved from now on"]),
+        (ANYBODY % "night", (ANYBODY % "night").replace("name: x", "name: x, level: user"), ["+ never 'x' is no longer proved as it was"]),
+        ("always: [{name: y, roles: payer, may: 'erp/a: read'}]\n", "", ["- always 'y' is no longer proved as it was"]),
+        ("", "\n\nalways: [{name: y, roles: payer, may: 'erp/a: read'}]\n", ["- always 'y' is proved from now on"]),
+        ("always: [{name: y, may: 'erp/a: read'}]\n", "\n\nalways: [{name: y, may: 'erp/a: read'}]\n", []),
+    ],
+)  # fmt: skip
+def test_a_statement_that_comes_goes_or_says_less_is_told(before, after, told):
+    changes = diff(plan_of(ROLES + before), plan_of(ROLES + after))
+    assert [f"{'+' if one.widens else '-'} {one.text.partition(' (')[0]}" for one in changes] == told

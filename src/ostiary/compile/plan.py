@@ -35,6 +35,7 @@ def compile_policy(policy: Policy, routes: Mapping[str, Iterable[Route]] = {}) -
         routes=tuple(route for name in sorted(routes) for route in routes[name]),
         apart=policy.apart,
         never=policy.never,
+        always=policy.always,
         limits=policy.limits,
         when_silent=policy.when_silent,
     )

@@ -48,7 +48,9 @@ def allow(connection: Connection, plan: Plan, principal: str, roles: Iterable[st
     human = person or person_of(connection, principal)
     others = connection.execute(_HELD.where(PRINCIPAL.c.person == human, PRINCIPAL.c.id != principal))
     held = wanted.union(role for _, role in others)
-    own = msgspec.structs.replace(narrowed(plan, held), never=())  # the rest was proved when the plan came into force
+    own = msgspec.structs.replace(
+        narrowed(plan, held), never=(), always=()
+    )  # the rest was proved when the plan came into force
     if found := check(own, {human: held}):
         told = "\n".join(f"  {one}" for one in found)
         raise OperatorFault(

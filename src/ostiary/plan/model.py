@@ -12,10 +12,24 @@ from ostiary.erp.operation import Condition, Operation, Pattern, covering_scopes
 from ostiary.erp.route import Route
 from ostiary.foundation.ids import content_hash
 from ostiary.plan.formula import Always, Formula, atoms, every
+from ostiary.policy.model import Always as AlwaysMay
 from ostiary.policy.model import Apart, HandOver, Kind, Level, Limit, Limits, Never, Source, System, WhenSilent
 
 # Shapes that the plan has from below as they are.
-__all__ = ["Apart", "HandOver", "Kind", "Level", "Limit", "Limits", "Never", "Route", "Source", "System", "WhenSilent"]
+__all__ = [
+    "AlwaysMay",
+    "Apart",
+    "HandOver",
+    "Kind",
+    "Level",
+    "Limit",
+    "Limits",
+    "Never",
+    "Route",
+    "Source",
+    "System",
+    "WhenSilent",
+]
 
 JOINT: Final = " + "
 
@@ -81,6 +95,7 @@ class Plan(Struct, frozen=True, kw_only=True, cache_hash=True, dict=True):
     routes: tuple[Route, ...] = ()
     apart: tuple[Apart, ...] = ()
     never: tuple[Never, ...] = ()
+    always: tuple[AlwaysMay, ...] = ()
     limits: Limits
     when_silent: WhenSilent = WhenSilent.CLOSE
     revision: str = ""  # the content hash of everything else; set by `seal`

@@ -3,17 +3,19 @@
 from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import product
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
 from ostiary.erp.operation import Pattern, Verb
 from ostiary.policy import keys, words
-from ostiary.policy.model import Apart, Assurance, Devices, Example, Expected, Kind, Level, Never
+from ostiary.policy.model import Always, Apart, Assurance, Devices, Example, Expected, Kind, Level, Never
 from ostiary.policy.node import Node
 from ostiary.policy.reader import Reader
 from ostiary.policy.roles import Known, read_fields
+from ostiary.policy.shape import Part
 
+S = TypeVar("S", Never, Always)
 LOOPBACK = "127.0.0.1"
 DUTIES = 2
 
@@ -63,20 +65,25 @@ def _patterns(reader: Reader, known: Known, node: Node, what: str) -> tuple[Patt
     return reader.understood(node, partial(words.patterns, systems=known.systems), what=what) or ()
 
 
-def read_never(reader: Reader, known: Known, node: Node) -> Never:
-    """One statement; of whom and what it speaks is never nothing, or it would always hold."""
-    part = reader.mapping(node, keys.NEVER, what="a never rule")
+def read_statement(reader: Reader, known: Known, kind: type[S], shape: Part, node: Node) -> S:
+    """One statement; what it speaks of is not nothing, or it would hold of itself; nor are roles that are named."""
+    part = reader.mapping(node, shape, what=f"a rule of `{shape.name}`")
     items = reader.items(part.get("may"), what="may")
     if "may" in part and not items:
-        reader.report(part["may"], "never says what", 'may: "account.*: read, write"')
+        reader.report(part["may"], f"{shape.name} says what", 'may: "account.*: read, write"')
     roles = reader.texts(part.get("roles"), what="roles")
-    if "level" not in part and not roles:
-        reader.report(node, "never says of whom", "level: partner")
-    return Never(
+    if "roles" in part and not roles:
+        reader.report(part["roles"], "no role is named", "leave `roles` out to speak of every role")
+    told = reader.texts(part.get("outside", part.get("when")), what="context")
+    context = reader.known(told, known.contexts, what="context")
+    if len(told) != ("outside" in part or "when" in part):
+        reader.report(node, f"{shape.name} names one context", "one that is made of others by all, any or not")
+    return kind(
         name=reader.text(part.get("name"), what="name"),
         level=reader.word(part.get("level"), Level, what="level"),
         roles=reader.known(roles, known.roles, what="role"),
         patterns=tuple(pattern for item in items for pattern in _patterns(reader, known, item, "may")),
+        context=context[0] if context else "",
         source=reader.source(node),
     )
 

@@ -150,12 +150,24 @@ NEVER: Final = Part(
     says="A statement that holds for every revision, or the revision is refused.",
     keys=(
         Key("name", "What it is about.", TEXT, "partners never touch the ledger"),
-        Key("level", "Of no role of this level.", one_of(Level), "partner"),
-        Key("roles", "Of none of these roles.", some(TEXT), ["clerk"]),
-        Key("may", "What it never may, in whatever context.", {**PERMISSIONS, "minItems": 1}, "account.*: read, write"),
+        Key("level", "Of no role of this level. Without level and roles: of no role at all.", one_of(Level), "partner"),
+        Key("roles", "Of none of these roles.", {**some(TEXT), "minItems": 1}, ["clerk"]),
+        Key("may", "What it never may.", {**PERMISSIONS, "minItems": 1}, "account.*: read, write"),
+        Key("outside", "The context in which it may all the same. Default: none.", TEXT, "office-hours"),
     ),
     needed=("name", "may"),
-    rules={"anyOf": [{"required": ["level"]}, {"required": ["roles"]}]},
+)
+ALWAYS: Final = Part(
+    name="always",
+    says="What some role may in every revision, or the revision is refused: a grant for all of it, for all its records.",
+    keys=(
+        Key("name", "What it is about.", TEXT, "auditors can always read the ledger"),
+        Key("level", "Every role of this level. Without level and roles: every role.", one_of(Level), "system"),
+        Key("roles", "Each of these roles.", {**some(TEXT), "minItems": 1}, ["auditor"]),
+        Key("may", "What it always may.", {**PERMISSIONS, "minItems": 1}, "account.*: read"),
+        Key("when", "The context in which it may. Default: every one.", TEXT, "office-hours"),
+    ),
+    needed=("name", "may"),
 )
 
 REQUESTS: Final = Key("requests", "How many requests in a second, minute, hour or day.", text(words.RATE), "1000/hour")
@@ -197,9 +209,10 @@ OFFICE: Final = {"days": "mon-fri", "hours": "08:00-18:00", "zone": "Europe/Berl
 CLERK: Final = {"level": "user", "of": "finance", "may": ["sale.*: read, write"], "when": "office-hours"}
 TWO: Final = {"name": "post and reconcile", "permissions": ["account.move: write", "account.reconcile: execute"]}
 LEDGER: Final = {"name": "partners never touch the ledger", "level": "partner", "may": "account.*: read, write"}
+AUDIT: Final = {"name": "auditors can always read the ledger", "roles": "clerk", "may": "account.*: read"}
 SUNDAY: Final = {"who": ["clerk"], "does": "sale.sale: write", "at": "2026-03-01T10:00+01:00", "expect": "deny"}
 LIMITED: Final = {"anonymous": {"requests": "60/minute"}, "default": {"requests": "1000/hour", "body": "10 MB"}}
-NO_REVISION: Final = "What no revision may allow; checked by listing all that roles may do, whatever the context."
+NO_REVISION: Final = "What no revision may allow; proved of all that roles may do."
 INCLUDE: Final = """\
 Other files of the policy, by their path from its folder: each says any of the keys here but `policy`, and counts once. \
 `*` stands for any part of a name."""
@@ -228,10 +241,11 @@ POLICY: Final = Part(
         Key("roles", "The roles, by name. What no role may is denied.", named("role"), {"clerk": CLERK}),
         Key("apart", "Segregation of duties.", list_of("apart"), [TWO]),
         Key("never", NO_REVISION, list_of("never"), [LEDGER]),
+        Key("always", "What every revision must allow, proved for every situation.", list_of("always"), [AUDIT]),
         Key("limits", SAYS_LIMITS, LIMITS, LIMITED),
         Key("when-silent", "What the gate does when control is dead: close, or keep the last state.", SILENT, "keep"),
         Key("tests", MUST, list_of("test"), [SUNDAY]),
     ),
     needed=("policy",),
 )
-PARTS: Final = (SYSTEM, DEPARTMENT, CONTEXT, ROLE, GRANT, APART, NEVER, LIMIT, DEFAULT_LIMIT, TEST)
+PARTS: Final = (SYSTEM, DEPARTMENT, CONTEXT, ROLE, GRANT, APART, NEVER, ALWAYS, LIMIT, DEFAULT_LIMIT, TEST)

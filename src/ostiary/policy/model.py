@@ -151,14 +151,26 @@ class Apart(Struct, frozen=True, kw_only=True):
         return self.within_days > 0
 
 
-class Never(Struct, frozen=True, kw_only=True):
-    """No role of this level, and none of these roles, may hold any of the patterns, whatever the context."""
+class Statement(Struct, frozen=True, kw_only=True):
+    """Of the roles of this level and of these roles; of every role where neither is named. `context`: "" for none."""
 
     name: str
     level: Level | None = None
     roles: tuple[str, ...] = ()
     patterns: tuple[Pattern, ...]
+    context: str = ""
     source: Source
+
+    def speaks_of(self, name: str, level: Level) -> bool:
+        return name in self.roles or level is self.level or not (self.roles or self.level)
+
+
+class Never(Statement, frozen=True, kw_only=True):
+    """None of them may do any of the patterns, outside the context."""
+
+
+class Always(Statement, frozen=True, kw_only=True):
+    """Each of them may do all of the patterns, whenever the context holds."""
 
 
 class Limit(Struct, frozen=True, kw_only=True):
@@ -202,6 +214,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     roles: tuple[RoleRule, ...] = ()
     apart: tuple[Apart, ...] = ()
     never: tuple[Never, ...] = ()
+    always: tuple[Always, ...] = ()
     limits: Limits
     when_silent: WhenSilent = WhenSilent.CLOSE
     tests: tuple[Example, ...] = ()

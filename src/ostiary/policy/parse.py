@@ -9,7 +9,7 @@ from msgspec import Struct
 from ostiary.policy import duties, keys, words
 from ostiary.policy.contexts import read_contexts
 from ostiary.policy.include import among, gathered, merged
-from ostiary.policy.model import Limit, Limits, Policy, WhenSilent
+from ostiary.policy.model import Always, Limit, Limits, Never, Policy, WhenSilent
 from ostiary.policy.node import Node, Scalar, names_in, says_nothing
 from ostiary.policy.problem import Problem
 from ostiary.policy.reader import Reader
@@ -62,7 +62,12 @@ def _policy(reader: Reader, root: Node) -> Policy:
         contexts=read_contexts(reader, part.get("contexts")),
         roles=read_roles(reader, part.get("roles"), known),
         apart=duties.read_apart(reader, known, part.get("apart")),
-        never=reader.each(part.get("never"), partial(duties.read_never, reader, known), what="never"),
+        never=reader.each(
+            part.get("never"), partial(duties.read_statement, reader, known, Never, keys.NEVER), what="never"
+        ),
+        always=reader.each(
+            part.get("always"), partial(duties.read_statement, reader, known, Always, keys.ALWAYS), what="always"
+        ),
         limits=_limits(reader, known.roles, part.get("limits")),
         when_silent=reader.word(part.get("when-silent"), WhenSilent, what="when-silent") or WhenSilent.CLOSE,
         tests=reader.each(part.get("tests"), partial(duties.read_test, reader, known), what="tests"),

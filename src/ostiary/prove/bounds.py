@@ -1,12 +1,19 @@
 """What differs in the rules that hold people back: `apart`, `never`, limits, the silence of control."""
 
 from collections.abc import Iterator
+from typing import Final
+
+from msgspec.structs import replace
 
 from ostiary.erp.operation import Pattern
-from ostiary.plan.model import Apart, Limit, Limits, Never, Plan, WhenSilent
+from ostiary.plan.formula import Formula
+from ostiary.plan.model import Apart, Limit, Limits, Never, Plan, Source, WhenSilent
 from ostiary.prove.change import Change
+from ostiary.prove.situation import NEVER, implies
 
 MB = 1024 * 1024
+EVERYBODY: Final = ("", "")
+NOWHERE: Final = Source(file="", line=0, text="")
 
 
 def changes(old: Plan, new: Plan) -> Iterator[Change]:
@@ -14,6 +21,7 @@ def changes(old: Plan, new: Plan) -> Iterator[Change]:
     yield from _apart(new, old, widens=False)
     yield from _never(old, new, widens=True)
     yield from _never(new, old, widens=False)
+    yield from _always(old, new)
     yield from _limits(old.limits, new.limits)
     if old.when_silent is not new.when_silent:
         widens = new.when_silent is WhenSilent.KEEP
@@ -46,18 +54,39 @@ def _as_strict(rule: Apart, other: Apart) -> bool:
 
 def _never(old: Plan, new: Plan, *, widens: bool) -> Iterator[Change]:
     """The rules of `old` of which some part is in no rule of `new`."""
-    kept = [part for rule in new.never for part in _parts(rule)]
+    kept = [part for rule in new.never for part in _parts(new, rule)]
     for rule in old.never:
-        if not all(any(whom == other and what.within(wider) for other, wider in kept) for whom, what in _parts(rule)):
+        if not all(any(_covers(one, other) for other in kept) for one in _parts(old, rule)):
             verb = "no longer proved as it was" if widens else "proved from now on"
             text = f"never {rule.name!r} is {verb} ({rule.source})"
             yield Change(widens=widens, text=text, where=str(rule.source))
 
 
-def _parts(rule: Never) -> Iterator[tuple[tuple[str, str], Pattern]]:
+Part = tuple[tuple[str, str], Pattern, Formula]  # of whom, what, and the context outside which
+
+
+def _parts(plan: Plan, rule: Never) -> Iterator[Part]:
     whom = [("level", str(rule.level))] if rule.level else []
     whom += [("role", role) for role in rule.roles]
-    yield from ((one, pattern) for one in whom for pattern in rule.patterns)
+    beside = next((one.formula for one in plan.contexts if one.name == rule.context), NEVER)
+    yield from ((one, pattern, beside) for one in whom or [EVERYBODY] for pattern in rule.patterns)
+
+
+def _covers(one: Part, other: Part) -> bool:
+    """Whatever `one` forbids, `other` does."""
+    return other[0] in {one[0], EVERYBODY} and one[1].within(other[1]) and implies(other[2], one[2])
+
+
+def _always(old: Plan, new: Plan) -> Iterator[Change]:
+    """Neither lets anybody do more; that one is gone may let others do less from now on."""
+    before, after = ({replace(rule, source=NOWHERE): rule for rule in plan.always} for plan in (old, new))
+    for which, verb in (
+        (before.keys() - after.keys(), "no longer proved as it was"),
+        (after.keys() - before.keys(), "proved from now on"),
+    ):
+        for rule in which:
+            source = {**before, **after}[rule].source
+            yield Change(widens=False, text=f"always {rule.name!r} is {verb} ({source})", where=str(source))
 
 
 def _limits(old: Limits, new: Limits) -> Iterator[Change]:

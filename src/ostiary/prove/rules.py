@@ -12,13 +12,13 @@ from msgspec import Struct
 
 from ostiary.erp.operation import Pattern, covering_scopes
 from ostiary.plan.decide import Facts, closure, decide
-from ostiary.plan.formula import MFA, Circumstances
-from ostiary.plan.model import Grant, Never, Plan, Source
+from ostiary.plan.formula import MFA, Always, AnyOf, Circumstances, Formula
+from ostiary.plan.model import AlwaysMay, Grant, Never, Plan, Source
 from ostiary.plan.reason import Reason
 from ostiary.plan.records import Records
 from ostiary.policy.model import Example, Expected, Policy
 from ostiary.prove.request import Request, known, request
-from ostiary.prove.situation import Situation, counterexample
+from ostiary.prove.situation import NEVER, Situation, counterexample
 
 Assigned = Mapping[str, frozenset[str]]  # principal or person -> roles
 NOBODY: Final[Assigned] = {}
@@ -40,8 +40,10 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 
 def check(plan: Plan, assigned: Assigned = NOBODY, near: Situation | None = None) -> tuple[Finding, ...]:
-    """Every violation of `never` and static `apart`, by a role alone or by a principal (`assigned`: id -> roles)."""
-    return (*(one for rule in plan.never for one in _never(plan, rule, near)), *both(plan, assigned, near=near))
+    """Every violation of `never`, `always` and static `apart`, by a role alone or by a principal (`assigned`: id -> roles)."""
+    never = (one for rule in plan.never for one in _never(plan, rule, near))
+    always = (one for rule in plan.always for one in _always(plan, rule))
+    return (*never, *always, *both(plan, assigned, near=near))
 
 
 def broad(plan: Plan) -> Iterator[str]:
@@ -56,19 +58,22 @@ def failures(plan: Plan, policy: Policy) -> tuple[Finding, ...]:
     return tuple(finding for test in policy.tests if (finding := _failure(plan, test)))
 
 
-def _meeting(plan: Plan, pattern: Pattern, near: Situation | None) -> dict[str, list[tuple[Grant, Situation]]]:
-    """By role: its own grants by which something in `pattern` may be done, each with where it may."""
+def _meeting(
+    plan: Plan, pattern: Pattern, near: Situation | None, beside: Formula = NEVER
+) -> dict[str, list[tuple[Grant, Situation]]]:
+    """By role: its own grants by which something in `pattern` may be done `beside` a context, each with where it may."""
     found: dict[str, list[tuple[Grant, Situation]]] = defaultdict(list)
     for grant in plan.grants:
-        if grant.pattern.meets(pattern) and (there := counterexample(grant.context.formula, near=near)):
+        if grant.pattern.meets(pattern) and (there := counterexample(grant.context.formula, beside, near)):
             found[grant.role].append((grant, there))
     return found
 
 
 def _never(plan: Plan, rule: Never, near: Situation | None) -> Iterator[Finding]:
-    meeting = [(pattern, _meeting(plan, pattern, near)) for pattern in rule.patterns]
+    outside = _formula(plan, rule.context) if rule.context else NEVER
+    meeting = [(pattern, _meeting(plan, pattern, near, outside)) for pattern in rule.patterns]
     for role in plan.roles:
-        if role.name not in rule.roles and role.level is not rule.level:
+        if not rule.speaks_of(role.name, role.level):
             continue
         held = ((pattern, *one) for pattern, by_role in meeting for name in role.closure for one in by_role[name])
         for pattern, grant, there in {grant: (pattern, grant, there) for pattern, grant, there in held}.values():
@@ -79,6 +84,26 @@ def _never(plan: Plan, rule: Never, near: Situation | None) -> Iterator[Finding]
                 where=(grant.source, rule.source),
                 requests=known(request(plan, [role.name], does, there)),
             )
+
+
+def _always(plan: Plan, rule: AlwaysMay) -> Iterator[Finding]:
+    """A grant counts that covers all of the pattern, every field and record."""
+    when = _formula(plan, rule.context) if rule.context else Always()
+    whole = [grant for grant in plan.grants if not grant.fields and not grant.where]
+    for role in (role for role in plan.roles if rule.speaks_of(role.name, role.level)):
+        for pattern in rule.patterns:
+            own = [one for one in whole if one.role in role.closure and pattern.within(one.pattern)]
+            granted = AnyOf(parts=tuple(dict.fromkeys(grant.context.formula for grant in own)))
+            if (there := counterexample(when, granted)) or not own:
+                yield Finding(
+                    message=f"always {rule.name!r}: {there or 'in no context'}, role {role.name} may not {pattern}",
+                    hint=f"give {pattern} to role {role.name} in every context, or change the rule",
+                    where=(*(grant.source for grant in own), role.source, rule.source),
+                )
+
+
+def _formula(plan: Plan, context: str) -> Formula:
+    return next(one.formula for one in plan.contexts if one.name == context)
 
 
 def both(plan: Plan, assigned: Assigned, *, dynamic: bool = False, near: Situation | None = None) -> Iterator[Finding]:
