@@ -22,6 +22,8 @@ ASKED = {
     "policy test": "",
     "policy apply": "--dry-run",
     "policy schema": "",
+    "policy draft": "--from shop",
+    "policy replay": "",
     "client add": "js --role visitor",
     "client list": "",
     "client show": "js",

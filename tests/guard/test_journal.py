@@ -14,8 +14,8 @@ from ostiary.guard.journal import Journal, Line
 
 def line(decision):
     return Line(
-        at="2026-03-03T10:00:00.000Z", decision=decision, revision="r", system="erp", subject="user:anna", client="",
-        person="user:anna", erp_user="", operations=(), records=(), reason="allowed", rule="-", detail="", us=1,
+        at="2026-03-03T10:00:00.000Z", decision=decision, revision="r", system="erp", subject="user:anna", client="", here={}, role_set="", scopes=(),
+        person="user:anna", erp_user="", operations=(), whole=True, records=(), reason="allowed", rule="-", detail="", us=1,
     )  # fmt: skip
 
 
@@ -105,7 +105,8 @@ from ostiary.guard.journal import Journal, Line
 
 async def one(journal, name):
     await journal.record(Line(at="", decision=name, revision="", system="", subject="", client="", person="",
-        erp_user="", operations=(), records=(), reason="allowed", rule="", detail="x" * 500, us=1))
+        here={}, role_set="", scopes=(),
+        erp_user="", operations=(), whole=True, records=(), reason="allowed", rule="", detail="x" * 500, us=1))
     print(name, flush=True)
 
 async def main():

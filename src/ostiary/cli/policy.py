@@ -3,6 +3,7 @@
 import difflib
 import sys
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import click
 
 from ostiary.cli.admin import ask
 from ostiary.cli.questions import report, what_can, who_can
-from ostiary.cli.shape import Group, home, show
+from ostiary.cli.shape import MOMENTS, Group, home, show, table
 from ostiary.foundation.errors import OperatorFault, counted
 from ostiary.foundation.files import write_atomically
 from ostiary.foundation.home import Home
 
+SINCE = click.option("--since", type=click.DateTime(MOMENTS), help="Not before this; else the last 30 days.")
 FILE = click.argument("file", type=click.Path(path_type=Path), required=False)
 
 
@@ -123,6 +125,32 @@ def _request(told: dict[str, Any]) -> str:
     return f"{told['when']}: {', '.join(told['roles'])} doing {told['operation']} is {told['reason']}"
 
 
+@policy.command("draft")
+@click.option("--from", "source", required=True, metavar="SOURCE", help="`events`, a system's name, or a file.")
+@SINCE
+def draft(source: str, since: datetime | None) -> None:
+    """Proposes roles to review, and changes nothing.
+
+    From what was allowed (`events`), from what an ERP's own groups may (the name of a tryton system), or from an
+    OpenAPI or OData $metadata document (its file, or the name of a system that has one).
+    """
+    from ostiary.control.draft import draft as drafted
+
+    told = drafted(home(), source, _moment(since), _tick)
+    show(told, told["text"].rstrip("\n") + "".join(f"\n# note: {one}" for one in told["warnings"]))
+
+
+@policy.command("replay")
+@FILE
+@SINCE
+def replay(file: Path | None, since: datetime | None) -> None:
+    """What this policy would have decided otherwise: for whom, how often, with a decision to `explain`."""
+    from ostiary.control.recorded import replay_document
+
+    told = replay_document(*_read(file), since=_moment(since), tick=_tick)
+    show(told, _replayed(told))
+
+
 @policy.command("schema")
 def schema() -> None:
     """The JSON Schema of the document, for editors."""
@@ -132,6 +160,23 @@ def schema() -> None:
     import json
 
     show(value, json.dumps(value, indent=2))
+
+
+def _replayed(told: dict[str, Any]) -> str:
+    columns = ("times", "principal", "operation", "was", "now", "last", "decision")
+    lines = [table(told["changes"], columns, empty="no decision would change")]
+    lines += [f"{told['more']} more, of more kinds than are told"] if told["more"] else []
+    lines += [f"{number} were {reason}, which no policy decides" for reason, number in sorted(told["left"].items())]
+    return "\n".join([*lines, f"{counted(told['decisions'], 'decision')} replayed"])
+
+
+def _moment(since: datetime | None) -> datetime:
+    return since.astimezone() if since else datetime.now(UTC) - timedelta(days=30)
+
+
+def _tick(number: int) -> None:
+    if sys.stderr.isatty():
+        click.echo(f"\r{number:,} decisions", err=True, nl=False)
 
 
 def _path(file: Path | None) -> Path:

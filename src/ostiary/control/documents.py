@@ -49,7 +49,7 @@ def prove_document(  # noqa: PLR0917  what `_read` gives, and what is held
     near: Situation | None = None,
 ) -> tuple[Plan, tuple[str, ...]]:
     """The plan, proved against its own rules and tests, and what is wider than it should be."""
-    policy, plan = read_document(text, file, _folder(file, home), files)
+    policy, plan = read_document(text, file, folder_of(file, home), files)
     _refuse([*check(plan, assigned, near), *_unknowable(plan, home), *failures(plan, policy)], policy.file)
     return plan, (*broad(plan), *slips(policy, _offers(plan, home)))
 
@@ -72,7 +72,7 @@ def _unknowable(plan: Plan, home: Home) -> Iterator[Finding]:
 
 def compare_document(text: str, file: str, home: Home, files: Mapping[str, str]) -> dict[str, Any]:
     """What the document would change in what anybody may do, and what it names that no system knows."""
-    policy, plan = read_document(text, file, _folder(file, home), files)
+    policy, plan = read_document(text, file, folder_of(file, home), files)
     before, holders = (plan_in_force(home), _holders(home)) if revision_in_force(home) else (None, {})
     changes = [to_builtins(change) for change in diff(before, plan, holders)]
     return {"changes": changes, "warnings": list(slips(policy, _offers(plan, home)))}
@@ -99,12 +99,12 @@ def _offers(plan: Plan, home: Home) -> Mapping[str, Offer]:
 
 def test_document(text: str, file: str, home: Home, files: Mapping[str, str]) -> dict[str, Any]:
     """Runs the tests in the document; raises with those that fail."""
-    policy, plan = read_document(text, file, _folder(file, home), files)
+    policy, plan = read_document(text, file, folder_of(file, home), files)
     _refuse(failures(plan, policy), policy.file)
     return {"tests": len(policy.tests), "failed": 0}
 
 
-def _folder(file: str, home: Home) -> Path:
+def folder_of(file: str, home: Home) -> Path:
     path = Path(file)
     return path.parent if path.is_absolute() else home.root
 
@@ -121,10 +121,10 @@ def _refuse(findings: Iterable[Finding], file: str) -> None:
 
 
 def _routes(policy: Policy, folder: Path) -> dict[str, tuple[Route, ...]]:
-    return {system.name: _described(folder / system.spec, system.name) for system in policy.systems if system.spec}
+    return {system.name: described(folder / system.spec, system.name) for system in policy.systems if system.spec}
 
 
-def _described(path: Path, system: str) -> tuple[Route, ...]:
+def described(path: Path, system: str) -> tuple[Route, ...]:
     try:
         loaded = load(path.read_bytes(), system)
     except OSError as problem:

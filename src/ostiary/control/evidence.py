@@ -112,12 +112,12 @@ def _asked(on: Installation, event: Event) -> Asked:
         rule=event.rule,
         operation=operation_named(event.operation),
         roles=roles,
-        here=None if event.source == NONE else _circumstances(event),
+        here=None if event.source == NONE else circumstances(event),
         subject="" if event.subject == NONE else event.subject,
     )
 
 
-def _circumstances(event: Event) -> Circumstances:
+def circumstances(event: Event) -> Circumstances:
     return Circumstances(
         at=event.at,
         source=ip_address(event.source),

@@ -39,6 +39,7 @@ CLAIM_HEADERS: Final = {
 ASSURANCE_HEADERS: Final = {"acr": ACR_HEADER, "auth_time": SIGNED_IN_HEADER}
 DEVICE_HEADERS: Final = {"dev": TOKEN_DEVICE_HEADER}
 LOGGED: Final = ("x-gw-sub", "x-gw-cgen", "x-gw-grant", "x-gw-rs", COUNTRY_HEADER, ACR_HEADER, SIGNED_IN_HEADER)
+SCOPES_MAX: Final = 400  # characters of the token's scopes in the log; what is cut covers nothing
 
 
 def token_filter(plans: Sequence[Plan], jwks: Mapping[str, Any], edge: Edge) -> tuple[str, Json]:
@@ -58,7 +59,9 @@ def token_filter(plans: Sequence[Plan], jwks: Mapping[str, Any], edge: Edge) -> 
 
 def kept_for_log() -> Json:
     """Who asked for what: by the time of the log, headers and path are as the ERP sees them."""
-    text = " ".join([*(f"%REQ({name})%" for name in LOGGED), f"%PATH(NQ:PATH):{TEXT_MAX}%"])
+    text = " ".join(
+        [*(f"%REQ({name})%" for name in LOGGED), f"%PATH(NQ:PATH):{TEXT_MAX}%", f"%REQ(x-gw-scope):{SCOPES_MAX}%"]
+    )
     kept = {"object_key": KEPT, "factory_key": "envoy.string", "format_string": {"text_format_source": {"inline_string": text}}}  # fmt: skip
     return extension("kept", FILTER_STATE, on_request_headers=[kept])
 

@@ -36,6 +36,7 @@ class Event(Struct, frozen=True, kw_only=True):
     device: str = NONE  # "registered"
     acr: str = NONE
     signed_in_s: int = 0
+    scopes: str = NONE
     status: int = 0
     reason: str = NONE
     rule: str = NONE
@@ -65,7 +66,7 @@ NUMBERS: Final = (
 LINE: Final = {
     "decision": ("at", "node", "decision"),
     "route": ("revision", "class", "operation"),
-    "caller": ("source", "subject", "acting", "grant", "role_set", "country", "acr", "signed_in_s", "asked"),
+    "caller": ("source", "subject", "acting", "grant", "role_set", "country", "acr", "signed_in_s", "asked", "scopes"),
     "call": ("method", "path"),
     "decided": ("reason", "judged", "device", "details", "inside"),
     "answer": ("status", "flags", "bytes_in", "bytes_out", "duration_ms", "passed_us", "upstream_us", "tls", "agent"),

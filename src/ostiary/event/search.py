@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -80,6 +81,11 @@ def guard_line(log: Path, decision: str) -> dict[str, Any] | None:
     return None
 
 
+def lines(log: Path, since: datetime | None) -> Iterator[bytes]:
+    """Every line of the files that were written to since then, however many, the newest first."""
+    return _lines(reversed(_written(log, since)), sys.maxsize)
+
+
 def _about(log: Path, decision: str) -> Iterator[bytes]:
     """The lines that may be about it: the first file that was written to since is the likeliest."""
     began = decided_at(decision)
@@ -125,10 +131,10 @@ def _written(log: Path, since: datetime | None, until: datetime | None = None) -
     return found
 
 
-def _lines(paths: Iterable[Path]) -> Iterator[bytes]:
-    begun = 0
+def _lines(paths: Iterable[Path], most_bytes: int | None = None) -> Iterator[bytes]:
+    begun, most_bytes = 0, most_bytes or READ_MAX_BYTES
     for path in paths:
-        if begun >= READ_MAX_BYTES:
+        if begun >= most_bytes:
             raise TooMuch
         try:
             begun += path.stat().st_size

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from msgspec import Struct
 
 from ostiary.erp.operation import Operation
+from ostiary.foundation.jose import Claims
+from ostiary.plan.formula import Circumstances
 from ostiary.plan.reason import Reason
 
 Gone = Callable[[], Awaitable[object]]  # returns when the gate no longer waits
@@ -57,17 +59,22 @@ class Trace:
     revision: str
     began_ns: int
     system: str = "-"
-    subject: str = ""
-    client: str = ""
+    here: Circumstances | None = None
+    claims: Claims | None = None
     person: str = ""
     erp_user: str = ""
     operations: tuple[Operation, ...] = ()
+    whole: bool = True
     operation: str = "-"
     rule: str = "-"
     pending: bool = False  # the ERP must say what the records hold
     credential: str = field(default="", repr=False)
     watcher: asyncio.Task[None] | None = None
     gone: bool = False
+
+    @property
+    def subject(self) -> str:
+        return self.claims.subject if self.claims else ""
 
     @property
     def us(self) -> int:

@@ -195,7 +195,7 @@ class Guard:
 
     async def _learn(self, asked: AskedAs, erp: TrytonErp, tried: Tried) -> dict[str, Any]:
         """Asks the ERP what it offers; from the next request on, the adapter knows it."""
-        found = await erp.learn()
+        found = await erp.learn(asked.system)
         write_atomically(self._home.catalogue(asked.system), msgspec.json.encode(found))
         told = {"objects": len(found.models), "methods": sum(map(len, found.methods.values()))}
         return {**told, **(await _account(asked, erp, tried) if asked.login else {})}

@@ -8,7 +8,7 @@ from datetime import UTC
 from ipaddress import ip_address
 from typing import Final, NoReturn
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from ostiary.erp.operation import Call, Operation, Problem, Request, Unreadable
 from ostiary.foundation.clock import Clock
@@ -95,6 +95,7 @@ class Check:
         request = self._request(asked, system)
         read, match = self._adapters.read(ready, system, request)
         if isinstance(read, Unreadable):
+            trace.whole = False
             if read.operations:  # role first: who may not read an object does not learn its fields by asking
                 await self._decide(ready, system, caller, read.operations, asked, trace)
             _refuse(REASON_OF[read.problem], read.detail, pointer=read.pointer)
@@ -129,10 +130,10 @@ class Check:
             caller = await self._knowledge.caller(text, system.audience)
         except TokenRefused:
             _refuse(Reason.TOKEN_INVALID, "this is no valid access token for this system")
-        trace.subject, trace.client = caller.claims.subject, caller.claims.client
+        trace.claims = caller.claims
         if self._knowledge.revoked(caller):
             _refuse(Reason.TOKEN_REVOKED, "the token was revoked")
-        trace.person = await self._accounts.person(trace.subject)
+        trace.person = await self._accounts.person(caller.claims.subject)
         return caller
 
     def _request(self, asked: Asked, system: System) -> Request:
@@ -148,10 +149,11 @@ class Check:
     ) -> Facts:
         """Refuses what no record could mend; `trace.pending` where the ERP must be asked first."""
         trace.operations, trace.operation = does, does[0].permission
+        trace.here = self._circumstances(asked, caller)
         roles = await self._knowledge.roles(caller.claims.role_set)
         facts = Facts(
             system=system.name,
-            here=self._circumstances(asked, caller),
+            here=trace.here,
             roles=roles,
             scopes=caller.claims.scopes,
             operations=does,
@@ -245,16 +247,22 @@ class Check:
 
     def _line(self, trace: Trace, answer: Answer) -> Line:
         records = [f"{one.object}/{record}" for one in trace.operations for record in one.ids]
+        did = tuple(dict.fromkeys(one.permission for one in trace.operations))
+        claims = trace.claims
         return Line(
             at=self._clock.now().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             decision=trace.decision,
             revision=trace.revision,
             system=trace.system,
             subject=trace.subject,
-            client=trace.client,
+            client=claims.client if claims else "",
+            here={**asdict(trace.here), "source": str(trace.here.source)} if trace.here else {},
+            role_set=claims.role_set if claims else "",
+            scopes=tuple(sorted(claims.scopes)) if claims else (),
             person=trace.person,
             erp_user=trace.erp_user,
-            operations=tuple(one.permission for one in trace.operations[:RECORDS_LOGGED_MAX]),
+            operations=did[:RECORDS_LOGGED_MAX],
+            whole=trace.whole and len(did) <= RECORDS_LOGGED_MAX,
             records=tuple(redact(record)[:RECORD_MAX_CHARS] for record in records[:RECORDS_LOGGED_MAX]),
             reason=str(answer.reason),
             rule=answer.rule,

@@ -2,9 +2,9 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -19,7 +19,7 @@ LINE_MAX_BYTES: Final = 256 * 1024  # more than a hundred operations and records
 
 
 class Line(Struct, frozen=True, kw_only=True):
-    """One decision of the guard. `us` is the time it took, in microseconds."""
+    """One decision of the guard. `whole`: `operations` are all that it was about. `here`: `Circumstances`, as far as they were looked at. `us` is the time it took, in microseconds."""
 
     at: str
     decision: str
@@ -27,9 +27,13 @@ class Line(Struct, frozen=True, kw_only=True):
     system: str
     subject: str
     client: str
+    here: Mapping[str, Any]
+    role_set: str
+    scopes: tuple[str, ...]
     person: str
     erp_user: str
     operations: tuple[str, ...]
+    whole: bool
     records: tuple[str, ...]
     reason: str
     rule: str

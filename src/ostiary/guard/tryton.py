@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 import httpx
 import msgspec
+from msgspec.structs import replace
 
 from ostiary.erp import tryton
 from ostiary.erp.operation import Request
@@ -130,14 +131,18 @@ class TrytonErp:
         await self._session(account)
         return self._of(account).uid
 
-    async def learn(self) -> tryton.Catalogue:
-        """What the database offers, asked as the gate's own ERP user."""
+    async def learn(self, system: str) -> tryton.Catalogue:
+        """What the database offers, and to whom, asked as the gate's own ERP user."""
         loop = asyncio.get_running_loop()
 
         def ask(method: str, *params: Any) -> Any:
             return asyncio.run_coroutine_threadsafe(self._ask(method, params), loop).result()
 
-        return await asyncio.to_thread(tryton.learn, ask)
+        def learn() -> tryton.Catalogue:
+            found = tryton.learn(ask)
+            return replace(found, groups=tryton.groups(ask, found, system))
+
+        return await asyncio.to_thread(learn)
 
     async def _ask(self, method: str, params: Sequence[Any]) -> Any:
         reader = await self._vault.reader()

@@ -159,10 +159,11 @@ def _parties(pool: Any) -> None:
 
 
 def _reading_group(pool: Any) -> None:
-    """The guard's own user reads business records, their links and users' logins; it writes nothing and sees no more."""
+    """The guard's own user reads business records, their links, users' logins and who may what; it writes nothing."""
     group = pool.get("res.group")(name="Gateway")
     group.save()
-    readable = {"ir.model", "ir.model.field", "res.user"}
+    rights = {"res.group", "ir.model.access", "ir.model.button", "ir.model.button-res.group"}
+    readable = {"ir.model", "ir.model.field", "res.user", *rights}
     pool.get("ir.model.access").create(
         [
             {

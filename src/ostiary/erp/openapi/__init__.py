@@ -1,7 +1,8 @@
 """Systems described by an OpenAPI 3.0 or 3.1 document: its operations, and what a request to them would do."""
 
 from ostiary.erp.openapi.describe import load
+from ostiary.erp.openapi.draft import drafted
 from ostiary.erp.openapi.match import Match, Table, operation_of, read_fields
 from ostiary.erp.openapi.model import Loaded, Trouble
 
-__all__ = ["Loaded", "Match", "Table", "Trouble", "load", "operation_of", "read_fields"]
+__all__ = ["Loaded", "Match", "Table", "Trouble", "drafted", "load", "operation_of", "read_fields"]

@@ -6,6 +6,8 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from ostiary.erp.draft import Role
+
 LINKS: Final = frozenset({"many2one", "one2one", "one2many", "many2many"})
 MANY: Final = frozenset({"one2many", "many2many"})
 # Every model has these (trytond.model.ModelStorage); ir.model.field lists most of them, but not for all.
@@ -23,10 +25,14 @@ class Field(Struct, frozen=True, array_like=True):
 
 
 class Catalogue(Struct, frozen=True, kw_only=True):
-    """`methods`: what can be called, by `model.party.party`, `wizard.party.erase`, `report.party.label`."""
+    """`methods`: what can be called, by `model.party.party`, `wizard.party.erase`, `report.party.label`.
+
+    `groups`: what the ERP itself lets its groups do, where that was asked.
+    """
 
     models: dict[str, dict[str, Field]]
     methods: dict[str, frozenset[str]]
+    groups: tuple[Role, ...] = ()
 
     def field(self, model: str, name: str) -> Field | None:
         return self.models.get(model, {}).get(name)

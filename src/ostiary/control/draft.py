@@ -1,0 +1,92 @@
+"""A policy that a source proposes: text to review, which changes nothing."""
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from ostiary.control.documents import described, prove_document, read_document
+from ostiary.control.folder import read_policy
+from ostiary.control.installation import refuse_empty
+from ostiary.control.observed import observed
+from ostiary.control.recorded import Tick, recorded
+from ostiary.erp import odata, openapi, tryton
+from ostiary.erp.draft import Role
+from ostiary.foundation.errors import CallerFault, OperatorFault
+from ostiary.foundation.home import Home
+from ostiary.plan.model import Kind
+from ostiary.policy.draft import draft as written
+from ostiary.policy.fmt import one_line
+from ostiary.policy.include import among, gathered, merged
+from ostiary.policy.words import NAME
+
+EVENTS: Final = "events"
+HEAD: Final = ("policy", "systems", "departments")  # of the policy that there is
+NOTES: Final = (
+    "A proposal, and in force nowhere: look at each line, and take over into the policy what you keep.",
+    "A role of level partner is of the narrowest level; `level: user, of: DEPARTMENT` may be what it is.",
+)
+LATER: Final = (
+    "NOT ENFORCEABLE YET: this release guards no system that speaks OData. Its kind stands as openapi here, and its",
+    "`spec` names no document, so that `ostiary policy apply` refuses it.",
+)
+
+
+def draft(home: Home, source: str, since: datetime, tick: Tick) -> dict[str, Any]:
+    """`source`: the events since then, a system of the policy, or the file of an OpenAPI or $metadata document."""
+    if source != EVENTS and (file := Path(source).absolute()).is_file():
+        return _of_file(home, file)
+    refuse_empty(home)
+    text, files = read_policy(home.policy)
+    _, plan = read_document(text, home.policy.name, home.root, files)
+    system = next((one for one in plan.systems if one.name == source), None)
+    if source == EVENTS:
+        roles: Iterable[Role] = observed(plan, recorded(home, since, tick))
+    elif system is None:
+        hint = f"{EVENTS}, a file, or a system of the policy: {', '.join(one.name for one in plan.systems)}"
+        raise CallerFault("no-source", f"there is no file and no system {source!r}", hint=hint)
+    elif system.kind is Kind.TRYTON:
+        roles = _of_tryton(home, source)
+    else:
+        routes = [route for route in plan.routes if route.system == source]
+        roles = openapi.drafted((home.root / system.spec).read_bytes(), routes)
+    entries = merged(gathered(home.policy.name, text, among(files))).entries
+    head = [f"{key}: {one_line(entries[key][1])}" for key in HEAD if key in entries]
+    return _proved(head, roles, home.root, home, {one.name: one.kind for one in plan.systems})
+
+
+def _of_tryton(home: Home, system: str) -> tuple[Role, ...]:
+    path = home.catalogue(system)
+    found = msgspec.json.decode(path.read_bytes(), type=tryton.Catalogue).groups if path.exists() else ()
+    if not found:
+        reader = f"let the user of `ostiary system account {system} --login LOGIN` read {', '.join(tryton.OBJECTS)}"
+        hint = f"{reader}; then `ostiary system learn {system}`"
+        raise OperatorFault("rights-unknown", f"what the groups of {system} may do is not known", hint=hint)
+    return found
+
+
+def _of_file(home: Home, file: Path) -> dict[str, Any]:
+    stem, data = file.name.partition(".")[0].lower(), file.read_bytes()
+    name = stem if NAME.fullmatch(stem) else "api"
+    xml = data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
+    place = f'at: {name}.example.com, upstream: "https://{name}.example.com"'
+    spec = json.dumps(f"{name}.openapi.yaml" if xml else file.name)
+    head = [f"policy: {name}", f"systems: {{{name}: {{kind: openapi, {place}, spec: {spec}}}}}"]
+    if not xml:
+        return _proved(head, openapi.drafted(data, described(file, name)), file.parent, home)
+    try:
+        return {"text": written(head, odata.drafted(data, name), [*LATER, *NOTES]), "warnings": []}
+    except odata.Unfit as problem:
+        hint = "give its $metadata as it came"
+        raise OperatorFault("metadata-invalid", f"{file.name}: {problem}", hint=hint) from problem
+
+
+def _proved(
+    head: list[str], roles: Iterable[Role], folder: Path, home: Home, kinds: Mapping[str, Kind] = {}
+) -> dict[str, Any]:
+    text = written(head, roles, NOTES, kinds)
+    _, warnings = prove_document(text, str(folder / "draft.yaml"), home, {})
+    return {"text": text, "warnings": list(warnings)}

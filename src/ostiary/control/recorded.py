@@ -1,0 +1,85 @@
+"""Decisions as the gate's events and the guard's journal hold them, and replayed against a draft."""
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from ipaddress import ip_address
+from itertools import chain
+from typing import Any, Final
+
+import msgspec
+from msgspec import to_builtins
+
+from ostiary.control.documents import folder_of, read_document
+from ostiary.control.evidence import circumstances
+from ostiary.control.installation import open_installation
+from ostiary.erp.operation import operation_named
+from ostiary.event import search
+from ostiary.event.record import NONE, read
+from ostiary.foundation.home import Home
+from ostiary.guard.journal import Line
+from ostiary.plan.decide import Facts
+from ostiary.plan.formula import Circumstances
+from ostiary.prove.replay import Recorded, replay
+from ostiary.store.directory import role_sets
+from ostiary.store.plans import plan_in_force
+
+TICK: Final = 10_000
+Tick = Callable[[int], None]  # is told how many decisions were read, now and then
+Roles = Mapping[str, frozenset[str]]
+
+
+def replay_document(
+    text: str, file: str, home: Home, files: Mapping[str, str], *, since: datetime, tick: Tick
+) -> dict[str, Any]:
+    """What the document would have decided otherwise since then."""
+    _, plan = read_document(text, file, folder_of(file, home), files)
+    return dict(to_builtins(replay(plan, recorded(home, since, tick), plan_in_force(home))))
+
+
+def recorded(home: Home, since: datetime, tick: Tick) -> Iterator[Recorded]:
+    """Every decision about a system since then, once: those of the gate alone, then the guard's; each the newest first."""
+    on = open_installation(home)
+    try:
+        with on.store.read() as connection:
+            roles = role_sets(connection)
+    finally:
+        on.store.close()
+    for number, one in enumerate(chain(_native(home, roles, since), _judged(home, roles, since)), 1):
+        if not number % TICK:
+            tick(number)
+        yield one
+
+
+def _native(home: Home, roles: Roles, since: datetime) -> Iterator[Recorded]:
+    """What the guard was asked about stands in its journal, with all its operations. A scope that was cut is none."""
+    for line in search.lines(home.access_log, since):
+        event = read(line)
+        if event is not None and event.at < since - search.LATE_MAX:
+            return
+        if event is None or NONE in (event.system, event.source) or event.guard_us or event.at < since:
+            continue
+        did, scopes = operation_named(event.operation), frozenset(event.scopes.rpartition(" ")[0].split())
+        facts = Facts(
+            system=event.system, here=circumstances(event), roles=roles.get(event.role_set), scopes=scopes,
+            operations=(did,) if did else (),
+        )  # fmt: skip
+        yield Recorded(event.decision, event.subject, event.reason, facts, did is not None)
+
+
+def _judged(home: Home, roles: Roles, since: datetime) -> Iterator[Recorded]:
+    for text in search.lines(home.guard_log, since):
+        try:
+            line = msgspec.json.decode(text, type=Line)
+            at = datetime.fromisoformat(line.at)
+            told = {"at": at.isoformat(), "source": "::", **line.here}
+            told |= {"at": datetime.fromisoformat(told["at"]), "source": ip_address(told["source"])}
+        except (ValueError, TypeError):  # half a line, or one of an earlier release
+            continue
+        if at < since:
+            return
+        did = tuple(filter(None, map(operation_named, line.operations)))
+        facts = Facts(
+            system=line.system, here=Circumstances(**told), roles=roles.get(line.role_set),
+            scopes=frozenset(line.scopes), operations=did,
+        )  # fmt: skip
+        yield Recorded(line.decision, line.subject, line.reason, facts, line.whole and bool(did))

@@ -1,0 +1,68 @@
+"""Roles that a source proposes, as the text of a policy: nothing of the source's own words can be more than a comment."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from ostiary.erp.draft import Role
+from ostiary.erp.operation import Pattern, operation_named
+from ostiary.event.record import harmless
+from ostiary.policy import keys, words
+from ostiary.policy.fmt import fmt
+from ostiary.policy.levels import excess
+from ostiary.policy.model import Kind, Level
+
+COMMENT_MAX_CHARS: Final = 300
+NAME_MAX_CHARS: Final = 60
+
+
+def draft(head: Iterable[str], roles: Iterable[Role], notes: Iterable[str], kinds: Mapping[str, Kind] = {}) -> str:
+    """A policy in its one form. A role without a department is of the narrowest level; an odd name is left out, and told."""
+    listed = [role for role in roles if role.may or role.notes]
+    names = _names(role.name for role in listed)
+    lines = [*map(_comment, notes), *head, "roles:" if listed else "roles: {}"]
+    return fmt("\n".join([*lines, *(line for role in listed for line in _role(role, names, kinds))]) + "\n", "draft")
+
+
+def _role(role: Role, names: Mapping[str, str], kinds: Mapping[str, Kind]) -> Iterator[str]:
+    level = Level.USER if role.department else Level.PARTNER
+    lines = {permission: _line(permission, level, kinds) for permission in sorted(role.may)}
+    yield from (f"  {_comment(note)}" for note in role.notes)
+    yield from (
+        f"  {_comment(f'left out, for no role of level {level} can hold it: {permission}')}"
+        for permission, line in lines.items()
+        if not line
+    )
+    yield f"  {names[role.name]}:"
+    yield f"    level: {level}"
+    yield from [f"    of: {role.department}"] if role.department else []
+    if included := [names[name] for name in role.includes if name in names]:
+        yield f"    includes: [{', '.join(included)}]"
+    yield "    may:" if any(lines.values()) else "    may: []"
+    yield from (f'      - "{line}" {_comment(role.may[permission])}' for permission, line in lines.items() if line)
+
+
+def _line(permission: str, level: Level, kinds: Mapping[str, Kind]) -> str:
+    """As a line of `may`; "" for what would mean more than this one thing, or nothing, or is too much for the level."""
+    did = operation_named(permission)
+    line = f"{did.system}/{did.object}: {did.verb} {did.action}".rstrip() if did else ""
+    if not did or not words.OPERATION.fullmatch(line):
+        return ""
+    pattern = Pattern(system=did.system, object=did.object, verb=did.verb, action=did.action)
+    return "" if any(excess(level, [pattern], kinds)) else line
+
+
+def _comment(text: str) -> str:
+    return f"# {harmless(' '.join(text.split()))[:COMMENT_MAX_CHARS]}"
+
+
+def _names(labels: Iterable[str]) -> dict[str, str]:
+    """A role's name for each label, no two the same."""
+    found: dict[str, str] = {}
+    for label in labels:
+        plain = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")[:NAME_MAX_CHARS]
+        name = stem = plain if plain[:1].isalpha() and plain not in keys.RESERVED_LIMITS else f"role-{plain}"
+        while name in found.values():
+            name = f"{stem}-{len(found)}"
+        found[label] = name
+    return found
