@@ -186,3 +186,22 @@ def test_what_is_no_plain_number_is_within_no_bound(text):
         bound = (Condition(field="amount", compare=compare, values=("5",)),)
         read = operation(Verb.READ, ids=("1",))
         assert lacking((Verb.READ, frozenset(), bound), read, table={"1": {"amount": text}}).reason is Reason.RECORD
+
+
+BOUND = (Condition(field="amount", compare="<=", values=("5",)),)
+
+
+def test_a_field_that_is_written_with_a_value_nobody_tells_is_within_no_bound():
+    add = operation(Verb.WRITE, "write", ("1",), untold=frozenset({"amount"}))
+    assert lacking((Verb.WRITE, frozenset(), BOUND), add, table={"1": {"amount": "1"}}).reason is Reason.RECORD
+    told = operation(Verb.WRITE, "write", ("1",), rows=({"state": "draft"},), untold=frozenset({"amount"}))
+    assert lacking((Verb.WRITE, frozenset(), BOUND), told, table={"1": {"amount": "1"}}).reason is Reason.RECORD
+
+
+def test_what_an_action_of_the_same_call_makes_of_a_record_is_not_known_before():
+    act, look = operation(Verb.EXECUTE, "go", ("1",)), operation(Verb.READ, ids=("1",))
+    plan = plan_of([(Verb.EXECUTE, frozenset(), ()), (Verb.READ, frozenset(), BOUND)])
+    table = {"1": {"amount": "1"}, "2": {"amount": "1"}}
+    assert decide(plan, facts([act, look], table)).reason is Reason.RECORD
+    assert decide(plan, facts([act, operation(Verb.READ, ids=("2",))], table)).allowed
+    assert lacking((Verb.EXECUTE, frozenset(), BOUND), act, table=table).allowed

@@ -37,6 +37,21 @@ def permission(draw: Any, systems: Any, level: str = "system", *, of: str = "") 
 
 
 @st.composite
+def line(draw: Any, systems: Any, level: str) -> Any:
+    """A line of `may`, perhaps with fewer fields or records."""
+    if "erp" not in systems or draw(st.booleans()):
+        return draw(permission(systems, level))
+    told: dict[str, Any] = {"do": draw(permission(systems, level, of="erp"))}
+    if draw(st.booleans()):
+        told["do"] = f"erp/sale.sale: {draw(st.sampled_from(['read', 'write', 'read, write', 'write create']))}"
+        told["fields"] = draw(st.sampled_from(["name", ["name", "code"], ["no", "_x", "On"]]))
+    if draw(st.booleans()):
+        conditions = ["own", "<= 5000", [">= 0", "<=5000.50"], ["1", "2"], "draft", ["null", "no"], "12"]
+        told["where"] = {name: draw(st.sampled_from(conditions)) for name in draw(names(["amount", "y", "state"], min_size=1))}  # fmt: skip
+    return told
+
+
+@st.composite
 def role(draw: Any, known: Any, earlier: dict[str, Any]) -> dict[str, Any]:
     systems, departments, contexts = known
     levels = ["system", "partner", *(["user", "department"] if departments else [])]
@@ -47,7 +62,7 @@ def role(draw: Any, known: Any, earlier: dict[str, Any]) -> dict[str, Any]:
     fitting = [name for name, other in earlier.items() if fits(told, other, departments)]
     if included := draw(names(fitting, max_size=2)):
         told["includes"] = included if len(included) > 1 or draw(st.booleans()) else included[0]
-    told["may"] = draw(st.lists(permission(systems, level), max_size=4))
+    told["may"] = draw(st.lists(line(systems, level), max_size=4))
     if when := draw(names(contexts, max_size=2)):
         told["when"] = when if len(when) > 1 or draw(st.booleans()) else when[0]
     return told
@@ -130,6 +145,7 @@ def test(draw: Any, systems: Any, roles: Any) -> dict[str, Any]:
     told = {
         "who": draw(names(roles)),
         "does": f"{draw(st.sampled_from(systems))}/{object_}: {draw(st.sampled_from(DOING))}",
+        "fields": draw(st.sampled_from(["name", ["name", "code"]])),
         "at": draw(st.sampled_from(["2026-03-03T10:00+01:00", "2026-03-29T01:30Z"])),
         "expect": draw(st.sampled_from(["allow", "deny"])),
     }

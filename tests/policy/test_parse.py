@@ -394,3 +394,44 @@ def test_a_policy_with_mistakes_gives_problems_that_stand_in_it(text):
 @given(documents())
 def test_a_policy_that_holds_together_has_no_problem(drawn):
     policy(drawn[0])
+
+
+GRANT = 'roles: {{clerk: {{level: system, may: [{{do: "erp/sale.sale: {verbs}", {rest}}}]}}}}\n'
+
+
+@pytest.mark.parametrize(
+    ("verbs", "rest", "message"),
+    [
+        ("read, delete", "fields: [a]", "fields are read and written, not those of delete"),
+        ("execute", "fields: a", "fields are read and written, not those of execute"),
+        ("read", "fields: []", "no field is named"),
+        ("read", "fields: [party.name]", "fields: 'party.name' is no field of the object itself"),
+        ("read", "where: {}", "where is a mapping of fields to values"),
+        ("read", "where: [a]", "where is a mapping of fields to values"),
+        ("read", "where: {a: []}", "a may hold nothing"),
+        ("read", 'where: {a: "=< 5"}', "a: '=< 5' is no condition"),
+        ("read", 'where: {a: "<= 1e9"}', "a: '<= 1e9' is no condition"),
+        ("read", 'where: {a: ["<= 5", "much more"]}', "a: 'much more' is no condition"),
+        ("read", "where: {a.b: own}", "where: 'a.b' is no field of the object itself"),
+        ("read", "without: [a]", "may has no key 'without'"),
+    ],
+)
+def test_a_grant_that_could_not_be_held_to_is_refused_where_it_stands(verbs, rest, message):
+    head = 'policy: p\nsystems: {erp: {kind: tryton, at: e, upstream: "http://h", database: d}}\n'
+    problems = parse(head + GRANT.format(verbs=verbs, rest=rest), "acme.yaml").problems
+    assert [(one.line, one.message) for one in problems] == [(3, message)]
+    assert problems[0].hint
+
+
+@pytest.mark.parametrize(
+    ("verbs", "rest", "message"),
+    [
+        ("read", "fields: [a]", "erp shows only the fields that are written, not those of read"),
+        ("write", "where: {a: own}", "erp does not say what a record holds; only kind tryton does"),
+        ("write", "fields: [a]", None),
+    ],
+)
+def test_of_a_described_system_only_what_is_written_can_be_bounded(verbs, rest, message):
+    head = 'policy: p\nsystems: {erp: {kind: openapi, at: e, upstream: "http://h", spec: s.yaml}}\n'
+    problems = parse(head + GRANT.format(verbs=verbs, rest=rest), "acme.yaml").problems
+    assert [one.message for one in problems] == ([message] if message else [])

@@ -378,3 +378,62 @@ def test_the_hours_after_midnight_count_also_those_of_the_last_night_of_the_week
     assert implies(evening, night)
     assert implies(morning, night)
     assert not implies(night, evening)
+
+
+def grant(rest):
+    return f'roles: {{clerk: {{level: system, may: [{{do: "erp/sale.sale: write"{rest}}}], when: office}}}}\n'
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changes"),
+    [
+        ("", ", fields: [a, b]", ["- clerk may erp/sale.sale:write now only when office for the fields a, b"]),
+        (", fields: [a]", "", ["+ clerk may now erp/sale.sale:write when office"]),
+        (", fields: [a, b]", ", fields: [b, a]", []),
+        (
+            ", fields: [a]",
+            ", fields: [a, b]",
+            ["+ clerk may now erp/sale.sale:write when office for the fields a, b"],
+        ),
+        (
+            ', where: {amount: "<= 50"}',
+            ', where: {amount: "<= 5"}',
+            ["- clerk may erp/sale.sale:write now only when office for records with amount <= 5"],
+        ),
+        (
+            ', where: {amount: "<= 5"}',
+            ', where: {amount: "<= 50"}',
+            ["+ clerk may now erp/sale.sale:write when office for records with amount <= 50"],
+        ),
+        (
+            ', where: {amount: ">= 5"}',
+            ', where: {amount: ">= 1"}',
+            ["+ clerk may now erp/sale.sale:write when office for records with amount >= 1"],
+        ),
+        (
+            ", where: {y: own, state: [a, b]}, fields: [n]",
+            ", where: {state: [b, a], y: own}, fields: [n]",
+            [],
+        ),
+        (
+            ", where: {y: own}",
+            ", where: {y: [own, own]}",
+            [],
+        ),
+        (
+            ", where: {y: own}",
+            ", where: {x: own}",
+            [
+                "+ clerk may now erp/sale.sale:write when office for records with x own",
+                "- clerk may erp/sale.sale:write now only when office for records with x own",
+            ],
+        ),
+        (
+            ", fields: [n], where: {state: [a, b]}",
+            ", fields: [n], where: {state: a}",
+            ["- clerk may erp/sale.sale:write now only when office for the fields n of records with state in a"],
+        ),
+    ],
+)  # fmt: skip
+def test_fewer_fields_and_records_narrow_and_more_widen(before, after, changes):
+    assert told(grant(before), grant(after)) == changes

@@ -204,3 +204,26 @@ def test_always_holds_where_some_grant_of_all_of_it_does_in_every_situation(may,
 def test_a_statement_that_comes_goes_or_says_less_is_told(before, after, told):
     changes = diff(plan_of(ROLES + before), plan_of(ROLES + after))
     assert [f"{'+' if one.widens else '-'} {one.text.partition(' (')[0]}" for one in changes] == told
+
+
+def test_a_test_may_name_fields_and_speaks_of_a_record_that_meets_the_conditions():
+    text = """\
+roles: {clerk: {level: system, may: [{do: "erp/sale.sale: write", fields: [a, b], where: {amount: "<= 5"}}]}}
+tests:
+  - {who: clerk, does: "erp/sale.sale: write", at: "2026-03-03T10:00Z", fields: [b, a], expect: allow}
+  - {who: clerk, does: "erp/sale.sale: write", at: "2026-03-03T10:00Z", expect: allow}
+  - {who: clerk, does: "erp/sale.sale: write", at: "2026-03-03T10:00Z", fields: c, expect: deny}
+  - {who: clerk, does: "erp/sale.sale: write", at: "2026-03-03T10:00Z", fields: c, expect: allow}
+"""
+    (found,) = failures(plan_of(text), policy_of(text))
+    assert "refused (field)" in found.message
+    assert list(map(str, found.where)) == ["acme.yaml:15"]
+
+
+def test_never_and_apart_count_a_grant_of_some_fields_or_records_as_a_grant():
+    text = """\
+roles: {clerk: {level: system, may: [{do: "erp/sale.sale: write", fields: [a]}, {do: "erp/account.move: write", where: {y: own}}]}}
+never: [{name: n, roles: clerk, may: "erp/sale.sale: write"}]
+apart: [{name: a, permissions: ["erp/sale.sale: write", "erp/account.move: write"]}]
+"""
+    assert [one.message.split(" ")[0] for one in check(plan_of(text))] == ["never", "apart"]

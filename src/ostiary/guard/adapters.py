@@ -3,9 +3,10 @@
 from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from ostiary.erp import tryton
-from ostiary.erp.openapi import Match, operation_of, read_fields
+from ostiary.erp.openapi import Match, fields_sent, operation_of
 from ostiary.erp.operation import Call, Problem, Request, Unreadable
 from ostiary.foundation.home import Home
 from ostiary.guard.knowledge import Ready
@@ -31,8 +32,9 @@ class Adapters:
                 if found is None:
                     return Read(Unreadable(problem=Problem.UNKNOWN_OPERATION, detail="no such operation is described"))
                 operation = operation_of(found)
-                limited = any(pattern.holds(operation) for pattern in ready.fields)
-                return Read(read_fields(found, request) if limited else Call(operations=(operation,)), found)
+                if any(pattern.holds(operation) for pattern in ready.fields):
+                    operation = replace(operation, fields_written=fields_sent(found, request))
+                return Read(Call(operations=(operation,)), found)
             case Kind.TRYTON:
                 catalogue = self._catalogue(system.name)
                 if catalogue is None:

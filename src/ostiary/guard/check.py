@@ -166,13 +166,8 @@ class Check:
 
     async def _look_at_records(self, ready: Ready, system: System, facts: Facts, trace: Trace) -> None:
         """Decides once more, with what the ERP holds of the records, which are held meanwhile."""
-        whose = Whose(
-            system=system.name,
-            person=trace.person,
-            account=await self._accounts.account(trace.subject, system.name),
-            erp=self._erp_of(system),
-            past=self._accounts,
-        )
+        account = await self._accounts.account(trace.subject, system.name)
+        whose = Whose(system.name, trace.person, account, self._erp_of(system), self._accounts)
         try:
             records = await established(ready.plan, facts, whose)
         except NotEstablished as problem:

@@ -1,7 +1,7 @@
 """What record conditions turn on, asked of the ERP: what it holds of the records a call names, and whose they are."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from ostiary.erp.operation import Condition, Operation, covering_scopes
 from ostiary.erp.tryton import plain
@@ -12,9 +12,10 @@ from ostiary.plan.model import Plan
 from ostiary.plan.records import Records
 from ostiary.store.directory import ErpAccount
 
+LINKS_MAX: Final = 100  # each may be a question to the ERP
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Whose:
+
+class Whose(NamedTuple):
     """Who asks, and where the answers are found."""
 
     system: str
@@ -44,14 +45,12 @@ async def _of_object(name: str, does: Sequence[Operation], conditions: Sequence[
     ids = sorted({record for one in does for record in one.ids})
     rows = await whose.erp.rows(name, ids, list(targets)) if ids else ()
     held = {(name, str(row["id"])): {field: plain(row.get(field)) for field in targets} for row in rows}
-    told = [pair for one in does for row in one.sent for pair in row] + [
-        pair for row in held.values() for pair in row.items()
-    ]
     fields = {one.field for one in conditions if one.compare == "own"}
-    links = {(field, value) for field, value in told if field in fields and value is not None}
-    own = [
-        (name, field, value) for field, value in sorted(links) if await _is_own(targets[field], value, whose, whose.erp)
-    ]
+    told = [*held.values(), *(dict(row) for one in does for row in one.sent)]
+    links = {(field, value) for row in told for field, value in row.items() if field in fields and value is not None}
+    if len(links) > LINKS_MAX:
+        raise NotEstablished("the records link to too many users and companies")
+    own = [(name, *link) for link in sorted(links) if await _is_own(targets[link[0]], link[1], whose, whose.erp)]
     return Records(stored=frozenset((name, field) for field in targets), held=held, own=frozenset(own))
 
 

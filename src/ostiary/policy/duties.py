@@ -94,8 +94,6 @@ def read_test(reader: Reader, known: Known, node: Node) -> Example | None:
     when = reader.understood(part.get("at"), words.moment, what="at")
     address = reader.understood(part.get("from"), words.address, what="from")
     who = reader.known(reader.texts(part.get("who"), what="who"), known.roles, what="role")
-    record = reader.pairs(part.get("record"), what="record")
-    held = tuple((name, reader.understood(value, words.value, what=name) or "") for name, value in record)
     expect = reader.word(part.get("expect"), Expected, what="expect")
     shown: dict[str, Any] = {
         "country": reader.understood(part.get("country"), words.country, what="country") or "",
@@ -107,6 +105,6 @@ def read_test(reader: Reader, known: Known, node: Node) -> Example | None:
         return None
     fields = frozenset(read_fields(reader, part.get("fields")))
     named = {"fields_read": fields} if does.verb is Verb.READ else {"fields_written": fields}
-    does = replace(does, **named, ids=("1",) if held else ())
     source, where = reader.source(node), address or LOOPBACK
-    return Example(who=who, does=does, record=held, when=when, address=where, expect=expect, source=source, **shown)
+    does = replace(does, **named)
+    return Example(who=who, does=does, when=when, address=where, expect=expect, source=source, **shown)

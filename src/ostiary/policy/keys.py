@@ -88,24 +88,18 @@ WHERE: Final = """\
 What each record must hold, before the call and after what the call itself writes: own (it links to the caller's own ERP \
 user, or to one of that user's companies), bounds of a number, or the values that it may have (of a link, ids). Only \
 for a system of kind tryton, and for fields that the ERP stores. A read that names no record by id is refused."""
-CONDITIONS: Final[Schema] = {
-    "type": "object",
-    "propertyNames": text(words.FIELD),
-    "additionalProperties": {**some(_shaped(words.CONDITION)), "minItems": 1},
-    "minProperties": 1,
-}
+CONDITIONS: Final[Schema] = {"type": "object", "propertyNames": text(words.FIELD), "additionalProperties": some(TEXT)}
 GRANT: Final = Part(
     name="grant",
     says="A line of `may` with fewer fields or records. For each operation of a call one line must cover all of it.",
     keys=(
         Key("do", "What the role may do, as in a line of `may`.", PERMISSION, "account.payment: read, write"),
-        Key("fields", FIELDS, {**some(text(words.FIELD)), "minItems": 1}, ["amount", "party"]),
+        Key("fields", FIELDS, some(text(words.FIELD)), ["amount", "party"]),
         Key("where", WHERE, CONDITIONS, {"create_uid": "own", "amount": [">= 0", "<= 5000"], "state": "draft"}),
     ),
     needed=("do",),
 )
-LINE: Final[Schema] = {"anyOf": [PERMISSION, {"$ref": "#/$defs/grant"}]}
-LINES: Final[Schema] = {"anyOf": [*LINE["anyOf"], {"type": "array", "items": LINE}]}
+LINES: Final = some({"anyOf": [PERMISSION, {"$ref": "#/$defs/grant"}]})
 MAY: Final = """\
 What the role may do: SYSTEM/OBJECT: VERBS. The object is exact (sale.sale), a family (sale.*) or everything (*); the \
 verbs are read, write, execute and delete, perhaps with one action (execute approve). The system may be left out while \

@@ -194,7 +194,6 @@ class Example(Struct, frozen=True, kw_only=True):
 
     who: tuple[str, ...]
     does: Operation
-    record: tuple[tuple[str, str], ...] = ()
     when: datetime
     address: str
     country: str = ""

@@ -8,7 +8,7 @@ from ostiary.policy.model import Source
 from ostiary.policy.node import Mapping, Node, Scalar, Sequence, problem_at
 from ostiary.policy.problem import Problem, nearest
 from ostiary.policy.shape import Part
-from ostiary.policy.words import NAME, VARIABLE, Wrong, field
+from ostiary.policy.words import NAME, VARIABLE, Wrong
 
 T = TypeVar("T")
 W = TypeVar("W", bound=StrEnum)
@@ -83,13 +83,6 @@ class Reader:
             elif (one := read(name, key, value)) is not None:
                 found.append(one)
         return tuple(found)
-
-    def pairs(self, node: Node | None, *, what: str) -> tuple[tuple[str, Node], ...]:
-        """`{field: value}`, where the names are an ERP's own."""
-        if node is not None and (not isinstance(node, Mapping) or not node.entries):
-            self.report(node, f"{what} is a mapping of fields to values", "field: value")
-        entries = node.entries.values() if isinstance(node, Mapping) else ()
-        return tuple((key.text, value) for key, value in entries if self.understood(key, field, what=what))
 
     def each(self, node: Node | None, read: Callable[[Node], T | None], *, what: str) -> tuple[T, ...]:
         """A list, item by item."""

@@ -118,25 +118,25 @@ def read_fields(reader: Reader, node: Node | None) -> tuple[str, ...]:
 
 def _where(reader: Reader, node: Node | None) -> Iterable[Condition]:
     """Of a field, every bound must hold, and of its values one."""
-    for name, value in reader.pairs(node, what="where"):
-        items = reader.items(value, what=name)
+    if node is not None and (not isinstance(node, Entries) or not node.entries):
+        reader.report(node, "where is a mapping of fields to values", 'where: {amount: "<= 5000"}')
+    for key, value in node.entries.values() if isinstance(node, Entries) else ():
+        name, items = reader.understood(key, words.field, what="where") or "", reader.items(value, what=key.text)
         told = [one for item in items if (one := reader.understood(item, partial(words.condition, name), what=name))]
         yield from (one for one in told if one.compare != "in")
         if among := {word for one in told if one.compare == "in" for word in one.values}:
             yield Condition(field=name, compare="in", values=tuple(sorted(among)))
         if not items:
-            reader.report(value, f"{name} may hold nothing", "[draft, submitted]")
+            reader.report(value, f"{key.text} may hold nothing", "[draft, submitted]")
 
 
 def _check_seen(reader: Reader, patterns: Iterable[Pattern], known: Known, part: dict[str, Node]) -> None:
     """What can't be seen of a call can't be held to: it is refused, not left out."""
-    unseen = [one for one in patterns if known.kinds.get(one.system, Kind.TRYTON) is not Kind.TRYTON]
-    if other := [str(one.verb) for one in patterns if one.verb not in {Verb.READ, Verb.WRITE}]:
-        if "fields" in part:
-            reader.report(part["fields"], f"fields are read and written; {other[0]} names none", "a line of its own")
-    elif "fields" in part and any(one.verb is Verb.READ for one in unseen):
-        told = f"which fields an answer of {unseen[0].system} has can't be seen, only those of a write"
-        reader.report(part["fields"], told, "a line of its own for read, without `fields`")
+    unseen = next((one.system for one in patterns if known.kinds.get(one.system, Kind.TRYTON) is not Kind.TRYTON), "")
+    verbs = {one.verb for one in patterns}
+    if "fields" in part and (odd := verbs - ({Verb.WRITE} if unseen else {Verb.READ, Verb.WRITE})):
+        told = f"{unseen} shows only the fields that are written" if unseen else "fields are read and written"
+        reader.report(part["fields"], f"{told}, not those of {min(odd)}", f"a line of its own for {min(odd)}")
     if "where" in part and unseen:
-        told = f"{unseen[0].system} does not say what a record holds; only kind tryton does"
+        told = f"{unseen} does not say what a record holds; only kind tryton does"
         reader.report(part["where"], told, "leave `where` out, or give the operation to fewer")

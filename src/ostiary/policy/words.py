@@ -37,7 +37,6 @@ _DOING: Final = f"{_VERB}(?: +{_ACTION})?"
 _STEP: Final = "[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _PATH: Final = f"(?:{_STEP}/){{0,8}}{_STEP}[.]yaml"  # below a folder: no step begins with a dot
 _FIELD: Final = "[A-Za-z_][A-Za-z0-9_]*"
-_NUMBER: Final = r"-?[0-9]{1,15}(?:\.[0-9]{1,9})?"
 
 NAME: Final = re.compile(_NAME)
 VARIABLE: Final = re.compile(f"the ({_NAME})")
@@ -57,9 +56,8 @@ UPSTREAM: Final = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::
 DATABASE: Final = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
 LINK: Final = re.compile(rf"{_FIELD}(?:\.{_FIELD}){{0,3}}")
 FIELD: Final = re.compile("[A-Za-z_][A-Za-z0-9_-]*")
-BOUND: Final = re.compile(f"([<>]=?) *({_NUMBER})")
+BOUND: Final = re.compile(r"([<>]=?) *(-?[0-9]{1,15}(?:\.[0-9]{1,9})?)")
 VALUE: Final = re.compile("[A-Za-z0-9_.-]{1,100}")
-CONDITION: Final = re.compile(f"{BOUND.pattern}|{VALUE.pattern}")
 MOMENT: Final = re.compile("[12][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(?::[0-9]{2})?(?:Z|[+-][0-9]{2}:[0-9]{2})?")
 PERMISSION: Final = re.compile(f" *(?:{_NAME}/)?{_OBJECT} *: *{_DOING}(?: *, *{_DOING})* *")
 OPERATION: Final = re.compile(f" *(?:{_NAME}/)?{_EXACT} *: *{_DOING} *")
@@ -233,13 +231,9 @@ def condition(name: str, text: str) -> Condition:
         return Condition(field=name, compare="own")
     if match := BOUND.fullmatch(text):
         return Condition(field=name, compare=match[1], values=(match[2],))  # type: ignore[arg-type] # one of the pattern's
-    return Condition(field=name, compare="in", values=(value(text),))
-
-
-def value(text: str) -> str:
     if not VALUE.fullmatch(text):
         raise Wrong(f"{text!r} is no condition", 'own, "<= 5000", or what it may be: [draft, submitted]')
-    return text
+    return Condition(field=name, compare="in", values=(text,))
 
 
 def moment(text: str) -> datetime:

@@ -2,7 +2,7 @@
 
 from ostiary.erp.openapi.describe import load
 from ostiary.erp.openapi.draft import drafted
-from ostiary.erp.openapi.match import Match, Table, operation_of, read_fields
+from ostiary.erp.openapi.match import Match, Table, fields_sent, operation_of
 from ostiary.erp.openapi.model import Loaded, Trouble
 
-__all__ = ["Loaded", "Match", "Table", "Trouble", "drafted", "load", "operation_of", "read_fields"]
+__all__ = ["Loaded", "Match", "Table", "Trouble", "drafted", "fields_sent", "load", "operation_of"]

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 from msgspec.structs import replace
 
-from ostiary.erp.operation import Call, Operation, Problem, Request, Unreadable
+from ostiary.erp.operation import Operation, Request
 from ostiary.erp.route import Route
 from ostiary.foundation import strict_json
 
@@ -91,19 +91,14 @@ def operation_of(match: Match) -> Operation:
     return replace(match.route.operation, ids=tuple(match.values.values())[-1:])
 
 
-def read_fields(match: Match, request: Request) -> Call | Unreadable:
-    """The operation with the fields that it writes: what stands at the body's top, and what query and headers name."""
-    operation = operation_of(match)
+def fields_sent(match: Match, request: Request) -> frozenset[str]:
+    """What stands at the body's top, and what query and headers name; a body that is not JSON is refused elsewhere."""
     try:
         body = strict_json.parse(request.body) if request.body else {}
-    except strict_json.NotStrict as problem:
-        kind = Problem.TOO_LARGE if problem.too_large else Problem.INVALID
-        return Unreadable(problem=kind, detail=str(problem), operations=(operation,))
+    except strict_json.NotStrict:
+        body = {}
     rows = body if isinstance(body, list) else [body]
-    if not all(isinstance(row, dict) for row in rows):
-        detail = "fields are granted one by one, so the body is an object or a list of objects"
-        return Unreadable(problem=Problem.INVALID, detail=detail, operations=(operation,))
-    named = {name for row in rows for name in row}
+    named = {name for row in rows for name in (row if isinstance(row, dict) else ["a body without names"])}
     named.update(name for name, _ in parse_qsl(request.query, keep_blank_values=True))
-    named.update(one.name for one in match.route.parameters if one.place == "header" and one.name in request.headers)
-    return Call(operations=(replace(operation, fields_written=frozenset(named)),))
+    headers = {one.name for one in match.route.parameters if one.place == "header"}
+    return frozenset(named | headers.intersection(request.headers))

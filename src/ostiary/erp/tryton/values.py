@@ -5,7 +5,7 @@ from typing import Any
 
 from ostiary.erp.operation import OWN, Verb
 from ostiary.erp.tryton.catalogue import MANY
-from ostiary.erp.tryton.walk import DEPTH_MAX, ID_MAX, Refused, Walk
+from ostiary.erp.tryton.walk import DEPTH_MAX, Refused, Walk
 
 LISTS = frozenset({"dict", "multiselection"})  # types of a field that take a list as their value
 MAKER = "create_uid"
@@ -18,8 +18,6 @@ def plain(value: Any) -> str | None:
     match value:
         case bool():
             return str(value).lower()
-        case int() if abs(value) > ID_MAX:
-            return None
         case int() | float():
             return repr(value)
         case str() if value not in MEANT:
