@@ -27,7 +27,7 @@ from ostiary.cli.demo.caller import Answer, Caller, machine_token
 from ostiary.cli.demo.stand import free_port
 from ostiary.control import evidence
 from ostiary.control.prepare import initialise
-from ostiary.foundation.errors import OstiaryError
+from ostiary.foundation.errors import OstiaryError, retold
 from ostiary.foundation.home import Home
 from ostiary.foundation.secret import Secret
 from upstream import Echo, Server, UnixServer
@@ -92,6 +92,21 @@ roles:
 limits:
   anonymous: {{requests: {anonymous}/minute}}
   default: {{requests: {default}/hour, body: 1 MB}}
+"""
+AS_ANOTHER = """
+import ctypes, json, os, sys
+from pathlib import Path
+from ostiary.cli import admin
+from ostiary.foundation.errors import OstiaryError, told
+from ostiary.foundation.home import Home
+
+os.seteuid(int(sys.argv[1]))  # the peer's user, as the kernel tells it
+ctypes.CDLL(None).setfsuid(0)  # whose files may be used
+root, operation, parameters = json.load(sys.stdin)
+try:
+    print(json.dumps({"result": admin.ask(Home(root=Path(root)), operation, **parameters)}))
+except OstiaryError as problem:
+    print(json.dumps({"error": told(problem)}))
 """
 
 
@@ -203,6 +218,16 @@ class Running:
         if read := READS.get(operation):
             return read(self.home, **parameters)
         return admin.ask(self.home, operation, **parameters)
+
+    def ask_as(self, uid: int, operation: str, **parameters: Any) -> Any:
+        """As another user, who may use our sockets all the same: root alone can do that."""
+        told = json.dumps([str(self.home.root), operation, parameters])
+        command = [sys.executable, "-c", AS_ANOTHER, str(uid)]
+        done = subprocess.run(command, input=told, capture_output=True, text=True, check=True)
+        answer = json.loads(done.stdout)
+        if "error" in answer:
+            raise retold(answer["error"])
+        return answer["result"]
 
     def apply(self, text: str, **parameters: Any) -> Any:
         return self.ask("policy.apply", text=text, file=str(self.home.policy), **parameters)

@@ -21,7 +21,7 @@ def in_force(site):
 def everything(site):
     """What an apply may change, but for the lease that is renewed all the time."""
     lasting = [path for folder in (site.home.plans, site.home.envoy) for path in folder.rglob("*.json")]
-    files = {str(path): path.read_bytes() for path in lasting if path.name != "lease.json"}
+    files = {str(path): path.read_bytes() for path in lasting if path.name != "revoked-hot.json"}
     return files, site.ask("audit.list", limit=1), in_force(site)
 
 

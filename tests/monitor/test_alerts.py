@@ -8,7 +8,7 @@ from monitor.world import AT, after
 from ostiary.audit.log import entries
 from ostiary.foundation.errors import CallerFault
 from ostiary.monitor import alerts
-from ostiary.monitor.catalogue import ERRORS, FAILURES
+from ostiary.monitor.catalogue import EMERGENCY, ERRORS, FAILURES
 from ostiary.monitor.finding import Finding
 
 
@@ -65,6 +65,16 @@ def test_a_resolved_alert_is_told_leaves_the_list_and_the_next_one_is_new(store)
     [(other, notice)] = fire(store, finding(seconds=10))
     assert other != alert
     assert notice.state == "firing"
+
+
+def test_an_emergency_is_over_when_it_ends_and_not_when_it_was_quiet(store):
+    emergency = finding("client:shop", rule=EMERGENCY.id, role="clerk")
+    [(alert, _)] = fire(store, emergency)
+    with store.begin() as connection:
+        assert alerts.resolve_quiet(connection, after(4 * 3600)) == ()
+        assert alerts.over(connection, finding("client:other", rule=EMERGENCY.id)) == ()
+        (notice,) = alerts.over(connection, finding("client:shop", seconds=9, rule=EMERGENCY.id))
+    assert (notice.alert, notice.state, notice.at) == (alert, "resolved", "2026-03-03T10:00:09.000Z")
 
 
 def test_what_was_quiet_for_a_quarter_of_an_hour_resolves_itself_and_is_told(store):

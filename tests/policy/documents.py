@@ -183,10 +183,14 @@ def structures(draw: Any) -> dict[str, Any]:
         "always": draw(st.lists(statement(systems, roles, contexts, "when"), max_size=2)),
         "limits": draw(limits(roles)),
         "when-silent": draw(st.sampled_from(["close", "keep"])),
+        "approvals": draw(
+            st.sampled_from([{"policy": "1"}, {"break-glass": "2"}, {"policy": "9", "break-glass": "1"}])
+        ),
         "tests": draw(st.lists(test(systems, roles), max_size=2)),
     }
     order = draw(st.permutations(list(value)))
-    left_out = draw(st.sets(st.sampled_from(["when-silent", "never", "always", "limits", "tests", "apart"])))
+    optional = ["when-silent", "never", "always", "limits", "tests", "apart", "approvals"]
+    left_out = draw(st.sets(st.sampled_from(optional)))
     return {key: value[key] for key in order if key not in left_out}
 
 

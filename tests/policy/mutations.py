@@ -61,6 +61,7 @@ NEARLY: dict[str, tuple[Any, ...]] = {
     "from": ("::1", "203.0.113.300", "fe80::1%eth0", "12"),
     "expect": ("allow", "deny", "Allow"),
     "who": ([], "clerk", ["NO"]),
+    "approvals": ({}, {"policy": "0"}, {"policy": "1", "break-glass": "10"}, "1"),
     "when-silent": ("keep", "close", "open"),
 }
 KEYS = (

@@ -163,6 +163,8 @@ def test_a_change_names_the_line_that_makes_it():
         ("database: acme", 'database: acme, audience: "urn:erp"', "+ the system erp has audience urn:erp instead of https://erp.example.com"),
         ("at: shop.example.com", 'at: shop.example.com/b, audience: "https://shop.example.com"', "+ the system shop has prefix /b instead of none"),
         ("contexts:", "when-silent: keep\ncontexts:", "+ when control is silent the gate will keep"),
+        ("contexts:", "approvals: {break-glass: 2}\ncontexts:", "- a role in an emergency needs 2 approvals instead of 0"),
+        ("contexts:", "approvals: {policy: 1}\ncontexts:", "- a change of the policy needs 1 approval instead of 0"),
         ("contexts:", "limits: {default: {body: 20 MB}}\ncontexts:", "+ bodies up to 20 MB instead of 10 MB"),
         ("contexts:", "limits: {default: {body: 512 KB}}\ncontexts:", "- bodies up to 0.5 MB instead of 10 MB"),
         ("contexts:", "limits: {default: {requests: 2000/hour}}\ncontexts:", "+ limit default: 2000 requests in 3600 s instead of 1000 requests in 3600 s"),

@@ -32,8 +32,9 @@ def event() -> None:
 @click.option("--reason", default="", help="Decided for this reason: `role`, `context`, `allowed`, ...")
 @click.option("--operation", default="", help="Whose operation begins so: `erp/account.move`.")
 @click.option("--since", type=click.DateTime(MOMENTS), help="Not before this: as an event shows it, or in local time.")
+@click.option("--break-glass", is_flag=True, help="Done with a role that somebody has for a time, in an emergency.")
 @LIMIT
-def list_events(limit: int, since: datetime | None, **wanted: str) -> None:
+def list_events(limit: int, since: datetime | None, **wanted: Any) -> None:
     """Requests, the newest first."""
     from ostiary.control import evidence
     from ostiary.event.search import Filter
@@ -48,6 +49,7 @@ def list_events(limit: int, since: datetime | None, **wanted: str) -> None:
 def _line(row: dict[str, Any]) -> dict[str, Any]:
     """Of a caller and an operation that are not known, what is: the address, the method and the path."""
     who = row["source"] if row["subject"] == "-" else row["subject"]
+    who += " (break-glass)" if row["break_glass"] else ""
     what = f"{row['method']} {row['path']}" if row["operation"] == "-" else row["operation"]
     return {**row, "who": who, "what": what}
 

@@ -11,18 +11,20 @@ import click
 
 from ostiary.cli.admin import ask
 from ostiary.cli.questions import report, what_can, who_can
-from ostiary.cli.shape import MOMENTS, Group, home, show, table
+from ostiary.cli.shape import LIMIT, MOMENTS, Group, at_home, home, show, table
 from ostiary.foundation.errors import OperatorFault, counted
 from ostiary.foundation.files import write_atomically
 from ostiary.foundation.home import Home
 
 SINCE = click.option("--since", type=click.DateTime(MOMENTS), help="Not before this; else the last 30 days.")
 FILE = click.argument("file", type=click.Path(path_type=Path), required=False)
+NUMBER = click.IntRange(min=1)
+WHY = click.option("--reason", required=True, help="Why; kept with it.")
 
 
 @click.group(cls=Group)
 def policy() -> None:
-    """Check, format, compare, prove and apply the policy; ask what it means."""
+    """Check, format, compare, prove and apply the policy; ask what it means; its revisions."""
 
 
 for _command in (who_can, what_can, report):
@@ -35,7 +37,8 @@ def check(file: Path | None) -> None:
     """Every problem at once; also `never`, `apart` and the embedded tests. Changes nothing."""
     from ostiary.control.documents import prove_document
 
-    plan, warnings = prove_document(*_read(file))
+    plan, proof = prove_document(*_read(file))
+    warnings = proof.warnings
     told = {"revision": plan.revision, "grants": len(plan.grants), "warnings": list(warnings)}
     size = f"{counted(len(plan.roles), 'role')}, {counted(len(plan.grants), 'grant')}"
     show(told, f"{_name(file)} is well: {size}{_notes(warnings)}")
@@ -98,9 +101,83 @@ def apply(file: Path | None, reason: str, dry_run: bool) -> None:
     text, _, _, files = _read(file)
     name = str(_path(file).absolute())
     done = ask(home(), "policy.apply", text=text, file=name, files=files, reason=reason, dry_run=dry_run)
-    verb = "would be" if dry_run else "is"
-    notes = _notes(done["warnings"])
-    show(done, f"{_changes(done['changes'])}{notes}\nrevision {done['revision']} {verb} in force at gate and guard")
+    _show_applied(done, "would be" if dry_run else "is")
+
+
+@policy.command("propose")
+@FILE
+@WHY
+def propose(file: Path | None, reason: str) -> None:
+    """Has all the checks made, and waits for somebody else's yes."""
+    text, _, _, files = _read(file)
+    name = str(_path(file).absolute())
+    _show_applied(ask(home(), "policy.propose", text=text, file=name, files=files, reason=reason))
+
+
+@policy.command("approve")
+@click.argument("proposal")
+def approve(proposal: str) -> None:
+    """Says yes to what somebody else proposed; with the last yes needed it comes into force."""
+    _show_applied(ask(home(), "policy.approve", proposal=proposal))
+
+
+@policy.command("reject")
+@click.argument("proposal")
+@click.option("--reason", default="", help="Kept in the audit log.")
+def reject(proposal: str, reason: str) -> None:
+    """Says no to a proposal, or takes one's own back."""
+    show(ask(home(), "policy.reject", proposal=proposal, reason=reason), f"{proposal} is rejected.")
+
+
+@policy.command("list")
+@LIMIT
+def list_revisions(limit: int) -> None:
+    """What waits for a second person, and every revision that was applied, the newest first."""
+    from ostiary.control import archive
+
+    rows = archive.list_revisions(home(), limit)
+    show(rows, table(rows, ("number", "state", "revision", "who", "when", "approvals", "why"), empty="No revision."))
+
+
+@policy.command("show")
+@click.argument("number")
+def show_revision(number: str) -> None:
+    """The document of a revision as it was, or of a proposal; in its comments who, why, and what was proved."""
+    from ostiary.control import archive
+
+    told = archive.show_revision(home(), number)
+    about = {name: value for name, value in told.items() if name not in {"text", "files", "changes", "proof"}}
+    lines = [f"{name} {value}" for name, value in {**about, **told.get("proof", {})}.items()]
+    lines += [_change(change, colour=False) for change in told.get("changes", ())]
+    head = "\n".join(f"# {' '.join(line.split())}" for line in lines)
+    more = "".join(f"\n\n# file {name}\n{text.rstrip()}" for name, text in told["files"].items())
+    show(told, f"{head}\n\n{told['text'].rstrip()}{more}")
+
+
+@policy.command("compare")
+@click.argument("first", type=NUMBER)
+@click.argument("second", type=NUMBER)
+def compare(first: int, second: int) -> None:
+    """What the second of two revisions widens and narrows, by meaning."""
+    from ostiary.control import archive
+
+    changes = archive.compare(home(), first, second)
+    show(changes, _changes(changes))
+
+
+@policy.command("restore")
+@click.argument("number", type=NUMBER)
+@WHY
+def restore(number: int, reason: str) -> None:
+    """Applies the document of an earlier revision anew; proposes it where others must approve."""
+    _show_applied(ask(home(), "policy.restore", number=number, reason=reason))
+
+
+def _show_applied(done: dict[str, Any], verb: str = "is") -> None:
+    ends = f"revision {done['revision']} {verb} in force at gate and guard"
+    if done["proposal"]:
+        ends = f"proposal {done['proposal']} waits for {counted(done['missing'], 'approval')}: `ostiary policy list`"
+    show(done, f"{_changes(done['changes'])}{_notes(done['warnings'])}\n{at_home(ends)}")
 
 
 @policy.command("prove")

@@ -38,6 +38,7 @@ def compile_policy(policy: Policy, routes: Mapping[str, Iterable[Route]] = {}) -
         always=policy.always,
         limits=policy.limits,
         when_silent=policy.when_silent,
+        approvals=policy.approvals,
     )
     return seal(plan)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec import to_builtins
+from msgspec import Struct, to_builtins
 
 from ostiary.compile.plan import compile_policy
 from ostiary.control.holders import holders_of
@@ -40,6 +40,21 @@ def read_document(text: str, file: str, folder: Path, files: Mapping[str, str] =
     return parsed.policy, compile_policy(parsed.policy, _routes(parsed.policy, folder))
 
 
+class Proof(Struct, frozen=True, kw_only=True):
+    """What held when a revision was proved: so many rules of each kind, for so many grants and people.
+
+    `warnings`: what is wider than it should be, or names what no system knows.
+    """
+
+    never: int
+    always: int
+    apart: int
+    tests: int
+    grants: int
+    people: int
+    warnings: tuple[str, ...]
+
+
 def prove_document(  # noqa: PLR0917  what `_read` gives, and what is held
     text: str,
     file: str,
@@ -47,11 +62,14 @@ def prove_document(  # noqa: PLR0917  what `_read` gives, and what is held
     files: Mapping[str, str],
     assigned: Mapping[str, frozenset[str]] = {},
     near: Situation | None = None,
-) -> tuple[Plan, tuple[str, ...]]:
-    """The plan, proved against its own rules and tests, and what is wider than it should be."""
+) -> tuple[Plan, Proof]:
+    """The plan, proved against its own rules and tests."""
     policy, plan = read_document(text, file, folder_of(file, home), files)
     _refuse([*check(plan, assigned, near), *_unknowable(plan, home), *failures(plan, policy)], policy.file)
-    return plan, (*broad(plan), *slips(policy, _offers(plan, home)))
+    return plan, Proof(
+        never=len(plan.never), always=len(plan.always), apart=len(plan.apart), tests=len(policy.tests), grants=len(plan.grants),
+        people=len(assigned), warnings=(*broad(plan), *slips(policy, _offers(plan, home))),
+    )  # fmt: skip
 
 
 def _unknowable(plan: Plan, home: Home) -> Iterator[Finding]:

@@ -88,5 +88,5 @@ def _proved(
     head: list[str], roles: Iterable[Role], folder: Path, home: Home, kinds: Mapping[str, Kind] = {}
 ) -> dict[str, Any]:
     text = written(head, roles, NOTES, kinds)
-    _, warnings = prove_document(text, str(folder / "draft.yaml"), home, {})
-    return {"text": text, "warnings": list(warnings)}
+    _, proof = prove_document(text, str(folder / "draft.yaml"), home, {})
+    return {"text": text, "warnings": list(proof.warnings)}

@@ -1,8 +1,7 @@
 """What happened: decisions explained, events, the audit log, backups; from files and store alone, nothing has to run."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -15,7 +14,7 @@ from sqlalchemy import Connection
 from ostiary.audit.head import verified, verify
 from ostiary.audit.log import entries
 from ostiary.control import grounds, revisions
-from ostiary.control.installation import Installation, open_installation, refuse_empty
+from ostiary.control.installation import Installation, opened, refuse_empty
 from ostiary.control.revisions import plan_of
 from ostiary.erp.operation import operation_named
 from ostiary.event import record, search
@@ -35,16 +34,18 @@ WRITTEN_WITHIN: Final = timedelta(seconds=2)  # Envoy writes its log at least ev
 RECENT: Final = timedelta(minutes=1)  # what began before was written long ago
 LOOK_EVERY_S: Final = 0.05
 ACTIONS: Final = (  # of the audit log
-    "account.remove", "account.set", "alert.acknowledge", "alert.resolve", "client.add", "client.certificate", "client.change",
-    "client.rotate", "device.add", "device.remove", "key.rotate", "measure.make", "measure.undo", revisions.APPLY, revisions.ROLLED_BACK,
-    "principal.disable", "principal.enable", "principal.remove", "principal.roles", "system.add", "token.revoke",
-    "user.add", "user.password",
+    "account.remove", "account.set", "alert.acknowledge", "alert.resolve", "break-glass.approve",
+    "break-glass.begin", "break-glass.end", "break-glass.propose", "client.add", "client.certificate",
+    "client.change", "client.rotate", "device.add", "device.remove", "key.rotate", "measure.make", "measure.undo", revisions.APPLY, "policy.approve",
+    "policy.done", "policy.propose", "policy.rejected", "policy.renewed", revisions.ROLLED_BACK, "principal.disable",
+    "principal.enable", "principal.remove", "principal.roles", "system.add", "token.revoke", "user.add",
+    "user.password",
 )  # fmt: skip
 
 
 def explain(home: Home, decision: str) -> dict[str, Any]:
     """Why a request was decided so, by the plan that was in force then, and what would have allowed it."""
-    with _opened(home) as on:
+    with opened(home) as on:
         event = _found(on, decision)
         guard = search.guard_line(home.guard_log, decision)
         plan = plan_of(on.store, event.revision)
@@ -65,15 +66,6 @@ def explain(home: Home, decision: str) -> dict[str, Any]:
         "event": record.shape(event),
         "guard": guard or {},
     }
-
-
-@contextmanager
-def _opened(home: Home) -> Iterator[Installation]:
-    on = open_installation(home)
-    try:
-        yield on
-    finally:
-        on.store.close()
 
 
 def _not_learned(home: Home, plan: Plan, event: Event, told: Explanation) -> Explanation:
@@ -162,7 +154,7 @@ def list_events(home: Home, wanted: search.Filter, limit: int = 20) -> list[dict
 
 def _in_full(home: Home, name: str) -> str:
     """`user:anna` of `anna`, where one principal alone is called so."""
-    with _opened(home) as on, on.store.read() as connection:
+    with opened(home) as on, on.store.read() as connection:
         meant = [one["id"] for one in (*roster.users(connection), *roster.clients(connection))]
     meant = [one for one in meant if one.partition(":")[2] == name]
     if len(meant) != 1:
@@ -176,13 +168,13 @@ def list_entries(home: Home, action: str = "", limit: int = 20) -> list[dict[str
     if action and action not in ACTIONS:
         hint = f"one of: {', '.join(ACTIONS)}"
         raise CallerFault("no-such-action", f"there is no action {action!r}", hint=hint)
-    with _opened(home) as on, on.store.read() as connection:
+    with opened(home) as on, on.store.read() as connection:
         return list(entries(connection, action=action, limit=limit))
 
 
 def verify_audit(home: Home) -> dict[str, Any]:
     """Recomputes the log and holds it against its signed head."""
-    with _opened(home) as on:
+    with opened(home) as on:
         tree = verify(on.store, home)
     text = f"the audit log holds: {tree.size} entries, root {tree.root.hex()}"
     return {"size": tree.size, "root": tree.root.hex(), "text": text}
@@ -190,7 +182,7 @@ def verify_audit(home: Home) -> dict[str, Any]:
 
 def back_up(home: Home, out: Path) -> dict[str, Any]:
     """Of what could be restored only: an audit log that does not hold is refused here, not when it is too late."""
-    with _opened(home) as on:
+    with opened(home) as on:
         verify(on.store, home)
         backup.backup(home, on.store, out)
     return {"file": str(out), "bytes": out.stat().st_size}

@@ -17,6 +17,7 @@ from ostiary.store.tables.audit import AUDIT_LEAF
 # The acts by which tokens that are out end.
 ENDING: Final = (
     "token.revoke", "principal.disable", "principal.roles", "principal.remove", "user.password", "client.change",
+    "break-glass.begin", "break-glass.end",
 )  # fmt: skip
 CONNECTION_FLAGS: Final = frozenset({"UF", "UH", "UC", "UR", "UT", "URX"})  # Envoy's words for an upstream that fails
 GIVEN: Final = frozenset({"issued", "allowed", "shown", "done"})

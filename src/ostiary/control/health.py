@@ -17,8 +17,10 @@ from sqlalchemy.exc import DBAPIError
 
 from ostiary.audit.head import verify
 from ostiary.audit.log import entries
+from ostiary.control import proposals
 from ostiary.control.folder import read_policy
 from ostiary.control.installation import Installation, open_installation
+from ostiary.control.proposals import BEGUN, BREAK_GLASS
 from ostiary.control.revisions import APPLY, ROLLED_BACK, texts_of, unrecorded
 from ostiary.envoy import binary
 from ostiary.envoy.delivery import Gate
@@ -152,7 +154,10 @@ def drift(store: Store, home: Home, plan: Plan) -> str:
 
 def quiet(store: Store) -> str:
     with store.read() as connection:
-        firing = open_alerts(connection)
+        firing, begun = open_alerts(connection), proposals.found(connection, BREAK_GLASS, BEGUN)
+    if begun:
+        told = "; ".join(f"{proposals.in_words(one)}, given by {one.actor}: {one.reason}" for one in begun)
+        raise SystemFault("break-glass", told, hint="ostiary break-glass list")
     if firing:
         raise SystemFault("alerts-open", f"{counted(firing, 'alert')} open", hint="ostiary alert list")
     return "no alert"

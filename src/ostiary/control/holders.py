@@ -4,22 +4,30 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, union
 
+from ostiary.control.proposals import BEGUN
 from ostiary.foundation.errors import OperatorFault
 from ostiary.plan.decide import narrowed
 from ostiary.plan.model import Plan
 from ostiary.prove.rules import check
 from ostiary.store.directory import person_of
+from ostiary.store.tables.control import PROPOSAL
 from ostiary.store.tables.directory import ASSIGNMENT, PRINCIPAL
 
-_HELD: Final = select(PRINCIPAL.c.person, ASSIGNMENT.c.role).join(ASSIGNMENT, ASSIGNMENT.c.principal == PRINCIPAL.c.id)
+_ALWAYS: Final = select(PRINCIPAL.c.id, PRINCIPAL.c.person, ASSIGNMENT.c.role).join(
+    ASSIGNMENT, ASSIGNMENT.c.principal == PRINCIPAL.c.id
+)
+_FOR_A_TIME: Final = select(PRINCIPAL.c.id, PRINCIPAL.c.person, PROPOSAL.c.role).join(
+    PROPOSAL, PROPOSAL.c.principal == PRINCIPAL.c.id
+)
+_HELD: Final = union(_ALWAYS, _FOR_A_TIME.where(PROPOSAL.c.state == BEGUN)).subquery()
 
 
 def assigned(connection: Connection) -> Mapping[str, frozenset[str]]:
     """Person -> the roles that all principals of that person hold directly."""
     held: dict[str, set[str]] = {}
-    for person, role in connection.execute(_HELD):
+    for _, person, role in connection.execute(select(_HELD)):
         held.setdefault(person, set()).add(role)
     return {person: frozenset(roles) for person, roles in held.items()}
 
@@ -46,11 +54,10 @@ def allow(connection: Connection, plan: Plan, principal: str, roles: Iterable[st
     if person and connection.execute(select(PRINCIPAL.c.id).where(PRINCIPAL.c.id == person)).first() is None:
         raise OperatorFault("no-person", f"there is no {person}", hint="name a user: `ostiary user list`")
     human = person or person_of(connection, principal)
-    others = connection.execute(_HELD.where(PRINCIPAL.c.person == human, PRINCIPAL.c.id != principal))
-    held = wanted.union(role for _, role in others)
-    own = msgspec.structs.replace(
-        narrowed(plan, held), never=(), always=()
-    )  # the rest was proved when the plan came into force
+    others = select(_HELD.c.role).where(_HELD.c.person == human, _HELD.c.id != principal)
+    held = wanted.union(connection.execute(others).scalars())
+    own = narrowed(plan, held)
+    own = msgspec.structs.replace(own, never=(), always=())  # proved when the plan came into force
     if found := check(own, {human: held}):
         told = "\n".join(f"  {one}" for one in found)
         raise OperatorFault(

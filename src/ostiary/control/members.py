@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from http.client import HTTPException
 from logging import getLogger
 from typing import Any, Final
@@ -14,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ostiary.control import api
+from ostiary.control import api, break_glass
 from ostiary.control.board import Board
 from ostiary.control.installation import Installation
 from ostiary.control.operations import OPERATIONS
@@ -37,6 +38,7 @@ RENEW_EVERY_S: Final = 10.0  # a third of the lease
 CATCH_UP_EVERY_S: Final = 15.0
 SHORTEN_EVERY_S: Final = 1.0
 FORGET_EVERY_S: Final = 600.0  # seldom enough to cost nothing, often enough that little goes at a time
+SETTLE_EVERY_S: Final = 5.0  # what ended by itself is told
 KEYS_EVERY_S: Final = 3600.0  # certificates and signing keys turn when they are due
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -90,6 +92,7 @@ def _chores(board: Board) -> list[Any]:
         _every(SHORTEN_EVERY_S, board.reconciler.shorten),
         _every(KEYS_EVERY_S, keep_keys),
         _every(FORGET_EVERY_S, forget),
+        _every(SETTLE_EVERY_S, partial(break_glass.settle, board)),
     ]
 
 
@@ -125,7 +128,7 @@ async def _every(seconds: float, act: Callable[[], Any]) -> None:
         try:
             await anyio.to_thread.run_sync(act)
         except Exception:
-            log.exception("%s failed", act.__name__)
+            log.exception("%s failed", getattr(act, "__name__", act))
         await asyncio.sleep(seconds)
 
 

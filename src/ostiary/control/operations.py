@@ -6,24 +6,31 @@ from pathlib import Path
 from typing import Any, Final
 
 from msgspec import Struct, to_builtins
+from msgspec.structs import replace
 from sqlalchemy.exc import DBAPIError
 
-from ostiary.control import people, revisions, systems, watching
+from ostiary.control import archive, break_glass, people, proposals, revisions, systems, watching
 from ostiary.control.board import Board
 from ostiary.control.documents import prove_document
 from ostiary.control.holders import assigned, holders_of
+from ostiary.control.proposals import POLICY, Proposal
 from ostiary.control.reconcile import Translated
-from ostiary.foundation.errors import OperatorFault, SystemFault
+from ostiary.foundation.errors import OperatorFault, SystemFault, counted
+from ostiary.plan.model import Plan
 from ostiary.prove.difference import diff
+
+WHOLE: Final = ("file", "text", "files")  # of a document
 
 
 class Applied(Struct, frozen=True, kw_only=True):
-    """The revision in force, and what it changed."""
+    """The revision, what it replaces and changes; `proposal`: where it waits, for so many `missing` approvals."""
 
     revision: str
     before: str
     changes: list[dict[str, Any]]
     warnings: list[str]
+    proposal: str = ""
+    missing: int = 0
 
 
 def apply_policy(
@@ -40,20 +47,113 @@ def apply_policy(
 
     It may include `files`, which its caller has read: control reads none of them.
     """
-    if not Path(file).is_absolute():
-        raise OperatorFault("file-relative", f"{file} is no absolute path", hint="name the policy's file in full")
+    act = revisions.Act(actor=actor, file=file, text=text, files=files, reason=reason)
     with board.turn:
-        with board.on.store.read() as connection:
-            held, holders = assigned(connection), holders_of(connection)
-        plan, warnings = prove_document(text, file, board.on.home, files, held)  # parse, check, compile, prove
-        before = board.reconciler.plan
-        changes = diff(before, plan, holders)  # what it widens and narrows, by meaning
-        translated = board.reconciler.translated(plan)  # read by Envoy itself
-        if not dry_run:
-            act = revisions.Act(actor=actor, file=file, text=text, files=files, reason=reason, before=before.revision)
-            _roll_out(board, act, translated, len(changes))
-    told = [to_builtins(change) for change in changes]
-    return Applied(revision=plan.revision, before=before.revision, changes=told, warnings=list(warnings))
+        return _change(board, act, dry_run=dry_run)
+
+
+def _change(board: Board, act: revisions.Act, *, dry_run: bool = False) -> Applied:
+    if not Path(act.file).is_absolute():
+        raise OperatorFault("file-relative", f"{act.file} is no absolute path", hint="name the policy's file in full")
+    with board.on.store.read() as connection:
+        held, holders = assigned(connection), holders_of(connection)
+    plan, proof = prove_document(act.text, act.file, board.on.home, act.files, held)  # parse, check, compile, prove
+    before = board.reconciler.plan
+    changes = diff(before, plan, holders)  # what it widens and narrows, by meaning
+    translated = board.reconciler.translated(plan)  # read by Envoy itself
+    if not dry_run:
+        _refuse_alone(board, act, plan)
+        proved = {**to_builtins(proof), "widens": sum(one.widens for one in changes), "changes": len(changes)}
+        _roll_out(board, replace(act, before=before.revision, proof=proved), translated, len(changes))
+    told, warnings = [to_builtins(change) for change in changes], list(proof.warnings)
+    return Applied(revision=plan.revision, before=before.revision, changes=told, warnings=warnings)
+
+
+def _refuse_alone(board: Board, act: revisions.Act, plan: Plan) -> None:
+    """The policy in force says how many others must say yes; what is in force already may be applied again."""
+    before = board.reconciler.plan
+    known = revisions.texts_of(board.on.store, before.revision)
+    same = plan.revision == before.revision and (act.text, dict(act.files)) == known
+    if len(act.approvals) < before.approvals.policy and not same:
+        told = f"the policy in force asks for {counted(before.approvals.policy, 'approval')} of a change"
+        raise OperatorFault("approval-needed", told, hint="`ostiary policy propose`; somebody else then approves it")
+
+
+def propose_policy(  # noqa: PLR0917  the parameters of the command
+    board: Board, actor: str, text: str, file: str, reason: str, files: Mapping[str, str] = {}
+) -> Applied:
+    """As `apply_policy`, but it comes into force only when others have approved just this text."""
+    proposals.refuse_reason(reason)
+    with board.turn:
+        return _propose(board, revisions.Act(actor=actor, file=file, text=text, files=files, reason=reason))
+
+
+def restore_policy(board: Board, actor: str, number: int, reason: str) -> Applied:
+    """Applies the document of an earlier revision, or proposes it where others must approve a change."""
+    proposals.refuse_reason(reason)
+    kept = archive.kept(board.on.store, number)
+    why = f"restores revision {number}: {reason}"
+    act = revisions.Act(actor=actor, **{name: kept[name] for name in WHOLE}, reason=why)
+    with board.turn:
+        return _propose(board, act) if board.reconciler.plan.approvals.policy else _change(board, act)
+
+
+def _propose(board: Board, act: revisions.Act) -> Applied:
+    tried = _change(board, act, dry_run=True)
+    shown = {"base": tried.before, "revision": tried.revision, "changes": tried.changes}
+    content = {**shown, **{name: getattr(act, name) for name in WHOLE}}
+    asked = Proposal(kind=POLICY, actor=act.actor, reason=act.reason, at=board.now, content=content)
+    made = board.change(lambda connection: proposals.propose(connection, asked))
+    return replace(tried, proposal=made.id, missing=_needed(board))
+
+
+def _needed(board: Board) -> int:
+    """What is proposed is for somebody else to decide, whatever the policy asks for."""
+    return max(1, board.reconciler.plan.approvals.policy)
+
+
+def approve_policy(board: Board, actor: str, proposal: str) -> Applied:
+    """Says yes to exactly what was shown; the last one who has to puts it in force."""
+    with board.turn:
+        asked = _asked(board, proposal)
+        whole = {name: asked.content[name] for name in WHOLE}
+        act = revisions.Act(actor=asked.actor, **whole, reason=asked.reason)
+        tried = _change(board, act, dry_run=True)
+        if (tried.before, tried.revision) != (asked.content["base"], asked.content["revision"]):
+            raise _anew(board, actor, asked, act)
+        asked = board.change(lambda connection: proposals.approve(connection, asked, actor, board.now))
+        if missing := max(0, _needed(board) - len(asked.approvals)):
+            return replace(tried, proposal=proposal, missing=missing)
+        done = _change(board, replace(act, approvals=asked.approvals))
+        _close(board, asked, "done", actor)
+        return done
+
+
+def _anew(board: Board, actor: str, asked: Proposal, act: revisions.Act) -> OperatorFault:
+    """What was shown is not what it would do now: it is proposed again for its author, with no approval yet."""
+    made = _propose(board, act)
+    _close(board, asked, "renewed", actor)
+    told = (
+        f"the policy in force, or a document that this one names, has changed: it is proposed anew as {made.proposal}"
+    )
+    hint = f"look at it with `ostiary policy show {made.proposal}`, then approve that"
+    return OperatorFault("proposal-stale", told, hint=hint)
+
+
+def reject_policy(board: Board, actor: str, proposal: str, reason: str = "") -> dict[str, Any]:
+    """Also takes back one's own."""
+    with board.turn:
+        _close(board, _asked(board, proposal), "rejected", actor, reason)
+    return {}
+
+
+def _asked(board: Board, proposal: str) -> Proposal:
+    with board.on.store.read() as connection:
+        return proposals.one(connection, POLICY, proposal)
+
+
+def _close(board: Board, asked: Proposal, state: str, actor: str, reason: str = "") -> None:
+    board.change(lambda connection: proposals.record(connection, asked, state, actor, board.now, reason, state=state))
 
 
 def _roll_out(board: Board, act: revisions.Act, to: Translated, changes: int) -> None:
@@ -71,6 +171,13 @@ def _roll_out(board: Board, act: revisions.Act, to: Translated, changes: int) ->
 Operation = Callable[..., Any]  # (board, actor, **parameters) -> JSON-able
 OPERATIONS: Final[Mapping[str, Operation]] = {
     "policy.apply": apply_policy,
+    "policy.propose": propose_policy,
+    "policy.approve": approve_policy,
+    "policy.reject": reject_policy,
+    "policy.restore": restore_policy,
+    "break-glass.start": break_glass.start,
+    "break-glass.approve": break_glass.approve,
+    "break-glass.end": break_glass.end,
     "status": systems.status,
     "system.account": systems.set_account,
     "system.learn": systems.learn,

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from msgspec import to_builtins
+
 from ostiary.audit.head import sign_head
-from ostiary.control.documents import read_document
+from ostiary.control.documents import prove_document, read_document
 from ostiary.control.health import opens
 from ostiary.control.installation import Installation, open_installation
 from ostiary.control.reconcile import Reconciler
@@ -108,12 +110,12 @@ def _fill(home: Home, settings: str, policy: str) -> None:
     """Files, keys and the first revision, in the audit log from the start."""
     write_atomically(home.settings, settings.encode())
     write_atomically(home.policy, policy.encode())
-    _, plan = read_document(policy, home.policy.name, home.root)
+    plan, proof = prove_document(policy, home.policy.name, home, {})
     load_sealer(home.keys / "master.key", make=True)
     installation = open_installation(home)
     try:
         now = installation.clock.now()
-        act = Act(actor="ostiary", file=str(home.policy), text=policy, reason="first start")
+        act = Act(actor="ostiary", file=str(home.policy), text=policy, reason="first start", proof=to_builtins(proof))
         with installation.store.begin() as connection:
             keys.ensure(connection, installation.sealer, now)
             record(connection, act, plan, now)

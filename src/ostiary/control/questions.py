@@ -37,7 +37,7 @@ def prove(text: str, file: str, home: Home, files: Mapping[str, str], days: int)
     with opened(home) as on, on.store.read() as connection:
         held, near = assigned(connection), Situation(on.clock.now())
         uses, whole = _uses(on, connection, near.at - timedelta(days=days))
-    plan, warnings = prove_document(text, file, home, files, held, near)
+    plan, proof = prove_document(text, file, home, files, held, near)
     changes = (one for one in diff(plan_in_force(home), plan) if one.widens and one.permission)
     found: Mapping[str, Iterable[Finding]] = {
         "new access": (Finding(message=one.text, requests=known(one.request)) for one in changes),
@@ -47,7 +47,7 @@ def prove(text: str, file: str, home: Home, files: Mapping[str, str], days: int)
     }
     answers = {question: [to_builtins(one) for one in findings] for question, findings in found.items()}
     notes = [
-        *warnings,
+        *proof.warnings,
         *([] if whole else ["there are more events than were read: what was used is not known in full"]),
     ]
     return {"revision": plan.revision, "answers": answers, "warnings": notes}

@@ -24,7 +24,7 @@ ROLLED_BACK: Final = "policy.rolled-back"
 class Act(Struct, frozen=True, kw_only=True):
     """Somebody puts a policy in force: its file's text, and `files`, the texts that it includes.
 
-    `before` is the revision that it replaces, "" for none.
+    `before` is the revision that it replaces, "" for none. `approvals`: who else said yes; `proof`: what was checked.
     """
 
     actor: str
@@ -33,11 +33,14 @@ class Act(Struct, frozen=True, kw_only=True):
     files: Mapping[str, str] = {}
     reason: str
     before: str = ""
+    approvals: tuple[str, ...] = ()
+    proof: dict[str, Any] = {}
 
 
 def record(connection: Connection, act: Act, plan: Plan, at: datetime, *, changes: int = 0) -> None:
     """Keeps the revision whole, and who put it in force, when and why in the audit log."""
-    after = {"revision": plan.revision, "file": act.file, "changes": changes}
+    after: dict[str, Any] = {"revision": plan.revision, "file": act.file, "changes": changes}
+    after |= {"approvals": act.approvals} if act.approvals else {}
     connection.execute(
         insert(REVISION).values(
             revision=plan.revision,
@@ -48,6 +51,8 @@ def record(connection: Connection, act: Act, plan: Plan, at: datetime, *, change
             actor=act.actor,
             reason=act.reason,
             at_us=to_us(at),
+            approvals=json.dumps(act.approvals),
+            proof=json.dumps(act.proof),
         )
     )
     append(connection, _entry(act, plan, at, action=APPLY, after=after))

@@ -8,6 +8,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from ostiary.foundation.ids import EMERGENCY
+
 NONE: Final = "-"  # what Envoy writes where there is nothing
 ALLOWED: Final = "allowed"
 LINE_MAX_BYTES: Final = 64 * 1024
@@ -50,6 +52,11 @@ class Event(Struct, frozen=True, kw_only=True):
     guard_us: int = 0
     tls: str = NONE
     agent: str = NONE
+
+    @property
+    def emergency(self) -> bool:
+        """Done with a role that the caller has for a time."""
+        return self.role_set.startswith(EMERGENCY)
 
 
 NUMBERS: Final = (
@@ -159,7 +166,7 @@ def _number(value: Any) -> int:
 
 def shape(event: Event) -> dict[str, Any]:
     """For JSON output and tables."""
-    return {**msgspec.structs.asdict(event), "at": stamp(event.at)}
+    return {**msgspec.structs.asdict(event), "at": stamp(event.at), "break_glass": event.emergency}
 
 
 def stamp(at: datetime) -> str:
@@ -169,6 +176,7 @@ def stamp(at: datetime) -> str:
 def told(event: Event) -> str:
     """One line for people: when, who, what, how it ended, why."""
     who = next((name for name in (event.subject, event.client, event.source) if name != NONE), NONE)
+    who += " (break-glass)" if event.emergency else ""
     what = f"{event.method} {event.path}" if event.operation == NONE else event.operation
     why = event.reason if event.rule == NONE else f"{event.reason} ({event.rule})"
     return f"{stamp(event.at)} {who} {what}: {event.status} {why}, {event.duration_ms} ms [{event.decision}]"

@@ -27,12 +27,14 @@ class Filter(Struct, frozen=True, kw_only=True):
     reason: str = ""
     operation: str = ""
     since: datetime | None = None
+    break_glass: bool = False
 
     def takes(self, event: Event) -> bool:
         return (
             self.principal in ("", event.subject, event.client, f"client:{event.client}")
             and self.reason in ("", event.reason)
             and event.operation.startswith(self.operation)
+            and (event.emergency or not self.break_glass)
             and (self.since is None or event.at >= self.since)
         )
 

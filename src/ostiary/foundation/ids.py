@@ -7,6 +7,10 @@ from collections.abc import Iterable
 ROLE_SET_ID_CHARS = 12  # 60 bits: two of a million role sets collide with a chance below 1 in 10^6
 
 
+# The id of a role set with one role more for a time begins so: an event tells by it that there was an emergency.
+EMERGENCY = "bg-"
+
+
 def content_hash(data: bytes, *, chars: int = 16) -> str:
     """The first `chars` base32 characters (lower case) of the SHA-256 of `data`."""
     return base64.b32encode(hashlib.sha256(data).digest()).decode().lower()[:chars]

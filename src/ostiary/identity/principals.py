@@ -17,6 +17,7 @@ from ostiary.identity.credentials import digest, new_secret, pepper
 from ostiary.store import directory
 from ostiary.store.database import insert_into, upsert
 from ostiary.store.seal import Sealer
+from ostiary.store.tables.control import PROPOSAL
 from ostiary.store.tables.directory import ASSIGNMENT, DEVICE, ERP_ACCOUNT, PRINCIPAL, REVOCATION, ROLE_SET
 from ostiary.store.tables.identity import CLIENT, CLIENT_SECRET, CODE, GRANT, PASSWORD, REFRESH, SESSION
 
@@ -106,7 +107,7 @@ def note_certificate(connection: Connection, *, actor: str, now: datetime, clien
 
 def set_roles(connection: Connection, *, actor: str, now: datetime, principal: str, roles: Sequence[str]) -> Keys:
     """Exactly these roles from now on; older tokens are revoked."""
-    keys = _next_generation(connection, principal, now, "roles changed")
+    keys = next_generation(connection, principal, now, "roles changed")
     before = _roles(connection, principal)
     connection.execute(delete(ASSIGNMENT).where(ASSIGNMENT.c.principal == principal))
     _assign(connection, principal, roles)
@@ -297,15 +298,18 @@ def _set_active(connection: Connection, principal: str, *, actor: str, now: date
 
 
 def _end(connection: Connection, principal: str, now: datetime, reason: str) -> Keys:
-    keys = _next_generation(connection, principal, now, reason)
+    keys = next_generation(connection, principal, now, reason)
     connection.execute(delete(SESSION).where(SESSION.c.principal == principal))
     mine = (GRANT.c.principal == principal) | (GRANT.c.client == principal)
     connection.execute(update(GRANT).where(mine).values(revoked=True))
     return keys
 
 
-def _next_generation(connection: Connection, principal: str, now: datetime, reason: str) -> Keys:
-    """A client's older tokens go by both names: as subject and as client."""
+def next_generation(connection: Connection, principal: str, now: datetime, reason: str) -> Keys:
+    """A client's older tokens go by both names: as subject and as client. A role for a time goes with them."""
+    at_s = int(now.timestamp())
+    held = (PROPOSAL.c.principal == principal, PROPOSAL.c.until_s > at_s)
+    connection.execute(update(PROPOSAL).where(*held).values(until_s=at_s))
     up = update(PRINCIPAL).where(PRINCIPAL.c.id == principal).values(generation=PRINCIPAL.c.generation + 1)
     new = connection.execute(up.returning(PRINCIPAL.c.generation)).scalar_one_or_none()
     old = _known(principal, new) - 1

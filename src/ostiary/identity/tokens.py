@@ -16,13 +16,18 @@ from ostiary.foundation.jose import (
 )
 from ostiary.foundation.secret import new_id
 from ostiary.identity.request import Refused
-from ostiary.store.directory import access_keys, registered
+from ostiary.store.directory import access_keys, emergency_set, registered
+from ostiary.store.tables.control import PROPOSAL
 from ostiary.store.tables.directory import ASSIGNMENT, PRINCIPAL
 
-# Who is active, in which generation, and what the subject holds.
+# Who is active, in which generation, and what the subject holds; in an emergency one role more, for a time.
+_SUBJECT: Final = PRINCIPAL.c.id == bindparam("subject")
+_EMERGENCY: Final = and_(PROPOSAL.c.principal == PRINCIPAL.c.id, _SUBJECT, PROPOSAL.c.until_s > bindparam("now_s"))
 _HELD: Final = (
-    select(PRINCIPAL.c.id, PRINCIPAL.c.generation, ASSIGNMENT.c.role)
-    .outerjoin(ASSIGNMENT, and_(ASSIGNMENT.c.principal == PRINCIPAL.c.id, PRINCIPAL.c.id == bindparam("subject")))
+    select(PRINCIPAL.c.id, PRINCIPAL.c.generation, ASSIGNMENT.c.role, PROPOSAL.c.until_s)
+    .add_columns(PROPOSAL.c.id.label("emergency"), PROPOSAL.c.role.label("more"))
+    .outerjoin(ASSIGNMENT, and_(ASSIGNMENT.c.principal == PRINCIPAL.c.id, _SUBJECT))
+    .outerjoin(PROPOSAL, _EMERGENCY)
     .where(PRINCIPAL.c.id.in_([bindparam("subject"), bindparam("client")]), PRINCIPAL.c.active)
 )
 
@@ -35,17 +40,23 @@ def claims_for(
     """The claims as the directory stands in this transaction; subject and client must be active.
 
     `device`: the fingerprint of the certificate that the connection shows; claimed where it is registered.
+    A token of an emergency ends with it: the gate needs nobody to tell it so.
     """
-    rows = connection.execute(_HELD, {"subject": subject, "client": client}).all()
+    at = int(now.timestamp())
+    rows = connection.execute(_HELD, {"subject": subject, "client": client, "now_s": at}).all()
     generations = {row.id: row.generation for row in rows}
     if not generations.keys() >= {subject, client}:
         raise Refused("invalid_grant", "the principal is not active")
-    roles, at = [row.role for row in rows if row.role], int(now.timestamp())
+    roles = {row.role for row in rows if row.role}
+    role_set, ends = role_set_id(roles), at + life_s
+    for row in rows:
+        if row.emergency:
+            role_set, ends = emergency_set(roles, row.more, row.emergency)[0], min(ends, row.until_s)
     return Claims(
         issuer=issuer, audience=audience, subject=subject, client=client.partition(":")[2], jti=new_id("at"),
         grant=grant, session=session, generation=f"{subject}#{generations[subject]}",
-        client_generation="" if client == subject else f"{client}#{generations[client]}", role_set=role_set_id(roles), scopes=scopes,
-        issued_at=at, expires_at=at + life_s, authenticated_at=authenticated_at, acr="pwd" if amr else "", amr=amr,
+        client_generation="" if client == subject else f"{client}#{generations[client]}", role_set=role_set, scopes=scopes,
+        issued_at=at, expires_at=ends, authenticated_at=authenticated_at, acr="pwd" if amr else "", amr=amr,
         device=device if device and registered(connection, device, subject) else "",
     )  # fmt: skip
 

@@ -5,14 +5,14 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from msgspec import Struct
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
 
 from ostiary.audit.log import Entry, append
 from ostiary.event.record import stamp
 from ostiary.foundation.clock import from_us, to_us
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.secret import new_id
-from ostiary.monitor.catalogue import RULES
+from ostiary.monitor.catalogue import EMERGENCY, RULES
 from ostiary.monitor.finding import Finding
 from ostiary.store.tables.monitor import ALERT
 
@@ -67,10 +67,19 @@ def firing(connection: Connection) -> tuple[Notice, ...]:
 
 
 def resolve_quiet(connection: Connection, now: datetime) -> tuple[Notice, ...]:
-    """Resolves what did not fire for `QUIET`; each resolution is told."""
+    """Resolves what did not fire for `QUIET`; each resolution is told. An emergency is over when it ends."""
+    return _over(connection, now, ALERT.c.last_us <= to_us(now - QUIET), ALERT.c.rule != EMERGENCY.id)
+
+
+def over(connection: Connection, finding: Finding) -> tuple[Notice, ...]:
+    """Resolves what `finding` fired."""
+    return _over(connection, finding.at, ALERT.c.rule == finding.rule, ALERT.c.key == finding.key)
+
+
+def _over(connection: Connection, now: datetime, *which: ColumnElement[bool]) -> tuple[Notice, ...]:
     gone = connection.execute(
         update(ALERT)
-        .where(ALERT.c.open_key.is_not(None), ALERT.c.last_us <= to_us(now - QUIET))
+        .where(ALERT.c.open_key.is_not(None), *which)
         .values(state="resolved", open_key=None, actor=OURSELVES)
         .returning(ALERT.c.id)
     ).scalars()

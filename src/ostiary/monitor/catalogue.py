@@ -98,7 +98,16 @@ AUDIT: Final = Rule(
     why="Somebody took away or changed what was recorded; no change is made until that is mended.",
     investigate="`ostiary audit verify` says what is wrong. Who could write the database and the home folder?",
 )
+EMERGENCY: Final = Rule(
+    id="break-glass",
+    severity=Severity.CRITICAL,
+    what="Somebody was given one role more for a time, beyond what he may as a rule.",
+    why="It goes round the usual way of giving roles: whoever answers for those should know, and look at what was done.",
+    investigate="`ostiary break-glass list`: who, why, until when; `ostiary event list --break-glass`: what was done.",
+)
 RULES: Final[Mapping[str, Rule]] = {
     rule.id: rule
-    for rule in (SLOW, FAILURES, TOKENLESS, ERRORS, AVAILABILITY, VOLUME, PAYLOAD, UNREADABLE, DISK, SILENT, AUDIT)
-}
+    for rule in (
+        SLOW, FAILURES, TOKENLESS, ERRORS, AVAILABILITY, VOLUME, PAYLOAD, UNREADABLE, DISK, SILENT, AUDIT, EMERGENCY,
+    )
+}  # fmt: skip

@@ -13,12 +13,25 @@ from ostiary.erp.route import Route
 from ostiary.foundation.ids import content_hash
 from ostiary.plan.formula import Always, Formula, atoms, every
 from ostiary.policy.model import Always as AlwaysMay
-from ostiary.policy.model import Apart, HandOver, Kind, Level, Limit, Limits, Never, Source, System, WhenSilent
+from ostiary.policy.model import (
+    Apart,
+    Approvals,
+    HandOver,
+    Kind,
+    Level,
+    Limit,
+    Limits,
+    Never,
+    Source,
+    System,
+    WhenSilent,
+)
 
 # Shapes that the plan has from below as they are.
 __all__ = [
     "AlwaysMay",
     "Apart",
+    "Approvals",
     "HandOver",
     "Kind",
     "Level",
@@ -98,6 +111,7 @@ class Plan(Struct, frozen=True, kw_only=True, cache_hash=True, dict=True):
     always: tuple[AlwaysMay, ...] = ()
     limits: Limits
     when_silent: WhenSilent = WhenSilent.CLOSE
+    approvals: Approvals = Approvals()
     revision: str = ""  # the content hash of everything else; set by `seal`
 
     @cached_property

@@ -174,6 +174,16 @@ DEFAULT_LIMIT: Final = Part(
     rules={"minProperties": 1},
 )
 
+APPROVALS: Final = Part(
+    name="approvals",
+    says="How many others must say yes before it happens; nobody says yes to what he asked for himself.",
+    keys=(
+        Key("policy", "To any change of the policy, this key's too.", _shaped(words.OTHERS), 1),
+        Key("break-glass", "To a role for a time, given in an emergency.", _shaped(words.OTHERS), 1),
+    ),
+    rules={"minProperties": 1},
+)
+
 TEST: Final = Part(
     name="test",
     says="An example that must come out as it says, before the policy is applied.",
@@ -219,6 +229,7 @@ How much callers may send: anonymous for each address without a known caller, de
 several roles the most generous counts."""
 LIMITS: Final[Schema] = {**named("limit"), "properties": {"default": {"$ref": "#/$defs/default-limit"}}}
 SILENT: Final = one_of(WhenSilent, WhenSilent.CLOSE)
+SECOND: Final = "What needs a second person: a change of the policy, a role in an emergency. Default: nothing."
 MUST: Final = "Examples that must come out as they say, before the policy is applied."
 POLICY: Final = Part(
     name="policy",
@@ -238,8 +249,9 @@ POLICY: Final = Part(
         Key("always", "What every revision must allow, proved for every situation.", list_of("always"), [AUDIT]),
         Key("limits", SAYS_LIMITS, LIMITS, LIMITED),
         Key("when-silent", "What the gate does when control is dead: close, or keep the last state.", SILENT, "keep"),
+        Key("approvals", SECOND, {"$ref": "#/$defs/approvals"}, {"policy": 1}),
         Key("tests", MUST, list_of("test"), [SUNDAY]),
     ),
     needed=("policy",),
 )
-PARTS: Final = (SYSTEM, DEPARTMENT, CONTEXT, ROLE, GRANT, APART, NEVER, ALWAYS, LIMIT, DEFAULT_LIMIT, TEST)
+PARTS: Final = (SYSTEM, DEPARTMENT, CONTEXT, ROLE, GRANT, APART, NEVER, ALWAYS, LIMIT, DEFAULT_LIMIT, APPROVALS, TEST)

@@ -189,6 +189,13 @@ class Limits(Struct, frozen=True, kw_only=True):
     body_bytes: int = 10 * 1024 * 1024
 
 
+class Approvals(Struct, frozen=True, kw_only=True):
+    """How many others must say yes before it happens (standard G4)."""
+
+    policy: int = 0  # to a change of the policy
+    break_glass: int = 0  # to a role for a time
+
+
 class Example(Struct, frozen=True, kw_only=True):
     """A test that stands in the policy."""
 
@@ -216,4 +223,5 @@ class Policy(Struct, frozen=True, kw_only=True):
     always: tuple[Always, ...] = ()
     limits: Limits
     when_silent: WhenSilent = WhenSilent.CLOSE
+    approvals: Approvals = Approvals()
     tests: tuple[Example, ...] = ()

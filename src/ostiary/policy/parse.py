@@ -9,7 +9,7 @@ from msgspec import Struct
 from ostiary.policy import duties, keys, words
 from ostiary.policy.contexts import read_contexts
 from ostiary.policy.include import among, gathered, merged
-from ostiary.policy.model import Always, Limit, Limits, Never, Policy, WhenSilent
+from ostiary.policy.model import Always, Approvals, Limit, Limits, Never, Policy, WhenSilent
 from ostiary.policy.node import Node, Scalar, names_in, says_nothing
 from ostiary.policy.problem import Problem
 from ostiary.policy.reader import Reader
@@ -70,10 +70,23 @@ def _policy(reader: Reader, root: Node) -> Policy:
         ),
         limits=_limits(reader, known.roles, part.get("limits")),
         when_silent=reader.word(part.get("when-silent"), WhenSilent, what="when-silent") or WhenSilent.CLOSE,
+        approvals=_approvals(reader, part.get("approvals")),
         tests=reader.each(part.get("tests"), partial(duties.read_test, reader, known), what="tests"),
     )
     reader.unused(variables)
     return policy
+
+
+def _approvals(reader: Reader, node: Node | None) -> Approvals:
+    if node is None:
+        return Approvals()
+    part = reader.mapping(node, keys.APPROVALS, what="approvals")
+    if says_nothing(node):
+        reader.report(node, "approvals says nothing", "policy: 1")
+    policy, glass = (
+        reader.understood(part.get(name), words.others, what=name) or 0 for name in ("policy", "break-glass")
+    )
+    return Approvals(policy=policy, break_glass=glass)
 
 
 def _limits(reader: Reader, roles: Sequence[str], node: Node | None) -> Limits:

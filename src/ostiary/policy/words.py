@@ -61,6 +61,7 @@ VALUE: Final = re.compile("[A-Za-z0-9_.-]{1,100}")
 MOMENT: Final = re.compile("[12][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(?::[0-9]{2})?(?:Z|[+-][0-9]{2}:[0-9]{2})?")
 PERMISSION: Final = re.compile(f" *(?:{_NAME}/)?{_OBJECT} *: *{_DOING}(?: *, *{_DOING})* *")
 OPERATION: Final = re.compile(f" *(?:{_NAME}/)?{_EXACT} *: *{_DOING} *")
+OTHERS: Final = re.compile("[1-9]")
 OBJECT: Final = re.compile(_OBJECT)
 ACTION: Final = re.compile(_ACTION)
 PATTERN: Final = re.compile(_PATH.replace("_", "_*"))
@@ -189,6 +190,13 @@ def within(text: str) -> int:
     if match is None or not 0 < int(match[1]) <= WITHIN_MAX_DAYS:
         raise Wrong(f"{text!r} is no time", "30 days")
     return int(match[1])
+
+
+def others(text: str) -> int:
+    """How many people more."""
+    if not OTHERS.fullmatch(text):
+        raise Wrong(f"{text!r} is no number of people from 1 to 9", "1; or leave the key out")
+    return int(text)
 
 
 def place(text: str) -> tuple[str, str]:

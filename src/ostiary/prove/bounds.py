@@ -1,4 +1,4 @@
-"""What differs in the rules that hold people back: `apart`, `never`, limits, the silence of control."""
+"""What differs in the rules that hold people back: `apart`, `never`, limits, the silence of control, approvals."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -6,8 +6,9 @@ from typing import Final
 from msgspec.structs import replace
 
 from ostiary.erp.operation import Pattern
+from ostiary.foundation.errors import counted
 from ostiary.plan.formula import Formula
-from ostiary.plan.model import Apart, Limit, Limits, Never, Plan, Source, WhenSilent
+from ostiary.plan.model import Apart, Approvals, Limit, Limits, Never, Plan, Source, WhenSilent
 from ostiary.prove.change import Change
 from ostiary.prove.situation import NEVER, implies
 
@@ -26,6 +27,16 @@ def changes(old: Plan, new: Plan) -> Iterator[Change]:
     if old.when_silent is not new.when_silent:
         widens = new.when_silent is WhenSilent.KEEP
         yield Change(widens=widens, text=f"when control is silent the gate will {new.when_silent}")
+    yield from _approvals(old.approvals, new.approvals)
+
+
+def _approvals(old: Approvals, new: Approvals) -> Iterator[Change]:
+    for what, was, now in (
+        ("a change of the policy", old.policy, new.policy),
+        ("a role in an emergency", old.break_glass, new.break_glass),
+    ):
+        if was != now:
+            yield Change(widens=now < was, text=f"{what} needs {counted(now, 'approval')} instead of {was}")
 
 
 def _apart(old: Plan, new: Plan, *, widens: bool) -> Iterator[Change]:

@@ -14,7 +14,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, Operati
 
 from ostiary.foundation.errors import OperatorFault, SystemFault
 
-VERSION: Final = "0004"  # the newest file in migrations/versions: a store of this version needs no migration
+VERSION: Final = "0005"  # the newest file in migrations/versions: a store of this version needs no migration
 NAMES: Final = {  # one name for each constraint on both databases, so that a migration can speak of it
     "pk": "pk_%(table_name)s",
     "fk": "fk_%(table_name)s_%(column_0_name)s",

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Table, select
 
+from ostiary.foundation.ids import EMERGENCY, role_set_id
 from ostiary.store.database import insert_into, upsert
 from ostiary.store.tables.directory import (
     DEVICE,
@@ -45,6 +46,12 @@ def registered(connection: Connection, fingerprint: str, principal: str) -> bool
     """Whether this device is registered for this principal, or for everybody."""
     mine = (DEVICE.c.fingerprint == fingerprint) & DEVICE.c.principal.in_(["", principal])
     return connection.execute(select(DEVICE.c.name).where(mine)).first() is not None
+
+
+def emergency_set(roles: Iterable[str], role: str, identity: str) -> tuple[str, frozenset[str]]:
+    """The role set of one emergency alone, by id and roles: one of these no role of a policy can be called."""
+    held = frozenset({*roles, role, f"break-glass:{identity}"})
+    return EMERGENCY + role_set_id(held), held
 
 
 def access_keys(connection: Connection) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Revisions of the policy: every one that was ever applied, kept whole."""
+"""Revisions of the policy: every one that was ever applied, kept whole; and what waits for a second person."""
 
 from typing import Final
 
@@ -18,4 +18,22 @@ REVISION: Final = Table(
     Column("actor", String(200), nullable=False),
     Column("reason", String(1000), nullable=False),
     Column("at_us", BigInteger, nullable=False),
+    Column("approvals", Text, nullable=False, server_default="[]"),  # JSON: who else said yes
+    Column("proof", Text, nullable=False, server_default="{}"),  # JSON: what was checked before it came into force
+)
+
+PROPOSAL: Final = Table(  # what waits for a second person, and what became of it; a role for a time is one too
+    "proposal",
+    METADATA,
+    Column("id", String(40), primary_key=True),
+    Column("kind", String(20), nullable=False),  # "policy", "break-glass"
+    Column("actor", String(200), nullable=False),
+    Column("reason", String(1000), nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("content", Text, nullable=False),  # JSON: all that was shown
+    Column("approvals", Text, nullable=False),  # JSON: who else said yes
+    Column("state", String(20), nullable=False, index=True),  # "open", "done", "rejected", "renewed"; "begun", "ended"
+    Column("principal", String(200), nullable=False, index=True),  # who has a role more, or ""
+    Column("role", String(200), nullable=False),
+    Column("until_s", BigInteger, nullable=False),  # so long; 0 before it begins
 )

@@ -1,0 +1,54 @@
+"""`ostiary break-glass`: a role for a time, in an emergency."""
+
+import click
+
+from ostiary.cli.admin import ask
+from ostiary.cli.shape import Group, home, show, table
+from ostiary.foundation.errors import counted
+
+
+@click.group("break-glass", cls=Group)
+def break_glass() -> None:
+    """One role more for a time, in an emergency: with a reason, and loud."""
+
+
+@break_glass.command("start")
+@click.argument("principal")
+@click.argument("role")
+@click.option("--minutes", type=click.IntRange(min=1), default=60, show_default=True, help="How long; 240 at most.")
+@click.option("--reason", required=True, help="Why; kept, and told in the alert.")
+def start(principal: str, role: str, minutes: int, reason: str) -> None:
+    """Gives it to user:NAME or client:NAME; its tokens are renewed, and none of the new ones outlives the role."""
+    done = ask(home(), "break-glass.start", principal=principal, role=role, minutes=minutes, reason=reason)
+    show(done, _begun(done))
+
+
+@break_glass.command("approve")
+@click.argument("emergency")
+def approve(emergency: str) -> None:
+    """Says yes to what somebody else asked for; with the last yes needed it begins."""
+    done = ask(home(), "break-glass.approve", proposal=emergency)
+    show(done, _begun(done))
+
+
+@break_glass.command("end")
+@click.argument("emergency")
+def end(emergency: str) -> None:
+    """Takes it back before its time, or before somebody approves it."""
+    show(ask(home(), "break-glass.end", proposal=emergency), f"{emergency} is over.")
+
+
+@break_glass.command("list")
+def list_emergencies() -> None:
+    """Every one that there was, the newest first."""
+    from ostiary.control.break_glass import list_emergencies as listed
+
+    rows = listed(home())
+    columns = ("id", "state", "principal", "role", "minutes", "when", "who", "approvals", "why")
+    show(rows, table(rows, columns, empty="There was no emergency."))
+
+
+def _begun(done: dict[str, object]) -> str:
+    missing = int(str(done["missing"]))
+    waits = f"; it waits for {counted(missing, 'approval')}: `ostiary break-glass approve {done['id']}`"
+    return f"{done['text']}{waits if missing else ''}"

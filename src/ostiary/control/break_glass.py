@@ -1,0 +1,153 @@
+"""A role for a time, in an emergency: with a reason, loud, and over by itself.
+
+A token that carries it has a role set of its own and lives no longer; none is issued afterwards. So at its end nothing
+has to act, neither control nor anybody. Duties kept apart stay apart in an emergency too.
+"""
+
+from datetime import timedelta
+from typing import Any, Final
+
+from msgspec.structs import replace
+from sqlalchemy import Connection
+
+from ostiary.control import holders, proposals
+from ostiary.control.board import Board
+from ostiary.control.installation import opened
+from ostiary.control.proposals import BEGUN, BREAK_GLASS, OPEN, Proposal
+from ostiary.event.record import stamp
+from ostiary.foundation.errors import OperatorFault
+from ostiary.foundation.home import Home
+from ostiary.identity import roster
+from ostiary.identity.principals import Keys, next_generation
+from ostiary.monitor import alerts
+from ostiary.monitor.alerts import OURSELVES, Notice
+from ostiary.monitor.catalogue import EMERGENCY
+from ostiary.monitor.finding import Finding
+from ostiary.plan.decide import closure
+from ostiary.store.database import upsert
+from ostiary.store.directory import emergency_set
+from ostiary.store.tables.directory import ROLE_SET
+
+MINUTES_MAX: Final = 240
+ASKED_MAX: Final = timedelta(hours=1)  # an emergency that nobody approves for so long is none
+ENDED: Final = "ended"
+
+
+def start(board: Board, actor: str, principal: str, role: str, minutes: int, reason: str) -> dict[str, Any]:  # noqa: PLR0917
+    """Gives the role at once, or asks a second person where the policy says so."""
+    proposals.refuse_reason(reason)
+    if not 0 < minutes <= MINUTES_MAX:
+        raise OperatorFault("minutes", f"{minutes} is no time from 1 to {MINUTES_MAX} minutes", hint="--minutes 30")
+    content = {"principal": principal, "role": role, "minutes": minutes}
+    asked = Proposal(kind=BREAK_GLASS, actor=actor, reason=reason, at=board.now, content=content)
+
+    def act(connection: Connection) -> Proposal:
+        _may_hold(connection, board, asked)
+        return proposals.propose(connection, asked)
+
+    with board.turn:
+        return _go_on(board, actor, board.change(act))
+
+
+def approve(board: Board, actor: str, proposal: str) -> dict[str, Any]:
+    """The second person's yes; with the last one needed it begins."""
+    with board.turn:
+        asked = _one(board, proposal, OPEN)
+        if board.now - asked.at > ASKED_MAX:
+            raise OperatorFault("proposal-old", "it was asked for too long ago", hint="`break-glass start` again")
+        return _go_on(board, actor, board.change(lambda c: proposals.approve(c, asked, actor, board.now)))
+
+
+def end(board: Board, actor: str, proposal: str) -> dict[str, Any]:
+    """Takes it back before its time, or before it began; tokens that carry it are refused."""
+    with board.turn:
+        _end(board, actor, _one(board, proposal, OPEN, BEGUN))
+    return {}
+
+
+def settle(board: Board) -> None:
+    """Records and tells what is over by itself."""
+    with board.turn:
+        with board.on.store.read() as connection:
+            begun = proposals.found(connection, BREAK_GLASS, BEGUN)
+        for one in begun:
+            if one.until_s <= board.now.timestamp():
+                _end(board, OURSELVES, one)
+
+
+def list_emergencies(home: Home) -> list[dict[str, Any]]:
+    """Every one that there was, the newest first."""
+    with opened(home) as on, on.store.read() as connection:
+        return [_told(one) for one in reversed(proposals.found(connection, BREAK_GLASS, OPEN, BEGUN, ENDED))]
+
+
+def _one(board: Board, proposal: str, *states: str) -> Proposal:
+    with board.on.store.read() as connection:
+        return proposals.one(connection, BREAK_GLASS, proposal, *states)
+
+
+def _go_on(board: Board, actor: str, asked: Proposal) -> dict[str, Any]:
+    """Begins when it has the approvals that the policy in force asks for."""
+    missing = board.reconciler.plan.approvals.break_glass - len(asked.approvals)
+    if missing > 0:
+        return {**_told(asked), "missing": missing}
+    until_s = int(board.now.timestamp()) + asked.content["minutes"] * 60
+    begun, told = replace(asked, state=BEGUN, until_s=until_s), list[Notice | None]()
+
+    def act(connection: Connection) -> Keys:
+        roles = _may_hold(connection, board, asked)
+        keys = next_generation(connection, asked.content["principal"], board.now, BREAK_GLASS)
+        name, held = emergency_set(roles, asked.content["role"], asked.id)
+        upsert(connection, ROLE_SET, {"id": name}, {"roles": ",".join(sorted(held))})
+        proposals.record(connection, begun, "begin", actor, board.now, asked.reason, state=BEGUN, until_s=until_s)
+        told.append(alerts.fire(connection, _finding(board, begun))[1])
+        return keys
+
+    try:
+        board.change_directory(act)
+    finally:
+        board.watch.tell(*filter(None, told))
+    return {**_told(begun), "missing": 0}
+
+
+def _may_hold(connection: Connection, board: Board, asked: Proposal) -> list[str]:
+    """The roles that the principal holds already; raises where it may not have this one more."""
+    principal, role = asked.content["principal"], asked.content["role"]
+    known, plan = roster.one(connection, principal), board.reconciler.plan
+    roles: list[str] = known["roles"]
+    begun = any(one.content["principal"] == principal for one in proposals.found(connection, BREAK_GLASS, BEGUN))
+    if begun or not known["active"] or role in closure(plan, roles) or principal.startswith("system:"):
+        told = f"{principal} holds {role} already, has another role for a time, or can't sign in"
+        raise OperatorFault(
+            "emergency-useless", told, hint="see `ostiary break-glass list`, `user list`, `client list`"
+        )
+    holders.allow(connection, plan, principal, [*roles, role])
+    return roles
+
+
+def _end(board: Board, actor: str, one: Proposal) -> None:
+    """Earlier than by itself, it is taken back from the tokens that are out."""
+    principal, told = one.content["principal"], list[Notice]()
+
+    def act(connection: Connection) -> Keys:
+        early = one.state == BEGUN and one.until_s > board.now.timestamp()
+        keys = next_generation(connection, principal, board.now, BREAK_GLASS) if early else ()
+        proposals.record(connection, one, "end", actor, board.now, one.reason, state=ENDED)
+        told.extend(alerts.over(connection, _finding(board, one)))
+        return keys
+
+    try:
+        board.change_directory(act)
+    finally:
+        board.watch.tell(*told)
+
+
+def _finding(board: Board, one: Proposal) -> Finding:
+    evidence = {**one.content, "by": one.actor, "reason": one.reason, "proposal": one.id}
+    return Finding(rule=EMERGENCY.id, key=one.content["principal"], at=board.now, evidence=evidence)
+
+
+def _told(one: Proposal) -> dict[str, Any]:
+    text = proposals.in_words(one) if one.until_s else f"{one.content['principal']} is to have {one.content['role']}"
+    known = {"id": one.id, "state": one.state, **one.content, "who": one.actor, "when": stamp(one.at)}
+    return {**known, "why": one.reason, "approvals": [*one.approvals], "text": text}

@@ -1,0 +1,117 @@
+"""What waits for a second person: kept as it was shown, and decided by others than who asked for it."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+from sqlalchemy import Connection, insert, select, update
+
+from ostiary.audit.log import Entry, append
+from ostiary.event.record import stamp
+from ostiary.foundation.clock import from_us, to_us
+from ostiary.foundation.errors import CallerFault, OperatorFault
+from ostiary.foundation.ids import content_hash
+from ostiary.store.tables.control import PROPOSAL
+
+POLICY: Final = "policy"
+BREAK_GLASS: Final = "break-glass"
+OPEN: Final = "open"
+BEGUN: Final = "begun"
+OPEN_MAX: Final = 100  # of a kind
+REASON_MAX_CHARS: Final = 900
+LONG: Final = ("text", "files", "changes")  # of the content, what no line of the audit log has room for
+
+
+class Proposal(Struct, frozen=True, kw_only=True):
+    """`content`: all that was shown; `approvals`: who else said yes."""
+
+    id: str = ""
+    kind: str
+    actor: str
+    reason: str
+    at: datetime
+    content: dict[str, Any]
+    approvals: tuple[str, ...] = ()
+    state: str = OPEN
+    until_s: int = 0  # of a role for a time that has begun
+
+
+def refuse_reason(reason: str) -> None:
+    """Raises where nobody could learn from it later why this was done."""
+    if not 0 < len(reason.strip()) <= REASON_MAX_CHARS:
+        told = f"it needs a reason of at most {REASON_MAX_CHARS} characters"
+        raise OperatorFault("reason", told, hint='--reason "why, in a few words"')
+
+
+def propose(connection: Connection, asked: Proposal) -> Proposal:
+    """Keeps it; its id is a hash of all of it."""
+    if len(found(connection, asked.kind)) >= OPEN_MAX:
+        told = f"{OPEN_MAX} proposals are waiting already"
+        raise CallerFault("too-many-proposals", told, hint="approve or reject some")
+    made = replace(asked, id=content_hash(msgspec.json.encode(asked, order="deterministic")))
+    row = {"id": made.id, "kind": made.kind, "actor": made.actor, "reason": made.reason, "at_us": to_us(made.at)}
+    of = {"principal": made.content.get("principal", ""), "role": made.content.get("role", ""), "until_s": 0}
+    connection.execute(
+        insert(PROPOSAL).values(**row, **of, content=json.dumps(made.content), approvals="[]", state=OPEN)
+    )
+    record(connection, made, "propose", made.actor, made.at, made.reason)
+    return made
+
+
+def found(connection: Connection, kind: str, *states: str) -> list[Proposal]:
+    """Those in one of these states, the oldest first."""
+    which = (PROPOSAL.c.kind == kind, PROPOSAL.c.state.in_(states or [OPEN]))
+    chosen = select(PROPOSAL).where(*which).order_by(PROPOSAL.c.at_us)
+    return [
+        Proposal(
+            id=row.id, kind=row.kind, actor=row.actor, reason=row.reason, at=from_us(row.at_us), until_s=row.until_s,
+            content=json.loads(row.content), approvals=tuple(json.loads(row.approvals)), state=row.state,
+        )
+        for row in connection.execute(chosen)
+    ]  # fmt: skip
+
+
+def one(connection: Connection, kind: str, identity: str, *states: str) -> Proposal:
+    """The one with this id, in one of these states; without any, an open one."""
+    for proposal in found(connection, kind, *states):
+        if proposal.id == identity:
+            return proposal
+    told = f"there is no {kind} proposal {identity} that is {' or '.join(states or [OPEN])}"
+    raise CallerFault("no-proposal", told, hint=f"see `ostiary {kind} list`")
+
+
+def approve(connection: Connection, proposal: Proposal, actor: str, now: datetime) -> Proposal:
+    """With `actor` among those who said yes: somebody else than who asked, and each counts once."""
+    if actor == proposal.actor:
+        told = f"{actor} asked for it: somebody else must approve it"
+        raise OperatorFault("own-proposal", told, hint="ask a second person; `reject` takes it back")
+    if actor in proposal.approvals:
+        return proposal
+    after = replace(proposal, approvals=(*proposal.approvals, actor))
+    record(connection, after, "approve", actor, now, approvals=json.dumps(after.approvals))
+    return after
+
+
+def record(  # noqa: PLR0917  one act: on what, which, by whom, when, why
+    connection: Connection, proposal: Proposal, act: str, actor: str, now: datetime, reason: str = "", **values: Any
+) -> None:
+    """What was done to it, with the `values` that its row has from now on."""
+    if values:
+        connection.execute(update(PROPOSAL).where(PROPOSAL.c.id == proposal.id).values(**values))
+    shown = {name: value for name, value in proposal.content.items() if name not in LONG}
+    shown |= {"until": _until(proposal)} if proposal.until_s else {}
+    told: dict[str, Any] = {"before": {"by": proposal.actor}, "after": {"proposal": proposal.id, **shown}}
+    told["object"] = shown.get("principal", proposal.id)
+    append(connection, Entry(at=now, actor=actor, action=f"{proposal.kind}.{act}", reason=reason, **told))
+
+
+def in_words(emergency: Proposal) -> str:
+    """Who holds what, and until when."""
+    return f"{emergency.content['principal']} has role {emergency.content['role']} until {_until(emergency)}"
+
+
+def _until(emergency: Proposal) -> str:
+    return stamp(datetime.fromtimestamp(emergency.until_s, UTC))

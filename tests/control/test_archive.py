@@ -1,0 +1,128 @@
+"""Revisions and proposals as the store keeps them, on SQLite and on PostgreSQL; nothing runs."""
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+
+from ostiary.control import archive, proposals
+from ostiary.control.documents import prove_document
+from ostiary.control.installation import open_installation
+from ostiary.control.prepare import initialise
+from ostiary.control.proposals import OPEN_MAX, POLICY, Proposal
+from ostiary.control.revisions import Act, record
+from ostiary.foundation.errors import CallerFault, OperatorFault
+from ostiary.foundation.home import Home
+from ostiary.store.plans import put_in_force
+
+AT = datetime(2026, 3, 3, 10, tzinfo=UTC)
+ASKED = Proposal(
+    kind=POLICY, actor="uid:1", reason="why", at=AT,
+    content={"base": "a", "revision": "b", "file": "/p.yaml", "text": "policy: x", "files": {}, "changes": []},
+)  # fmt: skip
+
+
+@pytest.fixture
+def on(folder, database_url):
+    home = Home(root=folder / "home")
+    initialise(home, upstream="http://127.0.0.1:9", store=database_url)
+    made = open_installation(home)
+    yield made
+    made.store.close()
+
+
+def applied(on, text, **more):
+    """As `policy apply` records it, and the revision."""
+    plan, proof = prove_document(text, on.home.policy.name, on.home, {})
+    act = Act(actor="uid:1", file=str(on.home.policy), text=text, proof=msgspec.to_builtins(proof), **more)
+    with on.store.begin() as connection:
+        record(connection, act, plan, AT)
+    put_in_force(on.home, plan.revision)
+    return plan.revision
+
+
+@pytest.mark.standard("G4")
+def test_every_revision_is_listed_with_who_when_why_approvals_and_which_is_in_force(on):
+    first = on.home.policy.read_text()
+    wider = first.replace("may: []", 'may: ["party.party: read"]')
+    revision = applied(on, wider, reason="a start", approvals=("uid:2",))
+    newest, oldest = archive.list_revisions(on.home)
+    assert newest == {
+        "number": oldest["number"] + 1, "revision": revision, "file": str(on.home.policy), "who": "uid:1",
+        "when": "2026-03-03T10:00:00.000Z", "why": "a start", "approvals": ["uid:2"], "state": "in force",
+    }  # fmt: skip
+    assert (oldest["state"], oldest["why"]) == ("", "first start")
+    back = applied(on, first, reason="back")
+    states = [(row["revision"], row["state"]) for row in archive.list_revisions(on.home)]
+    assert states == [(back, "in force"), (revision, ""), (back, "")]
+    assert len(archive.list_revisions(on.home, limit=1)) == 1
+
+
+def test_a_revision_is_shown_as_it_was_with_what_was_checked(on):
+    text = on.home.policy.read_text() + "\n# café\n"
+    applied(on, text, reason="")
+    told = archive.show_revision(on.home, str(archive.list_revisions(on.home)[0]["number"]))
+    assert told["text"] == text
+    assert told["proof"] == {"never": 0, "always": 0, "apart": 0, "tests": 0, "grants": 0, "people": 0, "warnings": []}
+
+
+def test_two_revisions_are_compared_by_meaning_either_way(on):
+    text = on.home.policy.read_text()
+    applied(on, text.replace("may: []", 'may: ["party.party: read"]'), reason="")
+    new, old = (row["number"] for row in archive.list_revisions(on.home))
+    (change,) = archive.compare(on.home, old, new)
+    assert (change["widens"], change["text"].partition(" (")[0]) == (True, "reader may now erp/party.party:read")
+    assert [one["widens"] for one in archive.compare(on.home, new, old)] == [False]
+    assert archive.compare(on.home, new, new) == []
+
+
+@pytest.mark.parametrize("which", ["0", "99", "2147483648", "nobody", "aaaaaaaaaaaaaaaa"])
+def test_a_revision_or_proposal_that_there_is_not_is_told(on, which):
+    with pytest.raises(CallerFault, match="there is no"):
+        archive.show_revision(on.home, which)
+
+
+def test_a_proposal_is_listed_before_the_revisions_and_shown_whole(on):
+    with on.store.begin() as connection:
+        made = proposals.propose(connection, ASKED)
+    assert [row["state"] for row in archive.list_revisions(on.home)] == ["proposed", "in force"]
+    assert archive.show_revision(on.home, made.id)["text"] == "policy: x"
+
+
+def test_a_proposal_is_named_by_all_that_it_is(store):
+    others = [
+        ASKED,
+        msgspec.structs.replace(ASKED, at=AT + timedelta(microseconds=1)),
+        msgspec.structs.replace(ASKED, content={**ASKED.content, "text": "policy: y"}),
+        msgspec.structs.replace(ASKED, content={**ASKED.content, "base": "c"}),
+        msgspec.structs.replace(ASKED, actor="uid:2"),
+    ]
+    with store.begin() as connection:
+        assert len({proposals.propose(connection, one).id for one in others}) == len(others)
+
+
+def test_each_approval_counts_once_and_none_by_who_asked(store):
+    with store.begin() as connection:
+        made = proposals.propose(connection, ASKED)
+        with pytest.raises(OperatorFault, match="somebody else"):
+            proposals.approve(connection, made, "uid:1", AT)
+        for actor in ("uid:2", "uid:2", "uid:3"):
+            made = proposals.approve(connection, proposals.one(connection, POLICY, made.id), actor, AT)
+        assert proposals.one(connection, POLICY, made.id).approvals == ("uid:2", "uid:3")
+        proposals.record(connection, made, "rejected", "uid:3", AT, state="rejected")
+        with pytest.raises(CallerFault):
+            proposals.one(connection, POLICY, made.id)
+
+
+def test_so_many_wait_and_no_more(store):
+    with store.begin() as connection:
+        for number in range(OPEN_MAX):
+            proposals.propose(connection, msgspec.structs.replace(ASKED, reason=f"{number}"))
+        with pytest.raises(CallerFault, match=f"{OPEN_MAX} proposals are waiting"):
+            proposals.propose(connection, ASKED)
+
+
+@pytest.mark.parametrize("reason", ["", "  ", "x" * 901])
+def test_a_reason_says_something_and_not_too_much(reason):
+    with pytest.raises(OperatorFault, match="reason"):
+        proposals.refuse_reason(reason)

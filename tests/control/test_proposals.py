@@ -1,0 +1,152 @@
+"""A change that needs a second person: nobody approves his own, and what comes into force is what was shown."""
+
+import os
+
+import pytest
+
+from ostiary.foundation.errors import CallerFault, OperatorFault
+from running import RUNNING
+
+pytestmark = [RUNNING, pytest.mark.skipif(os.getuid() != 0, reason="only root can act as somebody else")]
+CLERK = 'may: ["order: read, write", "stock: read"]'
+WIDER = 'may: ["order: read, write", "stock: read", "invoice: read"]'
+SECOND, THIRD = 65_534, 65_533
+INVOICES = "/shop/invoices"
+
+
+def text(site, *changes, approvals=1):
+    return site.policy(("limits:", f"approvals: {{policy: {approvals}}}\n\nlimits:"), *changes)
+
+
+@pytest.fixture(params=[1])
+def asking(site, request):
+    """The site, whose policy asks for approvals of its changes."""
+    site.apply(text(site, approvals=request.param))
+    yield site
+    for one in waiting(site):
+        site.ask("policy.reject", proposal=one["number"])
+    made = propose(site, site.policy())["proposal"]
+    for uid in (SECOND, THIRD)[: request.param]:
+        site.ask_as(uid, "policy.approve", proposal=made)
+    assert (site.home.plans / "current").read_text() == site.revision
+
+
+def propose(site, text, reason="because"):
+    return site.ask("policy.propose", text=text, file=str(site.home.policy), reason=reason)
+
+
+def waiting(site):
+    rows = site.ostiary("policy", "list", "--json").json
+    return [row for row in rows if row["state"] == "proposed"]
+
+
+def reads_invoices(site):
+    return site.once("GET", INVOICES, token=site.token("clerk")).status == 200
+
+
+@pytest.mark.standard("G4")
+@pytest.mark.standard("G8")
+def test_a_change_comes_into_force_when_somebody_else_approves_it_and_is_kept_with_his_name(asking):
+    with pytest.raises(OperatorFault, match="asks for 1 approval"):
+        asking.apply(text(asking, (CLERK, WIDER)))
+    made = propose(asking, text(asking, (CLERK, WIDER)), "quarter end")
+    assert [one["text"].partition(" (")[0] for one in made["changes"]] == ["clerk may now shop/invoice:read"]
+    assert not reads_invoices(asking)
+    done = asking.ask_as(SECOND, "policy.approve", proposal=made["proposal"])
+    assert (done["revision"], done["missing"]) == (made["revision"], 0)
+    assert reads_invoices(asking)
+    newest = asking.ostiary("policy", "list", "--limit", "1", "--json").json[0]
+    assert (newest["state"], newest["who"], newest["approvals"]) == ("in force", "uid:0", [f"uid:{SECOND}"])
+    (entry,) = asking.ask("audit.list", action="policy.apply", limit=1)
+    assert (entry["actor"], entry["after"]["approvals"]) == ("uid:0", [f"uid:{SECOND}"])
+    (entry,) = asking.ask("audit.list", action="policy.approve", limit=1)
+    assert (entry["actor"], entry["after"]["revision"]) == (f"uid:{SECOND}", made["revision"])
+
+
+def test_nobody_approves_what_he_proposed(asking):
+    made = asking.ask_as(SECOND, "policy.propose", text=text(asking, (CLERK, WIDER)), file="/p.yaml", reason="mine")
+    with pytest.raises(OperatorFault, match="somebody else"):
+        asking.ask_as(SECOND, "policy.approve", proposal=made["proposal"])
+    assert not reads_invoices(asking)
+
+
+@pytest.mark.parametrize("asking", [2], indirect=True)
+def test_of_two_approvals_each_is_by_another_person(asking):
+    made = propose(asking, text(asking, (CLERK, WIDER), approvals=2))["proposal"]
+    for _ in range(2):
+        assert asking.ask_as(SECOND, "policy.approve", proposal=made)["missing"] == 1
+    assert not reads_invoices(asking)
+    assert asking.ask_as(THIRD, "policy.approve", proposal=made)["missing"] == 0
+    assert reads_invoices(asking)
+
+
+def test_that_changes_need_approval_is_not_taken_away_alone(asking):
+    for without in (asking.policy(), asking.policy((CLERK, WIDER))):
+        with pytest.raises(OperatorFault, match="approval"):
+            asking.apply(without)
+    oldest = asking.ostiary("policy", "list", "--limit", "1000", "--json").json[-1]["number"]
+    assert asking.ask("policy.restore", number=oldest, reason="as it was")["proposal"]
+    assert [one["why"] for one in waiting(asking)] == [f"restores revision {oldest}: as it was"]
+
+
+def test_what_is_in_force_may_be_applied_again_but_no_other_text_for_it(asking):
+    asking.apply(text(asking))
+    with pytest.raises(OperatorFault, match="approval"):
+        asking.apply(text(asking) + "# nothing\n")
+
+
+def test_an_approval_is_of_the_change_that_was_shown_and_not_of_another_one(asking):
+    old = propose(asking, text(asking, (CLERK, WIDER)), "first")["proposal"]
+    other = propose(asking, text(asking, ("600000/hour", "500000/hour")), "second")["proposal"]
+    asking.ask_as(SECOND, "policy.approve", proposal=other)
+    with pytest.raises(OperatorFault, match="proposed anew as ") as stale:
+        asking.ask_as(SECOND, "policy.approve", proposal=old)
+    (renewed,) = waiting(asking)
+    assert renewed["number"] in stale.value.message
+    assert (renewed["who"], renewed["why"], renewed["approvals"]) == ("uid:0", "first", [])
+    assert not reads_invoices(asking)
+    with pytest.raises(CallerFault, match="no policy proposal"):
+        asking.ask_as(SECOND, "policy.approve", proposal=old)
+    shown = asking.ostiary("policy", "show", renewed["number"]).out
+    assert "# + widens limit default: 600000 requests" in shown
+    assert "# + widens clerk may now shop/invoice:read" in shown
+    asking.ask_as(SECOND, "policy.approve", proposal=renewed["number"])
+    assert reads_invoices(asking)
+
+
+def test_an_api_description_that_changed_under_a_proposal_is_shown_again(asking):
+    made = propose(asking, text(asking, (CLERK, WIDER)))["proposal"]
+    before = asking.spec.read_text()
+    try:
+        asking.spec.write_text(
+            before.replace("/invoices: {get: {tags: [Invoice]}}", "/secrets: {get: {tags: [Invoice]}}")
+        )
+        with pytest.raises(OperatorFault, match="proposed anew"):
+            asking.ask_as(SECOND, "policy.approve", proposal=made)
+        (renewed,) = waiting(asking)
+        assert "GET /secrets is opened" in asking.ostiary("policy", "show", renewed["number"]).out
+    finally:
+        asking.spec.write_text(before)
+
+
+def test_what_was_rejected_is_not_approved_later(asking):
+    made = propose(asking, text(asking, (CLERK, WIDER)))["proposal"]
+    asking.ask_as(SECOND, "policy.reject", proposal=made, reason="too wide")
+    with pytest.raises(CallerFault, match="no policy proposal"):
+        asking.ask_as(THIRD, "policy.approve", proposal=made)
+    (entry,) = asking.ask("audit.list", action="policy.rejected", limit=1)
+    assert (entry["actor"], entry["reason"]) == (f"uid:{SECOND}", "too wide")
+
+
+def test_what_must_not_be_is_not_even_proposed(asking):
+    never = 'never: [{name: x, roles: [clerk], may: "invoice: read"}]\n\nlimits:'
+    with pytest.raises(OperatorFault, match="never 'x'"):
+        propose(asking, asking.policy((CLERK, WIDER), ("limits:", never)))
+
+
+def test_without_a_word_in_the_policy_a_proposal_is_still_for_somebody_else(site):
+    made = propose(site, site.policy((CLERK, WIDER)))["proposal"]
+    with pytest.raises(OperatorFault, match="somebody else"):
+        site.ask("policy.approve", proposal=made)
+    assert site.ask_as(SECOND, "policy.approve", proposal=made)["missing"] == 0
+    assert reads_invoices(site)
