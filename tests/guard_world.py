@@ -187,11 +187,15 @@ class Answer:
 
     @property
     def rule(self) -> str:
-        return self.headers["ostiary-decided"].split(" ", 3)[2]
+        return self.headers["ostiary-decided"].split(" ", 4)[2]
+
+    @property
+    def draft(self) -> str:
+        return self.headers["ostiary-decided"].split(" ", 4)[3]
 
     @property
     def operation(self) -> str:
-        return self.headers["ostiary-decided"].split(" ", 3)[3]
+        return self.headers["ostiary-decided"].split(" ", 4)[4]
 
     @property
     def detail(self) -> str:

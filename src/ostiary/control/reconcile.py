@@ -24,7 +24,7 @@ from ostiary.foundation.settings import LEASE_S
 from ostiary.monitor.measures import blocked
 from ostiary.plan.model import HandOver, Plan, WhenSilent
 from ostiary.store import directory
-from ostiary.store.plans import keep_plan, plan_in_force, put_in_force
+from ostiary.store.plans import draft, keep_plan, plan_in_force, put_beside, put_in_force
 from ostiary.store.tables.directory import ASSIGNMENT, ERP_ACCOUNT, PRINCIPAL
 
 ROUTES: Final = "rds.json"
@@ -56,6 +56,7 @@ class Reconciler:
         self._delivering = RLock()
         self._signalling = Lock()
         self._plan = plan_in_force(installation.home)
+        self._draft = draft(installation.home)
         self._hot: frozenset[str] = frozenset()
         self._cold: frozenset[str] = frozenset()
         self._disk_low = False
@@ -85,6 +86,9 @@ class Reconciler:
         with self._delivering:
             revision = to.plan.revision
             keep_plan(self._on.home, to.plan)
+            if self._draft is not None and self._draft.revision == revision:
+                put_beside(self._on.home, None)
+                self._draft = None
             self._tell_guard("plan", {"revision": revision})
             try:
                 self._step_over(to)
@@ -95,6 +99,19 @@ class Reconciler:
             self._plan = to.plan
             with self._signalling:
                 self._write_hot()
+
+    def beside(self, plan: Plan | None) -> None:
+        """Has gate and guard ask a draft too, which decides nothing; None ends it."""
+        with self._delivering:
+            before, self._draft = self._draft, plan
+            try:
+                put_beside(self._on.home, plan)
+                self._tell_guard("plan", {"revision": self._plan.revision})
+                self.refresh()
+            except (SystemFault, OSError):
+                self._draft, self._behind = before, True
+                put_beside(self._on.home, before)
+                raise
 
     def _step_over(self, to: Translated) -> None:
         """First what serves the routes of both plans, then the new routes, then only what these need."""
@@ -235,6 +252,7 @@ class Reconciler:
                 principals=_role_set_ids(connection),
                 devices=directory.devices(connection),
                 static_credentials=self._static_credentials(connection, plan),
+                draft=self._draft,
             )
 
     def _static_credentials(self, connection: Connection, plan: Plan) -> Mapping[tuple[str, str], str]:

@@ -19,6 +19,8 @@ from ostiary.store.tables.control import REVISION
 
 APPLY: Final = "policy.apply"
 ROLLED_BACK: Final = "policy.rolled-back"
+SHADOW: Final = "policy.shadow"
+SHADOW_END: Final = "policy.shadow-end"
 
 
 class Act(Struct, frozen=True, kw_only=True):
@@ -62,6 +64,13 @@ def record_failure(connection: Connection, act: Act, plan: Plan, at: datetime, c
     """Says that the revision did not come into force; the one before still is."""
     after: dict[str, Any] = {"revision": plan.revision, "failed": code}
     append(connection, _entry(act, plan, at, action=ROLLED_BACK, after=after))
+
+
+def record_shadow(connection: Connection, actor: str, at: datetime, plan: Plan, draft: Plan | None) -> None:
+    """Says that a draft is asked beside the plan in force from now on; None: no longer."""
+    told: dict[str, Any] = {"after": {"draft": draft.revision}} if draft else {}
+    action = SHADOW if draft else SHADOW_END
+    append(connection, Entry(at=at, actor=actor, action=action, object=plan.policy, **told))
 
 
 def _entry(act: Act, plan: Plan, at: datetime, *, action: str, after: dict[str, Any]) -> Entry:

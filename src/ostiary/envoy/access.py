@@ -6,8 +6,8 @@ size, and slower with every role: measured). A class's id is a hash of its meani
 the next, the table holds the classes of both, and a request is judged by those of its own route.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import groupby
 from typing import Final
@@ -115,12 +115,51 @@ def classes_of(plan: Plan) -> Classes:
     return Classes(plan)
 
 
-def policy_filter(plans: Sequence[Plan], classes: Mapping[str, AccessClass], role_sets: RoleSets) -> tuple[str, Json]:
-    """Role, then context, then scope; the decision's name says which of them, and by which grant."""
-    holders, narrow = _holders(role_sets), _narrow(plans)
-    table = {f"{name} ": _judge(classes[name], holders, narrow) for name in sorted(classes)}
-    unknown = matcher.deny(Reason.UNKNOWN_OPERATION)
-    return matcher.decides("policy", matcher.prefix(matcher.request_header(CLASS_HEADER), table, unknown))
+def policy_filter(
+    plans: Sequence[Plan], classes: Mapping[str, AccessClass], role_sets: RoleSets, draft: Plan | None = None
+) -> tuple[str, Json]:
+    """Role, then context, then scope; the decision's name says which of them, and by which grant.
+
+    What a draft would say of the same request is noted beside it.
+    """
+    judge = partial(_judge, holders=_holders(role_sets), narrow=_narrow(plans))
+    table = {f"{name} ": judge(classes[name]) for name in sorted(classes)}
+    judged = matcher.prefix(matcher.request_header(CLASS_HEADER), table, matcher.deny(Reason.UNKNOWN_OPERATION))
+    return matcher.decides("policy", judged, _shadow(plans, draft, judge) if draft else None)
+
+
+def _shadow(plans: Sequence[Plan], draft: Plan, judge: Callable[[AccessClass], Json]) -> Json:
+    """By the names of the routes in force: most operations of a class share one class of the draft, the others are
+    listed one by one. A route that the draft alone has is not there to be asked for.
+    """
+    by_class: dict[str, dict[str, str]] = defaultdict(dict)
+    for plan in plans:
+        for class_id, operation, meant in _meant(plan, draft):
+            by_class[class_id][operation] = by_class[class_id].get(operation) or meant  # several routes may do it
+    usual = {name: Counter(meant.values()).most_common(1)[0][0] for name, meant in by_class.items()}
+    odd = {
+        f"{name} {operation}": meant
+        for name, by_operation in by_class.items()
+        for operation, meant in by_operation.items()
+        if meant != usual[name]
+    }
+    known, unknown = classes_of(draft).used, matcher.deny(Reason.UNKNOWN_OPERATION)
+    said = {meant: judge(known[meant]) if meant in known else unknown for meant in {*usual.values(), *odd.values()}}
+    route = matcher.request_header(CLASS_HEADER)
+    most = matcher.prefix(route, {f"{name} ": said[meant] for name, meant in sorted(usual.items())}, unknown)
+    return matcher.exact(route, {name: said[meant] for name, meant in sorted(odd.items())}, most)
+
+
+def _meant(plan: Plan, draft: Plan) -> Iterator[tuple[str, str, str]]:
+    """Class, operation and the class that the draft gives it, "" where it does not know it."""
+    theirs = {(one.system, one.method, one.template, one.operation): one for one in draft.routes}
+    classes, meant = classes_of(plan), classes_of(draft)
+    for route in plan.routes:
+        same = theirs.get((route.system, route.method, route.template, route.operation))
+        yield classes.of_route(route).id, route.operation.permission, meant.of_route(same).id if same else ""
+    there = {system.name for system in draft.systems if system.guarded}
+    for system in (system.name for system in plan.systems if system.guarded):
+        yield classes.of_system(system).id, f"{system}/-", meant.of_system(system).id if system in there else ""
 
 
 def _narrow(plans: Sequence[Plan]) -> Json | None:

@@ -46,7 +46,8 @@ def _fields(edge: Edge) -> Json:
         "caller": f"%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% %FILTER_STATE({KEPT}:PLAIN)%",
         "call": f"%REQ(:METHOD):{METHOD_MAX}% %PATH(NQ:PATH):{TEXT_MAX}%",
         "decided": f"%RESP(ostiary-reason)% {_left(RBAC_METADATA, 'policy_enforced_effective_policy_id')}"
-        f" {_left(RBAC_METADATA, DEVICE_METADATA)} %RESPONSE_CODE_DETAILS% {_left(GUARD, DECIDED)}",
+        f" {_left(RBAC_METADATA, DEVICE_METADATA)} %RESPONSE_CODE_DETAILS%"
+        f" {_left(RBAC_METADATA, 'policy_shadow_effective_policy_id')} {_left(GUARD, DECIDED)}",
         "answer": " ".join(answer),
     }
 

@@ -20,9 +20,13 @@ EXECUTE: Final = "envoy.extensions.filters.http.composite.v3.ExecuteFilterAction
 SKIP: Final = "envoy.extensions.filters.common.matcher.action.v3.SkipFilter"
 
 
-def decides(name: str, judged: Json) -> tuple[str, Json]:
-    """A filter that allows or denies every request. It leaves its decision in the metadata, at twice the cost of `exceptions`."""
-    return changeable(name, RBAC, rules_stat_prefix=f"{name}_", matcher=whole(judged))
+def decides(name: str, judged: Json, shadow: Json = None) -> tuple[str, Json]:
+    """A filter that allows or denies every request. It leaves its decision in the metadata, at twice the cost of `exceptions`.
+
+    What `shadow` would decide is left beside it, and has no effect.
+    """
+    beside = {"shadow_rules_stat_prefix": f"{name}_", "shadow_matcher": whole(shadow)} if shadow else {}
+    return changeable(name, RBAC, rules_stat_prefix=f"{name}_", matcher=whole(judged), **beside)
 
 
 def exceptions(name: str, judged: Json) -> tuple[str, Json]:

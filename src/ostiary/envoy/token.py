@@ -42,12 +42,17 @@ LOGGED: Final = ("x-gw-sub", "x-gw-cgen", "x-gw-grant", "x-gw-rs", COUNTRY_HEADE
 SCOPES_MAX: Final = 400  # characters of the token's scopes in the log; what is cut covers nothing
 
 
-def token_filter(plans: Sequence[Plan], jwks: Mapping[str, Any], edge: Edge) -> tuple[str, Json]:
-    """Each system asks for its own audience, as its route names it; a request for no system needs a token of any."""
+def token_filter(
+    plans: Sequence[Plan], jwks: Mapping[str, Any], edge: Edge, asked: Sequence[Plan]
+) -> tuple[str, Json]:
+    """Each system asks for its own audience, as its route names it; a request for no system needs a token of any.
+
+    The contexts of all that are `asked` find their claims, a draft's too.
+    """
     keys = _es256_only(jwks)
     places = sorted({(system.name, system.audience) for plan in plans for system in plan.systems})
     audiences = sorted({audience for _, audience in places}) or [NOTHING]
-    headers = CLAIM_HEADERS | _asked_for(plans)
+    headers = CLAIM_HEADERS | _asked_for(asked)
     anywhere = {"match": {"prefix": "/"}, "requires": _any_of(audiences)}
     return changeable(
         "token",

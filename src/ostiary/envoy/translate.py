@@ -27,7 +27,7 @@ PART_ROUTES: Final = 5_000
 class Population(Struct, frozen=True, kw_only=True):
     """What the directory says: role-set id -> roles, the public keys of access tokens, principal -> role-set id, and
     (system, principal) -> Authorization value, where a system takes a static key, and registered devices:
-    fingerprint -> principal.
+    fingerprint -> principal. `draft` is asked too, and not obeyed.
     """
 
     role_sets: RoleSets
@@ -35,6 +35,7 @@ class Population(Struct, frozen=True, kw_only=True):
     principals: Mapping[str, str] = {}
     static_credentials: Mapping[tuple[str, str], str] = {}
     devices: Mapping[str, str] = {}
+    draft: Plan | None = None
 
 
 def translate(plan: Plan, population: Population, edge: Edge) -> Resources:
@@ -87,12 +88,13 @@ def _tables(
     plans: Sequence[Plan], used: Mapping[str, AccessClass], population: Population, edge: Edge
 ) -> list[tuple[str, Json]]:
     """Upstreams, audiences, classes, scopes and headers: each of them found by what a route names."""
+    asked = (*plans, population.draft) if population.draft else plans
     return [
         ("cds.json", cluster_file(plans, edge)),
-        token_filter(plans, population.jwks, edge),
-        *country_filter(plans, edge),
-        *device_filter(plans, population.devices, edge),
-        policy_filter(plans, used, population.role_sets),
+        token_filter(plans, population.jwks, edge, asked),
+        *country_filter(asked, edge),
+        *device_filter(asked, population.devices, edge),
+        policy_filter(plans, used, population.role_sets, population.draft),
         guard_filter(plans),
         strip_filter(plans),
     ]

@@ -42,6 +42,7 @@ class Event(Struct, frozen=True, kw_only=True):
     status: int = 0
     reason: str = NONE
     rule: str = NONE
+    draft: str = NONE  # "reason:rule" of the draft that was asked too
     flags: str = NONE
     details: str = NONE
     bytes_in: int = 0
@@ -75,7 +76,7 @@ LINE: Final = {
     "route": ("revision", "class", "operation"),
     "caller": ("source", "subject", "acting", "grant", "role_set", "country", "acr", "signed_in_s", "asked", "scopes"),
     "call": ("method", "path"),
-    "decided": ("reason", "judged", "device", "details", "inside"),
+    "decided": ("reason", "judged", "device", "details", "draft", "inside"),
     "answer": ("status", "flags", "bytes_in", "bytes_out", "duration_ms", "passed_us", "upstream_us", "tls", "agent"),
 }
 
@@ -97,7 +98,7 @@ def _event(line: dict[str, Any]) -> Event | None:
     at = _time(told.pop("at"))
     if at is None or told["decision"] == NONE:
         return None
-    inside = _parted(told.pop("inside"), ("guard_us", "reason", "rule", "operation"))
+    inside = _parted(told.pop("inside"), ("guard_us", "reason", "rule", "draft", "operation"))
     del told["class"]
     judged, _, rule = told.pop("judged").partition(":")
     told["rule"] = rule or NONE

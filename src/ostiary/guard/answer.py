@@ -29,11 +29,13 @@ class Answer(Struct, frozen=True, kw_only=True):
     """`credential` is what the ERP gets to see as `authorization`; "" where none is handed over.
 
     `challenge`: how the caller may authenticate, where the reason alone does not say it.
+    `draft` is what a draft of the policy says, as "reason:rule".
     """
 
     reason: Reason
     detail: str = ""
     rule: str = "-"
+    draft: str = "-"
     operation: str = "-"
     pointer: str = ""
     credential: str = ""
@@ -68,6 +70,7 @@ class Trace:
     operation: str = "-"
     rule: str = "-"
     pending: bool = False  # the ERP must say what the records hold
+    draft: str = "-"
     credential: str = field(default="", repr=False)
     watcher: asyncio.Task[None] | None = None
     gone: bool = False

@@ -255,7 +255,7 @@ def _status(reason: Reason) -> int:
 def _headers(answer: Answer) -> Headers:
     said = {
         "ostiary-reason": str(answer.reason),
-        "ostiary-decided": f"{answer.us} {answer.reason} {answer.rule} {answer.operation}",
+        "ostiary-decided": f"{answer.us} {answer.reason} {answer.rule} {answer.draft} {answer.operation}",
         "ostiary-decision": answer.decision,
     }
     if answer.reason is Reason.ALLOWED:

@@ -160,6 +160,8 @@ class Check:
         )
         decision = decide(ready.plan, facts)
         trace.rule, trace.pending = decision.rule, decision.reason is Reason.RECORD
+        if (draft := self._knowledge.draft) is not None:
+            trace.draft = str(decide(draft, facts))
         if not (decision.allowed or trace.pending):
             _refuse_by(decision, trace)
         return facts
@@ -231,6 +233,7 @@ class Check:
             reason=reason,
             detail=refused.detail if refused else "",
             rule=refused.rule if refused and refused.rule != "-" else trace.rule,
+            draft=trace.draft,
             operation=trace.operation,
             pointer=refused.pointer if refused else "",
             credential=trace.credential if reason is Reason.ALLOWED else "",

@@ -20,7 +20,7 @@ from ostiary.foundation.settings import LEASE_S
 from ostiary.plan.model import Apart, Kind, Plan, System, seal
 from ostiary.store.database import Store
 from ostiary.store.directory import access_keys, devices, revoked_keys, role_sets
-from ostiary.store.plans import read_plan, revision_in_force
+from ostiary.store.plans import draft, read_plan, revision_in_force
 
 REFRESH_S: Final = 2.0
 SOONER_S: Final = 0.25  # how often an unknown key or role set may ask for a refresh
@@ -65,6 +65,7 @@ class Knowledge:
     def __init__(self, home: Home, store: Store, issuer: str, clock: Clock) -> None:
         self._home, self._store, self._issuer, self._clock = home, store, issuer, clock
         self._plans: OrderedDict[str, Ready] = OrderedDict()  # previous, current
+        self.draft: Plan | None = None
         self._jwks: dict[str, Any] = {"keys": []}
         self._roles: Mapping[str, frozenset[str]] = {}
         self._revoked: frozenset[str] = frozenset()
@@ -112,6 +113,7 @@ class Knowledge:
     async def take_plan(self, revision: str) -> None:
         """The plan of `revision` becomes the current one; raises SystemFault when its file does not hold that plan."""
         ready = await anyio.to_thread.run_sync(self._made_ready, revision)  # a large one takes a second
+        self.draft = await anyio.to_thread.run_sync(draft, self._home)
         self._plans.pop(revision, None)
         self._plans[revision] = ready
         while len(self._plans) > 2:  # noqa: PLR2004  previous and current

@@ -56,6 +56,10 @@ class Decision(Struct, frozen=True, kw_only=True):
     challenge: str = ""  # how the person is to sign in
     operation: Operation | None = None
 
+    def __str__(self) -> str:
+        """As gate and guard name it: `context:clerk/2`."""
+        return f"{self.reason}:{self.rule}"
+
     @property
     def allowed(self) -> bool:
         return self.reason is Reason.ALLOWED

@@ -1,5 +1,6 @@
 """The plans of a home, one file for each revision, and the name of the one in force: read and written here alone."""
 
+from contextlib import suppress
 from typing import Final
 
 from ostiary.foundation.errors import SystemFault, plainly
@@ -8,12 +9,34 @@ from ostiary.foundation.home import Home
 from ostiary.plan.model import Plan, from_json, to_json
 
 CURRENT: Final = "current"
+DRAFT: Final = "draft"
 
 
 def revision_in_force(home: Home) -> str:
     """The name of the plan in force; "" where there is none yet."""
+    return _named(home, CURRENT)
+
+
+def draft(home: Home) -> Plan | None:
+    """The plan that is asked beside the one in force; None where there is none, or where it can't be read: it decides nothing."""
+    revision = _named(home, DRAFT)
+    with suppress(SystemFault):
+        return read_plan(home, revision) if revision else None
+    return None
+
+
+def put_beside(home: Home, plan: Plan | None) -> None:
+    """Makes `plan` the draft; None ends it."""
+    if plan is None:
+        (home.plans / DRAFT).unlink(missing_ok=True)
+    else:
+        keep_plan(home, plan)
+        write_atomically(home.plans / DRAFT, plan.revision.encode())
+
+
+def _named(home: Home, name: str) -> str:
     try:
-        return (home.plans / CURRENT).read_text("ascii").strip()
+        return (home.plans / name).read_text("ascii").strip()
     except FileNotFoundError:
         return ""
 
