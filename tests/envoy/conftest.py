@@ -191,8 +191,8 @@ class Gate:
         """The access log's line for this decision."""
         until = time.monotonic() + PATIENCE_S
         while time.monotonic() < until:
-            for line in self.edge.home.access_log.read_bytes().splitlines():
-                event = read(line)
+            for line in reversed(self.edge.home.access_log.read_bytes().splitlines()):
+                event = read(line) if decision.encode() in line else None
                 if event is not None and event.decision == decision:
                     return shape(event)
             time.sleep(0.005)

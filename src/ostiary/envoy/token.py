@@ -42,9 +42,7 @@ LOGGED: Final = ("x-gw-sub", "x-gw-cgen", "x-gw-grant", "x-gw-rs", COUNTRY_HEADE
 SCOPES_MAX: Final = 400  # characters of the token's scopes in the log; what is cut covers nothing
 
 
-def token_filter(
-    plans: Sequence[Plan], jwks: Mapping[str, Any], edge: Edge, asked: Sequence[Plan]
-) -> tuple[str, Json]:
+def token_filter(plans: Sequence[Plan], jwks: Mapping[str, Any], edge: Edge, asked: Sequence[Plan]) -> tuple[str, Json]:
     """Each system asks for its own audience, as its route names it; a request for no system needs a token of any.
 
     The contexts of all that are `asked` find their claims, a draft's too.
