@@ -24,6 +24,11 @@ ASKED = {
     "policy schema": "",
     "policy draft": "--from shop",
     "policy replay": "",
+    "policy prove": "",
+    "policy who-can": "shop/stock:read",
+    "policy what-can": "clerk",
+    "policy report": "--out report",
+    "device list": "",
     "policy list": "",
     "policy show": "1",
     "policy compare": "1 1",
@@ -60,6 +65,9 @@ ASKED = {
 }
 FAILING = {
     "token rotate": "",
+    "policy shadow": "",
+    "device add": "till",
+    "device remove": "till",
     "policy fmt": "--check",
     "policy propose": "nowhere.yaml --reason why",
     "policy approve": "nothing",

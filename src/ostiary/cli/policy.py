@@ -228,6 +228,27 @@ def replay(file: Path | None, since: datetime | None) -> None:
     show(told, _replayed(told))
 
 
+@policy.command("shadow")
+@FILE
+@click.option("--end", is_flag=True, help="The draft is asked no longer.")
+def shadow(file: Path | None, *, end: bool) -> None:
+    """Has gate and guard ask FILE too, which decides nothing; without FILE, what it would have decided otherwise."""
+    from ostiary.control.shadow import seen
+
+    if end:
+        show(ask(home(), "policy.shadow-end"), "no draft is asked any more")
+    elif file is None:
+        told = seen(home())
+        show(told, f"{_replayed(told)} since {told['since']}")
+    else:
+        text, _, _, files = _read(file)
+        begun = ask(home(), "policy.shadow", text=text, file=str(file.absolute()), files=files)
+        show(
+            begun,
+            f"{file.name} is asked beside the policy in force, and decides nothing; `policy shadow` shows what it would",
+        )
+
+
 @policy.command("schema")
 def schema() -> None:
     """The JSON Schema of the document, for editors."""

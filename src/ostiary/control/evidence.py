@@ -37,7 +37,8 @@ ACTIONS: Final = (  # of the audit log
     "account.remove", "account.set", "alert.acknowledge", "alert.resolve", "break-glass.approve",
     "break-glass.begin", "break-glass.end", "break-glass.propose", "client.add", "client.certificate",
     "client.change", "client.rotate", "device.add", "device.remove", "key.rotate", "measure.make", "measure.undo", revisions.APPLY, "policy.approve",
-    "policy.done", "policy.propose", "policy.rejected", "policy.renewed", revisions.ROLLED_BACK, "principal.disable",
+    "policy.done", "policy.propose", "policy.rejected", "policy.renewed", revisions.ROLLED_BACK,
+    revisions.SHADOW, revisions.SHADOW_END, "principal.disable",
     "principal.enable", "principal.remove", "principal.roles", "system.add", "token.revoke", "user.add",
     "user.password",
 )  # fmt: skip

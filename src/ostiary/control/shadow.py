@@ -1,12 +1,22 @@
 """A draft asked beside the policy in force: what it would decide otherwise, seen before it decides anything."""
 
 from collections.abc import Mapping
+from datetime import UTC
 from typing import Any
+
+from msgspec import to_builtins
 
 from ostiary.control import revisions
 from ostiary.control.board import Board
 from ostiary.control.documents import prove_document
 from ostiary.control.holders import assigned
+from ostiary.event import search
+from ostiary.event.record import NONE, Event, read
+from ostiary.foundation.errors import OperatorFault
+from ostiary.foundation.home import Home
+from ostiary.plan.reason import Reason
+from ostiary.prove.replay import UNCLEAR, Tally
+from ostiary.store.plans import draft_since
 
 
 def begin(board: Board, actor: str, text: str, file: str, files: Mapping[str, str] = {}) -> dict[str, Any]:
@@ -27,3 +37,27 @@ def end(board: Board, actor: str) -> dict[str, Any]:
         board.change(lambda connection: revisions.record_shadow(connection, actor, board.now, plan, None))
         board.reconciler.beside(None)
     return {}
+
+
+def seen(home: Home) -> dict[str, Any]:
+    """What the draft would have decided otherwise, since it was begun."""
+    if (since := draft_since(home)) is None:
+        raise OperatorFault("no-draft", "no draft is asked now", hint="begin with `ostiary policy shadow FILE`")
+    tally = Tally()
+    for line in search.lines(home.access_log, since):
+        event = read(line)
+        if event is not None and event.at < since - search.LATE_MAX:
+            break
+        if event is None or event.at < since or event.draft == NONE or not tally.decided(event.reason):
+            continue
+        now = _now(event)
+        if now == UNCLEAR or (now == Reason.ALLOWED) is not (event.reason == Reason.ALLOWED):
+            tally.differs((event.subject, event.operation, event.reason, now), event.decision, event.at)
+    return {"since": since.astimezone(UTC).isoformat(timespec="seconds"), **to_builtins(tally.all())}
+
+
+def _now(event: Event) -> str:
+    """The draft's word; nobody knows it where the ERP would have to be asked, or nobody looked inside."""
+    reason = event.draft.partition(":")[0]
+    unseen = reason == Reason.ALLOWED and event.operation == NONE
+    return UNCLEAR if reason == Reason.RECORD or unseen else reason

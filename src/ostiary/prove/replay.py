@@ -52,6 +52,37 @@ class Replayed(Struct, kw_only=True):
     more: int = 0
 
 
+class Tally:
+    """Counts by kind of change; memory grows with the kinds alone."""
+
+    def __init__(self) -> None:
+        self.done = Replayed(left=Counter(), changes=[])
+        self._kinds: dict[tuple[str, str, str, str], Otherwise] = {}
+
+    def decided(self, reason: str) -> bool:
+        """Counts a decision; whether a policy could have decided it otherwise."""
+        if reason not in BY_POLICY:
+            self.done.left[reason] += 1
+            return False
+        self.done.decisions += 1
+        return True
+
+    def differs(self, kind: tuple[str, str, str, str], decision: str, at: datetime) -> None:
+        """`kind`: principal, operation, and what was and would be; the newest comes first."""
+        if kind not in self._kinds and len(self._kinds) >= CHANGES_MAX:
+            self.done.more += 1
+            return
+        if kind not in self._kinds:
+            self._kinds[kind] = Otherwise(*kind, decision=decision, last=at)
+        self._kinds[kind].times += 1
+
+    def all(self) -> Replayed:
+        """What would be refused comes first, then what happened most."""
+        found = self._kinds.values()
+        self.done.changes = sorted(found, key=lambda change: (change.now == Reason.ALLOWED, -change.times))
+        return self.done
+
+
 def replay(plan: Plan, recorded: Iterable[Recorded], before: Plan | None = None) -> Replayed:
     """Each of `recorded`, the newest first, decided again by `plan`; memory grows with the kinds of change alone.
 
@@ -59,27 +90,18 @@ def replay(plan: Plan, recorded: Iterable[Recorded], before: Plan | None = None)
     """
     strict = replace(plan, grants=tuple(grant for grant in plan.grants if not _open(grant)))
     loose = replace(plan, grants=tuple(map(_loosened, plan.grants)))
-    done, kinds = Replayed(left=Counter(), changes=[]), dict[tuple[str, str, str, str], Otherwise]()
+    tally = Tally()
     for one in recorded:
-        if one.reason not in BY_POLICY:
-            done.left[one.reason] += 1
+        if not tally.decided(one.reason):
             continue
-        done.decisions += 1
         now = _now(strict, loose, one)
         if now == UNCLEAR and before is not None and _granted(plan, one.facts) == _granted(before, one.facts):
             continue
         if now != UNCLEAR and (now == Reason.ALLOWED) is (one.reason == Reason.ALLOWED):
             continue
         did = ", ".join(operation.permission for operation in one.facts.operations) or f"{one.facts.system}/"
-        kind = (one.principal, did, one.reason, now)
-        if kind not in kinds and len(kinds) >= CHANGES_MAX:
-            done.more += 1
-            continue
-        if kind not in kinds:
-            kinds[kind] = Otherwise(*kind, decision=one.decision, last=one.facts.here.at)
-        kinds[kind].times += 1
-    done.changes = sorted(kinds.values(), key=lambda change: (change.now == Reason.ALLOWED, -change.times))
-    return done
+        tally.differs((one.principal, did, one.reason, now), one.decision, one.facts.here.at)
+    return tally.all()
 
 
 def _now(strict: Plan, loose: Plan, one: Recorded) -> str:

@@ -1,6 +1,7 @@
 """The plans of a home, one file for each revision, and the name of the one in force: read and written here alone."""
 
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Final
 
 from ostiary.foundation.errors import SystemFault, plainly
@@ -23,6 +24,14 @@ def draft(home: Home) -> Plan | None:
     with suppress(SystemFault):
         return read_plan(home, revision) if revision else None
     return None
+
+
+def draft_since(home: Home) -> datetime | None:
+    """When the draft was put beside the plan in force."""
+    try:
+        return datetime.fromtimestamp((home.plans / DRAFT).stat().st_mtime, UTC)
+    except FileNotFoundError:
+        return None
 
 
 def put_beside(home: Home, plan: Plan | None) -> None:
