@@ -28,7 +28,9 @@ ASKED = {
     "policy who-can": "shop/stock:read",
     "policy what-can": "clerk",
     "policy report": "--out report",
+    "device add": "till",
     "device list": "",
+    "device remove": "till",
     "policy list": "",
     "policy show": "1",
     "policy compare": "1 1",
@@ -66,8 +68,6 @@ ASKED = {
 FAILING = {
     "token rotate": "",
     "policy shadow": "",
-    "device add": "till",
-    "device remove": "till",
     "policy fmt": "--check",
     "policy propose": "nowhere.yaml --reason why",
     "policy approve": "nothing",
