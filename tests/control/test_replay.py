@@ -76,8 +76,8 @@ def test_what_replay_foretells_is_what_happens(site, tokens):
     for change in told["changes"]:
         call, reason = before[change["decision"]]
         assert reason == change["was"]
-        foretold[change["was"], change["now"]] += change["times"]
-        assert after[call] == change["now"]
+        foretold[change["was"], change["would"]] += change["times"]
+        assert after[call] == change["would"]
     really = Counter(
         (was, after[call]) for call, was in before.values() if (was == "allowed") != (after[call] == "allowed")
     )

@@ -26,7 +26,7 @@ def test_a_draft_decides_nothing_and_foretells_what_it_would(site, tokens):
     assert seen["changes"]
     for change in seen["changes"]:
         call, reason = beside[change["decision"]]
-        assert (reason, after[call]) == (change["was"], change["now"])
+        assert (reason, after[call]) == (change["was"], change["would"])
     turned = [call for call, reason in beside.values() if (after[call] == "allowed") != (reason == "allowed")]
     assert sum(change["times"] for change in seen["changes"]) == len(turned)
 

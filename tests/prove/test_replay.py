@@ -40,7 +40,7 @@ def was(reason, *does, who="user:anna", whole=True, **more):
 
 def told(*recorded, draft=DRAFT):
     done = replay(plan_of(draft), recorded)
-    return [(one.principal, one.operation, one.was, one.now, one.times) for one in done.changes], done
+    return [(one.principal, one.operation, one.was, one.would, one.times) for one in done.changes], done
 
 
 def test_both_directions_are_told_with_whom_how_often_and_the_newest_decision():
@@ -83,7 +83,7 @@ def test_a_request_nobody_looked_into_may_now_be_looked_into():
     kinds, _ = told(nobody, draft=DRAFT + '  guest: {level: partner, may: ["erp/a.b: read"]}\n')
     assert kinds == [("user:anna", "erp/", "role", UNCLEAR, 1)]
     now = plan_of(DRAFT + '  guest: {level: partner, may: ["erp/a.b: read"]}\n')
-    assert [one.now for one in replay(now, [nobody], plan_of(DRAFT)).changes] == [UNCLEAR]
+    assert [one.would for one in replay(now, [nobody], plan_of(DRAFT)).changes] == [UNCLEAR]
 
 
 @pytest.mark.parametrize("reason", sorted(set(Reason) - BY_POLICY))
@@ -106,18 +106,18 @@ LIMITED = LIVE.replace(
 
 def test_what_turns_on_fields_or_records_is_unclear_unless_the_policy_in_force_says_the_same():
     one = was(Reason.ALLOWED, "erp/sale.sale:write", "erp/sale.sale:read")
-    assert [change.now for change in replay(plan_of(LIMITED), [one]).changes] == [UNCLEAR]
-    assert [change.now for change in replay(plan_of(LIMITED), [one], plan_of(LIVE)).changes] == [UNCLEAR]
+    assert [change.would for change in replay(plan_of(LIMITED), [one]).changes] == [UNCLEAR]
+    assert [change.would for change in replay(plan_of(LIMITED), [one], plan_of(LIVE)).changes] == [UNCLEAR]
     assert replay(plan_of(LIMITED), [one], plan_of(LIMITED)).changes == []
     assert replay(plan_of(LIMITED), [was(Reason.ALLOWED, "erp/sale.sale:read")]).changes == []
     gone = LIMITED.replace("sale.*", "sales.*")
-    assert [change.now for change in replay(plan_of(gone), [one], plan_of(LIMITED)).changes] == [Reason.ROLE]
+    assert [change.would for change in replay(plan_of(gone), [one], plan_of(LIMITED)).changes] == [Reason.ROLE]
 
 
 def test_what_a_new_context_asks_and_nobody_noted_is_unclear():
     one = was(Reason.ALLOWED, "erp/sale.sale:read")
     draft = plan_of(LIVE.replace("when: office", "when: [office, strong]"), HEAD + "  strong: {assurance: mfa}\n")
-    assert [change.now for change in replay(draft, [one], plan_of(LIVE)).changes] == [UNCLEAR]
+    assert [change.would for change in replay(draft, [one], plan_of(LIVE)).changes] == [UNCLEAR]
     assert replay(draft, [one], draft).changes == []
 
 

@@ -261,7 +261,7 @@ def schema() -> None:
 
 
 def _replayed(told: dict[str, Any]) -> str:
-    columns = ("times", "principal", "operation", "was", "now", "last", "decision")
+    columns = ("times", "principal", "operation", "was", "would", "last", "decision")
     lines = [table(told["changes"], columns, empty="no decision would change")]
     lines += [f"{told['more']} more, of more kinds than are told"] if told["more"] else []
     lines += [f"{number} were {reason}, which no policy decides" for reason, number in sorted(told["left"].items())]

@@ -37,7 +37,7 @@ class Otherwise(Struct):
     principal: str
     operation: str
     was: str
-    now: str
+    would: str
     decision: str
     last: datetime
     times: int = 0
@@ -79,7 +79,7 @@ class Tally:
     def all(self) -> Replayed:
         """What would be refused comes first, then what happened most."""
         found = self._kinds.values()
-        self.done.changes = sorted(found, key=lambda change: (change.now == Reason.ALLOWED, -change.times))
+        self.done.changes = sorted(found, key=lambda change: (change.would == Reason.ALLOWED, -change.times))
         return self.done
 
 
@@ -94,13 +94,13 @@ def replay(plan: Plan, recorded: Iterable[Recorded], before: Plan | None = None)
     for one in recorded:
         if not tally.decided(one.reason):
             continue
-        now = _now(strict, loose, one)
-        if now == UNCLEAR and before is not None and _granted(plan, one.facts) == _granted(before, one.facts):
+        would = _now(strict, loose, one)
+        if would == UNCLEAR and before is not None and _granted(plan, one.facts) == _granted(before, one.facts):
             continue
-        if now != UNCLEAR and (now == Reason.ALLOWED) is (one.reason == Reason.ALLOWED):
+        if would != UNCLEAR and (would == Reason.ALLOWED) is (one.reason == Reason.ALLOWED):
             continue
         did = ", ".join(operation.permission for operation in one.facts.operations) or f"{one.facts.system}/"
-        tally.differs((one.principal, did, one.reason, now), one.decision, one.facts.here.at)
+        tally.differs((one.principal, did, one.reason, would), one.decision, one.facts.here.at)
     return tally.all()
 
 
@@ -110,9 +110,9 @@ def _now(strict: Plan, loose: Plan, one: Recorded) -> str:
     Where that differs, nobody knows; nor where it would let on what was refused before anybody saw all of it.
     """
     judge = decide if one.facts.operations else admit
-    now, least = judge(loose, one.facts).reason, judge(strict, one.facts).reason
+    would, least = judge(loose, one.facts).reason, judge(strict, one.facts).reason
     unseen = one.reason != Reason.ALLOWED and not one.whole
-    return UNCLEAR if now is Reason.ALLOWED and (unseen or least is not Reason.ALLOWED) else now
+    return UNCLEAR if would is Reason.ALLOWED and (unseen or least is not Reason.ALLOWED) else would
 
 
 def _open(grant: Grant) -> bool:
