@@ -15,6 +15,7 @@ from ostiary.foundation.home import Home
 from ostiary.store.database import METADATA
 from ostiary.store.plans import plan_in_force
 from ostiary.store.tables.audit import AUDIT_LEAF
+from ostiary.tls.authority import ensure
 
 PASSWORD = "seven green lanterns"
 # In an order in which each finds what it needs.
@@ -30,11 +31,13 @@ CHANGES = {
     "principal.disable": {"principal": "user:anna"},
     "principal.enable": {"principal": "user:anna"},
     "token.revoke": {"principal": "user:anna"},
+    "device.add": {"name": "till"},
+    "device.remove": {"name": "till"},
     "key.rotate": {"compromised": True},
     "principal.remove": {"principal": "client:shop"},
 }
 OTHERS = ("alert.", "measure.", "policy.", "break-glass.")  # they change something else too
-NO_CHANGE = {"status", "system.learn", "client.list", "user.list", "principal.show"}
+NO_CHANGE = {"status", "system.learn", "client.list", "user.list", "principal.show", "device.list"}
 OF_NO_CONCERN = {"client.rotate", "client.certificate"}  # neither gate nor guard know secrets
 
 
@@ -61,6 +64,8 @@ class Twin:
 def board(folder):
     home = Home(root=folder / "home")
     initialise(home, upstream="http://127.0.0.1:9")
+    ensure(home, "gate.test")
+    home.settings.write_text(f"ask_client_certificate = true\n{home.settings.read_text()}")
     on = open_installation(home)
     yield Board(on=on, gate=None, reconciler=Twin(plan_in_force(home)), watch=None)
     on.store.close()
