@@ -22,7 +22,10 @@ def both(site):
         ('"stock: read"', '"shop/stock: read", "store/stock: read"'),
     )
     return site.policy(
-        *words, ('"order: read, write"', '"shop/order: read, write"'), ('"invoice: read"', '"shop/invoice: read"')
+        *words,
+        ('"order: read, write"', '"shop/order: read, write"'),
+        ('do: "order: write"', 'do: "shop/order: write"'),
+        ('"invoice: read"', '"shop/invoice: read"'),
     )
 
 

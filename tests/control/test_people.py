@@ -144,7 +144,7 @@ def test_a_role_that_the_policy_does_not_have_is_refused_with_those_it_has(site,
     ):
         with pytest.raises(OperatorFault, match="no role vistor") as problem:
             ask()
-        assert "clerk, elsewhere, visitor" in problem.value.hint
+        assert "clerk, elsewhere, packer, visitor" in problem.value.hint
     assert caller.send("GET", "/shop/stock").status == 200
 
 
