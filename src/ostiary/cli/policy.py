@@ -239,7 +239,7 @@ def shadow(file: Path | None, *, end: bool) -> None:
         show(ask(home(), "policy.shadow-end"), "no draft is asked any more")
     elif file is None:
         told = seen(home())
-        show(told, f"{_replayed(told)} since {told['since']}")
+        show(told, f"{_replayed(told, 'judged by both')} since {told['since']}")
     else:
         text, _, _, files = _read(file)
         begun = ask(home(), "policy.shadow", text=text, file=str(file.absolute()), files=files)
@@ -260,12 +260,12 @@ def schema() -> None:
     show(value, json.dumps(value, indent=2))
 
 
-def _replayed(told: dict[str, Any]) -> str:
+def _replayed(told: dict[str, Any], how: str = "replayed") -> str:
     columns = ("times", "principal", "operation", "was", "would", "last", "decision")
     lines = [table(told["changes"], columns, empty="no decision would change")]
     lines += [f"{told['more']} more, of more kinds than are told"] if told["more"] else []
     lines += [f"{number} were {reason}, which no policy decides" for reason, number in sorted(told["left"].items())]
-    return "\n".join([*lines, f"{counted(told['decisions'], 'decision')} replayed"])
+    return "\n".join([*lines, f"{counted(told['decisions'], 'decision')} {how}"])
 
 
 def _moment(since: datetime | None) -> datetime:
