@@ -24,6 +24,7 @@ from ostiary.control.proposals import BEGUN, BREAK_GLASS
 from ostiary.control.revisions import APPLY, ROLLED_BACK, texts_of, unrecorded
 from ostiary.envoy import binary
 from ostiary.envoy.delivery import Gate
+from ostiary.event.record import stamp
 from ostiary.foundation import unix
 from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault, counted, plainly
 from ostiary.foundation.home import Home
@@ -31,7 +32,7 @@ from ostiary.identity import keys
 from ostiary.monitor.alerts import open_alerts
 from ostiary.plan.model import Kind, Plan, System
 from ostiary.store.database import Store
-from ostiary.store.plans import plan_in_force
+from ostiary.store.plans import draft_since, plan_in_force
 from ostiary.store.seal import Sealer
 from ostiary.tls import authority
 
@@ -99,7 +100,9 @@ def opens(connection: Connection, sealer: Sealer) -> None:
 
 
 def policy(store: Store, home: Home, plan: Plan) -> str:
-    return applied(store, plan) + drift(store, home, plan)
+    since = draft_since(home)
+    beside = f"; a draft is asked beside it since {stamp(since)}" if since else ""
+    return applied(store, plan) + drift(store, home, plan) + beside
 
 
 def gate_in_force(gate: Gate, plan: Plan, origin: str) -> str:
