@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from joserfc.jwk import ECKey
+from msgspec.structs import replace
 
 import mmdb
 from ostiary.envoy.signals import Signals, signal_resources
@@ -273,3 +274,20 @@ def test_gate_and_evaluator_agree_at_length(live: Any, drawn: Any, draft: Any, s
 
 def test_role_set_ids_are_what_tokens_carry() -> None:
     assert role_set_id(["b", "a"]) == role_set_id(["a", "b", "b"])
+
+
+def test_an_operation_that_the_draft_does_not_know_is_noted_so(live: Any) -> None:
+    every = Pattern(system="shop", object="*", verb=Verb.WRITE)
+    plan = plan_of(live, [("clerk", every, Context(name="always", formula=Always()))])
+    fewer = replace(plan, routes=tuple(one for one in plan.routes if one.verb is not Verb.WRITE))
+    live.apply(live.files(plan, [["clerk"]], draft=fewer))
+    quiet = {"token": Token.VALID, "auth_time": None, "acr": None, "dev": None, "forged": {}, "body": None}
+    request = {
+        "asked": ASKED[2],
+        "roles": frozenset({"clerk"}),
+        "scopes": frozenset({"shop/*:write"}),
+        "place": PLACES[0],
+    }
+    answer = ask(live, {**request, **quiet}, None)
+    line = live.log(answer.decision)
+    assert (line["reason"], line["draft"]) == (str(Reason.ALLOWED), "unknown-operation:-")

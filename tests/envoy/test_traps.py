@@ -287,6 +287,44 @@ def test_the_complement_of_the_header_list_is_exact() -> None:
     assert not pattern.fullmatch(":path")
 
 
+def http2(path: str, token: str) -> bytes:
+    """A connection's first bytes: preface, settings and one request, its headers as literals (RFC 9113, RFC 7541)."""
+    told = {":method": "GET", ":scheme": "http", ":authority": "shop.test", ":path": path}
+    told |= {"authorization": f"Bearer {token}"}
+    head = b"".join(b"\0" + literal(name) + literal(value) for name, value in told.items())
+    made = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    for kind, flags, stream, body in ((4, 0, 0, b""), (1, 5, 1, head)):
+        made += len(body).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + body
+    return made
+
+
+def literal(text: str) -> bytes:
+    """Its length with a prefix of 7 bits (RFC 7541 section 5.1), and the text."""
+    prefix, left = [min(len(text), 127)], len(text) - 127
+    while left >= 128:
+        prefix.append(left % 128 + 128)
+        left //= 128
+    return bytes([*prefix, *([left] if left >= 0 else [])]) + text.encode()
+
+
+def sent_raw(gate: Any, data: bytes) -> None:
+    """Until it has reached the upstream, or Envoy has closed the connection."""
+    with socket.create_connection(("127.0.0.1", gate.edge.port), timeout=10) as raw:
+        raw.sendall(data)
+        while not gate.upstream.seen and raw.recv(65536):
+            pass
+
+
+def test_a_path_with_a_blank_is_no_request_so_nobody_writes_scopes_into_the_log(live: Any) -> None:
+    token = clerk(live)
+    for path in ("/shop/orders/a shop/*:write ", "/shop/a\tb"):
+        sent_raw(live, http2(path, token))
+        assert live.upstream.seen == []
+        assert path not in live.edge.home.access_log.read_text()
+    sent_raw(live, http2("/shop/orders", token))
+    assert len(live.upstream.seen) == 1
+
+
 def test_nothing_secret_comes_back(live: Any) -> None:
     live.erp_reply = lambda _: (200, {"set-cookie": "s=1", "server": "erp/1", "x-powered-by": "py", "ostiary-reason": "fake"}, None)  # fmt: skip
     answer = live.ask("/shop/orders", token=clerk(live))
