@@ -76,35 +76,53 @@ roles:
 )
 
 
+LOWER = "a role of its own level or of a lower one"
+BRANCH = "a role of its own department, or of one below or above it"
+
+
 @pytest.mark.parametrize(
-    "role, includes, why",
+    "role, includes, why, instead",
     [
-        ("clerk: {level: user, of: sales", "staff", ""),
-        ("clerk: {level: user, of: sales", "seller", ""),
-        ("clerk: {level: user, of: sales", "carrier", ""),
-        ("clerk: {level: user, of: sales", "taxman", "taxman is of tax, which is no part of sales"),
-        ("clerk: {level: user, of: sales", "sales-head", "a role of level user includes none of level department"),
-        ("clerk: {level: user, of: sales", "chief", "a role of level user includes none of level system"),
-        ("carrier: {level: partner", "clerk", "a role of level partner includes none of level user"),
-        ("sales-head: {level: department, of: sales", "clerk", ""),
-        ("sales-head: {level: department, of: sales", "seller", ""),
-        ("sales-head: {level: department, of: sales", "staff", ""),
-        ("sales-head: {level: department, of: sales", "taxman", "taxman is of tax, which is no part of sales"),
-        ("sales-head: {level: department, of: sales", "head", "head leads company, of which sales is only a part"),
-        ("head: {level: department, of: company", "sales-head", ""),
-        ("head: {level: department, of: company", "chief", "a role of level department includes none of level system"),
-        ("chief: {level: system", "head", ""),
+        ("clerk: {level: user, of: sales", "staff", "", ""),
+        ("clerk: {level: user, of: sales", "seller", "", ""),
+        ("clerk: {level: user, of: sales", "carrier", "", ""),
+        ("clerk: {level: user, of: sales", "taxman", "taxman is of tax, which is no part of sales", BRANCH),
+        (
+            "clerk: {level: user, of: sales",
+            "sales-head",
+            "a role of level user includes none of level department",
+            LOWER,
+        ),
+        ("clerk: {level: user, of: sales", "chief", "a role of level user includes none of level system", LOWER),
+        ("carrier: {level: partner", "clerk", "a role of level partner includes none of level user", LOWER),
+        ("sales-head: {level: department, of: sales", "clerk", "", ""),
+        ("sales-head: {level: department, of: sales", "seller", "", ""),
+        ("sales-head: {level: department, of: sales", "staff", "", ""),
+        ("sales-head: {level: department, of: sales", "taxman", "taxman is of tax, which is no part of sales", BRANCH),
+        (
+            "sales-head: {level: department, of: sales",
+            "head",
+            "head leads company, of which sales is only a part",
+            "a role of company that does not lead it",
+        ),
+        ("head: {level: department, of: company", "sales-head", "", ""),
+        (
+            "head: {level: department, of: company",
+            "chief",
+            "a role of level department includes none of level system",
+            LOWER,
+        ),
+        ("chief: {level: system", "head", "", ""),
     ],
 )
 @pytest.mark.standard("B2")
-def test_a_role_includes_what_belongs_to_it_in_the_tree_of_departments(role, includes, why):
+def test_a_role_includes_what_belongs_to_it_in_the_tree_of_departments(role, includes, why, instead):
     name = role.partition(":")[0]
     text = TREE.replace(role + "}", f"{role}, includes: [{includes}]}}")
     assert text != TREE
     line = next(n for n, one in enumerate(text.splitlines(), 1) if one.startswith(f"  {name}:"))
     column = text.splitlines()[line - 1].index("[") + 2
-    hint = "a role of its own department or of one below it"
-    assert told(text) == ([(line, column, f"role {name}: {why}", hint)] if why else [])
+    assert told(text) == ([(line, column, f"role {name}: {why}", instead)] if why else [])
 
 
 @pytest.mark.parametrize("level", ["partner", "user, of: sales", "department, of: sales", "system"])
@@ -288,13 +306,13 @@ def test_a_role_of_a_department_says_which(level):
         ("apart: [{name: x, permissions: ['a: read']}]", "apart names two permissions"),
         ("apart: [{name: x, permissions: ['a: read', 'b: read'], link: y}]", "a link needs a time"),
         ("never: [{name: x, roles: [], may: 'a: read'}]", "no role is named"),
-        ("never: [{name: x, outside: [], may: 'a: read'}]", "never names one context"),
+        ("never: [{name: x, outside: [], may: 'a: read'}]", "a rule of `never` names one context"),
         ("never: [{name: x, outside: night, may: 'a: read'}]", "there is no context 'night'"),
         ("never: [{name: x, when: night, may: 'a: read'}]", "a rule of `never` has no key 'when'"),
         ("always: [{name: x, roles: a, may: 'a: read'}]", "there is no role 'a'"),
-        ("always: [{name: x, may: []}]", "always says what"),
+        ("always: [{name: x, may: []}]", "`may` of a rule of `always` names nothing"),
         ("always: [{name: x, outside: night, may: 'a: read'}]", "a rule of `always` has no key 'outside'"),
-        ("never: [{name: x, level: user, may: []}]", "never says what"),
+        ("never: [{name: x, level: user, may: []}]", "`may` of a rule of `never` names nothing"),
         ("never: {}", "never is a list"),
         ("tests: [{who: [], does: 'a: read', expect: deny}]", "a test needs the key 'at'"),
     ],

@@ -90,16 +90,16 @@ def _bare(one):
 @pytest.mark.parametrize(
     "variables, networks, problems",
     [
-        ("{a: 10.0.0.0/8}", "the b", [(6, 26, "there is no variable 'b'", "a"), (6, 26, "networks names none", "")]),
+        ("{a: 10.0.0.0/8}", "the b", [(5, 13, "variable a is not used", "the a"), (6, 26, "there is no variable 'b'", "a")]),
         ("{a: 10.0.0.0/8, b: 10.0.0.0/8}", "the a", [(5, 28, "variable b is not used", "the b, where its values are meant")]),
-        ("{a: the b, b: the a}", "the a", [(5, 16, "there is no variable 'b'", ""), (5, 16, "variable a holds no values", "a text, or a list of them")]),
-        ("{a: [the a]}", "the a", [(5, 17, "there is no variable 'a'", ""), (5, 16, "variable a holds no values", "a text, or a list of them")]),
+        ("{a: the b, b: the a}", "the a", [(5, 16, "there is no variable 'b'", "variables: {b: ...}"), (5, 23, "variable b is not used", "the b")]),
+        ("{a: [the a]}", "the a", [(5, 17, "there is no variable 'a'", "variables: {a: ...}")]),
         ("{a: []}", "the a", [(5, 16, "variable a holds no values", "a text, or a list of them")]),
-        ("{a: {b: c}}", "the a", [(5, 16, "variable a is a list", "[a, b]")]),
+        ("{a: {b: c}}", "the a", [(5, 16, "variable a holds no values", "a text, or a list of them")]),
         ("{a: [[b]]}", "the a", [(5, 16, "variable a holds no values", "a text, or a list of them")]),
         ("{a: 10.0.0.1/8}", "the a", [(5, 16, "networks: '10.0.0.1/8' is no network (10.0.0.1/8 has host bits set)", "203.0.113.0/24 or 2001:db8::/32")]),
-        ("{the a: 10.0.0.0/8}", "the a", [(5, 13, "'the a' is not a name", "letters, digits, '-', '_' and '.', a letter first")]),
-        ("[a]", "the a", [(5, 12, "variables is a mapping of names to values", "name: {...}")]),
+        ("{the a: 10.0.0.0/8}", "the a", [(5, 13, "'the a' is not a name", "letters, digits, '-', '_' and '.', a letter first"), (6, 26, "there is no variable 'a'", "")]),
+        ("[a]", "the a", [(5, 12, "variables is a mapping of names to values", "name: {...}"), (6, 26, "there is no variable 'a'", "")]),
     ],
 )  # fmt: skip
 def test_a_slip_with_a_variable_is_a_problem_at_its_place(variables, networks, problems):
@@ -108,6 +108,7 @@ def test_a_slip_with_a_variable_is_a_problem_at_its_place(variables, networks, p
         assert any(
             one[:2] == problem[:2] and one[2].startswith(problem[2]) and problem[3] in one[3] for one in found
         ), found
+    assert len(found) == len(problems), found
 
 
 def test_where_one_text_is_meant_a_variable_of_several_is_refused():

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from ostiary.erp.operation import Pattern, Verb
 from ostiary.policy import keys, words
 from ostiary.policy.model import Always, Apart, Assurance, Devices, Example, Expected, Kind, Level, Never
-from ostiary.policy.node import Node
+from ostiary.policy.node import Node, lists_nothing
 from ostiary.policy.reader import Reader
 from ostiary.policy.roles import Known, read_fields
 from ostiary.policy.shape import Part
@@ -69,15 +69,17 @@ def read_statement(reader: Reader, known: Known, kind: type[S], shape: Part, nod
     """One statement; what it speaks of is not nothing, or it would hold of itself; nor are roles that are named."""
     part = reader.mapping(node, shape, what=f"a rule of `{shape.name}`")
     items = reader.items(part.get("may"), what="may")
-    if "may" in part and not items:
-        reader.report(part["may"], f"{shape.name} says what", 'may: "account.*: read, write"')
+    if lists_nothing(part.get("may")):
+        reader.report(part["may"], f"`may` of a rule of `{shape.name}` names nothing", 'may: "account.*: read, write"')
     roles = reader.texts(part.get("roles"), what="roles")
-    if "roles" in part and not roles:
+    if lists_nothing(part.get("roles")):
         reader.report(part["roles"], "no role is named", "leave `roles` out to speak of every role")
     told = reader.texts(part.get("outside", part.get("when")), what="context")
     context = reader.known(told, known.contexts, what="context")
     if len(told) != ("outside" in part or "when" in part):
-        reader.report(node, f"{shape.name} names one context", "one that is made of others by all, any or not")
+        reader.report(
+            node, f"a rule of `{shape.name}` names one context", "one that is made of others by all, any or not"
+        )
     return kind(
         name=reader.text(part.get("name"), what="name"),
         level=reader.word(part.get("level"), Level, what="level"),

@@ -6,7 +6,7 @@ several lines.
 
 import re
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeGuard
 
 import yaml
 
@@ -16,6 +16,7 @@ TEXT_MAX_BYTES: Final = 1024 * 1024
 SCALAR_MAX_CHARS: Final = 1000
 DEPTH_MAX: Final = 32
 NODES_MAX: Final = 200_000
+LIMITS: Final = f"at most {DEPTH_MAX} levels and {NODES_MAX} values"
 LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # Controls, line ends other than \n and \r\n, and what turns the reading order (the "Trojan Source" characters).
 UNSEEN: Final = re.compile(
@@ -69,6 +70,11 @@ def problem_at(node: Node, message: str, hint: str = "") -> Problem:
 
 def says_nothing(node: Node) -> bool:
     return isinstance(node, Mapping) and not node.entries
+
+
+def lists_nothing(node: Node | None) -> TypeGuard[Sequence]:
+    """A list without items; what else is wrong with a list is reported where it is read."""
+    return isinstance(node, Sequence) and not node.items
 
 
 class _Reading:
@@ -136,7 +142,7 @@ def _node(event: Any, events: Iterator[Any], reading: _Reading, depth: int) -> N
     if event.tag is not None:
         raise Unreadable(line, column, f"tags such as {event.tag} are not used here", "remove it")
     if depth == 0 or reading.left < 0:
-        raise Unreadable(line, column, "the document is nested too deeply or too large", "simplify it")
+        raise Unreadable(line, column, "the document is nested too deeply or too large", LIMITS)
     match event:
         case yaml.ScalarEvent():
             return _scalar(event, reading.file)

@@ -43,8 +43,7 @@ def parse(text: str, file: str, files: Mapping[str, str] = {}) -> Parsed:
 
 def _policy(reader: Reader, root: Node) -> Policy:
     part = reader.mapping(root, keys.POLICY, what="the policy")
-    variables = part.get("variables")
-    reader.named(variables, reader.define, what="variables")
+    reader.named(part.get("variables"), reader.define, what="variables")
     departments = read_departments(reader, part.get("departments"))
     systems = read_systems(reader, part.get("systems"))
     known = Known(
@@ -73,7 +72,7 @@ def _policy(reader: Reader, root: Node) -> Policy:
         approvals=_approvals(reader, part.get("approvals")),
         tests=reader.each(part.get("tests"), partial(duties.read_test, reader, known), what="tests"),
     )
-    reader.unused(variables)
+    reader.unused()
     return policy
 
 

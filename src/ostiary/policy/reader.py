@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from ostiary.policy.model import Source
-from ostiary.policy.node import Mapping, Node, Scalar, Sequence, problem_at
+from ostiary.policy.node import Mapping, Node, Scalar, Sequence, lists_nothing, problem_at
 from ostiary.policy.problem import Problem, nearest
 from ostiary.policy.shape import Part
 from ostiary.policy.words import NAME, VARIABLE, Wrong
@@ -21,7 +21,7 @@ class Reader:
         self.file = file
         self.problems: list[Problem] = []
         self._variables: dict[str, tuple[Node, ...]] = {}
-        self._used: set[str] = set()
+        self._unused: dict[str, Scalar] = {}
         self._lines = {name: text.splitlines() for name, text in texts.items()}
 
     def report(self, node: Node, message: str, hint: str = "") -> None:
@@ -32,27 +32,28 @@ class Reader:
         text = lines[node.line - 1].strip() if node.line <= len(lines) else ""
         return Source(file=node.file, line=node.line, text=text, column=node.column)
 
-    def define(self, name: str, _: Scalar, node: Node) -> None:
+    def define(self, name: str, key: Scalar, node: Node) -> None:
         """What `the NAME` stands for from now on: a variable may be made of those before it, so of no circle."""
-        found = self.items(node, what=f"variable {name}")
-        if not found or not all(isinstance(one, Scalar) for one in found):
+        told = () if isinstance(node, Mapping) else self.items(node, what=f"variable {name}")
+        found = tuple(one for one in told if isinstance(one, Scalar))
+        if isinstance(node, Mapping) or lists_nothing(node) or len(found) < len(told):
             self.report(node, f"variable {name} holds no values", "a text, or a list of them")
-        self._variables[name] = found
+        self._variables[name], self._unused[name] = found, key
 
-    def unused(self, node: Node | None) -> None:
-        """Reports the variables that nothing has named; `node` is where they stand."""
-        for name, (key, _) in node.entries.items() if isinstance(node, Mapping) else ():
-            if name not in self._used:
-                self.report(key, f"variable {name} is not used", f"the {name}, where its values are meant")
+    def unused(self) -> None:
+        """Reports the variables that nothing has named."""
+        for name, key in self._unused.items():
+            self.report(key, f"variable {name} is not used", f"the {name}, where its values are meant")
 
     def _meant(self, node: Node) -> tuple[Node, ...]:
         """The node itself, or what the variable that it names stands for."""
         match = VARIABLE.fullmatch(node.text) if isinstance(node, Scalar) else None
         if match is None:
             return (node,)
-        self._used.add(match[1])
+        self._unused.pop(match[1], None)
         if match[1] not in self._variables:
-            self.report(node, f"there is no variable {match[1]!r}", nearest(match[1], self._variables))
+            hint = nearest(match[1], self._variables) or f"variables: {{{match[1]}: ...}}"
+            self.report(node, f"there is no variable {match[1]!r}", hint)
         return self._variables.get(match[1], ())
 
     def mapping(self, node: Node, part: Part, *, what: str) -> dict[str, Node]:
@@ -92,7 +93,7 @@ class Reader:
         if node is None:
             return default
         if not isinstance(node, Scalar) or not node.text:
-            self.report(node, f"{what} is a text")
+            self.report(node, f"{what} is a text", "one text, and no empty one")
             return default
         return node.text
 

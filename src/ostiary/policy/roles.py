@@ -10,7 +10,7 @@ from ostiary.policy import keys, words
 from ostiary.policy.levels import Above, excess, misfit
 from ostiary.policy.model import Kind, Level, May, RoleRule
 from ostiary.policy.node import Mapping as Entries
-from ostiary.policy.node import Node, Scalar
+from ostiary.policy.node import Node, Scalar, lists_nothing
 from ostiary.policy.reader import Reader
 
 
@@ -56,7 +56,7 @@ def read_roles(reader: Reader, node: Node | None, known: Known) -> tuple[RoleRul
         included = value.entries.get("includes") if isinstance(value, Entries) else None
         for name, item in reader.texts(included and included[1], what="includes"):
             if name in by_name and (why := misfit(role, by_name[name], known.departments)):
-                reader.report(item, f"role {role.name}: {why}", "a role of its own department or of one below it")
+                reader.report(item, f"role {role.name}: {why.message}", why.hint)
     return roles
 
 
@@ -82,7 +82,7 @@ def _role(reader: Reader, known: Known, name: str, key: Scalar, node: Node) -> R
         reader.known([(department, part["of"])], known.departments, what="department")
     elif level in {Level.DEPARTMENT, Level.USER} and "of" not in part:
         reader.report(key, f"a role of level {level} belongs to a department", "of: DEPARTMENT")
-    if "when" in part and not reader.items(part["when"], what="when"):
+    if lists_nothing(part.get("when")):
         reader.report(part["when"], "no context is named", "leave `when` out, or name one")
     return RoleRule(
         name=name,
@@ -101,8 +101,8 @@ def _may(reader: Reader, known: Known, level: Level | None, node: Node | None) -
         if isinstance(item, Entries):
             part = reader.mapping(item, keys.GRANT, what="may")
         found = reader.understood(part.get("do"), partial(words.patterns, systems=known.systems), what="may") or ()
-        for message, hint in excess(level, found, known.kinds) if level else ():
-            reader.report(item, message, hint)
+        for much in excess(level, found, known.kinds) if level else ():
+            reader.report(item, much.message, much.hint)
         _check_seen(reader, found, known, part)
         fields, where = read_fields(reader, part.get("fields")), tuple(_where(reader, part.get("where")))
         yield May(patterns=found, fields=fields, where=where, source=reader.source(item))
@@ -111,7 +111,7 @@ def _may(reader: Reader, known: Known, level: Level | None, node: Node | None) -
 def read_fields(reader: Reader, node: Node | None) -> tuple[str, ...]:
     """Names of fields, sorted; where there is a list, it is not empty."""
     items = reader.items(node, what="fields")
-    if node is not None and not items:
+    if lists_nothing(node):
         reader.report(node, "no field is named", "leave `fields` out, or name one")
     return tuple(sorted({name for item in items if (name := reader.understood(item, words.field, what="fields"))}))
 
@@ -126,7 +126,7 @@ def _where(reader: Reader, node: Node | None) -> Iterable[Condition]:
         yield from (one for one in told if one.compare != "in")
         if among := {word for one in told if one.compare == "in" for word in one.values}:
             yield Condition(field=name, compare="in", values=tuple(sorted(among)))
-        if not items:
+        if lists_nothing(value):
             reader.report(value, f"{key.text} may hold nothing", "[draft, submitted]")
 
 

@@ -188,7 +188,7 @@ def size(text: str) -> int:
 def within(text: str) -> int:
     match = WITHIN.fullmatch(text)
     if match is None or not 0 < int(match[1]) <= WITHIN_MAX_DAYS:
-        raise Wrong(f"{text!r} is no time", "30 days")
+        raise Wrong(f"{text!r} is no time up to {WITHIN_MAX_DAYS} days", "30 days")
     return int(match[1])
 
 

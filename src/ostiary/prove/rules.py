@@ -35,7 +35,7 @@ class Finding(Struct, frozen=True, kw_only=True):
     requests: tuple[Request, ...] = ()
 
     def __str__(self) -> str:
-        lines = [f"    because {source}: {source.text}" for source in dict.fromkeys(self.where)]
+        lines = dict.fromkeys(f"    because {source}: {source.text}" for source in self.where)
         return "\n".join([self.message, *lines, f"    what to do: {self.hint}"])
 
 
