@@ -5,6 +5,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tools.errors import errors_page
 from tools.policy_reference import policy_page, schema_page
 
 ROOT = Path(__file__).parents[1]
@@ -80,6 +81,7 @@ WRITERS: dict[str, Callable[[], str]] = {
     "commands.md": commands_page,
     "policy.md": policy_page,
     "policy.schema.json": schema_page,
+    "errors.md": errors_page,
 }
 
 if __name__ == "__main__":
