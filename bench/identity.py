@@ -31,10 +31,10 @@ def measure(folder: Path, pace: Pace, say: Say) -> Iterator[Figure]:
     spec = folder / "shop.json"
     spec.write_text(shop.document(shop.described(SIZE)), "utf-8")
     # The pages' own caller asks for scopes of a system called erp.
-    text = shop.policy(SIZE, UPSTREAM, spec=str(spec)).replace("  shop: {", "  erp: {")
+    text = shop.policy(SIZE, UPSTREAM).replace("  shop: {", "  erp: {")
     stores: dict[str, AbstractContextManager[str]] = {"SQLite": nullcontext(""), "PostgreSQL": postgresql()}
     for name, store in stores.items():
-        with store as url, new_home() as home, standing(home, text, store=url) as stand:
+        with store as url, new_home() as home, standing(home, text, spec, store=url) as stand:
             pin(stand.pid("identity"), CORES.tested)
             say(f"{name}: {CALLERS} machines and people")
             yield from _told(name, _rounds(stand, enrolled(stand, CALLERS), pace, say))

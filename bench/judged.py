@@ -92,7 +92,8 @@ def _installed(home: Home, spec: str, erp: str) -> Installation:
     days, zone = shop.office()
     document = home.root.parent / "spec.json"
     document.write_text(spec, "utf-8")
-    initialise(home, text=POLICY.format(erp=erp, spec=document, days=days, zone=zone), port=free_port())
+    text = POLICY.format(erp=erp, spec=f"specs/{document.name}", days=days, zone=zone)
+    initialise(home, text=text, spec=document, port=free_port())
     home.catalogue("erp").write_bytes(msgspec.json.encode(small.CATALOGUE))
     on = open_installation(home)
     facts: dict[str, Any] = {"actor": "bench", "now": on.clock.now()}

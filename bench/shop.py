@@ -108,7 +108,7 @@ def document(operations: Sequence[tuple[str, str, int]]) -> str:
     return json.dumps({"openapi": "3.1.0", "info": {"title": "shop", "version": "1"}, "paths": paths})
 
 
-def policy(size: Size, upstream: str, *, spec: str = "shop.json", extra: str = "") -> str:
+def policy(size: Size, upstream: str, *, spec: str = "specs/shop.json", extra: str = "") -> str:
     """The policy's text. `extra` is one more pattern for the first role."""
     days, zone = office()
     more = f', "{extra}"' if extra else ""

@@ -78,11 +78,14 @@ def new_home() -> Iterator[Home]:
 
 
 @contextmanager
-def standing(home: Home, text: str, *, store: str = "") -> Iterator[Stand]:
-    """The installation `home` with the policy `text` in force, all of its processes up; SQLite without a `store`."""
+def standing(home: Home, text: str, spec: Path, *, store: str = "") -> Iterator[Stand]:
+    """The installation `home` with the policy `text` in force, all of its processes up; SQLite without a `store`.
+
+    `spec` is the OpenAPI document that the policy names as `specs/NAME`.
+    """
     port = free_port()
     first = Home(root=home.root.parent / "first") if store else home
-    initialise(first, text=text, port=port)
+    initialise(first, text=text, spec=spec, port=port)
     if store:
         _move(first, home, store)
     with home.settings.open("a", encoding="utf-8") as settings:

@@ -127,14 +127,16 @@ class Running:
         self.root = root or Path(tempfile.mkdtemp(prefix="ost-", dir="/tmp"))
         self.home, self.log = Home(root=self.root / "home"), self.root / "log"
         self.upstream = Server(("127.0.0.1", 0), Echo).start(lambda _: (200, {}, None))
-        self.spec = self.root / "shop.openapi.yaml"
-        self.spec.write_text(SPEC)
+        given = self.root / "specs" / "shop.openapi.yaml"  # for policies beside the installation, too
+        given.parent.mkdir()
+        given.write_text(SPEC)
+        self.spec = self.home.specs / given.name
         self.secrets: dict[str, Secret] = {}
         self.process: subprocess.Popen[bytes] | None = None
         self._callers: list[Caller] = []
         self._tokens: dict[str, str] = {}
         self.port = free_port()
-        initialise(self.home, text=self.policy(), port=self.port)
+        initialise(self.home, text=self.policy(), spec=given, port=self.port)
         self.revision = (self.home.plans / "current").read_text()
         self.hooks: Server | None = None  # who gets the alerts
         self.settings(envoy_workers=1, **settings)
@@ -150,7 +152,7 @@ class Running:
     def policy(self, *changes: tuple[str, str], anonymous: int = 60_000, default: int = 600_000) -> str:
         """The policy it starts with, with words exchanged."""
         upstream = f"http://127.0.0.1:{self.upstream.server_port}"
-        text = POLICY.format(upstream=upstream, spec=self.spec, anonymous=anonymous, default=default)
+        text = POLICY.format(upstream=upstream, spec=f"specs/{self.spec.name}", anonymous=anonymous, default=default)
         for before, after in changes:
             assert before in text, before
             text = text.replace(before, after)

@@ -36,14 +36,14 @@ def _edits(folder: Path, erp: str, operations: int, count: int, say: Say) -> dic
     spec = folder / f"shop-{operations}.json"
     spec.write_text(shop.document(shop.described(size)), "utf-8")
     lacking = [one for one in range(size.families) if one not in shop.families_of(0, size)]
-    closed = shop.policy(size, erp, spec=str(spec))
+    closed = shop.policy(size, erp, spec=f"specs/{spec.name}")
     found: dict[str, list[float]] = {}
-    with new_home() as home, standing(home, closed) as stand:
+    with new_home() as home, standing(home, closed, spec) as stand:
         client = stand.client("c", ["r0"], [f"shop/f{lacking[0]}.*:read"])
         caller = stand.caller(stand.token(client, stand.caller()))
         for what, families in (("one family", lacking[:1]), ("every family", lacking)):
             may = '", "'.join(f"f{one}.*: {', '.join(shop.VERBS)}" for one in families)
-            opened = shop.policy(size, erp, spec=str(spec), extra=may)
+            opened = shop.policy(size, erp, spec=f"specs/{spec.name}", extra=may)
             times = found.setdefault(what, [])
             for number in range(count):
                 text, wanted = ((opened, ALLOWED), (closed, REFUSED))[number % 2]

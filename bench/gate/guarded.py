@@ -32,7 +32,7 @@ CALL: Final = {
 def measure(folder: Path, pace: Pace, say: Say) -> Iterator[Figure]:
     spec = folder / "shop.json"
     spec.write_text(shop.document(shop.described(SIZE)), "utf-8")
-    with upstream.tryton_stub(folder) as erp, new_home() as home, standing(home, _policy(erp.url, spec)) as stand:
+    with upstream.tryton_stub(folder) as erp, new_home() as home, standing(home, _policy(erp.url), spec) as stand:
         _learn(home)
         subjects = _subjects(folder, stand)
         full = interleaved(subjects, pace, say)
@@ -59,9 +59,9 @@ def _median(samples: list[Sample], name: str) -> float:
     return middle(_ms(sample, name) for sample in samples)
 
 
-def _policy(erp: str, spec: Path) -> str:
+def _policy(erp: str) -> str:
     """The shop's policy with Tryton beside it, and what its role may do there."""
-    text = shop.policy(SIZE, erp, spec=str(spec), extra="erp/party.party: read").replace('"f', '"shop/f')
+    text = shop.policy(SIZE, erp, extra="erp/party.party: read").replace('"f', '"shop/f')
     system = f'  erp: {{kind: tryton, at: {HOST}, upstream: "{erp}", database: erp, hand-over: session}}\n'
     return text.replace("systems:\n", f"systems:\n{system}", 1)
 

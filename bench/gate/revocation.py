@@ -44,7 +44,7 @@ def measure(folder: Path, pace: Pace, say: Say) -> Iterator[Figure]:
 def _with_live(folder: Path, erp: str, live: int, pace: Pace, say: Say) -> Iterator[Figure]:
     spec = folder / "shop.json"
     spec.write_text(shop.document(shop.described(SIZE)), "utf-8")
-    with new_home() as home, standing(home, shop.policy(SIZE, erp, spec=str(spec))) as stand:
+    with new_home() as home, standing(home, shop.policy(SIZE, erp), spec) as stand:
         if live:
             say(f"{live:,} revocations are recorded, and reach the gate as those of another process do")
             _revoke_many(home, live)

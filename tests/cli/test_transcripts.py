@@ -19,6 +19,8 @@ def site():
 def test_the_story_goes_as_it_is_told(site, folder, path):
     (folder / "broken.yaml").write_text(site.policy(("level: user", "levell: user"), ("/minute", "/fortnight")))
     (folder / "wider.yaml").write_text(site.policy(('["stock: read"]', '["stock: read", "invoice: read"]')))
+    (folder / "specs").mkdir(exist_ok=True)
+    (folder / "specs" / site.spec.name).write_text(site.spec.read_text())
     told = Story(site, folder).play(path)
     if WRITE:
         path.write_text(told)

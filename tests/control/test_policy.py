@@ -162,7 +162,8 @@ def test_a_revision_of_several_files_is_enforced_kept_and_restored_whole(site):
     """Whoever asks has read the files: control itself reads none, so nothing beside them can be read through it."""
     folder = site.root / "several"
     (folder / "roles").mkdir(parents=True)
-    (folder / "shop.openapi.yaml").write_text(site.spec.read_text())
+    (folder / "specs").mkdir()
+    (folder / "specs" / site.spec.name).write_text(site.spec.read_text())
     main = site.policy((ELSEWHERE, "")) + "include: roles/*.yaml\n"
     (folder / "policy.yaml").write_text(main)
     (folder / "roles/elsewhere.yaml").write_text(f"roles:\n{ELSEWHERE}".replace(", when: never-open", ""))

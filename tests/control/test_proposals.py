@@ -64,7 +64,9 @@ def test_a_change_comes_into_force_when_somebody_else_approves_it_and_is_kept_wi
 
 
 def test_nobody_approves_what_he_proposed(asking):
-    made = asking.ask_as(SECOND, "policy.propose", text=text(asking, (CLERK, WIDER)), file="/p.yaml", reason="mine")
+    made = asking.ask_as(
+        SECOND, "policy.propose", text=text(asking, (CLERK, WIDER)), file=str(asking.home.policy), reason="mine"
+    )
     with pytest.raises(OperatorFault, match="somebody else"):
         asking.ask_as(SECOND, "policy.approve", proposal=made["proposal"])
     assert not reads_invoices(asking)

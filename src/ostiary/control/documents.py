@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct, to_builtins
 
 from ostiary.compile.plan import compile_policy
+from ostiary.control.folder import below
 from ostiary.control.holders import holders_of
 from ostiary.control.installation import opened
 from ostiary.erp import tryton
@@ -22,6 +23,7 @@ from ostiary.plan.model import Kind, Plan
 from ostiary.policy.model import Policy
 from ostiary.policy.parse import parse
 from ostiary.policy.problem import refusal
+from ostiary.policy.words import Wrong
 from ostiary.prove.difference import diff
 from ostiary.prove.rules import Finding, broad, check, failures
 from ostiary.prove.situation import Situation
@@ -139,7 +141,16 @@ def _refuse(findings: Iterable[Finding], file: str) -> None:
 
 
 def _routes(policy: Policy, folder: Path) -> dict[str, tuple[Route, ...]]:
-    return {system.name: described(folder / system.spec, system.name) for system in policy.systems if system.spec}
+    """What each OpenAPI document describes: it lies in the policy's folder, whoever names the folder."""
+    found = {}
+    for system in policy.systems:
+        if system.spec:
+            try:
+                found[system.name] = described(below(folder, system.spec), system.name)
+            except Wrong as problem:
+                told = f"{system.source}: system {system.name}: {problem.message}"
+                raise OperatorFault("spec-outside", told, hint=problem.hint) from problem
+    return found
 
 
 def described(path: Path, system: str) -> tuple[Route, ...]:

@@ -29,10 +29,16 @@ def _found(folder: Path, pattern: str) -> dict[str, str]:
     return {name: _text(folder, name) for name in names[: FILES_MAX + 1] if "/." not in f"/{name}"}
 
 
-def _text(folder: Path, name: str) -> str:
+def below(folder: Path, name: str) -> Path:
+    """Where the file of this name is; raises Wrong where that is not below the folder."""
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise Wrong(f"{name} leads out of the policy's folder", "copy the file into it")
+    return path
+
+
+def _text(folder: Path, name: str) -> str:
+    path = below(folder, name)
     if not PATH.fullmatch(name) or not path.is_file():
         raise Wrong(f"{name} is no file with a plain name", "letters, digits, '-', '_' and '.'")
     try:

@@ -63,19 +63,19 @@ def initialise(
     """Makes an installation in an empty `home`, enforcing `text`, or a policy that denies everything; all or nothing."""
     _refuse_unfit(home)
 
-    def policy(document: str, example: str = TRYTON_EXAMPLE) -> str:
+    document = f"{home.specs.name}/{spec.name}" if spec else ""
+
+    def policy(example: str = TRYTON_EXAMPLE) -> str:
         return text or _starter(erp, upstream, database, document, settings.get("host", "localhost"), example)
 
-    first = policy(str(spec.absolute()) if spec else "")
-    _refuse_options(settings, "" if text else first)
-    _, plan = read_document(first, home.policy.name, home.root)
+    _refuse_options(settings, "" if text else policy())
     found = home.root.exists()
     try:
         home.create()
         if spec:
             write_atomically(home.specs / spec.name, spec.read_bytes())
-        document = (f"{home.specs.name}/{spec.name}", _example(plan)) if spec else ("",)
-        _fill(home, _toml(settings), text or fmt(policy(*document)))
+        _, plan = read_document(policy(), home.policy.name, home.root)
+        _fill(home, _toml(settings), text or fmt(policy(*([_example(plan)] if spec else []))))
     except BaseException:
         for path in home.root.iterdir() if found else [home.root]:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()

@@ -33,7 +33,12 @@ SYSTEM: Final = Part(
         Key("at", "Where callers reach it: a host, for openapi perhaps with a path.", _shaped(words.PLACE), "erp.test"),
         Key("upstream", "Where the ERP itself answers, for the gate alone.", text(words.UPSTREAM), UPSTREAM),
         Key("database", "Tryton's database; needed for kind tryton.", _shaped(words.DATABASE), "acme"),
-        Key("spec", "The OpenAPI document, beside the policy; needed for kind openapi.", TEXT, "shop.openapi.yaml"),
+        Key(
+            "spec",
+            "The OpenAPI document, by its path below the policy's folder; needed for kind openapi.",
+            TEXT,
+            "shop.openapi.yaml",
+        ),
         Key("hand-over", HAND_OVER, one_of(HandOver), "session"),
         Key("audience", "What its access tokens are for. Default: https:// and the place.", TEXT, "urn:acme:erp"),
     ),

@@ -78,7 +78,7 @@ class System(Struct, frozen=True, kw_only=True):
     upstream: str  # http(s)://host:port[/base]
     audience: str
     database: str = ""
-    spec: str = ""  # the OpenAPI document, beside the policy
+    spec: str = ""  # the OpenAPI document, below the policy's folder
     hand_over: HandOver = HandOver.NONE
     source: Source
 
