@@ -72,6 +72,22 @@ def test_it_is_in_force_at_once_and_tokens_of_before_are_renewed(site, name):
     assert site.once("GET", "/shop/invoices", token=token).reason == "role"
 
 
+def test_who_can_and_what_can_tell_it_with_its_end(site, name):
+    def holders():
+        ways = site.ostiary("policy", "who-can", "shop/order:read", "--json").json
+        return [one for way in ways if way["role"] == "clerk" for one in way["holders"] if name in one]
+
+    assert holders() == []
+    made = start(site, name)
+    (end,) = [one["text"].rpartition(" until ")[2] for one in emergencies(site, "begun") if one["id"] == made["id"]]
+    assert holders() == [f"client:{name} until {end}"]
+    told = {way["role"]: way["until"] for way in site.ostiary("policy", "what-can", f"client:{name}", "--json").json}
+    assert told == {"visitor": "", "clerk": end}
+    assert f"at any time, until {end}" in site.ostiary("policy", "what-can", f"client:{name}").out
+    shorten(site, made["id"], -1)
+    assert holders() == []
+
+
 def test_no_token_outlives_it_though_control_is_dead(site, name):
     made = start(site, name)
     ends = shorten(site, made["id"], 4)

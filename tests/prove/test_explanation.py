@@ -7,10 +7,10 @@ import pytest
 
 from ostiary.erp.operation import Operation, Verb
 from ostiary.plan.decide import Facts, decide
-from ostiary.plan.formula import Circumstances
+from ostiary.plan.formula import Circumstances, Hours
 from ostiary.plan.model import Apart
 from ostiary.plan.reason import Reason
-from ostiary.prove.explanation import SUGGESTIONS_MAX, Asked, explain
+from ostiary.prove.explanation import SUGGESTIONS_MAX, Asked, explain, words
 from policy.compiled import plan_of
 
 PLAN = plan_of("""\
@@ -132,3 +132,19 @@ def test_every_refusal_says_what_would_have_allowed_it(reason):
     told = explained(reason, "clerk/1.write", at=SUNDAY)
     assert "was refused" in told.sentence
     assert told.would_allow
+
+
+@pytest.mark.parametrize(
+    "days, start, end, holidays, told",
+    [
+        (range(5), 480, 1080, (), "on Mon, Tue, Wed, Thu, Fri from 08:00 to 18:00 UTC"),
+        (range(7), 480, 1080, (), "every day from 08:00 to 18:00 UTC"),
+        (range(7), 1320, 360, (), "every day from 22:00 to 06:00 UTC"),
+        ((5, 6), 0, 1440, (), "on Sat, Sun all day UTC"),
+        (range(7), 0, 1440, (), "at any time"),
+        (range(7), 0, 1440, ("12-25",), "at any time, but for 12-25"),
+    ],
+)
+def test_hours_are_told_as_far_as_they_say_something(days, start, end, holidays, told):
+    hours = Hours(days=tuple(days), start=start, end=end, zone="UTC", holidays=holidays)
+    assert words(hours) == told

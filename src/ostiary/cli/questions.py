@@ -52,7 +52,8 @@ def _aware(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _row(way: dict[str, Any]) -> dict[str, Any]:
-    return {**way, "when": way["words"], "line": f"{way['where']['file']}:{way['where']['line']}"}
+    until = f", until {way['until']}" if way.get("until") else ""
+    return {**way, "when": f"{way['words']}{until}", "line": f"{way['where']['file']}:{way['where']['line']}"}
 
 
 @click.command("report", cls=Command)

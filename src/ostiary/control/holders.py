@@ -1,12 +1,14 @@
 """Who holds which roles, by the human behind user and client: duties kept apart are kept apart for persons."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Final
 
 import msgspec
 from sqlalchemy import Connection, select, union
 
-from ostiary.control.proposals import BEGUN
+from ostiary.control import proposals
+from ostiary.control.proposals import BEGUN, BREAK_GLASS
 from ostiary.foundation.errors import OperatorFault
 from ostiary.plan.decide import narrowed
 from ostiary.plan.model import Plan
@@ -39,6 +41,13 @@ def holders_of(connection: Connection) -> Mapping[str, Sequence[str]]:
     for role, principal in connection.execute(chosen):
         held.setdefault(role, []).append(principal)
     return held
+
+
+def for_a_time(connection: Connection, now: datetime) -> Sequence[tuple[str, str, str]]:
+    """Principal, role and end of each role that somebody holds in an emergency now."""
+    begun = proposals.found(connection, BREAK_GLASS, BEGUN)
+    lasting = (one for one in begun if one.until_s > now.timestamp())
+    return [(one.content["principal"], one.content["role"], proposals.until(one)) for one in lasting]
 
 
 def allow(connection: Connection, plan: Plan, principal: str, roles: Iterable[str], *, person: str = "") -> None:

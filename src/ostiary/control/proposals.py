@@ -102,7 +102,7 @@ def record(  # noqa: PLR0917  one act: on what, which, by whom, when, why
     if values:
         connection.execute(update(PROPOSAL).where(PROPOSAL.c.id == proposal.id).values(**values))
     shown = {name: value for name, value in proposal.content.items() if name not in LONG}
-    shown |= {"until": _until(proposal)} if proposal.until_s else {}
+    shown |= {"until": until(proposal)} if proposal.until_s else {}
     told: dict[str, Any] = {"before": {"by": proposal.actor}, "after": {"proposal": proposal.id, **shown}}
     told["object"] = shown.get("principal", proposal.id)
     append(connection, Entry(at=now, actor=actor, action=f"{proposal.kind}.{act}", reason=reason, **told))
@@ -110,8 +110,8 @@ def record(  # noqa: PLR0917  one act: on what, which, by whom, when, why
 
 def in_words(emergency: Proposal) -> str:
     """Who holds what, and until when."""
-    return f"{emergency.content['principal']} has role {emergency.content['role']} until {_until(emergency)}"
+    return f"{emergency.content['principal']} has role {emergency.content['role']} until {until(emergency)}"
 
 
-def _until(emergency: Proposal) -> str:
+def until(emergency: Proposal) -> str:
     return stamp(datetime.fromtimestamp(emergency.until_s, UTC))

@@ -11,7 +11,7 @@ from msgspec import to_builtins
 from sqlalchemy import Connection
 
 from ostiary.control.documents import prove_document
-from ostiary.control.holders import assigned, holders_of
+from ostiary.control.holders import assigned, for_a_time, holders_of
 from ostiary.control.installation import Installation, opened
 from ostiary.erp.operation import Operation, operation_named
 from ostiary.event import search
@@ -66,24 +66,28 @@ def _uses(on: Installation, connection: Connection, since: datetime) -> tuple[qu
 
 
 def who_can(home: Home, operation: str, *, at: datetime | None, source: str, outside: str) -> list[dict[str, Any]]:
-    """Every way to the operation in the policy in force, and who holds it."""
+    """Every way to the operation in the policy in force, and who holds it; in an emergency, until when."""
     plan = plan_in_force(home)
     with opened(home) as on, on.store.read() as connection:
         holders, asked = holders_of(connection), _asked(on, plan, at, source, outside)
+        begun = for_a_time(connection, on.clock.now())
     ways = questions.who_can(plan, _operation(plan, operation), asked)
-    return [{**to_builtins(way), "holders": list(holders.get(way.role, ()))} for way in ways]
+    brief = {role: [f"{who} until {end}" for who, held, end in begun if held == role] for _, role, _ in begun}
+    return [{**to_builtins(way), "holders": [*holders.get(way.role, ()), *brief.get(way.role, ())]} for way in ways]
 
 
 def what_can(
     home: Home, who: str, *, at: datetime | None, source: str, outside: str, beyond: str
 ) -> list[dict[str, Any]]:
-    """All that a role, a user or a client may do by the policy in force."""
+    """All that a role, a user or a client may do by the policy in force; `until` when, by a role in an emergency."""
     plan = plan_in_force(home)
     with opened(home) as on, on.store.read() as connection:
-        roles = roster.one(connection, who)["roles"] if ":" in who else [_role(plan, who)]
+        roles = dict.fromkeys(roster.one(connection, who)["roles"] if ":" in who else [_role(plan, who)], "")
+        roles |= {role: end for principal, role, end in for_a_time(connection, on.clock.now()) if principal == who}
         asked = _asked(on, plan, at, source, outside)
     known = [role for role in roles if role in plan.closures]
-    return [to_builtins(way) for way in questions.what_can(plan, known, asked, beyond and _role(plan, beyond))]
+    ways = questions.what_can(plan, known, asked, beyond and _role(plan, beyond))
+    return [{**to_builtins(way), "until": roles[way.role]} for way in ways]
 
 
 def _asked(on: Installation, plan: Plan, at: datetime | None, source: str, outside: str) -> questions.Asked:

@@ -8,6 +8,7 @@ from msgspec import Struct
 from ostiary.erp.operation import Operation, Verb
 from ostiary.plan.decide import closure
 from ostiary.plan.formula import (
+    MINUTES_A_DAY,
     All,
     AnyOf,
     Circumstances,
@@ -166,9 +167,8 @@ def words(formula: Formula) -> str:  # noqa: PLR0911  a case for each kind of co
     """A condition as people say it."""
     match formula:
         case Hours():
-            days = ", ".join(DAYS[day] for day in formula.days)
             but = f", but for {', '.join(formula.holidays)}" if formula.holidays else ""
-            return f"on {days} from {_clock(formula.start)} to {_clock(formula.end)} {formula.zone}{but}"
+            return f"{_hours(formula)}{but}"
         case Networks():
             return f"from {' or '.join(formula.networks)}"
         case Countries():
@@ -186,6 +186,16 @@ def words(formula: Formula) -> str:  # noqa: PLR0911  a case for each kind of co
         case Not():
             return f"not {words(formula.part)}"
     return "at any time"
+
+
+def _hours(formula: Hours) -> str:
+    """Days and hours, each where it says something."""
+    whole, daily = (formula.start, formula.end) == (0, MINUTES_A_DAY), len(formula.days) == len(DAYS)
+    if whole and daily:
+        return "at any time"
+    days = "every day" if daily else f"on {', '.join(DAYS[day] for day in formula.days)}"
+    hours = "all day" if whole else f"from {_clock(formula.start)} to {_clock(formula.end)}"
+    return f"{days} {hours} {formula.zone}"
 
 
 def _clock(minute: int) -> str:

@@ -47,12 +47,20 @@ ANYWHERE: Final = Asked()
 
 def who_can(plan: Plan, operation: Operation, asked: Asked = ANYWHERE) -> Iterator[Way]:
     """Every role by which the operation is allowed, and every line by which it is."""
-    by_role = defaultdict(list)
-    for grant in plan.granting(covering_scopes(operation)):
-        by_role[grant.role].append(grant)
+    near, by_role = _about(plan, operation), defaultdict(list)
+    for grant in near.grants:
+        if grant.pattern.holds(operation):
+            by_role[grant.role].append(grant)
     for role in plan.roles:
         granted = (grant for name in role.closure for grant in by_role.get(name, ()))
-        yield from _ways(plan, role.name, granted, asked, operation)
+        yield from _ways(near, role.name, granted, asked, operation)
+
+
+def _about(plan: Plan, operation: Operation) -> Plan:
+    """As far as the plan speaks of the operation's object: found in one pass, where one question is worth no index."""
+    names = {scope.partition("/")[2].rpartition(":")[0] for scope in covering_scopes(operation)}
+    grants = tuple(grant for grant in plan.grants if grant.pattern.object in names)
+    return replace(plan, grants=grants, routes=tuple(one for one in plan.routes if one.object == operation.object))
 
 
 def what_can(plan: Plan, roles: Iterable[str], asked: Asked = ANYWHERE, beyond: str = "") -> Iterator[Way]:

@@ -1,0 +1,35 @@
+"""Who can do it is answered without an index, and as the evaluator decides."""
+
+import pytest
+
+from ostiary.erp.operation import covering_scopes, operation_named
+from ostiary.plan.reason import Reason
+from ostiary.prove.questions import who_can
+from policy.compiled import plan_of
+
+PLAN = plan_of("""\
+roles:
+  root: {level: system, may: ["erp/*: read", "erp/sale.*: execute"]}
+  clerk: {level: user, of: sales, may: ["erp/sale.*: read, write", "erp/sale.sale: execute approve", "shop/order: read"]}
+  head: {level: department, of: sales, includes: clerk, may: ["erp/sale.sale.line: write", "erp/sale.report: execute"]}
+  payer: {level: user, of: sales, may: ["erp/account.payment: execute approve", "erp/sale.sale: read"], when: office}
+""")
+ASKED = [
+    "erp/sale.sale:read", "erp/sale.sale:write.create", "erp/sale.sale.line:write", "erp/sale.sale:execute",
+    "erp/sale.sale:execute.approve", "erp/sale.sale:execute.cancel", "erp/account.payment:execute.approve",
+    "erp/account.payment:execute", "erp/sale:read", "erp/salesman:read", "shop/order:read", "shop/sale.sale:read",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_every_line_that_allows_it_is_found_for_every_role_that_has_it(asked):
+    operation = operation_named(asked)
+    by_index = [
+        (role.name, grant.id)
+        for role in PLAN.roles
+        for grant in PLAN.granting(covering_scopes(operation), frozenset(role.closure))
+    ]
+    ways = list(who_can(PLAN, operation))
+    assert sorted((way.role, way.rule) for way in ways) == sorted(by_index)
+    assert all(way.request is None or way.request.reason is Reason.ALLOWED for way in ways)
+    assert all(way.request for way in ways if way.permission.startswith("erp/"))
