@@ -121,7 +121,7 @@ def _may_hold(connection: Connection, board: Board, asked: Proposal) -> list[str
         raise OperatorFault(
             "emergency-useless", told, hint="see `ostiary break-glass list`, `user list`, `client list`"
         )
-    holders.allow(connection, plan, principal, [*roles, role])
+    holders.allow(connection, plan, board.now.date(), principal, [*roles, role])
     return roles
 
 

@@ -15,6 +15,7 @@ from ostiary.erp import tryton
 from ostiary.erp.offer import Offer
 from ostiary.erp.openapi import load
 from ostiary.erp.route import Route
+from ostiary.foundation.clock import SystemClock
 from ostiary.foundation.errors import OperatorFault, counted, plainly
 from ostiary.foundation.home import Home
 from ostiary.foundation.settings import load_settings
@@ -25,7 +26,7 @@ from ostiary.policy.parse import parse
 from ostiary.policy.problem import refusal
 from ostiary.policy.words import Wrong
 from ostiary.prove.difference import diff
-from ostiary.prove.rules import Finding, broad, check, failures
+from ostiary.prove.rules import Finding, broad, check, controls, failures
 from ostiary.prove.situation import Situation
 from ostiary.prove.spelling import slips
 from ostiary.store.plans import plan_in_force, revision_in_force
@@ -67,10 +68,13 @@ def prove_document(  # noqa: PLR0917  what `_read` gives, and what is held
 ) -> tuple[Plan, Proof]:
     """The plan, proved against its own rules and tests."""
     policy, plan = read_document(text, file, folder_of(file, home), files)
-    _refuse([*check(plan, assigned, near), *_unknowable(plan, home), *failures(plan, policy)], policy.file)
+    _refuse(
+        [*check(plan, assigned, near, SystemClock().now().date()), *_unknowable(plan, home), *failures(plan, policy)],
+        policy.file,
+    )
     return plan, Proof(
         never=len(plan.never), always=len(plan.always), apart=len(plan.apart), tests=len(policy.tests), grants=len(plan.grants),
-        people=len(assigned), warnings=(*broad(plan), *slips(policy, _offers(plan, home))),
+        people=len(assigned), warnings=(*broad(plan), *controls(plan), *slips(policy, _offers(plan, home))),
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import socket
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import date
 from http.client import HTTPException
 from ipaddress import ip_address
 from pathlib import Path
@@ -73,6 +74,7 @@ def _checks(on: Installation) -> Iterator[Check]:
     yield "certificate", lambda: authority.standing(on.home, on.clock.now())
     yield "disk", lambda: room(on.home.root)
     yield "policy", lambda: policy(on.store, on.home, plan_in_force(on.home))
+    yield "controls", lambda: lasting(plan_in_force(on.home), on.clock.now().date())
     yield "audit log", lambda: f"{verify(on.store, on.home).size} entries, as they were signed"
     for name in ("control", "identity", "guard", "envoy"):
         yield name, lambda name=name: answers(on.home, name)  # type: ignore[misc]  # bound at once
@@ -103,6 +105,15 @@ def policy(store: Store, home: Home, plan: Plan) -> str:
     since = draft_since(home)
     beside = f"; a draft is asked beside it since {stamp(since)}" if since else ""
     return applied(store, plan) + drift(store, home, plan) + beside
+
+
+def lasting(plan: Plan, today: date) -> str:
+    """How many may do what is kept apart all the same; a fault once a control has ended, for the rule counts again."""
+    found = {one for rule in plan.apart for one in rule.controls}
+    if ended := sorted(f"{one.source}, on {one.until}" for one in found if one.until < today):
+        hint = "set another day with whoever owns it, or take the control away, and apply the policy"
+        raise SystemFault("control-ended", f"a control has ended: {'; '.join(ended)}", hint=hint)
+    return f"{counted(len(found), 'control')} in place of a rule" if found else "every rule is kept"
 
 
 def gate_in_force(gate: Gate, plan: Plan, origin: str) -> str:

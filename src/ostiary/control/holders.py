@@ -1,7 +1,7 @@
 """Who holds which roles, by the human behind user and client: duties kept apart are kept apart for persons."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Final
 
 import msgspec
@@ -50,7 +50,9 @@ def for_a_time(connection: Connection, now: datetime) -> Sequence[tuple[str, str
     return [(one.content["principal"], one.content["role"], proposals.until(one)) for one in lasting]
 
 
-def allow(connection: Connection, plan: Plan, principal: str, roles: Iterable[str], *, person: str = "") -> None:
+def allow(  # noqa: PLR0917  who, what, and by which policy on which day
+    connection: Connection, plan: Plan, on: date, principal: str, roles: Iterable[str], person: str = ""
+) -> None:
     """Raises where `principal` may not hold just these roles: unknown to the policy, or duties kept apart."""
     wanted = frozenset(roles)
     known = {role.name for role in plan.roles}
@@ -67,7 +69,7 @@ def allow(connection: Connection, plan: Plan, principal: str, roles: Iterable[st
     held = wanted.union(connection.execute(others).scalars())
     own = narrowed(plan, held)
     own = msgspec.structs.replace(own, never=(), always=())  # proved when the plan came into force
-    if found := check(own, {human: held}):
+    if found := check(own, {human: held}, on=on):
         told = "\n".join(f"  {one}" for one in found)
         raise OperatorFault(
             "roles-apart", f"{human} would hold what is kept apart:\n{told}", hint="nothing was changed"

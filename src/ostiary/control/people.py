@@ -30,7 +30,7 @@ def add_client(  # noqa: PLR0917  the parameters of the command
     """Registers a client; its secret is in this answer and nowhere else."""
 
     def act(connection: Connection) -> Made:
-        holders.allow(connection, board.reconciler.plan, f"client:{client_id}", roles, person=person)
+        holders.allow(connection, board.reconciler.plan, board.now.date(), f"client:{client_id}", roles, person=person)
         return principals.add_client(
             connection, **_by(board, actor), sealer=board.on.sealer, client_id=client_id, name=name, roles=roles,
             scopes=scopes, redirects=redirects, public=public, person=person,
@@ -140,7 +140,7 @@ def add_user(  # noqa: PLR0917  the parameters of the command
     hashed = hash_password(Secret(password), login=login)  # slow: before anybody has to wait for it
 
     def act(connection: Connection) -> str:
-        holders.allow(connection, board.reconciler.plan, f"user:{login}", roles, person=person)
+        holders.allow(connection, board.reconciler.plan, board.now.date(), f"user:{login}", roles, person=person)
         return principals.add_user(
             connection, **_by(board, actor), login=login, hashed=hashed, name=name, roles=roles, person=person
         )
@@ -160,7 +160,7 @@ def set_roles(board: Board, actor: str, principal: str, roles: list[str]) -> dic
     """Exactly these roles; tokens already out are refused (standard B7)."""
 
     def act(connection: Connection) -> Keys:
-        holders.allow(connection, board.reconciler.plan, principal, roles)
+        holders.allow(connection, board.reconciler.plan, board.now.date(), principal, roles)
         return principals.set_roles(connection, **_by(board, actor), principal=principal, roles=roles)
 
     with board.turn:

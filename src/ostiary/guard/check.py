@@ -106,7 +106,7 @@ class Check:
         await self._hold(ready, read, trace, gone)
         if trace.pending:
             await self._look_at_records(ready, system, facts, trace)
-        await self._keep_apart(ready, system, read, trace)
+        await self._keep_apart(ready, system, facts, read, trace)
         if system.hand_over is HandOver.SESSION:
             trace.credential = await self._credential(system, caller.claims.subject, request, trace)
         if history.matters(ready.apart, read):
@@ -203,13 +203,14 @@ class Check:
         except Busy:
             _refuse(Reason.UNAVAILABLE, "another operation on the same record has not ended yet; try again")
 
-    async def _keep_apart(self, ready: Ready, system: System, call: Call, trace: Trace) -> None:
-        rules = [rule for rule in ready.apart if rule.then.system == system.name]
+    async def _keep_apart(self, ready: Ready, system: System, facts: Facts, call: Call, trace: Trace) -> None:
+        """Whoever is under a control may do both."""
+        now = self._clock.now()
+        of_it = (rule for rule in ready.apart if rule.then.system == system.name)
+        rules = [rule for rule in of_it if not rule.controlled(facts.roles or (), now.date())]
         if not any(rule.then.holds(operation) for rule in rules for operation in call.operations):
             return
-        case = history.Case(
-            call=call, person=trace.person, erp=self._erp_of(system), past=self._accounts, now=self._clock.now()
-        )
+        case = history.Case(call=call, person=trace.person, erp=self._erp_of(system), past=self._accounts, now=now)
         together = await history.judge(rules, case)
         if together is not None:
             trace.operation = together.operation.permission

@@ -16,6 +16,7 @@ from ostiary.policy.model import Always as AlwaysMay
 from ostiary.policy.model import (
     Apart,
     Approvals,
+    Control,
     HandOver,
     Kind,
     Level,
@@ -32,6 +33,7 @@ __all__ = [
     "AlwaysMay",
     "Apart",
     "Approvals",
+    "Control",
     "HandOver",
     "Kind",
     "Level",

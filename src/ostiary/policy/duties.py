@@ -1,6 +1,7 @@
-"""Rules about what must not be, and tests of what is: `apart`, `never`, `tests`."""
+"""Rules about what must not be, and tests of what is: `apart` with its controls, `never`, `tests`."""
 
 from collections.abc import Iterator, Mapping
+from datetime import date
 from functools import partial
 from itertools import product
 from typing import Any, TypeVar
@@ -9,7 +10,19 @@ from msgspec.structs import replace
 
 from ostiary.erp.operation import Pattern, Verb
 from ostiary.policy import keys, words
-from ostiary.policy.model import Always, Apart, Assurance, Devices, Example, Expected, Kind, Level, Never
+from ostiary.policy.model import (
+    Always,
+    Apart,
+    Assurance,
+    Control,
+    Devices,
+    Example,
+    Expected,
+    Kind,
+    Level,
+    Never,
+    Severity,
+)
 from ostiary.policy.node import Node, lists_nothing
 from ostiary.policy.reader import Reader
 from ostiary.policy.roles import Known, read_fields
@@ -18,20 +31,55 @@ from ostiary.policy.shape import Part
 S = TypeVar("S", Never, Always)
 LOOPBACK = "127.0.0.1"
 DUTIES = 2
+APART = "apart/"
 
 
-def read_apart(reader: Reader, known: Known, node: Node | None) -> tuple[Apart, ...]:
-    rules = enumerate(reader.items(node, what="apart"), 1)
-    return tuple(one for number, item in rules for one in _apart(reader, known, item, number))
+def read_apart(reader: Reader, known: Known, node: Node | None, controls: Node | None) -> tuple[Apart, ...]:
+    """The rules, each with its controls; a pack's, whose id another one has, was left out before."""
+    named = dict[str, Node]()
+    rules = [
+        rule for item in enumerate(reader.items(node, what="apart"), 1) for rule in _apart(reader, known, item, named)
+    ]
+    found = [one for node in reader.items(controls, what="controls") for one in _control(reader, known, node, named)]
+    return tuple(
+        replace(rule, controls=tuple(one for of, one in found if f"{rule.id}.".startswith(f"{APART}{of}.")))
+        for rule in rules
+    )
 
 
-def _apart(reader: Reader, known: Known, node: Node, number: int) -> Iterator[Apart]:
+def _control(reader: Reader, known: Known, node: Node, named: Mapping[str, Node]) -> Iterator[tuple[str, Control]]:
+    """By the id of each rule in whose place it is."""
+    part = reader.mapping(node, keys.CONTROL, what="a control")
+    rules = reader.known(reader.texts(part.get("rules"), what="rules"), named, what="rule of `apart` with the id")
+    until = reader.understood(part.get("until"), words.day, what="until")
+    for name in ("rules", "roles"):
+        if lists_nothing(part.get(name)):
+            reader.report(part[name], f"`{name}` of a control names nothing", "take the control away, or name one")
+    control = Control(
+        roles=reader.known(reader.texts(part.get("roles"), what="roles"), known.roles, what="role"),
+        what=reader.text(part.get("what"), what="what"),
+        owner=reader.text(part.get("owner"), what="owner"),
+        reason=reader.text(part.get("reason"), what="reason"),
+        until=until or date.min,
+        source=reader.source(node),
+    )
+    yield from ((rule, control) for rule in rules)
+
+
+def _apart(reader: Reader, known: Known, item: tuple[int, Node], named: dict[str, Node]) -> Iterator[Apart]:
     """One rule; where its sides name several verbs it is several, `apart/1`, `apart/1.2`, ... under one name."""
+    number, node = item
     part = reader.mapping(node, keys.APART, what="an apart rule")
-    sides = [_patterns(reader, known, side, "permissions") for side in _sides(reader, part.get("permissions"))]
+    sides = [_side(reader, known, side) for side in _sides(reader, part.get("permissions"))]
+    id_ = reader.understood(part.get("id"), words.rule, what="id") or str(number)
+    if id_ in named:
+        reader.report(part["id"], f"another rule has the id {id_} ({reader.source(named[id_])})", "one id for one rule")
+    elif "id" in part:
+        named[id_] = part["id"]
     name = reader.text(part.get("name"), what="name")
     within = reader.understood(part.get("within"), words.within, what="within") or 0
     link = reader.understood(part.get("link"), words.link, what="link") or ""
+    severity = reader.word(part.get("severity"), Severity, what="severity") or Severity.HIGH
     if "link" in part and "within" not in part:
         reader.report(node, "a link needs a time", "within: 30 days")
     if len(sides) != DUTIES:
@@ -40,9 +88,16 @@ def _apart(reader: Reader, known: Known, node: Node, number: int) -> Iterator[Ap
         _check_history(reader, known.kinds, part["permissions"], {pattern.system for side in sides for pattern in side})
     pairs = list(product(*sides))
     for nth, (first, then) in enumerate(pairs, 1):
-        id_ = f"apart/{number}" + (f".{nth}" if len(pairs) > 1 else "")
-        source = reader.source(node)
-        yield Apart(id=id_, name=name, first=first, then=then, link=link, within_days=within, source=source)
+        yield Apart(
+            id=f"{APART}{id_}" + (f".{nth}" if len(pairs) > 1 else ""),
+            name=name,
+            first=first,
+            then=then,
+            link=link,
+            within_days=within,
+            severity=severity,
+            source=reader.source(node),
+        )
 
 
 def _sides(reader: Reader, node: Node | None) -> tuple[Node, ...]:
@@ -50,6 +105,14 @@ def _sides(reader: Reader, node: Node | None) -> tuple[Node, ...]:
     if node is not None and len(sides) != DUTIES:
         reader.report(node, "apart names two permissions", '["party.party: write", "account.payment: execute"]')
     return sides
+
+
+def _side(reader: Reader, known: Known, node: Node) -> list[Pattern]:
+    """All that counts as this duty."""
+    if lists_nothing(node):
+        reader.report(node, "a duty is one permission at least", '"party.party: write"')
+    lines = reader.items(node, what="permissions")
+    return [pattern for line in lines for pattern in _patterns(reader, known, line, "permissions")]
 
 
 def _check_history(reader: Reader, kinds: Mapping[str, Kind], node: Node, systems: set[str]) -> None:

@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 from ostiary.policy import words
-from ostiary.policy.model import Assurance, Devices, Expected, HandOver, Kind, Level, WhenSilent
+from ostiary.policy.model import Assurance, Devices, Expected, HandOver, Kind, Level, Severity, WhenSilent
 from ostiary.policy.shape import Key, Part, Schema, list_of, named, needs, one_of, some, text
 
 RESERVED_LIMITS: Final = ("anonymous", "default")
@@ -125,23 +125,45 @@ ROLE: Final = Part(
     rules=needs("level", ("department", "user"), "of"),
 )
 
-TWO_LINES: Final[Schema] = {"type": "array", "items": PERMISSION, "minItems": 2, "maxItems": 2}
+TWO_LINES: Final[Schema] = {"type": "array", "items": PERMISSIONS, "minItems": 2, "maxItems": 2}
 DUTIES: Final[Schema] = {"anyOf": [TWO_LINES, some(text(words.VARIABLE))]}
 WITHIN: Final = """\
 With it: nobody may do the second to a record to which he did the first within so many days; only for a system of kind \
 tryton. Without it: no role and nobody may hold both."""
 LINK: Final = "The field of the second duty's record that names the first duty's. Default: the same record."
+RULE_ID: Final = "Its name in controls and events. Default: its place in the list."
+NAMED: Final[Schema] = {**some(TEXT), "minItems": 1}
 APART: Final = Part(
     name="apart",
     says="Two duties that one person must not do both.",
     keys=(
         Key("name", "What it is about.", TEXT, "create and pay a supplier"),
-        Key("permissions", "The first duty and the second.", DUTIES, ["sale.sale: write", "account.move: execute"]),
+        Key(
+            "permissions",
+            "The first duty and the second: a permission, or a list of such.",
+            DUTIES,
+            ["sale.sale: write", "account.move: execute"],
+        ),
         Key("within", WITHIN, text(words.WITHIN), "30 days"),
         Key("link", LINK, _shaped(words.LINK), "party"),
+        Key("id", RULE_ID, _shaped(words.RULE), "P2P-01"),
+        Key("severity", "How bad it is where one person does both. Default: high.", one_of(Severity), "critical"),
     ),
     needed=("name", "permissions"),
     rules={"dependentRequired": {"link": ["within"]}},
+)
+CONTROL: Final = Part(
+    name="control",
+    says="A compensating control: why some may do both duties of a rule all the same, for a time.",
+    keys=(
+        Key("rules", "The rules of `apart`, by their ids.", {**some(text(words.RULE)), "minItems": 1}, ["P2P-01"]),
+        Key("roles", "Whoever holds one of these roles, not by another that includes it.", NAMED, ["clerk"]),
+        Key("what", "What is done instead.", TEXT, "the owner reads every new supplier on Fridays"),
+        Key("owner", "Who answers for it.", TEXT, "eva@acme.test"),
+        Key("reason", "Why it can't be done without.", TEXT, "three people work here"),
+        Key("until", "Its last day, in UTC; after it the rule counts for all.", _shaped(words.DAY), "2026-12-31"),
+    ),
+    needed=("rules", "roles", "what", "owner", "reason", "until"),
 )
 
 NEVER: Final = Part(
@@ -150,7 +172,7 @@ NEVER: Final = Part(
     keys=(
         Key("name", "What it is about.", TEXT, "partners never touch the ledger"),
         Key("level", "Of no role of this level. Without level and roles: of no role at all.", one_of(Level), "partner"),
-        Key("roles", "Of none of these roles.", {**some(TEXT), "minItems": 1}, ["clerk"]),
+        Key("roles", "Of none of these roles.", NAMED, ["clerk"]),
         Key("may", "What it never may.", {**PERMISSIONS, "minItems": 1}, "account.*: read, write"),
         Key("outside", "The context in which it may all the same. Default: none.", TEXT, "office-hours"),
     ),
@@ -162,7 +184,7 @@ ALWAYS: Final = Part(
     keys=(
         Key("name", "What it is about.", TEXT, "auditors can always read the ledger"),
         Key("level", "Every role of this level. Without level and roles: every role.", one_of(Level), "system"),
-        Key("roles", "Each of these roles.", {**some(TEXT), "minItems": 1}, ["auditor"]),
+        Key("roles", "Each of these roles.", NAMED, ["auditor"]),
         Key("may", "What it always may.", {**PERMISSIONS, "minItems": 1}, "account.*: read"),
         Key("when", "The context in which it may. Default: every one.", TEXT, "office-hours"),
     ),
@@ -216,7 +238,19 @@ TEST: Final = Part(
 ERP: Final = {"kind": "tryton", "at": "erp.test", "upstream": UPSTREAM, "database": "acme"}
 OFFICE: Final = {"days": "mon-fri", "hours": "08:00-18:00", "zone": "Europe/Berlin"}
 CLERK: Final = {"level": "user", "of": "finance", "may": ["sale.*: read, write"], "when": "office-hours"}
-TWO: Final = {"name": "post and reconcile", "permissions": ["account.move: write", "account.reconcile: execute"]}
+TWO: Final = {
+    "id": "R2R-02",
+    "name": "post and reconcile",
+    "permissions": ["account.move: write", "account.reconcile: execute"],
+}
+CONTROLLED: Final = {
+    "rules": ["R2R-02"],
+    "roles": ["clerk"],
+    "what": "the owner reads the list of the month",
+    "owner": "eva@acme.test",
+    "reason": "one person keeps the books",
+    "until": "2026-12-31",
+}
 LEDGER: Final = {"name": "partners never touch the ledger", "level": "partner", "may": "account.*: read, write"}
 AUDIT: Final = {"name": "auditors can always read the ledger", "roles": "clerk", "may": "account.*: read"}
 SUNDAY: Final = {"who": ["clerk"], "does": "sale.sale: write", "at": "2026-03-01T10:00+01:00", "expect": "deny"}
@@ -225,6 +259,10 @@ NO_REVISION: Final = "What no revision may allow; proved of all that roles may d
 INCLUDE: Final = """\
 Other files of the policy, by their path from its folder: each says any of the keys here but `policy`, and counts once. \
 `*` stands for any part of a name."""
+PACKS: Final = """\
+Rules and roles that come with Ostiary, for the system of their kind; of several of that kind, SYSTEM/sod/tryton names \
+one. What the policy says itself stands in the place of what a pack says under the same name or id, and a later pack's \
+in the place of an earlier one's."""
 VARIABLES: Final = """\
 Values under a name, for use in several places: `the NAME` stands for them wherever a list, a permission, hours, networks, \
 an address, a rate or another text of a fixed form is meant; no free text. One may be made of those above it."""
@@ -241,6 +279,7 @@ POLICY: Final = Part(
     says="Who may do which business operation, when, from where, and how often.",
     keys=(
         Key("policy", "The policy's name.", TEXT, "acme"),
+        Key("packs", PACKS, some(text(words.PACK)), ["sod/tryton"]),
         Key("include", INCLUDE, some(text(words.PATTERN)), ["roles/*.yaml"]),
         Key("variables", VARIABLES, HELD, {"warehouse": ["203.0.113.0/24", "198.51.100.0/24"]}),
         Key("systems", "The protected ERPs, by name.", named("system"), {"erp": ERP}),
@@ -250,6 +289,7 @@ POLICY: Final = Part(
         Key("contexts", "Conditions, by name.", named("context"), {"office-hours": OFFICE}),
         Key("roles", "The roles, by name. What no role may is denied.", named("role"), {"clerk": CLERK}),
         Key("apart", "Segregation of duties.", list_of("apart"), [TWO]),
+        Key("controls", "Who may do what is kept apart all the same.", list_of("control"), [CONTROLLED]),
         Key("never", NO_REVISION, list_of("never"), [LEDGER]),
         Key("always", "What every revision must allow, proved for every situation.", list_of("always"), [AUDIT]),
         Key("limits", SAYS_LIMITS, LIMITS, LIMITED),
@@ -259,4 +299,18 @@ POLICY: Final = Part(
     ),
     needed=("policy",),
 )
-PARTS: Final = (SYSTEM, DEPARTMENT, CONTEXT, ROLE, GRANT, APART, NEVER, ALWAYS, LIMIT, DEFAULT_LIMIT, APPROVALS, TEST)
+PARTS: Final = (
+    SYSTEM,
+    DEPARTMENT,
+    CONTEXT,
+    ROLE,
+    GRANT,
+    APART,
+    CONTROL,
+    NEVER,
+    ALWAYS,
+    LIMIT,
+    DEFAULT_LIMIT,
+    APPROVALS,
+    TEST,
+)

@@ -1,7 +1,7 @@
 """The policy, typed: what the document says, each part with the line where it stands."""
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Collection, Mapping
+from datetime import date, datetime
 from enum import StrEnum
 
 from msgspec import Struct
@@ -130,8 +130,30 @@ class RoleRule(Struct, frozen=True, kw_only=True):
     source: Source
 
 
+class Severity(StrEnum):
+    """How bad it is where a rule about duties is broken."""
+
+    CRITICAL = "critical"
+    HIGH = "high"
+    MEDIUM = "medium"
+
+
+class Control(Struct, frozen=True, kw_only=True):
+    """Why whoever holds one of `roles` directly may do both duties of a rule all the same, to the end of `until` in UTC.
+
+    `what` is done instead, and `owner` answers for it.
+    """
+
+    roles: tuple[str, ...]
+    what: str
+    owner: str
+    reason: str
+    until: date
+    source: Source
+
+
 class Apart(Struct, frozen=True, kw_only=True):
-    """Nobody may do `first` and then `then`.
+    """Nobody may do `first` and then `then`, but under a control.
 
     Static (`within_days` 0): nobody may hold both. Dynamic: nobody may do `then` to a record whose `link`
     (a field path of then's object; "" is the record itself) names a record to which he did `first`
@@ -144,11 +166,17 @@ class Apart(Struct, frozen=True, kw_only=True):
     then: Pattern
     link: str = ""
     within_days: int = 0
+    severity: Severity = Severity.HIGH
+    controls: tuple[Control, ...] = ()
     source: Source
 
     @property
     def dynamic(self) -> bool:
         return self.within_days > 0
+
+    def controlled(self, roles: Collection[str], on: date) -> bool:
+        """Whether on this day somebody to whom `roles` are assigned may do both, under a control."""
+        return any(on <= one.until and not set(one.roles).isdisjoint(roles) for one in self.controls)
 
 
 class Statement(Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from ostiary.policy.contexts import read_contexts
 from ostiary.policy.include import among, gathered, merged
 from ostiary.policy.model import Always, Approvals, Limit, Limits, Never, Policy, WhenSilent
 from ostiary.policy.node import Node, Scalar, names_in, says_nothing
+from ostiary.policy.packs import with_packs
 from ostiary.policy.problem import Problem
 from ostiary.policy.reader import Reader
 from ostiary.policy.roles import Known, read_departments, read_roles
@@ -33,7 +34,8 @@ def parse(text: str, file: str, files: Mapping[str, str] = {}) -> Parsed:
     told = gathered(file, text, among(files))
     if told.problems:
         return Parsed(policy=None, problems=tuple(told.problems))
-    root, reader = merged(told), Reader(file, told.texts)
+    root = with_packs(merged(told), told)
+    reader = Reader(file, told.texts)
     policy = _policy(reader, root)
     order = list(told.texts)
     found = dict.fromkeys([*told.problems, *reader.problems])
@@ -60,7 +62,7 @@ def _policy(reader: Reader, root: Node) -> Policy:
         departments=departments,
         contexts=read_contexts(reader, part.get("contexts")),
         roles=read_roles(reader, part.get("roles"), known),
-        apart=duties.read_apart(reader, known, part.get("apart")),
+        apart=duties.read_apart(reader, known, part.get("apart"), part.get("controls")),
         never=reader.each(
             part.get("never"), partial(duties.read_statement, reader, known, Never, keys.NEVER), what="never"
         ),

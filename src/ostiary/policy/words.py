@@ -62,6 +62,9 @@ MOMENT: Final = re.compile("[12][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(?::
 PERMISSION: Final = re.compile(f" *(?:{_NAME}/)?{_OBJECT} *: *{_DOING}(?: *, *{_DOING})* *")
 OPERATION: Final = re.compile(f" *(?:{_NAME}/)?{_EXACT} *: *{_DOING} *")
 OTHERS: Final = re.compile("[1-9]")
+RULE: Final = re.compile("[A-Za-z][A-Za-z0-9_-]{0,39}")
+PACK: Final = re.compile(f"(?:({_NAME})/)?([a-z-]+/[a-z]+)")
+DAY: Final = re.compile("[12][0-9]{3}-[0-9]{2}-[0-9]{2}")
 OBJECT: Final = re.compile(_OBJECT)
 ACTION: Final = re.compile(_ACTION)
 PATTERN: Final = re.compile(_PATH.replace("_", "_*"))
@@ -122,6 +125,21 @@ def holiday(text: str) -> str:
         raise Wrong(f"{text!r} is no day", "2026-12-24, or 12-24 for every year") from problem
     if not HOLIDAY.fullmatch(text) or text in UNSTEADY:
         raise Wrong(f"{text!r} is no day of every year", "2026-12-24, with the year")
+    return text
+
+
+def day(text: str) -> date:
+    try:
+        return date.fromisoformat(text if DAY.fullmatch(text) else "")
+    except ValueError as problem:
+        raise Wrong(f"{text!r} is no day", "2026-12-31") from problem
+
+
+def rule(text: str) -> str:
+    if not RULE.fullmatch(text):
+        raise Wrong(
+            f"{text!r} is no id of a rule", "P2P-01: a letter, then letters, digits, '-' and '_', at most 40 in all"
+        )
     return text
 
 

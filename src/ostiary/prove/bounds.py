@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from ostiary.erp.operation import Pattern
 from ostiary.foundation.errors import counted
 from ostiary.plan.formula import Formula
-from ostiary.plan.model import Apart, Approvals, Limit, Limits, Never, Plan, Source, WhenSilent
+from ostiary.plan.model import Apart, Approvals, Control, Limit, Limits, Never, Plan, Source, WhenSilent
 from ostiary.prove.change import Change
 from ostiary.prove.situation import NEVER, implies
 
@@ -59,8 +59,14 @@ def _as_strict(rule: Apart, other: Apart) -> bool:
         rule.dynamic is other.dynamic
         and rule.link == other.link
         and rule.within_days <= other.within_days
+        and all(any(_as_wide(one, held) for held in rule.controls) for one in other.controls)
         and any(rule.first.within(first) and rule.then.within(then) for first, then in ways)
     )
+
+
+def _as_wide(one: Control, other: Control) -> bool:
+    """Whomever `one` lets do both, `other` does."""
+    return set(one.roles) <= set(other.roles) and one.until <= other.until
 
 
 def _never(old: Plan, new: Plan, *, widens: bool) -> Iterator[Change]:

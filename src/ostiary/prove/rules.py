@@ -5,6 +5,7 @@ Two duties held at different hours count as held both: a day has both hours.
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from datetime import date
 from ipaddress import ip_address
 from typing import Final
 
@@ -22,7 +23,9 @@ from ostiary.prove.situation import NEVER, Situation, counterexample
 
 Assigned = Mapping[str, frozenset[str]]  # principal or person -> roles
 NOBODY: Final[Assigned] = {}
-TWO_PERSONS: Final = "give them to two persons; or say `link` and `within`, so that only the same record is kept apart"
+TWO_PERSONS: Final = """\
+give them to two persons; or say `link` and `within`, so that only the same record is kept apart; \
+or say in `controls` what is done instead"""
 PER_RECORD: Final = "nothing has to be done: the guard refuses the second duty to the same record"
 
 
@@ -39,11 +42,16 @@ class Finding(Struct, frozen=True, kw_only=True):
         return "\n".join([self.message, *lines, f"    what to do: {self.hint}"])
 
 
-def check(plan: Plan, assigned: Assigned = NOBODY, near: Situation | None = None) -> tuple[Finding, ...]:
-    """Every violation of `never`, `always` and static `apart`, by a role alone or by a principal (`assigned`: id -> roles)."""
+def check(
+    plan: Plan, assigned: Assigned = NOBODY, near: Situation | None = None, on: date = date.max
+) -> tuple[Finding, ...]:
+    """Every violation of `never`, `always` and static `apart`, by a role alone or by a principal (`assigned`: id -> roles).
+
+    `on`: the day whose controls count; without it, none.
+    """
     never = (one for rule in plan.never for one in _never(plan, rule, near))
     always = (one for rule in plan.always for one in _always(plan, rule))
-    return (*never, *always, *both(plan, assigned, near=near))
+    return (*never, *always, *both(plan, assigned, near=near, on=on))
 
 
 def broad(plan: Plan) -> Iterator[str]:
@@ -51,6 +59,13 @@ def broad(plan: Plan) -> Iterator[str]:
     for grant in plan.grants:
         if grant.pattern.object == "*":
             yield f"{grant.source}: role {grant.role} may {grant.pattern.verb} every object of {grant.pattern.system}"
+
+
+def controls(plan: Plan) -> Iterator[str]:
+    """Who may do both duties of a rule all the same: reported, as long as the control lasts."""
+    for name, one in dict.fromkeys((rule.name, one) for rule in plan.apart for one in rule.controls):
+        told = f"{one.source}: {name!r} does not hold for role {', '.join(one.roles)} until {one.until}"
+        yield f"{told}: {one.reason}; instead, {one.what} ({one.owner})"
 
 
 def failures(plan: Plan, policy: Policy) -> tuple[Finding, ...]:
@@ -107,18 +122,22 @@ def _formula(plan: Plan, context: str) -> Formula:
     return next(one.formula for one in plan.contexts if one.name == context)
 
 
-def both(plan: Plan, assigned: Assigned, *, dynamic: bool = False, near: Situation | None = None) -> Iterator[Finding]:
-    """Who holds both duties of a rule, each in some situation: roles alone, and those they are assigned to."""
+def both(
+    plan: Plan, assigned: Assigned, *, dynamic: bool = False, near: Situation | None = None, on: date = date.max
+) -> Iterator[Finding]:
+    """Who holds both duties of a rule, each in some situation, under no control: roles alone, and their holders."""
     roles = {f"role {role.name}": frozenset({role.name}) for role in plan.roles}
-    holders = [(name, closure(plan, held)) for name, held in (*roles.items(), *sorted(assigned.items()))]
+    holders = [(name, own, closure(plan, own)) for name, own in (*roles.items(), *sorted(assigned.items()))]
     for rule in (rule for rule in plan.apart if rule.dynamic is dynamic):
         first, then = _meeting(plan, rule.first, near), _meeting(plan, rule.then, near)
-        for name, held in holders:
+        for name, own, held in holders:
+            if rule.controlled(own, on):
+                continue
             one, other = sorted(held & first.keys()), sorted(held & then.keys())
             if one and other:
                 sides = (rule.first, *first[one[0]][0]), (rule.then, *then[other[0]][0])
                 yield Finding(
-                    message=f"apart {rule.name!r}: {name} holds both {rule.first} and {rule.then}",
+                    message=f"apart {rule.name!r} ({rule.severity}): {name} holds both {rule.first} and {rule.then}",
                     hint=PER_RECORD if rule.dynamic else TWO_PERSONS,
                     where=(sides[0][1].source, sides[1][1].source, rule.source),
                     requests=known(*(request(plan, held, grant.pattern.both(side), at) for side, grant, at in sides)),

@@ -8,6 +8,7 @@ from typing import Final
 from ostiary.erp.offer import Offer
 from ostiary.erp.operation import Operation, Pattern, covering_scopes, doing
 from ostiary.policy.model import Apart, Policy, Source
+from ostiary.policy.packs import packs
 
 SLIPS_TOLD_MAX: Final = 20
 Doings = dict[str, set[str]]
@@ -15,7 +16,7 @@ Doings = dict[str, set[str]]
 
 def slips(policy: Policy, offers: Mapping[str, Offer]) -> Iterator[str]:
     """Each as `file:line:column: what`, in the document's order; a system without an offer can't be checked."""
-    named = list(dict.fromkeys(_named(policy)))
+    named = [one for one in dict.fromkeys(_named(policy)) if one[0].file not in packs()]  # for whoever has the object
     for system in policy.systems:
         if system.name not in offers and any(one.system == system.name for _, one in named):
             hint = f"`ostiary system account {system.name} --login LOGIN` learns it"
@@ -27,7 +28,12 @@ def slips(policy: Policy, offers: Mapping[str, Offer]) -> Iterator[str]:
     if len(unknown) > SLIPS_TOLD_MAX:
         yield f"{policy.file}: {len(unknown) - SLIPS_TOLD_MAX} more names are not known"
     for rule in policy.apart:
-        if rule.link and rule.then.system in offers and (slip := _astray(rule, offers[rule.then.system].links)):
+        if (
+            rule.link
+            and rule.source.file not in packs()
+            and rule.then.system in offers
+            and (slip := _astray(rule, offers[rule.then.system].links))
+        ):
             yield f"{_place(rule.source)}: {slip}"
 
 
