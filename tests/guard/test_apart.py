@@ -296,6 +296,24 @@ limits:"""
     assert not told[2].startswith("apart")
 
 
+async def test_under_a_control_one_person_does_both_until_it_has_ended(tmp_path):
+    control = """
+controls:
+  - {rules: P2P-01, roles: payments, what: w, owner: o, reason: r, until: 2026-03-03}
+limits:"""
+    text = POLICY.replace("- name: create a supplier", "- id: P2P-01\n    name: create a supplier")
+    world = make(tmp_path / "home", policy=text.replace("\nlimits:", control))
+    world.person("user:anna", "approver", uid="5")
+    erp = TwinErp(world.clock)
+    payment = payment_to(erp, "approver")
+    async with guarded(world, erp):
+        assert (await world.ask(world.token("user:anna"), approve(payment), decision="first")).allowed
+        world.logged("first")
+        later(world, days=1)
+        refused = await world.ask(world.token("user:anna"), approve(payment))
+    assert (refused.reason, refused.rule) == ("apart", "apart/P2P-01")
+
+
 # -- order on one record
 
 

@@ -119,13 +119,26 @@ def contexts_of(draw: Any, names_: list[str]) -> dict[str, Any]:
 @st.composite
 def apart(draw: Any, systems: Any) -> dict[str, Any]:
     told: dict[str, Any] = {"name": draw(some_texts)}
+    told |= {"severity": draw(st.sampled_from(["critical", "high", "medium"]))} if draw(st.booleans()) else {}
     if draw(st.booleans()):
-        told["permissions"] = [draw(permission(systems)), draw(permission(systems))]
+        duty = st.lists(permission(systems), min_size=1, max_size=2) | permission(systems)
+        told["permissions"] = [draw(duty), draw(duty)]
     else:
         told["permissions"] = [draw(permission(systems, of="erp")), draw(permission(systems, of="erp"))]
         told["within"] = draw(st.sampled_from(["30 days", "1 day"]))
         told |= {"link": "party"} if draw(st.booleans()) else {}
     return told
+
+
+@st.composite
+def duties(draw: Any, systems: Any, roles: Any) -> dict[str, Any]:
+    """Rules about duties, and controls in the place of some of them."""
+    rules = draw(st.lists(apart(systems), min_size=1, max_size=2))
+    ids = [f"R-{number}" for number in range(len(rules))]
+    told: dict[str, Any] = {"rules": draw(names(ids, min_size=1)), "roles": draw(names(roles, min_size=1))}
+    told |= {name: draw(some_texts) for name in ("what", "owner", "reason")} | {"until": "2026-12-31"}
+    rules = [{"id": id_, **rule} for id_, rule in zip(ids, rules, strict=True)]
+    return {"apart": rules, "controls": [told] if roles and draw(st.booleans()) else []}
 
 
 @st.composite
@@ -178,7 +191,7 @@ def structures(draw: Any) -> dict[str, Any]:
         "departments": departments,
         "contexts": draw(contexts_of(contexts)),
         "roles": told,
-        "apart": draw(st.lists(apart(systems), max_size=2)),
+        **draw(duties(systems, roles)),
         "never": draw(st.lists(statement(systems, roles, contexts, "outside"), max_size=2)),
         "always": draw(st.lists(statement(systems, roles, contexts, "when"), max_size=2)),
         "limits": draw(limits(roles)),
@@ -189,7 +202,7 @@ def structures(draw: Any) -> dict[str, Any]:
         "tests": draw(st.lists(test(systems, roles), max_size=2)),
     }
     order = draw(st.permutations(list(value)))
-    optional = ["when-silent", "never", "always", "limits", "tests", "apart", "approvals"]
+    optional = ["when-silent", "never", "always", "limits", "tests", "controls", "approvals"]
     left_out = draw(st.sets(st.sampled_from(optional)))
     return {key: value[key] for key in order if key not in left_out}
 

@@ -27,6 +27,10 @@ FREE = {
     "when-silent",
     "devices",
     "assurance",
+    "severity",
+    "what",
+    "owner",
+    "reason",
 }
 
 

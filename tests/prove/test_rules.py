@@ -1,10 +1,12 @@
 """What a policy must not say: `never`, `apart`, its own tests; and what is wider than it looks."""
 
+from datetime import date
+
 import pytest
 
 from ostiary.compile.plan import compile_policy
 from ostiary.prove.difference import diff
-from ostiary.prove.rules import broad, check, failures
+from ostiary.prove.rules import broad, check, controls, failures
 from policy.compiled import HEAD, plan_of, policy_of
 
 ROLES = """\
@@ -37,7 +39,7 @@ def test_a_role_that_holds_both_duties_is_found_with_the_lines_of_all_three():
     both = ROLES.replace("includes: payer", 'includes: payer, may: "erp/party.*: write"')
     (finding,) = check(plan_of(both + APART))
     assert finding.message == (
-        "apart 'create and pay': role boss holds both erp/party.party:write and erp/account.payment:execute.approve"
+        "apart 'create and pay' (high): role boss holds both erp/party.party:write and erp/account.payment:execute.approve"
     )
     assert lines(finding) == ["acme.yaml:13", "acme.yaml:12", LINE_OF_RULE]
     assert "because acme.yaml:12: payer: {level: user, of: finance, " in str(finding)
@@ -45,7 +47,7 @@ def test_a_role_that_holds_both_duties_is_found_with_the_lines_of_all_three():
 
 def test_contexts_do_not_excuse_duties_held_at_different_hours():
     assert found(ROLES + APART, {"user:anna": frozenset({"buyer", "payer"})}) == [
-        "apart 'create and pay': user:anna holds both erp/party.party:write and erp/account.payment:execute.approve"
+        "apart 'create and pay' (high): user:anna holds both erp/party.party:write and erp/account.payment:execute.approve"
     ]
 
 
@@ -227,3 +229,65 @@ never: [{name: n, roles: clerk, may: "erp/sale.sale: write"}]
 apart: [{name: a, permissions: ["erp/sale.sale: write", "erp/account.move: write"]}]
 """
     assert [one.message.split(" ")[0] for one in check(plan_of(text))] == ["never", "apart"]
+
+
+# --- controls in place of a rule
+
+HOLDING = ROLES.replace("includes: payer", 'includes: payer, may: "erp/party.*: write"')
+RULE = APART.replace("{name: create and pay", "{id: P2P-01, name: create and pay")
+CONTROL = """\
+controls:
+  - {rules: P2P-01, roles: boss, what: the owner reads all, owner: eva, reason: three people, until: 2026-03-31}
+"""
+LAST, AFTER = date(2026, 3, 31), date(2026, 4, 1)
+
+
+def under_control(text, assigned=None, on=LAST):
+    return [finding.message for finding in check(plan_of(text), assigned or {}, on=on)]
+
+
+def test_a_control_lets_its_role_hold_both_to_the_end_of_its_last_day():
+    assert under_control(HOLDING + RULE + CONTROL) == []
+    assert len(under_control(HOLDING + RULE + CONTROL, on=AFTER)) == 1
+
+
+def test_no_control_counts_where_nobody_says_which_day_it_is():
+    assert len(check(plan_of(HOLDING + RULE + CONTROL))) == 1
+
+
+def test_a_control_speaks_of_no_other_role_and_of_none_that_includes_its_own():
+    more = HOLDING + "  chief: {level: department, of: finance, includes: boss}\n"
+    (told,) = under_control(more + RULE + CONTROL)
+    assert "role chief holds both" in told
+    held = {"user:anna": frozenset({"boss"}), "user:ben": frozenset({"buyer", "payer"})}
+    (told,) = under_control(HOLDING + RULE + CONTROL, held)
+    assert "user:ben holds both" in told
+
+
+def test_a_control_is_told_with_who_answers_for_it():
+    (told,) = controls(plan_of(HOLDING + RULE + CONTROL))
+    assert told.endswith(
+        "'create and pay' does not hold for role boss until 2026-03-31: three people; instead, the owner reads all (eva)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("later", "widens"),
+    [
+        (CONTROL.replace("2026-03-31", "2026-06-30"), [True]),
+        (CONTROL.replace("2026-03-31", "2026-03-30"), [False]),
+        (CONTROL.replace("roles: boss", "roles: [boss, payer]"), [True]),
+        (CONTROL.replace("the owner reads all", "the auditor reads all"), []),
+        ("", [False]),
+    ],
+)
+def test_who_may_do_both_for_how_long_is_a_change_that_diff_tells(later, widens):
+    before = plan_of(HOLDING + RULE + CONTROL)
+    told = diff(before, plan_of(HOLDING + RULE + later))
+    assert [one.widens for one in told] == widens
+    assert all("'create and pay' is kept apart" in one.text for one in told)
+
+
+def test_each_duty_may_be_several_permissions_and_all_of_them_are_kept_apart():
+    several = APART.replace('"erp/party.party: write"', '["erp/sale.sale: write", "erp/party.party: write"]')
+    assert len(found(HOLDING + several)) == 1
