@@ -22,6 +22,7 @@ ASKED = {
     "policy test": "",
     "policy apply": "--dry-run",
     "policy schema": "",
+    "policy packs": "sod/tryton",
     "policy draft": "--from shop",
     "policy replay": "",
     "policy prove": "",

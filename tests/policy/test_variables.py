@@ -78,7 +78,7 @@ def _named(value, variables, random, key=""):
         return value
     if isinstance(value, str):
         return value if key in {"includes", "when"} or random.randrange(2) else name(value)
-    if any(isinstance(one, dict) for one in value):
+    if any(isinstance(one, dict | list) for one in value):
         return [_named(one, variables, random) for one in value]
     cut = random.randrange(len(value) + 1)
     return [*value[:cut], name(value[cut:])] if value[cut:] else value

@@ -44,6 +44,17 @@ def check(file: Path | None) -> None:
     show(told, f"{_name(file)} is well: {size}{_notes(warnings)}")
 
 
+@policy.command("packs", about_home=False)
+@click.argument("name", required=False)
+def packs(name: str | None) -> None:
+    """The packs that come with Ostiary, or what the one of that NAME says."""
+    from ostiary.policy.packs import packs
+
+    if name and name not in packs():
+        raise OperatorFault("no-pack", f"there is no pack {name!r}", hint=f"one of: {', '.join(packs())}")
+    show({"packs": list(packs()), "text": packs()[name] if name else ""}, packs()[name] if name else "\n".join(packs()))
+
+
 @policy.command("fmt")
 @FILE
 @click.option("--check", "only_check", is_flag=True, help="Change nothing; exit 2 when it would change.")
