@@ -171,7 +171,7 @@ def test_who_holds_both_sides_of_an_apart_and_what_never_may_be(site, asked):
         "policy.yaml", site.root,
     )  # fmt: skip
     found = check(rules, {"user:anna": frozenset({"guest", "clerk"})}, Situation(datetime.now(UTC)))
-    assert [one.message.partition(": ")[0] for one in found] == ["never 'no'", *["apart 'two'"] * 3]
+    assert [one.message.partition(": ")[0] for one in found] == ["never 'no'", *["apart 'two' (high)"] * 3]
     assert found[0].message == "never 'no': at any time, from 203.0.113.0, role guest may shop/stock:read"
     assert "user:anna holds both" in found[-1].message
     for one in found:
