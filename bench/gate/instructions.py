@@ -69,7 +69,7 @@ def counted(folder: Path, made: shop.Shop, change: Change | None, warm_up: int =
     """Instructions of Envoy for one request."""
     site = Site(folder, made, change=change)
     out = folder / "callgrind.out"
-    options = ["--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={out}"]
+    options = ["--tool=callgrind", "--separate-threads=yes", "--instr-atstart=no", f"--callgrind-out-file={out}"]
     envoy = command(binary.find(), site.edge.home, 1)
     with running(["valgrind", *options, *envoy], folder / "valgrind.log", env=environment()) as process:
         connection = _connected(site.edge.port, made.lines[0], process)

@@ -13,7 +13,7 @@ from ostiary.envoy.device import DEVICE_HEADER
 from ostiary.envoy.edge import Edge, Json
 from ostiary.envoy.guard_call import BUFFER, EXT_AUTHZ, TELL
 from ostiary.envoy.limits import LOCAL
-from ostiary.envoy.matcher import MUTATION, RBAC, WITH_MATCHER
+from ostiary.envoy.matcher import MUTATION, NOTHING, RBAC, WITH_MATCHER
 from ostiary.envoy.message import CALL_HEADER, CLASS_HEADER, TYPES, extension, header, resource_file, typed
 from ostiary.envoy.refusal import local_replies
 from ostiary.envoy.token import JWT, kept_for_log
@@ -29,18 +29,18 @@ STREAM_WINDOW_BYTES: Final = 64 * 1024
 CONNECTION_WINDOW_BYTES: Final = 1024 * 1024
 # Changeable filter -> what its file may hold.
 CHANGEABLE: Final = {
-    "blocked": (WITH_MATCHER, MUTATION),
+    "blocked": (WITH_MATCHER, NOTHING),
     "address-limit": (LOCAL,),
     "token": (JWT,),
-    "country": (GEOIP, MUTATION),
-    "device": (RBAC, MUTATION),
-    "revoked-cold": (RBAC, MUTATION),
-    "revoked-hot": (WITH_MATCHER, MUTATION),
+    "country": (GEOIP, NOTHING),
+    "device": (RBAC, NOTHING),
+    "revoked-cold": (RBAC, NOTHING),
+    "revoked-hot": (WITH_MATCHER, NOTHING),
     "policy": (RBAC,),
     "caller-limit": (LOCAL,),
     "body": (f"{BUFFER}.Buffer",),
     "guard": (EXT_AUTHZ,),
-    "inject": (WITH_MATCHER, MUTATION),
+    "inject": (WITH_MATCHER, NOTHING),
     "strip": (MUTATION,),
 }
 # As a request meets them: cheap and anonymous first, the guard last.
@@ -97,6 +97,7 @@ def _origin(edge: Edge) -> dict[str, Json]:
     return {
         "use_remote_address": True,
         "xff_num_trusted_hops": edge.trusted_hops,
+        "skip_xff_append": True,
         "early_header_mutation_extensions": [_early(edge)],
         **shown,
     }
@@ -136,7 +137,8 @@ def _protocols() -> dict[str, Json]:
         "max_request_headers_kb": HEADERS_MAX_KIB,
         "request_headers_timeout": "10s",
         "request_timeout": "60s",
-        "stream_idle_timeout": "120s",
+        "stream_idle_timeout": "0s",  # every phase has its own end, and one more timer is set anew at every step
+        "stream_flush_timeout": "120s",
         "delayed_close_timeout": "1s",
         "generate_request_id": False,
     }
@@ -154,7 +156,9 @@ def _answers(edge: Edge) -> dict[str, Json]:
 def _filters(edge: Edge) -> list[Json]:
     found = {name: _discovered(edge, name, messages) for name, messages in CHANGEABLE.items()}
     found |= {one["name"]: one for one in (_mark(), kept_for_log(), _tell(edge))}
-    router = extension("router", "envoy.extensions.filters.http.router.v3.Router", suppress_envoy_headers=True)
+    router = extension(
+        "router", "envoy.extensions.filters.http.router.v3.Router", suppress_envoy_headers=True, dynamic_stats=False
+    )
     without = {"country": edge.geoip, "device": edge.client_ca}
     return [*(found[name] for name in ORDER if without.get(name, edge) is not None), router]
 

@@ -14,6 +14,7 @@ RBAC: Final = "envoy.extensions.filters.http.rbac.v3.RBAC"
 RBAC_METADATA: Final = "envoy.filters.http.rbac"  # where its decisions are found
 RBAC_ACTION: Final = "envoy.config.rbac.v3.Action"
 MUTATION: Final = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
+NOTHING: Final = "envoy.extensions.filters.http.set_metadata.v3.Config"
 WITH_MATCHER: Final = "envoy.extensions.common.matching.v3.ExtensionWithMatcher"
 COMPOSITE: Final = "envoy.extensions.filters.http.composite.v3.Composite"
 EXECUTE: Final = "envoy.extensions.filters.http.composite.v3.ExecuteFilterAction"
@@ -37,7 +38,7 @@ def exceptions(name: str, judged: Json) -> tuple[str, Json]:
 
 def nothing(name: str) -> tuple[str, Json]:
     """A filter that lets everything pass, the cheapest there is."""
-    return changeable(name, MUTATION, mutations={})
+    return changeable(name, NOTHING)
 
 
 def allow(rule: str = "-") -> Json:
