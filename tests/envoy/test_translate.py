@@ -158,6 +158,19 @@ def test_an_upstream_over_tls_is_verified_by_authority_and_name() -> None:
     assert trusted["trusted_ca"]
 
 
+def test_every_phase_of_a_request_ends_by_itself() -> None:
+    """Its head, its body, the answer, the caller's reading of it, and the silence after: nothing else ends a stream."""
+    made = files(plan_of(("clerk/1", "a")))
+    manager = made["lds.json"]["resources"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    ends = {
+        **{name: manager[name] for name in ("request_headers_timeout", "request_timeout", "stream_flush_timeout")},
+        "idle_timeout": manager["common_http_protocol_options"]["idle_timeout"],
+    }
+    upstream = [text for text in routes_of(made["rds.json"]).values() if '"cluster"' in text]
+    assert all(0 < float(value.removesuffix("s")) <= 120 for value in ends.values()), ends
+    assert len(upstream) == len([text for text in upstream if '"timeout": "60s"' in text]) > 3
+
+
 def test_the_admin_socket_is_private() -> None:
     assert bootstrap(EDGE)["admin"]["address"]["pipe"] == {"path": "/h/run/envoy.sock", "mode": 0o600}
 

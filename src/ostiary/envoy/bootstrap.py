@@ -3,6 +3,7 @@
 from typing import Final
 
 from ostiary.envoy.edge import Edge, Json
+from ostiary.envoy.listener import watched
 from ostiary.envoy.message import extension
 
 ADMIN_MODE: Final = 0o600
@@ -15,7 +16,7 @@ def bootstrap(edge: Edge) -> Json:
     return {
         "node": {"id": edge.node, "cluster": "ostiary"},
         "admin": {"address": {"pipe": {"path": str(edge.home.socket("envoy")), "mode": ADMIN_MODE}}},
-        "dynamic_resources": {"lds_config": _file(edge, "lds.json"), "cds_config": _file(edge, "cds.json")},
+        "dynamic_resources": {"lds_config": watched(edge, "lds.json"), "cds_config": watched(edge, "cds.json")},
         "layered_runtime": {"layers": [{"name": "fixed", "static_layer": _runtime()}]},
         "overload_manager": _overload(edge),
     }
@@ -23,10 +24,6 @@ def bootstrap(edge: Edge) -> Json:
 
 def _runtime() -> Json:
     return {"re2.max_program_size.error_level": REGEX_PROGRAM_MAX, "re2.max_program_size.warn_level": REGEX_PROGRAM_MAX}
-
-
-def _file(edge: Edge, name: str) -> Json:
-    return {"path_config_source": {"path": str(edge.home.envoy / name)}, "resource_api_version": "V3"}
 
 
 def _overload(edge: Edge) -> Json:

@@ -71,7 +71,7 @@ def listener_file(edge: Edge) -> Json:
 
 
 def _manager(edge: Edge) -> dict[str, Json]:
-    rds = {"route_config_name": "routes", "config_source": _file(edge, "rds.json")}
+    rds = {"route_config_name": "routes", "config_source": watched(edge, "rds.json")}
     return {"stat_prefix": "gate", "rds": rds, **_paths(), **_origin(edge), **_protocols(), **_answers(edge)} | {
         "http_filters": _filters(edge)
     }
@@ -190,14 +190,15 @@ def _told() -> list[Json]:
 
 def _discovered(edge: Edge, name: str, messages: Sequence[str]) -> Json:
     """No default: until its file was read, the filter answers 500 to everything."""
-    source = _file(edge, f"ecds/{name}.json")
+    source = watched(edge, f"ecds/{name}.json")
     return {
         "name": name,
         "config_discovery": {"config_source": source, "type_urls": [TYPES + message for message in messages]},
     }
 
 
-def _file(edge: Edge, name: str) -> Json:
+def watched(edge: Edge, name: str) -> Json:
+    """A file that Envoy reads, and again when another takes its place."""
     return {"path_config_source": {"path": str(edge.home.envoy / name)}, "resource_api_version": "V3"}
 
 
@@ -215,7 +216,7 @@ def _tls(edge: Edge) -> Json:
     context: dict[str, Json] = {
         "tls_params": {"tls_minimum_protocol_version": f"TLSv{edge.tls_minimum.replace('.', '_')}"},
         "alpn_protocols": ["h2", "http/1.1"],
-        "tls_certificate_sds_secret_configs": [{"name": "gate", "sds_config": _file(edge, CERTIFICATE)}],
+        "tls_certificate_sds_secret_configs": [{"name": "gate", "sds_config": watched(edge, CERTIFICATE)}],
     }
     if edge.client_ca is not None:
         context["validation_context"] = {"trusted_ca": {"filename": str(edge.client_ca)}}

@@ -39,7 +39,7 @@ def local_replies(edge: Edge) -> Json:
 
 def _refuse(reason: Reason, when: Json, edge: Edge) -> Json:
     body = problem(reason, detail="The decision id tells the operator of this gate why.", decision=edge.decision)
-    headers = [*_always(edge), header("ostiary-reason", str(reason))]
+    headers = [*on_every_answer(edge), header("ostiary-reason", str(reason))]
     if reason in CHALLENGE:
         headers.append(header("www-authenticate", ASKED_ANEW if reason is Reason.STEP_UP else CHALLENGE[reason]))
     return {
@@ -54,13 +54,13 @@ def _pass(when: Json, edge: Edge) -> Json:
     kept = {"text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"}, "content_type": "application/problem+json"}
     return {
         "filter": when,
-        "headers_to_add": _always(edge),
+        "headers_to_add": on_every_answer(edge),
         "body_format_override": kept,
     }
 
 
-def _always(edge: Edge) -> list[Json]:
-    """What a route adds to an answer that passes it."""
+def on_every_answer(edge: Edge) -> list[Json]:
+    """The ERP's answers and our own."""
     security = [] if edge.plain else [header("strict-transport-security", HSTS)]
     return [header("ostiary-decision", edge.decision), *security]
 

@@ -18,10 +18,11 @@ from msgspec.structs import replace
 from ostiary.envoy import matcher
 from ostiary.envoy.access import METADATA, STEP_UP, Classes, spaced
 from ostiary.envoy.clusters import cluster_name
-from ostiary.envoy.edge import HSTS, Edge, Json
+from ostiary.envoy.edge import Edge, Json
 from ostiary.envoy.guard_call import ON, TELL, body_limit, looked_into
 from ostiary.envoy.listener import ORDER
-from ostiary.envoy.message import CALL_HEADER, header, place, resource_file, typed
+from ostiary.envoy.message import CALL_HEADER, place, resource_file, typed
+from ostiary.envoy.refusal import on_every_answer
 from ostiary.erp.operation import covering_scopes
 from ostiary.plan.model import Plan, Route, System
 
@@ -79,16 +80,11 @@ def route_file(plan: Plan, classes: Classes, edge: Edge) -> Json:
                 ROUTES,
                 name="routes",
                 virtual_hosts=[*hosts, _elsewhere(plan)],
-                response_headers_to_add=_answer_headers(edge),
+                response_headers_to_add=on_every_answer(edge),
                 response_headers_to_remove=list(ANSWER_STRIPPED),
             )
         ]
     )
-
-
-def _answer_headers(edge: Edge) -> list[Json]:
-    security = [] if edge.plain else [header("strict-transport-security", HSTS)]
-    return [header("ostiary-decision", edge.decision), *security]
 
 
 def _elsewhere(plan: Plan) -> Json:
