@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "client": ("principals:client", "The machines that call, and the applications people sign in with."),
     "user": ("principals:user", "Those who sign in."),
     "device": ("devices:device", "The devices that contexts of the policy ask for."),
+    "review": ("review:review", "Who holds which role, whether it was used, and who looked at it."),
     "break-glass": ("break_glass:break_glass", "One role more for a time, in an emergency."),
     "token": ("principals:token", "Take tokens back."),
     "alert": ("watching:alert", "What the watch noticed."),

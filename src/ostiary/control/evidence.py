@@ -39,7 +39,7 @@ ACTIONS: Final = (  # of the audit log
     "client.change", "client.rotate", "device.add", "device.remove", "key.rotate", "measure.make", "measure.undo", revisions.APPLY, "policy.approve",
     "policy.done", "policy.propose", "policy.rejected", "policy.renewed", revisions.ROLLED_BACK,
     revisions.SHADOW, revisions.SHADOW_END, "principal.disable",
-    "principal.enable", "principal.remove", "principal.roles", "system.add", "token.revoke", "user.add",
+    "principal.enable", "principal.remove", "principal.roles", "review.keep", "review.remove", "system.add", "token.revoke", "user.add",
     "user.password",
 )  # fmt: skip
 

@@ -6,7 +6,7 @@ import socket
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import date
+from datetime import date, datetime
 from http.client import HTTPException
 from ipaddress import ip_address
 from pathlib import Path
@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ostiary.audit.head import verify
 from ostiary.audit.log import entries
-from ostiary.control import proposals
+from ostiary.control import proposals, review
 from ostiary.control.folder import read_policy
 from ostiary.control.installation import Installation, open_installation
 from ostiary.control.proposals import BEGUN, BREAK_GLASS
@@ -75,6 +75,7 @@ def _checks(on: Installation) -> Iterator[Check]:
     yield "disk", lambda: room(on.home.root)
     yield "policy", lambda: policy(on.store, on.home, plan_in_force(on.home))
     yield "controls", lambda: lasting(plan_in_force(on.home), on.clock.now().date())
+    yield "reviews", lambda: reviewed(on.store, on.clock.now())
     yield "audit log", lambda: f"{verify(on.store, on.home).size} entries, as they were signed"
     for name in ("control", "identity", "guard", "envoy"):
         yield name, lambda name=name: answers(on.home, name)  # type: ignore[misc]  # bound at once
@@ -114,6 +115,17 @@ def lasting(plan: Plan, today: date) -> str:
         hint = "set another day with whoever owns it, or take the control away, and apply the policy"
         raise SystemFault("control-ended", f"a control has ended: {'; '.join(ended)}", hint=hint)
     return f"{counted(len(found), 'control')} in place of a rule" if found else "every rule is kept"
+
+
+def reviewed(store: Store, now: datetime) -> str:
+    """That somebody has looked at every role that is held, in the last quarter."""
+    with store.read() as connection:
+        found = review.overdue(connection, now)
+    if found:
+        some = ", ".join(f"{who} {role}" for who, role in found[:3])
+        told = f"nobody has looked for a quarter whether {counted(len(found), 'role')} is still needed: {some}"
+        raise SystemFault("review-due", told, hint="ostiary review list --due")
+    return "every role that is held was looked at in the last quarter"
 
 
 def gate_in_force(gate: Gate, plan: Plan, origin: str) -> str:

@@ -9,7 +9,7 @@ from msgspec import Struct, to_builtins
 from msgspec.structs import replace
 from sqlalchemy.exc import DBAPIError
 
-from ostiary.control import archive, break_glass, people, proposals, revisions, shadow, systems, watching
+from ostiary.control import archive, break_glass, people, proposals, review, revisions, shadow, systems, watching
 from ostiary.control.board import Board
 from ostiary.control.documents import prove_document
 from ostiary.control.holders import assigned, holders_of
@@ -178,6 +178,8 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "break-glass.start": break_glass.start,
     "break-glass.approve": break_glass.approve,
     "break-glass.end": break_glass.end,
+    "review.keep": review.keep,
+    "review.remove": review.remove,
     "policy.shadow": shadow.begin,
     "policy.shadow-end": shadow.end,
     "status": systems.status,
