@@ -36,12 +36,14 @@ ASKED = {
     "policy show": "1",
     "policy compare": "1 1",
     "break-glass list": "",
+    "review list": "",
     "client add": "js --role visitor",
     "client list": "",
     "client show": "js",
     "client change": "js --scope shop/stock:read",
     "client rotate": "js",
     "client certificate": "js",
+    "review keep": "client:js visitor --reason why",
     "client roles": "js clerk",
     "client disable": "js",
     "client enable": "js",
@@ -83,6 +85,7 @@ FAILING = {
     "alert ack": "al-0",
     "alert resolve": "al-0",
     "measure undo": "me-0",
+    "review remove": "client:nobody clerk --reason why",
 }
 
 

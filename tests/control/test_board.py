@@ -28,6 +28,7 @@ CHANGES = {
     "account.remove": {"principal": "user:anna", "system": "erp"},
     "user.password": {"login": "anna", "password": PASSWORD[::-1]},
     "principal.roles": {"principal": "user:anna", "roles": ["reader"]},
+    "review.remove": {"principal": "user:anna", "role": "reader", "reason": "why"},
     "principal.disable": {"principal": "user:anna"},
     "principal.enable": {"principal": "user:anna"},
     "token.revoke": {"principal": "user:anna"},
@@ -38,7 +39,7 @@ CHANGES = {
 }
 OTHERS = ("alert.", "measure.", "policy.", "break-glass.")  # they change something else too
 NO_CHANGE = {"status", "system.learn", "client.list", "user.list", "principal.show", "device.list"}
-OF_NO_CONCERN = {"client.rotate", "client.certificate"}  # neither gate nor guard know secrets
+OF_NO_CONCERN = {"client.rotate", "client.certificate", "review.keep"}  # neither gate nor guard know of them
 
 
 class Twin:
