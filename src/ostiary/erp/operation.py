@@ -95,7 +95,7 @@ class Request(Struct, frozen=True, kw_only=True):
     body: bytes = b""
 
 
-class Pattern(Struct, frozen=True, kw_only=True):
+class Pattern(Struct, frozen=True, kw_only=True, gc=False):
     """A set of operations of one system: an object or a `prefix.*` or `*`, one verb, perhaps one action.
 
     `sale.*` holds every object that begins with `sale.`; `action` "" holds every action of the verb.
@@ -162,7 +162,7 @@ class Pattern(Struct, frozen=True, kw_only=True):
         return f"{self.system}/{self.object}:{doing(self.verb, self.action)}"
 
 
-class Condition(Struct, frozen=True, kw_only=True):
+class Condition(Struct, frozen=True, kw_only=True, gc=False):
     """What a field of the record must hold: the caller's own, one of `values`, or a number on one side of the only one."""
 
     field: str

@@ -26,11 +26,11 @@ class Circumstances(Struct, frozen=True, kw_only=True):
     signed_in_s: int | None = None
 
 
-class Always(Struct, frozen=True, tag="always"):
+class Always(Struct, frozen=True, gc=False, tag="always"):
     """Holds for every request."""
 
 
-class Hours(Struct, frozen=True, kw_only=True, tag="hours"):
+class Hours(Struct, frozen=True, gc=False, kw_only=True, tag="hours"):
     """Days of the week (Monday 0) and minutes of the day [start, end) in a named zone.
 
     `end` <= `start` crosses midnight: the hours after midnight belong to the day on which they began.
@@ -44,41 +44,41 @@ class Hours(Struct, frozen=True, kw_only=True, tag="hours"):
     holidays: tuple[str, ...] = ()
 
 
-class Networks(Struct, frozen=True, kw_only=True, tag="networks"):
+class Networks(Struct, frozen=True, gc=False, kw_only=True, tag="networks"):
     """The caller's address lies in one of these networks (CIDR texts)."""
 
     networks: tuple[str, ...]
 
 
-class Countries(Struct, frozen=True, kw_only=True, tag="countries"):
+class Countries(Struct, frozen=True, gc=False, kw_only=True, tag="countries"):
     """The caller's address lies in one of these; in `UNKNOWN` where nobody knows."""
 
     countries: tuple[str, ...]
 
 
-class Device(Struct, frozen=True, tag="device"):
+class Device(Struct, frozen=True, gc=False, tag="device"):
     """The call comes from a registered device."""
 
 
-class Mfa(Struct, frozen=True, tag="mfa"):
+class Mfa(Struct, frozen=True, gc=False, tag="mfa"):
     """The person showed more than one factor."""
 
 
-class Recent(Struct, frozen=True, kw_only=True, tag="recent"):
+class Recent(Struct, frozen=True, gc=False, kw_only=True, tag="recent"):
     """The person signed in no longer ago than this."""
 
     seconds: int
 
 
-class All(Struct, frozen=True, kw_only=True, tag="all"):
+class All(Struct, frozen=True, gc=False, kw_only=True, tag="all"):
     parts: tuple["Formula", ...]
 
 
-class AnyOf(Struct, frozen=True, kw_only=True, tag="any"):
+class AnyOf(Struct, frozen=True, gc=False, kw_only=True, tag="any"):
     parts: tuple["Formula", ...]
 
 
-class Not(Struct, frozen=True, kw_only=True, tag="not"):
+class Not(Struct, frozen=True, gc=False, kw_only=True, tag="not"):
     part: "Formula"
 
 

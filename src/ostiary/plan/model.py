@@ -46,10 +46,11 @@ __all__ = [
     "WhenSilent",
 ]
 
+# `gc=False` here, and on all that a grant is made of: a tree without circles, which the collector need not walk.
 JOINT: Final = " + "
 
 
-class Role(Struct, frozen=True, kw_only=True):
+class Role(Struct, frozen=True, kw_only=True, gc=False):
     """`closure` is the role itself and every role it includes, however deep, sorted."""
 
     name: str
@@ -59,7 +60,7 @@ class Role(Struct, frozen=True, kw_only=True):
     source: Source
 
 
-class Context(Struct, frozen=True, kw_only=True):
+class Context(Struct, frozen=True, kw_only=True, gc=False):
     """A condition; `name` joins the names in the policy with ' + '; 'always' where there is none."""
 
     name: str
@@ -78,7 +79,7 @@ def joined(contexts: Iterable[Context]) -> Context:
     return Context(name=name, formula=every(one.formula for one in several))
 
 
-class Grant(Struct, frozen=True, kw_only=True):
+class Grant(Struct, frozen=True, kw_only=True, gc=False):
     """`role` may do `pattern` while `context` holds, naming `fields` alone (none: any), to records that meet `where`.
 
     `id` is stable: `clerk/2` is the role's second `may`.

@@ -9,7 +9,7 @@ from msgspec import Struct
 from ostiary.erp.operation import Condition, Operation, Pattern
 
 
-class Source(Struct, frozen=True, kw_only=True):
+class Source(Struct, frozen=True, kw_only=True, gc=False):
     """Where in the policy something stands, line and column from 1, and the line's text."""
 
     file: str
