@@ -98,3 +98,26 @@ def test_of_many_slips_the_first_are_told_and_how_many_more():
     may = ", ".join(f'"erp/n{number}: read"' for number in range(SLIPS_TOLD_MAX + 5))
     lines = told(f"roles: {{a: {{level: system, may: [{may}]}}}}\n")
     assert (len(lines), lines[-1]) == (SLIPS_TOLD_MAX + 1, "5 more names are not known")
+
+
+@pytest.mark.parametrize(
+    "line, slips",
+    [
+        ('{do: "erp/party.party: read, write", fields: [name, adresses]}', ["party.party has no field adresses; did you mean addresses?"]),
+        ('{do: "erp/party.party: read", where: {naem: x, id: own}}', ["party.party has no field naem; did you mean name?"]),
+        ('{do: "erp/party.*: read", fields: [name, colour]}', ["party.* has no field colour"]),
+        ('{do: "erp/party.party: read", fields: [name], where: {id: own}}', []),
+        ('{do: "erp/nothing.known: read", fields: [any]}', ["erp knows no object nothing.known"]),
+        ('{do: "erp/*: read", fields: [name, colour]}', ["* has no field colour"]),
+    ],
+)  # fmt: skip
+def test_a_field_that_no_object_of_the_line_has_is_told_as_an_object_is(line, slips):
+    text = f"roles: {{a: {{level: system, may: {line}}}}}\n"
+    assert [one.partition(": ")[2] for one in told(text)] == slips
+
+
+def test_a_field_of_a_test_is_held_to_the_object_too():
+    test = '{who: a, does: "erp/party.party: read", fields: [nam], at: "2026-03-03T10:00Z", expect: deny}'
+    assert [one.partition(": ")[2] for one in told(f"roles: {{a: {{level: system}}}}\ntests: [{test}]\n")] == [
+        "party.party has no field nam; did you mean name?"
+    ]

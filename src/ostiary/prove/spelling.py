@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from functools import cache
 from typing import Final
 
 from ostiary.erp.offer import Offer
@@ -27,6 +28,7 @@ def slips(policy: Policy, offers: Mapping[str, Offer]) -> Iterator[str]:
     yield from dict.fromkeys(f"{_place(at)}: {_slip(doings[one.system], one)}" for at, one in unknown[:SLIPS_TOLD_MAX])
     if len(unknown) > SLIPS_TOLD_MAX:
         yield f"{policy.file}: {len(unknown) - SLIPS_TOLD_MAX} more names are not known"
+    yield from dict.fromkeys(_unknown_fields(policy, offers))
     for rule in policy.apart:
         if (
             rule.link
@@ -44,6 +46,35 @@ def _named(policy: Policy) -> Iterator[tuple[Source, Pattern]]:
     for test in policy.tests:
         does = test.does
         yield test.source, Pattern(system=does.system, object=does.object, verb=does.verb, action=does.action)
+
+
+def _unknown_fields(policy: Policy, offers: Mapping[str, Offer]) -> Iterator[str]:
+    """Fields and conditions that no object of the pattern has, where its fields are known."""
+
+    @cache
+    def known(system: str, name: str) -> frozenset[str]:
+        links, family = offers[system].links if system in offers else {}, name.removesuffix("*")
+        objects = [one for one in links if one == name or (family != name and one.startswith(family))]
+        return frozenset(field for one in objects for field in links[one])
+
+    for at, pattern, names in _fields_named(policy):
+        fields = known(pattern.system, pattern.object)
+        yield from (
+            f"{_place(at)}: {_no_field(pattern.object, name, fields)}" for name in sorted(names - fields) if fields
+        )
+
+
+def _fields_named(policy: Policy) -> Iterator[tuple[Source, Pattern, frozenset[str]]]:
+    for may in (may for role in policy.roles for may in role.may):
+        names = frozenset((*may.fields, *(condition.field for condition in may.where)))
+        yield from ((may.source, pattern, names) for pattern in may.patterns)
+    yield from (
+        (test.source, test.does.pattern, test.does.fields_read | test.does.fields_written) for test in policy.tests
+    )
+
+
+def _no_field(place: str, name: str, known: Collection[str]) -> str:
+    return f"{place} has no field {name}" + _meant(name, known)
 
 
 def _doings(operations: Iterable[Operation]) -> Doings:
@@ -81,7 +112,7 @@ def _astray(rule: Apart, links: Mapping[str, Mapping[str, str]]) -> str:
         if fields is None:
             return ""
         if step not in fields:
-            return f"{at} has no field {step}" + _meant(step, fields)
+            return _no_field(at, step, fields)
         if not fields[step]:
             return f"{at}.{step} leads to no other record"
         at = fields[step]
