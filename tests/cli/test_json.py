@@ -25,7 +25,7 @@ ASKED = {
     "policy packs": "sod/tryton",
     "policy draft": "--from shop",
     "policy replay": "",
-    "policy prove": "",
+    "policy prove": "--since 1",
     "policy who-can": "shop/stock:read",
     "policy what-can": "clerk",
     "policy report": "--out report",

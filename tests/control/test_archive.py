@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from ostiary.control import archive, proposals
+from ostiary.control import archive, proposals, questions
 from ostiary.control.documents import prove_document
 from ostiary.control.installation import open_installation
 from ostiary.control.prepare import initialise
@@ -13,7 +13,7 @@ from ostiary.control.proposals import OPEN_MAX, POLICY, Proposal
 from ostiary.control.revisions import Act, record
 from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.home import Home
-from ostiary.store.plans import put_in_force
+from ostiary.store.plans import keep_plan, put_in_force
 
 AT = datetime(2026, 3, 3, 10, tzinfo=UTC)
 ASKED = Proposal(
@@ -37,6 +37,7 @@ def applied(on, text, **more):
     act = Act(actor="uid:1", file=str(on.home.policy), text=text, proof=msgspec.to_builtins(proof), **more)
     with on.store.begin() as connection:
         record(connection, act, plan, AT)
+    keep_plan(on.home, plan)
     put_in_force(on.home, plan.revision)
     return plan.revision
 
@@ -126,3 +127,29 @@ def test_so_many_wait_and_no_more(store):
 def test_a_reason_says_something_and_not_too_much(reason):
     with pytest.raises(OperatorFault, match="reason"):
         proposals.refuse_reason(reason)
+
+
+def test_a_proof_against_a_kept_revision_tells_what_changed_since_and_which_statements_hold_otherwise(on):
+    first = on.home.policy.read_text().replace("may: []", 'may: ["party.party: read"]')
+    ledger = 'never: [{name: nobody writes parties, may: "party.*: write"}]\n'
+    applied(on, first + ledger, reason="a start")
+    number = archive.list_revisions(on.home)[0]["number"]
+    wider = first.replace("party.party: read", "party.party: write")
+    applied(on, wider, reason="later")
+    told = questions.prove(wider, str(on.home.policy), on.home, {}, 90, number)
+    assert told["changes"] == archive.compare(on.home, number, number + 1)
+    assert [one["widens"] for one in told["changes"]] == [True, True, False]
+    (lost,) = told["answers"]["no longer held"]
+    assert "never 'nobody writes parties'" in lost["message"]
+    assert told["answers"]["held only now"] == []
+    (new,) = told["answers"]["new access"]
+    assert "may now erp/party.party:write" in new["message"]
+    assert new["requests"]
+    now = questions.prove(wider, str(on.home.policy), on.home, {}, 90)
+    assert (now["answers"]["new access"], "changes" in now) == ([], False)
+    (back,) = questions.prove(first + ledger, str(on.home.policy), on.home, {}, 90, number + 1)["answers"][
+        "held only now"
+    ]
+    assert "reader may erp/party.party:write" in back["message"]
+    with pytest.raises(CallerFault, match="no revision number 99"):
+        questions.prove(wider, str(on.home.policy), on.home, {}, 90, 99)

@@ -6,7 +6,7 @@ import pytest
 
 from ostiary.compile.plan import compile_policy
 from ostiary.prove.difference import diff
-from ostiary.prove.rules import broad, check, controls, failures
+from ostiary.prove.rules import broad, changed, check, controls, failures
 from policy.compiled import HEAD, plan_of, policy_of
 
 ROLES = """\
@@ -291,3 +291,22 @@ def test_who_may_do_both_for_how_long_is_a_change_that_diff_tells(later, widens)
 def test_each_duty_may_be_several_permissions_and_all_of_them_are_kept_apart():
     several = APART.replace('"erp/party.party: write"', '["erp/sale.sale: write", "erp/party.party: write"]')
     assert len(found(HOLDING + several)) == 1
+
+
+def test_what_changed_in_a_proof_is_told_of_the_statements_of_both():
+    roles = """\
+roles:
+  clerk: {level: system, may: ["erp/account.move: %s"]%s}
+"""
+    never = 'never: [{name: no ledger, roles: clerk, may: "erp/account.*: write"%s}]\n'
+    reads, writes = plan_of(roles % ("read", "") + never % ""), plan_of(roles % ("write", ""))
+    assert {name: [one.message for one in told] for name, told in changed(reads, writes).items()} == {
+        "no longer held": ["never 'no ledger': at any time, from any address, role clerk may erp/account.move:write"],
+        "held only now": [],
+    }
+    assert [one.where[0].line for one in changed(writes, reads)["held only now"]] == [HEAD.count("\n") + 2]
+    outside = plan_of(roles % ("write", ", when: home") + never % ", outside: home")
+    assert changed(writes, outside)["held only now"]
+    assert not changed(outside, outside)["held only now"]
+    assert not changed(reads, outside)["held only now"]
+    assert changed(reads, outside)["no longer held"]

@@ -194,12 +194,14 @@ def _show_applied(done: dict[str, Any], verb: str = "is") -> None:
 @policy.command("prove")
 @FILE
 @click.option("--days", type=click.IntRange(1, 3660), default=90, show_default=True, help="Of use to look at.")
-def prove(file: Path | None, days: int) -> None:
+@click.option("--since", type=NUMBER, help="Against this revision: all that changed, and what proof of it.")
+def prove(file: Path | None, days: int, since: int | None) -> None:
     """Proves `never`, `apart` and the tests; tells new access, idle lines and what was not used, each with a request."""
     from ostiary.control import questions
 
-    told = questions.prove(*_read(file), days)
+    told = questions.prove(*_read(file), days, since)
     lines = [f"{_name(file)} is proved: never, apart and its tests hold"]
+    lines += [f"since revision {since}:", _changes(told["changes"])] if since else []
     for question, findings in told["answers"].items():
         lines.append(f"{question}: {len(findings) or 'none'}")
         for one in findings:

@@ -14,7 +14,7 @@ from ostiary.event.record import stamp
 from ostiary.foundation.clock import from_us
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.home import Home
-from ostiary.plan.model import from_json
+from ostiary.plan.model import Plan, from_json
 from ostiary.prove.difference import diff
 from ostiary.store.database import Store
 from ostiary.store.plans import revision_in_force
@@ -48,8 +48,13 @@ def show_revision(home: Home, which: str) -> dict[str, Any]:
 def compare(home: Home, first: int, second: int) -> list[dict[str, Any]]:
     """What the second revision lets people do that the first did not, and the other way round."""
     with opened(home) as on, on.store.read() as connection:
-        old, new = (from_json(_row(connection, number).plan.encode()) for number in (first, second))
+        old, new = (plan_kept(connection, number) for number in (first, second))
         return [to_builtins(change) for change in diff(old, new, holders_of(connection))]
+
+
+def plan_kept(connection: Connection, number: int) -> Plan:
+    """The plan of a revision by its number."""
+    return from_json(_row(connection, number).plan.encode())
 
 
 def kept(store: Store, number: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from msgspec import to_builtins
 from sqlalchemy import Connection
 
+from ostiary.control.archive import plan_kept
 from ostiary.control.documents import prove_document
 from ostiary.control.holders import assigned, for_a_time, holders_of
 from ostiary.control.installation import Installation, opened
@@ -24,7 +25,7 @@ from ostiary.policy import words
 from ostiary.prove import questions
 from ostiary.prove.difference import diff
 from ostiary.prove.request import known
-from ostiary.prove.rules import Finding, both
+from ostiary.prove.rules import Finding, both, changed
 from ostiary.prove.situation import NEVER, SOMEWHERE, Situation
 from ostiary.store.directory import role_sets
 from ostiary.store.plans import plan_in_force
@@ -32,25 +33,34 @@ from ostiary.store.plans import plan_in_force
 T = TypeVar("T")
 
 
-def prove(text: str, file: str, home: Home, files: Mapping[str, str], days: int) -> dict[str, Any]:
-    """Raises where the document says what must not be; else what is to be known of it, by question."""
+def prove(  # noqa: PLR0917  what `_read` gives, and what is asked
+    text: str, file: str, home: Home, files: Mapping[str, str], days: int, since: int | None = None
+) -> dict[str, Any]:
+    """Raises where the document says what must not be; else what is to be known of it, by question.
+
+    `since`: the number of a revision that it is held against, with all that changed; else the one in force.
+    """
     with opened(home) as on, on.store.read() as connection:
-        held, near = assigned(connection), Situation(on.clock.now())
+        held, holders, near = assigned(connection), holders_of(connection), Situation(on.clock.now())
+        before = plan_kept(connection, since) if since else plan_in_force(home)
         uses, whole = _uses(on, connection, near.at - timedelta(days=days))
     plan, proof = prove_document(text, file, home, files, held, near)
-    changes = (one for one in diff(plan_in_force(home), plan) if one.widens and one.permission)
+    changes = diff(before, plan, holders)
+    wider = (one for one in changes if one.widens and one.permission)
     found: Mapping[str, Iterable[Finding]] = {
-        "new access": (Finding(message=one.text, requests=known(one.request)) for one in changes),
+        "new access": (Finding(message=one.text, requests=known(one.request)) for one in wider),
         "both duties": both(plan, held, dynamic=True, near=near),
         "idle lines": questions.idle(plan, near),
         "more than was used": questions.unused(plan, uses, days, near),
+        **(changed(before, plan, held, near, near.at.date()) if since else {}),
     }
     answers = {question: [to_builtins(one) for one in findings] for question, findings in found.items()}
     notes = [
         *proof.warnings,
         *([] if whole else ["there are more events than were read: what was used is not known in full"]),
     ]
-    return {"revision": plan.revision, "answers": answers, "warnings": notes}
+    told = {"changes": [to_builtins(one) for one in changes]} if since else {}
+    return {"revision": plan.revision, **told, "answers": answers, "warnings": notes}
 
 
 def _uses(on: Installation, connection: Connection, since: datetime) -> tuple[questions.Uses, bool]:

@@ -42,9 +42,10 @@ class Finding(Struct, frozen=True, kw_only=True):
         return "\n".join([self.message, *lines, f"    what to do: {self.hint}"])
 
 
-def check(
-    plan: Plan, assigned: Assigned = NOBODY, near: Situation | None = None, on: date = date.max
-) -> tuple[Finding, ...]:
+Findings = tuple[Finding, ...]
+
+
+def check(plan: Plan, assigned: Assigned = NOBODY, near: Situation | None = None, on: date = date.max) -> Findings:
     """Every violation of `never`, `always` and static `apart`, by a role alone or by a principal (`assigned`: id -> roles).
 
     `on`: the day whose controls count; without it, none.
@@ -52,6 +53,21 @@ def check(
     never = (one for rule in plan.never for one in _never(plan, rule, near))
     always = (one for rule in plan.always for one in _always(plan, rule))
     return (*never, *always, *both(plan, assigned, near=near, on=on))
+
+
+def changed(
+    old: Plan, new: Plan, assigned: Assigned = NOBODY, near: Situation | None = None, on: date = date.max
+) -> dict[str, Findings]:
+    """Which statements' proof is another: those of `old` that `new` breaks, and those of `new` that `old` broke."""
+    return {
+        "no longer held": check(_held_to(new, old), assigned, near, on),
+        "held only now": check(_held_to(old, new), assigned, near, on),
+    }
+
+
+def _held_to(plan: Plan, other: Plan) -> Plan:
+    """The plan's grants under the other's statements, in whose contexts these speak."""
+    return replace(plan, never=other.never, always=other.always, apart=other.apart, contexts=other.contexts)
 
 
 def broad(plan: Plan) -> Iterator[str]:
