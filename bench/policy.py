@@ -10,15 +10,15 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
-from bench import shop
+from bench import peers, shop
 from bench.figure import Figure, at_most, middle, plain
 from bench.rounds import Pace, Say
 from ostiary.compile.plan import compile_policy
 from ostiary.erp.openapi import load
-from ostiary.erp.operation import covering_scopes
+from ostiary.erp.operation import Operation, covering_scopes
 from ostiary.plan.decide import Facts, decide
 from ostiary.plan.formula import Circumstances
-from ostiary.plan.model import Plan
+from ostiary.plan.model import Plan, from_json, to_json
 from ostiary.policy.parse import parse
 from ostiary.prove import questions
 from ostiary.prove.difference import diff
@@ -39,6 +39,10 @@ DECISIONS: Final = 200
 STARTS: Final = 9
 HELP_MOST_MS: Final = 150.0
 WHO_CAN_MOST_MS: Final = 50.0
+DECIDE_MOST_US: Final = 10.0
+CASBIN_DECIDES: Final = "the same by pycasbin, keyed by role and verb; without the hours"
+CEDAR_DECIDES: Final = "the same by cedarpy, policies parsed before; the zone's clock told to it"
+CASBIN_WHO_CAN: Final = "the same by pycasbin: roles alone, without hours, lines and requests"
 MANY: Final = shop.Size(operations=4_000, families=1_000, roles=2_000, share=0.0143)
 
 
@@ -69,24 +73,52 @@ def measure(folder: Path, pace: Pace, say: Say) -> Iterator[Figure]:
         say(f"{name}: {took * 1000:.0f} ms")
         yield plain(AREA, f"{name}, {RULES:,} rules", took * 1000, "ms")
     facts = list(_facts(plan))
-    yield plain(AREA, f"decide, {RULES:,} rules", _decide(plan, facts, pace), "µs")
+    yield from _decisions(plan, facts, pace)
     yield from _who_can(pace)
     yield at_most(AREA, f"`ostiary --help`, median of {STARTS}", _help() * 1000, "ms", HELP_MOST_MS)
 
 
-def _decide(plan: Plan, facts: Sequence[Facts], pace: Pace) -> float:
-    """One decision of the reference evaluator, which the guard asks for what it looks into."""
-    times = [_timed(lambda: [decide(plan, one) for one in facts]) / len(facts) for _ in range(pace.rounds)]
-    return middle(times) * 1e6
+def _decisions(plan: Plan, facts: Sequence[Facts], pace: Pace) -> Iterator[Figure]:
+    """One decision of the reference evaluator, which the guard asks for what it looks into; then the same by others."""
+    enforcer, cedar, asked = peers.pycasbin(plan), peers.cedar(plan), peers.asked(facts)
+    ours = [decide(plan, one).allowed for one in facts]
+    assert ours == [enforcer.enforce(*one) for one in asked] == [cedar(one) for one in asked]
+    acts: dict[str, Callable[[], Any]] = {
+        "decide": lambda: [decide(plan, one) for one in facts],
+        CASBIN_DECIDES: lambda: [enforcer.enforce(*one) for one in asked],
+        CEDAR_DECIDES: lambda: [cedar(one) for one in asked],
+    }
+    times = {name: list[float]() for name in acts}
+    for _ in range(pace.rounds):
+        for name, act in acts.items():
+            times[name].append(_timed(act) / len(facts) * 1e6)
+    first, *others = (middle(took) for took in times.values())
+    yield at_most(AREA, f"decide, {RULES:,} rules", first, "µs", DECIDE_MOST_US)
+    for name, took in zip([CASBIN_DECIDES, CEDAR_DECIDES], others, strict=True):
+        yield plain(AREA, f"{name}, {RULES:,} rules", took, "µs")
 
 
 def _who_can(pace: Pace) -> Iterator[Figure]:
-    """The first question of a plan, for which its grants are put in order, and the next ones."""
-    plan = shop.compiled(shop.policy(MANY, UPSTREAM), shop.document(shop.described(MANY)))
-    ask = partial(_timed, lambda: list(questions.who_can(plan, plan.routes[7].operation)))
-    yield plain(AREA, f"who-can, {len(plan.grants):,} grants, the first time", ask() * 1000, "ms")
-    took = middle(ask() for _ in range(pace.rounds))
-    yield at_most(AREA, f"who-can, {len(plan.grants):,} grants", took * 1000, "ms", WHO_CAN_MOST_MS)
+    """The first question of a plan that was just read, as each command asks it; and reading it, which comes before."""
+    text = to_json(shop.compiled(shop.policy(MANY, UPSTREAM), shop.document(shop.described(MANY))))
+    operation = from_json(text).routes[7].operation
+    reads, asks = list[float](), list[float]()
+    for _ in range(pace.rounds):
+        began = time.perf_counter()
+        plan = from_json(text)
+        reads.append(time.perf_counter() - began)
+        asks.append(_timed(partial(_ask, plan, operation)))
+    grants = f"{len(plan.grants):,} grants"
+    yield at_most(AREA, f"who-can, {grants}, the first question", middle(asks) * 1000, "ms", WHO_CAN_MOST_MS)
+    yield plain(AREA, f"reading the plan of {grants} before it, {len(text) / 1e6:.0f} MB", middle(reads) * 1000, "ms")
+    enforcer = peers.pycasbin(plan)
+    theirs = partial(peers.casbin_who_can, enforcer, operation.object, str(operation.verb))
+    assert theirs() == {way.role for way in _ask(plan, operation)}
+    yield plain(AREA, f"{CASBIN_WHO_CAN}, {grants}", middle(_timed(theirs) for _ in range(pace.rounds)) * 1000, "ms")
+
+
+def _ask(plan: Plan, operation: Operation) -> list[questions.Way]:
+    return list(questions.who_can(plan, operation))
 
 
 def _help() -> float:

@@ -59,8 +59,9 @@ def who_can(plan: Plan, operation: Operation, asked: Asked = ANYWHERE) -> Iterat
 def _about(plan: Plan, operation: Operation) -> Plan:
     """As far as the plan speaks of the operation's object: found in one pass, where one question is worth no index."""
     names = {scope.partition("/")[2].rpartition(":")[0] for scope in covering_scopes(operation)}
-    grants = tuple(grant for grant in plan.grants if grant.pattern.object in names)
-    return replace(plan, grants=grants, routes=tuple(one for one in plan.routes if one.object == operation.object))
+    grants = [grant for grant in plan.grants if grant.pattern.object in names]
+    routes = [route for route in plan.routes if route.object == operation.object]
+    return replace(plan, grants=tuple(grants), routes=tuple(routes))
 
 
 def what_can(plan: Plan, roles: Iterable[str], asked: Asked = ANYWHERE, beyond: str = "") -> Iterator[Way]:
