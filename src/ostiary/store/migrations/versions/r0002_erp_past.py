@@ -1,19 +1,12 @@
-"""Who stood behind an ERP account that is gone. Never edited once it has been released."""
+"""Who stood behind an ERP account that is gone."""
 
-import sqlalchemy as sa
 from alembic import op
+
+from ostiary.store.tables.directory import ERP_PAST
 
 revision = "0002"
 down_revision = "0001"
 
 
 def upgrade() -> None:
-    op.create_table(
-        "erp_past",
-        sa.Column("system", sa.String(100), nullable=False),
-        sa.Column("uid", sa.String(100), nullable=False),
-        sa.Column("login", sa.String(200), nullable=False),
-        sa.Column("person", sa.String(200), nullable=False),
-        sa.Column("at_us", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("system", "uid", "login", "person", name="pk_erp_past"),
-    )
+    ERP_PAST.create(op.get_bind())

@@ -1,4 +1,4 @@
-"""The files that a policy includes are kept with it. Never edited once it has been released."""
+"""The files that a policy includes are kept with it."""
 
 import sqlalchemy as sa
 from alembic import op
