@@ -1,4 +1,4 @@
-"""What is asked of the guard, what has become known of it so far, and what is answered."""
+"""What is asked of the guard, what has become known of it so far, and so what is answered."""
 
 import asyncio
 import time
@@ -25,28 +25,8 @@ class Asked(Struct, frozen=True, kw_only=True):
     body: bytes
 
 
-class Answer(Struct, frozen=True, kw_only=True):
-    """`credential` is what the ERP gets to see as `authorization`; "" where none is handed over.
-
-    `challenge`: how the caller may authenticate, where the reason alone does not say it.
-    `draft` is what a draft of the policy says, as "reason:rule".
-    """
-
-    reason: Reason
-    detail: str = ""
-    rule: str = "-"
-    draft: str = "-"
-    operation: str = "-"
-    pointer: str = ""
-    credential: str = ""
-    challenge: str = ""
-    decision: str = "-"
-    revision: str = "-"
-    us: int = 0
-
-
 class Refused(Exception):
-    """A signal inside the guard; `Check.answer` makes it an Answer."""
+    """A signal inside the guard; `Trace.refuse` makes it the answer."""
 
     def __init__(self, reason: Reason, detail: str, *, pointer: str = "", rule: str = "-", challenge: str = "") -> None:
         super().__init__(detail)
@@ -55,11 +35,17 @@ class Refused(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class Trace:
-    """What has become known of one request so far: what a refusal, however early, can say of it."""
+    """What has become known of one request so far, and so its answer, however early it is refused.
 
-    decision: str
-    revision: str
-    began_ns: int
+    `credential` is what the ERP gets to see as `authorization`; "" where none is handed over.
+    `challenge`: how the caller may authenticate, where the reason alone does not say it.
+    `draft` is what a draft of the policy says, as "reason:rule".
+    """
+
+    decision: str = "-"
+    revision: str = "-"
+    began_ns: int = field(default_factory=time.perf_counter_ns)
+    us: int = 0  # from then to the answer
     system: str = "-"
     here: Circumstances | None = None
     claims: Claims | None = None
@@ -68,7 +54,11 @@ class Trace:
     operations: tuple[Operation, ...] = ()
     whole: bool = True
     operation: str = "-"
+    reason: Reason = Reason.UNAVAILABLE
     rule: str = "-"
+    detail: str = ""
+    pointer: str = ""
+    challenge: str = ""
     pending: bool = False  # the ERP must say what the records hold
     draft: str = "-"
     credential: str = field(default="", repr=False)
@@ -79,9 +69,18 @@ class Trace:
     def subject(self) -> str:
         return self.claims.subject if self.claims else ""
 
-    @property
-    def us(self) -> int:
-        return (time.perf_counter_ns() - self.began_ns) // 1_000
+    def allow(self) -> None:
+        self.reason = Reason.ALLOWED
+        self._end()
+
+    def refuse(self, refused: Refused) -> None:
+        self.reason, self.detail, self.pointer = refused.reason, refused.detail, refused.pointer
+        self.challenge, self.credential = refused.challenge, ""
+        self.rule = self.rule if refused.rule == "-" else refused.rule
+        self._end()
+
+    def _end(self) -> None:
+        self.us = (time.perf_counter_ns() - self.began_ns) // 1_000
 
     def watch(self, gone: Gone) -> None:
         """Stops the judgement when the gate goes away: its log may have named the decision already."""

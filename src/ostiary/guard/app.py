@@ -19,7 +19,7 @@ from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import Settings
 from ostiary.guard.accounts import Accounts
 from ostiary.guard.adapters import Adapters
-from ostiary.guard.answer import Answer, Asked
+from ostiary.guard.answer import Asked, Trace
 from ostiary.guard.check import Check
 from ostiary.guard.erp import NotEstablished, NotLetIn
 from ostiary.guard.journal import Journal
@@ -118,8 +118,8 @@ class Guard:
             return
         try:
             asked = await _asked(scope, receive)
-            if self._check is None or isinstance(asked, Answer):
-                answer = asked if isinstance(asked, Answer) else _not_now("the guard is starting")
+            if self._check is None or isinstance(asked, Trace):
+                answer = asked if isinstance(asked, Trace) else _not_now("the guard is starting")
             else:
                 answer = await self._check.answer(asked, receive)  # after the body, it says when the peer is gone
         except ConnectionError:
@@ -210,19 +210,19 @@ async def _account(_: AskedAs, erp: TrytonErp, tried: Tried) -> dict[str, Any]:
     return {"uid": await erp.user(tried.account)}
 
 
-async def _asked(scope: Scope, receive: Receive) -> Asked | Answer:
-    """The request behind an ext_authz call; an Answer where it can't even be looked at."""
+async def _asked(scope: Scope, receive: Receive) -> Asked | Trace:
+    """The request behind an ext_authz call; a Trace that ends here where it can't even be looked at."""
     raw: bytes = scope.get("raw_path") or b""
     names = [name for name, _ in scope["headers"]]
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     known = {"decision": headers.get("x-gw-decision", "-"), "revision": headers.get("x-gw-revision", "-")}
     body = await _read(receive, BODY_MAX_BYTES)
     if len(set(names)) < len(names):  # two answers to one question: the ERP might read the other
-        return Answer(reason=Reason.INVALID, detail="a header stands more than once", **known)
+        return Trace(reason=Reason.INVALID, detail="a header stands more than once", **known)
     if not raw.startswith(PREFIX + b"/") or not (raw + scope["query_string"]).isascii():
-        return Answer(reason=Reason.INVALID, detail="the path is not plain", **known)
+        return Trace(reason=Reason.INVALID, detail="the path is not plain", **known)
     if body is None:
-        return Answer(reason=Reason.TOO_LARGE, detail="the body is too large", **known)
+        return Trace(reason=Reason.TOO_LARGE, detail="the body is too large", **known)
     return Asked(
         method=scope["method"],
         path=raw.removeprefix(PREFIX).decode(),
@@ -252,7 +252,7 @@ def _status(reason: Reason) -> int:
     return FOR_UNAVAILABLE if STATUS[reason] == STATUS[Reason.UNAVAILABLE] else STATUS[reason]
 
 
-def _headers(answer: Answer) -> Headers:
+def _headers(answer: Trace) -> Headers:
     said = {
         "ostiary-reason": str(answer.reason),
         "ostiary-decided": f"{answer.us} {answer.reason} {answer.rule} {answer.draft} {answer.operation}",
@@ -275,7 +275,7 @@ def _plain(text: str) -> bytes:
     return "".join(char if " " <= char <= "~" else "?" for char in text)[:8_000].encode()
 
 
-def _body(answer: Answer) -> bytes:
+def _body(answer: Trace) -> bytes:
     """Problem details (RFC 9457), as the gate writes them too."""
     if answer.reason is Reason.ALLOWED:
         return b""
@@ -285,8 +285,8 @@ def _body(answer: Answer) -> bytes:
     return json.dumps(told).encode()
 
 
-def _not_now(detail: str) -> Answer:
-    return Answer(reason=Reason.UNAVAILABLE, detail=detail)
+def _not_now(detail: str) -> Trace:
+    return Trace(reason=Reason.UNAVAILABLE, detail=detail)
 
 
 async def _send(send: Send, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:

@@ -2,15 +2,14 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
-from datetime import UTC
 from ipaddress import ip_address
 from typing import Final, NoReturn
 
 from msgspec.structs import asdict, replace
 
 from ostiary.erp.operation import Call, Operation, Problem, Request, Unreadable
+from ostiary.event.record import stamp
 from ostiary.foundation.clock import Clock
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.jose import TokenRefused
@@ -18,7 +17,7 @@ from ostiary.foundation.logging import redact
 from ostiary.guard import history, validation
 from ostiary.guard.accounts import Accounts
 from ostiary.guard.adapters import Adapters
-from ostiary.guard.answer import Answer, Asked, Gone, Refused, Trace
+from ostiary.guard.answer import Asked, Gone, Refused, Trace
 from ostiary.guard.erp import Erp, NotEstablished
 from ostiary.guard.journal import Journal, Line
 from ostiary.guard.knowledge import Caller, Knowledge, Ready
@@ -32,6 +31,7 @@ from ostiary.plan.reason import Reason
 RECORDS_LOGGED_MAX: Final = 100
 RECORD_MAX_CHARS: Final = 200  # an id in a path is what a caller wrote there
 ANSWER_MAX_S: Final = 9.0  # the gate gives up after 10, and would log an end to what then still begins
+TOLD: Final = ("decision", "revision", "system", "subject", "person", "erp_user", "reason", "rule", "detail", "us")
 REASON_OF: Final = {
     Problem.UNKNOWN_OPERATION: Reason.UNKNOWN_OPERATION,
     Problem.INVALID: Reason.INVALID,
@@ -55,7 +55,7 @@ class Check:
         self._knowledge, self._accounts, self._adapters, self._erp_of = knowledge, accounts, adapters, erp_of
         self._journal, self._locks, self._clock = journal, locks, clock
 
-    async def answer(self, asked: Asked, gone: Gone) -> Answer:
+    async def answer(self, asked: Asked, gone: Gone) -> Trace:
         """The answer to `asked`; whatever goes wrong on the way to a yes is a no.
 
         Raises ConnectionError when the gate went away while records were held for it; then they are let go.
@@ -63,26 +63,24 @@ class Check:
         trace = Trace(
             decision=asked.headers.get("x-gw-decision", "") or "-",
             revision=asked.headers.get("x-gw-revision", "") or "-",
-            began_ns=time.perf_counter_ns(),
         )
         try:
             async with asyncio.timeout(ANSWER_MAX_S):
                 await self._judge(asked, trace, gone)
-                answer = self._answer(trace, Reason.ALLOWED)
-                await self._journal.record(self._line(trace, answer))
-                return answer
+                trace.allow()
+                await self._journal.record(self._line(trace))
+                return trace
         except asyncio.CancelledError:
             self._locks.release(trace.decision)
             trace.raise_if_gone()
             raise
         except Exception as problem:  # noqa: BLE001  every one of them is a no
-            refused = _refused(problem, trace.decision)
+            trace.refuse(_refused(problem, trace.decision))
         finally:
             trace.stop_watching()
         self._locks.release(trace.decision)
-        answer = self._answer(trace, refused.reason, refused)
-        self._journal.note(self._line(trace, answer))
-        return answer
+        self._journal.note(self._line(trace))
+        return trace
 
     async def _judge(self, asked: Asked, trace: Trace, gone: Gone) -> None:
         """Returns when the request may pass; raises Refused. The order is that of `plan.reason.Reason`."""
@@ -229,44 +227,20 @@ class Check:
             log.warning("decision %s: no credential for %s: %s", trace.decision, account.login, problem)
             _refuse(Reason.UNAVAILABLE, f"the system takes no credential for the mapped ERP user: {problem}")
 
-    def _answer(self, trace: Trace, reason: Reason, refused: Refused | None = None) -> Answer:
-        return Answer(
-            reason=reason,
-            detail=refused.detail if refused else "",
-            rule=refused.rule if refused and refused.rule != "-" else trace.rule,
-            draft=trace.draft,
-            operation=trace.operation,
-            pointer=refused.pointer if refused else "",
-            credential=trace.credential if reason is Reason.ALLOWED else "",
-            challenge=refused.challenge if refused else "",
-            decision=trace.decision,
-            revision=trace.revision,
-            us=trace.us,
-        )
-
-    def _line(self, trace: Trace, answer: Answer) -> Line:
+    def _line(self, trace: Trace) -> Line:
         records = [f"{one.object}/{record}" for one in trace.operations for record in one.ids]
         did = tuple(dict.fromkeys(one.permission for one in trace.operations))
         claims = trace.claims
         return Line(
-            at=self._clock.now().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            decision=trace.decision,
-            revision=trace.revision,
-            system=trace.system,
-            subject=trace.subject,
-            client=claims.client if claims else "",
+            at=stamp(self._clock.now()),
             here={**asdict(trace.here), "source": str(trace.here.source)} if trace.here else {},
+            client=claims.client if claims else "",
             role_set=claims.role_set if claims else "",
             scopes=tuple(sorted(claims.scopes)) if claims else (),
-            person=trace.person,
-            erp_user=trace.erp_user,
             operations=did[:RECORDS_LOGGED_MAX],
             whole=trace.whole and len(did) <= RECORDS_LOGGED_MAX,
             records=tuple(redact(record)[:RECORD_MAX_CHARS] for record in records[:RECORDS_LOGGED_MAX]),
-            reason=str(answer.reason),
-            rule=answer.rule,
-            detail=answer.detail,
-            us=answer.us,
+            **{name: getattr(trace, name) for name in TOLD},
         )
 
 
