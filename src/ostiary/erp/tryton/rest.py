@@ -8,14 +8,14 @@ from urllib.parse import parse_qsl
 
 from ostiary.erp.operation import Request, Verb
 from ostiary.erp.tryton.domain import filters, orders
-from ostiary.erp.tryton.rpc import BY_NAME, callable_, json_body
+from ostiary.erp.tryton.rpc import BY_NAME, ID, callable_, json_body
 from ostiary.erp.tryton.values import creates, row, writes
 from ostiary.erp.tryton.walk import NAME, Refused, Walk, context
 from ostiary.foundation import strict_json
 
-ID: Final = r"([1-9][0-9]{0,17})"  # Tryton would take 007 for 7
-PATH: Final = re.compile(rf"model/([a-z0-9_]+(?:[._][A-Za-z0-9_]+)*)(?:/{ID})?(?:/([A-Za-z][A-Za-z0-9_]*))?")
-REPORT: Final = re.compile(rf"report/([a-z0-9_.]+)/{ID}")
+NUMBER: Final = r"([1-9][0-9]{0,17})"  # Tryton would take 007 for 7
+PATH: Final = re.compile(rf"model/([a-z0-9_]+(?:[._][A-Za-z0-9_]+)*)(?:/{NUMBER})?(?:/([A-Za-z][A-Za-z0-9_]*))?")
+REPORT: Final = re.compile(rf"report/([a-z0-9_.]+)/{NUMBER}")
 SEARCHING: Final = frozenset({"d", "f", "s", "p", "o"})
 ANSWERING: Final = frozenset({"f"})  # which fields the answer to a change shows
 QUERY_MAX_FIELDS: Final = 200
@@ -81,14 +81,14 @@ def _action(request: Request, walk: Walk, name: str, ids: list[str], method: str
 
 def _answer(request: Request, walk: Walk, name: str, ids: list[str]) -> None:
     """The answer to a change reads the record: the fields named by `f`, or else its name."""
-    fields = _fields(request, walk, name, ANSWERING) - {"id"}
+    fields = _fields(request, walk, name, ANSWERING) - ID
     if fields:
         walk.does(name, Verb.READ, "read", ids, fields_read=fields)
 
 
 def _fields(request: Request, walk: Walk, name: str, known: frozenset[str]) -> frozenset[str]:
     named = _query(request, known)["f"]
-    return frozenset({"id"}) | (walk.reads(name, named, pointer="/f") if named else NAME)
+    return ID | (walk.reads(name, named, pointer="/f") if named else NAME)
 
 
 def _get(request: Request, walk: Walk, name: str, ids: list[str]) -> None:

@@ -12,6 +12,7 @@ from ostiary.foundation import strict_json
 
 METHOD: Final = re.compile(r"(model|wizard|report)\.([a-z0-9_]+(?:[._][A-Za-z0-9_]+)*)\.([A-Za-z][A-Za-z0-9_]*)")
 KEYS: Final = frozenset({"id", "method", "params"})
+ID: Final = frozenset({"id"})
 JSON_TYPE: Final = re.compile(r'application/json(?:\s*;\s*charset\s*=\s*"?utf-8"?)?', re.IGNORECASE)
 # What the ERP's own client asks while a form is filled in: these run code over other records than they name, compare
 # where no field is named, or (the preferences) set the password that the gate signs in with.
@@ -60,8 +61,10 @@ def dispatch(walk: Walk, kind: str, name: str, method: str, params: list[Any]) -
             walk.does(f"wizard.{name}", Verb.EXECUTE, method, pointer="/method")
         case "report":
             _report(walk, name, params)
-        case _ if method in BY_NAME:
-            BY_NAME[method](walk, name, params)
+        case _ if method in READS:
+            _reads(walk, name, method, params)
+        case _ if method in OTHERS:
+            OTHERS[method](walk, name, params)
         case _:
             ids = walk.ids(_at(params, 0, []), "/params/0")
             walk.does(name, Verb.EXECUTE, method, ids, "/method")
@@ -82,68 +85,28 @@ def _report(walk: Walk, name: str, params: list[Any]) -> None:
     walk.does(f"report.{name}", Verb.EXECUTE, "execute", ids, "/method")
 
 
-def _read(walk: Walk, name: str, params: list[Any]) -> None:
-    """read(ids, fields)"""
-    _no_more(params, 2)
-    ids = walk.ids(_at(params, 0, []), "/params/0")
-    walk.does(name, Verb.READ, "read", ids, "/method")
-    fields = _fields(walk, name, _at(params, 1, None), "/params/1")
-    walk.does(name, Verb.READ, "read", ids, "/method", fields_read=fields)
+def _reads(walk: Walk, name: str, method: str, params: list[Any]) -> None:
+    """Reads what it shows, and what its filter and its order tell of."""
+    places = READS[method]
+    _no_more(params, len(places))
+    ids = walk.ids(_at(params, 0, []), "/params/0") if "ids" in places else ()
+    walk.does(name, Verb.READ, method, ids, "/method", fields_read=frozenset() if "ids" in places else ID)
+    for what, (fields, default) in LOOKED_AT.items():
+        if what in places:
+            at = places.index(what)
+            found = fields(walk, name, _at(params, at, default), pointer=f"/params/{at}")
+            walk.does(name, Verb.READ, method, ids, "/method", fields_read=found)
 
 
-def _search(walk: Walk, name: str, params: list[Any]) -> None:
-    """search(domain, offset, limit, order)"""
-    _no_more(params, 4)
-    _found(walk, name, "search", params, order=3)
-
-
-def _search_count(walk: Walk, name: str, params: list[Any]) -> None:
-    """search_count(domain, offset, limit)"""
-    _no_more(params, 3)
-    _found(walk, name, "search_count", params, order=3)
-
-
-def _search_read(walk: Walk, name: str, params: list[Any]) -> None:
-    """search_read(domain, offset, limit, order, fields)"""
-    _no_more(params, 5)
-    _found(walk, name, "search_read", params, order=3)
-    fields = _fields(walk, name, _at(params, 4, None), "/params/4")
-    walk.does(name, Verb.READ, "search_read", pointer="/method", fields_read=fields)
-
-
-def _found(walk: Walk, name: str, action: str, params: list[Any], *, order: int) -> None:
-    walk.does(name, Verb.READ, action, pointer="/method", fields_read=frozenset({"id"}))
-    looked_at = filters(walk, name, _at(params, 0, []), pointer="/params/0")
-    looked_at |= orders(walk, name, _at(params, order, None), pointer=f"/params/{order}")
-    walk.does(name, Verb.READ, action, pointer="/method", fields_read=looked_at)
-
-
-def _export_data(walk: Walk, name: str, params: list[Any]) -> None:
-    """export_data(ids, fields, header)"""
-    _no_more(params, 3)
-    ids = walk.ids(_at(params, 0, []), "/params/0")
-    walk.does(name, Verb.READ, "export_data", ids, "/method")
-    shown = _exported(walk, name, _at(params, 1, None))
-    walk.does(name, Verb.READ, "export_data", ids, "/method", fields_read=shown)
-
-
-def _export_domain(walk: Walk, name: str, params: list[Any]) -> None:
-    """export_data_domain(domain, fields, offset, limit, order, header)"""
-    _no_more(params, 6)
-    _found(walk, name, "export_data_domain", params, order=4)
-    shown = _exported(walk, name, _at(params, 1, None))
-    walk.does(name, Verb.READ, "export_data_domain", pointer="/method", fields_read=shown)
-
-
-def _exported(walk: Walk, name: str, paths: Any) -> frozenset[str]:
+def _exported(walk: Walk, name: str, paths: Any, *, pointer: str) -> frozenset[str]:
     """Paths with `/` for `.`; a link at the end is shown by its name."""
     heads = set()
-    for path in texts(paths, "/params/1"):
-        place = walk.path(name, path.replace("/", "."), "/params/1")
+    for path in texts(paths, pointer):
+        place = walk.path(name, path.replace("/", "."), pointer)
         if place.end.target:
-            walk.names(place.end.target, "/params/1")
+            walk.names(place.end.target, pointer)
         elif place.end.type == "reference":
-            dead_end(path, "/params/1")
+            dead_end(path, pointer)
         heads.add(place.head)
     return frozenset(heads)
 
@@ -187,9 +150,9 @@ def _preferences(walk: Walk, name: str, _: list[Any]) -> None:
     walk.does(name, Verb.READ, "get_preferences", pointer="/method", fields_read=frozenset(walk.model(name)))
 
 
-def _fields(walk: Walk, name: str, value: Any, pointer: str) -> frozenset[str]:
+def _fields(walk: Walk, name: str, value: Any, *, pointer: str) -> frozenset[str]:
     """No fields named means the id."""
-    return frozenset({"id"}) | (walk.reads(name, value, pointer=pointer) if value is not None else frozenset())
+    return ID | (walk.reads(name, value, pointer=pointer) if value is not None else frozenset())
 
 
 def _at(params: list[Any], place: int, default: Any) -> Any:
@@ -201,14 +164,23 @@ def _no_more(params: list[Any], most: int) -> None:
         raise Refused.invalid(f"at most {most} parameters before the context", f"/params/{most}")
 
 
-Reader = Callable[[Walk, str, list[Any]], None]
-BY_NAME: Final[Mapping[str, Reader]] = {
-    "read": _read,
-    "search": _search,
-    "search_read": _search_read,
-    "search_count": _search_count,
-    "export_data": _export_data,
-    "export_data_domain": _export_domain,
+# By place: all that these take before the context.
+READS: Final[Mapping[str, tuple[str, ...]]] = {
+    "read": ("ids", "fields"),
+    "search": ("domain", "offset", "limit", "order"),
+    "search_read": ("domain", "offset", "limit", "order", "fields"),
+    "search_count": ("domain", "offset", "limit"),
+    "export_data": ("ids", "paths", "header"),
+    "export_data_domain": ("domain", "paths", "offset", "limit", "order", "header"),
+}
+# In this order: how each tells which fields are looked at, and what it is where it is not given.
+LOOKED_AT: Final[Mapping[str, tuple[Callable[..., frozenset[str]], Any]]] = {
+    "domain": (filters, []),
+    "order": (orders, None),
+    "fields": (_fields, None),
+    "paths": (_exported, None),
+}
+OTHERS: Final[Mapping[str, Callable[[Walk, str, list[Any]], None]]] = {
     "fields_get": _described,
     "fields_view_get": _described,
     "default_get": _defaults,
@@ -218,3 +190,4 @@ BY_NAME: Final[Mapping[str, Reader]] = {
     "delete": _delete,
     "copy": _copy,
 }
+BY_NAME: Final = frozenset({*READS, *OTHERS})
