@@ -9,64 +9,35 @@ from ostiary.foundation.errors import OperatorFault
 SOCKET_PATH_MAX_BYTES = 100  # sockaddr_un holds 108; Envoy and Python need the final zero and some room
 
 
+class Below:
+    """A path below the home's root."""
+
+    def __init__(self, *parts: str) -> None:
+        self._parts = parts
+
+    def __get__(self, home: "Home", _: object) -> Path:
+        return home.root.joinpath(*self._parts)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Home:
     """Paths below `root`; `create()` makes the folders, private to their owner."""
 
     root: Path
 
-    @property
-    def settings(self) -> Path:
-        return self.root / "settings.toml"
-
-    @property
-    def policy(self) -> Path:
-        return self.root / "policy.yaml"
-
-    @property
-    def specs(self) -> Path:
-        """OpenAPI documents that the policy names."""
-        return self.root / "specs"
-
-    @property
-    def database(self) -> Path:
-        return self.root / "ostiary.db"
-
-    @property
-    def keys(self) -> Path:
-        return self.root / "keys"
-
-    @property
-    def run(self) -> Path:
-        return self.root / "run"
-
-    @property
-    def envoy(self) -> Path:
-        return self.root / "envoy"
-
-    @property
-    def plans(self) -> Path:
-        return self.root / "plans"
-
-    @property
-    def events(self) -> Path:
-        return self.root / "events"
-
-    @property
-    def access_log(self) -> Path:
-        return self.events / "access.jsonl"
-
-    @property
-    def guard_log(self) -> Path:
-        return self.events / "guard.jsonl"
-
-    @property
-    def identity_log(self) -> Path:
-        return self.events / "identity.jsonl"
-
-    @property
-    def audit_head(self) -> Path:
-        return self.root / "audit" / "head.json"
+    settings = Below("settings.toml")
+    policy = Below("policy.yaml")
+    specs = Below("specs")  # OpenAPI documents that the policy names
+    database = Below("ostiary.db")
+    keys = Below("keys")
+    run = Below("run")
+    envoy = Below("envoy")
+    plans = Below("plans")
+    events = Below("events")
+    access_log = Below("events", "access.jsonl")
+    guard_log = Below("events", "guard.jsonl")
+    identity_log = Below("events", "identity.jsonl")
+    audit_head = Below("audit", "head.json")
 
     def catalogue(self, system: str) -> Path:
         return self.root / "catalogue" / f"{system}.json"
