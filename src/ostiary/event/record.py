@@ -60,16 +60,7 @@ class Event(Struct, frozen=True, kw_only=True):
         return self.role_set.startswith(EMERGENCY)
 
 
-NUMBERS: Final = (
-    "signed_in_s",
-    "status",
-    "bytes_in",
-    "bytes_out",
-    "duration_ms",
-    "passed_us",
-    "upstream_us",
-    "guard_us",
-)
+NUMBERS: Final = tuple(one.name for one in msgspec.structs.fields(Event) if one.type is int)
 # The access log's keys, and what each tells, parted by spaces; the last of them may hold spaces.
 LINE: Final = {
     "decision": ("at", "node", "decision"),
