@@ -4,7 +4,7 @@ import json
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Struct, convert
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
 
 from ostiary.audit.log import Entry, append
@@ -50,14 +50,13 @@ def fire(connection: Connection, finding: Finding) -> tuple[str, Notice | None]:
     ).scalar_one_or_none()
     if known is not None:
         return str(known), None
-    alert = new_id("al")
     row = {
-        "id": alert, "rule": finding.rule, "key": key, "open_key": open_key,
+        "id": new_id("al"), "rule": finding.rule, "key": key, "open_key": open_key,
         "severity": RULES[finding.rule].severity.value, "state": "firing", "first_us": at_us, "last_us": at_us,
         "count": 1, "evidence": evidence, "actor": "", "note": "",
     }  # fmt: skip
-    connection.execute(insert(ALERT).values(**row))
-    return alert, _notice(connection, alert, finding.at)
+    made = connection.execute(insert(ALERT).values(**row).returning(ALERT)).one()
+    return made.id, _told(made, finding.at)
 
 
 def firing(connection: Connection) -> tuple[Notice, ...]:
@@ -81,9 +80,9 @@ def _over(connection: Connection, now: datetime, *which: ColumnElement[bool]) ->
         update(ALERT)
         .where(ALERT.c.open_key.is_not(None), *which)
         .values(state="resolved", open_key=None, actor=OURSELVES)
-        .returning(ALERT.c.id)
-    ).scalars()
-    return tuple(_notice(connection, alert, now) for alert in gone.all())
+        .returning(ALERT)
+    )
+    return tuple(_told(row, now) for row in gone.all())
 
 
 def forget(connection: Connection, now: datetime) -> None:
@@ -118,43 +117,35 @@ def acknowledge(connection: Connection, *, actor: str, now: datetime, alert: str
 
 def resolve(connection: Connection, *, actor: str, now: datetime, alert: str, note: str = "") -> Notice:
     """Says that it is over; if its rule fires again, that is a new alert."""
-    _change(connection, alert, {"state": "resolved", "open_key": None}, actor=actor, now=now, note=note)
-    return _notice(connection, alert, now)
+    over = {"state": "resolved", "open_key": None}
+    return _told(_change(connection, alert, over, actor=actor, now=now, note=note), now)
 
 
 def _change(
     connection: Connection, alert: str, values: dict[str, str | None], *, actor: str, now: datetime, note: str
-) -> None:
-    state = connection.execute(
+) -> Row[Any]:
+    row = connection.execute(
         update(ALERT)
         .where(ALERT.c.id == alert, ALERT.c.open_key.is_not(None))
         .values(**values, actor=actor, note=note[:NOTE_MAX_CHARS])
-        .returning(ALERT.c.state)
-    ).scalar_one_or_none()
-    if state is None:
+        .returning(ALERT)
+    ).one_or_none()
+    if row is None:
         raise CallerFault("alert-unknown", f"there is no open alert {alert}", hint="see `ostiary alert list`")
-    action = "alert.acknowledge" if state == "acknowledged" else "alert.resolve"
+    action = "alert.acknowledge" if row.state == "acknowledged" else "alert.resolve"
     append(connection, Entry(at=now, actor=actor, action=action, object=alert, reason=note[:NOTE_MAX_CHARS]))
-
-
-def _notice(connection: Connection, alert: str, at: datetime) -> Notice:
-    return _told(connection.execute(select(ALERT).where(ALERT.c.id == alert)).one(), at)
+    return row
 
 
 def _told(row: Row[Any], at: datetime) -> Notice:
-    rule = RULES.get(row.rule)  # none where an older version fired it
-    return Notice(
-        alert=row.id, rule=row.rule, key=row.key, severity=row.severity, state=row.state, at=stamp(at),
-        what=rule.what if rule else "", investigate=rule.investigate if rule else "", evidence=json.loads(row.evidence),
-    )  # fmt: skip
+    return convert({**_shape(row), "alert": row.id, "at": stamp(at)}, Notice)
 
 
 def _shape(row: Row[Any]) -> dict[str, Any]:
-    rule = RULES.get(row.rule)
+    rule = RULES.get(row.rule)  # none where an older version fired it
     return {
         "id": row.id, "rule": row.rule, "key": row.key, "severity": row.severity, "state": row.state,
         "first": stamp(from_us(row.first_us)), "last": stamp(from_us(row.last_us)), "count": row.count,
         "evidence": json.loads(row.evidence), "actor": row.actor, "note": row.note,
-        "what": rule.what if rule else "", "why": rule.why if rule else "",
-        "investigate": rule.investigate if rule else "",
+        **{name: getattr(rule, name, "") for name in ("what", "why", "investigate")},
     }  # fmt: skip

@@ -19,7 +19,7 @@ REASONS: Final = frozenset(Reason)
 
 
 class Metrics:
-    """One registry of its own; safe to share between threads."""
+    """One registry of its own; safe to share between threads. What the watch sets by itself is public."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock, self._registry = clock, CollectorRegistry()
@@ -35,14 +35,14 @@ class Metrics:
         )
         self._decisions = Counter("ostiary_decisions", "Decisions", ("system", "verb", "reason"), registry=on)
         self._tokens = Counter("ostiary_tokens_issued", "Answers of the token endpoint that held a token", registry=on)
-        self._unreadable = Counter("ostiary_events_unreadable", "Lines of the log that are no event", registry=on)
-        self._lost = Counter("ostiary_events_lost", "Gaps in the log: a file gone or cut", registry=on)
-        self._faults = Counter("ostiary_watch_faults", "Rounds of the watch that failed", registry=on)
+        self.unreadable = Counter("ostiary_events_unreadable", "Lines of the log that are no event", registry=on)
+        self.lost = Counter("ostiary_events_lost", "Gaps in the log: a file gone or cut", registry=on)
+        self.faults = Counter("ostiary_watch_faults", "Rounds of the watch that failed", registry=on)
         self._revoked = Gauge("ostiary_revoked_keys", "Revocations that a living token may carry", registry=on)
         self._alerts = Gauge("ostiary_alerts_open", "Alerts that are not resolved", registry=on)
         self._measures = Gauge("ostiary_measures_live", "Measures in force", registry=on)
-        self._unsent = Gauge("ostiary_notices_lost", "Alerts that the webhook did not take", registry=on)
-        self._disk = Gauge("ostiary_disk_free_bytes", "Room on the disk of the home folder", registry=on)
+        self.unsent = Gauge("ostiary_notices_lost", "Alerts that the webhook did not take", registry=on)
+        self.disk = Gauge("ostiary_disk_free_bytes", "Room on the disk of the home folder", registry=on)
         self._revision = Gauge("ostiary_policy_revision", "1 for the revision in force", ("revision",), registry=on)
         self._lease = Gauge("ostiary_lease_age_seconds", "Since the gate's lease was renewed last", registry=on)
 
@@ -55,13 +55,6 @@ class Metrics:
             if event.system == NONE and event.path == "/identity/token" and event.status == 200:  # noqa: PLR2004  RFC 6749 section 5.1
                 self._tokens.inc()
 
-    def gap(self, *, unreadable: int, lost: int) -> None:
-        self._unreadable.inc(unreadable)
-        self._lost.inc(lost)
-
-    def fault(self) -> None:
-        self._faults.inc()
-
     def stand(self, *, alerts: int, measures: int, revoked: int, revision: str) -> None:
         self._alerts.set(alerts)
         self._measures.set(measures)
@@ -69,12 +62,6 @@ class Metrics:
         self._revision.clear()
         if revision:
             self._revision.labels(revision).set(1)
-
-    def disk(self, free_bytes: int) -> None:
-        self._disk.set(free_bytes)
-
-    def unsent(self, notices: int) -> None:
-        self._unsent.set(notices)
 
     def lease_renewed(self) -> None:
         self._lease_at = self._clock.now()

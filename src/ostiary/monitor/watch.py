@@ -93,7 +93,7 @@ class Watch:
                 try:
                     await asyncio.to_thread(self.tick)
                 except Exception:
-                    self.metrics.fault()
+                    self.metrics.faults.inc()
                     log.exception("a round of the watch failed")
                 self._hand_over()
                 await self._sleep(ROUND_S)
@@ -149,7 +149,8 @@ class Watch:
                 _remember(connection, TAIL, msgspec.json.encode(after))
             self.tell(*(notice for notice in told if notice))
         self.metrics.count(batch.events)
-        self.metrics.gap(unreadable=batch.unreadable, lost=batch.lost)
+        self.metrics.unreadable.inc(batch.unreadable)
+        self.metrics.lost.inc(batch.lost)
         if batch.lost:
             self._reopen_missing()
         return batch.more
@@ -169,7 +170,7 @@ class Watch:
 
     def _check_disk(self, now: datetime, *, fresh: bool) -> None:
         free = self._free_bytes(self._home.events)
-        self.metrics.disk(free)
+        self.metrics.disk.set(free)
         low = free < DISK_FREE_MIN_BYTES * (DISK_FREE_AGAIN if self._low else 1)
         if low != self._low:
             self._disk_low(low)
@@ -241,7 +242,7 @@ class Watch:
             log.warning("alert %s %s: %s %s", notice.alert, notice.state, notice.rule, notice.key)
             if self._webhook:
                 self._webhook.offer(notice)
-        self.metrics.unsent(self._untold + (self._webhook.lost if self._webhook else 0))
+        self.metrics.unsent.set(self._untold + (self._webhook.lost if self._webhook else 0))
 
 
 def begin_anew(connection: Connection) -> None:
@@ -253,10 +254,7 @@ def begin_anew(connection: Connection) -> None:
 
 def _own(listen: str) -> tuple[str, ...]:
     """The gate's own address, where it listens on one."""
-    try:
-        address = ip_address(listen)
-    except ValueError:
-        return ()
+    address = ip_address(listen)
     return () if address.is_unspecified else (str(address),)
 
 
