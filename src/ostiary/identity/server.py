@@ -1,16 +1,15 @@
 """What every endpoint stands on: store, keys, the systems of the current plan, and the journal."""
 
-import errno
 import json
-import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from threading import Lock
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Connection
 
-from ostiary.foundation.clock import Clock, to_us
+from ostiary.foundation.append import Appended
+from ostiary.foundation.clock import Clock
 from ostiary.foundation.home import Home
 from ostiary.foundation.jose import SigningKey
 from ostiary.foundation.settings import Settings
@@ -21,8 +20,6 @@ from ostiary.store.database import Store
 from ostiary.store.plans import read_plan, revision_in_force
 from ostiary.store.seal import Sealer
 
-SEGMENT_MAX_BYTES: Final = 64 * 1024 * 1024
-PRIVATE: Final = 0o600
 Revoked = Callable[[Sequence[str]], Awaitable[None]]
 
 
@@ -40,11 +37,11 @@ class Server:
             keys.ensure(connection, sealer, clock.now())
             self.key = pepper(connection, sealer)
         home.events.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._writing = Lock()
-        self._journal = self._opened()
+        self._writing, self._journal = Lock(), Appended(home.identity_log)
+        self._journal.open()
 
     def close(self) -> None:
-        os.close(self._journal)
+        self._journal.close()
 
     @property
     def issuer(self) -> str:
@@ -92,21 +89,5 @@ class Server:
             "at": self.now().isoformat(timespec="milliseconds"), "action": action, "outcome": outcome,
             "decision": request.headers.get("x-gw-decision", "-"), "source": source(request), **facts,
         }  # fmt: skip
-        told = json.dumps(line).encode() + b"\n"
         with self._writing:
-            if os.fstat(self._journal).st_size >= SEGMENT_MAX_BYTES:
-                self._turn()
-            before = os.fstat(self._journal).st_size
-            if os.write(self._journal, told) != len(told):
-                os.ftruncate(self._journal, before)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    def _opened(self) -> int:
-        return os.open(self.home.identity_log, os.O_RDWR | os.O_CREAT | os.O_APPEND, PRIVATE)
-
-    def _turn(self) -> None:
-        """A full file is laid aside, where the watch lets go of the oldest in time."""
-        path, full = self.home.identity_log, self._journal
-        path.rename(path.with_name(f"{path.stem}-{to_us(self.now()):020}{path.suffix}"))
-        self._journal = self._opened()
-        os.close(full)
+            self._journal.add(json.dumps(line).encode() + b"\n")
