@@ -36,7 +36,7 @@ WAITING_MAX: Final = 50  # for one of these threads; more would only wait in vai
 GRANT_TYPES: Final = ["authorization_code", "client_credentials", "refresh_token"]
 log = logging.getLogger(__name__)
 
-Handler = Callable[[Server, Request, bytes], tuple[Response, tuple[str, ...]]]
+Handler = Callable[[Server, Request, bytes], Response]
 
 
 def create(
@@ -52,8 +52,8 @@ def create(
 
     made = Starlette(
         routes=[
-            route(f"{base}/authorize", "GET", lambda server, request, _: (sign_in.show(server, request), ())),
-            route(f"{base}/sign-in", "POST", lambda *given: (sign_in.answer(*given), ()), slow),
+            route(f"{base}/authorize", "GET", sign_in.show),
+            route(f"{base}/sign-in", "POST", sign_in.answer, slow),
             route(f"{base}/token", "POST", token),
             route(f"{base}/revoke", "POST", revoke),
             route(f"{base}/userinfo", "GET,POST", userinfo),
@@ -77,7 +77,7 @@ def _endpoint(server: Server, handler: Handler, limiter: CapacityLimiter) -> Any
             async with limiter:
                 if await request.is_disconnected():  # nothing is worked out for a caller who has left
                     return Response(status_code=400)
-                return await _answered(server, handler, request, body)
+                return await anyio.to_thread.run_sync(_answered, server, handler, request, body)
         except Refused as refused:
             return _refusal(refused)
         except ClientDisconnect:
@@ -89,20 +89,12 @@ def _endpoint(server: Server, handler: Handler, limiter: CapacityLimiter) -> Any
     return endpoint
 
 
-async def _answered(server: Server, handler: Handler, request: Request, body: bytes) -> Response:
-    """Whatever is revoked is refused at the gate before the answer goes out."""
-
-    def run() -> tuple[Response, tuple[str, ...]]:
-        try:
-            return handler(server, request, body)
-        except Refused as refused:
-            server.note(call(request), request, refused.error, **{"why": refused.description, **refused.facts})
-            raise
-
-    response, gone = await anyio.to_thread.run_sync(run)
-    if gone:
-        await server.revoked(gone)
-    return response
+def _answered(server: Server, handler: Handler, request: Request, body: bytes) -> Response:
+    try:
+        return handler(server, request, body)
+    except Refused as refused:
+        server.note(request, refused.error, **{"why": refused.description, **refused.facts})
+        raise
 
 
 async def _body(request: Request) -> bytes:
@@ -114,7 +106,7 @@ async def _body(request: Request) -> bytes:
     return body
 
 
-def token(server: Server, request: Request, body: bytes) -> tuple[Response, tuple[str, ...]]:
+def token(server: Server, request: Request, body: bytes) -> Response:
     form = _form(request, body)
     kind = form.get("grant_type", "")
     if kind not in GRANT_TYPES:
@@ -131,12 +123,10 @@ def token(server: Server, request: Request, body: bytes) -> tuple[Response, tupl
                 client = grants.authenticate(connection, server.key, name, secret)
                 told, claims = _for_person(server, connection, client, form, kind, device)
         except grants.Replayed as replayed:
-            server.note("token", request, "replayed", client=name, grant=replayed.grant)
+            server.note(request, "replayed", client=name, grant=replayed.grant)
             return _replayed(server, replayed)
-    server.note(
-        "token", request, "issued", client=client.id, subject=claims.subject, grant=claims.grant, jti=claims.jti
-    )
-    return JSONResponse(told, headers=NO_STORE), ()
+    server.note(request, "issued", client=client.id, subject=claims.subject, grant=claims.grant, jti=claims.jti)
+    return JSONResponse(told, headers=NO_STORE)
 
 
 def _for_machine(
@@ -149,11 +139,9 @@ def _for_machine(
     wanted = asked - grants.OIDC_SCOPES
     if asked and not wanted:  # nothing left would mean everything
         raise Refused("invalid_scope", "a client signs nobody in: ask for a scope of the system")
-    claims = tokens.claims_for(
-        connection, issuer=server.issuer, audience=audience, subject=client.principal, client=client.principal,
-        grant=new_id("gr"), session="", now=server.now(), life_s=server.life_s, authenticated_at=None, amr=(), device=device,
-        scopes=grants.narrow(client, " ".join(wanted), system),
-    )  # fmt: skip
+    grant = tokens.OfItsOwn(new_id("gr"), client.principal, client.principal, audience)
+    scopes = grants.narrow(client, " ".join(wanted), system)
+    claims = tokens.claims_for(server, connection, grant, scopes=scopes, device=device)
     return tokens.answer(server.signing(connection)["access"], claims), claims
 
 
@@ -173,11 +161,7 @@ def _for_person(  # noqa: PLR0917  what the request shows
     wanted = frozenset(form.get("scope", "").split()) or scopes
     if not wanted <= scopes:
         raise Refused("invalid_scope", "more than was granted")
-    claims = tokens.claims_for(
-        connection, issuer=server.issuer, audience=grant.audience, subject=grant.principal, client=grant.client,
-        grant=grant.id, session=grant.sid, scopes=wanted, now=server.now(), life_s=server.life_s,
-        authenticated_at=grant.authenticated_at_s, amr=("pwd",), device=device,
-    )  # fmt: skip
+    claims = tokens.claims_for(server, connection, grant, scopes=wanted, device=device)
     signs = server.signing(connection)
     told = tokens.answer(signs["access"], claims)
     told["refresh_token"] = renewal.reveal()
@@ -187,16 +171,17 @@ def _for_person(  # noqa: PLR0917  what the request shows
     return told, claims
 
 
-def _replayed(server: Server, replayed: grants.Replayed) -> tuple[Response, tuple[str, ...]]:
+def _replayed(server: Server, replayed: grants.Replayed) -> Response:
     """Everything the grant gave is revoked, in a transaction that stays."""
     with server.store.begin() as connection:
         gone = revoke_grant(
             connection, actor="ostiary", now=server.now(), grant=replayed.grant, reason="a one-time token came twice"
         )
-    return _refusal(Refused("invalid_grant", "it was used before; everything it gave is revoked")), gone
+    server.take_back(gone)
+    return _refusal(Refused("invalid_grant", "it was used before; everything it gave is revoked"))
 
 
-def revoke(server: Server, request: Request, body: bytes) -> tuple[Response, tuple[str, ...]]:
+def revoke(server: Server, request: Request, body: bytes) -> Response:
     """RFC 7009: 200 whatever it was; only the client's own tokens go."""
     form = _form(request, body)
     if "token" not in form:
@@ -209,42 +194,43 @@ def revoke(server: Server, request: Request, body: bytes) -> tuple[Response, tup
         actor, now = client.principal, server.now()
         if grant := grants.grant_of_refresh(connection, server.key, client, text):
             gone = revoke_grant(connection, actor=actor, now=now, grant=grant, reason="revoked by its client")
-        elif (claims := _read(server, connection, text)) and claims.client == client.id:
+        elif (claims := tokens.read_access_token(server, connection, text)) and claims.client == client.id:
             gone = revoke_token(connection, actor=actor, now=now, jti=claims.jti, reason="revoked by its client")
-    server.note("revoke", request, "done", client=client.id, keys=" ".join(gone))
-    return Response(headers=NO_STORE), gone
+    server.note(request, "done", client=client.id, keys=" ".join(gone))
+    server.take_back(gone)
+    return Response(headers=NO_STORE)
 
 
-def userinfo(server: Server, request: Request, _body: bytes) -> tuple[Response, tuple[str, ...]]:
+def userinfo(server: Server, request: Request, _body: bytes) -> Response:
     """OpenID Connect Core section 5.3; refusals in the words of RFC 6750 section 3."""
     _refuse_foreign(request)
     scheme, _, text = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
-        return _challenge(Reason.TOKEN_MISSING), ()
+        return _challenge(Reason.TOKEN_MISSING)
     with server.store.read() as connection:
-        claims = _read(server, connection, text)
+        claims = tokens.read_access_token(server, connection, text)
         if claims is None or revoked_keys(connection, server.now_s()) & set(revocation_keys(claims)):
-            return _challenge(Reason.TOKEN_INVALID), ()
+            return _challenge(Reason.TOKEN_INVALID)
         if "openid" not in claims.scopes:
-            return _challenge(Reason.SCOPE), ()
+            return _challenge(Reason.SCOPE)
         told = {"sub": claims.subject}
         if "profile" in claims.scopes:
             told["name"] = _name(connection, claims.subject)
-    return JSONResponse(told, headers=NO_STORE), ()
+    return JSONResponse(told, headers=NO_STORE)
 
 
 def _challenge(reason: Reason) -> Response:
     return Response(status_code=STATUS[reason], headers={**NO_STORE, "www-authenticate": CHALLENGE[reason]})
 
 
-def jwks(server: Server, _request: Request, _body: bytes) -> tuple[Response, tuple[str, ...]]:
+def jwks(server: Server, _request: Request, _body: bytes) -> Response:
     """A client may keep them as long as `keys` counts on it that nobody keeps them longer."""
     with server.store.read() as connection:
         told = keys.published(connection)
-    return JSONResponse(told, headers={"cache-control": f"public, max-age={keys.JWKS_LIFE_S}"}), ()
+    return JSONResponse(told, headers={"cache-control": f"public, max-age={keys.JWKS_LIFE_S}"})
 
 
-def metadata(server: Server, _request: Request, _body: bytes) -> tuple[Response, tuple[str, ...]]:
+def metadata(server: Server, _request: Request, _body: bytes) -> Response:
     issuer = server.issuer
     ways = ["client_secret_basic", "client_secret_post"]
     told = {
@@ -265,7 +251,7 @@ def metadata(server: Server, _request: Request, _body: bytes) -> tuple[Response,
         "authorization_response_iss_parameter_supported": True,
         "request_uri_parameter_supported": False,
     }  # fmt: skip
-    return JSONResponse(told), ()
+    return JSONResponse(told)
 
 
 def _refuse_foreign(request: Request) -> None:
@@ -280,12 +266,6 @@ def _form(request: Request, body: bytes) -> dict[str, str]:
     if query(request) or kind != "application/x-www-form-urlencoded":
         raise Refused("invalid_request", "send a form, and nothing in the query")
     return parse(body)
-
-
-def _read(server: Server, connection: Connection, text: str) -> Claims | None:
-    return tokens.read_access_token(
-        connection, text, issuer=server.issuer, audiences=list(server.systems()), now=server.now()
-    )
 
 
 def _name(connection: Connection, principal: str) -> str:

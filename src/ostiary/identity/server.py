@@ -1,11 +1,12 @@
 """What every endpoint stands on: store, keys, the systems of the current plan, and the journal."""
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from threading import Lock
 from typing import Any
 
+import anyio.from_thread
 from sqlalchemy import Connection
 
 from ostiary.foundation.append import Appended
@@ -15,12 +16,12 @@ from ostiary.foundation.jose import SigningKey
 from ostiary.foundation.settings import Settings
 from ostiary.identity import keys
 from ostiary.identity.credentials import pepper
-from ostiary.identity.request import Refused, source
+from ostiary.identity.request import Refused, call, source
 from ostiary.store.database import Store
 from ostiary.store.plans import read_plan, revision_in_force
 from ostiary.store.seal import Sealer
 
-Revoked = Callable[[Sequence[str]], Awaitable[None]]
+Revoked = Callable[[Sequence[str]], Coroutine[Any, Any, None]]
 
 
 class Server:
@@ -30,7 +31,7 @@ class Server:
         self, store: Store, sealer: Sealer, settings: Settings, clock: Clock, home: Home, revoked: Revoked
     ) -> None:
         self.store, self.sealer, self.settings, self.clock, self.home = store, sealer, settings, clock, home
-        self.revoked, self.life_s = revoked, settings.token_life_s
+        self._revoked, self.life_s = revoked, settings.token_life_s
         self._signing: Mapping[str, SigningKey] = {}  # by kid
         self._systems: tuple[str, Mapping[str, str]] = ("", {})
         with store.begin() as connection:
@@ -80,13 +81,18 @@ class Server:
             raise Refused("invalid_target", "name one of the systems with `resource`")
         return asked, systems[asked]
 
-    def note(self, action: str, request: Any, outcome: str, **facts: str) -> None:
+    def take_back(self, keys: Sequence[str]) -> None:
+        """Whatever is revoked is refused at the gate before the answer goes out; called where requests are answered."""
+        if keys:
+            anyio.from_thread.run(self._revoked, keys)
+
+    def note(self, request: Any, outcome: str, **facts: str) -> None:
         """One line for each request of an authorization or a token (standard A7); no secret, no token.
 
         Written whole or not at all, whichever thread it comes from; what cannot be written is not answered.
         """
         line = {
-            "at": self.now().isoformat(timespec="milliseconds"), "action": action, "outcome": outcome,
+            "at": self.now().isoformat(timespec="milliseconds"), "action": call(request), "outcome": outcome,
             "decision": request.headers.get("x-gw-decision", "-"), "source": source(request), **facts,
         }  # fmt: skip
         with self._writing:

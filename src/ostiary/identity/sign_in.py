@@ -71,18 +71,17 @@ class Person(NamedTuple):
     session: str = ""
 
 
-def show(server: Server, request: Request) -> Response:
+def show(server: Server, request: Request, _body: bytes) -> Response:
     """GET /authorize: the page, or an error to whoever may have it."""
     try:
         with server.store.read() as connection:
             asked = read(server, connection, query(request))
             person = _young(server, asked, _session(server, connection, request))
     except Refused as refused:
-        server.note("authorize", request, refused.error, why=refused.description)
-        return page("This sign-in cannot go on", status=400, problem=refused.description)
+        return _stopped(server, request, refused.error, refused.description)
     why = {"why": asked.problem.description} if asked.problem else {}
     outcome = asked.problem.error if asked.problem else "shown"
-    server.note("authorize", request, outcome, client=asked.client.id, **why)
+    server.note(request, outcome, client=asked.client.id, **why)
     if asked.problem:
         return _back(server, asked, error=asked.problem.error, error_description=asked.problem.description)
     if asked.silent:
@@ -100,12 +99,11 @@ def answer(server: Server, request: Request, body: bytes) -> Response:  # noqa: 
             asked = read(server, connection, text)
     except (Refused, ValueError) as refused:
         told = refused.description if isinstance(refused, Refused) else "the form cannot be read"
-        server.note("sign-in", request, "refused", why=told)
-        return page("This sign-in cannot go on", status=400, problem=told)
+        return _stopped(server, request, "refused", told)
     if asked.problem:
         return _back(server, asked, error=asked.problem.error)
     if form.get("decision") != "allow":
-        server.note("sign-in", request, "denied", client=asked.client.id)
+        server.note(request, "denied", client=asked.client.id)
         return _back(server, asked, error="access_denied")
     if person and not _young(server, asked, person):
         return _form(server, request, asked, None)
@@ -113,15 +111,20 @@ def answer(server: Server, request: Request, body: bytes) -> Response:  # noqa: 
     place = _place(server, request, login)
     proved = person or _proved(server, place, f"user:{login}", Secret(form.get("password", "")))
     if not isinstance(proved, Person):
-        server.note("sign-in", request, client=asked.client.id, **proved)
+        server.note(request, client=asked.client.id, **proved)
         return _form(server, request, asked, None, problem=NOT_ACCEPTED)
     person = proved
     code = _given(server, asked, person, place)
     if code is None:
-        server.note("sign-in", request, "ended", client=asked.client.id, subject=person.principal)
+        server.note(request, "ended", client=asked.client.id, subject=person.principal)
         return page("This sign-in cannot go on", status=400, problem="the session has ended; sign in again")
-    server.note("sign-in", request, "allowed", client=asked.client.id, subject=person.principal)
+    server.note(request, "allowed", client=asked.client.id, subject=person.principal)
     return _sent_back_with(server, asked, person, code)
+
+
+def _stopped(server: Server, request: Request, outcome: str, why: str) -> Response:
+    server.note(request, outcome, why=why)
+    return page("This sign-in cannot go on", status=400, problem=why)
 
 
 def read(server: Server, connection: Connection, text: bytes) -> Asked:

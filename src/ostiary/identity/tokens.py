@@ -1,9 +1,9 @@
 """Makes access and ID tokens, and takes them back."""
 
-from datetime import datetime
-from typing import Any, Final
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, and_, bindparam, select
+from sqlalchemy import Connection, Row, and_, bindparam, select
 
 from ostiary.foundation.ids import role_set_id
 from ostiary.foundation.jose import (
@@ -16,6 +16,7 @@ from ostiary.foundation.jose import (
 )
 from ostiary.foundation.secret import new_id
 from ostiary.identity.request import Refused
+from ostiary.identity.server import Server
 from ostiary.store.directory import access_keys, emergency_set, registered
 from ostiary.store.tables.control import PROPOSAL
 from ostiary.store.tables.directory import ASSIGNMENT, PRINCIPAL
@@ -32,32 +33,42 @@ _HELD: Final = (
 )
 
 
+class OfItsOwn(NamedTuple):
+    """What a client gives itself: as a person's grant, but nobody signed in and nothing is kept of it."""
+
+    id: str
+    principal: str
+    client: str
+    audience: str
+    sid: str = ""
+    authenticated_at_s: int | None = None
+
+
 def claims_for(
-    connection: Connection, *, issuer: str, audience: str, subject: str, client: str, grant: str, session: str,
-    scopes: frozenset[str], now: datetime, life_s: int, authenticated_at: int | None, amr: tuple[str, ...],
-    device: str,
-) -> Claims:  # fmt: skip
+    server: Server, connection: Connection, grant: OfItsOwn | Row[Any], *, scopes: frozenset[str], device: str
+) -> Claims:
     """The claims as the directory stands in this transaction; subject and client must be active.
 
     `device`: the fingerprint of the certificate that the connection shows; claimed where it is registered.
     A token of an emergency ends with it: the gate needs nobody to tell it so.
     """
-    at = int(now.timestamp())
+    subject, client, at = grant.principal, grant.client, server.now_s()
     rows = connection.execute(_HELD, {"subject": subject, "client": client, "now_s": at}).all()
     generations = {row.id: row.generation for row in rows}
     if not generations.keys() >= {subject, client}:
         raise Refused("invalid_grant", "the principal is not active")
     roles = {row.role for row in rows if row.role}
-    role_set, ends = role_set_id(roles), at + life_s
+    role_set, ends = role_set_id(roles), at + server.life_s
     for row in rows:
         if row.emergency:
             role_set, ends = emergency_set(roles, row.more, row.emergency)[0], min(ends, row.until_s)
+    person = grant.authenticated_at_s is not None
     return Claims(
-        issuer=issuer, audience=audience, subject=subject, client=client.partition(":")[2], jti=new_id("at"),
-        grant=grant, session=session, generation=f"{subject}#{generations[subject]}",
+        issuer=server.issuer, audience=grant.audience, subject=subject, client=client.partition(":")[2], jti=new_id("at"),
+        grant=grant.id, session=grant.sid, generation=f"{subject}#{generations[subject]}",
         client_generation="" if client == subject else f"{client}#{generations[client]}", role_set=role_set, scopes=scopes,
-        issued_at=at, expires_at=ends, authenticated_at=authenticated_at, acr="pwd" if amr else "", amr=amr,
-        device=device if device and registered(connection, device, subject) else "",
+        issued_at=at, expires_at=ends, authenticated_at=grant.authenticated_at_s, acr="pwd" if person else "",
+        amr=("pwd",) if person else (), device=device if device and registered(connection, device, subject) else "",
     )  # fmt: skip
 
 
@@ -88,14 +99,10 @@ def id_token(key: SigningKey, claims: Claims, *, name: str, nonce: str) -> str:
     return key.sign(told, type_="JWT")
 
 
-def read_access_token(
-    connection: Connection, text: str, *, issuer: str, audiences: list[str], now: datetime
-) -> Claims | None:
+def read_access_token(server: Server, connection: Connection, text: str) -> Claims | None:
     """The claims of a token of ours for any of our systems."""
-    jwks = access_keys(connection)
-    for audience in audiences:
-        try:
-            return verify_access_token(text, jwks, issuer=issuer, audience=audience, now=now)
-        except TokenRefused:
-            continue
+    jwks, now = access_keys(connection), server.now()
+    for audience in server.systems():
+        with suppress(TokenRefused):
+            return verify_access_token(text, jwks, issuer=server.issuer, audience=audience, now=now)
     return None
