@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
+from ostiary.erp.operation import Pattern, Verb, operation_named
 from ostiary.foundation.secret import Secret, new_id
 from ostiary.identity import names
 from ostiary.identity.credentials import derived, digest, new_secret
@@ -18,7 +19,7 @@ from ostiary.store.tables.identity import CLIENT, CLIENT_SECRET, CODE, GRANT, RE
 CODE_LIFE_S: Final = 60
 GRANT_LIFE_S: Final = 30 * 24 * 3600  # absolute (standard A1)
 RETRY_S: Final = 10  # the answer to a refresh may get lost once
-VERBS: Final = ("read", "write", "execute", "delete")
+VERBS: Final = tuple(Verb)
 OIDC_SCOPES: Final = frozenset({"openid", "profile"})
 EXPIRED: Final = (CODE, REFRESH, SESSION, THROTTLE, REVOCATION)
 
@@ -231,13 +232,11 @@ def _alive(grant: Row[Any], now_s: int) -> Row[Any]:
 
 
 def _may(allowed: frozenset[str], scope: str) -> bool:
-    return names.SCOPE.fullmatch(scope) is not None and any(_covers(one, scope) for one in allowed)
-
-
-def _covers(allowed: str, scope: str) -> bool:
     """`erp/sale.*:read` covers `erp/sale.sale:read` and `erp/sale.line.*:read`."""
-    place, _, verb = allowed.rpartition(":")
-    wanted_place, _, wanted_verb = scope.rpartition(":")
-    if wanted_verb != verb and not wanted_verb.startswith(f"{verb}."):
-        return False
-    return wanted_place.startswith(place[:-1]) if place.endswith("*") else wanted_place == place
+    return names.SCOPE.fullmatch(scope) is not None and any(_pattern(scope).within(_pattern(one)) for one in allowed)
+
+
+def _pattern(scope: str) -> Pattern:
+    named = operation_named(scope)
+    assert named is not None, "what is kept of a client, and what has a scope's form, names a verb"
+    return named.pattern

@@ -24,15 +24,16 @@ PUBLISHED_S: Final = 2 * JWKS_LIFE_S  # then everybody knows the next key
 RETIRING_S: Final = 24 * 3600  # no token lives longer than two hours; an ID token may be looked at later
 TURN: Final = "signing-keys"
 _KEY = SIGNING_KEY.c
-_ACTIVE: Final = select(_KEY.purpose, _KEY.kid).where(_KEY.state == "active")
+_KEYS: Final = select(_KEY.purpose, _KEY.state, _KEY.kid, _KEY.since_us)
 
 
 def ensure(connection: Connection, sealer: Sealer, now: datetime) -> None:
     """Every purpose has an active key and the one after it, already published."""
     take_turns(connection, TURN)
+    there = _standing(connection)
     for purpose in PURPOSES:
         for state in ("active", "next"):
-            if _found(connection, purpose, state) is None:
+            if (purpose, state) not in there:
                 _make(connection, sealer, now, purpose, state)
 
 
@@ -82,7 +83,7 @@ def active_kid(connection: Connection, purpose: str) -> str:
 
 def active_kids(connection: Connection) -> dict[str, str]:
     """Purpose -> the key that signs now."""
-    found = {row.purpose: row.kid for row in connection.execute(_ACTIVE)}
+    found = {purpose: row.kid for (purpose, state), row in _standing(connection).items() if state == "active"}
     if missing := [purpose for purpose in PURPOSES if purpose not in found]:
         told = f"there is no active key for {missing[0]} tokens"
         raise SystemFault("no-signing-key", told, hint="restart `ostiary up`")
@@ -100,16 +101,14 @@ def published(connection: Connection) -> dict[str, Any]:
     return {"keys": [json.loads(text) for text in rows]}
 
 
-def _found(connection: Connection, purpose: str, state: str) -> tuple[str, int] | None:
-    """(kid, since when it is in this state)."""
-    chosen = select(_KEY.kid, _KEY.since_us).where(_KEY.purpose == purpose, _KEY.state == state)
-    row = connection.execute(chosen).one_or_none()
-    return None if row is None else (row.kid, row.since_us)
+def _standing(connection: Connection) -> dict[tuple[str, str], Any]:
+    """(purpose, state) -> the key, and since when it is in this state; of those that retire, one."""
+    return {(row.purpose, row.state): row for row in connection.execute(_KEYS)}
 
 
 def _age_s(connection: Connection, purpose: str, state: str, now: datetime) -> float:
-    found = _found(connection, purpose, state)
-    return 0.0 if found is None else (to_us(now) - found[1]) / 1_000_000
+    since_us: int = _standing(connection)[purpose, state].since_us
+    return (to_us(now) - since_us) / 1_000_000
 
 
 def _known(connection: Connection, purpose: str, now: datetime) -> bool:
