@@ -11,6 +11,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, event, func, make_url, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, ProgrammingError
+from sqlalchemy.schema import SchemaItem
 
 from ostiary.foundation.errors import OperatorFault, SystemFault
 
@@ -29,6 +30,11 @@ IDLE_IN_TRANSACTION_MAX_MS: Final = 60_000  # a process that hangs does not hold
 READS: Final[dict[str, Any]] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 PRIVATE: Final = 0o600
 DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+def table(name: str, *parts: SchemaItem) -> Table:
+    """A table of ours: columns and indexes as every store has them at this version."""
+    return Table(name, METADATA, *parts)
 
 
 class Store:

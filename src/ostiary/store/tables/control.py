@@ -2,13 +2,12 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Integer, String, Table, Text
+from sqlalchemy import BigInteger, Column, Integer, String, Text
 
-from ostiary.store.database import METADATA
+from ostiary.store.database import table
 
-REVISION: Final = Table(
+REVISION: Final = table(
     "revision",
-    METADATA,
     Column("number", Integer, primary_key=True, autoincrement=True),
     Column("revision", String(40), nullable=False),  # the plan's content hash
     Column("file", String(500), nullable=False),
@@ -22,9 +21,8 @@ REVISION: Final = Table(
     Column("proof", Text, nullable=False, server_default="{}"),  # JSON: what was checked before it came into force
 )
 
-PROPOSAL: Final = Table(  # what waits for a second person, and what became of it; a role for a time is one too
+PROPOSAL: Final = table(  # what waits for a second person, and what became of it; a role for a time is one too
     "proposal",
-    METADATA,
     Column("id", String(40), primary_key=True),
     Column("kind", String(20), nullable=False),  # "policy", "break-glass"
     Column("actor", String(200), nullable=False),

@@ -2,15 +2,14 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Integer, LargeBinary, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Integer, LargeBinary, String, Text
 
-from ostiary.store.database import METADATA
+from ostiary.store.database import table
 
 REASON_MAX_CHARS: Final = 300
 
-PRINCIPAL: Final = Table(
+PRINCIPAL: Final = table(
     "principal",
-    METADATA,
     Column("id", String(200), primary_key=True),  # "user:anna" or "client:shop"
     Column("name", String(200), nullable=False),
     Column("person", String(200), nullable=False),  # the human behind it; a user's own id unless said otherwise
@@ -19,23 +18,20 @@ PRINCIPAL: Final = Table(
     Column("made_at_us", BigInteger, nullable=False),
 )
 
-ASSIGNMENT: Final = Table(
+ASSIGNMENT: Final = table(
     "assignment",
-    METADATA,
     Column("principal", ForeignKey("principal.id"), primary_key=True),
     Column("role", String(200), primary_key=True),
 )
 
-ROLE_SET: Final = Table(
+ROLE_SET: Final = table(
     "role_set",
-    METADATA,
     Column("id", String(20), primary_key=True),  # foundation.ids.role_set_id
     Column("roles", Text, nullable=False),  # sorted, joined by ","
 )
 
-ERP_ACCOUNT: Final = Table(
+ERP_ACCOUNT: Final = table(
     "erp_account",
-    METADATA,
     Column("principal", ForeignKey("principal.id"), primary_key=True),
     Column("system", String(100), primary_key=True),
     Column("login", String(200), nullable=False),
@@ -43,9 +39,8 @@ ERP_ACCOUNT: Final = Table(
     Column("sealed_secret", LargeBinary, nullable=False),
 )
 
-ERP_PAST: Final = Table(  # who stood behind an account that is gone: his hand in the ERP's records is still his
+ERP_PAST: Final = table(  # who stood behind an account that is gone: his hand in the ERP's records is still his
     "erp_past",
-    METADATA,
     Column("system", String(100), primary_key=True),
     Column("uid", String(100), primary_key=True),
     Column("login", String(200), primary_key=True),
@@ -53,26 +48,23 @@ ERP_PAST: Final = Table(  # who stood behind an account that is gone: his hand i
     Column("at_us", BigInteger, nullable=False),  # when it went
 )
 
-DEVICE: Final = Table(
+DEVICE: Final = table(
     "device",
-    METADATA,
     Column("name", String(200), primary_key=True),
     Column("fingerprint", String(64), nullable=False, unique=True),  # SHA-256 of its certificate, hex
     Column("principal", String(200), nullable=False),  # whom it is registered for; "" for everybody
 )
 
-REVOCATION: Final = Table(
+REVOCATION: Final = table(
     "revocation",
-    METADATA,
     Column("key", String(300), primary_key=True),  # "jti:...", "grant:...", "sid:...", "gen:user:anna#3", "cgen:..."
     Column("expires_at_s", BigInteger, nullable=False, index=True),  # when no token it names can be alive any more
     Column("reason", String(REASON_MAX_CHARS), nullable=False),
     Column("at_us", BigInteger, nullable=False),
 )
 
-SIGNING_KEY: Final = Table(
+SIGNING_KEY: Final = table(
     "signing_key",
-    METADATA,
     Column("kid", String(100), primary_key=True),
     Column("purpose", String(20), nullable=False),  # "access", "id", "logout": never one key for two
     Column("state", String(20), nullable=False),  # "next", "active", "retiring"

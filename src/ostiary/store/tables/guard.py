@@ -2,13 +2,12 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, String, Table
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, String
 
-from ostiary.store.database import METADATA
+from ostiary.store.database import table
 
-GUARD_HISTORY: Final = Table(
+GUARD_HISTORY: Final = table(
     "guard_history",
-    METADATA,
     Column("id", Integer, primary_key=True, autoincrement=True),
     Column("system", String(100), nullable=False),
     Column("object", String(200), nullable=False),
@@ -19,9 +18,8 @@ GUARD_HISTORY: Final = Table(
     Index("guard_history_record", "system", "object", "record", "at_us"),
 )
 
-GUARD_KEY: Final = Table(
+GUARD_KEY: Final = table(
     "guard_key",
-    METADATA,
     Column("system", String(100), primary_key=True),
     Column("login", String(200), primary_key=True),  # the ERP user whose key it is
     Column("sealed_key", LargeBinary, nullable=False),  # sealed for "erp-key:<system>:<login>"

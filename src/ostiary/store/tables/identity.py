@@ -2,44 +2,39 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Integer, LargeBinary, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Integer, LargeBinary, String, Text
 
-from ostiary.store.database import METADATA
+from ostiary.store.database import table
 
-CLIENT: Final = Table(
+CLIENT: Final = table(
     "oauth_client",
-    METADATA,
     Column("principal", ForeignKey("principal.id"), primary_key=True),
     Column("public", Boolean, nullable=False),
     Column("redirects", Text, nullable=False),  # one address a line
     Column("scopes", Text, nullable=False),  # space separated patterns; "" is everything its roles may
 )
 
-CLIENT_SECRET: Final = Table(
+CLIENT_SECRET: Final = table(
     "oauth_client_secret",
-    METADATA,
     Column("digest", String(64), primary_key=True),  # HMAC-SHA-256 under the pepper
     Column("principal", ForeignKey("principal.id"), nullable=False, index=True),
     Column("made_at_us", BigInteger, nullable=False),
 )
 
-PASSWORD: Final = Table(
+PASSWORD: Final = table(
     "password",
-    METADATA,
     Column("principal", ForeignKey("principal.id"), primary_key=True),
     Column("hash", String(300), nullable=False),  # argon2id
 )
 
-PEPPER: Final = Table(
+PEPPER: Final = table(
     "identity_pepper",
-    METADATA,
     Column("id", Integer, primary_key=True, autoincrement=False),  # always 1
     Column("sealed", LargeBinary, nullable=False),
 )
 
-SESSION: Final = Table(
+SESSION: Final = table(
     "identity_session",
-    METADATA,
     Column("digest", String(64), primary_key=True),
     Column("sid", String(100), nullable=False),
     Column("principal", ForeignKey("principal.id"), nullable=False, index=True),
@@ -47,9 +42,8 @@ SESSION: Final = Table(
     Column("expires_at_s", BigInteger, nullable=False, index=True),
 )
 
-GRANT: Final = Table(
+GRANT: Final = table(
     "oauth_grant",
-    METADATA,
     Column("id", String(100), primary_key=True),
     Column("client", ForeignKey("principal.id"), nullable=False, index=True),
     Column("principal", ForeignKey("principal.id"), nullable=False, index=True),
@@ -62,9 +56,8 @@ GRANT: Final = Table(
     Column("revoked", Boolean, nullable=False),
 )
 
-CODE: Final = Table(
+CODE: Final = table(
     "oauth_code",
-    METADATA,
     Column("digest", String(64), primary_key=True),
     Column("grant", ForeignKey("oauth_grant.id"), nullable=False, index=True),
     Column("redirect", Text, nullable=False),
@@ -73,9 +66,8 @@ CODE: Final = Table(
     Column("expires_at_s", BigInteger, nullable=False, index=True),
 )
 
-REFRESH: Final = Table(
+REFRESH: Final = table(
     "oauth_refresh",
-    METADATA,
     Column("digest", String(64), primary_key=True),
     Column("grant", ForeignKey("oauth_grant.id"), nullable=False, index=True),
     Column("superseded_at_s", BigInteger, nullable=False),  # 0: live
@@ -83,9 +75,8 @@ REFRESH: Final = Table(
     Column("expires_at_s", BigInteger, nullable=False, index=True),
 )
 
-THROTTLE: Final = Table(
+THROTTLE: Final = table(
     "sign_in_throttle",
-    METADATA,
     Column("key", String(64), primary_key=True),  # digest of account and address: nobody locks another out
     Column("failures", Integer, nullable=False),
     Column("expires_at_s", BigInteger, nullable=False, index=True),

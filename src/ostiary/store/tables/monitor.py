@@ -2,13 +2,12 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, String, Table, Text
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, String, Text
 
-from ostiary.store.database import METADATA
+from ostiary.store.database import table
 
-ALERT: Final = Table(
+ALERT: Final = table(
     "alert",
-    METADATA,
     Column("id", String(40), primary_key=True),
     Column("rule", String(100), nullable=False),
     Column("key", String(300), nullable=False),  # what it is about: "address:203.0.113.9", "system:erp"
@@ -23,9 +22,8 @@ ALERT: Final = Table(
     Column("note", String(1000), nullable=False),
 )
 
-MEASURE: Final = Table(
+MEASURE: Final = table(
     "measure",
-    METADATA,
     Column("id", String(40), primary_key=True),
     Column("kind", String(20), nullable=False),  # "block"
     Column("target", String(300), nullable=False),  # a CIDR
@@ -38,9 +36,8 @@ MEASURE: Final = Table(
     Index("measure_target", "target", "made_at_us"),
 )
 
-WATCH_STATE: Final = Table(
+WATCH_STATE: Final = table(
     "watch_state",
-    METADATA,
     Column("name", String(40), primary_key=True),  # "tail", "alive"
     Column("value", LargeBinary, nullable=False),
 )
