@@ -3,15 +3,16 @@
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from bench import shop
 from bench import tryton as small
 from bench.process import free_port
+from ostiary.audit.log import Change
 from ostiary.control.installation import Installation, open_installation
 from ostiary.control.prepare import initialise
 from ostiary.foundation.home import Home
@@ -24,7 +25,8 @@ from ostiary.guard.journal import Journal
 from ostiary.guard.knowledge import Knowledge
 from ostiary.guard.locks import Locks
 from ostiary.guard.tryton import TrytonErp
-from ostiary.identity import keys, principals, tokens
+from ostiary.identity import principals, tokens
+from ostiary.identity.server import Server
 
 POLICY: Final = """
 policy: judged
@@ -39,7 +41,6 @@ roles:
 """
 SCOPES: Final = frozenset({"erp/sale.*:read", "erp/sale.*:write", "erp/party.*:read", "shop/order:write"})
 CLIENT: Final = "client:c"
-LIFE_S: Final = 3_600
 
 
 class Judge:
@@ -96,20 +97,23 @@ def _installed(home: Home, spec: str, erp: str) -> Installation:
     initialise(home, text=text, spec=document, port=free_port())
     home.catalogue("erp").write_bytes(msgspec.json.encode(small.CATALOGUE))
     on = open_installation(home)
-    facts: dict[str, Any] = {"actor": "bench", "now": on.clock.now()}
     with on.store.begin() as connection:
-        principals.add_client(connection, sealer=on.sealer, client_id="c", roles=["clerk"], **facts)
+        change = Change(connection, "bench", on.clock.now())
+        principals.add_client(change, sealer=on.sealer, client_id="c", roles=["clerk"])
         account = {"principal": CLIENT, "system": "erp", "login": "clerk", "password": Secret("x" * 12)}
-        principals.set_erp_account(connection, sealer=on.sealer, **account, **facts)
+        principals.set_erp_account(change, sealer=on.sealer, **account)
     return on
 
 
 def _token(on: Installation, audience: str) -> str:
+    server = Server(on.store, on.sealer, on.settings, on.clock, on.home, _tell_nobody)
     with on.store.read() as connection:
-        claims = tokens.claims_for(
-            connection, issuer=on.settings.issuer, audience=audience, subject=CLIENT, client=CLIENT,
-            grant=new_id("gr"), session="", scopes=SCOPES, now=on.clock.now(), life_s=LIFE_S,
-            authenticated_at=None, amr=(),
-        )  # fmt: skip
-        key = keys.load(connection, on.sealer, keys.active_kid(connection, "access"))
+        grant = tokens.OfItsOwn(new_id("gr"), CLIENT, CLIENT, audience)
+        claims = tokens.claims_for(server, connection, grant, scopes=SCOPES, device="")
+        key = server.signing(connection)["access"]
+    server.close()
     return str(tokens.answer(key, claims)["access_token"])
+
+
+async def _tell_nobody(_: Sequence[str]) -> None:
+    """Nothing is revoked here."""

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
+from ostiary.audit.log import Change
 from ostiary.control import archive, proposals, questions
 from ostiary.control.documents import prove_document
 from ostiary.control.installation import open_installation
@@ -36,7 +37,7 @@ def applied(on, text, **more):
     plan, proof = prove_document(text, on.home.policy.name, on.home, {})
     act = Act(actor="uid:1", file=str(on.home.policy), text=text, proof=msgspec.to_builtins(proof), **more)
     with on.store.begin() as connection:
-        record(connection, act, plan, AT)
+        record(Change(connection, act.actor, AT), act, plan)
     keep_plan(on.home, plan)
     put_in_force(on.home, plan.revision)
     return plan.revision
@@ -85,7 +86,7 @@ def test_a_revision_or_proposal_that_there_is_not_is_told(on, which):
 
 def test_a_proposal_is_listed_before_the_revisions_and_shown_whole(on):
     with on.store.begin() as connection:
-        made = proposals.propose(connection, ASKED)
+        made = proposals.propose(Change(connection, "uid:1", AT), ASKED)
     assert [row["state"] for row in archive.list_revisions(on.home)] == ["proposed", "in force"]
     assert archive.show_revision(on.home, made.id)["text"] == "policy: x"
 
@@ -99,18 +100,18 @@ def test_a_proposal_is_named_by_all_that_it_is(store):
         msgspec.structs.replace(ASKED, actor="uid:2"),
     ]
     with store.begin() as connection:
-        assert len({proposals.propose(connection, one).id for one in others}) == len(others)
+        assert len({proposals.propose(Change(connection, "uid:1", AT), one).id for one in others}) == len(others)
 
 
 def test_each_approval_counts_once_and_none_by_who_asked(store):
     with store.begin() as connection:
-        made = proposals.propose(connection, ASKED)
+        made = proposals.propose(Change(connection, "uid:1", AT), ASKED)
         with pytest.raises(OperatorFault, match="somebody else"):
-            proposals.approve(connection, made, "uid:1", AT)
+            proposals.approve(Change(connection, "uid:1", AT), made)
         for actor in ("uid:2", "uid:2", "uid:3"):
-            made = proposals.approve(connection, proposals.one(connection, POLICY, made.id), actor, AT)
+            made = proposals.approve(Change(connection, actor, AT), proposals.one(connection, POLICY, made.id))
         assert proposals.one(connection, POLICY, made.id).approvals == ("uid:2", "uid:3")
-        proposals.record(connection, made, "rejected", "uid:3", AT, state="rejected")
+        proposals.record(Change(connection, "uid:3", AT), made, "rejected", state="rejected")
         with pytest.raises(CallerFault):
             proposals.one(connection, POLICY, made.id)
 
@@ -118,9 +119,9 @@ def test_each_approval_counts_once_and_none_by_who_asked(store):
 def test_so_many_wait_and_no_more(store):
     with store.begin() as connection:
         for number in range(OPEN_MAX):
-            proposals.propose(connection, msgspec.structs.replace(ASKED, reason=f"{number}"))
+            proposals.propose(Change(connection, "uid:1", AT), msgspec.structs.replace(ASKED, reason=f"{number}"))
         with pytest.raises(CallerFault, match=f"{OPEN_MAX} proposals are waiting"):
-            proposals.propose(connection, ASKED)
+            proposals.propose(Change(connection, "uid:1", AT), ASKED)
 
 
 @pytest.mark.parametrize("reason", ["", "  ", "x" * 901])

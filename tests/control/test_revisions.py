@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from ostiary.audit.log import Change
 from ostiary.control.documents import read_document
 from ostiary.control.installation import open_installation
 from ostiary.control.prepare import initialise
@@ -31,9 +32,9 @@ def recorded(on, *, fails=False):
     _, plan = read_document(text, on.home.policy.name, on.home.root)
     act = Act(actor="uid:0", file="/p", text=text, reason="", before=before.revision)
     with on.store.begin() as connection:
-        record(connection, act, plan, AT)
+        record(Change(connection, "uid:0", AT), act, plan)
         if fails:
-            record_failure(connection, act, plan, AT, "gate-refused")
+            record_failure(Change(connection, "uid:0", AT), act, plan, "gate-refused")
     if not fails:
         keep_plan(on.home, plan)
         put_in_force(on.home, plan.revision)

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from guard_world import POLICY, TwinErp, guarded, later, make, rpc
+from ostiary.audit.log import Change
 from ostiary.erp.operation import Call, Operation, Pattern, Verb
 from ostiary.foundation.secret import Secret
 from ostiary.guard import history
@@ -178,13 +179,13 @@ async def test_what_one_who_left_has_made_is_still_known_as_his(world, erp, uid,
     world.person("user:carla", "clerk", uid=uid)
     erp.logins = {"7": "clerk"}
     payment = payment_to(erp, "clerk")
-    now = {"actor": "uid:0", "now": world.clock.at}
     with world.store.begin() as connection:
+        change = Change(connection, "uid:0", world.clock.at)
         if leaves == "removed":
-            principals.remove(connection, principal="user:carla", **now)
+            principals.remove(change, principal="user:carla")
         else:
             account = {"system": "erp", "login": "stranger", "password": Secret("x"), "sealer": world.sealer}
-            principals.set_erp_account(connection, principal="user:carla", **account, **now)
+            principals.set_erp_account(change, principal="user:carla", **account)
     async with guarded(world, erp):
         assert (await world.ask(world.token("user:anna"), approve(payment), decision="kept")).allowed
         world.logged("kept")
@@ -197,7 +198,7 @@ async def test_who_took_over_the_erp_user_of_one_who_left_answers_for_it(world, 
     erp.logins = {"7": "clerk"}
     payment = payment_to(erp, "clerk")
     with world.store.begin() as connection:
-        principals.remove(connection, principal="user:carla", actor="uid:0", now=world.clock.at)
+        principals.remove(Change(connection, "uid:0", world.clock.at), principal="user:carla")
     world.person("user:dora", "clerk")
     async with guarded(world, erp):
         assert (await world.ask(world.token("user:dora"), approve(payment))).reason == "apart"

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from databases import KINDS
+from ostiary.audit.log import Change
 from ostiary.foundation.clock import FixedClock
 from ostiary.foundation.home import Home
 from ostiary.foundation.jose import verify_access_token
@@ -82,7 +83,7 @@ class World:
     def do(self, act, **told):
         """An administrator's act, in its transaction."""
         with self.store.begin() as connection:
-            return act(connection, actor="uid:0", now=self.clock.now(), **told)
+            return act(Change(connection, "uid:0", self.clock.now()), **told)
 
     def later(self, **passed):
         self.clock.at += timedelta(**passed)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from ostiary.audit.log import Change
 from ostiary.identity import principals, sign_in
 from ostiary.store.seal import Sealer
 
@@ -16,7 +17,7 @@ def meanwhile(world, monkeypatch):
         def matches(*given):
             found = right(*given)
             with world.store.begin() as connection:
-                act(connection, {"actor": "uid:0", "now": world.clock.now()})
+                act(Change(connection, "uid:0", world.clock.now()))
             return found
 
         monkeypatch.setattr(sign_in, "password_matches", matches)
@@ -24,13 +25,13 @@ def meanwhile(world, monkeypatch):
     return during
 
 
-def disabled_and_enabled(connection, told):
-    principals.disable(connection, principal="user:anna", **told)
-    principals.enable(connection, sealer=Sealer(b"k" * 32), principal="user:anna", **told)
+def disabled_and_enabled(change):
+    principals.disable(change, principal="user:anna")
+    principals.enable(change, sealer=Sealer(b"k" * 32), principal="user:anna")
 
 
-def another_password(connection, told):
-    principals.set_password(connection, sealer=Sealer(b"k" * 32), login="anna", hashed="another", **told)
+def another_password(change):
+    principals.set_password(change, sealer=Sealer(b"k" * 32), login="anna", hashed="another")
 
 
 @pytest.mark.parametrize("act", [disabled_and_enabled, another_password])

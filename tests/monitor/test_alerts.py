@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from monitor.world import AT, after
-from ostiary.audit.log import entries
+from ostiary.audit.log import Change, entries
 from ostiary.foundation.errors import CallerFault
 from ostiary.monitor import alerts
 from ostiary.monitor.catalogue import EMERGENCY, ERRORS, FAILURES
@@ -47,7 +47,7 @@ def test_another_key_or_rule_is_another_alert(store):
 def test_an_acknowledged_alert_goes_on_counting_and_is_not_told_again(store):
     [(alert, _)] = fire(store, finding())
     with store.begin() as connection:
-        alerts.acknowledge(connection, actor="uid:0", now=AT, alert=alert, note="I look")
+        alerts.acknowledge(Change(connection, "uid:0", AT), alert=alert, note="I look")
     assert fire(store, finding(seconds=5)) == [(alert, None)]
     (row,) = listed(store)
     assert (row["state"], row["actor"], row["note"], row["count"]) == ("acknowledged", "uid:0", "I look", 2)
@@ -58,7 +58,7 @@ def test_an_acknowledged_alert_goes_on_counting_and_is_not_told_again(store):
 def test_a_resolved_alert_is_told_leaves_the_list_and_the_next_one_is_new(store):
     [(alert, _)] = fire(store, finding())
     with store.begin() as connection:
-        notice = alerts.resolve(connection, actor="uid:0", now=after(9), alert=alert, note="disk changed")
+        notice = alerts.resolve(Change(connection, "uid:0", after(9)), alert=alert, note="disk changed")
     assert (notice.alert, notice.state, notice.at) == (alert, "resolved", "2026-03-03T10:00:09.000Z")
     assert listed(store) == []
     assert [row["state"] for row in listed(store, everything=True)] == ["resolved"]
@@ -88,8 +88,8 @@ def test_what_was_quiet_for_a_quarter_of_an_hour_resolves_itself_and_is_told(sto
 def test_acknowledging_and_resolving_are_audited(store):
     [(alert, _)] = fire(store, finding())
     with store.begin() as connection:
-        alerts.acknowledge(connection, actor="uid:7", now=AT, alert=alert, note="mine")
-        alerts.resolve(connection, actor="uid:8", now=AT, alert=alert)
+        alerts.acknowledge(Change(connection, "uid:7", AT), alert=alert, note="mine")
+        alerts.resolve(Change(connection, "uid:8", AT), alert=alert)
     with store.read() as connection:
         seen = [(one["actor"], one["action"], one["object"], one["reason"]) for one in entries(connection, limit=5)]
     assert seen == [("uid:8", "alert.resolve", alert, ""), ("uid:7", "alert.acknowledge", alert, "mine")]
@@ -98,11 +98,11 @@ def test_acknowledging_and_resolving_are_audited(store):
 def test_only_an_open_alert_can_be_changed(store):
     [(alert, _)] = fire(store, finding())
     with store.begin() as connection:
-        alerts.resolve(connection, actor="uid:0", now=AT, alert=alert)
+        alerts.resolve(Change(connection, "uid:0", AT), alert=alert)
     for change in (alerts.acknowledge, alerts.resolve):
         for name in (alert, "al-none"):
             with pytest.raises(CallerFault, match="no open alert"), store.begin() as connection:
-                change(connection, actor="uid:0", now=AT, alert=name)
+                change(Change(connection, "uid:0", AT), alert=name)
 
 
 def test_long_keys_and_notes_are_cut(store):
@@ -110,7 +110,7 @@ def test_long_keys_and_notes_are_cut(store):
     assert len(notice.key) == alerts.KEY_MAX_CHARS
     assert fire(store, finding("system:" + "x" * 2000)) == [(alert, None)]
     with store.begin() as connection:
-        alerts.acknowledge(connection, actor="uid:0", now=AT, alert=alert, note="n" * 5000)
+        alerts.acknowledge(Change(connection, "uid:0", AT), alert=alert, note="n" * 5000)
     assert len(listed(store)[0]["note"]) == alerts.NOTE_MAX_CHARS
 
 
@@ -132,7 +132,7 @@ def test_only_what_was_over_long_ago_is_let_go(store):
     fire(store, finding("system:old"), finding("system:open"))
     with store.begin() as connection:
         (old,) = [row["id"] for row in alerts.list_alerts(connection) if row["key"] == "system:old"]
-        alerts.resolve(connection, actor="uid:0", now=AT, alert=old)
+        alerts.resolve(Change(connection, "uid:0", AT), alert=old)
         alerts.forget(connection, AT + alerts.KEPT - timedelta(seconds=1))
     assert len(listed(store, everything=True)) == 2
     with store.begin() as connection:

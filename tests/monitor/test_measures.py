@@ -3,7 +3,7 @@
 import pytest
 
 from monitor.world import AT, after
-from ostiary.audit.log import entries
+from ostiary.audit.log import Change, entries
 from ostiary.foundation.errors import CallerFault
 from ostiary.monitor import alerts, measures
 from ostiary.monitor.catalogue import ERRORS, FAILURES, TOKENLESS
@@ -97,7 +97,7 @@ def test_old_news_after_a_standstill_block_nobody(store):
 def test_an_undone_block_ends_now_and_is_no_strike(store):
     made = respond(store)
     with store.begin() as connection:
-        measures.undo(connection, actor="uid:0", now=after(5), measure=made)
+        measures.undo(Change(connection, "uid:0", after(5)), measure=made)
     assert blocked(store, 5) == ()
     assert respond(store, seconds=60)
     assert blocked(store, 60 + 599)
@@ -108,13 +108,13 @@ def test_only_a_measure_in_force_can_be_undone(store):
     made = respond(store)
     for name, seconds in (("me-none", 1), (made, 601)):
         with pytest.raises(CallerFault, match="in force"), store.begin() as connection:
-            measures.undo(connection, actor="uid:0", now=after(seconds), measure=name)
+            measures.undo(Change(connection, "uid:0", after(seconds)), measure=name)
 
 
 def test_making_and_undoing_are_audited(store):
     made = respond(store)
     with store.begin() as connection:
-        measures.undo(connection, actor="uid:7", now=after(5), measure=made)
+        measures.undo(Change(connection, "uid:7", after(5)), measure=made)
     with store.read() as connection:
         undone, began = entries(connection, limit=5)
     assert (undone["actor"], undone["action"], undone["object"]) == ("uid:7", "measure.undo", made)

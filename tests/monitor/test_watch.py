@@ -10,7 +10,7 @@ from sqlalchemy import delete, insert, select
 
 from monitor.world import AT, IDENTITY, NAMELESS, WRONG, after, line
 from ostiary.audit.head import sign_head
-from ostiary.audit.log import Entry, append
+from ostiary.audit.log import Change, Entry, append
 from ostiary.foundation.clock import FixedClock
 from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.foundation.settings import Settings
@@ -135,7 +135,7 @@ def test_an_undone_block_reaches_the_gate(world):
     world.tick(6)
     with world.store.begin() as connection:
         (row,) = measures.list_measures(connection, now=world.clock.now())
-        measures.undo(connection, actor="uid:0", now=world.clock.now(), measure=row["id"])
+        measures.undo(Change(connection, "uid:0", world.clock.now()), measure=row["id"])
     world.tick(7)
     assert world.told == ["blocked", "blocked"]
 
@@ -176,7 +176,7 @@ def test_the_gates_own_address_is_never_blocked(home, sqlite):
 
 def test_after_keys_were_taken_back_old_tokens_are_told_and_block_nobody_for_as_long_as_they_live(world):
     with world.store.begin() as connection:
-        keys.rotate(connection, actor="uid:0", sealer=Sealer(b"k" * 32), now=AT, compromised=True)
+        keys.rotate(Change(connection, "uid:0", AT), Sealer(b"k" * 32), compromised=True)
     life_s = Settings().token_life_s
     world.write(*guesses(life_s - 20))
     world.tick(life_s)
@@ -433,7 +433,7 @@ async def test_an_alert_resolved_by_hand_is_told(home, sqlite, receiver):
         receiver.wait_for(1)
         with sqlite.begin() as connection:
             alert = receiver.notices[0]["alert"]
-            world.watch.tell(alerts.resolve(connection, actor="uid:0", now=AT, alert=alert))
+            world.watch.tell(alerts.resolve(Change(connection, "uid:0", AT), alert=alert))
 
     await run(world, resolve, lambda: receiver.wait_for(2))
     assert [one["state"] for one in receiver.notices] == ["firing", "resolved"]

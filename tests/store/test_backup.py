@@ -11,7 +11,7 @@ from sqlalchemy import insert, select
 
 from databases import KINDS
 from ostiary.audit.head import sign_head, verify
-from ostiary.audit.log import Entry, append
+from ostiary.audit.log import Change, Entry, append
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.settings import load_settings
@@ -52,12 +52,12 @@ def home(tmp_path):
 def fill(store, home):
     """Something in most tables, of every kind of column."""
     sealer = load_sealer(home.keys / "master.key", make=True)
-    told = {"actor": "uid:0", "now": AT}
     with store.begin() as connection:
+        change = Change(connection, "uid:0", AT)
         keys.ensure(connection, sealer, AT)
-        principals.add_user(connection, login="anna", hashed="hash", roles=["clerk"], **told)
-        principals.add_client(connection, sealer=sealer, client_id="shop", scopes=["erp/sale.*:read"], **told)
-        principals.disable(connection, principal="client:shop", **told)
+        principals.add_user(change, login="anna", hashed="hash", roles=["clerk"])
+        principals.add_client(change, sealer=sealer, client_id="shop", scopes=["erp/sale.*:read"])
+        principals.disable(change, principal="client:shop")
         connection.execute(insert(GUARD_HISTORY), [{**HISTORY, "record": str(n)} for n in range(3)])
         connection.execute(insert(ALERT).values(ALERT_ROW))
         connection.execute(insert(WATCH_STATE).values(name="tail", value=bytes(range(256))))

@@ -50,6 +50,18 @@ class Leaf(NamedTuple):
     entry: str
 
 
+class Change(NamedTuple):
+    """What `actor` does in one transaction: what is noted of it is in the audit log where the transaction is made."""
+
+    connection: Connection
+    actor: str
+    now: datetime
+
+    def note(self, action: str, what: str, **told: Any) -> None:
+        """`told`: `before`, `after` and `reason`, as an Entry has them."""
+        append(self.connection, Entry(at=self.now, actor=self.actor, action=action, object=what, **told))
+
+
 def append(connection: Connection, entry: Entry) -> int:
     """Adds `entry` as the next leaf, in the caller's transaction; returns its number from 0."""
     size, frontier = _locked(connection)

@@ -7,9 +7,8 @@ from datetime import datetime
 from threading import RLock
 from typing import TypeVar
 
-from sqlalchemy import Connection
-
 from ostiary.audit.head import check, sign_head
+from ostiary.audit.log import Change
 from ostiary.control.installation import Installation
 from ostiary.control.reconcile import Reconciler
 from ostiary.envoy.delivery import Gate
@@ -37,25 +36,25 @@ class Board:
     def now(self) -> datetime:
         return self.on.clock.now()
 
-    def change(self, act: Callable[[Connection], T]) -> T:
+    def change(self, actor: str, act: Callable[[Change], T]) -> T:
         """Carries out `act` in one transaction with its audit entry, and signs the log's new head.
 
         Where the log is broken already, it fails before anything changed.
         """
         check(self.on.store, self.on.home)
         with self.on.store.begin() as connection:
-            done = act(connection)
+            done = act(Change(connection, actor, self.now))
         self.sign()
         return done
 
-    def change_directory(self, act: Callable[[Connection], Keys]) -> Keys:
+    def change_directory(self, actor: str, act: Callable[[Change], Keys]) -> Keys:
         """As `change`; what `act` revoked is refused, and gate and guard know the directory as it is now.
 
         Where they can't be told, it fails, and `catch_up` brings it later.
         """
         check(self.on.store, self.on.home)
         with self.on.store.begin() as connection:
-            revoked = act(connection)
+            revoked = act(Change(connection, actor, self.now))
         try:
             self.reconciler.refuse(revoked)
             self.reconciler.refresh()
@@ -69,9 +68,9 @@ class Board:
             self.sign()
         return revoked
 
-    def add_to_directory(self, act: Callable[[Connection], T]) -> T:
+    def add_to_directory(self, actor: str, act: Callable[[Change], T]) -> T:
         """As `change`, for somebody new: the answer, which may hold a secret, is given even if it is in force later."""
-        made = self.change(act)
+        made = self.change(actor, act)
         try:
             self.reconciler.refresh()
         except (SystemFault, OSError):

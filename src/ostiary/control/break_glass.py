@@ -10,6 +10,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 from sqlalchemy import Connection
 
+from ostiary.audit.log import Change
 from ostiary.control import holders, proposals
 from ostiary.control.board import Board
 from ostiary.control.installation import opened
@@ -41,12 +42,12 @@ def start(board: Board, actor: str, principal: str, role: str, minutes: int, rea
     content = {"principal": principal, "role": role, "minutes": minutes}
     asked = Proposal(kind=BREAK_GLASS, actor=actor, reason=reason, at=board.now, content=content)
 
-    def act(connection: Connection) -> Proposal:
-        _may_hold(connection, board, asked)
-        return proposals.propose(connection, asked)
+    def act(change: Change) -> Proposal:
+        _may_hold(change.connection, board, asked)
+        return proposals.propose(change, asked)
 
     with board.turn:
-        return _go_on(board, actor, board.change(act))
+        return _go_on(board, actor, board.change(actor, act))
 
 
 def approve(board: Board, actor: str, proposal: str) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def approve(board: Board, actor: str, proposal: str) -> dict[str, Any]:
         asked = _one(board, proposal, OPEN)
         if board.now - asked.at > ASKED_MAX:
             raise OperatorFault("proposal-old", "it was asked for too long ago", hint="`break-glass start` again")
-        return _go_on(board, actor, board.change(lambda c: proposals.approve(c, asked, actor, board.now)))
+        return _go_on(board, actor, board.change(actor, lambda change: proposals.approve(change, asked)))
 
 
 def end(board: Board, actor: str, proposal: str) -> dict[str, Any]:
@@ -94,17 +95,17 @@ def _go_on(board: Board, actor: str, asked: Proposal) -> dict[str, Any]:
     until_s = int(board.now.timestamp()) + asked.content["minutes"] * 60
     begun, told = replace(asked, state=BEGUN, until_s=until_s), list[Notice | None]()
 
-    def act(connection: Connection) -> Keys:
-        roles = _may_hold(connection, board, asked)
-        keys = next_generation(connection, asked.content["principal"], board.now, BREAK_GLASS)
+    def act(change: Change) -> Keys:
+        roles = _may_hold(change.connection, board, asked)
+        keys = next_generation(change, asked.content["principal"], BREAK_GLASS)
         name, held = emergency_set(roles, asked.content["role"], asked.id)
-        upsert(connection, ROLE_SET, {"id": name}, {"roles": ",".join(sorted(held))})
-        proposals.record(connection, begun, "begin", actor, board.now, asked.reason, state=BEGUN, until_s=until_s)
-        told.append(alerts.fire(connection, _finding(board, begun))[1])
+        upsert(change.connection, ROLE_SET, {"id": name}, {"roles": ",".join(sorted(held))})
+        proposals.record(change, begun, "begin", asked.reason, state=BEGUN, until_s=until_s)
+        told.append(alerts.fire(change.connection, _finding(board, begun))[1])
         return keys
 
     try:
-        board.change_directory(act)
+        board.change_directory(actor, act)
     finally:
         board.watch.tell(*filter(None, told))
     return {**_told(begun), "missing": 0}
@@ -129,15 +130,15 @@ def _end(board: Board, actor: str, one: Proposal) -> None:
     """Earlier than by itself, it is taken back from the tokens that are out."""
     principal, told = one.content["principal"], list[Notice]()
 
-    def act(connection: Connection) -> Keys:
+    def act(change: Change) -> Keys:
         early = one.state == BEGUN and one.until_s > board.now.timestamp()
-        keys = next_generation(connection, principal, board.now, BREAK_GLASS) if early else ()
-        proposals.record(connection, one, "end", actor, board.now, one.reason, state=ENDED)
-        told.extend(alerts.over(connection, _finding(board, one)))
+        keys = next_generation(change, principal, BREAK_GLASS) if early else ()
+        proposals.record(change, one, "end", one.reason, state=ENDED)
+        told.extend(alerts.over(change.connection, _finding(board, one)))
         return keys
 
     try:
-        board.change_directory(act)
+        board.change_directory(actor, act)
     finally:
         board.watch.tell(*told)
 

@@ -73,10 +73,7 @@ def _chores(board: Board) -> list[Any]:
 
     def keep_keys() -> None:
         authority.ensure(board.on.home, board.on.settings.host)
-        changed = board.change(
-            lambda connection: keys.turn(connection, actor=OURSELVES, sealer=board.on.sealer, now=board.now)
-        )
-        if changed:
+        if board.change(OURSELVES, lambda change: keys.turn(change, board.on.sealer)):
             board.reconciler.refresh()
 
     def forget() -> None:

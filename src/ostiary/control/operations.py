@@ -103,7 +103,7 @@ def _propose(board: Board, act: revisions.Act) -> Applied:
     shown = {"base": tried.before, "revision": tried.revision, "changes": tried.changes}
     content = {**shown, **{name: getattr(act, name) for name in WHOLE}}
     asked = Proposal(kind=POLICY, actor=act.actor, reason=act.reason, at=board.now, content=content)
-    made = board.change(lambda connection: proposals.propose(connection, asked))
+    made = board.change(act.actor, lambda change: proposals.propose(change, asked))
     return replace(tried, proposal=made.id, missing=_needed(board))
 
 
@@ -121,7 +121,7 @@ def approve_policy(board: Board, actor: str, proposal: str) -> Applied:
         tried = _change(board, act, dry_run=True)
         if (tried.before, tried.revision) != (asked.content["base"], asked.content["revision"]):
             raise _anew(board, actor, asked, act)
-        asked = board.change(lambda connection: proposals.approve(connection, asked, actor, board.now))
+        asked = board.change(actor, lambda change: proposals.approve(change, asked))
         if missing := max(0, _needed(board) - len(asked.approvals)):
             return replace(tried, proposal=proposal, missing=missing)
         done = _change(board, replace(act, approvals=asked.approvals))
@@ -153,18 +153,18 @@ def _asked(board: Board, proposal: str) -> Proposal:
 
 
 def _close(board: Board, asked: Proposal, state: str, actor: str, reason: str = "") -> None:
-    board.change(lambda connection: proposals.record(connection, asked, state, actor, board.now, reason, state=state))
+    board.change(actor, lambda change: proposals.record(change, asked, state, reason, state=state))
 
 
 def _roll_out(board: Board, act: revisions.Act, to: Translated, changes: int) -> None:
     """Recorded before it is in force: nothing is ever in force that the audit log does not know."""
-    board.change(lambda connection: revisions.record(connection, act, to.plan, board.now, changes=changes))
+    board.change(act.actor, lambda change: revisions.record(change, act, to.plan, changes=changes))
     try:
         board.reconciler.apply(to)
     except Exception as problem:
         code = getattr(problem, "code", type(problem).__name__)
         with suppress(OSError, DBAPIError, SystemFault):  # `status` holds the log against what is in force
-            board.change(lambda connection: revisions.record_failure(connection, act, to.plan, board.now, code))
+            board.change(act.actor, lambda change: revisions.record_failure(change, act, to.plan, code))
         raise
 
 

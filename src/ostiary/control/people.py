@@ -4,6 +4,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from ostiary.audit.log import Change
 from ostiary.control import holders
 from ostiary.control.board import Board
 from ostiary.foundation.errors import OperatorFault
@@ -29,15 +30,15 @@ def add_client(  # noqa: PLR0917  the parameters of the command
 ) -> dict[str, Any]:
     """Registers a client; its secret is in this answer and nowhere else."""
 
-    def act(connection: Connection) -> Made:
-        holders.allow(connection, board.reconciler.plan, board.now.date(), f"client:{client_id}", roles, person=person)
+    def act(change: Change) -> Made:
+        holders.allow(change.connection, board.reconciler.plan, change.now.date(), f"client:{client_id}", roles, person=person)
         return principals.add_client(
-            connection, **_by(board, actor), sealer=board.on.sealer, client_id=client_id, name=name, roles=roles,
-            scopes=scopes, redirects=redirects, public=public, person=person,
+            change, sealer=board.on.sealer, client_id=client_id, name=name, roles=roles, scopes=scopes,
+            redirects=redirects, public=public, person=person,
         )  # fmt: skip
 
     with board.turn:
-        return _told(board.add_to_directory(act))
+        return _told(board.add_to_directory(actor, act))
 
 
 def change_client(  # noqa: PLR0917  the parameters of the command
@@ -52,22 +53,21 @@ def change_client(  # noqa: PLR0917  the parameters of the command
 ) -> dict[str, Any]:
     """What is given is changed. But for the name, what the client was given before ends: it comes again."""
     told: dict[str, Any] = {"name": name, "scopes": scopes, "redirects": redirects, "public": public}
-    board.change_directory(
-        lambda connection: principals.change_client(connection, **_by(board, actor), client_id=client_id, **told)
-    )
+    board.change_directory(actor, lambda change: principals.change_client(change, client_id=client_id, **told))
     return show(board, actor, f"client:{client_id}")
 
 
 def rotate_client(board: Board, actor: str, client_id: str) -> dict[str, Any]:
-    facts = {**_by(board, actor), "sealer": board.on.sealer, "client_id": client_id}
-    return _told(board.change(lambda connection: principals.rotate_secret(connection, **facts)))
+    sealer = board.on.sealer
+    return _told(
+        board.change(actor, lambda change: principals.rotate_secret(change, sealer=sealer, client_id=client_id))
+    )
 
 
 def issue_certificate(board: Board, actor: str, client_id: str, days: int = authority.LEAF_DAYS) -> dict[str, Any]:
     """A certificate for a client, by the gate's own authority; its key is in this answer and nowhere else."""
     issued = _issued(board, client_id, days)
-    facts = {**_by(board, actor), "client_id": client_id, "days": days}
-    board.change(lambda connection: principals.note_certificate(connection, **facts))
+    board.change(actor, lambda change: principals.note_certificate(change, client_id=client_id, days=days))
     return {"certificate": issued.certificate.decode(), "key": issued.key.decode()}
 
 
@@ -76,8 +76,8 @@ def add_device(
 ) -> dict[str, Any]:
     """Registers a device, for one principal or for everybody; its key is in this answer and nowhere else."""
     issued = _issued(board, name, days)
-    facts = {**_by(board, actor), "name": name, "principal": principal, "fingerprint": issued.fingerprint}
-    board.add_to_directory(lambda connection: devices.add(connection, **facts))
+    facts = {"name": name, "principal": principal, "fingerprint": issued.fingerprint}
+    board.add_to_directory(actor, lambda change: devices.add(change, **facts))
     return {"certificate": issued.certificate.decode(), "key": issued.key.decode()}
 
 
@@ -88,7 +88,7 @@ def list_devices(board: Board, _: str) -> list[dict[str, Any]]:
 
 def remove_device(board: Board, actor: str, name: str) -> dict[str, Any]:
     """It is a registered one no more, at once."""
-    board.change_directory(lambda connection: devices.remove(connection, **_by(board, actor), name=name))
+    board.change_directory(actor, lambda change: devices.remove(change, name=name))
     return {}
 
 
@@ -102,10 +102,6 @@ def _issued(board: Board, name: str, days: int) -> authority.Issued:
 def _told(made: Made) -> dict[str, Any]:
     secret = {"client_secret": made.secret.reveal()} if made.secret else {}
     return {"id": made.id, "client_id": made.id.partition(":")[2], **secret}
-
-
-def _by(board: Board, actor: str) -> dict[str, Any]:
-    return {"actor": actor, "now": board.now}
 
 
 def list_clients(board: Board, _: str) -> list[dict[str, Any]]:
@@ -139,49 +135,48 @@ def add_user(  # noqa: PLR0917  the parameters of the command
 ) -> dict[str, Any]:
     hashed = hash_password(Secret(password), login=login)  # slow: before anybody has to wait for it
 
-    def act(connection: Connection) -> str:
-        holders.allow(connection, board.reconciler.plan, board.now.date(), f"user:{login}", roles, person=person)
-        return principals.add_user(
-            connection, **_by(board, actor), login=login, hashed=hashed, name=name, roles=roles, person=person
-        )
+    def act(change: Change) -> str:
+        holders.allow(change.connection, board.reconciler.plan, change.now.date(), f"user:{login}", roles, person=person)
+        return principals.add_user(change, login=login, hashed=hashed, name=name, roles=roles, person=person)
 
     with board.turn:
-        return {"id": board.add_to_directory(act)}
+        return {"id": board.add_to_directory(actor, act)}
 
 
 def set_password(board: Board, actor: str, login: str, password: str) -> dict[str, Any]:
     """A new password; sessions and tokens from before end."""
-    facts = {**_by(board, actor), "login": login, "hashed": hash_password(Secret(password), login=login)}
-    board.change_directory(lambda connection: principals.set_password(connection, sealer=board.on.sealer, **facts))
+    hashed = hash_password(Secret(password), login=login)
+    facts: dict[str, Any] = {"sealer": board.on.sealer, "login": login, "hashed": hashed}
+    board.change_directory(actor, lambda change: principals.set_password(change, **facts))
     return {}
 
 
 def set_roles(board: Board, actor: str, principal: str, roles: list[str]) -> dict[str, Any]:
     """Exactly these roles; tokens already out are refused (standard B7)."""
 
-    def act(connection: Connection) -> Keys:
-        holders.allow(connection, board.reconciler.plan, board.now.date(), principal, roles)
-        return principals.set_roles(connection, **_by(board, actor), principal=principal, roles=roles)
+    def act(change: Change) -> Keys:
+        holders.allow(change.connection, board.reconciler.plan, change.now.date(), principal, roles)
+        return principals.set_roles(change, principal=principal, roles=roles)
 
     with board.turn:
-        board.change_directory(act)
+        board.change_directory(actor, act)
     return {}
 
 
 def disable(board: Board, actor: str, principal: str) -> dict[str, Any]:
-    board.change_directory(lambda connection: principals.disable(connection, **_by(board, actor), principal=principal))
+    board.change_directory(actor, lambda change: principals.disable(change, principal=principal))
     return {}
 
 
 def enable(board: Board, actor: str, principal: str) -> dict[str, Any]:
-    facts = {**_by(board, actor), "sealer": board.on.sealer, "principal": principal}
-    board.change_directory(lambda connection: principals.enable(connection, **facts))
+    sealer = board.on.sealer
+    board.change_directory(actor, lambda change: principals.enable(change, sealer=sealer, principal=principal))
     return {}
 
 
 def remove(board: Board, actor: str, principal: str) -> dict[str, Any]:
     """All that is known of it goes, but for the audit log; its tokens are refused."""
-    board.change_directory(lambda connection: principals.remove(connection, **_by(board, actor), principal=principal))
+    board.change_directory(actor, lambda change: principals.remove(change, principal=principal))
     return {}
 
 
@@ -194,18 +189,14 @@ def set_account(board: Board, actor: str, principal: str, system: str, login: st
     with board.on.store.read() as connection:
         roster.one(connection, principal)
     uid = _erp_user(board, principal, system, login, secret) if known[system].kind is Kind.TRYTON else ""
-    board.change_directory(
-        lambda connection: principals.set_erp_account(
-            connection, **_by(board, actor), sealer=board.on.sealer, principal=principal, system=system, login=login,
-            password=secret, uid=uid,
-        )
-    )  # fmt: skip
+    account: dict[str, Any] = {"principal": principal, "system": system, "login": login, "password": secret, "uid": uid}
+    board.change_directory(actor, lambda change: principals.set_erp_account(change, sealer=board.on.sealer, **account))
     return {}
 
 
 def remove_account(board: Board, actor: str, principal: str, system: str) -> dict[str, Any]:
-    facts = {**_by(board, actor), "principal": principal, "system": system}
-    board.change_directory(lambda connection: principals.remove_erp_account(connection, **facts))
+    facts = {"principal": principal, "system": system}
+    board.change_directory(actor, lambda change: principals.remove_erp_account(change, **facts))
     return {}
 
 
@@ -222,26 +213,24 @@ def revoke(board: Board, actor: str, principal: str = "", grant: str = "", reaso
     """Every token of a principal, or of one grant, is refused from now on."""
     if bool(principal) == bool(grant):
         raise OperatorFault("revoke-whose", "name a principal or a grant, one of them", hint="--principal user:anna")
-    facts = {**_by(board, actor), "reason": reason}
-    keys = board.change_directory(
-        lambda connection: (
-            principals.revoke_principal(connection, principal=principal, **facts)
-            if principal
-            else principals.revoke_grant(connection, grant=grant, **facts)
-        )
-    )
-    return {"keys": list(keys)}
+
+    def act(change: Change) -> Keys:
+        if principal:
+            return principals.revoke_principal(change, principal=principal, reason=reason)
+        return principals.revoke_grant(change, grant=grant, reason=reason)
+
+    return {"keys": list(board.change_directory(actor, act))}
 
 
 def rotate_keys(board: Board, actor: str, reason: str = "", *, compromised: bool = False) -> dict[str, Any]:
     """Tokens are signed with new keys; of compromised ones every token is refused from now on."""
-    facts: dict[str, Any] = {**_by(board, actor), "sealer": board.on.sealer, "reason": reason}
     signs: dict[str, str] = {}
+    facts: dict[str, Any] = {"compromised": compromised, "reason": reason}
 
-    def act(connection: Connection) -> Keys:
+    def act(change: Change) -> Keys:
         for purpose in keys.PURPOSES:
-            signs[purpose] = keys.rotate(connection, purpose=purpose, compromised=compromised, **facts)
+            signs[purpose] = keys.rotate(change, board.on.sealer, purpose=purpose, **facts)
         return ()
 
-    board.change_directory(act)
+    board.change_directory(actor, act)
     return {"signs": signs}

@@ -11,6 +11,7 @@ from typing import Any, Final
 from msgspec import to_builtins
 
 from ostiary.audit.head import sign_head
+from ostiary.audit.log import Change
 from ostiary.control.documents import prove_document, read_document
 from ostiary.control.health import opens
 from ostiary.control.installation import Installation, open_installation
@@ -118,7 +119,7 @@ def _fill(home: Home, settings: str, policy: str) -> None:
         act = Act(actor="ostiary", file=str(home.policy), text=policy, reason="first start", proof=to_builtins(proof))
         with installation.store.begin() as connection:
             keys.ensure(connection, installation.sealer, now)
-            record(connection, act, plan, now)
+            record(Change(connection, act.actor, now), act, plan)
         sign_head(installation.store, home, now)
     finally:
         installation.store.close()

@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 from sqlalchemy import Connection, insert, select, update
 
-from ostiary.audit.log import Entry, append
+from ostiary.audit.log import Change
 from ostiary.event.record import stamp
 from ostiary.foundation.clock import from_us, to_us
 from ostiary.foundation.errors import CallerFault, OperatorFault
@@ -46,18 +46,18 @@ def refuse_reason(reason: str) -> None:
         raise OperatorFault("reason", told, hint='--reason "why, in a few words"')
 
 
-def propose(connection: Connection, asked: Proposal) -> Proposal:
+def propose(change: Change, asked: Proposal) -> Proposal:
     """Keeps it; its id is a hash of all of it."""
-    if len(found(connection, asked.kind)) >= OPEN_MAX:
+    if len(found(change.connection, asked.kind)) >= OPEN_MAX:
         told = f"{OPEN_MAX} proposals are waiting already"
         raise CallerFault("too-many-proposals", told, hint="approve or reject some")
     made = replace(asked, id=content_hash(msgspec.json.encode(asked, order="deterministic")))
     row = {"id": made.id, "kind": made.kind, "actor": made.actor, "reason": made.reason, "at_us": to_us(made.at)}
     of = {"principal": made.content.get("principal", ""), "role": made.content.get("role", ""), "until_s": 0}
-    connection.execute(
+    change.connection.execute(
         insert(PROPOSAL).values(**row, **of, content=json.dumps(made.content), approvals="[]", state=OPEN)
     )
-    record(connection, made, "propose", made.actor, made.at, made.reason)
+    record(change, made, "propose", made.reason)
     return made
 
 
@@ -83,29 +83,26 @@ def one(connection: Connection, kind: str, identity: str, *states: str) -> Propo
     raise CallerFault("no-proposal", told, hint=f"see `ostiary {kind} list`")
 
 
-def approve(connection: Connection, proposal: Proposal, actor: str, now: datetime) -> Proposal:
-    """With `actor` among those who said yes: somebody else than who asked, and each counts once."""
-    if actor == proposal.actor:
-        told = f"{actor} asked for it: somebody else must approve it"
+def approve(change: Change, proposal: Proposal) -> Proposal:
+    """With the actor among those who said yes: somebody else than who asked, and each counts once."""
+    if change.actor == proposal.actor:
+        told = f"{change.actor} asked for it: somebody else must approve it"
         raise OperatorFault("own-proposal", told, hint="ask a second person; `reject` takes it back")
-    if actor in proposal.approvals:
+    if change.actor in proposal.approvals:
         return proposal
-    after = replace(proposal, approvals=(*proposal.approvals, actor))
-    record(connection, after, "approve", actor, now, approvals=json.dumps(after.approvals))
+    after = replace(proposal, approvals=(*proposal.approvals, change.actor))
+    record(change, after, "approve", approvals=json.dumps(after.approvals))
     return after
 
 
-def record(  # noqa: PLR0917  one act: on what, which, by whom, when, why
-    connection: Connection, proposal: Proposal, act: str, actor: str, now: datetime, reason: str = "", **values: Any
-) -> None:
+def record(change: Change, proposal: Proposal, act: str, reason: str = "", **values: Any) -> None:
     """What was done to it, with the `values` that its row has from now on."""
     if values:
-        connection.execute(update(PROPOSAL).where(PROPOSAL.c.id == proposal.id).values(**values))
+        change.connection.execute(update(PROPOSAL).where(PROPOSAL.c.id == proposal.id).values(**values))
     shown = {name: value for name, value in proposal.content.items() if name not in LONG}
     shown |= {"until": until(proposal)} if proposal.until_s else {}
-    told: dict[str, Any] = {"before": {"by": proposal.actor}, "after": {"proposal": proposal.id, **shown}}
-    told["object"] = shown.get("principal", proposal.id)
-    append(connection, Entry(at=now, actor=actor, action=f"{proposal.kind}.{act}", reason=reason, **told))
+    what, after = shown.get("principal", proposal.id), {"proposal": proposal.id, **shown}
+    change.note(f"{proposal.kind}.{act}", what, before={"by": proposal.actor}, after=after, reason=reason)
 
 
 def in_words(emergency: Proposal) -> str:

@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, Final
 
 from msgspec import Struct
-from sqlalchemy import Column, Connection, insert, select
+from sqlalchemy import Column, insert, select
 
-from ostiary.audit.log import Entry, append, entries
+from ostiary.audit.log import Change, entries
 from ostiary.foundation.clock import to_us
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Home
@@ -39,11 +38,11 @@ class Act(Struct, frozen=True, kw_only=True):
     proof: dict[str, Any] = {}
 
 
-def record(connection: Connection, act: Act, plan: Plan, at: datetime, *, changes: int = 0) -> None:
+def record(change: Change, act: Act, plan: Plan, *, changes: int = 0) -> None:
     """Keeps the revision whole, and who put it in force, when and why in the audit log."""
     after: dict[str, Any] = {"revision": plan.revision, "file": act.file, "changes": changes}
     after |= {"approvals": act.approvals} if act.approvals else {}
-    connection.execute(
+    change.connection.execute(
         insert(REVISION).values(
             revision=plan.revision,
             file=act.file,
@@ -52,32 +51,27 @@ def record(connection: Connection, act: Act, plan: Plan, at: datetime, *, change
             plan=to_json(plan).decode(),
             actor=act.actor,
             reason=act.reason,
-            at_us=to_us(at),
+            at_us=to_us(change.now),
             approvals=json.dumps(act.approvals),
             proof=json.dumps(act.proof),
         )
     )
-    append(connection, _entry(act, plan, at, action=APPLY, after=after))
+    _note(change, APPLY, act, plan, after)
 
 
-def record_failure(connection: Connection, act: Act, plan: Plan, at: datetime, code: str) -> None:
+def record_failure(change: Change, act: Act, plan: Plan, code: str) -> None:
     """Says that the revision did not come into force; the one before still is."""
-    after: dict[str, Any] = {"revision": plan.revision, "failed": code}
-    append(connection, _entry(act, plan, at, action=ROLLED_BACK, after=after))
+    _note(change, ROLLED_BACK, act, plan, {"revision": plan.revision, "failed": code})
 
 
-def record_shadow(connection: Connection, actor: str, at: datetime, plan: Plan, draft: Plan | None) -> None:
+def record_shadow(change: Change, plan: Plan, draft: Plan | None) -> None:
     """Says that a draft is asked beside the plan in force from now on; None: no longer."""
-    told: dict[str, Any] = {"after": {"draft": draft.revision}} if draft else {}
-    action = SHADOW if draft else SHADOW_END
-    append(connection, Entry(at=at, actor=actor, action=action, object=plan.policy, **told))
+    change.note(SHADOW if draft else SHADOW_END, plan.policy, after={"draft": draft.revision} if draft else {})
 
 
-def _entry(act: Act, plan: Plan, at: datetime, *, action: str, after: dict[str, Any]) -> Entry:
+def _note(change: Change, action: str, act: Act, plan: Plan, after: dict[str, Any]) -> None:
     before = {"revision": act.before} if act.before else {}
-    return Entry(
-        at=at, actor=act.actor, action=action, object=plan.policy, before=before, after=after, reason=act.reason
-    )
+    change.note(action, plan.policy, before=before, after=after, reason=act.reason)
 
 
 def refuse_foreign(store: Store, home: Home) -> None:

@@ -26,7 +26,7 @@ def begin(board: Board, actor: str, text: str, file: str, files: Mapping[str, st
             held = assigned(connection)
         draft, _ = prove_document(text, file, board.on.home, files, held)
         plan = board.reconciler.plan
-        board.change(lambda connection: revisions.record_shadow(connection, actor, board.now, plan, draft))
+        board.change(actor, lambda change: revisions.record_shadow(change, plan, draft))
         board.reconciler.beside(draft)
     return {"draft": draft.revision}
 
@@ -34,7 +34,7 @@ def begin(board: Board, actor: str, text: str, file: str, files: Mapping[str, st
 def end(board: Board, actor: str) -> dict[str, Any]:
     with board.turn:
         plan = board.reconciler.plan
-        board.change(lambda connection: revisions.record_shadow(connection, actor, board.now, plan, None))
+        board.change(actor, lambda change: revisions.record_shadow(change, plan, None))
         board.reconciler.beside(None)
     return {}
 

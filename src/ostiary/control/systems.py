@@ -66,12 +66,8 @@ def set_account(board: Board, actor: str, system: str, login: str, password: str
     _tryton(board, system)
     secret = Secret(password)
     learnt = board.reconciler.learn(system, login, secret)
-    board.change_directory(
-        lambda connection: principals.set_reader(
-            connection, actor=actor, now=board.now, sealer=board.on.sealer, system=system, login=login,
-            password=secret, uid=learnt["uid"],
-        )
-    )  # fmt: skip
+    account: dict[str, Any] = {"system": system, "login": login, "password": secret, "uid": learnt["uid"]}
+    board.change_directory(actor, lambda change: principals.set_reader(change, sealer=board.on.sealer, **account))
     return learnt
 
 

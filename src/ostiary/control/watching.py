@@ -31,16 +31,13 @@ def _line(log: Path, decision: str) -> str:
 
 
 def acknowledge(board: Board, actor: str, alert: str, note: str = "") -> dict[str, Any]:
-    board.change(lambda connection: alerts.acknowledge(connection, actor=actor, now=board.now, alert=alert, note=note))
+    board.change(actor, lambda change: alerts.acknowledge(change, alert, note))
     return {}
 
 
 def resolve(board: Board, actor: str, alert: str, note: str = "") -> dict[str, Any]:
     """The resolution is told outside too."""
-    notice = board.change(
-        lambda connection: alerts.resolve(connection, actor=actor, now=board.now, alert=alert, note=note)
-    )
-    board.watch.tell(notice)
+    board.watch.tell(board.change(actor, lambda change: alerts.resolve(change, alert, note)))
     return {}
 
 
@@ -51,6 +48,6 @@ def list_measures(board: Board, _: str, *, everything: bool = False) -> list[dic
 
 def undo(board: Board, actor: str, measure: str) -> dict[str, Any]:
     """Ends a measure at the gate too."""
-    board.change(lambda connection: measures.undo(connection, actor=actor, now=board.now, measure=measure))
+    board.change(actor, lambda change: measures.undo(change, measure))
     board.reconciler.signal()
     return {}

@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from ostiary.audit.log import Change
 from ostiary.foundation.clock import Clock
 from ostiary.foundation.errors import OstiaryError
 from ostiary.foundation.home import Home
@@ -174,9 +175,8 @@ def _for_person(  # noqa: PLR0917  what the request shows
 def _replayed(server: Server, replayed: grants.Replayed) -> Response:
     """Everything the grant gave is revoked, in a transaction that stays."""
     with server.store.begin() as connection:
-        gone = revoke_grant(
-            connection, actor="ostiary", now=server.now(), grant=replayed.grant, reason="a one-time token came twice"
-        )
+        change = Change(connection, "ostiary", server.now())
+        gone = revoke_grant(change, grant=replayed.grant, reason="a one-time token came twice")
     server.take_back(gone)
     return _refusal(Refused("invalid_grant", "it was used before; everything it gave is revoked"))
 
@@ -191,11 +191,11 @@ def revoke(server: Server, request: Request, body: bytes) -> Response:
     with server.store.begin() as connection:
         client = grants.authenticate(connection, server.key, name, secret)
         text = form["token"]
-        actor, now = client.principal, server.now()
+        change = Change(connection, client.principal, server.now())
         if grant := grants.grant_of_refresh(connection, server.key, client, text):
-            gone = revoke_grant(connection, actor=actor, now=now, grant=grant, reason="revoked by its client")
+            gone = revoke_grant(change, grant=grant, reason="revoked by its client")
         elif (claims := tokens.read_access_token(server, connection, text)) and claims.client == client.id:
-            gone = revoke_token(connection, actor=actor, now=now, jti=claims.jti, reason="revoked by its client")
+            gone = revoke_token(change, jti=claims.jti, reason="revoked by its client")
     server.note(request, "done", client=client.id, keys=" ".join(gone))
     server.take_back(gone)
     return Response(headers=NO_STORE)

@@ -1,11 +1,10 @@
 """Devices that are registered, each by its certificate: for one principal, or for everybody."""
 
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, delete, select
 
-from ostiary.audit.log import Entry, append
+from ostiary.audit.log import Change
 from ostiary.foundation.errors import CallerFault
 from ostiary.identity import names, roster
 from ostiary.identity.principals import Keys
@@ -13,24 +12,28 @@ from ostiary.store.database import insert_into
 from ostiary.store.tables.directory import DEVICE
 
 
-def add(connection: Connection, *, actor: str, now: datetime, name: str, principal: str, fingerprint: str) -> Keys:
+def add(change: Change, *, name: str, principal: str, fingerprint: str) -> Keys:
     names.refuse_name(name)
     if principal:
-        roster.one(connection, principal)
+        roster.one(change.connection, principal)
     row = {"name": name, "principal": principal, "fingerprint": fingerprint}
-    new = insert_into(connection, DEVICE).values(row).on_conflict_do_nothing().returning(DEVICE.c.name)
-    if connection.execute(new).first() is None:
+    new = insert_into(change.connection, DEVICE).values(row).on_conflict_do_nothing().returning(DEVICE.c.name)
+    if change.connection.execute(new).first() is None:
         raise CallerFault("exists", f"device {name} exists already", hint=f"`ostiary device remove {name}` ends it")
-    append(connection, Entry(at=now, actor=actor, action="device.add", object=f"device:{name}", after=row))
+    change.note("device.add", f"device:{name}", after=row)
     return ()
 
 
-def remove(connection: Connection, *, actor: str, now: datetime, name: str) -> Keys:
+def remove(change: Change, *, name: str) -> Keys:
     """Its certificate counts no more, nor does a token that was issued to it count as one of a device."""
-    gone = connection.execute(delete(DEVICE).where(DEVICE.c.name == name).returning(DEVICE)).mappings().one_or_none()
+    gone = (
+        change.connection.execute(delete(DEVICE).where(DEVICE.c.name == name).returning(DEVICE))
+        .mappings()
+        .one_or_none()
+    )
     if gone is None:
         raise CallerFault("no-such-device", f"there is no device {name}", hint="see `ostiary device list`")
-    append(connection, Entry(at=now, actor=actor, action="device.remove", object=f"device:{name}", before=dict(gone)))
+    change.note("device.remove", f"device:{name}", before=dict(gone))
     return ()
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from ostiary.audit.log import Entry, append
+from ostiary.audit.log import Change
 from ostiary.foundation.clock import to_us
 from ostiary.foundation.errors import CallerFault, SystemFault
 from ostiary.foundation.jose import SigningKey
@@ -37,43 +37,45 @@ def ensure(connection: Connection, sealer: Sealer, now: datetime) -> None:
                 _make(connection, sealer, now, purpose, state)
 
 
-def turn(connection: Connection, *, actor: str, sealer: Sealer, now: datetime) -> tuple[str, ...]:
+def turn(change: Change, sealer: Sealer) -> tuple[str, ...]:
     """Rotates what is due and lets go of what has retired; returns the purposes that changed. Call it every hour."""
-    ensure(connection, sealer, now)
-    gone = delete(SIGNING_KEY).where(_KEY.state == "retiring", _KEY.since_us <= to_us(now) - RETIRING_S * 1_000_000)
-    changed = set(connection.execute(gone.returning(_KEY.purpose)).scalars())
+    ensure(change.connection, sealer, change.now)
+    gone = delete(SIGNING_KEY).where(
+        _KEY.state == "retiring", _KEY.since_us <= to_us(change.now) - RETIRING_S * 1_000_000
+    )
+    changed = set(change.connection.execute(gone.returning(_KEY.purpose)).scalars())
     for purpose in PURPOSES:
-        if _age_s(connection, purpose, "active", now) >= ACTIVE_S and _known(connection, purpose, now):
-            rotate(connection, actor=actor, sealer=sealer, now=now, purpose=purpose)
+        if _age_s(change.connection, purpose, "active", change.now) >= ACTIVE_S and _known(
+            change.connection, purpose, change.now
+        ):
+            rotate(change, sealer, purpose=purpose)
             changed.add(purpose)
     return tuple(sorted(changed))
 
 
 def rotate(
-    connection: Connection, *, actor: str, sealer: Sealer, now: datetime, purpose: str = "access",
-    compromised: bool = False, reason: str = "",
-) -> str:  # fmt: skip
+    change: Change, sealer: Sealer, *, purpose: str = "access", compromised: bool = False, reason: str = ""
+) -> str:
     """Next signs, active retires; returns the kid that signs now.
 
     Where a key is compromised, every one of its purpose goes at once, and its tokens with it: whoever got at the active
     key may have got at the next one.
     """
-    ensure(connection, sealer, now)
-    if not compromised and not _known(connection, purpose, now):
+    ensure(change.connection, sealer, change.now)
+    if not compromised and not _known(change.connection, purpose, change.now):
         raise CallerFault(
             "key-too-new",
             f"the next key has not been published for {PUBLISHED_S // 3600} h yet: clients may not know it",
             hint="try again later; where the present key is compromised, say so",
         )
     if compromised:
-        connection.execute(delete(SIGNING_KEY).where(_KEY.purpose == purpose))
+        change.connection.execute(delete(SIGNING_KEY).where(_KEY.purpose == purpose))
     for before, after in (("active", "retiring"), ("next", "active")):
         moved = update(SIGNING_KEY).where(_KEY.purpose == purpose, _KEY.state == before)
-        connection.execute(moved.values(state=after, since_us=to_us(now)))
-    ensure(connection, sealer, now)
-    kid = active_kid(connection, purpose)
-    told = {"kid": kid, "compromised": compromised}
-    append(connection, Entry(at=now, actor=actor, action="key.rotate", object=purpose, after=told, reason=reason))
+        change.connection.execute(moved.values(state=after, since_us=to_us(change.now)))
+    ensure(change.connection, sealer, change.now)
+    kid = active_kid(change.connection, purpose)
+    change.note("key.rotate", purpose, after={"kid": kid, "compromised": compromised}, reason=reason)
     return kid
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 from msgspec import Struct, convert
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
 
-from ostiary.audit.log import Entry, append
+from ostiary.audit.log import Change
 from ostiary.event.record import stamp
 from ostiary.foundation.clock import from_us, to_us
 from ostiary.foundation.errors import CallerFault
@@ -110,30 +110,26 @@ def open_alerts(connection: Connection) -> int:
     return connection.execute(select(func.count()).where(ALERT.c.open_key.is_not(None))).scalar_one()
 
 
-def acknowledge(connection: Connection, *, actor: str, now: datetime, alert: str, note: str = "") -> None:
-    """Says that `actor` looks after it; it goes on counting."""
-    _change(connection, alert, {"state": "acknowledged"}, actor=actor, now=now, note=note)
+def acknowledge(change: Change, alert: str, note: str = "") -> None:
+    """Says that the actor looks after it; it goes on counting."""
+    _change(change, "acknowledge", alert, note, state="acknowledged")
 
 
-def resolve(connection: Connection, *, actor: str, now: datetime, alert: str, note: str = "") -> Notice:
+def resolve(change: Change, alert: str, note: str = "") -> Notice:
     """Says that it is over; if its rule fires again, that is a new alert."""
-    over = {"state": "resolved", "open_key": None}
-    return _told(_change(connection, alert, over, actor=actor, now=now, note=note), now)
+    return _told(_change(change, "resolve", alert, note, state="resolved", open_key=None), change.now)
 
 
-def _change(
-    connection: Connection, alert: str, values: dict[str, str | None], *, actor: str, now: datetime, note: str
-) -> Row[Any]:
-    row = connection.execute(
+def _change(change: Change, act: str, alert: str, note: str, **values: str | None) -> Row[Any]:
+    row = change.connection.execute(
         update(ALERT)
         .where(ALERT.c.id == alert, ALERT.c.open_key.is_not(None))
-        .values(**values, actor=actor, note=note[:NOTE_MAX_CHARS])
+        .values(**values, actor=change.actor, note=note[:NOTE_MAX_CHARS])
         .returning(ALERT)
     ).one_or_none()
     if row is None:
         raise CallerFault("alert-unknown", f"there is no open alert {alert}", hint="see `ostiary alert list`")
-    action = "alert.acknowledge" if row.state == "acknowledged" else "alert.resolve"
-    append(connection, Entry(at=now, actor=actor, action=action, object=alert, reason=note[:NOTE_MAX_CHARS]))
+    change.note(f"alert.{act}", alert, reason=note[:NOTE_MAX_CHARS])
     return row
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select, update
 
-from ostiary.audit.log import Entry, append
+from ostiary.audit.log import Change
 from ostiary.event.record import stamp
 from ostiary.foundation.clock import from_us, to_us
 from ostiary.foundation.errors import CallerFault
@@ -72,15 +72,14 @@ def forget(connection: Connection, now: datetime) -> None:
     connection.execute(delete(MEASURE).where(MEASURE.c.expires_at_us <= to_us(now - KEPT)))
 
 
-def undo(connection: Connection, *, actor: str, now: datetime, measure: str) -> None:
+def undo(change: Change, measure: str) -> None:
     """Ends it now; have the gate told afterwards."""
-    target = connection.execute(
-        update(MEASURE).where(MEASURE.c.id == measure, _living(now)).values(undone_by=actor).returning(MEASURE.c.target)
-    ).scalar_one_or_none()
+    chosen = update(MEASURE).where(MEASURE.c.id == measure, _living(change.now)).values(undone_by=change.actor)
+    target = change.connection.execute(chosen.returning(MEASURE.c.target)).scalar_one_or_none()
     if target is None:
         hint = "see `ostiary measure list`"
         raise CallerFault("measure-unknown", f"no measure {measure} is in force", hint=hint)
-    append(connection, Entry(at=now, actor=actor, action="measure.undo", object=measure, before={"target": target}))
+    change.note("measure.undo", measure, before={"target": target})
 
 
 def _target(address: str) -> Network | None:
@@ -122,8 +121,5 @@ def _make(
     }  # fmt: skip
     connection.execute(insert(MEASURE).values(**row))
     told = {"target": str(target), "until": stamp(expires), "alert": alert}
-    append(
-        connection,
-        Entry(at=now, actor=OURSELVES, action="measure.make", object=str(row["id"]), after=told, reason=reason),
-    )
+    Change(connection, OURSELVES, now).note("measure.make", str(row["id"]), after=told, reason=reason)
     return str(row["id"])
