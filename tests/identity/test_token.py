@@ -504,7 +504,7 @@ def test_what_cannot_be_written_to_the_journal_is_not_answered(sqlite_world, mon
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("ostiary.identity.server.os.write", full)
+        patched.setattr("os.write", full)
         answer = sqlite_world.machine()
     assert answer.status_code == 503
     assert "access_token" not in answer.text

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 import anyio
 import anyio.to_thread
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, select, update
 
 from ostiary.erp.operation import Call, Pattern
 from ostiary.foundation.errors import OperatorFault
@@ -15,7 +15,7 @@ from ostiary.foundation.secret import Secret
 from ostiary.guard import history
 from ostiary.guard.erp import Erp, NotEstablished, NotLetIn
 from ostiary.plan.model import Apart
-from ostiary.store.database import Store
+from ostiary.store.database import Store, upsert
 from ostiary.store.directory import ErpAccount, erp_account, person_of, persons_of_erp_user, sealed_for
 from ostiary.store.seal import Sealer
 from ostiary.store.tables.directory import ERP_ACCOUNT
@@ -92,10 +92,6 @@ class Accounts:
 
         await anyio.to_thread.run_sync(run, limiter=self._writers)
 
-    async def reader(self, system: str) -> ErpAccount | None:
-        """The ERP account that the guard itself reads with: that of the principal `system:<name>`."""
-        return await self.account(f"system:{system}", system)
-
     def vault(self, system: str) -> "SystemVault":
         return SystemVault(self, self._sealer, system)
 
@@ -107,7 +103,8 @@ class SystemVault:
         self._accounts, self._sealer, self._system = accounts, sealer, system
 
     async def reader(self) -> ErpAccount | None:
-        return await self._accounts.reader(self._system)
+        """The account that the guard itself reads with: that of the principal `system:<name>`."""
+        return await self._accounts.account(f"system:{self._system}", self._system)
 
     async def password(self, account: ErpAccount) -> Secret:
         try:
@@ -127,14 +124,8 @@ class SystemVault:
 
     async def keep_rest_key(self, account: ErpAccount, key: Secret) -> None:
         sealed = self._sealer.seal(key, self._key_purpose(account))
-        row = {"system": self._system, "login": account.login, "sealed_key": sealed}
-        where = (GUARD_KEY.c.system == self._system, GUARD_KEY.c.login == account.login)
-
-        def change(connection: Connection) -> None:
-            connection.execute(delete(GUARD_KEY).where(*where))
-            connection.execute(insert(GUARD_KEY), [row])
-
-        await self._accounts.write(change)
+        place = {"system": self._system, "login": account.login}
+        await self._accounts.write(lambda connection: upsert(connection, GUARD_KEY, place, {"sealed_key": sealed}))
 
     async def learn_uid(self, account: ErpAccount, uid: str) -> None:
         table = ERP_ACCOUNT.c

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from http.client import HTTPException
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -42,6 +42,8 @@ DISK_FREE_AGAIN: Final = 1.25  # times the floor, so that the gate does not flap
 PURPOSES: Final = 2  # of signing keys, which turn together in an emergency
 TAIL: Final = "tail"
 ALIVE: Final = "alive"  # when the watch was last at work; nothing where it ended in order
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +131,7 @@ class Watch:
             self._tidy(now, behind=behind)
             self._check_audit(now)
             with self._store.begin() as connection:
-                _remember(connection, ALIVE, msgspec.json.encode(now))
+                _remember(connection, ALIVE, now)
         self._minute = minute
 
     def _take_in(self, now: datetime) -> bool:
@@ -146,7 +148,7 @@ class Watch:
         if after != memory or found:
             with self._store.begin() as connection:
                 told = [self._fire(connection, finding, now) for finding in found]
-                _remember(connection, TAIL, msgspec.json.encode(after))
+                _remember(connection, TAIL, after)
             self.tell(*(notice for notice in told if notice))
         self.metrics.count(batch.events)
         self.metrics.unreadable.inc(batch.unreadable)
@@ -227,8 +229,7 @@ class Watch:
     def _begin(self, now: datetime) -> None:
         """Says that nobody watched for a while; and again what still fires, as nobody knows whether that got out."""
         with self._store.begin() as connection:
-            alive = _recalled(connection, ALIVE)
-            away = now - msgspec.json.decode(alive, type=datetime) if alive else timedelta()
+            away = now - (_recalled(connection, ALIVE, datetime) or now)
             if away > timedelta(seconds=LEASE_S):
                 evidence = {"away_s": int(away.total_seconds())}
                 self._fire(connection, Finding(rule=SILENT.id, key="control", at=now, evidence=evidence), now)
@@ -249,7 +250,7 @@ def begin_anew(connection: Connection) -> None:
     """After a restore: what it had read is not here, and nobody was to watch; what is usual is still known."""
     state = _memory(connection).state
     connection.execute(delete(WATCH_STATE))
-    _remember(connection, TAIL, msgspec.json.encode(Memory(state=state)))
+    _remember(connection, TAIL, Memory(state=state))
 
 
 def _own(listen: str) -> tuple[str, ...]:
@@ -266,14 +267,13 @@ def _taken_back_s(connection: Connection) -> float:
 
 
 def _memory(connection: Connection) -> Memory:
-    value = _recalled(connection, TAIL)
-    return Memory() if value is None else msgspec.json.decode(value, type=Memory)
+    return _recalled(connection, TAIL, Memory) or Memory()
 
 
-def _recalled(connection: Connection, name: str) -> bytes | None:
-    chosen = select(WATCH_STATE.c.value).where(WATCH_STATE.c.name == name)
-    return connection.execute(chosen).scalar_one_or_none()
+def _recalled(connection: Connection, name: str, kind: type[T]) -> T | None:
+    value = connection.execute(select(WATCH_STATE.c.value).where(WATCH_STATE.c.name == name)).scalar_one_or_none()
+    return None if value is None else msgspec.json.decode(value, type=kind)
 
 
-def _remember(connection: Connection, name: str, value: bytes) -> None:
-    upsert(connection, WATCH_STATE, {"name": name}, {"value": value})
+def _remember(connection: Connection, name: str, value: object) -> None:
+    upsert(connection, WATCH_STATE, {"name": name}, {"value": msgspec.json.encode(value)})
