@@ -32,9 +32,7 @@ from ostiary.foundation.jose import Claims, SigningKey, sign_access_token
 from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import Settings
 from ostiary.guard import app
-from ostiary.guard.accounts import Accounts
 from ostiary.guard.erp import NotEstablished
-from ostiary.guard.knowledge import Knowledge
 from ostiary.plan.model import System, to_json
 from ostiary.store.database import Store, open_store
 from ostiary.store.directory import ErpAccount, sealed_for
@@ -358,8 +356,7 @@ class TwinGuard(app.Guard):
 
     @classmethod
     def around(cls, world: World, twin: TwinErp) -> "TwinGuard":
-        known = Knowledge(world.home, world.store, world.settings.issuer, world.clock)
-        made = cls(world.home, known, Accounts(world.store, world.sealer), world.clock)
+        made = cls(world.home, world.store, world.sealer, world.settings, world.clock)
         made.twin = twin
         return made
 
@@ -371,7 +368,7 @@ class TwinGuard(app.Guard):
 async def guarded(world: World, twin: TwinErp | None = None) -> AsyncIterator[World]:
     """The guard runs; with a twin, that is the ERP it asks."""
     if twin is None:
-        guard = app.create(world.home, world.store, world.sealer, world.settings, world.clock)
+        guard = app.Guard(world.home, world.store, world.sealer, world.settings, world.clock)
     else:
         guard = TwinGuard.around(world, twin)
     async with guard.running():

@@ -26,7 +26,7 @@ from ostiary.envoy import binary
 from ostiary.envoy.delivery import Gate
 from ostiary.foundation import unix
 from ostiary.foundation.errors import SystemFault
-from ostiary.guard import app as guard
+from ostiary.guard.app import Guard
 from ostiary.identity import app as identity
 from ostiary.identity import grants, keys
 from ostiary.monitor import alerts, measures
@@ -167,7 +167,7 @@ def _tell_control(on: Installation, keys: list[str]) -> None:
 
 async def run_guard(on: Installation) -> None:
     """The look inside: one socket for the gate, one for control."""
-    made = guard.create(on.home, on.store, on.sealer, on.settings, on.clock)
+    made = Guard(on.home, on.store, on.sealer, on.settings, on.clock)
     try:
         async with made.running():
             await serve(

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
@@ -79,21 +80,18 @@ class Accounts:
         return value  # type: ignore[no-any-return] # each name is asked with one type only
 
     async def read(self, ask: Callable[[Connection], T]) -> T:
-        def run() -> T:
-            with self._store.read() as connection:
-                return ask(connection)
-
-        return await anyio.to_thread.run_sync(run)
+        return await anyio.to_thread.run_sync(_within, self._store.read, ask)
 
     async def write(self, change: Callable[[Connection], object]) -> None:
-        def run() -> None:
-            with self._store.begin() as connection:
-                change(connection)
-
-        await anyio.to_thread.run_sync(run, limiter=self._writers)
+        await anyio.to_thread.run_sync(_within, self._store.begin, change, limiter=self._writers)
 
     def vault(self, system: str) -> "SystemVault":
         return SystemVault(self, self._sealer, system)
+
+
+def _within(begin: Callable[[], AbstractContextManager[Connection]], act: Callable[[Connection], T]) -> T:
+    with begin() as connection:
+        return act(connection)
 
 
 class SystemVault:

@@ -62,16 +62,12 @@ class AskedAs(Struct, forbid_unknown_fields=True):
     password: str = ""
 
 
-def create(home: Home, store: Store, sealer: Sealer, settings: Settings, clock: Clock) -> "Guard":
-    """The guard of one installation. It answers inside `async with guard.running()`, and only there."""
-    accounts = Accounts(store, sealer)
-    knowledge = Knowledge(home, store, settings.issuer, clock)
-    return Guard(home, knowledge, accounts, clock)
-
-
 class Guard:
-    def __init__(self, home: Home, knowledge: Knowledge, accounts: Accounts, clock: Clock) -> None:
-        self._home, self._knowledge, self._accounts, self._clock = home, knowledge, accounts, clock
+    """The guard of one installation. It answers inside `async with guard.running()`, and only there."""
+
+    def __init__(self, home: Home, store: Store, sealer: Sealer, settings: Settings, clock: Clock) -> None:
+        self._home, self._clock = home, clock
+        self._accounts, self._knowledge = Accounts(store, sealer), Knowledge(home, store, settings.issuer, clock)
         self._erps: dict[tuple[str, str, str], TrytonErp] = {}
         self._check: Check | None = None
 

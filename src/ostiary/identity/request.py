@@ -3,15 +3,15 @@
 import base64
 import binascii
 from collections.abc import Mapping
-from ipaddress import ip_address, ip_network
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote_plus
+
+from ostiary.foundation.origin import named
 
 PARAMETERS_MAX: Final = 40
 TEXT_MAX_BYTES: Final = 16_384
 QUERY_MAX_BYTES: Final = 6_000  # of an authorization request: its form carries it back in base64
 VALUE_MAX_CHARS: Final = 8_192
-IPV6_SITE_BITS: Final = 64  # one household or host has as many addresses as it likes
 
 
 class Refused(Exception):
@@ -79,11 +79,5 @@ def source(request: Any) -> str:
 
 
 def site(request: Any) -> str:
-    """The caller's address, or the network that one IPv6 caller has for himself."""
-    try:
-        address = ip_address(source(request))
-        if address.version == 6:  # noqa: PLR2004
-            address = address.ipv4_mapped or ip_network((address.packed, IPV6_SITE_BITS), strict=False).network_address
-    except ValueError:
-        return source(request)
-    return str(address)
+    """The caller's address, or the network that he can choose addresses from."""
+    return named(source(request))

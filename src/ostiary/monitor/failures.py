@@ -12,9 +12,9 @@ from typing import Final
 from msgspec import Struct
 
 from ostiary.event.record import NONE, Event
+from ostiary.foundation.origin import named
 from ostiary.monitor.catalogue import FAILURES, TOKENLESS, Rule
 from ostiary.monitor.finding import GRACE, MINUTE_S, SAMPLES_MAX, Finding, Thresholds, ended
-from ostiary.monitor.origin import named
 from ostiary.plan.reason import Reason
 
 KEYS_MAX: Final = 10_000  # remembered from one batch to the next; who failed longest ago goes first

@@ -11,11 +11,11 @@ from ostiary.audit.log import Change
 from ostiary.event.record import stamp
 from ostiary.foundation.clock import from_us, to_us
 from ostiary.foundation.errors import CallerFault
+from ostiary.foundation.origin import Network
 from ostiary.foundation.secret import new_id
 from ostiary.monitor.alerts import KEPT, OURSELVES
 from ostiary.monitor.catalogue import FAILURES
 from ostiary.monitor.finding import Finding
-from ostiary.monitor.origin import Network
 from ostiary.store.tables.monitor import MEASURE
 
 BLOCK_FIRST: Final = timedelta(minutes=10)

@@ -15,7 +15,6 @@ from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-import msgspec
 from sqlalchemy import Connection, LargeBinary, MetaData, Table, func, insert, inspect, select
 
 import ostiary.store.tables  # noqa: F401 - registers every table
@@ -128,7 +127,8 @@ def _files(home: Home) -> Iterator[Path]:
 def _rows(connection: Connection) -> Iterator[bytes]:
     for table in METADATA.sorted_tables:
         for row in connection.execute(select(table)).mappings():
-            yield msgspec.json.encode({"table": table.name, "row": dict(row)}) + b"\n"  # bytes as base64
+            line = {"table": table.name, "row": {name: _to_json(value) for name, value in row.items()}}
+            yield json.dumps(line).encode() + b"\n"
 
 
 def _fill(connection: Connection, rows: bytes) -> None:
@@ -199,6 +199,10 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def _to_json(value: Any) -> Any:
+    return base64.b64encode(value).decode() if isinstance(value, bytes | memoryview) else value
 
 
 def _from_json(table: Table, row: dict[str, Any]) -> dict[str, Any]:

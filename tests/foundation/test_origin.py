@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.monitor.origin import named, origin
+from ostiary.foundation.origin import named, origin
 
 
 @pytest.mark.parametrize(
