@@ -97,14 +97,14 @@ def rotate_secret(change: Change, *, sealer: Sealer, client_id: str) -> Made:
 def note_certificate(change: Change, *, client_id: str, days: int) -> None:
     """Records that the client was given a certificate for so many days."""
     principal = f"client:{client_id}"
-    _generation(change, principal)
+    roster.one(change.connection, principal)  # raises where there is none
     change.note("client.certificate", principal, after={"days": days})
 
 
 def set_roles(change: Change, *, principal: str, roles: Sequence[str]) -> Keys:
     """Exactly these roles from now on; older tokens are revoked."""
     keys = next_generation(change, principal, "roles changed")
-    before = _roles(change, principal)
+    before = roster.one(change.connection, principal)["roles"]
     change.connection.execute(delete(ASSIGNMENT).where(ASSIGNMENT.c.principal == principal))
     _assign(change, principal, roles)
     change.note("principal.roles", principal, before={"roles": before}, after={"roles": sorted(set(roles))})
@@ -182,7 +182,7 @@ def set_erp_account(
 ) -> Keys:
     """Says as which ERP user the principal's calls arrive."""
     names.refuse_text(system=system, login=login, uid=uid)
-    _generation(change, principal)
+    roster.one(change.connection, principal)  # raises where there is none
     sealed = sealer.seal(password, directory.sealed_for(system, principal))
     place = {"principal": principal, "system": system}
     table = ERP_ACCOUNT.c
@@ -249,12 +249,8 @@ def _add(
         told = f"{other} exists already, and {principal} differs from it by capital letters alone"
         raise CallerFault("exists", told, hint=f"see `ostiary {kind} list`")
     row = {"id": principal, "name": title or name, "person": person or principal}
-    new = insert_into(change.connection, PRINCIPAL).values(
-        **row,
-        generation=_first_generation(change, principal),
-        active=True,
-        made_at_us=to_us(change.now),
-    )
+    beginning = {"generation": _first_generation(change, principal), "active": True, "made_at_us": to_us(change.now)}
+    new = insert_into(change.connection, PRINCIPAL).values(**row, **beginning)
     if change.connection.execute(new.on_conflict_do_nothing().returning(PRINCIPAL.c.id)).first() is None:
         raise CallerFault("exists", f"{principal} exists already", hint=f"see `ostiary {kind} list`")
     _assign(change, principal, roles)
@@ -279,7 +275,7 @@ def _add_secret(change: Change, sealer: Sealer, principal: str) -> Secret:
 
 
 def _set_active(change: Change, principal: str, *, active: bool) -> None:
-    _generation(change, principal)
+    roster.one(change.connection, principal)  # raises where there is none
     change.connection.execute(update(PRINCIPAL).where(PRINCIPAL.c.id == principal).values(active=active))
     action = "principal.enable" if active else "principal.disable"
     change.note(action, principal, before={"active": not active}, after={"active": active})
@@ -300,7 +296,7 @@ def next_generation(change: Change, principal: str, reason: str) -> Keys:
     change.connection.execute(update(PROPOSAL).where(*held).values(until_s=at_s))
     up = update(PRINCIPAL).where(PRINCIPAL.c.id == principal).values(generation=PRINCIPAL.c.generation + 1)
     new = change.connection.execute(up.returning(PRINCIPAL.c.generation)).scalar_one_or_none()
-    old = _known(principal, new) - 1
+    old = (new or roster.missing(principal)) - 1
     kinds = ("gen", "cgen") if principal.startswith("client:") else ("gen",)
     return revoke_keys(change, tuple(f"{kind}:{principal}#{old}" for kind in kinds), reason)
 
@@ -309,18 +305,3 @@ def _first_generation(change: Change, principal: str) -> int:
     """After those that were revoked of one that had the name before: else new tokens would count as revoked too."""
     mine = select(REVOCATION.c.key).where(REVOCATION.c.key.startswith(f"gen:{principal}#", autoescape=True))
     return 1 + max((int(key.rpartition("#")[2]) for key in change.connection.execute(mine).scalars()), default=0)
-
-
-def _generation(change: Change, principal: str) -> int:
-    chosen = select(PRINCIPAL.c.generation).where(PRINCIPAL.c.id == principal)
-    return _known(principal, change.connection.execute(chosen).scalar_one_or_none())
-
-
-def _known(principal: str, generation: int | None) -> int:
-    return roster.missing(principal) if generation is None else generation
-
-
-def _roles(change: Change, principal: str) -> list[str]:
-    return sorted(
-        change.connection.execute(select(ASSIGNMENT.c.role).where(ASSIGNMENT.c.principal == principal)).scalars()
-    )
