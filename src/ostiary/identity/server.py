@@ -31,7 +31,7 @@ class Server:
         self, store: Store, sealer: Sealer, settings: Settings, clock: Clock, home: Home, revoked: Revoked
     ) -> None:
         self.store, self.sealer, self.settings, self.clock, self.home = store, sealer, settings, clock, home
-        self._revoked, self.life_s = revoked, settings.token_life_s
+        self.revoked, self.life_s = revoked, settings.token_life_s
         self._signing: Mapping[str, SigningKey] = {}  # by kid
         self._systems: tuple[str, Mapping[str, str]] = ("", {})
         with store.begin() as connection:
@@ -84,7 +84,7 @@ class Server:
     def take_back(self, keys: Sequence[str]) -> None:
         """Whatever is revoked is refused at the gate before the answer goes out; called where requests are answered."""
         if keys:
-            anyio.from_thread.run(self._revoked, keys)
+            anyio.from_thread.run(self.revoked, keys)
 
     def note(self, request: Any, outcome: str, **facts: str) -> None:
         """One line for each request of an authorization or a token (standard A7); no secret, no token.
