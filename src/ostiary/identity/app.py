@@ -152,8 +152,8 @@ def _for_person(  # noqa: PLR0917  what the request shows
     now_s = server.now_s()
     if kind == "authorization_code":
         code, redirect, verifier = (form.get(name, "") for name in ("code", "redirect_uri", "code_verifier"))
-        grant = grants.redeem(connection, server.key, now_s, client, code=code, redirect=redirect, verifier=verifier)
-        renewal = grants.first_refresh(connection, server.key, grant)
+        shown = {"code": code, "redirect": redirect, "verifier": verifier}
+        grant, renewal = grants.redeem(connection, server.key, now_s, client, **shown)
     else:
         grant, renewal = grants.refresh(connection, server.key, now_s, client, form.get("refresh_token", ""))
     if form.get("resource", grant.audience) != grant.audience:

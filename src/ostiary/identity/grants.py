@@ -143,8 +143,8 @@ def begin(  # noqa: PLR0917  one row, field by field
 
 def redeem(
     connection: Connection, key: bytes, now_s: int, client: Client, *, code: str, redirect: str, verifier: str
-) -> Row[Any]:
-    """The grant behind `code`, once; raises Replayed when its own client shows it again."""
+) -> tuple[Row[Any], Secret]:
+    """The grant behind `code`, once, and its first refresh token; raises Replayed when its own client shows it again."""
     here = {"shown": digest(key, "code", code), "now_s": now_s}
     row = connection.execute(_USE, here).one_or_none()
     wrong = Refused("invalid_grant", "the code is not valid")
@@ -157,12 +157,7 @@ def redeem(
     proof = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
     if grant.client != client.principal or row.redirect != redirect or not hmac.compare_digest(proof, row.challenge):
         raise wrong  # the transaction rolls back: another client cannot use the code up
-    return _alive(grant, now_s)
-
-
-def first_refresh(connection: Connection, key: bytes, grant: Row[Any]) -> Secret:
-    """The refresh token that a grant begins with."""
-    return _add_refresh(connection, key, grant, new_secret())
+    return _alive(grant, now_s), _add_refresh(connection, key, grant, new_secret())
 
 
 def refresh(connection: Connection, key: bytes, now_s: int, client: Client, token: str) -> tuple[Row[Any], Secret]:

@@ -35,7 +35,7 @@ def respond(connection: Connection, finding: Finding, alert: str, *, now: dateti
     if finding.rule != FAILURES.id or kind != "address":
         return None
     target = _target(address)
-    if target is None or _spared(target, never) or _in_force(connection, target, now):
+    if target is None or _spared(target, never) or _count(connection, _of(target), _living(now)):
         return None
     length = min(BLOCK_FIRST * 2 ** _earlier(connection, target, now), BLOCK_MAX)
     if finding.at + length <= now or live(connection, now) >= LIVE_MAX:  # old news after a standstill
@@ -50,7 +50,7 @@ def blocked(connection: Connection, now: datetime) -> tuple[str, ...]:
 
 
 def live(connection: Connection, now: datetime) -> int:
-    return connection.execute(select(func.count()).select_from(MEASURE).where(_living(now))).scalar_one()
+    return _count(connection, _living(now))
 
 
 def list_measures(connection: Connection, *, now: datetime, everything: bool = False) -> list[dict[str, Any]]:
@@ -99,16 +99,18 @@ def _living(now: datetime) -> ColumnElement[bool]:
     return and_(MEASURE.c.expires_at_us > to_us(now), MEASURE.c.undone_by == "")
 
 
-def _in_force(connection: Connection, target: Network, now: datetime) -> bool:
-    chosen = select(MEASURE.c.id).where(MEASURE.c.target == str(target), _living(now)).limit(1)
-    return connection.execute(chosen).first() is not None
+def _of(target: Network) -> ColumnElement[bool]:
+    return MEASURE.c.target == str(target)
+
+
+def _count(connection: Connection, *which: ColumnElement[bool]) -> int:
+    return connection.execute(select(func.count()).select_from(MEASURE).where(*which)).scalar_one()
 
 
 def _earlier(connection: Connection, target: Network, now: datetime) -> int:
     """How often it was blocked lately; a block that somebody undid is no strike."""
-    since = to_us(now - REMEMBERED)
-    lately = and_(MEASURE.c.target == str(target), MEASURE.c.made_at_us > since, MEASURE.c.undone_by == "")
-    return min(connection.execute(select(func.count()).select_from(MEASURE).where(lately)).scalar_one(), 10)
+    lately = MEASURE.c.made_at_us > to_us(now - REMEMBERED)
+    return min(_count(connection, _of(target), lately, MEASURE.c.undone_by == ""), 10)
 
 
 def _make(
