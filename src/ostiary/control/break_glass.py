@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Any, Final
 
 from msgspec.structs import replace
-from sqlalchemy import Connection
 
 from ostiary.audit.log import Change
 from ostiary.control import holders, proposals
@@ -43,7 +42,7 @@ def start(board: Board, actor: str, principal: str, role: str, minutes: int, rea
     asked = Proposal(kind=BREAK_GLASS, actor=actor, reason=reason, at=board.now, content=content)
 
     def act(change: Change) -> Proposal:
-        _may_hold(change.connection, board, asked)
+        _may_hold(change, board, asked)
         return proposals.propose(change, asked)
 
     with board.turn:
@@ -96,7 +95,7 @@ def _go_on(board: Board, actor: str, asked: Proposal) -> dict[str, Any]:
     begun, told = replace(asked, state=BEGUN, until_s=until_s), list[Notice | None]()
 
     def act(change: Change) -> Keys:
-        roles = _may_hold(change.connection, board, asked)
+        roles = _may_hold(change, board, asked)
         keys = next_generation(change, asked.content["principal"], BREAK_GLASS)
         name, held = emergency_set(roles, asked.content["role"], asked.id)
         upsert(change.connection, ROLE_SET, {"id": name}, {"roles": ",".join(sorted(held))})
@@ -111,18 +110,19 @@ def _go_on(board: Board, actor: str, asked: Proposal) -> dict[str, Any]:
     return {**_told(begun), "missing": 0}
 
 
-def _may_hold(connection: Connection, board: Board, asked: Proposal) -> list[str]:
+def _may_hold(change: Change, board: Board, asked: Proposal) -> list[str]:
     """The roles that the principal holds already; raises where it may not have this one more."""
     principal, role = asked.content["principal"], asked.content["role"]
-    known, plan = roster.one(connection, principal), board.reconciler.plan
+    known, plan = roster.one(change.connection, principal), board.reconciler.plan
     roles: list[str] = known["roles"]
-    begun = any(one.content["principal"] == principal for one in proposals.found(connection, BREAK_GLASS, BEGUN))
+    others = proposals.found(change.connection, BREAK_GLASS, BEGUN)
+    begun = any(one.content["principal"] == principal for one in others)
     if begun or not known["active"] or role in closure(plan, roles) or principal.startswith("system:"):
         told = f"{principal} holds {role} already, has another role for a time, or can't sign in"
         raise OperatorFault(
             "emergency-useless", told, hint="see `ostiary break-glass list`, `user list`, `client list`"
         )
-    holders.allow(connection, plan, board.now.date(), principal, [*roles, role])
+    holders.allow(change, plan, principal, [*roles, role])
     return roles
 
 

@@ -1,12 +1,13 @@
 """Who holds which roles, by the human behind user and client: duties kept apart are kept apart for persons."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import datetime
 from typing import Final
 
 import msgspec
 from sqlalchemy import Connection, select, union
 
+from ostiary.audit.log import Change
 from ostiary.control import proposals
 from ostiary.control.proposals import BEGUN, BREAK_GLASS
 from ostiary.foundation.errors import OperatorFault
@@ -50,9 +51,7 @@ def for_a_time(connection: Connection, now: datetime) -> Sequence[tuple[str, str
     return [(one.content["principal"], one.content["role"], proposals.until(one)) for one in lasting]
 
 
-def allow(  # noqa: PLR0917  who, what, and by which policy on which day
-    connection: Connection, plan: Plan, on: date, principal: str, roles: Iterable[str], person: str = ""
-) -> None:
+def allow(change: Change, plan: Plan, principal: str, roles: Iterable[str], person: str = "") -> None:
     """Raises where `principal` may not hold just these roles: unknown to the policy, or duties kept apart."""
     wanted = frozenset(roles)
     known = {role.name for role in plan.roles}
@@ -62,14 +61,14 @@ def allow(  # noqa: PLR0917  who, what, and by which policy on which day
             f"the policy in force has no role {', '.join(missing)}",
             hint=f"one of: {', '.join(sorted(known)) or 'none yet'}; or apply a policy that has it first",
         )
-    if person and connection.execute(select(PRINCIPAL.c.id).where(PRINCIPAL.c.id == person)).first() is None:
+    if person and change.connection.execute(select(PRINCIPAL.c.id).where(PRINCIPAL.c.id == person)).first() is None:
         raise OperatorFault("no-person", f"there is no {person}", hint="name a user: `ostiary user list`")
-    human = person or person_of(connection, principal)
+    human = person or person_of(change.connection, principal)
     others = select(_HELD.c.role).where(_HELD.c.person == human, _HELD.c.id != principal)
-    held = wanted.union(connection.execute(others).scalars())
+    held = wanted.union(change.connection.execute(others).scalars())
     own = narrowed(plan, held)
     own = msgspec.structs.replace(own, never=(), always=())  # proved when the plan came into force
-    if found := check(own, {human: held}, on=on):
+    if found := check(own, {human: held}, on=change.now.date()):
         told = "\n".join(f"  {one}" for one in found)
         raise OperatorFault(
             "roles-apart", f"{human} would hold what is kept apart:\n{told}", hint="nothing was changed"

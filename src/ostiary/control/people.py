@@ -31,7 +31,7 @@ def add_client(  # noqa: PLR0917  the parameters of the command
     """Registers a client; its secret is in this answer and nowhere else."""
 
     def act(change: Change) -> Made:
-        holders.allow(change.connection, board.reconciler.plan, change.now.date(), f"client:{client_id}", roles, person=person)
+        holders.allow(change, board.reconciler.plan, f"client:{client_id}", roles, person=person)
         return principals.add_client(
             change, sealer=board.on.sealer, client_id=client_id, name=name, roles=roles, scopes=scopes,
             redirects=redirects, public=public, person=person,
@@ -136,7 +136,7 @@ def add_user(  # noqa: PLR0917  the parameters of the command
     hashed = hash_password(Secret(password), login=login)  # slow: before anybody has to wait for it
 
     def act(change: Change) -> str:
-        holders.allow(change.connection, board.reconciler.plan, change.now.date(), f"user:{login}", roles, person=person)
+        holders.allow(change, board.reconciler.plan, f"user:{login}", roles, person=person)
         return principals.add_user(change, login=login, hashed=hashed, name=name, roles=roles, person=person)
 
     with board.turn:
@@ -155,7 +155,7 @@ def set_roles(board: Board, actor: str, principal: str, roles: list[str]) -> dic
     """Exactly these roles; tokens already out are refused (standard B7)."""
 
     def act(change: Change) -> Keys:
-        holders.allow(change.connection, board.reconciler.plan, change.now.date(), principal, roles)
+        holders.allow(change, board.reconciler.plan, principal, roles)
         return principals.set_roles(change, principal=principal, roles=roles)
 
     with board.turn:
