@@ -7,10 +7,9 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Struct, to_builtins
-from msgspec.structs import replace
 from sqlalchemy import Connection, select
 
-from ostiary.audit.log import Entry, append
+from ostiary.audit.log import Change, Entry
 from ostiary.control.board import Board
 from ostiary.control.installation import Installation, opened
 from ostiary.control.proposals import refuse_reason
@@ -62,35 +61,32 @@ def overdue(connection: Connection, now: datetime) -> list[Held]:
 
 def keep(board: Board, actor: str, principal: str, role: str, reason: str) -> dict[str, Any]:
     """Somebody has looked: it stays, for this reason."""
-    told = Entry(at=board.now, actor=actor, action=KEEP, object=principal, after={"role": role}, reason=reason)
-    board.change(lambda connection: _record(board, connection, told))
+    board.change(actor, lambda change: _record(board, change, KEEP, (principal, role), reason))
     return {}
 
 
 def remove(board: Board, actor: str, principal: str, role: str, reason: str) -> dict[str, Any]:
     """Somebody has looked: it goes, and with it the tokens that are out."""
-    told = Entry(at=board.now, actor=actor, action=REMOVE, object=principal, after={"role": role}, reason=reason)
 
-    def act(connection: Connection) -> Keys:
-        _record(board, connection, told)
-        left = [one for one in roster.one(connection, principal)["roles"] if one != role]
-        return principals.set_roles(connection, actor=actor, now=board.now, principal=principal, roles=left)
+    def act(change: Change) -> Keys:
+        _record(board, change, REMOVE, (principal, role), reason)
+        left = [one for one in roster.one(change.connection, principal)["roles"] if one != role]
+        return principals.set_roles(change, principal=principal, roles=left)
 
     with board.turn:
-        board.change_directory(act)
+        board.change_directory(actor, act)
     return {}
 
 
-def _record(board: Board, connection: Connection, told: Entry) -> None:
+def _record(board: Board, change: Change, action: str, held: Held, reason: str) -> None:
     """With what was known of its use."""
-    refuse_reason(told.reason)
-    held = told.object, told.after["role"]
-    found = _items(board.on, connection, board.reconciler.plan)
+    refuse_reason(reason)
+    found = _items(board.on, change.connection, board.reconciler.plan)
     item = next((one for one in found if (one.principal, one.role) == held), None)
     if item is None:
         why = f"{held[0]} does not hold the role {held[1]}"
         raise CallerFault("not-held", why, hint="see `ostiary review list`")
-    append(connection, replace(told, after={**told.after, "used": item.used, "last": item.last}))
+    change.note(action, held[0], after={"role": held[1], "used": item.used, "last": item.last}, reason=reason)
 
 
 def _items(on: Installation, connection: Connection, plan: Plan) -> list[Item]:
