@@ -185,15 +185,15 @@ class Answer:
 
     @property
     def rule(self) -> str:
-        return self.headers["ostiary-decided"].split(" ", 4)[2]
+        return self.headers["ostiary-decided"].split(" ", 5)[2]
 
     @property
     def draft(self) -> str:
-        return self.headers["ostiary-decided"].split(" ", 4)[3]
+        return self.headers["ostiary-decided"].split(" ", 5)[3]
 
     @property
     def operation(self) -> str:
-        return self.headers["ostiary-decided"].split(" ", 4)[4]
+        return self.headers["ostiary-decided"].split(" ", 5)[5]
 
     @property
     def detail(self) -> str:

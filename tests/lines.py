@@ -14,7 +14,7 @@ def written(**facts: Any) -> bytes:
     system, _, operation = told.get("operation", NONE).rpartition("/")
     told["operation"] = f"{told.get('system', system or NONE)}/{operation}"
     told["class"] = "x:0"
-    inside = [told.get(name, NONE) for name in ("guard_us", "reason", "rule", "draft", "operation")]
+    inside = [told.get(name, NONE) for name in ("guard_us", "reason", "rule", "draft", "unproved", "operation")]
     told["inside"] = NONE if inside[0] == NONE else " ".join(inside)
     line = {key: " ".join(told.get(name, NONE) for name in names) for key, names in LINE.items()}
     return json.dumps(line).encode() + b"\n"

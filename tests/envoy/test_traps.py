@@ -359,7 +359,7 @@ def test_a_guard_that_gives_no_credential_does_not_leak_the_callers_token(live: 
 
 
 def test_the_guards_words_are_logged(live: Any) -> None:
-    words = {"ostiary-decided": "3 allowed sup/1 - erp/x:write"}
+    words = {"ostiary-decided": "3 allowed sup/1 - - erp/x:write"}
     live.guard_reply = lambda _: (200, words, "")
     answer = rpc(live)
     assert not set(words) & {*answer.headers, *answer.json["names"]}
@@ -368,7 +368,7 @@ def test_the_guards_words_are_logged(live: Any) -> None:
 
 
 def test_a_refusal_of_the_guard_comes_out_as_it_is(live: Any) -> None:
-    words = {"ostiary-decided": "3 apart sup/1 - erp/x:write", "ostiary-reason": "apart"}
+    words = {"ostiary-decided": "3 apart sup/1 - - erp/x:write", "ostiary-reason": "apart"}
     kind = {"content-type": "application/problem+json"}
     live.guard_reply = lambda _: (403, {**words, **kind, "authorization": "Session erp"}, '{"reason":"apart","n":1}')
     answer = rpc(live)

@@ -6,6 +6,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ostiary.erp import tryton
 from ostiary.erp.operation import Call, Problem, Request, Unreadable
@@ -271,6 +272,27 @@ def test_no_parameters_make_it_raise_and_the_object_is_always_among_the_operatio
     if isinstance(answer, Call):
         name = method.rpartition(".")[0].removeprefix("model.")
         assert answer.operations[0].object == name
+
+
+OPENED = ["common.db.login", "common.db.logout", "common.server.version", "model.party.party.on_change"]
+
+
+@given(st.sampled_from([*LISTED, *OPENED, "common.db.drop", "model.party.party.on_change_x", "x"]), st.lists(JSON, max_size=6), st.sampled_from(["/erp/rpc/", "/rpc/", "/x/rpc/"]))  # fmt: skip
+def test_observing_opens_the_clients_own_calls_and_reads_all_others_as_ever(method, params, path):
+    sent = request({"id": 1, "method": method, "params": [*params, {}]}, path=path)
+    catalogue = replace(
+        CATALOGUE, methods={**CATALOGUE.methods, "model.party.party": frozenset({*METHODS, "on_change"})}
+    )
+    enforced, observed = (
+        tryton.read(sent, system="erp", database="erp", catalogue=catalogue, observed=one) for one in (False, True)
+    )
+    if isinstance(observed, Call) and not observed.opened:
+        assert method in OPENED
+        assert isinstance(enforced, Unreadable)
+    elif path != "/rpc/":
+        assert observed == enforced
+    else:
+        assert isinstance(observed, Unreadable)
 
 
 @given(st.binary(max_size=200))

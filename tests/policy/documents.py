@@ -13,6 +13,7 @@ DOING = ("read", "write", "execute", "delete", "execute approve", "write create"
 ZONES = ("UTC", "Europe/Berlin", "Asia/Kolkata", "America/New_York")
 NETWORKS = ("203.0.113.0/24", "10.0.0.0/8", "2001:db8::/32", "198.51.100.7")
 ERP = {"kind": "tryton", "at": "erp.example.com", "upstream": "http://127.0.0.1:8000", "database": "acme"}
+OBSERVING: Any = ({}, {}, {"observe-until": "2026-12-31T18:00+01:00"})
 SHOP = {"kind": "openapi", "at": "api.example.com/shop", "upstream": "https://shop.internal", "spec": "shop.yaml"}
 
 texts = st.text(
@@ -187,7 +188,7 @@ def structures(draw: Any) -> dict[str, Any]:
         told[name] = draw(role(known, told))
     value: dict[str, Any] = {
         "policy": draw(some_texts),
-        "systems": {name: {"erp": ERP, "shop": SHOP}[name] for name in systems},
+        "systems": {name: {"erp": ERP, "shop": SHOP}[name] | draw(st.sampled_from(OBSERVING)) for name in systems},
         "departments": departments,
         "contexts": draw(contexts_of(contexts)),
         "roles": told,

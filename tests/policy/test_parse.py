@@ -351,6 +351,29 @@ def test_each_system_has_a_place_and_an_audience_of_its_own_and_what_its_kind_ne
     assert messages(f"{ONE}  b: {second}\n") == [message]
 
 
+@pytest.mark.parametrize(
+    ("until", "message"),
+    [
+        ("2026-12-31", "observe-until: '2026-12-31' is no moment"),
+        ("2026-12-31T18:00", "observe-until: '2026-12-31T18:00' has no offset from UTC"),
+        ("2026-13-31T18:00Z", "observe-until: '2026-13-31T18:00Z' is no moment"),
+        ("always", "observe-until: 'always' is no moment"),
+        ("", "observe-until is a text"),
+    ],
+)
+def test_observing_ends_at_a_moment(until, message):
+    assert messages(ONE.replace("database: acme", f'database: acme, observe-until: "{until}"')) == [message]
+
+
+def test_one_moment_is_one_revision_however_it_is_written():
+    told = {
+        policy(ONE.replace("database: acme", f'database: acme, observe-until: "{text}"')).systems[0].observe_until
+        for text in ("2026-12-31T18:00+01:00", "2026-12-31T17:00Z", "2026-12-31T17:00:00+00:00")
+    }
+    assert [one.isoformat() for one in told] == ["2026-12-31T17:00:00+00:00"]
+    assert policy(ONE).systems[0].observe_until is None
+
+
 def test_what_is_left_out_has_a_safe_meaning():
     whole = policy(TWO + 'contexts: {a: {hours: "08:00-09:00", zone: UTC}}\n')
     assert [system.audience for system in whole.systems] == ["https://erp.example.com", "https://api.example.com/shop"]

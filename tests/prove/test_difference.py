@@ -177,6 +177,26 @@ def test_what_stands_around_the_roles_is_told_too(before, after, change):
     assert changed(before, after) == [change]
 
 
+@pytest.mark.parametrize(
+    "before, after, change",
+    [
+        ("", "2026-12-31T18:00+01:00", "+ the system erp is observed: until 2026-12-31 17:00 UTC whoever the ERP itself lets in may do all there"),
+        ("2026-12-31T18:00Z", "2026-12-31T18:01Z", "+ the system erp is observed: until 2026-12-31 18:01 UTC whoever the ERP itself lets in may do all there"),
+        ("2026-12-31T18:00Z", "2026-12-31T17:59Z", "- the system erp is observed: until 2026-12-31 17:59 UTC whoever the ERP itself lets in may do all there"),
+        ("2026-12-31T18:00Z", "", "- the system erp is observed no longer: only what the policy grants passes"),
+        ("2026-12-31T18:00Z", "2026-12-31T19:00+01:00", None),
+    ],
+)  # fmt: skip
+def test_observing_widens_everything_and_its_end_narrows(before, after, change):
+    old, new = (f'database: acme, observe-until: "{one}"' if one else "database: acme" for one in (before, after))
+    assert changed(old, new, head=HEAD.replace("database: acme", old)) == ([change] if change else [])
+
+
+def test_a_system_that_is_observed_from_its_first_day_says_so():
+    (told,) = (one for one in diff(None, plan_of("", HEAD.replace("database: acme", 'database: acme, observe-until: "2026-12-31T18:00Z"'))) if "observed" in one.text)  # fmt: skip
+    assert told.widens
+
+
 def test_a_system_that_comes_or_goes_is_told():
     shop = next(line for line in HEAD.splitlines(keepends=True) if "shop:" in line)
     without = HEAD.replace(shop, "")

@@ -31,7 +31,7 @@ def who_can(operation: str, **asked: Any) -> None:
     from ostiary.control import questions
 
     rows = questions.who_can(home(), operation, **_aware(asked))
-    show(rows, table(map(_row, rows), (*COLUMNS, "holders"), empty="Nobody can."))
+    _answer(rows, (*COLUMNS, "holders"), "Nobody can.")
 
 
 @click.command("what-can", cls=Command)
@@ -43,7 +43,14 @@ def what_can(who: str, **asked: Any) -> None:
     from ostiary.control import questions
 
     rows = questions.what_can(home(), who, **_aware(asked))
-    show(rows, table(map(_row, rows), COLUMNS, empty="Nothing."))
+    _answer(rows, COLUMNS, "Nothing.")
+
+
+def _answer(rows: list[dict[str, Any]], columns: tuple[str, ...], empty: str) -> None:
+    from ostiary.control import questions
+
+    notes = "".join(f"\nnote: {one}" for one in questions.caveats(home()))
+    show(rows, table(map(_row, rows), columns, empty=empty) + notes)
 
 
 def _aware(asked: dict[str, Any]) -> dict[str, Any]:

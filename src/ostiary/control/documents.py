@@ -1,8 +1,9 @@
 """From a policy's text to a plan that may come into force; nothing needs to run, and nothing is changed."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct, to_builtins
@@ -15,12 +16,13 @@ from ostiary.erp import tryton
 from ostiary.erp.offer import Offer
 from ostiary.erp.openapi import load
 from ostiary.erp.route import Route
+from ostiary.event.record import stamp
 from ostiary.foundation.clock import SystemClock
 from ostiary.foundation.errors import OperatorFault, counted, plainly
 from ostiary.foundation.home import Home
 from ostiary.foundation.settings import load_settings
 from ostiary.plan.formula import Countries, Device, atoms
-from ostiary.plan.model import Kind, Plan
+from ostiary.plan.model import Kind, Plan, System
 from ostiary.policy.model import Policy
 from ostiary.policy.parse import parse
 from ostiary.policy.problem import refusal
@@ -30,6 +32,8 @@ from ostiary.prove.rules import Finding, broad, check, controls, failures
 from ostiary.prove.situation import Situation
 from ostiary.prove.spelling import slips
 from ostiary.store.plans import plan_in_force, revision_in_force
+
+OBSERVED_MAX: Final = timedelta(days=90)  # an observation that nobody ends is no policy
 
 
 def read_document(text: str, file: str, folder: Path, files: Mapping[str, str] = {}) -> tuple[Policy, Plan]:
@@ -68,13 +72,13 @@ def prove_document(  # noqa: PLR0917  what `_read` gives, and what is held
 ) -> tuple[Plan, Proof]:
     """The plan, proved against its own rules and tests."""
     policy, plan = read_document(text, file, folder_of(file, home), files)
-    _refuse(
-        [*check(plan, assigned, near, SystemClock().now().date()), *_unknowable(plan, home), *failures(plan, policy)],
-        policy.file,
-    )
+    now = near.at if near else SystemClock().now()
+    unfit = [*check(plan, assigned, near, SystemClock().now().date()), *_unknowable(plan, home), *_endless(plan, now)]
+    _refuse([*unfit, *failures(plan, policy)], policy.file)
+    notes = (*observed(plan.systems, now), *broad(plan), *controls(plan), *slips(policy, _offers(plan, home)))
     return plan, Proof(
         never=len(plan.never), always=len(plan.always), apart=len(plan.apart), tests=len(policy.tests), grants=len(plan.grants),
-        people=len(assigned), warnings=(*broad(plan), *controls(plan), *slips(policy, _offers(plan, home))),
+        people=len(assigned), warnings=notes,
     )  # fmt: skip
 
 
@@ -92,6 +96,23 @@ def _unknowable(plan: Plan, home: Home) -> Iterator[Finding]:
             told = f"context {context.name} asks for a device, and the gate asks nobody for a certificate"
             hint = "set ask_client_certificate = true in settings.toml, start again"
             yield Finding(message=told, hint=hint, where=where)
+
+
+def _endless(plan: Plan, now: datetime) -> Iterator[Finding]:
+    for system in plan.systems:
+        if system.observed(now + OBSERVED_MAX):
+            told = f"system {system.name} is observed for more than {OBSERVED_MAX.days} days from now"
+            yield Finding(message=told, hint="an earlier end; it can be put off", where=(system.source,))
+
+
+def observed(systems: Iterable[System], now: datetime) -> Iterator[str]:
+    """What is to be said of each that the policy does not hold yet, or that it says so of in vain."""
+    for system in systems:
+        if system.observed(now):
+            told = f"until then whoever the ERP itself lets in may do all there, whatever the policy says ({system.source})"
+            yield f"{system.name} is OBSERVED until {stamp(system.observe_until or now)}: {told}"
+        elif system.observe_until:
+            yield f"the observation of {system.name} is over: take observe-until out ({system.source})"
 
 
 def compare_document(text: str, file: str, home: Home, files: Mapping[str, str]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from ostiary.audit.head import verify
 from ostiary.audit.log import entries
 from ostiary.control import proposals, review
+from ostiary.control.documents import observed
 from ostiary.control.folder import read_policy
 from ostiary.control.installation import Installation, open_installation
 from ostiary.control.proposals import BEGUN, BREAK_GLASS
@@ -86,7 +87,7 @@ def _checks(on: Installation) -> Iterator[Check]:
         return
     told = troubles(on.home)
     for system in systems:
-        yield system.name, lambda system=system: reachable(system) and known(on.home, system, told)  # type: ignore[misc]
+        yield system.name, lambda system=system: reachable(system) and known(on, system, told)  # type: ignore[misc]
         yield f"{system.name} around", lambda system=system: _not_around(system)  # type: ignore[misc]
 
 
@@ -240,14 +241,17 @@ def troubles(home: Home) -> Mapping[str, str]:
         return {}
 
 
-def known(home: Home, system: System, troubled: Mapping[str, str]) -> str:
-    """Of a system that answers, that the gate knows what it offers, and is let in to ask."""
+def known(on: Installation, system: System, troubled: Mapping[str, str]) -> str:
+    """Of a system that answers, that the gate knows what it offers, is let in to ask, and holds it to the policy."""
     reached, hint = f"{system.upstream} answers", f"ostiary system account {system.name} --login LOGIN"
-    if system.kind is Kind.TRYTON and not home.catalogue(system.name).exists():
+    if system.kind is Kind.TRYTON and not on.home.catalogue(system.name).exists():
         told = f"{reached}, but what it offers is not known yet, so all is denied"
         raise OperatorFault("not-learned", told, hint=hint)
     if trouble := troubled.get(system.name):
         raise OperatorFault("erp-refuses", f"{reached}, but {trouble}: duties are not told apart", hint=hint)
+    now = on.clock.now()
+    if system.observed(now):
+        raise SystemFault("observed", f"{reached}; {next(observed([system], now))}", hint="see the guide's observe.md")
     return reached
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from ipaddress import ip_address
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ from msgspec import to_builtins
 from sqlalchemy import Connection
 
 from ostiary.control.archive import plan_kept
-from ostiary.control.documents import prove_document
+from ostiary.control.documents import observed, prove_document
 from ostiary.control.holders import assigned, for_a_time, holders_of
 from ostiary.control.installation import Installation, opened
 from ostiary.erp.operation import Operation, operation_named
@@ -73,6 +73,11 @@ def _uses(on: Installation, connection: Connection, since: datetime) -> tuple[qu
     except search.TooMuch:
         return uses, False
     return uses, True
+
+
+def caveats(home: Home) -> list[str]:
+    """Where the answers do not hold yet, for nobody is asked."""
+    return [*observed(plan_in_force(home).systems, datetime.now(UTC))]
 
 
 def who_can(home: Home, operation: str, *, at: datetime | None, source: str, outside: str) -> list[dict[str, Any]]:

@@ -55,7 +55,7 @@ def _system(board: Board, system: System, troubles: Mapping[str, str]) -> str:
             f"the gate does not reach {system.upstream}",
             hint="start the ERP, or mend `upstream` in the policy",
         )
-    return health.known(board.on.home, system, troubles)
+    return health.known(board.on, system, troubles)
 
 
 def set_account(board: Board, actor: str, system: str, login: str, password: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from typing import Final
 
 from ostiary.control import child, health, prepare, process
 from ostiary.control.child import Child, Copy, program
+from ostiary.control.documents import observed
 from ostiary.control.installation import open_installation, refuse_empty
 from ostiary.control.revisions import recovered
 from ostiary.envoy import run as envoy
@@ -89,6 +90,8 @@ def _prepared(home: Home) -> Mapping[str, Start]:
         plan = recovered(installation.store, home)
         if differs := health.drift(installation.store, home, plan):
             log.warning("revision %s of the policy is in force%s", plan.revision, differs)
+        for told in observed(plan.systems, installation.clock.now()):
+            log.warning("%s", told)
         binary = prepare.ready(installation)
         gate = envoy.command(binary, home, settings.envoy_workers)
     finally:

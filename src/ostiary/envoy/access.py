@@ -8,6 +8,7 @@ the next, the table holds the classes of both, and a request is judged by those 
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache, partial
 from itertools import groupby
 from typing import Final
@@ -18,11 +19,11 @@ from msgspec.structs import replace
 from ostiary.envoy import cel, matcher
 from ostiary.envoy.condition import condition, somebody_signed_in, stepped_up
 from ostiary.envoy.edge import Json
-from ostiary.envoy.message import CLASS_HEADER, place
+from ostiary.envoy.message import CLASS_HEADER, SUBJECT_HEADER, place
 from ostiary.erp.operation import Operation, Pattern, covering_scopes
 from ostiary.foundation.ids import content_hash
 from ostiary.plan.decide import RoleSets
-from ostiary.plan.model import Grant, Plan, Route
+from ostiary.plan.model import OBSERVE, Grant, Plan, Route
 from ostiary.plan.reason import Reason, step_up
 
 SCOPE_HEADER: Final = "x-gw-scope"  # the token's scopes, each between two spaces
@@ -36,19 +37,20 @@ class AccessClass(msgspec.Struct, frozen=True, kw_only=True):
     """`held_by`: for each grant, its role and every role that includes it.
 
     `inside`: operations of a guarded system, whose scopes are the guard's to judge. `limited`: a grant turns on fields
-    or records, which only the guard sees.
+    or records, which only the guard sees. `until`: callers without a token pass to the guard before it.
     """
 
     id: str
     inside: bool
     limited: bool
+    until: datetime | None
     grants: tuple[Grant, ...]
     held_by: tuple[tuple[str, ...], ...]
 
     @property
     def guarded(self) -> bool:
         """The guard judges it too, and knows better what is lacking."""
-        return self.inside or self.limited
+        return self.inside or self.limited or self.until is not None
 
     @property
     def challenges(self) -> tuple[tuple[str, str], ...]:
@@ -64,6 +66,7 @@ class Classes:
 
     def __init__(self, plan: Plan) -> None:
         self._grants = plan.grants
+        self._until = {system.name: system.observe_until for system in plan.systems}
         self._known: dict[tuple[str, bool, tuple[int, ...]], AccessClass] = {}
         self._including: dict[str, list[str]] = defaultdict(list)
         for role in plan.roles:
@@ -104,9 +107,12 @@ class Classes:
             (grant.id, str(grant.pattern), held, grant.context.formula, bool(grant.terms))
             for grant, held in zip(chosen, held_by, strict=True)
         ]
-        id_ = place(system) + content_hash(msgspec.json.encode([inside, meaning], order="deterministic"))
-        limited = any(grant.terms for grant in chosen)
-        return AccessClass(id=id_, inside=inside, limited=limited, grants=tuple(chosen), held_by=held_by)
+        limited, until = any(grant.terms for grant in chosen), self._until.get(system)
+        meant = content_hash(msgspec.json.encode([inside, until, meaning], order="deterministic"))
+        return AccessClass(
+            id=place(system, observed=until is not None) + meant, inside=inside, limited=limited, until=until,
+            grants=tuple(chosen), held_by=held_by,
+        )  # fmt: skip
 
 
 @lru_cache(maxsize=2)
@@ -217,9 +223,16 @@ def _judge(judged: AccessClass, holders: Mapping[str, Sequence[str]], narrow: Js
     anew, scope = (partial(matcher.deny, reason) for reason in (Reason.STEP_UP, Reason.SCOPE))
     allowed = _met(found, matcher.allow, matcher.allow if judged.guarded else anew, denied)
     covered = _covered(judged, narrow)
-    if covered is None:
-        return allowed
-    return matcher.first([(covered, allowed)], _met(found, scope, scope, denied))
+    if covered is not None:
+        allowed = matcher.first([(covered, allowed)], _met(found, scope, scope, denied))
+    return allowed if judged.until is None else _observed(judged.until, allowed)
+
+
+def _observed(until: datetime, judged: Json) -> Json:
+    """A caller without a token passes to the guard, by the clock and no other word."""
+    in_time = cel.predicate(cel.call("_<_", cel.attribute("request.time"), cel.timestamp(until)))
+    unknown = matcher.first([(in_time, matcher.allow(OBSERVE))], matcher.deny(Reason.TOKEN_MISSING))
+    return matcher.first([(matcher.without(SUBJECT_HEADER), unknown)], judged)
 
 
 def _met(found: Sequence[Held], decision: Decision, lacking: Decision, otherwise: Json) -> Json:

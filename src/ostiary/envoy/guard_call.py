@@ -5,7 +5,7 @@ from typing import Final
 
 from ostiary.envoy.access_log import DECIDED
 from ostiary.envoy.edge import Json
-from ostiary.envoy.handover import TRYTON, described_headers
+from ostiary.envoy.handover import TRYTON, described_headers, own_keys
 from ostiary.envoy.message import changeable, typed
 from ostiary.plan.model import Plan
 
@@ -21,7 +21,8 @@ REFUSED: Final = ("ostiary-reason", "content-type", "retry-after", "www-authenti
 
 def guard_filter(plans: Sequence[Plan]) -> tuple[str, Json]:
     """A part of a body is never shown: an attacker pads the head (hence `allow_partial_message` is off)."""
-    asked = [{"exact": name} for name in dict.fromkeys([*SHOWN, *sorted(described_headers(plans))])]
+    own = own_keys(plans)
+    asked = [{"exact": name} for name in dict.fromkeys([*SHOWN, *own, *sorted(described_headers(plans))])]
     return changeable(
         "guard",
         EXT_AUTHZ,
@@ -29,7 +30,7 @@ def guard_filter(plans: Sequence[Plan]) -> tuple[str, Json]:
             "server_uri": {"uri": "http://guard", "cluster": "guard", "timeout": GUARD_TIMEOUT},
             "path_prefix": "/check",
             "authorization_response": {
-                "dynamic_metadata_from_headers": _exactly(("authorization", DECIDED)),
+                "dynamic_metadata_from_headers": _exactly(("authorization", *own, DECIDED)),
                 "allowed_client_headers": _exactly(REFUSED),
             },
         },

@@ -12,7 +12,7 @@ from ostiary.envoy.access_log import GUARD
 from ostiary.envoy.edge import Json
 from ostiary.envoy.matcher import MUTATION
 from ostiary.envoy.message import changeable, header
-from ostiary.plan.model import Kind, Plan
+from ostiary.plan.model import OWN_KEYS, Kind, Plan
 
 PASSED: Final = (
     "accept", "accept-charset", "accept-encoding", "accept-language", "cache-control", "content-disposition",
@@ -34,15 +34,22 @@ def strip_filter(plans: Sequence[Plan]) -> tuple[str, Json]:
     passed = {*PASSED, "authorization"}
     if any(system.kind is Kind.TRYTON for plan in plans for system in plan.systems):
         passed |= {*TRYTON}
-    passed |= described_headers(plans)
+    own = own_keys(plans)
+    passed |= {*described_headers(plans), *own}
     mutations = [
-        {"remove": "authorization"},
+        *({"remove": name} for name in ("authorization", *own)),
         {"append": header("authorization", f"%REQ({CREDENTIAL_HEADER})%")},
-        {"append": header("authorization", f"%DYNAMIC_METADATA({GUARD}:authorization)%")},
+        *({"append": header(name, f"%DYNAMIC_METADATA({GUARD}:{name})%")} for name in ("authorization", *own)),
         {"remove_on_match": {"key_matcher": {"prefix": "x-gw-"}}},  # most of what goes, at less than the expression
         {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": all_but(passed)}}}},
     ]
     return changeable("strip", MUTATION, mutations={"request_mutations": mutations})
+
+
+def own_keys(plans: Sequence[Plan]) -> tuple[str, ...]:
+    """Headers by which the guard hands over a caller's own key, where a system is observed."""
+    observed = any(system.observe_until for plan in plans for system in plan.systems)
+    return tuple(name for name in OWN_KEYS if observed and name not in described_headers(plans))
 
 
 def described_headers(plans: Sequence[Plan]) -> set[str]:

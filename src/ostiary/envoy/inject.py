@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from ostiary.envoy import matcher
 from ostiary.envoy.edge import Json
 from ostiary.envoy.handover import CREDENTIAL_HEADER
-from ostiary.envoy.message import CLASS_HEADER, extension, header, place
+from ostiary.envoy.message import CLASS_HEADER, SUBJECT_HEADER, extension, header, place
 from ostiary.plan.model import HandOver, Plan
 from ostiary.plan.reason import Reason
 
@@ -23,6 +23,8 @@ def inject_filter(plan: Plan, credentials: Mapping[tuple[str, str], str]) -> tup
             own = {principal: text for (name, principal), text in credentials.items() if name == system.name}
             chosen = {principal: _inject(own[principal]) for principal in sorted(own)}
             nobody = matcher.refuse(Reason.UNAVAILABLE)
+            if system.observe_until:
+                nobody = matcher.first([(matcher.without(SUBJECT_HEADER), matcher.skip())], nobody)
             decisions[place(system.name)] = matcher.exact(matcher.request_header("x-gw-sub"), chosen, nobody)
     if not decisions:
         return matcher.nothing("inject")

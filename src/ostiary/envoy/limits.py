@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from ostiary.envoy.edge import Json
-from ostiary.envoy.message import CALL_HEADER, changeable
+from ostiary.envoy.handover import own_keys
+from ostiary.envoy.message import CALL_HEADER, CLASS_HEADER, changeable, place
 from ostiary.plan.decide import RoleSets, limit_of
 from ostiary.plan.model import Limit, Plan
 
@@ -33,8 +34,12 @@ def address_filter(plan: Plan) -> tuple[str, Json]:
     """
     identity = _header(CALL_HEADER, {"prefix": "/identity/"})
     machine = _header(CALL_HEADER, MACHINES)
+    own = own_keys([plan])
+    known = [{"name": name, "present_match": True, "invert_match": True} for name in ("authorization", *own)]
+    strange = [_not(_header("authorization", BEARER)), _not(identity)]
+    observed = _header(CLASS_HEADER, {"safe_regex": {"regex": place("[^:]*", observed=True) + ".*"}})
     anonymous = [
-        _matches([_not(_header("authorization", BEARER)), _not(identity)]),
+        *([_matches([*strange, _not(observed)]), _matches([observed, *known])] if own else [_matches(strange)]),
         _matches([identity, _not(machine)]),
         _matches([identity, machine, {"name": "authorization", "present_match": True, "invert_match": True}]),
     ]

@@ -113,6 +113,11 @@ def contains(by: Json, part: str) -> Json:
     return {"single_predicate": {"input": by, "value_match": {"contains": part}}}
 
 
+def without(name: str) -> Json:
+    """A predicate: there is no such header."""
+    return {"not_matcher": regex(request_header(name), "(?s).*")}
+
+
 def whole(decision: Json) -> Json:
     """The top of a filter's matcher."""
     nested: Json = decision.get("matcher")

@@ -13,6 +13,9 @@ TEXT_MAX: Final = 200  # characters of what a caller chose, in the log
 CALL_HEADER: Final = "x-gw-call"  # "/shop/orders GET": path without query and method in one, for one map
 CLASS_HEADER: Final = "x-gw-class"  # the route's name: "system:class operation", all that it tells the native filters
 
+SUBJECT_HEADER: Final = "x-gw-sub"  # there where a token was verified, and only there
+OBSERVED: Final = "~"  # no class begins so otherwise
+
 
 def typed(message: str, **fields: Any) -> Json:
     """A message that travels as `Any`."""
@@ -24,9 +27,9 @@ def extension(extension_name: str, message: str, **fields: Any) -> Json:
     return {"name": extension_name, "typed_config": typed(message, **fields)}
 
 
-def place(system: str) -> str:
-    """What the class header begins with on every route of `system`."""
-    return f"{system}:"
+def place(system: str, *, observed: bool = False) -> str:
+    """What the class header begins with on every route of `system`; on those of a plan that has it observed."""
+    return f"{system}:{OBSERVED if observed else ''}"
 
 
 def resource_file(resources: list[Json]) -> Json:

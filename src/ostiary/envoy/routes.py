@@ -139,7 +139,8 @@ def _templates(system: System, routes: Sequence[Route], classes: Classes, body_b
         )
         for head, below in sorted(by_head.items())
     }
-    return matcher.prefix(matcher.request_header(CALL_HEADER), lists, _refused(system.name))
+    unknown = _refused(system.name, observed=system.observe_until is not None)
+    return matcher.prefix(matcher.request_header(CALL_HEADER), lists, unknown)
 
 
 def _specificity(route: Route) -> tuple[tuple[bool, ...], str]:
@@ -174,7 +175,7 @@ def _path(pattern: str) -> Json:
 
 def _native(system: System, route: Route, classes: Classes, body_bytes: int) -> Json:
     judged = classes.of_route(route)
-    looked_at = replace(route, inspect=True) if judged.limited and not route.inspect else route
+    looked_at = replace(route, inspect=True) if judged.guarded and not route.inspect else route
     return _written(system, looked_at, judged.id, judged.challenges, body_bytes)
 
 
@@ -228,11 +229,11 @@ def _identity() -> Json:
     )
 
 
-def _refused(system: str) -> Json:
+def _refused(system: str, *, observed: bool = False) -> Json:
     """The access table denies the class before this answer would be given."""
     return _route(
         match={"prefix": "/"},
-        name=f"{place(system)} {system}/-",
+        name=f"{place(system, observed=observed)} {system}/-",
         direct_response={"status": 403},
     )
 

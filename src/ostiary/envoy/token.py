@@ -23,6 +23,7 @@ NOTHING: Final = "urn:ostiary:nothing"  # without a system nobody has a token, b
 KEPT: Final = "ostiary.kept"  # the key of the filter state: who asked for what, for the log
 LIFETIME_MAX_S: Final = 2 * 3600
 CLOCK_SKEW_S: Final = 1  # 0 would mean Envoy's default of 60
+OR_NONE: Final[Json] = {"allow_missing_or_failed": {}}
 CACHED_TOKENS: Final = 20_000
 CACHED_TOKEN_MAX_BYTES: Final = 4096
 CLAIM_HEADERS: Final = {
@@ -45,10 +46,13 @@ SCOPES_MAX: Final = 400  # characters of the token's scopes in the log; what is 
 def token_filter(plans: Sequence[Plan], jwks: Mapping[str, Any], edge: Edge, asked: Sequence[Plan]) -> tuple[str, Json]:
     """Each system asks for its own audience, as its route names it; a request for no system needs a token of any.
 
-    The contexts of all that are `asked` find their claims, a draft's too.
+    The contexts of all that are `asked` find their claims, a draft's too. On routes of a system that is observed who
+    shows none, or one that is not valid, has no claims: the policy filter and the guard see to him.
     """
     keys = _es256_only(jwks)
-    places = sorted({(system.name, system.audience) for plan in plans for system in plan.systems})
+    systems = [system for plan in plans for system in plan.systems]
+    places = sorted({(system.name, system.audience) for system in systems})
+    observed = sorted({(system.name, system.audience) for system in systems if system.observe_until})
     audiences = sorted({audience for _, audience in places}) or [NOTHING]
     headers = CLAIM_HEADERS | _asked_for(asked)
     anywhere = {"match": {"prefix": "/"}, "requires": _any_of(audiences)}
@@ -56,7 +60,11 @@ def token_filter(plans: Sequence[Plan], jwks: Mapping[str, Any], edge: Edge, ask
         "token",
         JWT,
         providers={audience: _provider(audience, keys, edge, headers) for audience in audiences},
-        rules=[*(_rule(system, audience) for system, audience in places), anywhere],
+        rules=[
+            *(_rule(place(name, observed=True), _any_of([audience], OR_NONE)) for name, audience in observed),
+            *(_rule(place(name), _any_of([audience])) for name, audience in places),
+            anywhere,
+        ],
     )
 
 
@@ -75,14 +83,14 @@ def _asked_for(plans: Sequence[Plan]) -> dict[str, str]:
     return (ASSURANCE_HEADERS if kinds & {Mfa, Recent} else {}) | (DEVICE_HEADERS if Device in kinds else {})
 
 
-def _any_of(audiences: list[str]) -> Json:
-    requirements = [{"provider_name": audience} for audience in audiences]
+def _any_of(audiences: list[str], *more: Json) -> Json:
+    requirements = [*({"provider_name": audience} for audience in audiences), *more]
     return requirements[0] if len(requirements) == 1 else {"requires_any": {"requirements": requirements}}
 
 
-def _rule(system: str, audience: str) -> Json:
-    chosen = {"name": CLASS_HEADER, "string_match": {"prefix": place(system)}}
-    return {"match": {"prefix": "/", "headers": [chosen]}, "requires": {"provider_name": audience}}
+def _rule(start: str, requires: Json) -> Json:
+    chosen = {"name": CLASS_HEADER, "string_match": {"prefix": start}}
+    return {"match": {"prefix": "/", "headers": [chosen]}, "requires": requires}
 
 
 def _provider(audience: str, keys: str, edge: Edge, headers: Mapping[str, str]) -> Json:

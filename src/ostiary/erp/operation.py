@@ -62,9 +62,13 @@ def operation_named(permission: str) -> Operation | None:
 
 
 class Call(Struct, frozen=True, kw_only=True):
-    """A request that was understood: everything in it, the operation it was sent for first."""
+    """A request that was understood: everything in it, the operation it was sent for first.
+
+    `opened`: not for observation alone, where the ERP's own client may do what no policy can grant.
+    """
 
     operations: tuple[Operation, ...]
+    opened: bool = True
 
 
 class Problem(StrEnum):

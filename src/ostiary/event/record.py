@@ -89,7 +89,7 @@ def _event(line: dict[str, Any]) -> Event | None:
     at = _time(told.pop("at"))
     if at is None or told["decision"] == NONE:
         return None
-    inside = _parted(told.pop("inside"), ("guard_us", "reason", "rule", "draft", "operation"))
+    inside = _parted(told.pop("inside"), ("guard_us", "reason", "rule", "draft", "subject", "operation"))
     del told["class"]
     judged, _, rule = told.pop("judged").partition(":")
     told["rule"] = rule or NONE
@@ -99,8 +99,11 @@ def _event(line: dict[str, Any]) -> Event | None:
     told["reason"] = _reason((told["reason"], inside.pop("reason"), judged), passed=_number(told["passed_us"]) > 0)
     if told["reason"] == NONE:
         told["rule"] = NONE
-    if inside["guard_us"] != NONE:  # who was asked last has said more
-        told |= {**inside, "operation": inside["operation"] if inside["operation"] != NONE else told["operation"]}
+    if inside["guard_us"] != NONE:  # who was asked last has said more; whose token was verified, the gate
+        did, who = inside.pop("operation"), inside.pop("subject")
+        told |= inside
+        told["operation"] = told["operation"] if did == NONE else did
+        told["subject"] = who if told["subject"] == NONE else told["subject"]
     if (asked := told.pop("asked")) != NONE:
         told["path"] = asked
     if "eyJ" in told["path"]:  # Envoy writes no query and a part of a path; a short token might fit into it

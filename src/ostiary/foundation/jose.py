@@ -1,7 +1,10 @@
 """The one place that touches JOSE: what is signed, what is verified, and every check between, in order."""
 
+import base64
 import json
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
 
@@ -19,6 +22,7 @@ TOKEN_MAX_BYTES: Final = 4096
 HEADER_NAMES: Final = frozenset({"alg", "typ", "kid"})  # no crit, jku, x5u, jwk (RFC 8725 section 3.10)
 ACCESS_TOKEN: Final = "at+jwt"  # noqa: S105  RFC 9068 section 2.1, the type and not a token
 SKEW_S: Final = 1
+OBJECT: Final = re.compile(r"eyJ[\w-]*", re.ASCII)  # how the base64url of a JSON object begins
 
 
 class Claims(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -101,6 +105,16 @@ def verify_access_token(text: str, jwks: Mapping[str, Any], *, issuer: str, audi
     if not claims.issued_at - SKEW_S <= at < claims.expires_at + SKEW_S:
         raise TokenRefused("the token has expired or is not yet valid")
     return claims
+
+
+def issued_by(issuer: str, text: str) -> bool:
+    """Whether anything in `text` is, or pretends to be, a token of this issuer."""
+    for found in OBJECT.findall(text):
+        with suppress(ValueError, RecursionError):  # no base64url, or no JSON
+            told = json.loads(base64.urlsafe_b64decode(found + "=" * (-len(found) % 4)))
+            if isinstance(told, dict) and told.get("iss") == issuer:
+                return True
+    return False
 
 
 def revocation_keys(claims: Claims) -> tuple[str, ...]:

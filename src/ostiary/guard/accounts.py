@@ -17,7 +17,7 @@ from ostiary.guard import history
 from ostiary.guard.erp import Erp, NotEstablished, NotLetIn
 from ostiary.plan.model import Apart
 from ostiary.store.database import Store, upsert
-from ostiary.store.directory import ErpAccount, erp_account, person_of, persons_of_erp_user, sealed_for
+from ostiary.store.directory import ErpAccount, erp_account, person_of, persons_of_erp_user, roles_of, sealed_for
 from ostiary.store.seal import Sealer
 from ostiary.store.tables.directory import ERP_ACCOUNT
 from ostiary.store.tables.guard import GUARD_KEY
@@ -48,6 +48,10 @@ class Accounts:
 
     async def person(self, principal: str) -> str:
         return await self._remember(("person", principal), lambda connection: person_of(connection, principal))
+
+    async def roles(self, system: str, login: str) -> frozenset[str]:
+        """Of whoever is mapped to this ERP user."""
+        return await self._remember(("roles", system, login), lambda connection: roles_of(connection, system, login))
 
     async def persons(self, system: str, uid: str, erp: Erp) -> frozenset[str]:
         """Every human who acts or acted as this ERP user: by its id, else by the login that the ERP has for the id."""

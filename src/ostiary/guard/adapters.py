@@ -25,7 +25,7 @@ class Adapters:
         self._home = home
         self._catalogues: dict[str, tuple[int, tryton.Catalogue]] = {}
 
-    def read(self, ready: Ready, system: System, request: Request) -> Read:
+    def read(self, ready: Ready, system: System, request: Request, *, observed: bool) -> Read:
         match system.kind:
             case Kind.OPENAPI:
                 found = ready.tables[system.name].find(request.method, request.path)
@@ -40,7 +40,9 @@ class Adapters:
                 if catalogue is None:
                     detail = "what this system offers has not been learned yet"
                     return Read(Unreadable(problem=Problem.UNKNOWN_OPERATION, detail=detail))
-                return Read(tryton.read(request, system=system.name, database=system.database, catalogue=catalogue))
+                name, database = system.name, system.database
+                call = tryton.read(request, system=name, database=database, catalogue=catalogue, observed=observed)
+                return Read(call)
 
     def _catalogue(self, system: str) -> tryton.Catalogue | None:
         """The learned catalogue; read again when its file has changed."""

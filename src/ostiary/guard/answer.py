@@ -37,7 +37,7 @@ class Refused(Exception):
 class Trace:
     """What has become known of one request so far, and so its answer, however early it is refused.
 
-    `credential` is what the ERP gets to see as `authorization`; "" where none is handed over.
+    `credentials` are the headers that the ERP gets to see, once it is allowed.
     `challenge`: how the caller may authenticate, where the reason alone does not say it.
     `draft` is what a draft of the policy says, as "reason:rule".
     """
@@ -61,7 +61,8 @@ class Trace:
     challenge: str = ""
     pending: bool = False  # the ERP must say what the records hold
     draft: str = "-"
-    credential: str = field(default="", repr=False)
+    observed: bool = False  # nobody has proved who it is
+    credentials: dict[str, str] = field(default_factory=dict, repr=False)
     watcher: asyncio.Task[None] | None = None
     gone: bool = False
 
@@ -75,7 +76,7 @@ class Trace:
 
     def refuse(self, refused: Refused) -> None:
         self.reason, self.detail, self.pointer = refused.reason, refused.detail, refused.pointer
-        self.challenge, self.credential = refused.challenge, ""
+        self.challenge, self.credentials = refused.challenge, {}
         self.rule = self.rule if refused.rule == "-" else refused.rule
         self._end()
 

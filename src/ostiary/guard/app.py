@@ -251,13 +251,12 @@ def _status(reason: Reason) -> int:
 def _headers(answer: Trace) -> Headers:
     said = {
         "ostiary-reason": str(answer.reason),
-        "ostiary-decided": f"{answer.us} {answer.reason} {answer.rule} {answer.draft} {answer.operation}",
+        "ostiary-decided": f"{answer.us} {answer.reason} {answer.rule} {answer.draft} {answer.subject or '-'} {answer.operation}",
         "ostiary-decision": answer.decision,
     }
     if answer.reason is Reason.ALLOWED:
-        if answer.credential:
-            said["authorization"] = answer.credential
-        said["x-envoy-auth-headers-to-remove"] = "cookie" if answer.credential else "authorization,cookie"
+        said |= answer.credentials
+        said["x-envoy-auth-headers-to-remove"] = "cookie" if "authorization" in said else "authorization,cookie"
     else:
         said |= {"content-type": "application/problem+json", "cache-control": "no-store"}
         challenge = answer.challenge or CHALLENGE.get(answer.reason)

@@ -12,9 +12,9 @@ from ostiary.erp.operation import Call, Operation, Problem, Request, Unreadable
 from ostiary.event.record import stamp
 from ostiary.foundation.clock import Clock
 from ostiary.foundation.errors import SystemFault
-from ostiary.foundation.jose import TokenRefused
+from ostiary.foundation.jose import TokenRefused, issued_by
 from ostiary.foundation.logging import redact
-from ostiary.guard import history, validation
+from ostiary.guard import history, unproved, validation
 from ostiary.guard.accounts import Accounts
 from ostiary.guard.adapters import Adapters
 from ostiary.guard.answer import Asked, Gone, Refused, Trace
@@ -25,9 +25,10 @@ from ostiary.guard.locks import Busy, Locks
 from ostiary.guard.records import Whose, established
 from ostiary.plan.decide import Decision, Facts, decide
 from ostiary.plan.formula import UNKNOWN, Circumstances
-from ostiary.plan.model import HandOver, System
+from ostiary.plan.model import OBSERVE, OWN_KEYS, HandOver, System
 from ostiary.plan.reason import Reason
 
+SUBJECT_HEADER: Final = "x-gw-sub"  # from the gate: it has verified a token
 RECORDS_LOGGED_MAX: Final = 100
 RECORD_MAX_CHARS: Final = 200  # an id in a path is what a caller wrote there
 ANSWER_MAX_S: Final = 9.0  # the gate gives up after 10, and would log an end to what then still begins
@@ -91,22 +92,27 @@ class Check:
         trace.system = system.name
         caller = await self._caller(asked, system, trace)
         request = self._request(asked, system)
-        read, match = self._adapters.read(ready, system, request)
+        read, match = self._adapters.read(ready, system, request, observed=trace.observed)
         if isinstance(read, Unreadable):
             trace.whole = False
             if read.operations:  # role first: who may not read an object does not learn its fields by asking
                 await self._decide(ready, system, caller, read.operations, asked, trace)
             _refuse(REASON_OF[read.problem], read.detail, pointer=read.pointer)
-        facts = await self._decide(ready, system, caller, read.operations, asked, trace)
+        if read.opened:
+            facts = await self._decide(ready, system, caller, read.operations, asked, trace)
+        else:
+            trace.operation, trace.draft = read.operations[0].permission, str(Decision(reason=Reason.UNKNOWN_OPERATION))
         invalid = validation.validate(match.route, request, match.values) if match else _screened(request)
         if invalid is not None:
             _refuse(REASON_OF[invalid.problem], invalid.detail, pointer=invalid.pointer)
+        if trace.observed:
+            return
         await self._hold(ready, read, trace, gone)
         if trace.pending:
             await self._look_at_records(ready, system, facts, trace)
         await self._keep_apart(ready, system, facts, read, trace)
         if system.hand_over is HandOver.SESSION:
-            trace.credential = await self._credential(system, caller.claims.subject, request, trace)
+            trace.credentials["authorization"] = await self._credential(system, trace.subject, request, trace)
         if history.matters(ready.apart, read):
             await self._accounts.remember(ready.apart, read, trace.person, self._clock.now())
 
@@ -121,6 +127,8 @@ class Check:
         return ready
 
     async def _caller(self, asked: Asked, system: System, trace: Trace) -> Caller:
+        if SUBJECT_HEADER not in asked.headers and system.observed(self._clock.now()):
+            return await self._unproved(asked, system, trace)
         scheme, _, text = asked.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not text:
             _refuse(Reason.TOKEN_MISSING, "send an access token: Authorization: Bearer ...")
@@ -132,6 +140,18 @@ class Check:
         if self._knowledge.revoked(caller):
             _refuse(Reason.TOKEN_REVOKED, "the token was revoked")
         trace.person = await self._accounts.person(caller.claims.subject)
+        return caller
+
+    async def _unproved(self, asked: Asked, system: System, trace: Trace) -> Caller:
+        """Of a caller without a valid token: his own credential goes to the ERP, which judges it, and none of ours does."""
+        shown = ("authorization", *OWN_KEYS)  # no cookie: beside another credential it makes him somebody else
+        own = {name: asked.headers[name] for name in shown if name in asked.headers}
+        if issued_by(self._knowledge.issuer, " ".join(own.values())):
+            _refuse(Reason.TOKEN_INVALID, "this is no valid access token for this system")
+        login = unproved.login(own.get("authorization", ""))
+        roles = await self._accounts.roles(system.name, login) if login else frozenset[str]()
+        caller = unproved.caller(system.name, login, roles)
+        trace.claims, trace.observed, trace.credentials, trace.rule = caller.claims, True, own, OBSERVE
         return caller
 
     def _request(self, asked: Asked, system: System) -> Request:
@@ -157,9 +177,12 @@ class Check:
             operations=does,
         )
         decision = decide(ready.plan, facts)
-        trace.rule, trace.pending = decision.rule, decision.reason is Reason.RECORD
         if (draft := self._knowledge.draft) is not None:
             trace.draft = str(decide(draft, facts))
+        if trace.observed:
+            trace.draft = trace.draft if draft else str(decision)
+            return facts
+        trace.rule, trace.pending = decision.rule, decision.reason is Reason.RECORD
         if not (decision.allowed or trace.pending):
             _refuse_by(decision, trace)
         return facts

@@ -63,7 +63,7 @@ class Caller(Struct, frozen=True, kw_only=True):
 
 class Knowledge:
     def __init__(self, home: Home, store: Store, issuer: str, clock: Clock) -> None:
-        self._home, self._store, self._issuer, self._clock = home, store, issuer, clock
+        self._home, self._store, self.issuer, self._clock = home, store, issuer, clock
         self._plans: OrderedDict[str, Ready] = OrderedDict()  # previous, current
         self.draft: Plan | None = None
         self._jwks: dict[str, Any] = {"keys": []}
@@ -161,7 +161,7 @@ class Knowledge:
         return caller
 
     def _verify(self, text: str, audience: str, now: datetime) -> Claims:
-        return verify_access_token(text, self._jwks, issuer=self._issuer, audience=audience, now=now)
+        return verify_access_token(text, self._jwks, issuer=self.issuer, audience=audience, now=now)
 
     def revoked(self, caller: Caller) -> bool:
         return not self._revoked.isdisjoint(caller.keys)
@@ -172,7 +172,7 @@ class Knowledge:
 
     async def roles(self, role_set: str) -> frozenset[str] | None:
         """The roles of a role set; None where the store has none of that id."""
-        if role_set not in self._roles:
+        if role_set and role_set not in self._roles:
             await self._refreshed_now("role set")
         return self._roles.get(role_set)
 

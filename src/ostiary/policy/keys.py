@@ -25,6 +25,9 @@ def _shaped(form: re.Pattern[str]) -> Schema:
 HAND_OVER: Final = """\
 How the ERP's own credential is presented: not at all, one key that the gate adds, or a session for each ERP user. \
 Default: session for tryton, none for openapi."""
+OBSERVE: Final = """\
+Until then, 90 days ahead at most, callers who show the ERP's own credential pass, whatever roles may: what they do is \
+noted, with what the policy would decide. Access tokens are judged as ever."""
 SYSTEM: Final = Part(
     name="system",
     says="A protected ERP: where callers reach it, and where it is.",
@@ -41,6 +44,7 @@ SYSTEM: Final = Part(
         ),
         Key("hand-over", HAND_OVER, one_of(HandOver), "session"),
         Key("audience", "What its access tokens are for. Default: https:// and the place.", TEXT, "urn:acme:erp"),
+        Key("observe-until", OBSERVE, text(words.MOMENT), "2026-12-31T18:00+01:00"),
     ),
     needed=("kind", "at", "upstream"),
     rules={"allOf": [needs("kind", ("tryton",), "database"), needs("kind", ("openapi",), "spec")]},

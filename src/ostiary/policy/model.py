@@ -80,7 +80,12 @@ class System(Struct, frozen=True, kw_only=True):
     database: str = ""
     spec: str = ""  # the OpenAPI document, below the policy's folder
     hand_over: HandOver = HandOver.NONE
+    observe_until: datetime | None = None  # in UTC
     source: Source
+
+    def observed(self, at: datetime) -> bool:
+        """Whether a caller's own ERP credential passes there, whatever the policy grants."""
+        return self.observe_until is not None and at < self.observe_until
 
     @property
     def guarded(self) -> bool:

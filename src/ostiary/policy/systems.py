@@ -1,6 +1,7 @@
 """The protected ERPs: each with a place and an audience of its own."""
 
 from collections.abc import Sequence
+from datetime import UTC
 from functools import partial
 from typing import Final
 
@@ -32,6 +33,7 @@ def _system(reader: Reader, name: str, key: Scalar, node: Node) -> System | None
     audience = reader.text(part.get("audience"), what="audience", default=f"https://{''.join(place or ())}")
     database = reader.understood(part.get("database"), words.database, what="database")
     spec = reader.text(part.get("spec"), what="spec")
+    until = reader.understood(part.get("observe-until"), words.moment, what="observe-until")
     hand_over = reader.word(part.get("hand-over"), HandOver, what="hand-over")
     if kind is None or place is None or upstream is None:
         return None
@@ -45,6 +47,7 @@ def _system(reader: Reader, name: str, key: Scalar, node: Node) -> System | None
         database=database or "",
         spec=spec,
         hand_over=hand_over or (HandOver.SESSION if kind is Kind.TRYTON else HandOver.NONE),
+        observe_until=until and until.astimezone(UTC),
         source=reader.source(key),
     )
 

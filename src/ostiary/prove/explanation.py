@@ -22,7 +22,7 @@ from ostiary.plan.formula import (
     Recent,
     holds,
 )
-from ostiary.plan.model import Grant, Plan
+from ostiary.plan.model import OBSERVE, Grant, Plan
 from ostiary.plan.reason import TITLE, Reason
 from ostiary.prove.situation import DAYS, duration
 
@@ -100,9 +100,10 @@ def _why(plan: Plan, asked: Asked, did: str) -> tuple[str, Iterable[str]]:
 
 
 def _rule_lines(plan: Plan, rule: str) -> tuple[str, ...]:
-    """The lines of a grant or an apart rule, by id."""
+    """The lines of a grant, of an apart rule or of what is observed, by id."""
     sources = [grant.source for grant in plan.grants if grant.id == rule]
     sources += [apart.source for apart in plan.apart if apart.id == rule]
+    sources += [system.source for system in plan.systems if rule == OBSERVE and system.observe_until]
     return tuple(f"{source}: {source.text}" for source in sources)
 
 

@@ -17,6 +17,8 @@ def changes(old: Plan, new: Plan, holders: Mapping[str, Sequence[str]]) -> Itera
     after = {system.name: system for system in new.systems}
     for name in sorted(before.keys() | after.keys()):
         yield from _system(before.get(name), after.get(name))
+        if name in after:
+            yield from _observed(before.get(name), after[name])
         if name in before and name in after:
             yield from _operations(_routes(old, name), _routes(new, name))
 
@@ -44,6 +46,17 @@ def _system(old: System | None, new: System | None) -> Iterator[Change]:
                 said = f"{part.replace('_', '-')} {now or 'none'} instead of {was or 'none'}"
                 text = f"the system {new.name} has {said} ({new.source})"
                 yield Change(widens=True, text=text, where=str(new.source))
+
+
+def _observed(old: System | None, new: System) -> Iterator[Change]:
+    was, until = old.observe_until if old else None, new.observe_until
+    if until is None and was:
+        text = f"the system {new.name} is observed no longer: only what the policy grants passes ({new.source})"
+        yield Change(widens=False, text=text, where=str(new.source))
+    elif until and until != was:
+        told = f"until {until:%Y-%m-%d %H:%M} UTC whoever the ERP itself lets in may do all there"
+        text = f"the system {new.name} is observed: {told} ({new.source})"
+        yield Change(widens=was is None or was < until, text=text, where=str(new.source))
 
 
 def _routes(plan: Plan, system: str) -> dict[str, Route]:

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Table, select
 from ostiary.foundation.ids import EMERGENCY, role_set_id
 from ostiary.store.database import insert_into, upsert
 from ostiary.store.tables.directory import (
+    ASSIGNMENT,
     DEVICE,
     ERP_ACCOUNT,
     ERP_PAST,
@@ -98,6 +99,12 @@ def _is_user(table: Table, system: str, uid: str, login: str | None) -> ColumnEl
     same = table.c.login.in_(select(others.c.login).where(others.c.system == system, others.c.uid == uid))
     named = (table.c.uid == "") & ((table.c.login == login) | same)
     return (table.c.system == system) & ((table.c.uid == uid) | named)
+
+
+def roles_of(connection: Connection, system: str, login: str) -> frozenset[str]:
+    """All that those hold who are mapped to it."""
+    same = (ERP_ACCOUNT.c.principal == ASSIGNMENT.c.principal) & (ERP_ACCOUNT.c.system == system)
+    return frozenset(connection.execute(select(ASSIGNMENT.c.role).where(same, ERP_ACCOUNT.c.login == login)).scalars())
 
 
 def keep_past(connection: Connection, at_us: int, *which: ColumnElement[bool]) -> None:

@@ -13,11 +13,16 @@ from ostiary.erp.tryton.walk import Refused, Walk
 __all__ = ["OBJECTS", "Catalogue", "groups", "learn", "offer", "plain", "read"]
 
 
-def read(request: Request, *, system: str, database: str, catalogue: Catalogue) -> Call | Unreadable:
-    """Every operation that `request` would do, or why it can't be told: then it is denied."""
-    walk = Walk(system, catalogue)
+def read(
+    request: Request, *, system: str, database: str, catalogue: Catalogue, observed: bool = False
+) -> Call | Unreadable:
+    """Every operation that `request` would do, or why it can't be told: then it is denied.
+
+    `observed`: what the ERP's own client needs to sign in and to fill in its forms is told too.
+    """
+    walk = Walk(system, catalogue, observed=observed)
     try:
-        if request.path == f"/{database}/rpc/":
+        if request.path == f"/{database}/rpc/" or (observed and request.path == rpc.ROOT):
             rpc.read(request, walk)
         elif request.path.startswith(f"/{database}/rest/"):
             rest.read(request, request.path.removeprefix(f"/{database}/rest/"), walk)
@@ -25,4 +30,4 @@ def read(request: Request, *, system: str, database: str, catalogue: Catalogue) 
             raise Refused.unknown("this path is not open")
     except Refused as refused:
         return replace(refused.told, operations=walk.operations)
-    return Call(operations=walk.operations)
+    return Call(operations=walk.operations, opened=walk.opened)

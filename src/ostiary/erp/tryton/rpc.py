@@ -11,6 +11,10 @@ from ostiary.erp.tryton.walk import Refused, Walk, context, dead_end, texts
 from ostiary.foundation import strict_json
 
 METHOD: Final = re.compile(r"(model|wizard|report)\.([a-z0-9_]+(?:[._][A-Za-z0-9_]+)*)\.([A-Za-z][A-Za-z0-9_]*)")
+ROOT: Final = "/rpc/"
+# What its own client asks before it has a session, to get one, and to end it.
+ABOUT: Final = ("common.server.version", "common.db.list", "common.authentication.services")
+SESSION: Final = ("common.db.login", "common.db.logout")
 KEYS: Final = frozenset({"id", "method", "params"})
 ID: Final = frozenset({"id"})
 JSON_TYPE: Final = re.compile(r'application/json(?:\s*;\s*charset\s*=\s*"?utf-8"?)?', re.IGNORECASE)
@@ -31,7 +35,10 @@ def read(request: Request, walk: Walk) -> None:
     if not isinstance(body, dict) or set(body) - KEYS or "method" not in body:
         raise Refused.invalid("an RPC call has just id, method and params")
     method, params = body["method"], body.get("params", [])
-    found = METHOD.fullmatch(method) if isinstance(method, str) else None
+    if method in (ABOUT if request.path == ROOT else SESSION):
+        walk.beyond(method)
+        return
+    found = METHOD.fullmatch(method) if isinstance(method, str) and request.path != ROOT else None
     if found is None:
         raise Refused.unknown("this kind of method is not open", "/method")
     if not isinstance(params, list) or not params:
@@ -54,8 +61,11 @@ def json_body(request: Request) -> Any:
 
 def dispatch(walk: Walk, kind: str, name: str, method: str, params: list[Any]) -> None:
     """One call; its parameters without the context."""
-    if not callable_(walk, f"{kind}.{name}", method):
+    if method not in walk.catalogue.methods.get(f"{kind}.{name}", ()):
         raise Refused.unknown("there is no such method", "/method")
+    if FORM.fullmatch(method):
+        walk.beyond(f"{name}.{method}")
+        return
     match kind:
         case "wizard":
             walk.does(f"wizard.{name}", Verb.EXECUTE, method, pointer="/method")

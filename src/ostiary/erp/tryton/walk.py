@@ -52,9 +52,10 @@ class Place(NamedTuple):
 class Walk:
     """One request's operations, the one it was sent for first."""
 
-    def __init__(self, system: str, catalogue: Catalogue) -> None:
-        self._system = system
+    def __init__(self, system: str, catalogue: Catalogue, *, observed: bool = False) -> None:
+        self._system, self._observed = system, observed
         self.catalogue = catalogue
+        self.opened = True
         self._found: dict[tuple[str, ...], Operation] = {}
         self._steps = self._ids = 0
 
@@ -82,6 +83,14 @@ class Walk:
         self._found[key] = Operation(
             system=self._system, object=object_, verb=verb, action=action, ids=tuple(ids), pointer=pointer, **fields
         )
+
+    def beyond(self, method: str) -> None:
+        """Notes what is never opened, and passes in observation alone."""
+        if not self._observed:
+            raise Refused.unknown("this kind of method is not open", "/method")
+        self.opened = False
+        object_, _, action = method.rpartition(".")
+        self.does(object_, Verb.EXECUTE, action, pointer="/method")
 
     def step(self, pointer: str) -> None:
         """Counts one part of the request."""
