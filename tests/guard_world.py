@@ -22,6 +22,7 @@ from sqlalchemy import insert
 
 from lines import written
 from ostiary.control.documents import read_document
+from ostiary.control.folder import files_of
 from ostiary.erp.operation import Request
 from ostiary.erp.tryton import Catalogue, learn
 from ostiary.foundation.clock import FixedClock
@@ -335,7 +336,8 @@ def make(
             "since_us": 0,
         }
         connection.execute(insert(SIGNING_KEY), [{**row, "public_jwk": json.dumps(key.public())}])
-    _, plan = read_document(policy.replace("UPSTREAM", upstream), "policy.yaml", root)
+    text = policy.replace("UPSTREAM", upstream)
+    _, plan = read_document(text, "policy.yaml", files_of(root, "policy.yaml", text))
     write_atomically(home.plans / f"{plan.revision}.json", to_json(plan))
     write_atomically(home.plans / "current", plan.revision.encode())
     write_atomically(home.catalogue("erp"), msgspec.json.encode(catalogue or small_catalogue()))

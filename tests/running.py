@@ -26,6 +26,7 @@ from ostiary.cli import admin
 from ostiary.cli.demo.caller import Answer, Caller, machine_token
 from ostiary.cli.demo.stand import free_port
 from ostiary.control import evidence
+from ostiary.control.folder import files_of
 from ostiary.control.prepare import initialise
 from ostiary.foundation.errors import OstiaryError, retold
 from ostiary.foundation.home import Home
@@ -232,7 +233,12 @@ class Running:
         return answer["result"]
 
     def apply(self, text: str, **parameters: Any) -> Any:
-        return self.ask("policy.apply", text=text, file=str(self.home.policy), **parameters)
+        return self.ask("policy.apply", **self.document(text), **parameters)
+
+    def document(self, text: str) -> dict[str, Any]:
+        """The text as the policy's file, with what belongs to it."""
+        path = self.home.policy
+        return {"text": text, "file": str(path), "files": files_of(path.parent, path.name, text)}
 
     def ostiary(self, *arguments: str, given: str = "", environment: Mapping[str, str] = {}) -> Done:
         """The command in a process of its own."""

@@ -61,11 +61,13 @@ class Error(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One example; `several`: it can't show its error alone. `whole`: nothing is left out, `long`: letters for `…`.
 
     `files`, `links`: what lies beside the policy, and its encoding; `held`: who has which roles.
+    `lone`: what belongs to the policy does not come with it.
     """
 
     policy: str
     why: str = ""
     several: bool = False
+    lone: bool = False
     whole: bool = False
     long: int = 0
     encoding: str = "utf-8"
@@ -114,6 +116,7 @@ def said(error: Error) -> str:
         home.catalogue("erp").write_bytes(msgspec.json.encode(OFFERED))
         try:
             text, files = read_policy(home.policy)
+            files = {} if error.lone else files
             _, proof = prove_document(text, home.policy.name, home, files, error.held, NEAR)
             answer = "\n".join(f"{NOTE}{one}" for one in proof.warnings)
         except OperatorFault as fault:

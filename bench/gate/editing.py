@@ -11,6 +11,7 @@ from bench.process import NotUp
 from bench.rounds import Pace, Say
 from bench.stand import new_home, standing
 from ostiary.cli.demo.caller import Caller
+from ostiary.control.folder import files_of
 
 AREA: Final = "gate"
 FAMILIES: Final = 50
@@ -48,7 +49,8 @@ def _edits(folder: Path, erp: str, operations: int, count: int, say: Say) -> dic
             for number in range(count):
                 text, wanted = ((opened, ALLOWED), (closed, REFUSED))[number % 2]
                 began = time.perf_counter()
-                stand.ask("policy.apply", text=text, file=str(home.policy), reason="bench")
+                files = files_of(home.root, home.policy.name, text)
+                stand.ask("policy.apply", text=text, file=str(home.policy), files=files, reason="bench")
                 _prove(caller, f"/f{lacking[0]}/o{lacking[0]}", wanted)
                 times.append(time.perf_counter() - began)
                 say(f"edit {number + 1} of {what} at {operations:,} operations: {times[-1]:.2f} s")

@@ -1,8 +1,12 @@
-"""Control reads for nobody what lies outside the policy's folder: the caller names the folder, the document the file."""
+"""What belongs to a policy is read by who asks, from its own folder; control reads nothing for anybody."""
+
+import os
 
 import pytest
 
 from ostiary.control.documents import read_document
+from ostiary.control.folder import files_of
+from ostiary.erp.openapi import DOCUMENT_MAX_BYTES
 from ostiary.foundation.errors import OperatorFault
 from running import SPEC
 
@@ -18,23 +22,46 @@ def folder(tmp_path):
     return tmp_path / "policy"
 
 
+def read(folder, spec):
+    text = POLICY % spec
+    return read_document(text, "policy.yaml", files_of(folder, "policy.yaml", text))
+
+
 @pytest.mark.parametrize("spec", ["../shop.yaml", "specs/../../shop.yaml", "link.yaml", "/etc/passwd", "OUTSIDE"])
 def test_a_described_system_names_no_document_outside_the_folder(folder, spec):
     spec = spec.replace("OUTSIDE", str(folder.parent / "shop.yaml"))
     with pytest.raises(OperatorFault) as refused:
-        read_document(POLICY % spec, "policy.yaml", folder)
-    assert refused.value.code == "spec-outside"
+        read(folder, spec)
+    assert refused.value.code == "spec-unreadable"
     assert f"policy.yaml:2: system shop: {spec} leads out of the policy's folder" in str(refused.value)
     assert "root:" not in str(refused.value)
 
 
+@pytest.mark.parametrize("spec", ["specs", "specs/none.yaml", "pipe.yaml", "latin.yaml"])
+def test_what_is_no_text_in_a_file_is_told_and_waits_for_nobody(folder, spec):
+    os.mkfifo(folder / "pipe.yaml")
+    (folder / "latin.yaml").write_bytes(SPEC.encode() + b"# caf\xe9\n")
+    with pytest.raises(OperatorFault, match=rf"policy.yaml:2: system shop: .*{spec}"):
+        read(folder, spec)
+
+
+def test_of_a_document_that_is_too_large_no_more_is_read_than_tells_it(folder):
+    with (folder / "large.yaml").open("wb") as file:
+        file.truncate(50 * DOCUMENT_MAX_BYTES)
+    text = POLICY % "large.yaml"
+    assert len(files_of(folder, "policy.yaml", text)["large.yaml"]) == DOCUMENT_MAX_BYTES + 1
+    with pytest.raises(OperatorFault, match="larger than"):
+        read(folder, "large.yaml")
+
+
 def test_a_document_below_the_folder_is_read(folder):
-    _, plan = read_document(POLICY % "specs/shop.yaml", "policy.yaml", folder)
+    _, plan = read(folder, "specs/shop.yaml")
     assert plan.routes
 
 
 def test_the_admin_socket_reads_nothing_for_a_caller_either(site):
     (site.root / "outside.yaml").write_text(SPEC)
-    text = site.policy(("specs/shop.openapi.yaml", str(site.root / "outside.yaml")))
-    with pytest.raises(OperatorFault, match="leads out of the policy's folder"):
-        site.ask("policy.apply", text=text, file=str(site.home.policy), reason="")
+    for spec in (str(site.root / "outside.yaml"), f"specs/{site.spec.name}"):
+        text = site.policy((f"specs/{site.spec.name}", spec))
+        with pytest.raises(OperatorFault, match="did not come with the policy"):
+            site.ask("policy.apply", text=text, file=str(site.home.policy), reason="")

@@ -1,6 +1,7 @@
 """A policy on a running installation: what it denies, what is said of a change, and what is kept of every revision."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -176,16 +177,22 @@ def test_a_revision_of_several_files_is_enforced_kept_and_restored_whole(site):
         text, files = texts_of(on.store, revision := revision_in_force(site.home))
     finally:
         on.store.close()
-    assert files == {"roles/elsewhere.yaml": (folder / "roles/elsewhere.yaml").read_text()}
+    named = ("roles/elsewhere.yaml", f"specs/{site.spec.name}")
+    assert files == {name: (folder / name).read_text() for name in named}
     site.apply(site.policy())
     assert site.once("GET", INVOICES, token=site.token("elsewhere")).reason == "context"
     (folder / "roles/elsewhere.yaml").unlink()
     again = site.ask("policy.apply", text=text, files=files, file=str(folder / "policy.yaml"))
     assert again["revision"] == revision
     number = site.ostiary("policy", "list", "--limit", "1", "--json").json[0]["number"]
-    assert "# file roles/elsewhere.yaml" in site.ostiary("policy", "show", str(number)).out
+    shown = site.ostiary("policy", "show", str(number)).out
+    assert "# file roles/elsewhere.yaml" in shown
+    assert re.search(rf"# file specs/{site.spec.name}: [0-9,]+ bytes, sha256 [0-9a-f]{{64}}\n", shown)
     site.apply(site.policy())
     assert site.ask("policy.restore", number=number, reason="whole")["revision"] == revision
     with pytest.raises(OstiaryError, match=r"policy.yaml:\d+:10: include: no file below the policy's folder"):
         site.ask("policy.apply", text=text, file=str(folder / "policy.yaml"))
+    without = {name: one for name, one in files.items() if name.startswith("roles")}
+    with pytest.raises(OstiaryError, match=rf"system shop: specs/{site.spec.name} did not come with the policy"):
+        site.ask("policy.apply", text=text, files=without, file=str(folder / "policy.yaml"))
     site.apply(site.policy())

@@ -32,7 +32,7 @@ def asking(site, request):
 
 
 def propose(site, text, reason="because"):
-    return site.ask("policy.propose", text=text, file=str(site.home.policy), reason=reason)
+    return site.ask("policy.propose", **site.document(text), reason=reason)
 
 
 def waiting(site):
@@ -64,9 +64,7 @@ def test_a_change_comes_into_force_when_somebody_else_approves_it_and_is_kept_wi
 
 
 def test_nobody_approves_what_he_proposed(asking):
-    made = asking.ask_as(
-        SECOND, "policy.propose", text=text(asking, (CLERK, WIDER)), file=str(asking.home.policy), reason="mine"
-    )
+    made = asking.ask_as(SECOND, "policy.propose", **asking.document(text(asking, (CLERK, WIDER))), reason="mine")
     with pytest.raises(OperatorFault, match="somebody else"):
         asking.ask_as(SECOND, "policy.approve", proposal=made["proposal"])
     assert not reads_invoices(asking)
@@ -116,19 +114,25 @@ def test_an_approval_is_of_the_change_that_was_shown_and_not_of_another_one(aski
     assert reads_invoices(asking)
 
 
-def test_an_api_description_that_changed_under_a_proposal_is_shown_again(asking):
-    made = propose(asking, text(asking, (CLERK, WIDER)))["proposal"]
+def test_an_api_description_that_changed_since_comes_into_force_by_no_approval_nor_by_a_restore(asking):
+    """What was shown is what is approved: nothing is read again afterwards, whoever may write in the folder."""
     before = asking.spec.read_text()
+    oldest = asking.ostiary("policy", "list", "--limit", "1000", "--json").json[-1]
+    other = before.replace("/invoices: {get: {tags: [Invoice]}}", "/secrets: {get: {tags: [Invoice]}}")
+    assert other != before
+    made = propose(asking, text(asking, (CLERK, WIDER)))["proposal"]
+    asking.spec.write_text(other)
     try:
-        asking.spec.write_text(
-            before.replace("/invoices: {get: {tags: [Invoice]}}", "/secrets: {get: {tags: [Invoice]}}")
-        )
-        with pytest.raises(OperatorFault, match="proposed anew"):
-            asking.ask_as(SECOND, "policy.approve", proposal=made)
-        (renewed,) = waiting(asking)
-        assert "GET /secrets is opened" in asking.ostiary("policy", "show", renewed["number"]).out
+        asking.ask_as(SECOND, "policy.approve", proposal=made)
+        assert reads_invoices(asking)
+        restored = asking.ask("policy.restore", number=oldest["number"], reason="as it was")["proposal"]
+        assert "secrets" not in asking.ostiary("policy", "show", restored).out
+        made = propose(asking, text(asking))["proposal"]
+        assert "GET /secrets is opened" in asking.ostiary("policy", "show", made).out
+        asking.ask_as(SECOND, "policy.approve", proposal=restored)
     finally:
         asking.spec.write_text(before)
+    assert (asking.home.plans / "current").read_text() == oldest["revision"]
 
 
 def test_what_was_rejected_is_not_approved_later(asking):

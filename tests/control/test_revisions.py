@@ -29,7 +29,7 @@ def on(folder):
 def recorded(on, *, fails=False):
     """Another revision, as `policy apply` records it."""
     before, text = plan_in_force(on.home), on.home.policy.read_text().replace("everyone", "staff")
-    _, plan = read_document(text, on.home.policy.name, on.home.root)
+    _, plan = read_document(text, on.home.policy.name)
     act = Act(actor="uid:0", file="/p", text=text, reason="", before=before.revision)
     with on.store.begin() as connection:
         record(Change(connection, "uid:0", AT), act, plan)

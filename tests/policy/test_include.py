@@ -177,7 +177,7 @@ def test_what_a_pattern_names_and_nobody_can_read_is_told_and_not_left_out(name,
         os.mkfifo(tmp_path / name)
     else:
         (tmp_path / name).write_text(NEVER % "x")
-    with pytest.raises(OperatorFault, match=f"{name} is no file with a plain name"):
+    with pytest.raises(OperatorFault, match=f"{name} is no (plain name|file)"):
         read_policy(path)
     (tmp_path / name).unlink()
     (tmp_path / "roles/b.yaml").write_bytes(b"\xff")

@@ -1,6 +1,7 @@
 """`ostiary policy`: from text to the plan in force."""
 
 import difflib
+import hashlib
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -97,7 +98,8 @@ def test(file: Path | None) -> None:
     """Runs the tests that stand in the policy."""
     from ostiary.control.documents import test_document
 
-    told = test_document(*_read(file))
+    text, name, _, files = _read(file)
+    told = test_document(text, name, files)
     show(
         told, f"{counted(told['tests'], 'test')}, all as expected" if told["tests"] else f"{_name(file)} holds no tests"
     )
@@ -161,8 +163,18 @@ def show_revision(number: str) -> None:
     lines = [f"{name} {value}" for name, value in {**about, **told.get("proof", {})}.items()]
     lines += [_change(change, colour=False) for change in told.get("changes", ())]
     head = "\n".join(f"# {' '.join(line.split())}" for line in lines)
-    more = "".join(f"\n\n# file {name}\n{text.rstrip()}" for name, text in told["files"].items())
-    show(told, f"{head}\n\n{told['text'].rstrip()}{more}")
+    show(told, f"{head}\n\n{told['text'].rstrip()}{_files(told)}\n")
+
+
+def _files(told: dict[str, Any]) -> str:
+    """What the document includes, in full; of an OpenAPI document what tells it from another one."""
+    from ostiary.policy.include import among, gathered
+
+    included, shown = gathered("", told["text"], among(told["files"])).texts, ""
+    for name, text in told["files"].items():
+        about = f"{len(data := text.encode()):,} bytes, sha256 {hashlib.sha256(data).hexdigest()}"
+        shown += f"\n\n# file {name}\n{text.rstrip()}" if name in included else f"\n\n# file {name}: {about}"
+    return shown
 
 
 @policy.command("compare")

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from ostiary.foundation import errors
 from ostiary.foundation.errors import CallerFault, OstiaryError, OurFault, SystemFault
 
-BODY_MAX_BYTES: Final = 2 * 1024 * 1024
+BODY_MAX_BYTES: Final = 64 * 1024 * 1024  # a policy with its OpenAPI documents
 # Threads apart from anyio's own, which renew the lease: whatever waits here, the gate stays open.
 OPERATIONS_MAX: Final = 32
 INSIDE_MAX: Final = 8  # no revocation waits for an operation
@@ -78,12 +78,12 @@ def _shape(name: str, operation: Operation) -> type[msgspec.Struct]:
 
 
 async def _body(request: Request) -> bytes:
-    body = b""
+    body = bytearray()
     async for part in request.stream():
         body += part
         if len(body) > BODY_MAX_BYTES:
             raise CallerFault("too-large", f"more than {BODY_MAX_BYTES} bytes", hint="send less")
-    return body
+    return bytes(body)
 
 
 def _parameters(shapes: Mapping[str, type[msgspec.Struct]], name: str, body: bytes) -> dict[str, Any]:

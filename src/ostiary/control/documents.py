@@ -9,7 +9,6 @@ import msgspec
 from msgspec import Struct, to_builtins
 
 from ostiary.compile.plan import compile_policy
-from ostiary.control.folder import below
 from ostiary.control.holders import holders_of
 from ostiary.control.installation import opened
 from ostiary.erp import tryton
@@ -18,7 +17,7 @@ from ostiary.erp.openapi import load
 from ostiary.erp.route import Route
 from ostiary.event.record import stamp
 from ostiary.foundation.clock import SystemClock
-from ostiary.foundation.errors import OperatorFault, counted, plainly
+from ostiary.foundation.errors import OperatorFault, counted
 from ostiary.foundation.home import Home
 from ostiary.foundation.settings import load_settings
 from ostiary.plan.formula import Countries, Device, atoms
@@ -26,7 +25,6 @@ from ostiary.plan.model import Kind, Plan, System
 from ostiary.policy.model import Policy
 from ostiary.policy.parse import parse
 from ostiary.policy.problem import refusal
-from ostiary.policy.words import Wrong
 from ostiary.prove.difference import diff
 from ostiary.prove.rules import Finding, broad, check, controls, failures
 from ostiary.prove.situation import Situation
@@ -36,15 +34,15 @@ from ostiary.store.plans import plan_in_force, revision_in_force
 OBSERVED_MAX: Final = timedelta(days=90)  # an observation that nobody ends is no policy
 
 
-def read_document(text: str, file: str, folder: Path, files: Mapping[str, str] = {}) -> tuple[Policy, Plan]:
+def read_document(text: str, file: str, files: Mapping[str, str] = {}) -> tuple[Policy, Plan]:
     """The policy and its plan; raises with every problem at once.
 
-    `folder` is where its OpenAPI documents are; `files` are the texts that it includes, by their path below its folder.
+    `files`: the texts that belong to it, as `folder.files_of` finds them. Nothing is read from a disk here.
     """
     parsed = parse(text, Path(file).name, files)
     if parsed.policy is None:
         raise refusal(Path(file).name, parsed.problems)
-    return parsed.policy, compile_policy(parsed.policy, _routes(parsed.policy, folder))
+    return parsed.policy, compile_policy(parsed.policy, _routes(parsed.policy, files))
 
 
 class Proof(Struct, frozen=True, kw_only=True):
@@ -71,7 +69,7 @@ def prove_document(  # noqa: PLR0917  what `_read` gives, and what is held
     near: Situation | None = None,
 ) -> tuple[Plan, Proof]:
     """The plan, proved against its own rules and tests."""
-    policy, plan = read_document(text, file, folder_of(file, home), files)
+    policy, plan = read_document(text, file, files)
     now = near.at if near else SystemClock().now()
     unfit = [*check(plan, assigned, near, SystemClock().now().date()), *_unknowable(plan, home), *_endless(plan, now)]
     _refuse([*unfit, *failures(plan, policy)], policy.file)
@@ -117,7 +115,7 @@ def observed(systems: Iterable[System], now: datetime) -> Iterator[str]:
 
 def compare_document(text: str, file: str, home: Home, files: Mapping[str, str]) -> dict[str, Any]:
     """What the document would change in what anybody may do, and what it names that no system knows."""
-    policy, plan = read_document(text, file, folder_of(file, home), files)
+    policy, plan = read_document(text, file, files)
     before, holders = (plan_in_force(home), _holders(home)) if revision_in_force(home) else (None, {})
     changes = [to_builtins(change) for change in diff(before, plan, holders)]
     return {"changes": changes, "warnings": list(slips(policy, _offers(plan, home)))}
@@ -142,16 +140,11 @@ def _offers(plan: Plan, home: Home) -> Mapping[str, Offer]:
     return found
 
 
-def test_document(text: str, file: str, home: Home, files: Mapping[str, str]) -> dict[str, Any]:
+def test_document(text: str, file: str, files: Mapping[str, str]) -> dict[str, Any]:
     """Runs the tests in the document; raises with those that fail."""
-    policy, plan = read_document(text, file, folder_of(file, home), files)
+    policy, plan = read_document(text, file, files)
     _refuse(failures(plan, policy), policy.file)
     return {"tests": len(policy.tests), "failed": 0}
-
-
-def folder_of(file: str, home: Home) -> Path:
-    path = Path(file)
-    return path.parent if path.is_absolute() else home.root
 
 
 def _refuse(findings: Iterable[Finding], file: str) -> None:
@@ -165,26 +158,21 @@ def _refuse(findings: Iterable[Finding], file: str) -> None:
         )
 
 
-def _routes(policy: Policy, folder: Path) -> dict[str, tuple[Route, ...]]:
-    """What each OpenAPI document describes: it lies in the policy's folder, whoever names the folder."""
+def _routes(policy: Policy, files: Mapping[str, str]) -> dict[str, tuple[Route, ...]]:
+    """What each OpenAPI document describes."""
     found = {}
     for system in policy.systems:
         if system.spec:
-            try:
-                found[system.name] = described(below(folder, system.spec), system.name)
-            except Wrong as problem:
-                told = f"{system.source}: system {system.name}: {problem.message}"
-                raise OperatorFault("spec-outside", told, hint=problem.hint) from problem
+            if system.spec not in files:
+                told = f"{system.source}: system {system.name}: {system.spec} did not come with the policy"
+                raise OperatorFault("spec-missing", told, hint="`ostiary policy apply FILE` reads both")
+            found[system.name] = described(files[system.spec].encode(), system.spec, system.name)
     return found
 
 
-def described(path: Path, system: str) -> tuple[Route, ...]:
-    try:
-        loaded = load(path.read_bytes(), system)
-    except OSError as problem:
-        told = f"system {system}: {path} can't be read: {plainly(problem)}"
-        raise OperatorFault("spec-unreadable", told, hint="mend `spec` in the policy") from problem
+def described(data: bytes, file: str, system: str) -> tuple[Route, ...]:
+    loaded = load(data, system)
     if loaded.fatal:
         told = "; ".join(map(str, loaded.problems))
-        raise OperatorFault("spec-invalid", f"{path.name}: {told}", hint="mend the OpenAPI document")
+        raise OperatorFault("spec-invalid", f"{Path(file).name}: {told}", hint="mend the OpenAPI document")
     return loaded.routes

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from ostiary.control.documents import described, prove_document, read_document
-from ostiary.control.folder import read_policy
+from ostiary.control.folder import read_policy, text_below
 from ostiary.control.installation import refuse_empty
 from ostiary.control.observed import observed
 from ostiary.control.recorded import Tick, recorded
@@ -21,7 +21,7 @@ from ostiary.plan.model import Kind
 from ostiary.policy.draft import draft as written
 from ostiary.policy.fmt import one_line
 from ostiary.policy.include import among, gathered, merged
-from ostiary.policy.words import NAME
+from ostiary.policy.words import NAME, Wrong
 
 EVENTS: Final = "events"
 HEAD: Final = ("policy", "systems", "departments")  # of the policy that there is
@@ -37,11 +37,11 @@ LATER: Final = (
 
 def draft(home: Home, source: str, since: datetime, tick: Tick) -> dict[str, Any]:
     """`source`: the events since then, a system of the policy, or the file of an OpenAPI or $metadata document."""
-    if source != EVENTS and (file := Path(source).absolute()).is_file():
+    if source != EVENTS and (file := Path(source).resolve()).is_file():
         return _of_file(home, file)
     refuse_empty(home)
     text, files = read_policy(home.policy)
-    _, plan = read_document(text, home.policy.name, home.root, files)
+    _, plan = read_document(text, home.policy.name, files)
     system = next((one for one in plan.systems if one.name == source), None)
     if source == EVENTS:
         roles: Iterable[Role] = observed(plan, recorded(home, since, tick))
@@ -52,10 +52,10 @@ def draft(home: Home, source: str, since: datetime, tick: Tick) -> dict[str, Any
         roles = _of_tryton(home, source)
     else:
         routes = [route for route in plan.routes if route.system == source]
-        roles = openapi.drafted((home.root / system.spec).read_bytes(), routes)
+        roles = openapi.drafted(files[system.spec].encode(), routes)
     entries = merged(gathered(home.policy.name, text, among(files))).entries
     head = [f"{key}: {one_line(entries[key][1])}" for key in HEAD if key in entries]
-    return _proved(head, roles, home.root, home, {one.name: one.kind for one in plan.systems})
+    return _proved(head, roles, files, home, {one.name: one.kind for one in plan.systems})
 
 
 def _of_tryton(home: Home, system: str) -> tuple[Role, ...]:
@@ -69,14 +69,18 @@ def _of_tryton(home: Home, system: str) -> tuple[Role, ...]:
 
 
 def _of_file(home: Home, file: Path) -> dict[str, Any]:
-    stem, data = file.name.partition(".")[0].lower(), file.read_bytes()
+    try:
+        text = text_below(file.parent, file.name, openapi.DOCUMENT_MAX_BYTES)
+    except Wrong as problem:
+        raise OperatorFault("file-unreadable", problem.message, hint=problem.hint) from problem
+    stem, data = file.name.partition(".")[0].lower(), text.encode()
     name = stem if NAME.fullmatch(stem) else "api"
     xml = data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
     place = f'at: {name}.example.com, upstream: "https://{name}.example.com"'
     spec = json.dumps(f"{name}.openapi.yaml" if xml else file.name)
     head = [f"policy: {name}", f"systems: {{{name}: {{kind: openapi, {place}, spec: {spec}}}}}"]
     if not xml:
-        return _proved(head, openapi.drafted(data, described(file, name)), file.parent, home)
+        return _proved(head, openapi.drafted(data, described(data, file.name, name)), {file.name: text}, home)
     try:
         return {"text": written(head, odata.drafted(data, name), [*LATER, *NOTES]), "warnings": []}
     except odata.Unfit as problem:
@@ -85,8 +89,8 @@ def _of_file(home: Home, file: Path) -> dict[str, Any]:
 
 
 def _proved(
-    head: list[str], roles: Iterable[Role], folder: Path, home: Home, kinds: Mapping[str, Kind] = {}
+    head: list[str], roles: Iterable[Role], files: Mapping[str, str], home: Home, kinds: Mapping[str, Kind] = {}
 ) -> dict[str, Any]:
     text = written(head, roles, NOTES, kinds)
-    _, proof = prove_document(text, str(folder / "draft.yaml"), home, {})
+    _, proof = prove_document(text, "draft.yaml", home, files)
     return {"text": text, "warnings": list(proof.warnings)}

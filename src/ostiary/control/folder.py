@@ -1,48 +1,74 @@
-"""The policy's folder: its file and those that it includes, read whole. Only who asks for the policy reads it."""
+"""The policy's folder: its file, those that it includes and its OpenAPI documents, each read once, by who asks.
+
+What they say then travels with the policy, so that what is shown, approved, proved and kept is one and the same.
+"""
 
 from functools import partial
 from pathlib import Path
 
+from ostiary.erp.openapi import DOCUMENT_MAX_BYTES
 from ostiary.foundation.errors import OperatorFault, plainly
 from ostiary.policy.include import FILES_MAX, gathered
+from ostiary.policy.model import Policy
 from ostiary.policy.node import TEXT_MAX_BYTES
+from ostiary.policy.parse import parse
 from ostiary.policy.problem import refusal
 from ostiary.policy.words import PATH, Wrong
 
 
 def read_policy(path: Path) -> tuple[str, dict[str, str]]:
-    """The policy's text, and those of the files that it includes by their path below its folder."""
+    """The policy's text, and by their path below its folder those that it includes or describes a system with."""
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as problem:
         why = f"{path} can't be read: {plainly(problem)}"
         raise OperatorFault("policy-unreadable", why, hint="name the policy's file") from problem
-    files = gathered(path.name, text, partial(_found, path.parent))
+    return text, files_of(path.parent, path.name, text)
+
+
+def files_of(folder: Path, file: str, text: str) -> dict[str, str]:
+    """The files that belong to a policy of this text; raises with every problem of those that it includes."""
+    files = gathered(file, text, partial(_found, folder))
     if files.problems:
-        raise refusal(path.name, files.problems)
-    return text, {name: one for name, one in files.texts.items() if name != path.name}
+        raise refusal(file, files.problems)
+    included = {name: one for name, one in files.texts.items() if name != file}
+    return included | _documents(folder, parse(text, file, included).policy)
+
+
+def _documents(folder: Path, policy: Policy | None) -> dict[str, str]:
+    """Each system's OpenAPI document; a policy with mistakes has none: they are told when it is read."""
+    found = {}
+    for system in policy.systems if policy else ():
+        if system.spec:
+            try:
+                found[system.spec] = text_below(folder, system.spec, DOCUMENT_MAX_BYTES)
+            except Wrong as problem:
+                told = f"{system.source}: system {system.name}: {problem.message}"
+                raise OperatorFault("spec-unreadable", told, hint=problem.hint) from problem
+    return found
 
 
 def _found(folder: Path, pattern: str) -> dict[str, str]:
     """What is hidden is not meant."""
     names = sorted(str(path.relative_to(folder)) for path in folder.glob(pattern))
-    return {name: _text(folder, name) for name in names[: FILES_MAX + 1] if "/." not in f"/{name}"}
+    return {name: _included(folder, name) for name in names[: FILES_MAX + 1] if "/." not in f"/{name}"}
 
 
-def below(folder: Path, name: str) -> Path:
-    """Where the file of this name is; raises Wrong where that is not below the folder."""
+def _included(folder: Path, name: str) -> str:
+    if not PATH.fullmatch(name):
+        raise Wrong(f"{name} is no plain name of a file", "letters, digits, '-', '_' and '.', and .yaml at its end")
+    return text_below(folder, name, TEXT_MAX_BYTES)
+
+
+def text_below(folder: Path, name: str, max_bytes: int) -> str:
+    """What the file of this name says, at most one byte more than it may; raises Wrong where it can't be had."""
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise Wrong(f"{name} leads out of the policy's folder", "copy the file into it")
-    return path
-
-
-def _text(folder: Path, name: str) -> str:
-    path = below(folder, name)
-    if not PATH.fullmatch(name) or not path.is_file():
-        raise Wrong(f"{name} is no file with a plain name", "letters, digits, '-', '_' and '.'")
+    if not path.is_file():
+        raise Wrong(f"{name} is no file in the policy's folder", "the name of one that is there")
     try:
         with path.open("rb") as file:
-            return file.read(TEXT_MAX_BYTES + 1).decode()
+            return file.read(max_bytes + 1).decode()
     except (OSError, UnicodeDecodeError) as problem:
         raise Wrong(f"{name} can't be read: {plainly(problem)}", "a text in UTF-8") from problem

@@ -45,7 +45,7 @@ def apply_policy(
 ) -> Applied:
     """Puts the policy `text` in force at gate and guard, or changes nothing and says every problem at once.
 
-    It may include `files`, which its caller has read: control reads none of them.
+    `files` belong to it, and its caller has read them: control reads none.
     """
     act = revisions.Act(actor=actor, file=file, text=text, files=files, reason=reason)
     with board.turn:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from msgspec import to_builtins
+from msgspec.structs import replace
 
 from ostiary.audit.head import sign_head
 from ostiary.audit.log import Change
 from ostiary.control.documents import prove_document, read_document
+from ostiary.control.folder import files_of
 from ostiary.control.health import opens
 from ostiary.control.installation import Installation, open_installation
 from ostiary.control.reconcile import Reconciler
@@ -75,8 +77,9 @@ def initialise(
         home.create()
         if spec:
             write_atomically(home.specs / spec.name, spec.read_bytes())
-        _, plan = read_document(policy(), home.policy.name, home.root)
-        _fill(home, _toml(settings), text or fmt(policy(*([_example(plan)] if spec else []))))
+        files = files_of(home.root, home.policy.name, policy())
+        _, plan = read_document(policy(), home.policy.name, files)
+        _fill(home, _toml(settings), text or fmt(policy(*([_example(plan)] if spec else []))), files)
     except BaseException:
         for path in home.root.iterdir() if found else [home.root]:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
@@ -107,16 +110,17 @@ def _refuse_options(settings: Mapping[str, Any], policy: str) -> None:
         raise OperatorFault("options-invalid", f"these options are wrong:\n{told}", hint="see `ostiary init --help`")
 
 
-def _fill(home: Home, settings: str, policy: str) -> None:
+def _fill(home: Home, settings: str, policy: str, files: Mapping[str, str]) -> None:
     """Files, keys and the first revision, in the audit log from the start."""
     write_atomically(home.settings, settings.encode())
     write_atomically(home.policy, policy.encode())
-    plan, proof = prove_document(policy, home.policy.name, home, {})
+    plan, proof = prove_document(policy, home.policy.name, home, files)
     load_sealer(home.keys / "master.key", make=True)
     installation = open_installation(home)
     try:
         now = installation.clock.now()
-        act = Act(actor="ostiary", file=str(home.policy), text=policy, reason="first start", proof=to_builtins(proof))
+        said = Act(actor="ostiary", file=str(home.policy), text=policy, files=files, reason="first start")
+        act = replace(said, proof=to_builtins(proof))
         with installation.store.begin() as connection:
             keys.ensure(connection, installation.sealer, now)
             record(Change(connection, act.actor, now), act, plan)

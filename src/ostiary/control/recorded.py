@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import to_builtins
 
-from ostiary.control.documents import folder_of, read_document
+from ostiary.control.documents import read_document
 from ostiary.control.evidence import circumstances
 from ostiary.control.installation import open_installation
 from ostiary.erp.operation import operation_named
@@ -32,7 +32,7 @@ def replay_document(
     text: str, file: str, home: Home, files: Mapping[str, str], *, since: datetime, tick: Tick
 ) -> dict[str, Any]:
     """What the document would have decided otherwise since then."""
-    _, plan = read_document(text, file, folder_of(file, home), files)
+    _, plan = read_document(text, file, files)
     return dict(to_builtins(replay(plan, recorded(home, since, tick), plan_in_force(home))))
 
 

@@ -23,7 +23,7 @@ SHADOW_END: Final = "policy.shadow-end"
 
 
 class Act(Struct, frozen=True, kw_only=True):
-    """Somebody puts a policy in force: its file's text, and `files`, the texts that it includes.
+    """Somebody puts a policy in force: its file's text, and `files`, those that belong to it.
 
     `before` is the revision that it replaces, "" for none. `approvals`: who else said yes; `proof`: what was checked.
     """

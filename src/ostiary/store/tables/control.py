@@ -12,7 +12,7 @@ REVISION: Final = table(
     Column("revision", String(40), nullable=False),  # the plan's content hash
     Column("file", String(500), nullable=False),
     Column("text", Text, nullable=False),
-    Column("files", Text, nullable=False, server_default="{}"),  # what it includes: path -> text, as JSON
+    Column("files", Text, nullable=False, server_default="{}"),  # that belong to it: path -> text, as JSON
     Column("plan", Text, nullable=False),  # plan.model.to_json
     Column("actor", String(200), nullable=False),
     Column("reason", String(1000), nullable=False),
