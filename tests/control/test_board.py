@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import delete, select
 
-from ostiary.audit.log import tree
+from ostiary.audit.log import entries, tree
 from ostiary.control import operations
 from ostiary.control.board import Board
 from ostiary.control.installation import open_installation
@@ -127,3 +127,21 @@ def test_on_a_broken_audit_log_nothing_is_changed(board, without_head):
 def everything(board):
     with board.on.store.read() as connection:
         return {table.name: connection.execute(select(table)).all() for table in METADATA.sorted_tables}
+
+
+@pytest.mark.parametrize("fails", ["refuse_unreadable", "beside"])
+def test_a_draft_that_can_not_be_asked_stays_nowhere_and_the_log_says_so(board, fails):
+    """One that Envoy would not take is not even recorded; where it could not be brought, that it ended is."""
+
+    def refuse(_):
+        raise SystemFault("gate-refused-configuration", "Envoy does not take it")
+
+    board.reconciler.refuse_unreadable = board.reconciler.beside = lambda _: None
+    setattr(board.reconciler, fails, refuse)
+    with board.on.store.read() as connection:
+        before = {entry["index"] for entry in entries(connection, limit=100)}
+    with pytest.raises(SystemFault, match="does not take"):
+        operations.OPERATIONS["policy.shadow"](board, "uid:0", board.on.home.policy.read_text(), "/p.yaml")
+    with board.on.store.read() as connection:
+        told = [entry["action"] for entry in entries(connection, limit=100) if entry["index"] not in before]
+    assert told[::-1] == ([] if fails == "refuse_unreadable" else ["policy.shadow", "policy.shadow-end"])

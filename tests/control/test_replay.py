@@ -1,5 +1,6 @@
 """A draft replayed on recorded traffic, or asked beside the policy in force: applying it proves what was foretold."""
 
+import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
@@ -108,10 +109,12 @@ def test_a_draft_decides_nothing_and_foretells_what_it_would(site, tokens):
     assert sum(change["times"] for change in seen["changes"]) == len(turned)
 
 
-def test_a_draft_is_ended_by_hand(site):
+def test_a_draft_is_ended_by_hand_and_says_what_nobody_will_see_of_it(site):
     file = site.root / "ended.yaml"
-    file.write_text(site.policy(*CHANGES))
-    assert site.ostiary("policy", "shadow", str(file)).code == 0
+    file.write_text(site.policy(*CHANGES, ("at: localhost/shop", "at: localhost/moved")))
+    begun = site.ostiary("policy", "shadow", str(file))
+    assert begun.code == 0
+    assert re.search(r"note: no decision will tell of: .*localhost/moved", begun.out)
     assert site.ostiary("policy", "shadow", "--end").code == 0
     assert "no draft is asked" in site.ostiary("policy", "shadow").err
 

@@ -268,10 +268,10 @@ def shadow(file: Path | None, *, end: bool) -> None:
     else:
         text, _, _, files = _read(file)
         begun = ask(home(), "policy.shadow", text=text, file=str(file.absolute()), files=files)
-        show(
-            begun,
-            f"{file.name} is asked beside the policy in force, and decides nothing; `policy shadow` shows what it would",
+        done = (
+            f"{file.name} is asked beside the policy in force and decides nothing; `policy shadow` tells what it would"
         )
+        show(begun, done + _notes(f"no decision will tell of: {one}" for one in begun["unseen"]))
 
 
 @policy.command("schema")

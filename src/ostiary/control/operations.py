@@ -1,7 +1,7 @@
 """What an administrator can do, by name. Applying a policy is the whole product in one function: start reading here."""
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,7 +48,7 @@ def apply_policy(
     `files` belong to it, and its caller has read them: control reads none.
     """
     act = revisions.Act(actor=actor, file=file, text=text, files=files, reason=reason)
-    with board.turn:
+    with nullcontext() if dry_run else board.turn:
         return _change(board, act, dry_run=dry_run)
 
 

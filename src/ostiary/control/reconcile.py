@@ -9,6 +9,7 @@ from http.client import HTTPException
 from threading import Lock, RLock
 from typing import Any, Final, NamedTuple
 
+from msgspec.structs import replace
 from sqlalchemy import Connection, select
 
 from ostiary.control.installation import Installation
@@ -112,6 +113,11 @@ class Reconciler:
                 self._draft, self._behind = before, True
                 put_beside(self._on.home, before)
                 raise
+
+    def refuse_unreadable(self, draft: Plan) -> None:
+        """Raises where Envoy would not take the draft beside the plan in force."""
+        resources = beside_routes(self._plan, replace(self._population(self._plan), draft=draft), self._edge)
+        self._gate.validate({**resources, ROUTES: news(self._plan, self._plan, self._edge)[0]})
 
     def _step_over(self, to: Translated) -> None:
         """First what serves the routes of both plans, then the new routes, then only what these need."""

@@ -9,26 +9,35 @@ from msgspec import to_builtins
 from ostiary.control import revisions
 from ostiary.control.board import Board
 from ostiary.control.documents import prove_document
-from ostiary.control.holders import assigned
+from ostiary.control.holders import assigned, holders_of
 from ostiary.event import search
 from ostiary.event.record import NONE, Event, read
-from ostiary.foundation.errors import OperatorFault
+from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.foundation.home import Home
 from ostiary.plan.reason import Reason
+from ostiary.prove.difference import diff
 from ostiary.prove.replay import UNCLEAR, Tally
 from ostiary.store.plans import draft_since
 
 
 def begin(board: Board, actor: str, text: str, file: str, files: Mapping[str, str] = {}) -> dict[str, Any]:
-    """From now on gate and guard ask this document too, and note what it says."""
+    """From now on gate and guard ask this document too, and note what it says.
+
+    `unseen`: what else it changes, such as a system's place: of that no decision tells.
+    """
+    with board.on.store.read() as connection:
+        held, holders = assigned(connection), holders_of(connection)
+    draft, _ = prove_document(text, file, board.on.home, files, held)
+    board.reconciler.refuse_unreadable(draft)
     with board.turn:
-        with board.on.store.read() as connection:
-            held = assigned(connection)
-        draft, _ = prove_document(text, file, board.on.home, files, held)
         plan = board.reconciler.plan
         board.change(actor, lambda change: revisions.record_shadow(change, plan, draft))
-        board.reconciler.beside(draft)
-    return {"draft": draft.revision}
+        try:
+            board.reconciler.beside(draft)
+        except (SystemFault, OSError):
+            board.change(actor, lambda change: revisions.record_shadow(change, plan, None))
+            raise
+    return {"draft": draft.revision, "unseen": [one.text for one in diff(plan, draft, holders) if not one.permission]}
 
 
 def end(board: Board, actor: str) -> dict[str, Any]:
