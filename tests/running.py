@@ -36,6 +36,8 @@ from upstream import Echo, Server, UnixServer
 RUNNING = pytest.mark.xdist_group("running")
 APART = pytest.mark.xdist_group("apart")  # tests with an installation of their own, one after the other
 PATIENCE_S = 40.0
+SECOND, THIRD = 65_534, 65_533  # users that act beside us
+ADMINISTRATORS = [str(os.getuid()), str(SECOND), str(THIRD)]
 LOOK_EVERY_S = 0.02
 READS = {"explain": evidence.explain, "audit.list": evidence.list_entries}  # what nothing needs to run for
 CLOSE = {"connection": "close"}  # else the gate would go on with its open connection to a stub that is gone
@@ -94,6 +96,7 @@ limits:
   anonymous: {{requests: {anonymous}/minute}}
   default: {{requests: {default}/hour, body: 1 MB}}
 """
+AS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="only root can act as somebody else")
 AS_ANOTHER = """
 import ctypes, json, os, sys
 from pathlib import Path
@@ -223,7 +226,7 @@ class Running:
         return admin.ask(self.home, operation, **parameters)
 
     def ask_as(self, uid: int, operation: str, **parameters: Any) -> Any:
-        """As another user, who may use our sockets all the same: root alone can do that."""
+        """As another user, to whom our folders are open all the same: root alone can do that."""
         told = json.dumps([str(self.home.root), operation, parameters])
         command = [sys.executable, "-c", AS_ANOTHER, str(uid)]
         done = subprocess.run(command, input=told, capture_output=True, text=True, check=True)
@@ -337,6 +340,7 @@ def shared() -> Running:
         ask_client_certificate=True,
         metrics_port=free_port(),
         webhook=f"http://127.0.0.1:{hooks.server_port}/alerts",
+        administrators=ADMINISTRATORS,
     )
     made.hooks = hooks
     atexit.register(hooks.stop)

@@ -37,6 +37,7 @@ ASKED = {
     "policy compare": "1 1",
     "break-glass list": "",
     "review list": "",
+    "review waiting": "",
     "client add": "js --role visitor",
     "client list": "",
     "client show": "js",
@@ -86,6 +87,8 @@ FAILING = {
     "alert resolve": "al-0",
     "measure undo": "me-0",
     "review remove": "client:nobody clerk --reason why",
+    "review approve": "nothing",
+    "review reject": "nothing",
 }
 
 

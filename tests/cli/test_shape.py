@@ -36,3 +36,9 @@ def test_a_cell_says_something_and_zero_is_something(value):
 
 def test_no_row_is_said():
     assert table([], ["a"], empty="none") == "none"
+
+
+def test_what_somebody_wrote_draws_nothing_on_another_ones_terminal():
+    """A reason that turns its letters around, or clears the screen, is read by who approves it."""
+    shown = table([{"why": "\u202eharmless\x1b[2J\r"}], ["why"], empty="none")
+    assert shown.splitlines()[1] == "\ufffdharmless\ufffd[2J\ufffd"

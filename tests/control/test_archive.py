@@ -7,15 +7,17 @@ import pytest
 
 from ostiary.audit.log import Change
 from ostiary.control import archive, proposals, questions
+from ostiary.control.administrators import Administrators
 from ostiary.control.documents import prove_document
 from ostiary.control.installation import open_installation
 from ostiary.control.prepare import initialise
-from ostiary.control.proposals import OPEN_MAX, POLICY, Proposal
+from ostiary.control.proposals import OPEN_MAX, OPEN_OF_ONE_MAX, POLICY, Proposal
 from ostiary.control.revisions import Act, record
 from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.home import Home
 from ostiary.store.plans import keep_plan, put_in_force
 
+WHO = Administrators(owners=frozenset({"uid:0"}), named=frozenset({"uid:1", "uid:2", "uid:3"}))
 AT = datetime(2026, 3, 3, 10, tzinfo=UTC)
 ASKED = Proposal(
     kind=POLICY, actor="uid:1", reason="why", at=AT,
@@ -107,9 +109,12 @@ def test_each_approval_counts_once_and_none_by_who_asked(store):
     with store.begin() as connection:
         made = proposals.propose(Change(connection, "uid:1", AT), ASKED)
         with pytest.raises(OperatorFault, match="somebody else"):
-            proposals.approve(Change(connection, "uid:1", AT), made)
+            proposals.approve(Change(connection, "uid:1", AT), made, WHO)
+        for stranger in ("uid:0", "uid:100001"):  # who may become root, or made himself a user, is not somebody else
+            with pytest.raises(OperatorFault, match="does not count"):
+                proposals.approve(Change(connection, stranger, AT), made, WHO)
         for actor in ("uid:2", "uid:2", "uid:3"):
-            made = proposals.approve(Change(connection, actor, AT), proposals.one(connection, POLICY, made.id))
+            made = proposals.approve(Change(connection, actor, AT), proposals.one(connection, POLICY, made.id), WHO)
         assert proposals.one(connection, POLICY, made.id).approvals == ("uid:2", "uid:3")
         proposals.record(Change(connection, "uid:3", AT), made, "rejected", state="rejected")
         with pytest.raises(CallerFault):
@@ -119,9 +124,19 @@ def test_each_approval_counts_once_and_none_by_who_asked(store):
 def test_so_many_wait_and_no_more(store):
     with store.begin() as connection:
         for number in range(OPEN_MAX):
-            proposals.propose(Change(connection, "uid:1", AT), msgspec.structs.replace(ASKED, reason=f"{number}"))
+            asked = msgspec.structs.replace(ASKED, actor=f"uid:{number // OPEN_OF_ONE_MAX}", reason=f"{number}")
+            proposals.propose(Change(connection, asked.actor, AT), asked)
         with pytest.raises(CallerFault, match=f"{OPEN_MAX} proposals are waiting"):
+            proposals.propose(Change(connection, "uid:9", AT), msgspec.structs.replace(ASKED, actor="uid:9"))
+
+
+def test_one_person_does_not_keep_the_others_from_proposing(store):
+    with store.begin() as connection:
+        for number in range(OPEN_OF_ONE_MAX):
+            proposals.propose(Change(connection, "uid:1", AT), msgspec.structs.replace(ASKED, reason=f"{number}"))
+        with pytest.raises(CallerFault, match=f"{OPEN_OF_ONE_MAX} of them yours"):
             proposals.propose(Change(connection, "uid:1", AT), ASKED)
+        proposals.propose(Change(connection, "uid:2", AT), msgspec.structs.replace(ASKED, actor="uid:2"))
 
 
 @pytest.mark.parametrize("reason", ["", "  ", "x" * 901])

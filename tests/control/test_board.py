@@ -37,8 +37,18 @@ CHANGES = {
     "key.rotate": {"compromised": True},
     "principal.remove": {"principal": "client:shop"},
 }
-OTHERS = ("alert.", "measure.", "policy.", "break-glass.")  # they change something else too
-NO_CHANGE = {"status", "system.learn", "client.list", "user.list", "principal.show", "device.list"}
+OTHERS = ("alert.", "measure.", "policy.", "break-glass.", "roles.")  # they change something else too
+NO_CHANGE = {
+    "explain",
+    "audit.list",
+    "review.list",
+    "status",
+    "system.learn",
+    "client.list",
+    "user.list",
+    "principal.show",
+    "device.list",
+}
 OF_NO_CONCERN = {"client.rotate", "client.certificate", "review.keep"}  # neither gate nor guard know of them
 
 

@@ -10,11 +10,9 @@ from sqlalchemy import update
 from ostiary.control.installation import open_installation
 from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.store.tables.control import PROPOSAL
-from running import RUNNING, until
+from running import AS_ROOT, RUNNING, SECOND, until
 
 pytestmark = RUNNING
-AS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="only root can act as somebody else")
-SECOND = 65_534
 ORDERS, STOCK = "/shop/orders", "/shop/stock"
 number = count()
 
@@ -243,7 +241,8 @@ def test_no_policy_comes_into_force_that_keeps_apart_what_somebody_holds_for_a_t
 
 
 @pytest.fixture
-def asking(site):
+def asking(site, name):
+    """Which asks for a second person: `name` has its role from before."""
     site.apply(site.policy(("limits:", "approvals: {break-glass: 1}\n\nlimits:")))
     return site
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from ostiary.control import api, members
+from ostiary.control.administrators import Administrators
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Home
 
@@ -26,8 +27,11 @@ def test_operations_that_wait_hold_up_neither_revocations_nor_chores(monkeypatch
     async def go():
         renewed = asyncio.Event()
         loop = asyncio.get_running_loop()
-        app = api.create(None, {"wait": wait}, {"revoked": lambda body: body})
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://control") as client:
+        board = SimpleNamespace(administrators=Administrators(frozenset({"uid:7"}), frozenset()))
+        app = api.create(board, {"wait": wait}, {"revoked": lambda body: body})
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=app, client=("uid:7", 1)), base_url="http://control"
+        ) as client:
             operations = [asyncio.create_task(client.post("/operations/wait")) for _ in range(100)]
             await asyncio.to_thread(begun.wait, PATIENCE_S)
             renew = asyncio.create_task(members._every(60, lambda: loop.call_soon_threadsafe(renewed.set)))

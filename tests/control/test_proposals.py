@@ -5,12 +5,11 @@ import os
 import pytest
 
 from ostiary.foundation.errors import CallerFault, OperatorFault
-from running import RUNNING
+from running import RUNNING, SECOND, THIRD
 
 pytestmark = [RUNNING, pytest.mark.skipif(os.getuid() != 0, reason="only root can act as somebody else")]
 CLERK = 'may: ["order: read, write", "stock: read"]'
 WIDER = 'may: ["order: read, write", "stock: read", "invoice: read"]'
-SECOND, THIRD = 65_534, 65_533
 INVOICES = "/shop/invoices"
 
 
@@ -61,6 +60,12 @@ def test_a_change_comes_into_force_when_somebody_else_approves_it_and_is_kept_wi
     assert (entry["actor"], entry["after"]["approvals"]) == ("uid:0", [f"uid:{SECOND}"])
     (entry,) = asking.ask("audit.list", action="policy.approve", limit=1)
     assert (entry["actor"], entry["after"]["revision"]) == (f"uid:{SECOND}", made["revision"])
+
+
+def test_what_is_shown_for_approval_draws_nothing_on_the_terminal(asking):
+    """CWE-150; what a policy itself says is refused where it can't be seen."""
+    made = propose(asking, text(asking), "\u202e\x1b[2J all is well")["proposal"]
+    assert "# why \ufffd\ufffd[2J all is well" in asking.ostiary("policy", "show", made).out
 
 
 def test_nobody_approves_what_he_proposed(asking):

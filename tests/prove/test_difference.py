@@ -109,6 +109,11 @@ def test_a_changed_context_is_told_once_with_whom_it_touches_and_an_example(befo
     assert changed(before, after) == [change]
 
 
+def test_a_second_person_in_an_emergency_is_told_with_what_it_means_for_a_role_for_good():
+    told = changed("contexts:", "approvals: {break-glass: 2}\ncontexts:")
+    assert told == [f"- a role {how} needs 2 approvals instead of 0" for how in ("for good", "in an emergency")]
+
+
 def test_a_changed_context_names_its_own_line():
     (change,) = diff(plan_of(ROLES), plan_of(ROLES, HEAD.replace("mon-fri", "mon-sat")))
     assert (change.context, change.where, change.text[-14:]) == ("office", "acme.yaml:7", " (acme.yaml:7)")
@@ -163,7 +168,7 @@ def test_a_change_names_the_line_that_makes_it():
         ("database: acme", 'database: acme, audience: "urn:erp"', "+ the system erp has audience urn:erp instead of https://erp.example.com"),
         ("at: shop.example.com", 'at: shop.example.com/b, audience: "https://shop.example.com"', "+ the system shop has prefix /b instead of none"),
         ("contexts:", "when-silent: keep\ncontexts:", "+ when control is silent the gate will keep"),
-        ("contexts:", "approvals: {break-glass: 2}\ncontexts:", "- a role in an emergency needs 2 approvals instead of 0"),
+        ("contexts:", "approvals: {roles: 2}\ncontexts:", "- a role for good needs 2 approvals instead of 0"),
         ("contexts:", "approvals: {policy: 1}\ncontexts:", "- a change of the policy needs 1 approval instead of 0"),
         ("contexts:", "limits: {default: {body: 20 MB}}\ncontexts:", "+ bodies up to 20 MB instead of 10 MB"),
         ("contexts:", "limits: {default: {body: 512 KB}}\ncontexts:", "- bodies up to 0.5 MB instead of 10 MB"),

@@ -2,7 +2,7 @@
 
 import click
 
-from ostiary.cli.admin import ask
+from ostiary.cli.admin import ask, look
 from ostiary.cli.shape import Group, home, show, table
 from ostiary.foundation.errors import counted
 
@@ -43,7 +43,7 @@ def list_emergencies() -> None:
     """Every one that there was, the newest first."""
     from ostiary.control.break_glass import list_emergencies as listed
 
-    rows = listed(home())
+    rows = look(home(), "break-glass.list", listed)
     columns = ("id", "state", "principal", "role", "minutes", "when", "who", "approvals", "why")
     show(rows, table(rows, columns, empty="There was no emergency."))
 

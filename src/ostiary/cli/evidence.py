@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ostiary.cli.admin import look
 from ostiary.cli.shape import LIMIT, MOMENTS, Command, Group, at_home, home, pasteable, show, table
 
 
@@ -18,7 +19,7 @@ def explain(decision: str) -> None:
     """Why the request with this decision id was decided so, and what would have changed it."""
     from ostiary.control import evidence
 
-    told = evidence.explain(home(), decision)
+    told = look(home(), "explain", evidence.explain, decision=decision)
     show(told, at_home(told["text"]))
 
 
@@ -66,7 +67,7 @@ def list_entries(limit: int, action: str) -> None:
     """Administrative acts, the newest first."""
     from ostiary.control import evidence
 
-    rows = evidence.list_entries(home(), action=action, limit=limit)
+    rows = look(home(), "audit.list", evidence.list_entries, action=action, limit=limit)
     empty = "No entry matches." if action else "Nothing was changed yet."
     show(rows, table(rows, ("index", "at", "actor", "action", "object", "reason"), empty=empty))
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import click
 
-from ostiary.cli.admin import ask
+from ostiary.cli.admin import ask, look
 from ostiary.cli.questions import report, what_can, who_can
 from ostiary.cli.shape import LIMIT, MOMENTS, Group, at_home, home, show, table
-from ostiary.foundation.errors import OperatorFault, counted
+from ostiary.foundation.errors import OperatorFault, counted, harmless
 from ostiary.foundation.files import write_atomically
 from ostiary.foundation.home import Home
 
@@ -148,7 +148,7 @@ def list_revisions(limit: int) -> None:
     """What waits for a second person, and every revision that was applied, the newest first."""
     from ostiary.control import archive
 
-    rows = archive.list_revisions(home(), limit)
+    rows = look(home(), "policy.list", archive.list_revisions, limit=limit)
     show(rows, table(rows, ("number", "state", "revision", "who", "when", "approvals", "why"), empty="No revision."))
 
 
@@ -158,12 +158,13 @@ def show_revision(number: str) -> None:
     """The document of a revision as it was, or of a proposal; in its comments who, why, and what was proved."""
     from ostiary.control import archive
 
-    told = archive.show_revision(home(), number)
+    told = look(home(), "policy.show", archive.show_revision, which=number)
     about = {name: value for name, value in told.items() if name not in {"text", "files", "changes", "proof"}}
     lines = [f"{name} {value}" for name, value in {**about, **told.get("proof", {})}.items()]
     lines += [_change(change, colour=False) for change in told.get("changes", ())]
     head = "\n".join(f"# {' '.join(line.split())}" for line in lines)
-    show(told, f"{head}\n\n{told['text'].rstrip()}{_files(told)}\n")
+    whole = f"{head}\n\n{told['text'].rstrip()}{_files(told)}"
+    show(told, "\n".join(harmless(line.expandtabs()) for line in whole.split("\n")))
 
 
 def _files(told: dict[str, Any]) -> str:
@@ -184,7 +185,7 @@ def compare(first: int, second: int) -> None:
     """What the second of two revisions widens and narrows, by meaning."""
     from ostiary.control import archive
 
-    changes = archive.compare(home(), first, second)
+    changes = look(home(), "policy.compare", archive.compare, first=first, second=second)
     show(changes, _changes(changes))
 
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from ostiary.cli.admin import ask
+from ostiary.cli.review import told_given
 from ostiary.cli.shape import Group, home, show, table
 
 Wrapped = TypeVar("Wrapped", bound=Callable[..., Any])
@@ -156,10 +157,11 @@ def _shared(group: click.Group, kind: str) -> None:
     @group.command("roles")
     @named
     @click.argument("roles", nargs=-1)
-    def set_roles(name: str, roles: tuple[str, ...]) -> None:
+    @click.option("--reason", default="", help="Why; needed where others have to say yes.")
+    def set_roles(name: str, roles: tuple[str, ...], reason: str) -> None:
         """Sets the roles to exactly these; tokens already out are refused at once."""
-        ask(home(), "principal.roles", principal=f"{kind}:{name}", roles=list(roles))
-        show({}, f"{kind}:{name} now holds: {', '.join(roles) or 'nothing'}.")
+        done = ask(home(), "principal.roles", principal=f"{kind}:{name}", roles=list(roles), reason=reason)
+        show(done, told_given({"principal": f"{kind}:{name}", "roles": roles, **done}))
 
     @group.command("disable")
     @named

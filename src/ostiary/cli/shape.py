@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import click
 
-from ostiary.foundation.errors import OperatorFault
+from ostiary.foundation.errors import OperatorFault, harmless
 from ostiary.foundation.home import Home
 
 DEFAULT_HOME: Final = "~/.ostiary"
@@ -122,4 +122,5 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     text = ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+    text = harmless(text)
     return f"{text[: CELL_MAX_CHARS - 1]}…" if len(text) > CELL_MAX_CHARS else text or "-"

@@ -1,4 +1,4 @@
-"""The admin API: one POST for each operation, on the control socket only; the actor is the socket's peer."""
+"""The admin API: one POST for each operation, on the control socket only; the actor is the socket's peer, an administrator."""
 
 import inspect
 import logging
@@ -38,6 +38,7 @@ def create(board: Any, operations: Mapping[str, Operation], internal: Internal) 
         name = request.path_params["name"]
         actor = request.client.host if request.client else "unknown"
         try:
+            board.administrators.refuse_other(actor)
             parameters = _parameters(shapes, name, await _body(request))
             act = partial(operations[name], board, actor, **parameters)
             result = await anyio.to_thread.run_sync(act, limiter=threads)
@@ -55,7 +56,7 @@ def create(board: Any, operations: Mapping[str, Operation], internal: Internal) 
 
     async def inside(request: Request) -> Response:
         answer = internal.get(request.path_params["name"])
-        if answer is None:
+        if answer is None or request.client is None or request.client.host not in board.administrators.owners:
             return Response(status_code=404)
         return Response(await anyio.to_thread.run_sync(answer, await _body(request), limiter=urgent))
 

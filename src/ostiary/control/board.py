@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from ostiary.audit.head import check, sign_head
 from ostiary.audit.log import Change
+from ostiary.control.administrators import Administrators, administrators
 from ostiary.control.installation import Installation
 from ostiary.control.reconcile import Reconciler
 from ostiary.envoy.delivery import Gate
@@ -31,6 +32,10 @@ class Board:
     watch: Watch
     turn: RLock = field(default_factory=RLock)
     signing: RLock = field(default_factory=RLock)
+
+    @property
+    def administrators(self) -> Administrators:
+        return administrators(self.on.home, self.on.settings)
 
     @property
     def now(self) -> datetime:

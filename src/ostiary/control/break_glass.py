@@ -55,7 +55,8 @@ def approve(board: Board, actor: str, proposal: str) -> dict[str, Any]:
         asked = _one(board, proposal, OPEN)
         if board.now - asked.at > ASKED_MAX:
             raise OperatorFault("proposal-old", "it was asked for too long ago", hint="`break-glass start` again")
-        return _go_on(board, actor, board.change(actor, lambda change: proposals.approve(change, asked)))
+        who = board.administrators
+        return _go_on(board, actor, board.change(actor, lambda change: proposals.approve(change, asked, who)))
 
 
 def end(board: Board, actor: str, proposal: str) -> dict[str, Any]:

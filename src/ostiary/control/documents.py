@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct, to_builtins
 
 from ostiary.compile.plan import compile_policy
+from ostiary.control.administrators import administrators
 from ostiary.control.holders import holders_of
 from ostiary.control.installation import opened
 from ostiary.erp import tryton
@@ -71,7 +72,12 @@ def prove_document(  # noqa: PLR0917  what `_read` gives, and what is held
     """The plan, proved against its own rules and tests."""
     policy, plan = read_document(text, file, files)
     now = near.at if near else SystemClock().now()
-    unfit = [*check(plan, assigned, near, SystemClock().now().date()), *_unknowable(plan, home), *_endless(plan, now)]
+    unfit = [
+        *check(plan, assigned, near, SystemClock().now().date()),
+        *_unknowable(plan, home),
+        *_unapprovable(plan, home),
+        *_endless(plan, now),
+    ]
     _refuse([*unfit, *failures(plan, policy)], policy.file)
     notes = (*observed(plan.systems, now), *broad(plan), *controls(plan), *slips(policy, _offers(plan, home)))
     return plan, Proof(
@@ -94,6 +100,17 @@ def _unknowable(plan: Plan, home: Home) -> Iterator[Finding]:
             told = f"context {context.name} asks for a device, and the gate asks nobody for a certificate"
             hint = "set ask_client_certificate = true in settings.toml, start again"
             yield Finding(message=told, hint=hint, where=where)
+
+
+def _unapprovable(plan: Plan, home: Home) -> Iterator[Finding]:
+    """What asks for the yes of more people than there are would never change again."""
+    who = administrators(home, load_settings(home.settings)).approvers
+    asks = plan.approvals
+    for what, others in (("policy", asks.policy), ("break-glass", asks.break_glass), ("roles", asks.roles)):
+        if others >= len(who):
+            told = f"approvals: {what} asks for {counted(others, 'other person')}, more than settings.toml names"
+            hint = 'set administrators = ["anna", "ben"], users of this machine, in settings.toml, start again'
+            yield Finding(message=told, hint=hint)
 
 
 def _endless(plan: Plan, now: datetime) -> Iterator[Finding]:

@@ -39,7 +39,8 @@ ACTIONS: Final = (  # of the audit log
     "client.change", "client.rotate", "device.add", "device.remove", "key.rotate", "measure.make", "measure.undo", revisions.APPLY, "policy.approve",
     "policy.done", "policy.propose", "policy.rejected", "policy.renewed", revisions.ROLLED_BACK,
     revisions.SHADOW, revisions.SHADOW_END, "principal.disable",
-    "principal.enable", "principal.remove", "principal.roles", "review.keep", "review.remove", "system.add", "token.revoke", "user.add",
+    "principal.enable", "principal.remove", "principal.roles", "review.keep", "review.remove", "roles.approve",
+    "roles.done", "roles.propose", "roles.rejected", "system.add", "token.revoke", "user.add",
     "user.password",
 )  # fmt: skip
 

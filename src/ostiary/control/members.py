@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ostiary.control import api, break_glass
+from ostiary.control.administrators import let_in
 from ostiary.control.board import Board
 from ostiary.control.installation import Installation
 from ostiary.control.operations import OPERATIONS
@@ -94,8 +95,11 @@ def _chores(board: Board) -> list[Any]:
 
 
 def _served(board: Board) -> list[tuple[Any, Any]]:
-    """The admin API on its private socket; figures for Prometheus on loopback where a port is named."""
-    served = [(api.create(board, OPERATIONS, _internal(board)), listen(board.on.home.socket("control")))]
+    """The admin API on its socket; figures for Prometheus on loopback where a port is named."""
+    path = board.on.home.socket("control")
+    served = [(api.create(board, OPERATIONS, _internal(board)), listen(path))]
+    if board.administrators.named:
+        let_in(board.on.home, path)
     if port := board.on.settings.metrics_port:
         served.append((_metrics(board), listen_on_loopback(port)))
     return served

@@ -1,5 +1,6 @@
 """What an administrator can do, by name. Applying a policy is the whole product in one function: start reading here."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -9,7 +10,19 @@ from msgspec import Struct, to_builtins
 from msgspec.structs import replace
 from sqlalchemy.exc import DBAPIError
 
-from ostiary.control import archive, break_glass, people, proposals, review, revisions, shadow, systems, watching
+from ostiary.control import (
+    archive,
+    break_glass,
+    evidence,
+    giving,
+    people,
+    proposals,
+    review,
+    revisions,
+    shadow,
+    systems,
+    watching,
+)
 from ostiary.control.board import Board
 from ostiary.control.documents import prove_document
 from ostiary.control.holders import assigned, holders_of
@@ -121,7 +134,7 @@ def approve_policy(board: Board, actor: str, proposal: str) -> Applied:
         tried = _change(board, act, dry_run=True)
         if (tried.before, tried.revision) != (asked.content["base"], asked.content["revision"]):
             raise _anew(board, actor, asked, act)
-        asked = board.change(actor, lambda change: proposals.approve(change, asked))
+        asked = board.change(actor, lambda change: proposals.approve(change, asked, board.administrators))
         if missing := max(0, _needed(board) - len(asked.approvals)):
             return replace(tried, proposal=proposal, missing=missing)
         done = _change(board, replace(act, approvals=asked.approvals))
@@ -168,6 +181,18 @@ def _roll_out(board: Board, act: revisions.Act, to: Translated, changes: int) ->
         raise
 
 
+def reading(read: Callable[..., Any]) -> "Operation":
+    """What is read of the folder, for an administrator to whom it is closed."""
+
+    def operation(board: Board, _: str, **parameters: Any) -> Any:
+        return read(board.on.home, **parameters)
+
+    _, *asked = inspect.signature(read).parameters.values()
+    own = [one for one in inspect.signature(operation).parameters.values() if one.kind is not one.VAR_KEYWORD]
+    operation.__signature__ = inspect.Signature([*own, *asked])  # type: ignore[attr-defined]
+    return operation
+
+
 Operation = Callable[..., Any]  # (board, actor, **parameters) -> JSON-able
 OPERATIONS: Final[Mapping[str, Operation]] = {
     "policy.apply": apply_policy,
@@ -178,6 +203,13 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "break-glass.start": break_glass.start,
     "break-glass.approve": break_glass.approve,
     "break-glass.end": break_glass.end,
+    "policy.list": reading(archive.list_revisions),
+    "policy.show": reading(archive.show_revision),
+    "policy.compare": reading(archive.compare),
+    "break-glass.list": reading(break_glass.list_emergencies),
+    "review.list": reading(review.items),
+    "audit.list": reading(evidence.list_entries),
+    "explain": reading(evidence.explain),
     "review.keep": review.keep,
     "review.remove": review.remove,
     "policy.shadow": shadow.begin,
@@ -197,7 +229,10 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "device.list": people.list_devices,
     "device.remove": people.remove_device,
     "principal.show": people.show,
-    "principal.roles": people.set_roles,
+    "principal.roles": giving.set_roles,
+    "roles.list": giving.waiting,
+    "roles.approve": giving.approve,
+    "roles.reject": giving.reject,
     "principal.disable": people.disable,
     "principal.enable": people.enable,
     "principal.remove": people.remove,

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from ostiary.audit.log import Change
-from ostiary.control import holders
+from ostiary.control import giving, holders
 from ostiary.control.board import Board
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.secret import Secret
@@ -31,6 +31,7 @@ def add_client(  # noqa: PLR0917  the parameters of the command
     """Registers a client; its secret is in this answer and nowhere else."""
 
     def act(change: Change) -> Made:
+        giving.refuse_alone(board, roles)
         holders.allow(change, board.reconciler.plan, f"client:{client_id}", roles, person=person)
         return principals.add_client(
             change, sealer=board.on.sealer, client_id=client_id, name=name, roles=roles, scopes=scopes,
@@ -136,6 +137,7 @@ def add_user(  # noqa: PLR0917  the parameters of the command
     hashed = hash_password(Secret(password), login=login)  # slow: before anybody has to wait for it
 
     def act(change: Change) -> str:
+        giving.refuse_alone(board, roles)
         holders.allow(change, board.reconciler.plan, f"user:{login}", roles, person=person)
         return principals.add_user(change, login=login, hashed=hashed, name=name, roles=roles, person=person)
 
@@ -148,18 +150,6 @@ def set_password(board: Board, actor: str, login: str, password: str) -> dict[st
     hashed = hash_password(Secret(password), login=login)
     facts: dict[str, Any] = {"sealer": board.on.sealer, "login": login, "hashed": hashed}
     board.change_directory(actor, lambda change: principals.set_password(change, **facts))
-    return {}
-
-
-def set_roles(board: Board, actor: str, principal: str, roles: list[str]) -> dict[str, Any]:
-    """Exactly these roles; tokens already out are refused (standard B7)."""
-
-    def act(change: Change) -> Keys:
-        holders.allow(change, board.reconciler.plan, principal, roles)
-        return principals.set_roles(change, principal=principal, roles=roles)
-
-    with board.turn:
-        board.change_directory(actor, act)
     return {}
 
 

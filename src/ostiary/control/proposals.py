@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from sqlalchemy import Connection, insert, select, update
 
 from ostiary.audit.log import Change
+from ostiary.control.administrators import Administrators
 from ostiary.event.record import stamp
 from ostiary.foundation.clock import from_us, to_us
 from ostiary.foundation.errors import CallerFault, OperatorFault
@@ -18,9 +19,11 @@ from ostiary.store.tables.control import PROPOSAL
 
 POLICY: Final = "policy"
 BREAK_GLASS: Final = "break-glass"
+ROLES: Final = "roles"
 OPEN: Final = "open"
 BEGUN: Final = "begun"
-OPEN_MAX: Final = 100  # of a kind
+OPEN_MAX: Final = 100  # of a kind ...
+OPEN_OF_ONE_MAX: Final = 20  # ... and of one person: nobody keeps the others from theirs
 REASON_MAX_CHARS: Final = 900
 LONG: Final = ("text", "files", "changes")  # of the content, what no line of the audit log has room for
 
@@ -48,8 +51,9 @@ def refuse_reason(reason: str) -> None:
 
 def propose(change: Change, asked: Proposal) -> Proposal:
     """Keeps it; its id is a hash of all of it."""
-    if len(found(change.connection, asked.kind)) >= OPEN_MAX:
-        told = f"{OPEN_MAX} proposals are waiting already"
+    waiting = [one.actor for one in found(change.connection, asked.kind)]
+    if len(waiting) >= OPEN_MAX or waiting.count(asked.actor) >= OPEN_OF_ONE_MAX:
+        told = f"{len(waiting)} proposals are waiting already, {waiting.count(asked.actor)} of them yours"
         raise CallerFault("too-many-proposals", told, hint="approve or reject some")
     made = replace(asked, id=content_hash(msgspec.json.encode(asked, order="deterministic")))
     row = {"id": made.id, "kind": made.kind, "actor": made.actor, "reason": made.reason, "at_us": to_us(made.at)}
@@ -83,8 +87,9 @@ def one(connection: Connection, kind: str, identity: str, *states: str) -> Propo
     raise CallerFault("no-proposal", told, hint=f"see `ostiary {kind} list`")
 
 
-def approve(change: Change, proposal: Proposal) -> Proposal:
+def approve(change: Change, proposal: Proposal, who: Administrators) -> Proposal:
     """With the actor among those who said yes: somebody else than who asked, and each counts once."""
+    who.refuse_silent(change.actor)
     if change.actor == proposal.actor:
         told = f"{change.actor} asked for it: somebody else must approve it"
         raise OperatorFault("own-proposal", told, hint="ask a second person; `reject` takes it back")

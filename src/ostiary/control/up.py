@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from ostiary.control import child, health, prepare, process
+from ostiary.control.administrators import administrators
 from ostiary.control.child import Child, Copy, program
 from ostiary.control.documents import observed
 from ostiary.control.installation import open_installation, refuse_empty
@@ -78,6 +79,7 @@ def _prepared(home: Home) -> Mapping[str, Start]:
     try:
         settings = installation.settings
         _port_is_free(settings.listen, settings.port)
+        administrators(home, settings)
         if settings.metrics_port:
             _port_is_free("127.0.0.1", settings.metrics_port)
         if settings.webhook:

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from ostiary.foundation.errors import harmless
 from ostiary.foundation.ids import EMERGENCY
 
 NONE: Final = "-"  # what Envoy writes where there is nothing
@@ -143,13 +144,6 @@ def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         return NONE
     return harmless(value[:TEXT_MAX_CHARS])
-
-
-def harmless(text: str) -> str:
-    """No control characters: what a caller chose must not draw on an operator's terminal."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _number(value: Any) -> int:

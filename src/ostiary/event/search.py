@@ -11,7 +11,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from ostiary.event.record import LINE_MAX_BYTES, Event, harmless, read
+from ostiary.event.record import LINE_MAX_BYTES, Event, read
+from ostiary.foundation.errors import harmless
 
 CHUNK_BYTES: Final = 256 * 1024
 LATE_MAX: Final = timedelta(hours=1)  # a line is written when its request ends, and bears the time of its start

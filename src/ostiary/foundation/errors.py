@@ -65,6 +65,13 @@ def plainly(problem: Exception) -> str:
     return "it is damaged"
 
 
+def harmless(text: str) -> str:
+    """No control characters: what a caller chose must not draw on an operator's terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def counted(number: int, what: str) -> str:
     """`1 alert`, `2 alerts`."""
     return f"{number} {what}{'' if number == 1 else 's'}"

@@ -28,6 +28,7 @@ Life = Annotated[int, Meta(ge=60, le=LIFE_MAX_S, description=f"seconds, a number
 Tls = Annotated[Literal["1.2", "1.3"], Meta(description='"1.2" or "1.3", in quotes')]
 Switch = Annotated[bool, Meta(description="true or false")]
 Text = Annotated[str, Meta(description="a text in quotes")]
+Users = Annotated[tuple[str, ...], Meta(description='a list of users of this machine, such as ["anna", "ben"]')]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -47,6 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     trusted_hops: Count = 0  # proxies of yours in front of the gate, whose X-Forwarded-For counts
     upstream_authorities: Text = ""  # PEM file of those who vouch for the ERPs; empty: the system's
     webhook: Text = ""  # where alerts are posted; empty: nowhere
+    administrators: Users = ()  # who may operate it beside its owner and root, and whose approvals count
     metrics_port: Port = 0  # on 127.0.0.1, for Prometheus; 0: none
 
     def __post_init__(self) -> None:

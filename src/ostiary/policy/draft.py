@@ -6,7 +6,7 @@ from typing import Final
 
 from ostiary.erp.draft import Role
 from ostiary.erp.operation import Pattern, operation_named
-from ostiary.event.record import harmless
+from ostiary.foundation.errors import harmless
 from ostiary.policy import keys, words
 from ostiary.policy.fmt import fmt
 from ostiary.policy.levels import excess

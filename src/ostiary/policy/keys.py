@@ -205,12 +205,14 @@ DEFAULT_LIMIT: Final = Part(
     rules={"minProperties": 1},
 )
 
+OTHERS: Final = _shaped(words.OTHERS)
 APPROVALS: Final = Part(
     name="approvals",
     says="How many others must say yes before it happens; nobody says yes to what he asked for himself.",
     keys=(
-        Key("policy", "To any change of the policy, this key's too.", _shaped(words.OTHERS), 1),
-        Key("break-glass", "To a role for a time, given in an emergency.", _shaped(words.OTHERS), 1),
+        Key("policy", "To any change of the policy, this key's too.", OTHERS, 1),
+        Key("break-glass", "To a role for a time, given in an emergency; to one for good then too.", OTHERS, 1),
+        Key("roles", "To a role that somebody is given for good.", OTHERS, 1),
     ),
     rules={"minProperties": 1},
 )

@@ -227,6 +227,12 @@ class Approvals(Struct, frozen=True, kw_only=True):
 
     policy: int = 0  # to a change of the policy
     break_glass: int = 0  # to a role for a time
+    roles: int = 0  # to a role for good
+
+    @property
+    def giving(self) -> int:
+        """How many a role for good needs: an emergency that needs a second person has no way around it."""
+        return max(self.roles, self.break_glass)
 
 
 class Example(Struct, frozen=True, kw_only=True):

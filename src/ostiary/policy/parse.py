@@ -84,10 +84,9 @@ def _approvals(reader: Reader, node: Node | None) -> Approvals:
     part = reader.mapping(node, keys.APPROVALS, what="approvals")
     if says_nothing(node):
         reader.report(node, "approvals says nothing", "policy: 1")
-    policy, glass = (
-        reader.understood(part.get(name), words.others, what=name) or 0 for name in ("policy", "break-glass")
-    )
-    return Approvals(policy=policy, break_glass=glass)
+    names = ("policy", "break-glass", "roles")
+    policy, glass, roles = (reader.understood(part.get(name), words.others, what=name) or 0 for name in names)
+    return Approvals(policy=policy, break_glass=glass, roles=roles)
 
 
 def _limits(reader: Reader, roles: Sequence[str], node: Node | None) -> Limits:

@@ -34,6 +34,7 @@ def _approvals(old: Approvals, new: Approvals) -> Iterator[Change]:
     for what, was, now in (
         ("a change of the policy", old.policy, new.policy),
         ("a role in an emergency", old.break_glass, new.break_glass),
+        ("a role for good", old.giving, new.giving),
     ):
         if was != now:
             yield Change(widens=now < was, text=f"{what} needs {counted(now, 'approval')} instead of {was}")

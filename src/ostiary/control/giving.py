@@ -1,0 +1,98 @@
+"""Who is given which roles for good; where the policy asks for it, when others have said yes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ostiary.audit.log import Change
+from ostiary.control import holders, proposals
+from ostiary.control.board import Board
+from ostiary.control.proposals import ROLES, Proposal
+from ostiary.event.record import stamp
+from ostiary.foundation.errors import OperatorFault, counted
+from ostiary.identity import principals, roster
+from ostiary.identity.principals import Keys
+
+
+def set_roles(board: Board, actor: str, principal: str, roles: list[str], reason: str = "") -> dict[str, Any]:
+    """Exactly these roles; tokens already out are refused (standard B7). One more may wait for the yes of others."""
+    with board.turn:
+        with board.on.store.read() as connection:
+            before = roster.one(connection, principal)["roles"]
+        if board.reconciler.plan.approvals.giving and not set(roles) <= set(before):
+            content = {"principal": principal, "roles": sorted(set(roles)), "before": before}
+            return _propose(board, Proposal(kind=ROLES, actor=actor, reason=reason, at=board.now, content=content))
+        board.change_directory(actor, lambda change: _give(board, change, principal, roles))
+    return {"missing": 0}
+
+
+def approve(board: Board, actor: str, proposal: str) -> dict[str, Any]:
+    """Says yes to exactly what was shown; with the last yes needed the roles are given."""
+    with board.turn:
+        asked = _asked(board, proposal)
+        asked = board.change(actor, lambda change: proposals.approve(change, asked, board.administrators))
+        if missing := _missing(board, asked):
+            return {**_told(asked), "missing": missing}
+
+        def act(change: Change) -> Keys:
+            proposals.record(change, asked, "done", asked.reason, state="done")
+            if roster.one(change.connection, asked.content["principal"])["roles"] != asked.content["before"]:
+                told = "the roles are others now than when this was asked for"
+                raise OperatorFault("proposal-stale", told, hint="reject it, and ask again")
+            return _give(board, change, asked.content["principal"], asked.content["roles"])
+
+        board.change_directory(actor, act)
+    return {**_told(asked), "missing": 0}
+
+
+def reject(board: Board, actor: str, proposal: str, reason: str = "") -> dict[str, Any]:
+    """Also takes back one's own."""
+    with board.turn:
+        asked = _asked(board, proposal)
+        board.change(actor, lambda change: proposals.record(change, asked, "rejected", reason, state="rejected"))
+    return {}
+
+
+def waiting(board: Board, _: str) -> list[dict[str, Any]]:
+    """What others have to say yes to, the oldest first."""
+    with board.on.store.read() as connection:
+        return [{**_told(one), "missing": _missing(board, one)} for one in proposals.found(connection, ROLES)]
+
+
+def refuse_alone(board: Board, roles: Sequence[str]) -> None:
+    """Raises where whoever is new may not come with these roles: others have to say yes to them."""
+    if roles and (needed := board.reconciler.plan.approvals.giving):
+        told = f"the policy in force asks for {counted(needed, 'approval')} of a role"
+        raise OperatorFault(
+            "approval-needed", told, hint="add it without; `ostiary user roles`, `client roles` then asks"
+        )
+
+
+def _propose(board: Board, asked: Proposal) -> dict[str, Any]:
+    proposals.refuse_reason(asked.reason)
+
+    def act(change: Change) -> Proposal:
+        holders.allow(change, board.reconciler.plan, asked.content["principal"], asked.content["roles"])
+        return proposals.propose(change, asked)
+
+    made = board.change(asked.actor, act)
+    return {**_told(made), "missing": _missing(board, made)}
+
+
+def _give(board: Board, change: Change, principal: str, roles: Sequence[str]) -> Keys:
+    holders.allow(change, board.reconciler.plan, principal, roles)
+    return principals.set_roles(change, principal=principal, roles=roles)
+
+
+def _missing(board: Board, asked: Proposal) -> int:
+    """At least one: it is for somebody else to decide, even if the policy asks for nobody any more."""
+    return max(0, max(1, board.reconciler.plan.approvals.giving) - len(asked.approvals))
+
+
+def _asked(board: Board, proposal: str) -> Proposal:
+    with board.on.store.read() as connection:
+        return proposals.one(connection, ROLES, proposal)
+
+
+def _told(one: Proposal) -> dict[str, Any]:
+    about = {"id": one.id, **one.content, "who": one.actor, "when": stamp(one.at)}
+    return {**about, "why": one.reason, "approvals": [*one.approvals]}
