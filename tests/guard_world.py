@@ -88,7 +88,16 @@ def small_catalogue() -> Catalogue:
     listed = [f"model.{model}.{method}" for model in models for method in METHODS]
     listed += ["model.account.payment.approve", "model.account.payment.submit"]
     fields = [dict(zip(("model", "name", "ttype", "relation"), row, strict=True)) for row in ROWS]
-    return learn(lambda method, *_: listed if method == "system.listMethods" else fields)
+    return learn(lambda method, *_: listed if method == "system.listMethods" else described(fields, method))
+
+
+def described(fields: Sequence[Mapping[str, Any]], method: str) -> Any:
+    """What an ERP says of its fields: each of them, or those of one object, which it stores all."""
+    if not method.endswith(".fields_get"):
+        return fields
+    about = {"loading": "eager", "searchable": True, "sortable": True, "relation_field": "x"}
+    own = {row["name"]: row["ttype"] for row in fields if f"model.{row['model']}.fields_get" == method}
+    return {name: {**about, "type": kind} for name, kind in {**own, "create_uid": "many2one"}.items()}
 
 
 @dataclass

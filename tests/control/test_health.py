@@ -6,9 +6,11 @@ from contextlib import closing
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 from sqlalchemy import delete
 
+from guard_world import small_catalogue
 from ostiary.control import systems
 from ostiary.control.board import Board
 from ostiary.control.health import applied, examine
@@ -78,7 +80,11 @@ def test_a_system_that_nobody_asked_yet_what_it_offers_is_told_by_doctor_too(fol
         told = found(home, "erp")
         assert (told["ok"], told["hint"]) == (False, "ostiary system account erp --login LOGIN")
         home.catalogue("erp").parent.mkdir(exist_ok=True)
-        home.catalogue("erp").write_text("{}")
+        home.catalogue("erp").write_text('{"models": {"party.party": {"name": ["char", ""]}}, "methods": {}}')
+        told = found(home, "erp")
+        assert (told["ok"], told["hint"]) == (False, "ostiary system learn erp")
+        assert "which of its fields write others was not learned" in told["text"]
+        home.catalogue("erp").write_bytes(msgspec.json.encode(small_catalogue()))
         assert found(home, "erp")["ok"]
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from guard_world import described
 from ostiary.erp import tryton
 from ostiary.erp.operation import Call, Problem, Request, Unreadable
 from ostiary.erp.tryton.catalogue import Catalogue, learn
@@ -33,7 +34,7 @@ LISTED += ["model.account.payment.approve", "wizard.party.erase.create", "report
 def asked(method, *_):
     if method == "system.listMethods":
         return LISTED
-    return [{"model": m, "name": n, "ttype": t, "relation": r} for m, n, t, r in ROWS]
+    return described([{"model": m, "name": n, "ttype": t, "relation": r} for m, n, t, r in ROWS], method)
 
 
 CATALOGUE = learn(asked)

@@ -6,6 +6,7 @@ Each trick is played on the server first: a test that the server no longer oblig
 import base64
 import gzip
 import json
+import subprocess
 from pathlib import Path
 
 import msgspec
@@ -17,7 +18,7 @@ from ostiary.erp.tryton import Catalogue
 from ostiary.erp.tryton import offer as tryton_offer
 from ostiary.policy.parse import parse
 from ostiary.prove.spelling import slips
-from real_tryton import ErpError
+from real_tryton import ErpError, template
 from tryton_pair import Pair, rest, rpc
 
 pytestmark = pytest.mark.xdist_group("tryton")
@@ -117,6 +118,37 @@ def test_the_demos_policy_names_nothing_that_the_real_server_does_not_know(pair)
         "erp knows no object party.adress; did you mean party.address?",
         "account.payment has no field payee; did you mean party?",
     ]
+
+
+FIELDS = """
+import json, sys
+from trytond import config
+config.update_etc(sys.argv[1])
+from trytond.model import fields
+from trytond.pool import Pool
+from trytond.transaction import Transaction
+pool = Pool("erp")
+with Transaction().start("erp", 0, readonly=True):
+    pool.init()
+    objects = {name: cls for name, cls in pool.iterobject()
+               if "write" in getattr(cls, "__rpc__", ()) and not getattr(cls, "table_query", None)}
+    told = {f"{name} {key}": bool(field.setter) if isinstance(field, fields.Function) else None
+            for name, cls in objects.items() for key, field in cls._fields.items()}
+print(json.dumps(told))
+"""
+
+
+def test_what_the_server_computes_when_it_is_written_is_learned_although_it_does_not_say_so(pair, tryton):
+    """Beside the server's own code: of `keywords`, a computed list with a search and a link back, it can't be told."""
+    run = [template().python, "-W", "ignore", "-c", FIELDS, tryton.erp.folder / "trytond.conf"]
+    setters = json.loads(subprocess.run(run, check=True, capture_output=True, timeout=100).stdout)
+    computes = {one: pair.catalogue.computes(*one.split()) for one in setters}
+    missed = {one for one, setter in setters.items() if setter and not computes[one]}
+    assert missed == {f"ir.action.{kind} keywords" for kind in ("act_window", "report", "url", "wizard")}
+    assert sum(map(bool, setters.values())) > 100
+    taken = {one for one, setter in setters.items() if setter is None and computes[one]}
+    shown = {name: tryton.call("gateway", f"model.{name}.fields_get", []) for name, _ in map(str.split, taken)}
+    assert {one for one in taken if one.split()[1] in shown[one.split()[0]]} == set()
 
 
 # -- the bypass corpus of erp-surfaces.md

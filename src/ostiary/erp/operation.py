@@ -27,6 +27,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     `action` is the ERP's own method name (`create`, `approve`), "" where HTTP alone says it.
     `ids` is empty for a creation or where the request names none. `fields_read` are those shown, and those that a filter
     or an order tells of. `sent`: each row that is written, its values as texts, None for what is no plain value.
+    `fields_computed`: of these fields those for which the ERP writes others, nobody knows which.
     `pointer` is the JSON pointer of the part.
     """
 
@@ -37,6 +38,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     ids: tuple[str, ...] = ()
     fields_read: frozenset[str] = frozenset()
     fields_written: frozenset[str] = frozenset()
+    fields_computed: frozenset[str] = frozenset()
     sent: frozenset[frozenset[tuple[str, str | None]]] = frozenset()
     pointer: str = ""
 

@@ -71,6 +71,8 @@ async def _refusal(rule: Apart, operation: Operation, case: Case) -> str:
         raise NotEstablished("the request names no record that exists already")
     if rule.link and rule.link.split(".")[0] in operation.fields_written:
         raise NotEstablished(f"the request itself changes {rule.link.split('.')[0]}")
+    if rule.link and (computed := {name for one in case.call.operations for name in one.fields_computed}):
+        raise NotEstablished(f"the request itself may change its {rule.link}, by {', '.join(sorted(computed))}")
     if case.erp is None:
         raise NotEstablished("this system does not say who made a record")
     name, ids = await _linked(rule, operation, case.erp)

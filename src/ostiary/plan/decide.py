@@ -18,6 +18,7 @@ from ostiary.plan.reason import Reason, step_up
 from ostiary.plan.records import Records, beyond, unmet
 
 STEPS: Final = (Reason.ROLE, Reason.CONTEXT, Reason.SCOPE, Reason.FIELD, Reason.RECORD, Reason.ALLOWED)
+UNFORESEEN: Final = "writing it may change more than it names, so a line has to name it in `fields`"
 RoleSets = Mapping[str, frozenset[str]]  # role-set id -> directly assigned role names
 
 
@@ -73,6 +74,9 @@ def decide(plan: Plan, facts: Facts) -> Decision:
     if not facts.operations:
         return Decision(reason=Reason.UNKNOWN_OPERATION)
     held = closure(plan, facts.roles)
+    if any(one.fields_computed for one in facts.operations) and not _bounded(plan, held, facts):
+        does = tuple(replace(one, fields_computed=frozenset()) for one in facts.operations)
+        facts = replace(facts, operations=does)
     decisions = [_decide_one(plan, held, facts, operation) for operation in facts.operations]
     return next((decision for decision in decisions if not decision.allowed), decisions[0])
 
@@ -108,6 +112,13 @@ def limit_of(plan: Plan, roles: Iterable[str] | None) -> Limit:
     held = closure(plan, roles)
     own = [limit for limit in plan.limits.roles if limit.name in held]
     return max(own, key=lambda limit: (limit.requests / limit.seconds, limit.name), default=plan.limits.default)
+
+
+def _bounded(plan: Plan, held: frozenset[str], facts: Facts) -> bool:
+    """Whether the caller may write an object of the system, but not all its fields and records."""
+    writing = [one for role in held for one in plan.writing.get(role, ()) if one.pattern.system == facts.system]
+    whole = [one.pattern for one in writing if not one.terms and holds(one.context.formula, facts.here)]
+    return any(one.terms and not any(map(one.pattern.within, whole)) for one in writing)
 
 
 def _before_operations(facts: Facts) -> Reason | None:
@@ -164,7 +175,8 @@ def _judge_by(grant: Grant, facts: Facts, operation: Operation | None, *, scoped
     if not scoped:
         return Reason.SCOPE, ""
     if operation and (more := beyond(grant.fields, operation)):
-        return Reason.FIELD, f"not among its fields: {', '.join(sorted(more))}"
+        told = "not among its fields" if grant.fields else UNFORESEEN
+        return Reason.FIELD, f"{told}: {', '.join(sorted(more))}"
     if operation and (lacking := unmet(grant.where, operation, facts.operations, facts.records)):
         return Reason.RECORD, lacking
     return Reason.ALLOWED, ""

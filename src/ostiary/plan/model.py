@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from ostiary.erp.operation import Condition, Operation, Pattern, covering_scopes
+from ostiary.erp.operation import Condition, Operation, Pattern, Verb, covering_scopes
 from ostiary.erp.route import Route
 from ostiary.foundation.ids import content_hash
 from ostiary.plan.formula import Always, Formula, atoms, every
@@ -130,6 +130,15 @@ class Plan(Struct, frozen=True, kw_only=True, cache_hash=True, dict=True):
         found: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
         for place, grant in enumerate(self.grants):
             found[str(grant.pattern)][grant.role].append(place)
+        return found
+
+    @cached_property
+    def writing(self) -> Mapping[str, Sequence[Grant]]:
+        """Role -> its own grants of writes."""
+        found: dict[str, list[Grant]] = defaultdict(list)
+        for grant in self.grants:
+            if grant.pattern.verb is Verb.WRITE:
+                found[grant.role].append(grant)
         return found
 
     def granting(self, scopes: Iterable[str], held: frozenset[str] | None = None) -> list[Grant]:

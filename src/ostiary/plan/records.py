@@ -27,9 +27,12 @@ class Records(Struct, frozen=True, kw_only=True):
 
 
 def beyond(fields: Sequence[str], operation: Operation) -> frozenset[str]:
-    """The fields that the operation names and the grant does not; an id alone may always be read."""
+    """The fields that the operation names and the grant does not; an id alone may always be read.
+
+    A grant of every field is none of fields that write others: what these are, nobody can say.
+    """
     named = operation.fields_written | (operation.fields_read - {"id"})
-    return named.difference(fields) if fields else frozenset()
+    return (named if fields else operation.fields_computed).difference(fields)
 
 
 def unmet(where: Iterable[Condition], operation: Operation, call: Sequence[Operation], records: Records) -> str:

@@ -92,7 +92,8 @@ and of Tryton each action too; it includes partners' roles alone."""
 FIELDS: Final = """\
 The fields that may be read and written, of the object itself: a path like party.name is party here, and name where \
 party.party is granted. A field that is not named is refused wherever a call names it, in filters and orders too. \
-Default: every field. Of a system of kind openapi for write alone: the body's properties and the query's names."""
+A computed field stands for all that the ERP writes with it. Default: every field. Of a system of kind openapi for \
+write alone: the body's properties and the query's names."""
 WHERE: Final = """\
 What each record must hold, before the call and after what the call itself writes: own (it links to the caller's own ERP \
 user, or to one of that user's companies), bounds of a number, or the values that it may have (of a link, ids). Only \

@@ -5,11 +5,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ostiary.erp.draft import Role
 
 LINKS: Final = frozenset({"many2one", "one2one", "one2many", "many2many"})
 MANY: Final = frozenset({"one2many", "many2many"})
+LATE: Final = frozenset(
+    {"binary", "dict", "reference"}
+)  # loaded late although they are stored, as translated texts are
 # Every model has these (trytond.model.ModelStorage); ir.model.field lists most of them, but not for all.
 STAMPS: Final = ("create_uid", "create_date", "write_uid", "write_date", "last_modified_at")
 EVERYWHERE: Final = ("id", "rec_name", "xml_id", *STAMPS)
@@ -18,10 +22,14 @@ Ask = Callable[..., Any]  # (method, *params) -> the call's result; raises where
 
 
 class Field(Struct, frozen=True, array_like=True):
-    """`target` is the object a link leads to, "" for a value; a reference may lead anywhere."""
+    """`target` is the object a link leads to, "" for a value; a reference may lead anywhere.
+
+    `computed`: what is written to it, the ERP writes elsewhere. True where that was not learned.
+    """
 
     type: str
     target: str = ""
+    computed: bool = True
 
 
 class Catalogue(Struct, frozen=True, kw_only=True):
@@ -37,6 +45,14 @@ class Catalogue(Struct, frozen=True, kw_only=True):
     def field(self, model: str, name: str) -> Field | None:
         return self.models.get(model, {}).get(name)
 
+    @property
+    def whole(self) -> bool:
+        """Whether it was learned which fields are computed: one that is stored there is everywhere."""
+        return any(not field.computed for fields in self.models.values() for field in fields.values())
+
+    def computes(self, model: str, name: str) -> bool:
+        return getattr(self.field(model, name), "computed", True)
+
 
 def learn(ask: Ask) -> Catalogue:
     """The catalogue of the database that `ask` calls as a user who may read ir.model.field."""
@@ -45,17 +61,34 @@ def learn(ask: Ask) -> Catalogue:
     for name in ask("system.listMethods"):
         object_, _, method = name.rpartition(".")
         methods[object_].add(method)
-    return Catalogue(models=_models(rows), methods={name: frozenset(found) for name, found in sorted(methods.items())})
+    listed = {name: frozenset(found) for name, found in sorted(methods.items())}
+    written = {row["model"] for row in rows if "write" in listed.get(f"model.{row['model']}", ())}
+    told = {name: ask(f"model.{name}.fields_get", [], {}) for name in sorted(written)}
+    return Catalogue(models=_models(rows, told), methods=listed)
 
 
-def _models(rows: list[Mapping[str, Any]]) -> dict[str, dict[str, Field]]:
+def _models(rows: list[Mapping[str, Any]], told: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Field]]:
     models: dict[str, dict[str, Field]] = defaultdict(dict)
     typed = (row for row in rows if row["ttype"])  # of two fields Tryton itself names no type: unknown, so denied
     for row in sorted(typed, key=lambda row: (row["model"], row["name"])):
         target = row["relation"] if row["ttype"] in LINKS else ""
         models[row["model"]][row["name"]] = Field(row["ttype"], target or "")
-    for fields in models.values():
+    for model, fields in models.items():
         for name in EVERYWHERE:
             user = name in {"create_uid", "write_uid"}
             fields.setdefault(name, Field("many2one", "res.user") if user else Field("char"))
+        for name, about in told.get(model, {}).items():
+            if name in fields:
+                fields[name] = replace(fields[name], computed=not _stored(about))
     return dict(models)
+
+
+def _stored(about: Mapping[str, Any]) -> bool:
+    """Whether the field holds what is written to it. Tryton does not say so; but what it computes it loads late and,
+    unless its code says how, can't sort by, nor search. A computed list with a search and a link back passes: what is
+    done to the records in it are operations of their own.
+    """
+    if about["type"] in MANY:
+        return bool(about["searchable"] and (about["type"] == "many2many" or about.get("relation_field")))
+    late = about["type"] in LATE or about.get("translate")
+    return bool(about["sortable"] and (late or about["loading"] == "eager"))

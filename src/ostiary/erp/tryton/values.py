@@ -61,8 +61,10 @@ def pairs(walk: Walk, model: str, listed: Sequence[Any], *, pointer: str, depth:
 
 def copies(walk: Walk, model: str, ids: Any, values: Any, *, pointer: str, depth: int = DEPTH_MAX) -> None:
     """A copy is new records of the object and of all that belongs to it, however deep."""
-    walk.does(model, Verb.WRITE, "copy", walk.ids(ids, pointer), pointer, fields_written=_all(walk, model))
-    writes(walk, model, {} if values is None else values, pointer=pointer, depth=depth)
+    numbers = walk.ids(ids, pointer)
+    walk.does(model, Verb.WRITE, "copy", numbers, pointer, fields_written=_all(walk, model))
+    written = writes(walk, model, {} if values is None else values, pointer=pointer, depth=depth)
+    walk.does(model, Verb.WRITE, "copy", numbers, pointer, sent=frozenset({row(values or {}, written)}))
     for part in sorted(_parts(walk, model) - {model}):
         walk.does(part, Verb.WRITE, "copy", pointer=pointer, fields_written=_all(walk, part))
 

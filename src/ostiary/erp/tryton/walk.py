@@ -73,6 +73,8 @@ class Walk:
         **fields: frozenset[Any],
     ) -> None:
         """Notes one operation; said again of the same place, its fields add up."""
+        names = {name for row in fields.get("sent", ()) for name, _ in row}
+        fields["fields_computed"] = frozenset(name for name in names if self.catalogue.computes(object_, name))
         key = (object_, verb, action, *ids, pointer)
         known = self._found.get(key)
         if known is not None:
