@@ -56,5 +56,6 @@ def rest(method: str, path: str, query: str = "", body: Any = None, **headers: s
 
 @pytest.fixture(scope="session")
 def pair(tryton) -> Pair:
+    tryton.sessions.pop("gateway", None)  # another test may have ended it
     session = tryton.session("gateway")  # the user that a policy's system is learned with
     return Pair(tryton, learn(lambda method, *params: tryton.post(method, *params, authorization=session)))
