@@ -107,6 +107,37 @@ def test_refusals_come_in_the_order_of_their_reasons():
     ]  # fmt: skip
 
 
+BOUNDED = plan_of("""\
+roles:
+  lines: {level: user, of: sales, may: "erp/sale.line: write"}
+  texts: {level: user, of: sales, may: {do: "erp/sale.sale: write", fields: comment}}
+  small: {level: user, of: sales, may: {do: "erp/sale.sale: write create", where: {state: draft}}}
+  sums: {level: user, of: sales, may: {do: "erp/sale.line: write", fields: [amount, total]}}
+  reader: {level: user, of: sales, may: {do: "erp/sale.sale: read", fields: comment}}
+  shop: {level: user, of: sales, may: {do: "shop/order: write", fields: comment}}
+  all: {level: user, of: sales, may: "erp/sale.sale: write", when: office}
+limits:
+  default: {requests: 100/minute}
+""")
+
+
+@pytest.mark.parametrize("roles, at, reason", [
+    (["lines"], TUESDAY, "allowed"), (["lines", "reader", "shop"], TUESDAY, "allowed"),  # nothing is written in part
+    (["lines", "texts"], TUESDAY, "field"), (["lines", "small"], TUESDAY, "field"),
+    (["lines", "texts", "sums"], TUESDAY, "allowed"),  # it is named
+    (["lines", "texts", "small", "all"], TUESDAY, "allowed"), (["lines", "texts", "all"], SUNDAY, "field"),
+])  # fmt: skip
+def test_who_writes_less_than_all_of_an_object_writes_a_computed_field_by_its_name_alone(roles, at, reason):
+    facts = asked(roles=roles, at=at)
+    names = frozenset({"amount", "total"})
+    total = Operation(system="erp", object="sale.line", verb=Verb.WRITE, action="write", fields_written=names)
+    plain, computed = ((total,), (msgspec.structs.replace(total, fields_computed=frozenset({"total"})),))
+    assert decide(BOUNDED, msgspec.structs.replace(facts, operations=plain)).allowed
+    decision = decide(BOUNDED, msgspec.structs.replace(facts, operations=computed))
+    assert decision.reason == reason
+    assert ("more than it names" in decision.lacking, "total" in decision.lacking) == (reason == "field",) * 2
+
+
 def test_an_unknown_role_set_holds_nothing():
     facts = msgspec.structs.replace(asked("erp/sale.sale:read"), roles=None)
     assert decide(PLAN, facts).reason is Reason.ROLE
