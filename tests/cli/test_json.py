@@ -60,6 +60,7 @@ ASKED = {
     "token revoke": "--principal client:js",
     "explain": "ID",
     "event list": "",
+    "event usage": "",
     "client remove": "js --yes",
     "user remove": "js --yes",
     "audit list": "",

@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
 from itertools import count
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
+from ostiary.control import evidence
+from ostiary.foundation.home import Home
 from ostiary.store.database import open_store
 from ostiary.store.tables.monitor import MEASURE
 from running import RUNNING, until
@@ -172,3 +175,35 @@ def test_figures_for_prometheus_are_on_loopback(site):
     listening = [line.split()[1] for line in table if line.split()[3] == "0A"]
     assert f"0100007F:{port:04X}" in listening
     assert f"00000000:{port:04X}" not in listening
+
+
+@pytest.mark.standard("B8")
+def test_what_a_caller_does_as_a_rule_is_tracked_and_what_is_unlike_it_is_shown(site, folder):
+    """Real lines of the gate; those of earlier weeks are these, with another date."""
+    name = "of-habit"
+    token = site.client(name, "clerk")
+    reads = site.once("GET", "/shop/stock", token=token).decision
+    before = [line for line in until(lambda: lines_about(site, reads)) if line]
+    writes = site.once("POST", "/shop/orders", b'{"lines": []}', token=token).decision
+    lately = until(lambda: lines_about(site, writes))
+    home = Home(root=folder / "home")
+    home.create()
+    home.settings.touch()
+    today = datetime.now(UTC).date()
+    earlier = [
+        line.replace(str(today).encode(), str(today - timedelta(weeks=weeks)).encode())
+        for weeks in (3, 2, 1)
+        for line in before
+    ]
+    home.access_log.write_bytes(b"".join([*earlier, *before, *lately]))
+    told = evidence.usage(home)
+    assert [(one["principal"], one["days"]) for one in told["usual"]] == [(f"client:{name}", 3)]
+    (unusual,) = told["unusual"]
+    assert (unusual["what"], unusual["value"], unusual["decision"]) == ("operation", "shop/order:write", writes)
+    new = site.ostiary("event", "usage").out
+    assert re.search(rf"client:{name} +caller", new)
+
+
+def lines_about(site, decision):
+    lines = site.home.access_log.read_bytes().splitlines(keepends=True)
+    return [line for line in lines if decision.encode() in line]

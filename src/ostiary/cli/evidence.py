@@ -47,6 +47,20 @@ def list_events(limit: int, since: datetime | None, **wanted: Any) -> None:
     show(rows, table(map(_line, rows), columns, empty=empty))
 
 
+@event.command("usage")
+@click.option("--days", type=click.IntRange(4, 366), default=30, show_default=True, help="Of use to look at.")
+def usage(days: int) -> None:
+    """What each caller does as a rule, and what of the last day is unlike it: first seen, or far more than ever."""
+    from ostiary.control.evidence import usage
+
+    told = usage(home(), days)
+    strange = table(told["unusual"], ("principal", "what", "value", "times", "decision"), empty="nothing")
+    columns = ("principal", "days", "calls", "busiest", "last", "operations", "networks")
+    usual = table(told["usual"], columns, empty="Nothing was allowed yet.")
+    left = "" if told["whole"] else "\nnote: there are more events than were read; the oldest were left out"
+    show(told, f"Unusual in the last day:\n{strange}\n\nAs a rule, before it:\n{usual}{left}")
+
+
 def _line(row: dict[str, Any]) -> dict[str, Any]:
     """Of a caller and an operation that are not known, what is: the address, the method and the path."""
     who = row["source"] if row["subject"] == "-" else row["subject"]

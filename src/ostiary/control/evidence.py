@@ -1,7 +1,7 @@
 """What happened: decisions explained, events, the audit log, backups; from files and store alone, nothing has to run."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -19,9 +19,11 @@ from ostiary.control.revisions import plan_of
 from ostiary.erp.operation import operation_named
 from ostiary.event import record, search
 from ostiary.event.record import NONE, Event
+from ostiary.foundation.clock import SystemClock
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.home import Home
 from ostiary.identity import roster
+from ostiary.monitor.usage import patterns
 from ostiary.plan.formula import UNKNOWN, Circumstances
 from ostiary.plan.model import Kind, Plan
 from ostiary.plan.reason import TITLE, Reason
@@ -152,6 +154,22 @@ def list_events(home: Home, wanted: search.Filter, limit: int = 20) -> list[dict
             hint = f"older ones stand in {home.events}, one JSON line each"
             raise CallerFault("too-much-to-read", told, hint=hint) from None
     return found
+
+
+def usage(home: Home, days: int = 30) -> dict[str, Any]:
+    """What each caller does as a rule, and what of the last day is unlike it; `whole`: nothing was left unread."""
+    refuse_empty(home)
+    now, left = SystemClock().now(), list[search.TooMuch]()
+    wanted = search.Filter(reason=Reason.ALLOWED, since=now - timedelta(days=days))
+
+    def events() -> Iterator[Event]:
+        try:
+            yield from search.find(home.access_log, wanted, limit=search.READ_MAX_BYTES)
+        except search.TooMuch as problem:
+            left.append(problem)
+
+    habits, unusual = patterns(events(), now)
+    return {"unusual": to_builtins(unusual), "usual": to_builtins(habits), "whole": not left}
 
 
 def _in_full(home: Home, name: str) -> str:
