@@ -177,6 +177,36 @@ def test_figures_for_prometheus_are_on_loopback(site):
     assert f"00000000:{port:04X}" not in listening
 
 
+@pytest.mark.standard("G1")
+def test_one_policy_says_how_to_sign_in_what_is_allowed_how_often_what_is_answered_and_what_happens_to_who_guesses(
+    site,
+):
+    spared, guesser = "198.51.100.7", next(addresses)
+    site.apply(
+        site.policy(
+            ("never-open: {networks: [198.51.100.0/24]}", "never-open: {assurance: mfa}"),
+            ("limits:", f"response: {{guesses: 2/minute, block: 1 hour, spare: {spared}}}\n\nlimits:"),
+            ("body: 1 MB}", "body: 1 MB}\n  visitor: {requests: 3/day}"),
+        )
+    )
+    refused = site.once("GET", "/shop/invoices", token=site.token("elsewhere"))  # a machine has one factor
+    assert (refused.status, refused.reason) == (403, "context")
+    assert refused.headers["content-type"] == "application/problem+json"  # RFC 9457, with what would be allowed
+    assert site.once("GET", "/shop/invoices", token=site.token("clerk")).reason == "role"
+    caller = site.caller(site.client("of-few-calls", "visitor"))
+    often = [caller.send("GET", "/shop/stock").reason for _ in range(5)]
+    assert often == [""] * 3 + ["rate-limited"] * 2
+    for address in (spared, guesser):
+        assert guess(site, address, times=3) == [401] * 3
+    until(lambda: look(site, guesser).reason == "address-blocked")
+    (measure,) = measures(site, guesser)
+    made, expires = (datetime.fromisoformat(measure[name]) for name in ("made", "expires"))
+    assert expires - made == timedelta(hours=1)
+    until(lambda: alerts(site, spared))
+    assert measures(site, spared) == []
+    site.ask("measure.undo", measure=measure["id"])
+
+
 @pytest.mark.standard("B8")
 def test_what_a_caller_does_as_a_rule_is_tracked_and_what_is_unlike_it_is_shown(site, folder):
     """Real lines of the gate; those of earlier weeks are these, with another date."""

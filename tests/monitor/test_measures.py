@@ -1,5 +1,7 @@
 """A measure blocks who guessed and nobody else, ends by itself, and can be undone."""
 
+from datetime import timedelta
+
 import pytest
 
 from monitor.world import AT, after
@@ -9,12 +11,15 @@ from ostiary.monitor import alerts, measures
 from ostiary.monitor.catalogue import ERRORS, FAILURES, TOKENLESS
 from ostiary.monitor.finding import Finding
 from ostiary.monitor.measures import BLOCK_MAX, LOOPBACK
+from ostiary.plan.model import Response
+
+FIRST = timedelta(seconds=Response().block_s)
 
 
 def respond(store, key="address:203.0.113.9", seconds=0, *, late=0, rule=FAILURES.id, never=LOOPBACK):
     finding = Finding(rule=rule, key=key, at=after(seconds), evidence={"failures": 6})
     with store.begin() as connection:
-        return measures.respond(connection, finding, "al-1", now=after(seconds + late), never=never)
+        return measures.respond(connection, finding, "al-1", now=after(seconds + late), never=never, first=FIRST)
 
 
 def blocked(store, seconds):
@@ -136,7 +141,7 @@ def test_blocks_are_those_of_now_even_before_they_were_made(store):
 
 def test_what_ended_long_ago_is_let_go(store):
     respond(store)
-    for later, left in ((alerts.KEPT, 1), (alerts.KEPT + measures.BLOCK_FIRST, 0)):
+    for later, left in ((alerts.KEPT, 1), (alerts.KEPT + FIRST, 0)):
         with store.begin() as connection:
             measures.forget(connection, AT + later)
             assert len(measures.list_measures(connection, now=AT, everything=True)) == left

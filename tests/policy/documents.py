@@ -200,10 +200,15 @@ def structures(draw: Any) -> dict[str, Any]:
         "approvals": draw(
             st.sampled_from([{"policy": "1"}, {"break-glass": "2"}, {"policy": "9", "break-glass": "1"}])
         ),
+        "response": draw(
+            st.sampled_from(
+                [{"guesses": "1/minute"}, {"block": "1 day"}, {"block": "10 minutes", "spare": ["::1/128"]}]
+            )
+        ),
         "tests": draw(st.lists(test(systems, roles), max_size=2)),
     }
     order = draw(st.permutations(list(value)))
-    optional = ["when-silent", "never", "always", "limits", "tests", "controls", "approvals"]
+    optional = ["when-silent", "never", "always", "limits", "tests", "controls", "approvals", "response"]
     left_out = draw(st.sets(st.sampled_from(optional)))
     return {key: value[key] for key in order if key not in left_out}
 

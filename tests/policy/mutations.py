@@ -62,6 +62,7 @@ NEARLY: dict[str, tuple[Any, ...]] = {
     "expect": ("allow", "deny", "Allow"),
     "who": ([], "clerk", ["NO"]),
     "approvals": ({}, {"policy": "0"}, {"policy": "1", "break-glass": "10"}, "1"),
+    "response": ({}, {"guesses": "0/minute"}, {"guesses": "5/hour"}, {"block": "1 day"}, {"spare": "here"}, "1"),
     "when-silent": ("keep", "close", "open"),
 }
 KEYS = (

@@ -39,6 +39,7 @@ def compile_policy(policy: Policy, routes: Mapping[str, Iterable[Route]] = {}) -
         limits=policy.limits,
         when_silent=policy.when_silent,
         approvals=policy.approvals,
+        response=policy.response,
     )
     return seal(plan)
 

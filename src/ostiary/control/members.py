@@ -54,7 +54,7 @@ async def run_control(on: Installation) -> None:
     reconciler.prepare()
     watch = Watch(
         on.store, on.home, on.clock, on.settings, blocked_changed=reconciler.signal,
-        disk_low=reconciler.disk_low, reopen_logs=gate.reopen_logs,
+        disk_low=reconciler.disk_low, reopen_logs=gate.reopen_logs, response=lambda: reconciler.plan.response,
     )  # fmt: skip
     board = Board(on=on, gate=gate, reconciler=reconciler, watch=watch)
     tasks = [asyncio.create_task(task) for task in (*_chores(board), watch.run())]

@@ -18,7 +18,6 @@ from ostiary.monitor.catalogue import FAILURES
 from ostiary.monitor.finding import Finding
 from ostiary.store.tables.monitor import MEASURE
 
-BLOCK_FIRST: Final = timedelta(minutes=10)
 BLOCK_MAX: Final = timedelta(hours=24)
 REMEMBERED: Final = timedelta(days=7)  # earlier blocks of the same target that double the next one
 LIVE_MAX: Final = 10_000  # blocks in force at once; past it alerts go on, blocks wait for room
@@ -26,10 +25,13 @@ LIST_MAX: Final = 500
 LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
 
 
-def respond(connection: Connection, finding: Finding, alert: str, *, now: datetime, never: Sequence[str]) -> str | None:
+def respond(
+    connection: Connection, finding: Finding, alert: str, *, now: datetime, never: Sequence[str], first: timedelta
+) -> str | None:
     """Blocks the address that `finding` is about; the measure's id, or None where none is to be made.
 
-    `never` are the networks that can't be measured against; they are asked here, when a measure is made.
+    `never` are the networks that can't be measured against; they are asked here, when a measure is made. `first`: how
+    long it is blocked at first.
     """
     kind, _, address = finding.key.partition(":")
     if finding.rule != FAILURES.id or kind != "address":
@@ -37,7 +39,7 @@ def respond(connection: Connection, finding: Finding, alert: str, *, now: dateti
     target = _target(address)
     if target is None or _spared(target, never) or _count(connection, _of(target), _living(now)):
         return None
-    length = min(BLOCK_FIRST * 2 ** _earlier(connection, target, now), BLOCK_MAX)
+    length = min(first * 2 ** _earlier(connection, target, now), BLOCK_MAX)
     if finding.at + length <= now or live(connection, now) >= LIVE_MAX:  # old news after a standstill
         return None
     return _make(connection, target, finding, alert, now=now, expires=now + length)

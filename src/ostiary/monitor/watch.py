@@ -30,6 +30,7 @@ from ostiary.monitor.finding import MINUTE_S, Finding, Thresholds, reached
 from ostiary.monitor.metrics import Metrics
 from ostiary.monitor.rules import State
 from ostiary.monitor.webhook import QUEUE_MAX, Webhook
+from ostiary.plan.model import Response
 from ostiary.store.database import Store, upsert
 from ostiary.store.plans import revision_in_force
 from ostiary.store.tables.directory import REVOCATION
@@ -69,7 +70,8 @@ class Watch:
         reopen_logs: tail.ReopenLogs,
         disk_low: Callable[[bool], None] = lambda _: None,
         never: Sequence[str] = measures.LOOPBACK,
-        thresholds: Thresholds | None = None,
+        thresholds: Thresholds = Thresholds(),  # noqa: B008  frozen
+        response: Callable[[], Response] = Response,
         free_bytes: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free,
         segment_max: int = tail.SEGMENT_MAX_BYTES,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -81,6 +83,7 @@ class Watch:
         self._token_life_s = settings.token_life_s
         self._never = (*never, *_own(settings.listen))
         self._thresholds, self._segment_max, self._sleep = thresholds, segment_max, sleep
+        self._response = response
         self._webhook = Webhook(settings.webhook) if settings.webhook else None  # raises for a wrong address
         self._outbox: deque[Notice] = deque()
         self._untold = 0
@@ -140,7 +143,8 @@ class Watch:
             memory, old_tokens_s = _memory(connection), _taken_back_s(connection) + self._token_life_s
         batch = tail.poll(self._home.access_log, memory.cursor)
         until = reached(batch.events, now) if batch.more else now
-        state, found = rules.step(memory.state, batch.events, until, self._thresholds, old_tokens_s)
+        limits = msgspec.structs.replace(self._thresholds, failures=self._response().guesses)
+        state, found = rules.step(memory.state, batch.events, until, limits, old_tokens_s)
         if batch.unreadable or batch.lost:
             evidence = {"unreadable": batch.unreadable, "gaps": batch.lost}
             found = (*found, Finding(rule=UNREADABLE.id, key="events", at=now, evidence=evidence))
@@ -167,7 +171,9 @@ class Watch:
 
     def _fire(self, connection: Connection, finding: Finding, now: datetime) -> Notice | None:
         alert, notice = alerts.fire(connection, finding)
-        measures.respond(connection, finding, alert, now=now, never=self._never)
+        asked = self._response()
+        never, first = (*self._never, *asked.spared), timedelta(seconds=asked.block_s)
+        measures.respond(connection, finding, alert, now=now, never=never, first=first)
         return notice
 
     def _check_disk(self, now: datetime, *, fresh: bool) -> None:

@@ -23,6 +23,7 @@ from ostiary.policy.model import (
     Limit,
     Limits,
     Never,
+    Response,
     Source,
     System,
     WhenSilent,
@@ -40,6 +41,7 @@ __all__ = [
     "Limit",
     "Limits",
     "Never",
+    "Response",
     "Route",
     "Source",
     "System",
@@ -117,6 +119,7 @@ class Plan(Struct, frozen=True, kw_only=True, cache_hash=True, dict=True):
     limits: Limits
     when_silent: WhenSilent = WhenSilent.CLOSE
     approvals: Approvals = Approvals()
+    response: Response = Response()
     revision: str = ""  # the content hash of everything else; set by `seal`
 
     @cached_property

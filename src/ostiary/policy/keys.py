@@ -207,6 +207,9 @@ DEFAULT_LIMIT: Final = Part(
 )
 
 OTHERS: Final = _shaped(words.OTHERS)
+BLOCK: Final = """\
+How long an address that guesses is refused; twice as long each time again within a week, a day at most. \
+Default: 10 minutes."""
 APPROVALS: Final = Part(
     name="approvals",
     says="How many others must say yes before it happens; nobody says yes to what he asked for himself.",
@@ -214,6 +217,17 @@ APPROVALS: Final = Part(
         Key("policy", "To any change of the policy, this key's too.", OTHERS, 1),
         Key("break-glass", "To a role for a time, given in an emergency; to one for good then too.", OTHERS, 1),
         Key("roles", "To a role that somebody is given for good.", OTHERS, 1),
+    ),
+    rules={"minProperties": 1},
+)
+
+RESPONSE: Final = Part(
+    name="response",
+    says="What the watch does by itself about who fails again and again to show who he is; everybody learns of it.",
+    keys=(
+        Key("guesses", "More failures than these are guessing. Default: 5/minute.", text(words.GUESSES), "5/minute"),
+        Key("block", BLOCK, text(words.AGE), "10 minutes"),
+        Key("spare", "Networks that are never blocked: an office behind one address.", NETWORKS, ["203.0.113.0/24"]),
     ),
     rules={"minProperties": 1},
 )
@@ -302,6 +316,7 @@ POLICY: Final = Part(
         Key("limits", SAYS_LIMITS, LIMITS, LIMITED),
         Key("when-silent", "What the gate does when control is dead: close, or keep the last state.", SILENT, "keep"),
         Key("approvals", SECOND, {"$ref": "#/$defs/approvals"}, {"policy": 1}),
+        Key("response", "What happens to who guesses.", {"$ref": "#/$defs/response"}, {"block": "10 minutes"}),
         Key("tests", MUST, list_of("test"), [SUNDAY]),
     ),
     needed=("policy",),
@@ -319,5 +334,6 @@ PARTS: Final = (
     LIMIT,
     DEFAULT_LIMIT,
     APPROVALS,
+    RESPONSE,
     TEST,
 )

@@ -235,6 +235,14 @@ class Approvals(Struct, frozen=True, kw_only=True):
         return max(self.roles, self.break_glass)
 
 
+class Response(Struct, frozen=True, kw_only=True):
+    """What the watch does about who guesses: tries in a minute that are no guessing yet, and an address's first block."""
+
+    guesses: int = 5
+    block_s: int = 600  # doubled each time again within a week, a day at most
+    spared: tuple[str, ...] = ()  # networks that are never blocked
+
+
 class Example(Struct, frozen=True, kw_only=True):
     """A test that stands in the policy."""
 
@@ -263,4 +271,5 @@ class Policy(Struct, frozen=True, kw_only=True):
     limits: Limits
     when_silent: WhenSilent = WhenSilent.CLOSE
     approvals: Approvals = Approvals()
+    response: Response = Response()
     tests: tuple[Example, ...] = ()

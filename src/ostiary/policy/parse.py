@@ -9,7 +9,7 @@ from msgspec import Struct
 from ostiary.policy import duties, keys, words
 from ostiary.policy.contexts import read_contexts
 from ostiary.policy.include import among, gathered, merged
-from ostiary.policy.model import Always, Approvals, Limit, Limits, Never, Policy, WhenSilent
+from ostiary.policy.model import Always, Approvals, Limit, Limits, Never, Policy, Response, WhenSilent
 from ostiary.policy.node import Node, Scalar, names_in, says_nothing
 from ostiary.policy.packs import with_packs
 from ostiary.policy.problem import Problem
@@ -72,6 +72,7 @@ def _policy(reader: Reader, root: Node) -> Policy:
         limits=_limits(reader, known.roles, part.get("limits")),
         when_silent=reader.word(part.get("when-silent"), WhenSilent, what="when-silent") or WhenSilent.CLOSE,
         approvals=_approvals(reader, part.get("approvals")),
+        response=_response(reader, part.get("response")),
         tests=reader.each(part.get("tests"), partial(duties.read_test, reader, known), what="tests"),
     )
     reader.unused()
@@ -87,6 +88,20 @@ def _approvals(reader: Reader, node: Node | None) -> Approvals:
     names = ("policy", "break-glass", "roles")
     policy, glass, roles = (reader.understood(part.get(name), words.others, what=name) or 0 for name in names)
     return Approvals(policy=policy, break_glass=glass, roles=roles)
+
+
+def _response(reader: Reader, node: Node | None) -> Response:
+    if node is None:
+        return Response()
+    part = reader.mapping(node, keys.RESPONSE, what="response")
+    if says_nothing(node):
+        reader.report(node, "response says nothing", "block: 10 minutes")
+    read = partial(reader.understood, read=words.network, what="spare")
+    return Response(
+        guesses=reader.understood(part.get("guesses"), words.guesses, what="guesses") or Response().guesses,
+        block_s=reader.understood(part.get("block"), words.block, what="block") or Response().block_s,
+        spared=reader.each(part.get("spare"), read, what="spare"),
+    )
 
 
 def _limits(reader: Reader, roles: Sequence[str], node: Node | None) -> Limits:

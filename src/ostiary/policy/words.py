@@ -62,6 +62,7 @@ MOMENT: Final = re.compile("[12][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(?::
 PERMISSION: Final = re.compile(f" *(?:{_NAME}/)?{_OBJECT} *: *{_DOING}(?: *, *{_DOING})* *")
 OPERATION: Final = re.compile(f" *(?:{_NAME}/)?{_EXACT} *: *{_DOING} *")
 OTHERS: Final = re.compile("[1-9]")
+GUESSES: Final = re.compile("([1-9][0-9]{0,2}) */ *minute")
 RULE: Final = re.compile("[A-Za-z][A-Za-z0-9_-]{0,39}")
 PACK: Final = re.compile(f"(?:({_NAME})/)?([a-z-]+/[a-z]+)")
 DAY: Final = re.compile("[12][0-9]{3}-[0-9]{2}-[0-9]{2}")
@@ -192,6 +193,21 @@ def rate(text: str) -> tuple[int, int]:
     if match is None or not 0 < int(match[1]) <= REQUESTS_MAX:
         raise Wrong(f"{text!r} is no rate", "1000/hour (second, minute, hour, day)")
     return int(match[1]), SECONDS[match[2]]
+
+
+def guesses(text: str) -> int:
+    """`5/minute` as how many."""
+    match = GUESSES.fullmatch(text)
+    if match is None:
+        raise Wrong(f"{text!r} is no number of tries in a minute", "5/minute, at most 999")
+    return int(match[1])
+
+
+def block(text: str) -> int:
+    """`10 minutes` in seconds, a day at most."""
+    if (seconds := age(text)) > SECONDS["day"]:
+        raise Wrong(f"{text!r} is longer than a day", "10 minutes; an address has other people tomorrow")
+    return seconds
 
 
 def size(text: str) -> int:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from ostiary.erp.operation import Pattern
 from ostiary.foundation.errors import counted
 from ostiary.plan.formula import Formula
-from ostiary.plan.model import Apart, Approvals, Control, Limit, Limits, Never, Plan, Source, WhenSilent
+from ostiary.plan.model import Apart, Approvals, Control, Limit, Limits, Never, Plan, Response, Source, WhenSilent
 from ostiary.prove.change import Change
 from ostiary.prove.situation import NEVER, implies
 
@@ -28,6 +28,19 @@ def changes(old: Plan, new: Plan) -> Iterator[Change]:
         widens = new.when_silent is WhenSilent.KEEP
         yield Change(widens=widens, text=f"when control is silent the gate will {new.when_silent}")
     yield from _approvals(old.approvals, new.approvals)
+    yield from _response(old.response, new.response)
+
+
+def _response(old: Response, new: Response) -> Iterator[Change]:
+    if old.guesses != new.guesses:
+        text = f"more than {new.guesses} failures a minute are guessing, instead of {old.guesses}"
+        yield Change(widens=new.guesses > old.guesses, text=text)
+    if old.block_s != new.block_s:
+        text = f"who guesses is blocked for {new.block_s} s at first, instead of {old.block_s}"
+        yield Change(widens=new.block_s < old.block_s, text=text)
+    for network in sorted({*old.spared} ^ {*new.spared}):
+        widens = network in new.spared
+        yield Change(widens=widens, text=f"who guesses from {network} is {'never' if widens else 'now'} blocked")
 
 
 def _approvals(old: Approvals, new: Approvals) -> Iterator[Change]:
