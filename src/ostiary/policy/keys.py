@@ -14,6 +14,7 @@ TEXT: Final[Schema] = {"type": ["string", "number", "boolean", "null"]}
 PERMISSION: Final = text(words.PERMISSION)
 PERMISSIONS: Final = some(PERMISSION)
 CONTEXTS: Final[Schema] = {**some(TEXT), "minItems": 1}
+ONE: Final[Schema] = {**some(TEXT), "minItems": 1, "maxItems": 1}
 UPSTREAM: Final = "http://127.0.0.1:8000"
 NETWORKS: Final[Schema] = {**some(text(words.NETWORK)), "minItems": 1}
 
@@ -179,7 +180,7 @@ NEVER: Final = Part(
         Key("level", "Of no role of this level. Without level and roles: of no role at all.", one_of(Level), "partner"),
         Key("roles", "Of none of these roles.", NAMED, ["clerk"]),
         Key("may", "What it never may.", {**PERMISSIONS, "minItems": 1}, "account.*: read, write"),
-        Key("outside", "The context in which it may all the same. Default: none.", TEXT, "office-hours"),
+        Key("outside", "The context in which it may all the same. Default: none.", ONE, "office-hours"),
     ),
     needed=("name", "may"),
 )
@@ -191,7 +192,7 @@ ALWAYS: Final = Part(
         Key("level", "Every role of this level. Without level and roles: every role.", one_of(Level), "system"),
         Key("roles", "Each of these roles.", NAMED, ["auditor"]),
         Key("may", "What it always may.", {**PERMISSIONS, "minItems": 1}, "account.*: read"),
-        Key("when", "The context in which it may. Default: every one.", TEXT, "office-hours"),
+        Key("when", "The context in which it may. Default: every one.", ONE, "office-hours"),
     ),
     needed=("name", "may"),
 )
