@@ -11,10 +11,10 @@ from msgspec import to_builtins
 
 from ostiary.control.documents import read_document
 from ostiary.control.evidence import circumstances
-from ostiary.control.installation import open_installation
+from ostiary.control.installation import opened
 from ostiary.erp.operation import operation_named
 from ostiary.event import search
-from ostiary.event.record import NONE, read
+from ostiary.event.record import NONE
 from ostiary.foundation.home import Home
 from ostiary.guard.journal import Line
 from ostiary.plan.decide import Facts
@@ -38,12 +38,8 @@ def replay_document(
 
 def recorded(home: Home, since: datetime, tick: Tick) -> Iterator[Recorded]:
     """Every decision about a system since then, once: those of the gate alone, then the guard's; each the newest first."""
-    on = open_installation(home)
-    try:
-        with on.store.read() as connection:
-            roles = role_sets(connection)
-    finally:
-        on.store.close()
+    with opened(home) as on, on.store.read() as connection:
+        roles = role_sets(connection)
     for number, one in enumerate(chain(_native(home, roles, since), _judged(home, roles, since)), 1):
         if not number % TICK:
             tick(number)
@@ -52,11 +48,8 @@ def recorded(home: Home, since: datetime, tick: Tick) -> Iterator[Recorded]:
 
 def _native(home: Home, roles: Roles, since: datetime) -> Iterator[Recorded]:
     """What the guard was asked about stands in its journal, with all its operations. A scope that was cut is none."""
-    for line in search.lines(home.access_log, since):
-        event = read(line)
-        if event is not None and event.at < since - search.LATE_MAX:
-            return
-        if event is None or NONE in (event.system, event.source) or event.guard_us or event.at < since:
+    for event in search.events(home.access_log, since):
+        if NONE in (event.system, event.source) or event.guard_us:
             continue
         did, scopes = operation_named(event.operation), frozenset(event.scopes.rpartition(" ")[0].split())
         facts = Facts(

@@ -11,7 +11,7 @@ from ostiary.control.board import Board
 from ostiary.control.documents import prove_document
 from ostiary.control.holders import assigned, holders_of
 from ostiary.event import search
-from ostiary.event.record import NONE, Event, read
+from ostiary.event.record import NONE, Event
 from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.foundation.home import Home
 from ostiary.plan.reason import Reason
@@ -53,11 +53,8 @@ def seen(home: Home) -> dict[str, Any]:
     if (since := draft_since(home)) is None:
         raise OperatorFault("no-draft", "no draft is asked now", hint="begin with `ostiary policy shadow FILE`")
     tally = Tally()
-    for line in search.lines(home.access_log, since):
-        event = read(line)
-        if event is not None and event.at < since - search.LATE_MAX:
-            break
-        if event is None or event.at < since or event.draft == NONE or not tally.decided(event.reason):
+    for event in search.events(home.access_log, since):
+        if event.draft == NONE or not tally.decided(event.reason):
             continue
         now = _now(event)
         if now == UNCLEAR or (now == Reason.ALLOWED) is not (event.reason == Reason.ALLOWED):

@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,18 +47,21 @@ class TooMuch(Exception):
 
 def find(log: Path, wanted: Filter, *, limit: int = 20) -> Iterator[Event]:
     """At most `limit` events of `log` and its rotated files that `wanted` takes, the newest first."""
-    left = limit
-    for line in _lines(reversed(_written(log, wanted.since))) if left > 0 else ():
-        event = read(line)
-        if event is None:
-            continue
-        if wanted.since is not None and event.at < wanted.since - LATE_MAX:
+    found = _events(_lines(reversed(_written(log, wanted.since))), wanted.since)
+    return islice(filter(wanted.takes, found), max(limit, 0))
+
+
+def events(log: Path, since: datetime) -> Iterator[Event]:
+    """Every event since then, however many, the newest first."""
+    return _events(lines(log, since), since)
+
+
+def _events(told: Iterable[bytes], since: datetime | None) -> Iterator[Event]:
+    for event in filter(None, map(read, told)):
+        if since is not None and event.at < since - LATE_MAX:
             return
-        if wanted.takes(event):
-            left -= 1
+        if since is None or event.at >= since:
             yield event
-        if left <= 0:
-            return
 
 
 def decided_at(decision: str) -> datetime | None:
