@@ -49,7 +49,7 @@ def open_installation(home: Home) -> Installation:
 
 @contextmanager
 def opened(home: Home) -> Iterator[Installation]:
-    """`open_installation`, for one question."""
+    """`open_installation`, closed at the end of the block."""
     on = open_installation(home)
     try:
         yield on

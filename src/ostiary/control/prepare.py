@@ -16,7 +16,7 @@ from ostiary.audit.log import Change
 from ostiary.control.documents import prove_document, read_document
 from ostiary.control.folder import files_of
 from ostiary.control.health import opens
-from ostiary.control.installation import Installation, open_installation
+from ostiary.control.installation import Installation, opened
 from ostiary.control.reconcile import Reconciler
 from ostiary.control.revisions import Act, record
 from ostiary.envoy import binary
@@ -116,17 +116,14 @@ def _fill(home: Home, settings: str, policy: str, files: Mapping[str, str]) -> N
     write_atomically(home.policy, policy.encode())
     plan, proof = prove_document(policy, home.policy.name, home, files)
     load_sealer(home.keys / "master.key", make=True)
-    installation = open_installation(home)
-    try:
-        now = installation.clock.now()
+    with opened(home) as on:
+        now = on.clock.now()
         said = Act(actor="ostiary", file=str(home.policy), text=policy, files=files, reason="first start")
         act = replace(said, proof=to_builtins(proof))
-        with installation.store.begin() as connection:
-            keys.ensure(connection, installation.sealer, now)
+        with on.store.begin() as connection:
+            keys.ensure(connection, on.sealer, now)
             record(Change(connection, act.actor, now), act, plan)
-        sign_head(installation.store, home, now)
-    finally:
-        installation.store.close()
+        sign_head(on.store, home, now)
     keep_plan(home, plan)
     put_in_force(home, plan.revision)
 

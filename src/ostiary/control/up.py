@@ -22,7 +22,7 @@ from ostiary.control import child, health, prepare, process
 from ostiary.control.administrators import administrators
 from ostiary.control.child import Child, Copy, program
 from ostiary.control.documents import observed
-from ostiary.control.installation import open_installation, refuse_empty
+from ostiary.control.installation import opened, refuse_empty
 from ostiary.control.revisions import recovered
 from ostiary.envoy import run as envoy
 from ostiary.foundation import unix
@@ -75,8 +75,7 @@ def run(home: Home) -> None:
 
 def _prepared(home: Home) -> Mapping[str, Start]:
     """Everything that can be wrong before a start is found here; then how each child is started."""
-    installation = open_installation(home)
-    try:
+    with opened(home) as installation:
         settings = installation.settings
         _port_is_free(settings.listen, settings.port)
         administrators(home, settings)
@@ -96,8 +95,6 @@ def _prepared(home: Home) -> Mapping[str, Start]:
             log.warning("%s", told)
         binary = prepare.ready(installation)
         gate = envoy.command(binary, home, settings.envoy_workers)
-    finally:
-        installation.store.close()
     import_module("ostiary.control.members")  # once, for all copies; a start that was refused did not wait for it
     ours = {name: partial(Copy, name, partial(process.run, name, home)) for name in MEMBERS}
     return {**ours, GATE: partial(program, gate, envoy.environment())}
