@@ -50,28 +50,30 @@ Check = tuple[str, Callable[[], str]]
 
 def examine(home: Home) -> list[dict[str, Any]]:
     """Every check that could be made, with its finding; a check that others rest on ends the list when it fails."""
-    found: list[dict[str, Any]] = []
     try:
-        installation = open_installation(home)
+        on = open_installation(home)
     except OstiaryError as problem:
-        return [_finding("installation", problem)]
-    found.append({"check": "installation", "ok": True, "text": str(home.root), "hint": ""})
-    for name, check in _checks(installation):
-        try:
-            found.append({"check": name, "ok": True, "text": check(), "hint": ""})
-        except OstiaryError as problem:
-            found.append(_finding(name, problem))
-        except (OSError, DBAPIError) as problem:
-            why = problem.orig if isinstance(problem, DBAPIError) else plainly(problem)
-            found.append(_finding(name, SystemFault(name, f"it can't be looked at: {why}")))
-    return found
+        return [_unwell("installation", problem)]
+    return [looked(name, check) for name, check in _checks(on)]
 
 
-def _finding(name: str, problem: OstiaryError) -> dict[str, Any]:
+def looked(name: str, check: Callable[[], str]) -> dict[str, Any]:
+    """What one check found; where it is not well, what to do."""
+    try:
+        return {"check": name, "ok": True, "text": check(), "hint": ""}
+    except OstiaryError as problem:
+        return _unwell(name, problem)
+    except (OSError, DBAPIError) as problem:
+        why = problem.orig if isinstance(problem, DBAPIError) else plainly(problem)
+        return _unwell(name, SystemFault(name, f"it can't be looked at: {why}"))
+
+
+def _unwell(name: str, problem: OstiaryError) -> dict[str, Any]:
     return {"check": name, "ok": False, "text": problem.message, "hint": problem.hint}
 
 
 def _checks(on: Installation) -> Iterator[Check]:
+    yield "installation", lambda: str(on.home.root)
     yield "envoy", lambda: str(binary.find(on.settings.envoy))
     yield "keys", lambda: _keys(on)
     yield "certificate", lambda: authority.standing(on.home, on.clock.now())

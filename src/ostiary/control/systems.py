@@ -3,13 +3,11 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError
-
 from ostiary.audit.head import check
 from ostiary.control import health
 from ostiary.control.board import Board
 from ostiary.envoy.clusters import cluster_name
-from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault
+from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.foundation.secret import Secret
 from ostiary.identity import principals
 from ostiary.plan.model import Kind, System
@@ -40,12 +38,9 @@ def _parts(board: Board) -> Iterator[tuple[str, Callable[[], str]]]:
 
 
 def _part(name: str, look: Callable[[], str]) -> dict[str, Any]:
-    try:
-        return {"name": name, "ok": True, "text": look()}
-    except OstiaryError as problem:
-        return {"name": name, "ok": False, "text": problem.message + (f" ({problem.hint})" if problem.hint else "")}
-    except (OSError, DBAPIError) as problem:
-        return {"name": name, "ok": False, "text": f"it can't be looked at: {type(problem).__name__}"}
+    found = health.looked(name, look)
+    hint = f" ({found['hint']})" if found["hint"] else ""
+    return {"name": name, "ok": found["ok"], "text": f"{found['text']}{hint}"}
 
 
 def _system(board: Board, system: System, troubles: Mapping[str, str]) -> str:
