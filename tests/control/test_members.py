@@ -20,7 +20,7 @@ def test_operations_that_wait_hold_up_neither_revocations_nor_chores(monkeypatch
     monkeypatch.setattr(api, "OPERATIONS_MAX", 1)
     begun, turn = Event(), Event()
 
-    def wait(_board, _actor):
+    def wait(*_):
         begun.set()
         return turn.wait(PATIENCE_S)
 

@@ -23,6 +23,8 @@ BODY_MAX_BYTES: Final = 64 * 1024 * 1024  # a policy with its OpenAPI documents
 OPERATIONS_MAX: Final = 32
 INSIDE_MAX: Final = 8  # no revocation waits for an operation
 
+# What an operation has from us, or what the function has whose parameters it takes; all else is for its caller to say.
+GIVEN: Final = frozenset({"board", "actor", "_", "home", "connection", "change", "sealer"})
 Operation = Callable[..., Any]  # (board, actor, **parameters) -> JSON-able
 Internal = Mapping[str, Callable[[bytes], bytes]]
 
@@ -70,7 +72,7 @@ def create(board: Any, operations: Mapping[str, Operation], internal: Internal) 
 
 def _shape(name: str, operation: Operation) -> type[msgspec.Struct]:
     """The operation's parameters as a type, so that unknown and wrong ones are refused by name."""
-    known = list(inspect.signature(operation).parameters.values())[2:]
+    known = [one for one in inspect.signature(operation).parameters.values() if one.name not in GIVEN]
     fields: list[Any] = [
         (one.name, one.annotation) if one.default is one.empty else (one.name, one.annotation, one.default)
         for one in known

@@ -1,8 +1,8 @@
 """What an administrator can do, by name. Applying a policy is the whole product in one function: start reading here."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
+from functools import wraps
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +29,9 @@ from ostiary.control.holders import assigned, holders_of
 from ostiary.control.proposals import POLICY, Proposal
 from ostiary.control.reconcile import Translated
 from ostiary.foundation.errors import OperatorFault, SystemFault, counted
+from ostiary.identity import devices, principals, roster
+from ostiary.identity.principals import Keys
+from ostiary.monitor import alerts
 from ostiary.plan.model import Plan
 from ostiary.prove.difference import diff
 
@@ -184,12 +187,32 @@ def _roll_out(board: Board, act: revisions.Act, to: Translated, changes: int) ->
 def reading(read: Callable[..., Any]) -> "Operation":
     """What is read of the folder, for an administrator to whom it is closed."""
 
-    def operation(board: Board, _: str, **parameters: Any) -> Any:
-        return read(board.on.home, **parameters)
+    @wraps(read)
+    def operation(board: Board, _: str, **asked: Any) -> Any:
+        return read(board.on.home, **asked)
 
-    _, *asked = inspect.signature(read).parameters.values()
-    own = [one for one in inspect.signature(operation).parameters.values() if one.kind is not one.VAR_KEYWORD]
-    operation.__signature__ = inspect.Signature([*own, *asked])  # type: ignore[attr-defined]
+    return operation
+
+
+def listing(read: Callable[..., Any]) -> "Operation":
+    """What is read of the store alone."""
+
+    @wraps(read)
+    def operation(board: Board, _: str, **asked: Any) -> Any:
+        with board.on.store.read() as connection:
+            return read(connection, **asked)
+
+    return operation
+
+
+def changing(act: Callable[..., Keys]) -> "Operation":
+    """A change of the directory of which nothing is to be told but that it is done."""
+
+    @wraps(act)
+    def operation(board: Board, actor: str, **asked: Any) -> dict[str, Any]:
+        board.change_directory(actor, lambda change: act(change, **asked))
+        return {}
+
     return operation
 
 
@@ -219,28 +242,28 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "system.learn": systems.learn,
     "client.add": people.add_client,
     "client.change": people.change_client,
-    "client.list": people.list_clients,
+    "client.list": listing(roster.clients),
     "client.rotate": people.rotate_client,
     "client.certificate": people.issue_certificate,
     "user.add": people.add_user,
     "user.list": people.list_users,
     "user.password": people.set_password,
     "device.add": people.add_device,
-    "device.list": people.list_devices,
-    "device.remove": people.remove_device,
+    "device.list": listing(devices.listed),
+    "device.remove": changing(devices.remove),
     "principal.show": people.show,
     "principal.roles": giving.set_roles,
     "roles.list": giving.waiting,
     "roles.approve": giving.approve,
     "roles.reject": giving.reject,
-    "principal.disable": people.disable,
+    "principal.disable": changing(principals.disable),
     "principal.enable": people.enable,
-    "principal.remove": people.remove,
+    "principal.remove": changing(principals.remove),
     "account.set": people.set_account,
-    "account.remove": people.remove_account,
+    "account.remove": changing(principals.remove_erp_account),
     "token.revoke": people.revoke,
     "key.rotate": people.rotate_keys,
-    "alert.list": watching.list_alerts,
+    "alert.list": listing(alerts.list_alerts),
     "alert.show": watching.show_alert,
     "alert.acknowledge": watching.acknowledge,
     "alert.resolve": watching.resolve,

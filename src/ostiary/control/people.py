@@ -1,5 +1,7 @@
 """Operations on clients, users and their tokens: each is audited, and what it takes away is refused at once."""
 
+from collections.abc import Sequence
+from functools import wraps
 from typing import Any
 
 from sqlalchemy import Connection
@@ -16,44 +18,24 @@ from ostiary.plan.model import Kind
 from ostiary.tls import authority
 
 
-def add_client(  # noqa: PLR0917  the parameters of the command
-    board: Board,
-    actor: str,
-    client_id: str,
-    name: str = "",
-    roles: list[str] = [],  # noqa: B006  read only, and part of the operation's shape
-    scopes: list[str] = [],  # noqa: B006
-    redirects: list[str] = [],  # noqa: B006
-    person: str = "",
-    *,
-    public: bool = False,
+@wraps(principals.add_client, assigned=())  # whose parameters it takes
+def add_client(
+    board: Board, actor: str, *, client_id: str, roles: Sequence[str] = (), person: str = "", **more: Any
 ) -> dict[str, Any]:
     """Registers a client; its secret is in this answer and nowhere else."""
+    told = {"client_id": client_id, "roles": roles, "person": person, **more}
 
     def act(change: Change) -> Made:
         giving.refuse_alone(board, roles)
         holders.allow(change, board.reconciler.plan, f"client:{client_id}", roles, person=person)
-        return principals.add_client(
-            change, sealer=board.on.sealer, client_id=client_id, name=name, roles=roles, scopes=scopes,
-            redirects=redirects, public=public, person=person,
-        )  # fmt: skip
+        return principals.add_client(change, sealer=board.on.sealer, **told)
 
     with board.turn:
         return _told(board.add_to_directory(actor, act))
 
 
-def change_client(  # noqa: PLR0917  the parameters of the command
-    board: Board,
-    actor: str,
-    client_id: str,
-    name: str | None = None,
-    scopes: list[str] | None = None,
-    redirects: list[str] | None = None,
-    *,
-    public: bool | None = None,
-) -> dict[str, Any]:
-    """What is given is changed. But for the name, what the client was given before ends: it comes again."""
-    told: dict[str, Any] = {"name": name, "scopes": scopes, "redirects": redirects, "public": public}
+@wraps(principals.change_client, assigned=())  # whose parameters it takes
+def change_client(board: Board, actor: str, *, client_id: str, **told: Any) -> dict[str, Any]:
     board.change_directory(actor, lambda change: principals.change_client(change, client_id=client_id, **told))
     return show(board, actor, f"client:{client_id}")
 
@@ -82,17 +64,6 @@ def add_device(
     return {"certificate": issued.certificate.decode(), "key": issued.key.decode()}
 
 
-def list_devices(board: Board, _: str) -> list[dict[str, Any]]:
-    with board.on.store.read() as connection:
-        return devices.listed(connection)
-
-
-def remove_device(board: Board, actor: str, name: str) -> dict[str, Any]:
-    """It is a registered one no more, at once."""
-    board.change_directory(actor, lambda change: devices.remove(change, name=name))
-    return {}
-
-
 def _issued(board: Board, name: str, days: int) -> authority.Issued:
     if not board.on.settings.ask_client_certificate:
         hint = "set ask_client_certificate = true in settings.toml and start again"
@@ -103,11 +74,6 @@ def _issued(board: Board, name: str, days: int) -> authority.Issued:
 def _told(made: Made) -> dict[str, Any]:
     secret = {"client_secret": made.secret.reveal()} if made.secret else {}
     return {"id": made.id, "client_id": made.id.partition(":")[2], **secret}
-
-
-def list_clients(board: Board, _: str) -> list[dict[str, Any]]:
-    with board.on.store.read() as connection:
-        return roster.clients(connection)
 
 
 def list_users(board: Board, _: str) -> list[dict[str, Any]]:
@@ -153,20 +119,9 @@ def set_password(board: Board, actor: str, login: str, password: str) -> dict[st
     return {}
 
 
-def disable(board: Board, actor: str, principal: str) -> dict[str, Any]:
-    board.change_directory(actor, lambda change: principals.disable(change, principal=principal))
-    return {}
-
-
 def enable(board: Board, actor: str, principal: str) -> dict[str, Any]:
     sealer = board.on.sealer
     board.change_directory(actor, lambda change: principals.enable(change, sealer=sealer, principal=principal))
-    return {}
-
-
-def remove(board: Board, actor: str, principal: str) -> dict[str, Any]:
-    """All that is known of it goes, but for the audit log; its tokens are refused."""
-    board.change_directory(actor, lambda change: principals.remove(change, principal=principal))
     return {}
 
 
@@ -181,12 +136,6 @@ def set_account(board: Board, actor: str, principal: str, system: str, login: st
     uid = _erp_user(board, principal, system, login, secret) if known[system].kind is Kind.TRYTON else ""
     account: dict[str, Any] = {"principal": principal, "system": system, "login": login, "password": secret, "uid": uid}
     board.change_directory(actor, lambda change: principals.set_erp_account(change, sealer=board.on.sealer, **account))
-    return {}
-
-
-def remove_account(board: Board, actor: str, principal: str, system: str) -> dict[str, Any]:
-    facts = {"principal": principal, "system": system}
-    board.change_directory(actor, lambda change: principals.remove_erp_account(change, **facts))
     return {}
 
 

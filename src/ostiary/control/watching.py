@@ -9,11 +9,6 @@ from ostiary.event import record, search
 from ostiary.monitor import alerts, measures
 
 
-def list_alerts(board: Board, _: str, *, everything: bool = False) -> list[dict[str, Any]]:
-    with board.on.store.read() as connection:
-        return alerts.list_alerts(connection, everything=everything)
-
-
 def show_alert(board: Board, _: str, alert: str) -> dict[str, Any]:
     """One alert, with the measures it led to and the events it names, each as a line."""
     with board.on.store.read() as connection:

@@ -90,9 +90,9 @@ def forget(connection: Connection, now: datetime) -> None:
     connection.execute(delete(ALERT).where(ALERT.c.open_key.is_(None), ALERT.c.last_us <= to_us(now - KEPT)))
 
 
-def list_alerts(connection: Connection, *, everything: bool = False, limit: int = LIST_MAX) -> list[dict[str, Any]]:
+def list_alerts(connection: Connection, *, everything: bool = False) -> list[dict[str, Any]]:
     """The newest first; open ones only unless `everything`."""
-    chosen = select(ALERT).order_by(ALERT.c.last_us.desc(), ALERT.c.id).limit(min(limit, LIST_MAX))
+    chosen = select(ALERT).order_by(ALERT.c.last_us.desc(), ALERT.c.id).limit(LIST_MAX)
     if not everything:
         chosen = chosen.where(ALERT.c.open_key.is_not(None))
     return [_shape(row) for row in connection.execute(chosen)]
