@@ -6,6 +6,7 @@ from collections.abc import Callable
 from http.client import HTTPException
 from typing import Any, Final
 
+from ostiary.cli import shape
 from ostiary.foundation import unix
 from ostiary.foundation.errors import SystemFault, plainly, retold
 from ostiary.foundation.home import Home
@@ -16,6 +17,11 @@ PATIENCE_S: Final = 300.0  # a change that gate or guard does not take is given 
 def look(home: Home, operation: str, read: Callable[..., Any], **parameters: Any) -> Any:
     """As `ask`; but for whom the folder is, nothing has to run."""
     return read(home, **parameters) if os.access(home.settings, os.R_OK) else ask(home, operation, **parameters)
+
+
+def done(operation: str, text: str, **parameters: Any) -> None:
+    """Has the running installation do it, and says what is so from now on."""
+    shape.show(ask(shape.home(), operation, **parameters), text)
 
 
 def ask(home: Home, operation: str, **parameters: Any) -> Any:

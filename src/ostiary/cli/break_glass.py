@@ -2,8 +2,8 @@
 
 import click
 
-from ostiary.cli.admin import ask, look
-from ostiary.cli.shape import Group, home, show, table
+from ostiary.cli.admin import ask, done, look
+from ostiary.cli.shape import Group, home, show, show_table
 from ostiary.foundation.errors import counted
 
 
@@ -19,23 +19,23 @@ def break_glass() -> None:
 @click.option("--reason", required=True, help="Why; kept, and told in the alert.")
 def start(principal: str, role: str, minutes: int, reason: str) -> None:
     """Gives it to user:NAME or client:NAME; its tokens are renewed, and none of the new ones outlives the role."""
-    done = ask(home(), "break-glass.start", principal=principal, role=role, minutes=minutes, reason=reason)
-    show(done, _begun(done))
+    asked = ask(home(), "break-glass.start", principal=principal, role=role, minutes=minutes, reason=reason)
+    show(asked, _begun(asked))
 
 
 @break_glass.command("approve")
 @click.argument("emergency")
 def approve(emergency: str) -> None:
     """Says yes to what somebody else asked for; with the last yes needed it begins."""
-    done = ask(home(), "break-glass.approve", proposal=emergency)
-    show(done, _begun(done))
+    approved = ask(home(), "break-glass.approve", proposal=emergency)
+    show(approved, _begun(approved))
 
 
 @break_glass.command("end")
 @click.argument("emergency")
 def end(emergency: str) -> None:
     """Takes it back before its time, or before somebody approves it."""
-    show(ask(home(), "break-glass.end", proposal=emergency), f"{emergency} is over.")
+    done("break-glass.end", f"{emergency} is over.", proposal=emergency)
 
 
 @break_glass.command("list")
@@ -43,9 +43,8 @@ def list_emergencies() -> None:
     """Every one that there was, the newest first."""
     from ostiary.control.break_glass import list_emergencies as listed
 
-    rows = look(home(), "break-glass.list", listed)
     columns = ("id", "state", "principal", "role", "minutes", "when", "who", "approvals", "why")
-    show(rows, table(rows, columns, empty="There was no emergency."))
+    show_table(look(home(), "break-glass.list", listed), columns, empty="There was no emergency.")
 
 
 def _begun(done: dict[str, object]) -> str:

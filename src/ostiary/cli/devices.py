@@ -2,8 +2,8 @@
 
 import click
 
-from ostiary.cli.admin import ask
-from ostiary.cli.shape import Group, home, show, table
+from ostiary.cli.admin import ask, done
+from ostiary.cli.shape import Group, home, show, show_table
 
 
 @click.group(cls=Group)
@@ -24,13 +24,11 @@ def add(name: str, principal: str, days: int) -> None:
 @device.command("list")
 def list_devices() -> None:
     """Every device that is registered."""
-    rows = ask(home(), "device.list")
-    show(rows, table(rows, ("name", "principal", "fingerprint"), empty="No device yet."))
+    show_table(ask(home(), "device.list"), ("name", "principal", "fingerprint"), empty="No device yet.")
 
 
 @device.command("remove")
 @click.argument("name")
 def remove(name: str) -> None:
     """Its calls count no more as those of a registered device, at once."""
-    ask(home(), "device.remove", name=name)
-    show({}, f"device {name} is removed.")
+    done("device.remove", f"device {name} is removed.", name=name)

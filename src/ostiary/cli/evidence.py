@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ostiary.cli.admin import look
-from ostiary.cli.shape import LIMIT, MOMENTS, Command, Group, at_home, home, pasteable, show, table
+from ostiary.cli.shape import LIMIT, MOMENTS, Command, Group, at_home, home, pasteable, show, show_table, table
 
 
 @click.command(cls=Command)
@@ -83,7 +83,7 @@ def list_entries(limit: int, action: str) -> None:
 
     rows = look(home(), "audit.list", evidence.list_entries, action=action, limit=limit)
     empty = "No entry matches." if action else "Nothing was changed yet."
-    show(rows, table(rows, ("index", "at", "actor", "action", "object", "reason"), empty=empty))
+    show_table(rows, ("index", "at", "actor", "action", "object", "reason"), empty=empty)
 
 
 @audit.command("verify")

@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from ostiary.cli.admin import ask, look
+from ostiary.cli.admin import ask, done, look
 from ostiary.cli.questions import report, what_can, who_can
-from ostiary.cli.shape import LIMIT, MOMENTS, Group, at_home, home, show, table
+from ostiary.cli.shape import LIMIT, MOMENTS, Group, at_home, home, show, show_table, table
 from ostiary.foundation.errors import OperatorFault, counted, harmless
 from ostiary.foundation.files import write_atomically
 from ostiary.foundation.home import Home
@@ -113,8 +113,8 @@ def apply(file: Path | None, reason: str, dry_run: bool) -> None:
     """Puts the policy in force; returns when gate and guard both enforce it."""
     text, _, _, files = _read(file)
     name = str(_path(file).absolute())
-    done = ask(home(), "policy.apply", text=text, file=name, files=files, reason=reason, dry_run=dry_run)
-    _show_applied(done, "would be" if dry_run else "is")
+    told = ask(home(), "policy.apply", text=text, file=name, files=files, reason=reason, dry_run=dry_run)
+    _show_applied(told, "would be" if dry_run else "is")
 
 
 @policy.command("propose")
@@ -139,7 +139,7 @@ def approve(proposal: str) -> None:
 @click.option("--reason", default="", help="Kept in the audit log.")
 def reject(proposal: str, reason: str) -> None:
     """Says no to a proposal, or takes one's own back."""
-    show(ask(home(), "policy.reject", proposal=proposal, reason=reason), f"{proposal} is rejected.")
+    done("policy.reject", f"{proposal} is rejected.", proposal=proposal, reason=reason)
 
 
 @policy.command("list")
@@ -149,7 +149,7 @@ def list_revisions(limit: int) -> None:
     from ostiary.control import archive
 
     rows = look(home(), "policy.list", archive.list_revisions, limit=limit)
-    show(rows, table(rows, ("number", "state", "revision", "who", "when", "approvals", "why"), empty="No revision."))
+    show_table(rows, ("number", "state", "revision", "who", "when", "approvals", "why"), empty="No revision.")
 
 
 @policy.command("show")
@@ -197,11 +197,11 @@ def restore(number: int, reason: str) -> None:
     _show_applied(ask(home(), "policy.restore", number=number, reason=reason))
 
 
-def _show_applied(done: dict[str, Any], verb: str = "is") -> None:
-    ends = f"revision {done['revision']} {verb} in force at gate and guard"
-    if done["proposal"]:
-        ends = f"proposal {done['proposal']} waits for {counted(done['missing'], 'approval')}: `ostiary policy list`"
-    show(done, f"{_changes(done['changes'])}{_notes(done['warnings'])}\n{at_home(ends)}")
+def _show_applied(told: dict[str, Any], verb: str = "is") -> None:
+    ends = f"revision {told['revision']} {verb} in force at gate and guard"
+    if told["proposal"]:
+        ends = f"proposal {told['proposal']} waits for {counted(told['missing'], 'approval')}: `ostiary policy list`"
+    show(told, f"{_changes(told['changes'])}{_notes(told['warnings'])}\n{at_home(ends)}")
 
 
 @policy.command("prove")
@@ -262,17 +262,15 @@ def shadow(file: Path | None, *, end: bool) -> None:
     from ostiary.control.shadow import seen
 
     if end:
-        show(ask(home(), "policy.shadow-end"), "no draft is asked any more")
+        done("policy.shadow-end", "no draft is asked any more")
     elif file is None:
         told = seen(home())
         show(told, f"{_replayed(told, 'judged by both')} since {told['since']}")
     else:
         text, _, _, files = _read(file)
         begun = ask(home(), "policy.shadow", text=text, file=str(file.absolute()), files=files)
-        done = (
-            f"{file.name} is asked beside the policy in force and decides nothing; `policy shadow` tells what it would"
-        )
-        show(begun, done + _notes(f"no decision will tell of: {one}" for one in begun["unseen"]))
+        so = f"{file.name} is asked beside the policy in force and decides nothing; `policy shadow` tells what it would"
+        show(begun, so + _notes(f"no decision will tell of: {one}" for one in begun["unseen"]))
 
 
 @policy.command("schema")

@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 
 import click
 
-from ostiary.cli.admin import ask
+from ostiary.cli.admin import ask, done
 from ostiary.cli.review import told_given
-from ostiary.cli.shape import Group, home, show, table
+from ostiary.cli.shape import Group, home, show, show_table, words
 
 Wrapped = TypeVar("Wrapped", bound=Callable[..., Any])
 ROLES = click.option("--role", "roles", multiple=True, help="A role of the policy; may be repeated.")
@@ -56,10 +56,7 @@ def add_client(client_id: str, **parameters: Any) -> None:
 def list_clients() -> None:
     """Every client, its roles and state."""
     rows = ask(home(), "client.list")
-    show(
-        rows,
-        table(_told(rows), ("id", "name", "roles", "scopes", "public", "accounts", "active"), empty="No client yet."),
-    )
+    show_table(rows, ("id", "name", "roles", "scopes", "public", "accounts", "active"), empty="No client yet.")
 
 
 @client.command("change")
@@ -108,8 +105,8 @@ def user() -> None:
 @PASSWORD_FILE
 def add_user(login: str, password_file: Any, **parameters: Any) -> None:
     """Makes a user; asks for the password, or reads it from a file."""
-    ask(home(), "user.add", login=login, password=password_from(password_file, "Password"), **_lists(parameters))
-    show({"id": f"user:{login}"}, f"user:{login} was made.")
+    password = password_from(password_file, "Password")
+    done("user.add", f"user:{login} was made.", login=login, password=password, **_lists(parameters))
 
 
 @user.command("list")
@@ -118,9 +115,8 @@ def list_users() -> None:
 
     LOCKED S is for how many seconds more wrong passwords keep one out.
     """
-    rows = ask(home(), "user.list")
     columns = ("id", "name", "roles", "person", "accounts", "active", "locked_s")
-    show(rows, table(_told(rows), columns, empty="No user yet."))
+    show_table(ask(home(), "user.list"), columns, empty="No user yet.")
 
 
 @user.command("password")
@@ -131,8 +127,8 @@ def set_password(login: str, password_file: Any) -> None:
 
     Whom wrong passwords had locked out may sign in at once.
     """
-    ask(home(), "user.password", login=login, password=password_from(password_file, "New password"))
-    show({}, f"user:{login} has a new password.")
+    password = password_from(password_file, "New password")
+    done("user.password", f"user:{login} has a new password.", login=login, password=password)
 
 
 def _shared(group: click.Group, kind: str) -> None:
@@ -151,8 +147,7 @@ def _shared(group: click.Group, kind: str) -> None:
     @click.confirmation_option("--yes", prompt="It can't be undone; `disable` can. Remove it?", help="Do not ask.")
     def remove(name: str) -> None:
         """Takes all access away at once, and forgets it; the audit log does not."""
-        ask(home(), "principal.remove", principal=f"{kind}:{name}")
-        show({}, f"{kind}:{name} is removed.")
+        done("principal.remove", f"{kind}:{name} is removed.", principal=f"{kind}:{name}")
 
     @group.command("roles")
     @named
@@ -160,22 +155,20 @@ def _shared(group: click.Group, kind: str) -> None:
     @click.option("--reason", default="", help="Why; needed where others have to say yes.")
     def set_roles(name: str, roles: tuple[str, ...], reason: str) -> None:
         """Sets the roles to exactly these; tokens already out are refused at once."""
-        done = ask(home(), "principal.roles", principal=f"{kind}:{name}", roles=list(roles), reason=reason)
-        show(done, told_given({"principal": f"{kind}:{name}", "roles": roles, **done}))
+        given = ask(home(), "principal.roles", principal=f"{kind}:{name}", roles=list(roles), reason=reason)
+        show(given, told_given({"principal": f"{kind}:{name}", "roles": roles, **given}))
 
     @group.command("disable")
     @named
     def disable(name: str) -> None:
         """Takes all access away at once."""
-        ask(home(), "principal.disable", principal=f"{kind}:{name}")
-        show({}, f"{kind}:{name} is disabled.")
+        done("principal.disable", f"{kind}:{name} is disabled.", principal=f"{kind}:{name}")
 
     @group.command("enable")
     @named
     def enable(name: str) -> None:
         """Gives it back; also lets in whom wrong passwords keep out."""
-        ask(home(), "principal.enable", principal=f"{kind}:{name}")
-        show({}, f"{kind}:{name} is enabled.")
+        done("principal.enable", f"{kind}:{name} is enabled.", principal=f"{kind}:{name}")
 
     @group.command("account")
     @named
@@ -188,12 +181,12 @@ def _shared(group: click.Group, kind: str) -> None:
         if remove == bool(login):
             raise click.UsageError("name one: --login or --remove")
         if remove:
-            ask(home(), "account.remove", principal=f"{kind}:{name}", system=system)
-            show({}, f"{kind}:{name} has no account in {system} any more.")
+            told = f"{kind}:{name} has no account in {system} any more."
+            done("account.remove", told, principal=f"{kind}:{name}", system=system)
             return
         password = password_from(password_file, f"Password of {login} in {system}")
-        ask(home(), "account.set", principal=f"{kind}:{name}", system=system, login=login, password=password)
-        show({}, f"{kind}:{name} acts as {login} in {system}.")
+        whose = {"principal": f"{kind}:{name}", "system": system, "login": login}
+        done("account.set", f"{kind}:{name} acts as {login} in {system}.", **whose, password=password)
 
 
 _shared(client, "client")
@@ -213,8 +206,8 @@ def revoke(principal: str, grant: str, reason: str) -> None:
     """Revokes by principal or sign-in; a token's holder revokes it at /identity/revoke."""
     if bool(principal) == bool(grant):
         raise click.UsageError("name one: --principal or --grant")
-    done = ask(home(), "token.revoke", principal=principal, grant=grant, reason=reason)
-    show(done, f"every token of {principal or f'grant {grant}'} that was given until now is refused")
+    told = f"every token of {principal or f'grant {grant}'} that was given until now is refused"
+    done("token.revoke", told, principal=principal, grant=grant, reason=reason)
 
 
 @token.command("rotate")
@@ -222,9 +215,9 @@ def revoke(principal: str, grant: str, reason: str) -> None:
 @click.option("--reason", default="", help="Kept in the audit log.")
 def rotate_keys(*, compromised: bool, reason: str) -> None:
     """Signs tokens with new keys from now on."""
-    done = ask(home(), "key.rotate", compromised=compromised, reason=reason)
+    new = ask(home(), "key.rotate", compromised=compromised, reason=reason)
     told = "every token that was given until now is refused" if compromised else "older tokens are good until they end"
-    show(done, f"access tokens are signed with {done['signs']['access']} now; {told}")
+    show(new, f"access tokens are signed with {new['signs']['access']} now; {told}")
 
 
 def password_from(file: Any, prompt: str) -> str:
@@ -236,24 +229,9 @@ def password_from(file: Any, prompt: str) -> str:
     return str(click.prompt(prompt, hide_input=True, confirmation_prompt=True))
 
 
-def _told(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
-    return [{name: _words(value) for name, value in row.items()} for row in rows]
-
-
 def _facts(one: dict[str, Any]) -> str:
     """A line for each fact."""
-    return "\n".join(f"{name:10} {_words(value) or '-'}" for name, value in one.items())
-
-
-def _words(value: Any) -> str:
-    match value:
-        case bool():
-            return "yes" if value else "no"
-        case dict():
-            return ", ".join(f"{name}: {one}" for name, one in value.items())
-        case list():
-            return ", ".join(value)
-    return str(value)
+    return "\n".join(f"{name:10} {words(value) or '-'}" for name, value in one.items())
 
 
 def _lists(parameters: dict[str, Any]) -> dict[str, Any]:

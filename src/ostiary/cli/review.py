@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from ostiary.cli.admin import ask, look
-from ostiary.cli.shape import Group, at_home, home, show, table
+from ostiary.cli.admin import ask, done, look
+from ostiary.cli.shape import Group, at_home, home, show, show_table
 from ostiary.foundation.errors import counted
 
 WHOSE = click.argument("principal")
@@ -26,23 +26,22 @@ def list_items(*, due: bool) -> None:
     from ostiary.control.review import items
 
     rows = look(home(), "review.list", items, due=due)
-    show(rows, table(rows, ("principal", "role", "used", "last", "looked", "by", "due"), empty="Nothing."))
+    show_table(rows, ("principal", "role", "used", "last", "looked", "by", "due"), empty="Nothing.")
 
 
 @review.command("waiting")
 def list_waiting() -> None:
     """Roles that somebody asked for, and that others have to say yes to."""
-    rows = ask(home(), "roles.list")
     columns = ("id", "principal", "before", "roles", "who", "when", "approvals", "missing", "why")
-    show(rows, table(rows, columns, empty="Nothing waits."))
+    show_table(ask(home(), "roles.list"), columns, empty="Nothing waits.")
 
 
 @review.command("approve")
 @click.argument("asked")
 def approve(asked: str) -> None:
     """Says yes to roles that somebody else asked for; with the last yes needed they are given."""
-    done = ask(home(), "roles.approve", proposal=asked)
-    show(done, told_given(done))
+    given = ask(home(), "roles.approve", proposal=asked)
+    show(given, told_given(given))
 
 
 @review.command("reject")
@@ -50,16 +49,16 @@ def approve(asked: str) -> None:
 @click.option("--reason", default="", help="Kept in the audit log.")
 def reject(asked: str, reason: str) -> None:
     """Says no to roles that somebody asked for, or takes one's own wish back."""
-    show(ask(home(), "roles.reject", proposal=asked, reason=reason), f"{asked} is rejected.")
+    done("roles.reject", f"{asked} is rejected.", proposal=asked, reason=reason)
 
 
-def told_given(done: Mapping[str, Any]) -> str:
+def told_given(given: Mapping[str, Any]) -> str:
     """What somebody holds from now on, or on whom that waits."""
-    roles = ", ".join(done["roles"]) or "nothing"
-    if missing := done["missing"]:
-        waits = f"it waits for {counted(missing, 'approval')}: `ostiary review approve {done['id']}`"
-        return f"{done['principal']} is to hold: {roles}; {at_home(waits)}"
-    return f"{done['principal']} now holds: {roles}."
+    roles = ", ".join(given["roles"]) or "nothing"
+    if missing := given["missing"]:
+        waits = f"it waits for {counted(missing, 'approval')}: `ostiary review approve {given['id']}`"
+        return f"{given['principal']} is to hold: {roles}; {at_home(waits)}"
+    return f"{given['principal']} now holds: {roles}."
 
 
 @review.command("keep")
@@ -68,7 +67,7 @@ def told_given(done: Mapping[str, Any]) -> str:
 @WHY
 def keep(principal: str, role: str, reason: str) -> None:
     """PRINCIPAL keeps ROLE: recorded with how often it was used."""
-    show(ask(home(), "review.keep", principal=principal, role=role, reason=reason), f"{principal} keeps {role}.")
+    done("review.keep", f"{principal} keeps {role}.", principal=principal, role=role, reason=reason)
 
 
 @review.command("remove")
@@ -77,5 +76,5 @@ def keep(principal: str, role: str, reason: str) -> None:
 @WHY
 def remove(principal: str, role: str, reason: str) -> None:
     """PRINCIPAL loses ROLE at once: recorded with how often it was used."""
-    done = ask(home(), "review.remove", principal=principal, role=role, reason=reason)
-    show(done, f"{principal} has no longer {role}; its tokens are refused.")
+    told = f"{principal} has no longer {role}; its tokens are refused."
+    done("review.remove", told, principal=principal, role=role, reason=reason)

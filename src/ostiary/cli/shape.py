@@ -106,6 +106,11 @@ def show(value: Any, text: str) -> None:
     click.echo(json.dumps(value, ensure_ascii=False, indent=2) if wants_json() else text)
 
 
+def show_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, empty: str) -> None:
+    """Prints the rows as a table for people."""
+    show(rows, table(rows, columns, empty=empty))
+
+
 def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, empty: str) -> str:
     """The rows in aligned columns; `empty` where there are none."""
     lines = [[_cell(row.get(column)) for column in columns] for row in rows]
@@ -118,9 +123,20 @@ def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, empty: s
     )
 
 
+def words(value: Any) -> str:
+    """A value as people read it; "" where there is none."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case dict():
+            return ", ".join(f"{name}: {one}" for name, one in value.items())
+        case list():
+            return ", ".join(map(str, value))
+    return str(value)
+
+
 def _cell(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    text = ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
-    text = harmless(text)
+    text = harmless(words(value))
     return f"{text[: CELL_MAX_CHARS - 1]}…" if len(text) > CELL_MAX_CHARS else text or "-"

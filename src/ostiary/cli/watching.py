@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from ostiary.cli.admin import ask
-from ostiary.cli.shape import Group, at_home, home, pasteable, show, table
+from ostiary.cli.admin import ask, done
+from ostiary.cli.shape import Group, at_home, home, pasteable, show, show_table, table
 from ostiary.foundation.errors import counted
 
 
@@ -64,8 +64,7 @@ def _next(told: dict[str, Any]) -> Iterator[str]:
 @click.option("--note", default="", help="What you know about it.")
 def acknowledge(alert_id: str, note: str) -> None:
     """Says that somebody looks after it."""
-    ask(home(), "alert.acknowledge", alert=alert_id, note=note)
-    show({}, f"{alert_id} is acknowledged.")
+    done("alert.acknowledge", f"{alert_id} is acknowledged.", alert=alert_id, note=note)
 
 
 @alert.command("resolve")
@@ -73,8 +72,7 @@ def acknowledge(alert_id: str, note: str) -> None:
 @click.option("--note", default="", help="How it ended.")
 def resolve(alert_id: str, note: str) -> None:
     """Says that it is over."""
-    ask(home(), "alert.resolve", alert=alert_id, note=note)
-    show({}, f"{alert_id} is resolved.")
+    done("alert.resolve", f"{alert_id} is resolved.", alert=alert_id, note=note)
 
 
 @click.group(cls=Group)
@@ -87,12 +85,11 @@ def measure() -> None:
 def list_measures(everything: bool) -> None:
     """Measures in force."""
     rows = ask(home(), "measure.list", everything=everything)
-    show(rows, table(rows, ("id", "kind", "target", "rule", "reason", "expires"), empty="No measure in force."))
+    show_table(rows, ("id", "kind", "target", "rule", "reason", "expires"), empty="No measure in force.")
 
 
 @measure.command("undo")
 @click.argument("measure_id")
 def undo(measure_id: str) -> None:
     """Ends a measure now."""
-    ask(home(), "measure.undo", measure=measure_id)
-    show({}, f"{measure_id} is undone.")
+    done("measure.undo", f"{measure_id} is undone.", measure=measure_id)
