@@ -111,9 +111,7 @@ def test(file: Path | None) -> None:
 @click.option("--dry-run", is_flag=True, help="All the checks, no change.")
 def apply(file: Path | None, reason: str, dry_run: bool) -> None:
     """Puts the policy in force; returns when gate and guard both enforce it."""
-    text, _, _, files = _read(file)
-    name = str(_path(file).absolute())
-    told = ask(home(), "policy.apply", text=text, file=name, files=files, reason=reason, dry_run=dry_run)
+    told = ask(home(), "policy.apply", **_whole(file), reason=reason, dry_run=dry_run)
     _show_applied(told, "would be" if dry_run else "is")
 
 
@@ -122,9 +120,7 @@ def apply(file: Path | None, reason: str, dry_run: bool) -> None:
 @WHY
 def propose(file: Path | None, reason: str) -> None:
     """Has all the checks made, and waits for somebody else's yes."""
-    text, _, _, files = _read(file)
-    name = str(_path(file).absolute())
-    _show_applied(ask(home(), "policy.propose", text=text, file=name, files=files, reason=reason))
+    _show_applied(ask(home(), "policy.propose", **_whole(file), reason=reason))
 
 
 @policy.command("approve")
@@ -267,8 +263,7 @@ def shadow(file: Path | None, *, end: bool) -> None:
         told = seen(home())
         show(told, f"{_replayed(told, 'judged by both')} since {told['since']}")
     else:
-        text, _, _, files = _read(file)
-        begun = ask(home(), "policy.shadow", text=text, file=str(file.absolute()), files=files)
+        begun = ask(home(), "policy.shadow", **_whole(file))
         so = f"{file.name} is asked beside the policy in force and decides nothing; `policy shadow` tells what it would"
         show(begun, so + _notes(f"no decision will tell of: {one}" for one in begun["unseen"]))
 
@@ -315,6 +310,12 @@ def _read(file: Path | None) -> tuple[str, str, Home, dict[str, str]]:
 
     text, files = read_policy(_path(file))
     return text, _name(file), home(), files
+
+
+def _whole(file: Path | None) -> dict[str, Any]:
+    """The policy as the running installation takes it, which reads no file itself."""
+    text, _, _, files = _read(file)
+    return {"text": text, "file": str(_path(file).absolute()), "files": files}
 
 
 def _notes(warnings: Iterable[str]) -> str:
