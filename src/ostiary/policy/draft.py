@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from ostiary.erp.draft import Role
-from ostiary.erp.operation import Pattern, operation_named
+from ostiary.erp.operation import operation_named
 from ostiary.foundation.errors import harmless
 from ostiary.policy import keys, words
 from ostiary.policy.fmt import fmt
@@ -48,8 +48,7 @@ def _line(permission: str, level: Level, kinds: Mapping[str, Kind]) -> str:
     line = f"{did.system}/{did.object}: {did.verb} {did.action}".rstrip() if did else ""
     if not did or not words.OPERATION.fullmatch(line):
         return ""
-    pattern = Pattern(system=did.system, object=did.object, verb=did.verb, action=did.action)
-    return "" if any(excess(level, [pattern], kinds)) else line
+    return "" if any(excess(level, [did.pattern], kinds)) else line
 
 
 def _comment(text: str) -> str:

@@ -82,8 +82,7 @@ class Wrong(ValueError):
 
 def days(text: str) -> tuple[int, ...]:
     """`mon-fri`, `sat`, `fri-mon`: numbers from Monday 0."""
-    if not DAYS.fullmatch(text):
-        raise Wrong(f"{text!r} are no days", "mon-fri, or sat, sun")
+    _read(DAYS, text, "are no days", "mon-fri, or sat, sun")
     found: set[int] = set()
     for part in text.replace(" ", "").split(","):
         first, _, last = part.partition("-")
@@ -94,10 +93,7 @@ def days(text: str) -> tuple[int, ...]:
 
 def hours(text: str) -> tuple[int, int]:
     """`08:00-18:00` in minutes of the day; the end is not part of it, 24:00 is the day's end."""
-    match = HOURS.fullmatch(text)
-    if match is None:
-        raise Wrong(f"{text!r} are no hours", '"08:00-18:00", in quotes')
-    a, b, c, d = map(int, match.groups())
+    a, b, c, d = map(int, _read(HOURS, text, "are no hours", '"08:00-18:00", in quotes').groups())
     start, end = a * 60 + b, c * 60 + d
     if max(b, d) > 59 or start >= DAY_MINUTES or end > DAY_MINUTES:  # noqa: PLR2004  minutes of an hour
         raise Wrong(f"{text!r} are no hours of a day", '"08:00-18:00"')
@@ -137,11 +133,8 @@ def day(text: str) -> date:
 
 
 def rule(text: str) -> str:
-    if not RULE.fullmatch(text):
-        raise Wrong(
-            f"{text!r} is no id of a rule", "P2P-01: a letter, then letters, digits, '-' and '_', at most 40 in all"
-        )
-    return text
+    hint = "P2P-01: a letter, then letters, digits, '-' and '_', at most 40 in all"
+    return _read(RULE, text, "is no id of a rule", hint)[0]
 
 
 def country(text: str) -> str:
@@ -228,9 +221,7 @@ def within(text: str) -> int:
 
 def others(text: str) -> int:
     """How many people more."""
-    if not OTHERS.fullmatch(text):
-        raise Wrong(f"{text!r} is no number of people from 1 to 9", "1; or leave the key out")
-    return int(text)
+    return int(_read(OTHERS, text, "is no number of people from 1 to 9", "1; or leave the key out")[0])
 
 
 def place(text: str) -> tuple[str, str]:
@@ -249,22 +240,17 @@ def upstream(text: str) -> str:
 
 
 def database(text: str) -> str:
-    if not DATABASE.fullmatch(text):
-        raise Wrong(f"{text!r} names no database", "letters, digits, '_', '-' and '.'")
-    return text
+    return _read(DATABASE, text, "names no database", "letters, digits, '_', '-' and '.'")[0]
 
 
 def link(text: str) -> str:
     """`party` or `move.party`: fields to follow, at most four."""
-    if not LINK.fullmatch(text):
-        raise Wrong(f"{text!r} is no path of at most four fields", "party or move.party")
-    return text
+    return _read(LINK, text, "is no path of at most four fields", "party or move.party")[0]
 
 
 def field(text: str) -> str:
-    if not FIELD.fullmatch(text):
-        raise Wrong(f"{text!r} is no field of the object itself", "party; and name where party.party is granted")
-    return text
+    told = "is no field of the object itself"
+    return _read(FIELD, text, told, "party; and name where party.party is granted")[0]
 
 
 def condition(name: str, text: str) -> Condition:
@@ -303,8 +289,7 @@ def operation(text: str, systems: Sequence[str]) -> Operation:
     found = patterns(text, systems)
     if "," in text or "*" in found[0].object:
         raise Wrong(f"{text!r} is more than one operation", '"sale.sale: write"')
-    (one,) = found
-    return Operation(system=one.system, object=one.object, verb=one.verb, action=one.action)
+    return found[0].operation
 
 
 def _object(text: str, systems: Sequence[str]) -> tuple[str, str]:
@@ -318,6 +303,14 @@ def _object(text: str, systems: Sequence[str]) -> tuple[str, str]:
     if not OBJECT.fullmatch(name):
         raise Wrong(f"{name!r} names no object", "sale.sale, sale.* or *")
     return system, name
+
+
+def _read(form: re.Pattern[str], text: str, told: str, hint: str) -> re.Match[str]:
+    """The text, which has this form; else it is Wrong, and is `told` so."""
+    match = form.fullmatch(text)
+    if match is None:
+        raise Wrong(f"{text!r} {told}", hint)
+    return match
 
 
 def _verb(text: str) -> tuple[Verb, str]:

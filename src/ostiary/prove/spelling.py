@@ -43,9 +43,7 @@ def _named(policy: Policy) -> Iterator[tuple[Source, Pattern]]:
     yield from ((may.source, pattern) for role in policy.roles for may in role.may for pattern in may.patterns)
     yield from ((rule.source, pattern) for rule in policy.apart for pattern in (rule.first, rule.then))
     yield from ((rule.source, pattern) for rule in (*policy.never, *policy.always) for pattern in rule.patterns)
-    for test in policy.tests:
-        does = test.does
-        yield test.source, Pattern(system=does.system, object=does.object, verb=does.verb, action=does.action)
+    yield from ((test.source, test.does.pattern) for test in policy.tests)
 
 
 def _unknown_fields(policy: Policy, offers: Mapping[str, Offer]) -> Iterator[str]:
