@@ -6,7 +6,7 @@ from typing import Final
 
 from ostiary.policy import keys, words
 from ostiary.policy.model import Assurance, ContextRule, Devices
-from ostiary.policy.node import Mapping, Node, Scalar, lists_nothing, names_in, says_nothing
+from ostiary.policy.node import Mapping, Node, Scalar, names_in, says_nothing
 from ostiary.policy.reader import Reader
 
 EVERY_DAY: Final = tuple(range(7))
@@ -54,16 +54,14 @@ def _context(reader: Reader, plain: dict[str, bool], name: str, key: Scalar, nod
 
 def _each(reader: Reader, part: dict[str, Node], key: str, read: Callable[[str], str], example: str) -> tuple[str, ...]:
     items = reader.items(part.get(key), what=key)
-    if lists_nothing(part.get(key)):
-        reader.report(part[key], f"{key} names none", f"{key}: [{example}]")
+    reader.refuse_empty(part.get(key), f"{key} names none", f"{key}: [{example}]")
     told = (reader.understood(item, read, what=key) for item in items)
     return tuple(one for one in told if one)
 
 
 def _named(reader: Reader, part: dict[str, Node], key: str, plain: dict[str, bool]) -> tuple[str, ...]:
     told = reader.texts(part.get(key), what=key)
-    if lists_nothing(part.get(key)):
-        reader.report(part[key], "no context is named", f"{key}: [office-hours]")
+    reader.refuse_empty(part.get(key), "no context is named", f"{key}: [office-hours]")
     for name, node in told:
         if plain.get(name) is False:
             reader.report(node, f"context {name} is made of others itself", "name what it is made of")

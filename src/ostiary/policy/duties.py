@@ -23,7 +23,7 @@ from ostiary.policy.model import (
     Never,
     Severity,
 )
-from ostiary.policy.node import Node, lists_nothing
+from ostiary.policy.node import Node
 from ostiary.policy.reader import Reader
 from ostiary.policy.roles import Known, read_fields
 from ostiary.policy.shape import Part
@@ -53,8 +53,8 @@ def _control(reader: Reader, known: Known, node: Node, named: Mapping[str, Node]
     rules = reader.known(reader.texts(part.get("rules"), what="rules"), named, what="rule of `apart` with the id")
     until = reader.understood(part.get("until"), words.day, what="until")
     for name in ("rules", "roles"):
-        if lists_nothing(part.get(name)):
-            reader.report(part[name], f"`{name}` of a control names nothing", "take the control away, or name one")
+        told = f"`{name}` of a control names nothing"
+        reader.refuse_empty(part.get(name), told, "take the control away, or name one")
     control = Control(
         roles=reader.known(reader.texts(part.get("roles"), what="roles"), known.roles, what="role"),
         what=reader.text(part.get("what"), what="what"),
@@ -109,8 +109,7 @@ def _sides(reader: Reader, node: Node | None) -> tuple[Node, ...]:
 
 def _side(reader: Reader, known: Known, node: Node) -> list[Pattern]:
     """All that counts as this duty."""
-    if lists_nothing(node):
-        reader.report(node, "a duty is one permission at least", '"party.party: write"')
+    reader.refuse_empty(node, "a duty is one permission at least", '"party.party: write"')
     lines = reader.items(node, what="permissions")
     return [pattern for line in lines for pattern in _patterns(reader, known, line, "permissions")]
 
@@ -132,14 +131,13 @@ def read_statement(reader: Reader, known: Known, kind: type[S], shape: Part, nod
     """One statement; what it speaks of is not nothing, or it would hold of itself; nor are roles that are named."""
     part = reader.mapping(node, shape, what=f"a rule of `{shape.name}`")
     items = reader.items(part.get("may"), what="may")
-    if lists_nothing(part.get("may")):
-        reader.report(part["may"], f"`may` of a rule of `{shape.name}` names nothing", 'may: "account.*: read, write"')
+    told = f"`may` of a rule of `{shape.name}` names nothing"
+    reader.refuse_empty(part.get("may"), told, 'may: "account.*: read, write"')
     roles = reader.texts(part.get("roles"), what="roles")
-    if lists_nothing(part.get("roles")):
-        reader.report(part["roles"], "no role is named", "leave `roles` out to speak of every role")
-    told = reader.texts(part.get("outside", part.get("when")), what="context")
-    context = reader.known(told, known.contexts, what="context")
-    if len(told) != ("outside" in part or "when" in part):
+    reader.refuse_empty(part.get("roles"), "no role is named", "leave `roles` out to speak of every role")
+    contexts = reader.texts(part.get("outside", part.get("when")), what="context")
+    context = reader.known(contexts, known.contexts, what="context")
+    if len(contexts) != ("outside" in part or "when" in part):
         reader.report(
             node, f"a rule of `{shape.name}` names one context", "one that is made of others by all, any or not"
         )

@@ -6,7 +6,7 @@ several lines.
 
 import re
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple, TypeGuard
+from typing import Any, Final, NamedTuple
 
 import yaml
 
@@ -70,11 +70,6 @@ def problem_at(node: Node, message: str, hint: str = "") -> Problem:
 
 def says_nothing(node: Node) -> bool:
     return isinstance(node, Mapping) and not node.entries
-
-
-def lists_nothing(node: Node | None) -> TypeGuard[Sequence]:
-    """A list without items; what else is wrong with a list is reported where it is read."""
-    return isinstance(node, Sequence) and not node.items
 
 
 class _Reading:

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from ostiary.policy.model import Source
-from ostiary.policy.node import Mapping, Node, Scalar, Sequence, lists_nothing, problem_at
+from ostiary.policy.node import Mapping, Node, Scalar, Sequence, problem_at
 from ostiary.policy.problem import Problem, nearest
 from ostiary.policy.shape import Part
 from ostiary.policy.words import NAME, VARIABLE, Wrong
@@ -36,7 +36,8 @@ class Reader:
         """What `the NAME` stands for from now on: a variable may be made of those before it, so of no circle."""
         told = () if isinstance(node, Mapping) else self.items(node, what=f"variable {name}")
         found = tuple(one for one in told if isinstance(one, Scalar))
-        if isinstance(node, Mapping) or lists_nothing(node) or len(found) < len(told):
+        none = isinstance(node, Mapping) or (isinstance(node, Sequence) and not node.items)
+        if none or len(found) < len(told):
             self.report(node, f"variable {name} holds no values", "a text, or a list of them")
         self._variables[name], self._unused[name] = found, key
 
@@ -113,6 +114,11 @@ class Reader:
             self.report(node, f"{what} is a list", "[a, b]")
         told = node.items if isinstance(node, Sequence) else (node,) if isinstance(node, Scalar) else ()
         return tuple(one for item in told for one in self._meant(item))
+
+    def refuse_empty(self, node: Node | None, message: str, hint: str) -> None:
+        """Reports a list without items; what else is wrong with a list is reported where it is read."""
+        if isinstance(node, Sequence) and not node.items:
+            self.report(node, message, hint)
 
     def texts(self, node: Node | None, *, what: str) -> tuple[tuple[str, Node], ...]:
         found = ((self.text(item, what=f"each of {what}"), item) for item in self.items(node, what=what))

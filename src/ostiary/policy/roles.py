@@ -10,7 +10,7 @@ from ostiary.policy import keys, words
 from ostiary.policy.levels import Above, excess, misfit
 from ostiary.policy.model import Kind, Level, May, RoleRule
 from ostiary.policy.node import Mapping as Entries
-from ostiary.policy.node import Node, Scalar, lists_nothing
+from ostiary.policy.node import Node, Scalar
 from ostiary.policy.reader import Reader
 
 
@@ -82,8 +82,7 @@ def _role(reader: Reader, known: Known, name: str, key: Scalar, node: Node) -> R
         reader.known([(department, part["of"])], known.departments, what="department")
     elif level in {Level.DEPARTMENT, Level.USER} and "of" not in part:
         reader.report(key, f"a role of level {level} belongs to a department", "of: DEPARTMENT")
-    if lists_nothing(part.get("when")):
-        reader.report(part["when"], "no context is named", "leave `when` out, or name one")
+    reader.refuse_empty(part.get("when"), "no context is named", "leave `when` out, or name one")
     return RoleRule(
         name=name,
         level=level or Level.PARTNER,  # where it is told and wrong, the policy is refused
@@ -111,8 +110,7 @@ def _may(reader: Reader, known: Known, level: Level | None, node: Node | None) -
 def read_fields(reader: Reader, node: Node | None) -> tuple[str, ...]:
     """Names of fields, sorted; where there is a list, it is not empty."""
     items = reader.items(node, what="fields")
-    if lists_nothing(node):
-        reader.report(node, "no field is named", "leave `fields` out, or name one")
+    reader.refuse_empty(node, "no field is named", "leave `fields` out, or name one")
     return tuple(sorted({name for item in items if (name := reader.understood(item, words.field, what="fields"))}))
 
 
@@ -126,8 +124,7 @@ def _where(reader: Reader, node: Node | None) -> Iterable[Condition]:
         yield from (one for one in told if one.compare != "in")
         if among := {word for one in told if one.compare == "in" for word in one.values}:
             yield Condition(field=name, compare="in", values=tuple(sorted(among)))
-        if lists_nothing(value):
-            reader.report(value, f"{key.text} may hold nothing", "[draft, submitted]")
+        reader.refuse_empty(value, f"{key.text} may hold nothing", "[draft, submitted]")
 
 
 def _check_seen(reader: Reader, patterns: Iterable[Pattern], known: Known, part: dict[str, Node]) -> None:
