@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import sys
-from argparse import Namespace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -29,22 +28,6 @@ GROUPS: dict[str, list[str]] = {
 }
 PARTIES = {"Globex GmbH": "Wien", "Initech Ltd.": "Graz", "Umbrella AG": "Linz", "Hooli SE": "Salzburg"}
 BUSINESS = ("party.", "company.", "currency.", "country.", "product.", "account.", "stock.", "sale.", "purchase.")
-ADMIN_FLAGS: dict[str, Any] = {  # of `trytond-admin`, at their defaults but for the first two
-    "activatedeps": True,
-    "email": "admin@example.com",
-    "active": True,
-    "login": "admin",
-    "languages": [],
-    "test_email": None,
-    "indexes": None,
-    "update_modules_list": False,
-    "administrator": None,
-    "password": False,
-    "reset_password": False,
-    "hostname": None,
-    "export_translations": False,
-    "validate": None,
-}
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -80,6 +63,7 @@ def _make_sqlite_careless() -> None:
 def _activate_modules(password: str, folder: Path) -> None:
     """What `trytond-admin -u` does. The modules' own records, pinned by hash, skip validation: half the time."""
     from trytond import admin
+    from trytond.commandline import get_parser_admin  # type: ignore[import-not-found] # see above
     from trytond.model import ModelStorage  # type: ignore[import-not-found] # see above
 
     passfile = folder / "passfile"
@@ -88,7 +72,8 @@ def _activate_modules(password: str, folder: Path) -> None:
     os.environ["TRYTONPASSFILE"] = str(passfile)
     validate = ModelStorage.__dict__["_validate"]
     type.__setattr__(ModelStorage, "_validate", classmethod(lambda *_, **__: None))
-    admin.run(Namespace(**ADMIN_FLAGS, database_names=[DATABASE], update=MODULES))
+    asked = ["--database", DATABASE, "--update", *MODULES, "--activate-dependencies", "--email", "admin@example.com"]
+    admin.run(get_parser_admin().parse_args(asked))
     type.__setattr__(ModelStorage, "_validate", validate)
     passfile.unlink()
 
