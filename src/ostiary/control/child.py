@@ -28,7 +28,18 @@ class Child(Protocol):
     def kill(self) -> None: ...
 
 
-def ended(child: Child, timeout_s: float) -> bool:
+def stop(children: Sequence[Child], timeout_s: float) -> None:
+    """All are told to end, in this order; whatever has not ended within the time is killed."""
+    for child in children:
+        child.terminate()
+    until = time.monotonic() + timeout_s
+    for child in children:
+        if not _ended(child, until - time.monotonic()):
+            child.kill()
+            _ended(child, timeout_s)
+
+
+def _ended(child: Child, timeout_s: float) -> bool:
     """Whether it ends within the time."""
     until = time.monotonic() + timeout_s
     while child.poll() is None:

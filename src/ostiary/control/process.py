@@ -82,15 +82,11 @@ def server(app: Any) -> uvicorn.Server:
 
 def listen_on_loopback(port: int) -> socket.socket:
     """A TCP socket for those who can't read a UNIX socket; on this machine only."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind(("127.0.0.1", port))
+        return socket.create_server(("127.0.0.1", port), backlog=BACKLOG)
     except OSError as taken:
-        listener.close()
-        raise SystemFault("port-taken", f"port {port} on 127.0.0.1: {taken.strerror}", hint="choose another") from taken
-    listener.listen(BACKLOG)
-    return listener
+        told = f"port {port} on 127.0.0.1: {os.strerror(taken.errno or 0)}"
+        raise SystemFault("port-taken", told, hint="choose another") from taken
 
 
 async def serve(*apps: tuple[Any, socket.socket]) -> None:

@@ -69,7 +69,8 @@ def run(home: Home) -> None:
             _look_after(starts, children, home)
         finally:
             log.info("stopping")
-            _stop(children)
+            # The gate first: nobody is let in while the rest goes.
+            child.stop([children[name] for name in sorted(children, key=lambda name: name != GATE)], STOP_TIMEOUT_S)
     log.info("stopped; nothing passes until it is started again")
 
 
@@ -175,17 +176,6 @@ def _told_to_stop() -> bool:
 
 def _how(code: int) -> str:
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-
-
-def _stop(children: Mapping[str, Child]) -> None:
-    """The gate first: nobody is let in while the rest goes."""
-    for name in sorted(children, key=lambda name: name != GATE):
-        children[name].terminate()
-    until = time.monotonic() + STOP_TIMEOUT_S
-    for one in children.values():
-        if not child.ended(one, until - time.monotonic()):
-            one.kill()
-            child.ended(one, STOP_TIMEOUT_S)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from threading import Event
 
 import httpx
 
+from ostiary.control import child
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.files import write_atomically
 from ostiary.foundation.secret import Secret
@@ -84,12 +85,7 @@ class DemoErp:
     process: subprocess.Popen[bytes]
 
     def stop(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        child.stop([self.process], STOP_TIMEOUT_S)
 
 
 def prepare(cache: Path, progress: Progress, stop: Event | None = None) -> Template:
@@ -200,16 +196,11 @@ def _copy_database(template: Template, folder: Path) -> None:
 
 def _listen(port: int | None) -> socket.socket:
     """On loopback; bound here, so that a free port stays ours until the server has it."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind(("127.0.0.1", port or 0))
-        listener.listen(128)
+        return socket.create_server(("127.0.0.1", port or 0), backlog=128)
     except OSError as taken:
-        listener.close()
-        hint = "name a free port, or none"
-        raise SystemFault("demo-erp-port", f"port {port} on loopback: {taken.strerror}", hint=hint) from taken
-    return listener
+        told = f"port {port} on loopback: {os.strerror(taken.errno or 0)}"
+        raise SystemFault("demo-erp-port", told, hint="name a free port, or none") from taken
 
 
 def _serve(template: Template, folder: Path, listener: socket.socket) -> subprocess.Popen[bytes]:

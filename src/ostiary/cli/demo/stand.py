@@ -19,6 +19,7 @@ from typing import Final
 
 from ostiary.cli.admin import ask
 from ostiary.cli.demo.erp import DemoErp, Template, prepare, start
+from ostiary.control import child
 from ostiary.control.prepare import initialise
 from ostiary.foundation.errors import OstiaryError, SystemFault
 from ostiary.foundation.files import write_atomically
@@ -72,7 +73,7 @@ def stand(cache: Path, progress: Progress) -> Iterator[Stand]:
         home, gate_port, erp_port = Home(root=folder / "home"), free_port(), free_port()
         initialise(home, text=policy_text(erp_port), port=gate_port)
         gate = _start(home)
-        after.callback(_stop, gate)
+        after.callback(child.stop, [gate], STOP_TIMEOUT_S)
         _wait_until_up(home, gate)
         progress(f"the gate is up at https://localhost:{gate_port}; without a token nobody passes")
         secrets = _principals(home)
@@ -127,15 +128,6 @@ def _wait_until_up(home: Home, gate: subprocess.Popen[bytes], *, erp: bool = Fal
         time.sleep(POLL_S)
     tail = (home.root / "ostiary.log").read_text("utf-8", "replace")[-2000:]
     raise SystemFault("demo-not-up", f"Ostiary did not come up:\n{tail}", hint="the last lines above say why")
-
-
-def _stop(gate: subprocess.Popen[bytes]) -> None:
-    gate.terminate()
-    try:
-        gate.wait(STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        gate.kill()
-        gate.wait()
 
 
 def _principals(home: Home) -> dict[str, Secret]:
