@@ -4,19 +4,8 @@ from collections.abc import Iterable, Mapping
 
 from ostiary.erp.operation import doing
 from ostiary.erp.route import Route
-from ostiary.plan.formula import (
-    UNKNOWN,
-    AnyOf,
-    Countries,
-    Device,
-    Formula,
-    Hours,
-    Mfa,
-    Networks,
-    Not,
-    Recent,
-    every,
-)
+from ostiary.plan import formula as kind
+from ostiary.plan.formula import UNKNOWN, Formula, every
 from ostiary.plan.model import Context, Grant, Plan, Role, joined, seal
 from ostiary.policy.model import ContextRule, Policy, RoleRule
 from ostiary.policy.roles import reached
@@ -84,26 +73,26 @@ def _whole(rule: ContextRule, parts: Mapping[str, tuple[Formula, ...]]) -> Itera
     for name in rule.every:
         yield from parts[name]
     if rule.some:
-        yield AnyOf(parts=tuple(every(parts[name]) for name in rule.some))
+        yield kind.AnyOf(parts=tuple(every(parts[name]) for name in rule.some))
     for name in rule.none:
-        yield Not(part=every(map(_or_unknown, parts[name])))
+        yield kind.Not(part=every(map(_or_unknown, parts[name])))
 
 
 def _or_unknown(formula: Formula) -> Formula:
     """Where nobody knows the country, nobody knows either that it is another one."""
-    return Countries(countries=(*formula.countries, UNKNOWN)) if isinstance(formula, Countries) else formula
+    return kind.Countries(countries=(*formula.countries, UNKNOWN)) if isinstance(formula, kind.Countries) else formula
 
 
 def _conditions(rule: ContextRule) -> Iterable[Formula]:
     if rule.days:
-        yield Hours(days=rule.days, start=rule.start, end=rule.end, zone=rule.zone, holidays=rule.holidays)
+        yield kind.Hours(days=rule.days, start=rule.start, end=rule.end, zone=rule.zone, holidays=rule.holidays)
     if rule.networks:
-        yield Networks(networks=rule.networks)
+        yield kind.Networks(networks=rule.networks)
     if rule.countries:
-        yield Countries(countries=rule.countries)
+        yield kind.Countries(countries=rule.countries)
     if rule.device:
-        yield Device()
+        yield kind.Device()
     if rule.mfa:
-        yield Mfa()
+        yield kind.Mfa()
     if rule.within:
-        yield Recent(seconds=rule.within)
+        yield kind.Recent(seconds=rule.within)

@@ -9,22 +9,8 @@ from msgspec.structs import replace
 from ostiary.envoy import cel, matcher
 from ostiary.envoy.edge import Json
 from ostiary.envoy.message import extension
-from ostiary.plan.formula import (
-    MFA,
-    MINUTES_A_DAY,
-    UNKNOWN,
-    All,
-    Always,
-    AnyOf,
-    Countries,
-    Device,
-    Formula,
-    Hours,
-    Mfa,
-    Networks,
-    Not,
-    Recent,
-)
+from ostiary.plan import formula as kind
+from ostiary.plan.formula import MFA, MINUTES_A_DAY, UNKNOWN, Formula
 
 DAYS_A_WEEK = 7
 HOURS_A_DAY = 24
@@ -42,25 +28,25 @@ DEVICE_METADATA: Final = "device_shadow_effective_policy_id"  # of the filter `d
 def condition(formula: Formula) -> Json | bool:  # noqa: C901, PLR0911  a case for each kind of condition
     """A predicate, or the truth value where none is needed (Envoy has no constant predicate)."""
     match formula:
-        case Always():
+        case kind.Always():
             return True
-        case Hours():
+        case kind.Hours():
             return _hours(formula)
-        case Networks():
+        case kind.Networks():
             return networks(formula.networks)
-        case Countries():
+        case kind.Countries():
             return _countries(formula.countries)
-        case Device():
+        case kind.Device():
             return _registered()
-        case Mfa():
+        case kind.Mfa():
             return matcher.regex(matcher.request_header(ACR_HEADER), MFA)
-        case Recent():
+        case kind.Recent():
             return _recent(formula.seconds)
-        case All():
+        case kind.All():
             return _joined(formula.parts, neutral=True)
-        case AnyOf():
+        case kind.AnyOf():
             return _joined(formula.parts, neutral=False)
-        case Not():
+        case kind.Not():
             part = condition(formula.part)
             return (not part) if isinstance(part, bool) else {"not_matcher": part}
 
@@ -68,12 +54,12 @@ def condition(formula: Formula) -> Json | bool:  # noqa: C901, PLR0911  a case f
 def stepped_up(formula: Formula) -> Formula:
     """What is left to hold once the person has just signed in with every factor."""
     match formula:
-        case Mfa() | Recent():
-            return Always()
-        case All() | AnyOf():
+        case kind.Mfa() | kind.Recent():
+            return kind.Always()
+        case kind.All() | kind.AnyOf():
             return replace(formula, parts=tuple(map(stepped_up, formula.parts)))
-        case Not():
-            return Not(part=stepped_up(formula.part))
+        case kind.Not():
+            return kind.Not(part=stepped_up(formula.part))
         case _:
             return formula
 
@@ -125,7 +111,7 @@ def _joined(parts: tuple[Formula, ...], *, neutral: bool) -> Json | bool:
     return matcher.both(left) if neutral else matcher.either(left)
 
 
-def _hours(hours: Hours) -> Json | bool:
+def _hours(hours: kind.Hours) -> Json | bool:
     """[start, end) of each day, or from start to midnight and from midnight to the next day's end."""
     days = tuple(sorted(set(hours.days)))
     if not days:

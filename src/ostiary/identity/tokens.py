@@ -5,15 +5,8 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Row, and_, bindparam, select
 
+from ostiary.foundation import jose
 from ostiary.foundation.ids import role_set_id
-from ostiary.foundation.jose import (
-    TOKEN_MAX_BYTES,
-    Claims,
-    SigningKey,
-    TokenRefused,
-    sign_access_token,
-    verify_access_token,
-)
 from ostiary.foundation.secret import new_id
 from ostiary.identity.request import Refused
 from ostiary.identity.server import Server
@@ -46,7 +39,7 @@ class OfItsOwn(NamedTuple):
 
 def claims_for(
     server: Server, connection: Connection, grant: OfItsOwn | Row[Any], *, scopes: frozenset[str], device: str
-) -> Claims:
+) -> jose.Claims:
     """The claims as the directory stands in this transaction; subject and client must be active.
 
     `device`: the fingerprint of the certificate that the connection shows; claimed where it is registered.
@@ -63,7 +56,7 @@ def claims_for(
         if row.emergency:
             role_set, ends = emergency_set(roles, row.more, row.emergency)[0], min(ends, row.until_s)
     person = grant.authenticated_at_s is not None
-    return Claims(
+    return jose.Claims(
         issuer=server.issuer, audience=grant.audience, subject=subject, client=client.partition(":")[2], jti=new_id("at"),
         grant=grant.id, session=grant.sid, generation=f"{subject}#{generations[subject]}",
         client_generation="" if client == subject else f"{client}#{generations[client]}", role_set=role_set, scopes=scopes,
@@ -72,10 +65,10 @@ def claims_for(
     )  # fmt: skip
 
 
-def answer(access_key: SigningKey, claims: Claims) -> dict[str, Any]:
+def answer(access_key: jose.SigningKey, claims: jose.Claims) -> dict[str, Any]:
     """RFC 6749 section 5.1; a token that the gate would not read for its length is not given out."""
-    text = sign_access_token(access_key, claims)
-    if len(text) > TOKEN_MAX_BYTES:
+    text = jose.sign_access_token(access_key, claims)
+    if len(text) > jose.TOKEN_MAX_BYTES:
         raise Refused("invalid_scope", "so many scopes make the token too long; ask for fewer, or for patterns")
     return {
         "access_token": text,
@@ -85,7 +78,7 @@ def answer(access_key: SigningKey, claims: Claims) -> dict[str, Any]:
     }
 
 
-def id_token(key: SigningKey, claims: Claims, *, name: str, nonce: str) -> str:
+def id_token(key: jose.SigningKey, claims: jose.Claims, *, name: str, nonce: str) -> str:
     """OpenID Connect Core section 2, signed with the ID tokens' own key."""
     told: dict[str, Any] = {
         "iss": claims.issuer, "sub": claims.subject, "aud": claims.client, "exp": claims.expires_at,
@@ -99,10 +92,10 @@ def id_token(key: SigningKey, claims: Claims, *, name: str, nonce: str) -> str:
     return key.sign(told, type_="JWT")
 
 
-def read_access_token(server: Server, connection: Connection, text: str) -> Claims | None:
+def read_access_token(server: Server, connection: Connection, text: str) -> jose.Claims | None:
     """The claims of a token of ours for any of our systems."""
     jwks, now = access_keys(connection), server.now()
     for audience in server.systems():
-        with suppress(TokenRefused):
-            return verify_access_token(text, jwks, issuer=server.issuer, audience=audience, now=now)
+        with suppress(jose.TokenRefused):
+            return jose.verify_access_token(text, jwks, issuer=server.issuer, audience=audience, now=now)
     return None

@@ -9,32 +9,19 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from ostiary.erp.operation import Pattern, Verb
-from ostiary.policy import keys, words
-from ostiary.policy.model import (
-    Always,
-    Apart,
-    Assurance,
-    Control,
-    Devices,
-    Example,
-    Expected,
-    Kind,
-    Level,
-    Never,
-    Severity,
-)
+from ostiary.policy import keys, model, words
 from ostiary.policy.node import Node
 from ostiary.policy.reader import Reader
 from ostiary.policy.roles import Known, read_fields
 from ostiary.policy.shape import Part
 
-S = TypeVar("S", Never, Always)
+S = TypeVar("S", model.Never, model.Always)
 LOOPBACK = "127.0.0.1"
 DUTIES = 2
 APART = "apart/"
 
 
-def read_apart(reader: Reader, known: Known, node: Node | None, controls: Node | None) -> tuple[Apart, ...]:
+def read_apart(reader: Reader, known: Known, node: Node | None, controls: Node | None) -> tuple[model.Apart, ...]:
     """The rules, each with its controls; a pack's, whose id another one has, was left out before."""
     named = dict[str, Node]()
     rules = [
@@ -47,7 +34,9 @@ def read_apart(reader: Reader, known: Known, node: Node | None, controls: Node |
     )
 
 
-def _control(reader: Reader, known: Known, node: Node, named: Mapping[str, Node]) -> Iterator[tuple[str, Control]]:
+def _control(
+    reader: Reader, known: Known, node: Node, named: Mapping[str, Node]
+) -> Iterator[tuple[str, model.Control]]:
     """By the id of each rule in whose place it is."""
     part = reader.mapping(node, keys.CONTROL, what="a control")
     rules = reader.known(reader.texts(part.get("rules"), what="rules"), named, what="rule of `apart` with the id")
@@ -55,7 +44,7 @@ def _control(reader: Reader, known: Known, node: Node, named: Mapping[str, Node]
     for name in ("rules", "roles"):
         told = f"`{name}` of a control names nothing"
         reader.refuse_empty(part.get(name), told, "take the control away, or name one")
-    control = Control(
+    control = model.Control(
         roles=reader.known(reader.texts(part.get("roles"), what="roles"), known.roles, what="role"),
         what=reader.text(part.get("what"), what="what"),
         owner=reader.text(part.get("owner"), what="owner"),
@@ -66,7 +55,7 @@ def _control(reader: Reader, known: Known, node: Node, named: Mapping[str, Node]
     yield from ((rule, control) for rule in rules)
 
 
-def _apart(reader: Reader, known: Known, item: tuple[int, Node], named: dict[str, Node]) -> Iterator[Apart]:
+def _apart(reader: Reader, known: Known, item: tuple[int, Node], named: dict[str, Node]) -> Iterator[model.Apart]:
     """One rule; where its sides name several verbs it is several, `apart/1`, `apart/1.2`, ... under one name."""
     number, node = item
     part = reader.mapping(node, keys.APART, what="an apart rule")
@@ -79,7 +68,7 @@ def _apart(reader: Reader, known: Known, item: tuple[int, Node], named: dict[str
     name = reader.text(part.get("name"), what="name")
     within = reader.understood(part.get("within"), words.within, what="within") or 0
     link = reader.understood(part.get("link"), words.link, what="link") or ""
-    severity = reader.word(part.get("severity"), Severity, what="severity") or Severity.HIGH
+    severity = reader.word(part.get("severity"), model.Severity, what="severity") or model.Severity.HIGH
     if "link" in part and "within" not in part:
         reader.report(node, "a link needs a time", "within: 30 days")
     if len(sides) != DUTIES:
@@ -88,7 +77,7 @@ def _apart(reader: Reader, known: Known, item: tuple[int, Node], named: dict[str
         _check_history(reader, known.kinds, part["permissions"], {pattern.system for side in sides for pattern in side})
     pairs = list(product(*sides))
     for nth, (first, then) in enumerate(pairs, 1):
-        yield Apart(
+        yield model.Apart(
             id=f"{APART}{id_}" + (f".{nth}" if len(pairs) > 1 else ""),
             name=name,
             first=first,
@@ -114,12 +103,12 @@ def _side(reader: Reader, known: Known, node: Node) -> list[Pattern]:
     return [pattern for line in lines for pattern in _patterns(reader, known, line, "permissions")]
 
 
-def _check_history(reader: Reader, kinds: Mapping[str, Kind], node: Node, systems: set[str]) -> None:
+def _check_history(reader: Reader, kinds: Mapping[str, model.Kind], node: Node, systems: set[str]) -> None:
     """Only where the ERP itself says who made a record can a rule about history be enforced."""
     if len(systems) > 1:
         reader.report(node, "both duties of a rule with `within` are of one system", "leave `within` out")
     for system in sorted(systems):
-        if kinds.get(system, Kind.TRYTON) is not Kind.TRYTON:
+        if kinds.get(system, model.Kind.TRYTON) is not model.Kind.TRYTON:
             reader.report(node, f"{system} does not say who made a record; only kind tryton does", "leave `within` out")
 
 
@@ -143,7 +132,7 @@ def read_statement(reader: Reader, known: Known, kind: type[S], shape: Part, nod
         )
     return kind(
         name=reader.text(part.get("name"), what="name"),
-        level=reader.word(part.get("level"), Level, what="level"),
+        level=reader.word(part.get("level"), model.Level, what="level"),
         roles=reader.known(roles, known.roles, what="role"),
         patterns=tuple(pattern for item in items for pattern in _patterns(reader, known, item, "may")),
         context=context[0] if context else "",
@@ -151,17 +140,17 @@ def read_statement(reader: Reader, known: Known, kind: type[S], shape: Part, nod
     )
 
 
-def read_test(reader: Reader, known: Known, node: Node) -> Example | None:
+def read_test(reader: Reader, known: Known, node: Node) -> model.Example | None:
     part = reader.mapping(node, keys.TEST, what="a test")
     does = reader.understood(part.get("does"), partial(words.operation, systems=known.systems), what="does")
     when = reader.understood(part.get("at"), words.moment, what="at")
     address = reader.understood(part.get("from"), words.address, what="from")
     who = reader.known(reader.texts(part.get("who"), what="who"), known.roles, what="role")
-    expect = reader.word(part.get("expect"), Expected, what="expect")
+    expect = reader.word(part.get("expect"), model.Expected, what="expect")
     shown: dict[str, Any] = {
         "country": reader.understood(part.get("country"), words.country, what="country") or "",
-        "device": reader.word(part.get("device"), Devices, what="device") is not None,
-        "mfa": reader.word(part.get("assurance"), Assurance, what="assurance") is not None,
+        "device": reader.word(part.get("device"), model.Devices, what="device") is not None,
+        "mfa": reader.word(part.get("assurance"), model.Assurance, what="assurance") is not None,
         "signed_in": reader.understood(part.get("signed-in"), words.age, what="signed-in"),
     }
     if does is None or when is None or expect is None:
@@ -170,4 +159,4 @@ def read_test(reader: Reader, known: Known, node: Node) -> Example | None:
     named = {"fields_read": fields} if does.verb is Verb.READ else {"fields_written": fields}
     source, where = reader.source(node), address or LOOPBACK
     does = replace(does, **named)
-    return Example(who=who, does=does, when=when, address=where, expect=expect, source=source, **shown)
+    return model.Example(who=who, does=does, when=when, address=where, expect=expect, source=source, **shown)

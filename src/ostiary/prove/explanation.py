@@ -6,22 +6,9 @@ from itertools import islice
 from msgspec import Struct
 
 from ostiary.erp.operation import Operation, Verb
+from ostiary.plan import formula as kind
 from ostiary.plan.decide import closure
-from ostiary.plan.formula import (
-    MINUTES_A_DAY,
-    All,
-    AnyOf,
-    Circumstances,
-    Countries,
-    Device,
-    Formula,
-    Hours,
-    Mfa,
-    Networks,
-    Not,
-    Recent,
-    holds,
-)
+from ostiary.plan.formula import MINUTES_A_DAY, Circumstances, Formula, holds
 from ostiary.plan.model import OBSERVE, Grant, Plan
 from ostiary.plan.reason import TITLE, Reason
 from ostiary.prove.situation import DAYS, duration
@@ -159,7 +146,7 @@ def _blocked(plan: Plan, asked: Asked) -> Iterator[Grant]:
 
 def _failing(grant: Grant, asked: Asked) -> Iterator[Formula]:
     formula = grant.context.formula
-    for part in formula.parts if isinstance(formula, All) else (formula,):
+    for part in formula.parts if isinstance(formula, kind.All) else (formula,):
         if asked.here is None or not holds(part, asked.here):
             yield part
 
@@ -167,29 +154,29 @@ def _failing(grant: Grant, asked: Asked) -> Iterator[Formula]:
 def words(formula: Formula) -> str:  # noqa: PLR0911  a case for each kind of condition
     """A condition as people say it."""
     match formula:
-        case Hours():
+        case kind.Hours():
             but = f", but for {', '.join(formula.holidays)}" if formula.holidays else ""
             return f"{_hours(formula)}{but}"
-        case Networks():
+        case kind.Networks():
             return f"from {' or '.join(formula.networks)}"
-        case Countries():
+        case kind.Countries():
             return f"from {' or '.join(code or 'an unknown country' for code in formula.countries)}"
-        case Device():
+        case kind.Device():
             return "from a registered device"
-        case Mfa():
+        case kind.Mfa():
             return "after a sign-in with more than one factor"
-        case Recent():
+        case kind.Recent():
             return f"within {duration(formula.seconds)} of the sign-in"
-        case All():
+        case kind.All():
             return " and ".join(words(part) for part in formula.parts)
-        case AnyOf():
+        case kind.AnyOf():
             return " or ".join(words(part) for part in formula.parts)
-        case Not():
+        case kind.Not():
             return f"not {words(formula.part)}"
     return "at any time"
 
 
-def _hours(formula: Hours) -> str:
+def _hours(formula: kind.Hours) -> str:
     """Days and hours, each where it says something."""
     whole, daily = (formula.start, formula.end) == (0, MINUTES_A_DAY), len(formula.days) == len(DAYS)
     if whole and daily:
