@@ -116,16 +116,16 @@ def _hours(hours: kind.Hours) -> Json | bool:
     days = tuple(sorted(set(hours.days)))
     if not days:
         return False
-    today = [_on(days, hours.zone), *_no_holiday(hours.holidays, hours.zone, later=0)]
-    if hours.start == hours.end:
-        return _of(today)
-    if hours.start < hours.end:
-        return _of([_between(hours.start, hours.end, hours.zone), *today])
-    evening = [_between(hours.start, MINUTES_A_DAY, hours.zone), *today]
+    today = [*_on(days, hours.zone), *_no_holiday(hours.holidays, hours.zone, later=0)]
+    if hours.start <= hours.end:
+        within = _between(hours.start, hours.end, hours.zone) if hours.start < hours.end else []
+        terms = [*within, *today]
+        return cel.predicate(cel.every(terms)) if terms else True
+    evening = [*_between(hours.start, MINUTES_A_DAY, hours.zone), *today]
     next_days = tuple(sorted((day + 1) % DAYS_A_WEEK for day in days))
-    begun = [_on(next_days, hours.zone), *_no_holiday(hours.holidays, hours.zone, later=1)]
-    morning = [_between(0, hours.end, hours.zone), *begun]
-    return cel.predicate(cel.some([cel.every(_present(evening)), cel.every(_present(morning))]))
+    begun = [*_on(next_days, hours.zone), *_no_holiday(hours.holidays, hours.zone, later=1)]
+    morning = [*_between(0, hours.end, hours.zone), *begun]
+    return cel.predicate(cel.some([cel.every(evening), cel.every(morning)]))
 
 
 def _no_holiday(holidays: Iterable[str], zone: str, *, later: int) -> list[Json]:
@@ -147,36 +147,27 @@ def _in_year(day: date) -> int:
     return (day.month - 1) * MONTH + day.day
 
 
-def _of(terms: list[Json | None]) -> Json | bool:
-    present = _present(terms)
-    return cel.predicate(cel.every(present)) if present else True
-
-
-def _present(terms: list[Json | None]) -> list[Json]:
-    return [term for term in terms if term is not None]
-
-
-def _on(days: tuple[int, ...], zone: str) -> Json | None:
-    """Our Monday is 0, CEL's Sunday is 0."""
+def _on(days: tuple[int, ...], zone: str) -> list[Json]:
+    """Today is one of these, where that says something. Our Monday is 0, CEL's Sunday is 0."""
     theirs = {(day + 1) % DAYS_A_WEEK for day in days}
     if len(theirs) == DAYS_A_WEEK:
-        return None
+        return []
     first = [day for day in theirs if (day - 1) % DAYS_A_WEEK not in theirs]
     today = _local("getDayOfWeek", zone)
     if len(first) > 1:  # not one after the other
-        return cel.call("@in", today, cel.numbers(sorted(theirs)))
-    return _in_range(today, first[0], len(theirs), DAYS_A_WEEK)
+        return [cel.call("@in", today, cel.numbers(sorted(theirs)))]
+    return [_in_range(today, first[0], len(theirs), DAYS_A_WEEK)]
 
 
-def _between(start: int, end: int, zone: str) -> Json | None:
-    """Minutes of the day; whole hours are one look at the clock instead of two."""
+def _between(start: int, end: int, zone: str) -> list[Json]:
+    """Minutes of the day, where not all of it is meant; whole hours are one look at the clock instead of two."""
     if (start, end) == (0, MINUTES_A_DAY):
-        return None
+        return []
     hour = _local("getHours", zone)
     if not (start % MINUTES_AN_HOUR or end % MINUTES_AN_HOUR):
-        return _in_range(hour, start // MINUTES_AN_HOUR, (end - start) // MINUTES_AN_HOUR, HOURS_A_DAY)
+        return [_in_range(hour, start // MINUTES_AN_HOUR, (end - start) // MINUTES_AN_HOUR, HOURS_A_DAY)]
     minute = cel.call("_+_", cel.call("_*_", hour, cel.number(MINUTES_AN_HOUR)), _local("getMinutes", zone))
-    return _in_range(minute, start, end - start, MINUTES_A_DAY)
+    return [_in_range(minute, start, end - start, MINUTES_A_DAY)]
 
 
 def _in_range(value: Json, start: int, length: int, of: int) -> Json:

@@ -11,17 +11,12 @@ from ostiary.envoy import cel, matcher
 from ostiary.envoy.condition import cidr
 from ostiary.envoy.edge import Json, Resources
 from ostiary.envoy.message import extension
+from ostiary.envoy.token import CLAIM_HEADERS
 from ostiary.foundation.errors import OurFault
 from ostiary.plan.reason import Reason
 
 # Kind of revocation key -> the header that jwt_authn sets from the claim of that name.
-REVOCABLE: Final = {
-    "jti": "x-gw-jti",
-    "grant": "x-gw-grant",
-    "sid": "x-gw-sid",
-    "gen": "x-gw-gen",
-    "cgen": "x-gw-cgen",
-}
+REVOCABLE: Final = {kind: CLAIM_HEADERS[kind] for kind in ("jti", "grant", "sid", "gen", "cgen")}
 RANGES_MAX: Final = 262_144  # the cap of Envoy's address trie
 
 
