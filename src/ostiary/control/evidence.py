@@ -1,7 +1,7 @@
 """What happened: decisions explained, events, the audit log, backups; from files and store alone, nothing has to run."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -159,17 +159,10 @@ def list_events(home: Home, wanted: search.Filter, limit: int = 20) -> list[dict
 def usage(home: Home, days: int = 30) -> dict[str, Any]:
     """What each caller does as a rule, and what of the last day is unlike it; `whole`: nothing was left unread."""
     refuse_empty(home)
-    now, left = SystemClock().now(), list[search.TooMuch]()
-    wanted = search.Filter(reason=Reason.ALLOWED, since=now - timedelta(days=days))
-
-    def events() -> Iterator[Event]:
-        try:
-            yield from search.find(home.access_log, wanted, limit=search.READ_MAX_BYTES)
-        except search.TooMuch as problem:
-            left.append(problem)
-
-    habits, unusual = patterns(events(), now)
-    return {"unusual": to_builtins(unusual), "usual": to_builtins(habits), "whole": not left}
+    now = SystemClock().now()
+    found = search.Newest(home.access_log, search.Filter(reason=Reason.ALLOWED, since=now - timedelta(days=days)))
+    habits, unusual = patterns(found, now)
+    return {"unusual": to_builtins(unusual), "usual": to_builtins(habits), "whole": found.whole}
 
 
 def _in_full(home: Home, name: str) -> str:

@@ -66,13 +66,10 @@ def prove(  # noqa: PLR0917  what `_read` gives, and what is asked
 def _uses(on: Installation, connection: Connection, since: datetime) -> tuple[questions.Uses, bool]:
     """What was allowed, and whether all of it was read."""
     roles, uses = role_sets(connection), Counter[tuple[str, frozenset[str]]]()
-    wanted = search.Filter(reason=Reason.ALLOWED, since=since)
-    try:
-        for event in search.find(on.home.access_log, wanted, limit=search.READ_MAX_BYTES):
-            uses[event.operation, roles.get(event.role_set, frozenset())] += 1
-    except search.TooMuch:
-        return uses, False
-    return uses, True
+    found = search.Newest(on.home.access_log, search.Filter(reason=Reason.ALLOWED, since=since))
+    for event in found:
+        uses[event.operation, roles.get(event.role_set, frozenset())] += 1
+    return uses, found.whole
 
 
 def caveats(home: Home) -> list[str]:

@@ -130,16 +130,11 @@ def _uses(
     """How often somebody did what a role of his allows, and when last; of more events than one search may read, the newest."""
     roles, uses, last = role_sets(connection), Counter[Held](), dict[Held, datetime]()
     giving: dict[Held, bool] = {}
-    try:
-        for event in search.find(
-            on.home.access_log, search.Filter(reason=Reason.ALLOWED, since=since), limit=search.READ_MAX_BYTES
-        ):
-            for role in roles.get(event.role_set, ()):
-                if _gives(plan, role, event.operation, giving):
-                    uses[event.subject, role] += 1
-                    last.setdefault((event.subject, role), event.at)
-    except search.TooMuch:
-        return uses, last
+    for event in search.Newest(on.home.access_log, search.Filter(reason=Reason.ALLOWED, since=since)):
+        for role in roles.get(event.role_set, ()):
+            if _gives(plan, role, event.operation, giving):
+                uses[event.subject, role] += 1
+                last.setdefault((event.subject, role), event.at)
     return uses, last
 
 
