@@ -40,8 +40,7 @@ def show_revision(home: Home, which: str) -> dict[str, Any]:
     with opened(home) as on:
         if which.isdecimal():
             return kept(on.store, int(which))
-        with on.store.read() as connection:
-            found = proposals.one(connection, POLICY, which)
+        found = proposals.asked(on.store, POLICY, which)
     return {**_proposal(found), **{name: found.content[name] for name in ("text", "files", "changes")}}
 
 
@@ -78,4 +77,4 @@ def _revision(row: Row[Any]) -> dict[str, Any]:
 
 def _proposal(found: Proposal) -> dict[str, Any]:
     told = {"number": found.id, "revision": found.content["revision"], "file": found.content["file"]}
-    return {**told, "who": found.actor, "when": stamp(found.at), "why": found.reason, "approvals": [*found.approvals]}
+    return {**told, **proposals.about(found)}

@@ -14,7 +14,6 @@ from ostiary.control import holders, proposals
 from ostiary.control.board import Board
 from ostiary.control.installation import opened
 from ostiary.control.proposals import BEGUN, BREAK_GLASS, OPEN, Proposal
-from ostiary.event.record import stamp
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home
 from ostiary.identity import roster
@@ -52,7 +51,7 @@ def start(board: Board, actor: str, principal: str, role: str, minutes: int, rea
 def approve(board: Board, actor: str, proposal: str) -> dict[str, Any]:
     """The second person's yes; with the last one needed it begins."""
     with board.turn:
-        asked = _one(board, proposal, OPEN)
+        asked = proposals.asked(board.on.store, BREAK_GLASS, proposal, OPEN)
         if board.now - asked.at > ASKED_MAX:
             raise OperatorFault("proposal-old", "it was asked for too long ago", hint="`break-glass start` again")
         who = board.administrators
@@ -62,7 +61,7 @@ def approve(board: Board, actor: str, proposal: str) -> dict[str, Any]:
 def end(board: Board, actor: str, proposal: str) -> dict[str, Any]:
     """Takes it back before its time, or before it began; tokens that carry it are refused."""
     with board.turn:
-        _end(board, actor, _one(board, proposal, OPEN, BEGUN))
+        _end(board, actor, proposals.asked(board.on.store, BREAK_GLASS, proposal, OPEN, BEGUN))
     return {}
 
 
@@ -80,11 +79,6 @@ def list_emergencies(home: Home) -> list[dict[str, Any]]:
     """Every one that there was, the newest first."""
     with opened(home) as on, on.store.read() as connection:
         return [_told(one) for one in reversed(proposals.found(connection, BREAK_GLASS, OPEN, BEGUN, ENDED))]
-
-
-def _one(board: Board, proposal: str, *states: str) -> Proposal:
-    with board.on.store.read() as connection:
-        return proposals.one(connection, BREAK_GLASS, proposal, *states)
 
 
 def _go_on(board: Board, actor: str, asked: Proposal) -> dict[str, Any]:
@@ -151,5 +145,4 @@ def _finding(board: Board, one: Proposal) -> Finding:
 
 def _told(one: Proposal) -> dict[str, Any]:
     text = proposals.in_words(one) if one.until_s else f"{one.content['principal']} is to have {one.content['role']}"
-    known = {"id": one.id, "state": one.state, **one.content, "who": one.actor, "when": stamp(one.at)}
-    return {**known, "why": one.reason, "approvals": [*one.approvals], "text": text}
+    return {"id": one.id, "state": one.state, **one.content, **proposals.about(one), "text": text}

@@ -7,7 +7,6 @@ from ostiary.audit.log import Change
 from ostiary.control import holders, proposals
 from ostiary.control.board import Board
 from ostiary.control.proposals import ROLES, Proposal
-from ostiary.event.record import stamp
 from ostiary.foundation.errors import OperatorFault, counted
 from ostiary.identity import principals, roster
 from ostiary.identity.principals import Keys
@@ -28,7 +27,7 @@ def set_roles(board: Board, actor: str, principal: str, roles: list[str], reason
 def approve(board: Board, actor: str, proposal: str) -> dict[str, Any]:
     """Says yes to exactly what was shown; with the last yes needed the roles are given."""
     with board.turn:
-        asked = _asked(board, proposal)
+        asked = proposals.asked(board.on.store, ROLES, proposal)
         asked = board.change(actor, lambda change: proposals.approve(change, asked, board.administrators))
         if missing := _missing(board, asked):
             return {**_told(asked), "missing": missing}
@@ -47,7 +46,7 @@ def approve(board: Board, actor: str, proposal: str) -> dict[str, Any]:
 def reject(board: Board, actor: str, proposal: str, reason: str = "") -> dict[str, Any]:
     """Also takes back one's own."""
     with board.turn:
-        asked = _asked(board, proposal)
+        asked = proposals.asked(board.on.store, ROLES, proposal)
         board.change(actor, lambda change: proposals.record(change, asked, "rejected", reason, state="rejected"))
     return {}
 
@@ -88,11 +87,5 @@ def _missing(board: Board, asked: Proposal) -> int:
     return max(0, max(1, board.reconciler.plan.approvals.giving) - len(asked.approvals))
 
 
-def _asked(board: Board, proposal: str) -> Proposal:
-    with board.on.store.read() as connection:
-        return proposals.one(connection, ROLES, proposal)
-
-
 def _told(one: Proposal) -> dict[str, Any]:
-    about = {"id": one.id, **one.content, "who": one.actor, "when": stamp(one.at)}
-    return {**about, "why": one.reason, "approvals": [*one.approvals]}
+    return {"id": one.id, **one.content, **proposals.about(one)}

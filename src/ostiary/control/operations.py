@@ -131,7 +131,7 @@ def _needed(board: Board) -> int:
 def approve_policy(board: Board, actor: str, proposal: str) -> Applied:
     """Says yes to exactly what was shown; the last one who has to puts it in force."""
     with board.turn:
-        asked = _asked(board, proposal)
+        asked = proposals.asked(board.on.store, POLICY, proposal)
         whole = {name: asked.content[name] for name in WHOLE}
         act = revisions.Act(actor=asked.actor, **whole, reason=asked.reason)
         tried = _change(board, act, dry_run=True)
@@ -159,13 +159,8 @@ def _anew(board: Board, actor: str, asked: Proposal, act: revisions.Act) -> Oper
 def reject_policy(board: Board, actor: str, proposal: str, reason: str = "") -> dict[str, Any]:
     """Also takes back one's own."""
     with board.turn:
-        _close(board, _asked(board, proposal), "rejected", actor, reason)
+        _close(board, proposals.asked(board.on.store, POLICY, proposal), "rejected", actor, reason)
     return {}
-
-
-def _asked(board: Board, proposal: str) -> Proposal:
-    with board.on.store.read() as connection:
-        return proposals.one(connection, POLICY, proposal)
 
 
 def _close(board: Board, asked: Proposal, state: str, actor: str, reason: str = "") -> None:

@@ -15,6 +15,7 @@ from ostiary.event.record import stamp
 from ostiary.foundation.clock import from_us, to_us
 from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.ids import content_hash
+from ostiary.store.database import Store
 from ostiary.store.tables.control import PROPOSAL
 
 POLICY: Final = "policy"
@@ -85,6 +86,18 @@ def one(connection: Connection, kind: str, identity: str, *states: str) -> Propo
             return proposal
     told = f"there is no {kind} proposal {identity} that is {' or '.join(states or [OPEN])}"
     raise CallerFault("no-proposal", told, hint=f"see `ostiary {kind} list`")
+
+
+def asked(store: Store, kind: str, identity: str, *states: str) -> Proposal:
+    """As `one`, in a transaction of its own."""
+    with store.read() as connection:
+        return one(connection, kind, identity, *states)
+
+
+def about(proposal: Proposal) -> dict[str, Any]:
+    """Who asked for it, when and why, and who else said yes: as it is shown."""
+    told = {"who": proposal.actor, "when": stamp(proposal.at), "why": proposal.reason}
+    return {**told, "approvals": [*proposal.approvals]}
 
 
 def approve(change: Change, proposal: Proposal, who: Administrators) -> Proposal:
