@@ -36,9 +36,8 @@ def ask(home: Home, operation: str, **parameters: Any) -> Any:
         from ostiary.control.installation import refuse_empty
 
         refuse_empty(home)
-        raise SystemFault(
-            "not-running", f"no installation runs in {home.root}", hint="start it with `ostiary up`, or name --home"
-        ) from problem
+        told = f"no installation runs in {home.root}"
+        raise SystemFault("not-running", told, hint="start it with `ostiary up`, or name --home") from problem
     except (OSError, HTTPException, ValueError) as problem:
         why = plainly(problem) if isinstance(problem, OSError) else "it broke off"
         raise SystemFault("no-answer", f"{operation} got no answer: {why}", hint="try `ostiary doctor`") from problem

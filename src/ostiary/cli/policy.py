@@ -67,11 +67,9 @@ def fmt(file: Path | None, only_check: bool) -> None:
     before = {_name(file): text, **files}
     changed = {name: one for name, one in formatted(text, _name(file), files).items() if one != before[name]}
     if only_check and changed:
-        told = "\n".join(f"  {line}" for name, one in changed.items() for line in _difference(name, before[name], one))
-        names = ", ".join(changed)
-        raise OperatorFault(
-            "not-formatted", f"{names} is not in its one form:\n{told}", hint="run `ostiary policy fmt`"
-        )
+        lines = "\n".join(f"  {line}" for name, one in changed.items() for line in _difference(name, before[name], one))
+        told = f"{', '.join(changed)} is not in its one form:\n{lines}"
+        raise OperatorFault("not-formatted", told, hint="run `ostiary policy fmt`")
     for name, one in changed.items():
         path = _path(file).with_name(name).resolve()
         write_atomically(path, one.encode(), mode=path.stat().st_mode & 0o777)

@@ -102,11 +102,8 @@ def _parameters(shapes: Mapping[str, type[msgspec.Struct]], name: str, body: byt
 def _around_us(problem: OSError | DBAPIError) -> SystemFault:
     """What the disk or the database said, without the parameters of a statement."""
     told = str(problem.orig) if isinstance(problem, DBAPIError) else problem.strerror or type(problem).__name__
-    return SystemFault(
-        "store-fails",
-        f"disk or database fails: {told}",
-        hint="see `ostiary status`; is there room on the disk, and does the database answer?",
-    )
+    hint = "see `ostiary status`; is there room on the disk, and does the database answer?"
+    return SystemFault("store-fails", f"disk or database fails: {told}", hint=hint)
 
 
 def _failed(problem: OstiaryError) -> Response:

@@ -64,11 +64,9 @@ class Board:
             self.reconciler.refuse(revoked)
             self.reconciler.refresh()
         except (SystemFault, OSError) as problem:
-            raise SystemFault(
-                getattr(problem, "code", "disk"),
-                f"it is recorded, but not in force everywhere: {getattr(problem, 'message', problem)}",
-                hint="it is brought there as soon as that is mended; see `ostiary status`",
-            ) from problem
+            told = f"it is recorded, but not in force everywhere: {getattr(problem, 'message', problem)}"
+            hint = "it is brought there as soon as that is mended; see `ostiary status`"
+            raise SystemFault(getattr(problem, "code", "disk"), told, hint=hint) from problem
         finally:
             self.sign()
         return revoked

@@ -114,9 +114,8 @@ def _may_hold(change: Change, board: Board, asked: Proposal) -> list[str]:
     begun = any(one.content["principal"] == principal for one in others)
     if begun or not known["active"] or role in closure(plan, roles) or principal.startswith("system:"):
         told = f"{principal} holds {role} already, has another role for a time, or can't sign in"
-        raise OperatorFault(
-            "emergency-useless", told, hint="see `ostiary break-glass list`, `user list`, `client list`"
-        )
+        hint = "see `ostiary break-glass list`, `user list`, `client list`"
+        raise OperatorFault("emergency-useless", told, hint=hint)
     holders.allow(change, plan, principal, [*roles, role])
     return roles
 

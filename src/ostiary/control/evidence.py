@@ -92,11 +92,8 @@ def _found(on: Installation, decision: str) -> Event:
     except search.TooMuch:
         found = None
     if found is None:
-        raise CallerFault(
-            "no-decision",
-            f"no event has the decision id {decision!r}",
-            hint="copy it from the refusal's `ostiary-decision` header; `ostiary event list` shows the latest",
-        )
+        hint = "copy it from the refusal's `ostiary-decision` header; `ostiary event list` shows the latest"
+        raise CallerFault("no-decision", f"no event has the decision id {decision!r}", hint=hint)
     return found
 
 

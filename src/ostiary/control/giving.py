@@ -61,9 +61,8 @@ def refuse_alone(board: Board, roles: Sequence[str]) -> None:
     """Raises where whoever is new may not come with these roles: others have to say yes to them."""
     if roles and (needed := board.reconciler.plan.approvals.giving):
         told = f"the policy in force asks for {counted(needed, 'approval')} of a role"
-        raise OperatorFault(
-            "approval-needed", told, hint="add it without; `ostiary user roles`, `client roles` then asks"
-        )
+        hint = "add it without; `ostiary user roles`, `client roles` then asks"
+        raise OperatorFault("approval-needed", told, hint=hint)
 
 
 def _propose(board: Board, asked: Proposal) -> dict[str, Any]:

@@ -145,9 +145,8 @@ def gate_in_force(gate: Gate, plan: Plan, origin: str) -> str:
 
 def guard_in_force(state: Mapping[str, Any], plan: Plan) -> str:
     if state["revision"] != plan.revision:
-        raise SystemFault(
-            "guard-behind", f"the guard has revision {state['revision']!r}", hint="apply the policy again"
-        )
+        told = f"the guard has revision {state['revision']!r}"
+        raise SystemFault("guard-behind", told, hint="apply the policy again")
     if not state["fresh"]:
         raise SystemFault("guard-stale", "the guard can't read the store; it refuses all", hint=SAID)
     return f"revision {plan.revision}"
@@ -162,11 +161,8 @@ def applied(store: Store, plan: Plan) -> str:
         raise unrecorded()
     why = failed["after"]["failed"] if failed and failed["index"] > last["index"] else "interrupted"
     if last["after"]["revision"] != plan.revision:
-        raise SystemFault(
-            "policy-rolled-back",
-            f"revision {last['after']['revision']} did not come into force ({why}); the one before still is",
-            hint="mend what else is not ok here, then apply it again",
-        )
+        told = f"revision {last['after']['revision']} did not come into force ({why}); the one before still is"
+        raise SystemFault("policy-rolled-back", told, hint="mend what else is not ok here, then apply it again")
     return f"{last['object']}, revision {plan.revision}, applied by {last['actor']} at {last['at']}"
 
 
@@ -204,9 +200,8 @@ def private(folder: Path) -> str:
 def room(folder: Path) -> str:
     free = shutil.disk_usage(folder).free
     if free < DISK_MIN_BYTES:
-        raise SystemFault(
-            "disk-low", f"{free // 2**20} MiB free", hint="make room: the gate closes before it loses events"
-        )
+        told = f"{free // 2**20} MiB free"
+        raise SystemFault("disk-low", told, hint="make room: the gate closes before it loses events")
     return f"{free // 2**30} GiB free"
 
 
@@ -216,9 +211,8 @@ def answers(home: Home, name: str) -> str:
             probe.settimeout(CONNECT_TIMEOUT_S)
             probe.connect(str(home.socket(name)))
     except OSError as problem:
-        raise SystemFault(
-            f"{name}-silent", f"does not answer: {plainly(problem)}", hint="start it with `ostiary up`"
-        ) from problem
+        told = f"does not answer: {plainly(problem)}"
+        raise SystemFault(f"{name}-silent", told, hint="start it with `ostiary up`") from problem
     return "answers"
 
 
@@ -228,11 +222,8 @@ def reachable(system: System) -> str:
     try:
         socket.create_connection((place.hostname or "", port), CONNECT_TIMEOUT_S).close()
     except OSError as problem:
-        raise SystemFault(
-            "erp-unreachable",
-            f"{system.upstream}: {plainly(problem)}",
-            hint="start the ERP, or mend `upstream` in the policy",
-        ) from problem
+        told = f"{system.upstream}: {plainly(problem)}"
+        raise SystemFault("erp-unreachable", told, hint="start the ERP, or mend `upstream` in the policy") from problem
     return f"{system.upstream} answers"
 
 
@@ -271,11 +262,8 @@ def _not_around(system: System) -> str:
         return "not looked at: it is on another machine; let its port take calls from the gate alone"
     for address in own:
         if _connects(address, port):
-            raise SystemFault(
-                "erp-around",
-                f"the ERP answers at {address}:{port}, around the gate",
-                hint="bind the ERP to 127.0.0.1, or close the port to all but this machine",
-            )
+            hint = "bind the ERP to 127.0.0.1, or close the port to all but this machine"
+            raise SystemFault("erp-around", f"the ERP answers at {address}:{port}, around the gate", hint=hint)
     return "does not answer at any other address of this machine"
 
 

@@ -56,11 +56,8 @@ def allow(change: Change, plan: Plan, principal: str, roles: Iterable[str], pers
     wanted = frozenset(roles)
     known = {role.name for role in plan.roles}
     if missing := sorted(wanted - known):
-        raise OperatorFault(
-            "no-role",
-            f"the policy in force has no role {', '.join(missing)}",
-            hint=f"one of: {', '.join(sorted(known)) or 'none yet'}; or apply a policy that has it first",
-        )
+        hint = f"one of: {', '.join(sorted(known)) or 'none yet'}; or apply a policy that has it first"
+        raise OperatorFault("no-role", f"the policy in force has no role {', '.join(missing)}", hint=hint)
     if person and change.connection.execute(select(PRINCIPAL.c.id).where(PRINCIPAL.c.id == person)).first() is None:
         raise OperatorFault("no-person", f"there is no {person}", hint="name a user: `ostiary user list`")
     human = person or person_of(change.connection, principal)
@@ -69,7 +66,6 @@ def allow(change: Change, plan: Plan, principal: str, roles: Iterable[str], pers
     own = narrowed(plan, held)
     own = msgspec.structs.replace(own, never=(), always=())  # proved when the plan came into force
     if found := check(own, {human: held}, on=change.now.date()):
-        told = "\n".join(f"  {one}" for one in found)
-        raise OperatorFault(
-            "roles-apart", f"{human} would hold what is kept apart:\n{told}", hint="nothing was changed"
-        )
+        lines = "\n".join(f"  {one}" for one in found)
+        told = f"{human} would hold what is kept apart:\n{lines}"
+        raise OperatorFault("roles-apart", told, hint="nothing was changed")

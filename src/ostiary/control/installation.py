@@ -26,11 +26,8 @@ class Installation:
 def refuse_empty(home: Home) -> None:
     """A folder that holds no installation."""
     if not home.settings.exists():
-        raise OperatorFault(
-            "no-installation",
-            f"{home.root} holds no installation",
-            hint="make one with `ostiary init --erp tryton --upstream URL`, or name its folder with --home",
-        )
+        hint = "make one with `ostiary init --erp tryton --upstream URL`, or name its folder with --home"
+        raise OperatorFault("no-installation", f"{home.root} holds no installation", hint=hint)
 
 
 def open_installation(home: Home) -> Installation:

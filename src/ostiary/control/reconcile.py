@@ -281,11 +281,8 @@ class Reconciler:
             answer = unix.ask(socket, method, f"/internal/{about}", body, timeout_s=GUARD_TIMEOUT_S)
             told = dict(json.loads(answer.body))
         except (OSError, HTTPException, ValueError) as problem:
-            raise SystemFault(
-                "guard-silent",
-                "the guard does not answer",
-                hint="see `ostiary status`; nothing it guards passes until it runs again",
-            ) from problem
+            hint = "see `ostiary status`; nothing it guards passes until it runs again"
+            raise SystemFault("guard-silent", "the guard does not answer", hint=hint) from problem
         if answer.status != OK:
             raise retold(told["error"])
         return told

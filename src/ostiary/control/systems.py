@@ -45,11 +45,8 @@ def _part(name: str, look: Callable[[], str]) -> dict[str, Any]:
 
 def _system(board: Board, system: System, troubles: Mapping[str, str]) -> str:
     if not board.gate.healthy(cluster_name(system)):
-        raise SystemFault(
-            "erp-unreachable",
-            f"the gate does not reach {system.upstream}",
-            hint="start the ERP, or mend `upstream` in the policy",
-        )
+        told = f"the gate does not reach {system.upstream}"
+        raise SystemFault("erp-unreachable", told, hint="start the ERP, or mend `upstream` in the policy")
     return health.known(board.on, system, troubles)
 
 
@@ -75,8 +72,5 @@ def learn(board: Board, _: str, system: str) -> dict[str, Any]:
 def _tryton(board: Board, name: str) -> None:
     known = sorted(system.name for system in board.reconciler.plan.systems if system.kind is Kind.TRYTON)
     if name not in known:
-        raise OperatorFault(
-            "no-system",
-            f"there is no system {name!r} that can be asked what it offers",
-            hint=f"one of: {', '.join(known) or 'none in the policy in force'}",
-        )
+        told = f"there is no system {name!r} that can be asked what it offers"
+        raise OperatorFault("no-system", told, hint=f"one of: {', '.join(known) or 'none in the policy in force'}")

@@ -155,11 +155,9 @@ def _look_after(starts: Mapping[str, Start], children: dict[str, Child], home: H
                 raise OperatorFault("child-refused", f"{name} can't work as things are", hint=hint)
             ended.append(time.monotonic())
             if len(ended) > RESTARTS_MAX and ended[-1] - ended[0] < RESTARTS_WITHIN_S:
-                raise SystemFault(
-                    "child-died",
-                    f"{name} ended {RESTARTS_MAX + 1} times within a minute, the last time with {_how(code)}",
-                    hint="its last lines above say why; `ostiary doctor` looks further",
-                )
+                told = f"{name} ended {RESTARTS_MAX + 1} times within a minute, the last time with {_how(code)}"
+                hint = "its last lines above say why; `ostiary doctor` looks further"
+                raise SystemFault("child-died", told, hint=hint)
             log.error("%s ended with %s; it is started again", name, _how(code))
             time.sleep(PAUSE_S)
             children[name] = starts[name]()
@@ -187,9 +185,8 @@ def _only_one(home: Home) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise OperatorFault(
-                "already-running", f"the installation in {home.root} runs already", hint="see `ostiary status`"
-            ) from None
+            told = f"the installation in {home.root} runs already"
+            raise OperatorFault("already-running", told, hint="see `ostiary status`") from None
         yield
 
 
@@ -211,11 +208,9 @@ def _port_is_free(address: str, port: int) -> None:
         try:
             probe.bind((address, port))
         except OSError as taken:
-            raise SystemFault(
-                "port-taken",
-                f"nothing can listen on {address}:{port}: {taken.strerror}",
-                hint="end what listens there (`ss -ltnp`), or choose another port in settings.toml",
-            ) from taken
+            told = f"nothing can listen on {address}:{port}: {taken.strerror}"
+            hint = "end what listens there (`ss -ltnp`), or choose another port in settings.toml"
+            raise SystemFault("port-taken", told, hint=hint) from taken
 
 
 def main(arguments: Sequence[str]) -> int:

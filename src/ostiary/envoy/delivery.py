@@ -145,11 +145,9 @@ class Gate:
                 check=False,
             )
         if done.returncode:
-            raise OurFault(
-                "gate-refused-configuration",
-                f"Envoy does not take this configuration: {done.stderr.strip()[-500:]}",
-                hint="nothing was changed; please report the policy that led to it",
-            )
+            told = f"Envoy does not take this configuration: {done.stderr.strip()[-500:]}"
+            hint = "nothing was changed; please report the policy that led to it"
+            raise OurFault("gate-refused-configuration", told, hint=hint)
 
     def reopen_logs(self) -> None:
         """Has Envoy open its log anew, after the old one was moved away."""
@@ -167,11 +165,9 @@ class Gate:
             worse = [name for name in missing if state.rejected.get(name, 0) > refused.get(name, 0)]
             if worse or time.monotonic() > deadline:
                 why = f"refused {', '.join(worse)}" if worse else f"has not taken {', '.join(missing) or 'anything'}"
-                raise SystemFault(
-                    "gate-not-updated",
-                    f"the gate {why}; what was in force before stays in force",
-                    hint="the output of `ostiary up` says why; see `ostiary status`",
-                )
+                told = f"the gate {why}; what was in force before stays in force"
+                hint = "the output of `ostiary up` says why; see `ostiary status`"
+                raise SystemFault("gate-not-updated", told, hint=hint)
             time.sleep(POLL_S)
 
     def _store(self, name: str, data: bytes) -> None:

@@ -43,7 +43,6 @@ def changeable(name: str, message: str, **fields: Any) -> tuple[str, Json]:
     return f"ecds/{name}.json", resource_file([typed(EXTENSION, name=name, typed_config=typed(message, **fields))])
 
 
-def header(name: str, value: str, *, keep_empty: bool = False) -> Json:
+def header(name: str, value: str) -> Json:
     """Sets a header, whatever was there before."""
-    option: dict[str, Json] = {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-    return option | ({"keep_empty_value": True} if keep_empty else {})
+    return {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}

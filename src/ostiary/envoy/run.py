@@ -43,8 +43,6 @@ def check_watches(wanted: int = WATCHES) -> None:
         if descriptor >= 0:
             os.close(descriptor)
     if -1 in taken:
-        raise SystemFault(
-            "inotify-exhausted",
-            f"this user can't watch {wanted} more files (fs.inotify.max_user_instances)",
-            hint="sysctl fs.inotify.max_user_instances=1024, or end other programs that watch files",
-        )
+        told = f"this user can't watch {wanted} more files (fs.inotify.max_user_instances)"
+        hint = "sysctl fs.inotify.max_user_instances=1024, or end other programs that watch files"
+        raise SystemFault("inotify-exhausted", told, hint=hint)

@@ -68,11 +68,8 @@ def hash_password(password: Secret, *, login: str) -> str:
     """The argon2id hash; raises CallerFault when the password is too easily guessed."""
     text = password.reveal()
     if not PASSWORD_MIN_CHARS <= len(text) <= PASSWORD_MAX_CHARS:
-        raise CallerFault(
-            "password-length",
-            f"a password has {PASSWORD_MIN_CHARS} to {PASSWORD_MAX_CHARS} characters",
-            hint="use a sentence or a password manager",
-        )
+        told = f"a password has {PASSWORD_MIN_CHARS} to {PASSWORD_MAX_CHARS} characters"
+        raise CallerFault("password-length", told, hint="use a sentence or a password manager")
     if easily_guessed(text, login):
         hint = "leave out the login, keyboard rows and words like 'password'; repeat less"
         raise CallerFault("password-weak", "the password is easily guessed", hint=hint)

@@ -63,11 +63,8 @@ def rotate(
     """
     ensure(change.connection, sealer, change.now)
     if not compromised and not _known(change.connection, purpose, change.now):
-        raise CallerFault(
-            "key-too-new",
-            f"the next key has not been published for {PUBLISHED_S // 3600} h yet: clients may not know it",
-            hint="try again later; where the present key is compromised, say so",
-        )
+        told = f"the next key has not been published for {PUBLISHED_S // 3600} h yet: clients may not know it"
+        raise CallerFault("key-too-new", told, hint="try again later; where the present key is compromised, say so")
     if compromised:
         change.connection.execute(delete(SIGNING_KEY).where(_KEY.purpose == purpose))
     for before, after in (("active", "retiring"), ("next", "active")):

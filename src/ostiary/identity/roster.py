@@ -36,11 +36,8 @@ def one(connection: Connection, principal: str) -> dict[str, Any]:
 
 
 def missing(principal: str) -> NoReturn:
-    raise CallerFault(
-        "no-such-principal",
-        f"there is no {principal}",
-        hint="write user:NAME or client:NAME, as `ostiary user list` and `client list` show it",
-    )
+    hint = "write user:NAME or client:NAME, as `ostiary user list` and `client list` show it"
+    raise CallerFault("no-such-principal", f"there is no {principal}", hint=hint)
 
 
 def _list(connection: Connection, which: ColumnElement[bool]) -> list[dict[str, Any]]:

@@ -90,11 +90,9 @@ def checked(url: str) -> str:
         place = httpx.URL()
     if (place.scheme == "https" and place.host) or (place.scheme == "http" and _is_loopback(place.host)):
         return url
-    raise OperatorFault(
-        "webhook-address",
-        "alerts are posted to https addresses only, or to http on this machine",
-        hint="set `webhook` in settings.toml to an address that begins with https://",
-    )
+    told = "alerts are posted to https addresses only, or to http on this machine"
+    hint = "set `webhook` in settings.toml to an address that begins with https://"
+    raise OperatorFault("webhook-address", told, hint=hint)
 
 
 def _is_loopback(host: str) -> bool:

@@ -137,16 +137,11 @@ def clearly(engine: Engine) -> Iterator[None]:
     except DBAPIError as problem:
         where = engine.url.render_as_string(hide_password=True)
         if getattr(problem.orig, "sqlite_errorcode", 0) in DAMAGED:
-            raise SystemFault(
-                "store-damaged",
-                f"the store {where} is damaged: {problem.orig}",
-                hint="keep the file for a look, and restore the last backup with `ostiary restore`",
-            ) from problem
-        raise SystemFault(
-            "store-unavailable",
-            f"the store {where} does not open: {problem.orig}",
-            hint="check that it runs, that its disk has room, and that this user may read and write it",
-        ) from problem
+            hint = "keep the file for a look, and restore the last backup with `ostiary restore`"
+            raise SystemFault("store-damaged", f"the store {where} is damaged: {problem.orig}", hint=hint) from problem
+        told = f"the store {where} does not open: {problem.orig}"
+        hint = "check that it runs, that its disk has room, and that this user may read and write it"
+        raise SystemFault("store-unavailable", told, hint=hint) from problem
 
 
 def _version(engine: Engine) -> str:

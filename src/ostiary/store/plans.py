@@ -59,11 +59,9 @@ def read_plan(home: Home, revision: str) -> Plan:
     try:
         return from_json((home.plans / f"{revision}.json").read_bytes())
     except (OSError, ValueError) as problem:
-        raise SystemFault(
-            "no-plan",
-            f"the plan of revision {revision or '(none)'} can't be read: {plainly(problem)}",
-            hint="the next `ostiary up` writes it again as the store holds it; where that fails, restore a backup",
-        ) from problem
+        told = f"the plan of revision {revision or '(none)'} can't be read: {plainly(problem)}"
+        hint = "the next `ostiary up` writes it again as the store holds it; where that fails, restore a backup"
+        raise SystemFault("no-plan", told, hint=hint) from problem
 
 
 def keep_plan(home: Home, plan: Plan) -> None:

@@ -29,25 +29,19 @@ class Sealer:
         try:
             clear = self._cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], purpose.encode())
         except (InvalidTag, ValueError) as problem:
-            raise OperatorFault(
-                "seal-broken",
-                f"a secret for {purpose} does not open with this master key",
-                hint="restore the master key that belongs to this database, or set the secret again",
-            ) from problem
+            told = f"a secret for {purpose} does not open with this master key"
+            hint = "restore the master key that belongs to this database, or set the secret again"
+            raise OperatorFault("seal-broken", told, hint=hint) from problem
         return Secret(clear.decode())
 
 
 def load_sealer(path: Path, *, make: bool = False) -> Sealer:
     """The sealer of the master key in `path`; `make` it (0600) for a new installation, and only then."""
     if not make and not path.exists():
-        raise OperatorFault(
-            "master-key-missing",
-            f"there is no {path}: what is sealed does not open without it",
-            hint="mount or restore it; another key would open nothing",
-        )
+        told = f"there is no {path}: what is sealed does not open without it"
+        raise OperatorFault("master-key-missing", told, hint="mount or restore it; another key would open nothing")
     key = write_once(path, os.urandom(KEY_BYTES))
     if len(key) != KEY_BYTES:
-        raise OperatorFault(
-            "master-key-invalid", f"{path} does not hold {KEY_BYTES} bytes", hint="restore it from backup"
-        )
+        told = f"{path} does not hold {KEY_BYTES} bytes"
+        raise OperatorFault("master-key-invalid", told, hint="restore it from backup")
     return Sealer(key)

@@ -113,9 +113,8 @@ def sign_in(  # noqa: PLR0917  who signs in, by which client
     back = answer_page(caller, page, login, password)
     given = parse_qs(urlsplit(back).query)
     if given.get("state") != [state]:
-        raise SystemFault(
-            "sign-in-state", "the sign-in came back with another state", hint="see RFC 6749 section 10.12"
-        )
+        told = "the sign-in came back with another state"
+        raise SystemFault("sign-in-state", told, hint="see RFC 6749 section 10.12")
     fields = {"grant_type": "authorization_code", "code": given["code"][0], "redirect_uri": redirect}
     answer = caller.form("/identity/token", client_id=client, code_verifier=verifier, **fields)
     return dict(answer.json())
@@ -136,9 +135,8 @@ def answer_page(caller: Caller, page: Answer, login: str, password: Secret) -> s
         if parse_qs(urlsplit(back).query).get("code"):
             return back
         page = caller.send("GET", back, cookie=cookie) if back else answer
-    raise SystemFault(
-        "sign-in-failed", f"{login} could not sign in (status {page.status})", hint="see `ostiary event list`"
-    )
+    told = f"{login} could not sign in (status {page.status})"
+    raise SystemFault("sign-in-failed", told, hint="see `ostiary event list`")
 
 
 def _cookies(answer: Answer) -> str:

@@ -232,6 +232,5 @@ def _wait_for_answer(erp: DemoErp) -> None:
     except httpx.HTTPError as failed:
         erp.stop()
         tail = (erp.folder / "server.log").read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace")
-        raise SystemFault(
-            "demo-erp-start", f"the demo ERP did not answer:\n{tail}", hint="try a new folder"
-        ) from failed
+        told = f"the demo ERP did not answer:\n{tail}"
+        raise SystemFault("demo-erp-start", told, hint="try a new folder") from failed

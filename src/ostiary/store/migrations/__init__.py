@@ -32,11 +32,8 @@ def upgrade(connection: Connection, to: str = VERSION) -> None:
     known = {revision.revision for revision in ScriptDirectory.from_config(config).walk_revisions()}
     found = MigrationContext.configure(connection).get_current_revision()
     if found is None and (names := sorted(inspect(connection).get_table_names())):
-        raise OperatorFault(
-            "store-foreign",
-            f"the store holds tables that are not Ostiary's: {', '.join(names[:5])}",
-            hint="give Ostiary a database of its own",
-        )
+        told = f"the store holds tables that are not Ostiary's: {', '.join(names[:5])}"
+        raise OperatorFault("store-foreign", told, hint="give Ostiary a database of its own")
     for version in filter(None, (found, to)):
         if version not in known:
             raise _newer(version)
@@ -54,8 +51,6 @@ def _wait_longer(connection: Connection) -> None:
 
 
 def _newer(version: str) -> OperatorFault:
-    return OperatorFault(
-        "store-newer",
-        f"it was made by a newer Ostiary: its version is {version}, this Ostiary knows up to {VERSION}",
-        hint="install the newer Ostiary again, or restore a backup from before the update",
-    )
+    told = f"it was made by a newer Ostiary: its version is {version}, this Ostiary knows up to {VERSION}"
+    hint = "install the newer Ostiary again, or restore a backup from before the update"
+    return OperatorFault("store-newer", told, hint=hint)
