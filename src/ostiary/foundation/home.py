@@ -46,11 +46,8 @@ class Home:
         """The UNIX socket of `name` (control, guard, identity, envoy); refuses a path no socket can have."""
         path = self.run / f"{name}.sock"
         if len(os.fsencode(path)) > SOCKET_PATH_MAX_BYTES:
-            raise OperatorFault(
-                "home-path-too-long",
-                f"{path} is longer than the {SOCKET_PATH_MAX_BYTES} bytes a UNIX socket's path may have",
-                hint="choose a shorter folder with --home or OSTIARY_HOME",
-            )
+            told = f"{path} is longer than the {SOCKET_PATH_MAX_BYTES} bytes a UNIX socket's path may have"
+            raise OperatorFault("home-path-too-long", told, hint="choose a shorter folder with --home or OSTIARY_HOME")
         return path
 
     def create(self) -> None:

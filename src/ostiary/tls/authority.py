@@ -231,9 +231,8 @@ def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def _unfit(path: Path, what: str) -> OperatorFault:
-    return OperatorFault(
-        "certificate-unfit", f"{path} {what}", hint="the first start makes it; later on, restore keys/ from a backup"
-    )
+    hint = "the first start makes it; later on, restore keys/ from a backup"
+    return OperatorFault("certificate-unfit", f"{path} {what}", hint=hint)
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
