@@ -63,7 +63,6 @@ async def run_control(on: Installation) -> None:
     finally:
         await _ended(tasks)
         board.sign()
-        on.store.close()
 
 
 def _chores(board: Board) -> list[Any]:
@@ -152,7 +151,6 @@ async def run_identity(on: Installation) -> None:
         await serve((app, listen(on.home.socket("identity"))))
     finally:
         app.state.server.close()
-        on.store.close()
 
 
 def _tell_control(on: Installation, keys: list[str]) -> None:
@@ -172,10 +170,7 @@ def _tell_control(on: Installation, keys: list[str]) -> None:
 async def run_guard(on: Installation) -> None:
     """The look inside: one socket for the gate, one for control."""
     made = Guard(on.home, on.store, on.sealer, on.settings, on.clock)
-    try:
-        async with made.running():
-            await serve(
-                (made.check, listen(on.home.socket("guard"))), (made.inside, listen(on.home.socket("guard-control")))
-            )
-    finally:
-        on.store.close()
+    async with made.running():
+        await serve(
+            (made.check, listen(on.home.socket("guard"))), (made.inside, listen(on.home.socket("guard-control")))
+        )

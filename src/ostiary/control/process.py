@@ -15,7 +15,7 @@ from typing import Any, Final
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from ostiary.control.installation import open_installation
+from ostiary.control.installation import opened
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Home
 
@@ -112,4 +112,5 @@ def run(name: str, home: Home) -> None:
     gc.freeze()  # what was imported stays; nor is it copied for being looked at
     gc.set_threshold(*COLLECT_AFTER)
     runs = {"control": members.run_control, "identity": members.run_identity, "guard": members.run_guard}
-    asyncio.run(runs[name](open_installation(home)))
+    with opened(home) as on:
+        asyncio.run(runs[name](on))
