@@ -80,22 +80,14 @@ def _policy(reader: Reader, root: Node) -> Policy:
 
 
 def _approvals(reader: Reader, node: Node | None) -> Approvals:
-    if node is None:
-        return Approvals()
-    part = reader.mapping(node, keys.APPROVALS, what="approvals")
-    if says_nothing(node):
-        reader.report(node, "approvals says nothing", "policy: 1")
+    part = reader.optional(node, keys.APPROVALS, "policy: 1")
     names = ("policy", "break-glass", "roles")
     policy, glass, roles = (reader.understood(part.get(name), words.others, what=name) or 0 for name in names)
     return Approvals(policy=policy, break_glass=glass, roles=roles)
 
 
 def _response(reader: Reader, node: Node | None) -> Response:
-    if node is None:
-        return Response()
-    part = reader.mapping(node, keys.RESPONSE, what="response")
-    if says_nothing(node):
-        reader.report(node, "response says nothing", "block: 10 minutes")
+    part = reader.optional(node, keys.RESPONSE, "block: 10 minutes")
     read = partial(reader.understood, read=words.network, what="spare")
     return Response(
         guesses=reader.understood(part.get("guesses"), words.guesses, what="guesses") or Response().guesses,

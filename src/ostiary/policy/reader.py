@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from ostiary.policy.model import Source
-from ostiary.policy.node import Mapping, Node, Scalar, Sequence, problem_at
+from ostiary.policy.node import Mapping, Node, Scalar, Sequence, problem_at, says_nothing
 from ostiary.policy.problem import Problem, nearest
 from ostiary.policy.shape import Part
 from ostiary.policy.words import NAME, VARIABLE, Wrong
@@ -70,6 +70,14 @@ class Reader:
             if name not in node.entries:
                 self.report(node, f"{what} needs the key {name!r}", f"{name}: ...")
         return {name: value for name, (_, value) in node.entries.items() if name in known}
+
+    def optional(self, node: Node | None, part: Part, example: str) -> dict[str, Node]:
+        """As `mapping`, of a part that may be left out; where it stands, it says something."""
+        if node is None:
+            return {}
+        if says_nothing(node):
+            self.report(node, f"{part.name} says nothing", example)
+        return self.mapping(node, part, what=part.name)
 
     def named(self, node: Node | None, read: Callable[[str, Scalar, Node], T | None], *, what: str) -> tuple[T, ...]:
         """`{name: value}` where the names are the operator's own."""
