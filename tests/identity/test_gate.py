@@ -91,7 +91,7 @@ def aged(site, token, by):  # noqa: F811
     with on.store.read() as connection:
         facts = {"issuer": on.settings.issuer, "audience": "https://localhost/shop", "now": now}
         claims = verify_access_token(token, access_keys(connection), **facts)
-        key = keys.load(connection, on.sealer, keys.active_kid(connection, "access"))
+        key = keys.load(connection, on.sealer, keys.active_kids(connection)["access"])
     on.store.close()
     times = {name: int((now + by).timestamp()) + life for name, life in (("issued_at", 0), ("expires_at", 3600))}
     return sign_access_token(key, replace(claims, **times))

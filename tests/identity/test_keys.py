@@ -26,7 +26,7 @@ def at_gate(world):
 
 def signs(world, purpose="access"):
     with world.store.read() as connection:
-        return keys.active_kid(connection, purpose)
+        return keys.active_kids(connection)[purpose]
 
 
 def turn(world):

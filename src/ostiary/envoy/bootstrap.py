@@ -8,7 +8,8 @@ from ostiary.envoy.message import extension
 
 ADMIN_MODE: Final = 0o600
 TRACKED_POWER: Final = 20  # requests that hold a mebibyte and more
-REGEX_PROGRAM_MAX: Final = 1_000_000  # alternatives of a thousand role sets; Envoy's default refuses above 100
+# Of a regular expression: alternatives of a thousand role sets; Envoy's default refuses above 100.
+RUNTIME: Final = dict.fromkeys(("re2.max_program_size.error_level", "re2.max_program_size.warn_level"), 1_000_000)
 
 
 def bootstrap(edge: Edge) -> Json:
@@ -17,13 +18,9 @@ def bootstrap(edge: Edge) -> Json:
         "node": {"id": edge.node, "cluster": "ostiary"},
         "admin": {"address": {"pipe": {"path": str(edge.home.socket("envoy")), "mode": ADMIN_MODE}}},
         "dynamic_resources": {"lds_config": watched(edge, "lds.json"), "cds_config": watched(edge, "cds.json")},
-        "layered_runtime": {"layers": [{"name": "fixed", "static_layer": _runtime()}]},
+        "layered_runtime": {"layers": [{"name": "fixed", "static_layer": RUNTIME}]},
         "overload_manager": _overload(edge),
     }
-
-
-def _runtime() -> Json:
-    return {"re2.max_program_size.error_level": REGEX_PROGRAM_MAX, "re2.max_program_size.warn_level": REGEX_PROGRAM_MAX}
 
 
 def _overload(edge: Edge) -> Json:

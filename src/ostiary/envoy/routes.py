@@ -124,7 +124,7 @@ def _system(system: System, plan: Plan, classes: Classes) -> Json:
     plain = [route for route in routes if "{" not in route.template]
     by_call = matcher.request_header(CALL_HEADER)
     most = plan.limits.body_bytes
-    exact = {_called(system, route, route.template): _native(system, route, classes, most) for route in plain}
+    exact = {_called(system, route): _native(system, route, classes, most) for route in plain}
     return matcher.exact(by_call, exact, _templates(system, templated, classes, most))
 
 
@@ -148,8 +148,8 @@ def _specificity(route: Route) -> tuple[tuple[bool, ...], str]:
     return tuple("{" in segment for segment in route.template.split("/")), route.template
 
 
-def _called(system: System, route: Route, path: str) -> str:
-    return f"{system.prefix}{path} {route.method.upper()}"
+def _called(system: System, route: Route) -> str:
+    return f"{system.prefix}{route.template} {route.method.upper()}"
 
 
 def _head(system: System, route: Route) -> str:

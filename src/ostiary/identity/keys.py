@@ -71,13 +71,9 @@ def rotate(
         moved = update(SIGNING_KEY).where(_KEY.purpose == purpose, _KEY.state == before)
         change.connection.execute(moved.values(state=after, since_us=to_us(change.now)))
     ensure(change.connection, sealer, change.now)
-    kid = active_kid(change.connection, purpose)
+    kid = active_kids(change.connection)[purpose]
     change.note("key.rotate", purpose, after={"kid": kid, "compromised": compromised}, reason=reason)
     return kid
-
-
-def active_kid(connection: Connection, purpose: str) -> str:
-    return active_kids(connection)[purpose]
 
 
 def active_kids(connection: Connection) -> dict[str, str]:

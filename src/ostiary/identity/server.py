@@ -57,12 +57,9 @@ class Server:
     def signing(self, connection: Connection) -> Mapping[str, SigningKey]:
         """Purpose -> the key that signs now; asked each time, so that no token is signed with one that was taken back."""
         active = keys.active_kids(connection)
-        known = {kid: self._opened_key(connection, kid) for kid in active.values()}
+        known = {kid: self._signing.get(kid) or keys.load(connection, self.sealer, kid) for kid in active.values()}
         self._signing = known  # of several threads the last one's; each signs with what it was asked for
         return {purpose: known[kid] for purpose, kid in active.items()}
-
-    def _opened_key(self, connection: Connection, kid: str) -> SigningKey:
-        return self._signing.get(kid) or keys.load(connection, self.sealer, kid)
 
     def systems(self) -> Mapping[str, str]:
         """Audience -> system, of the plan in force."""
