@@ -66,7 +66,7 @@ def _took_back(connection: Connection, event: Event) -> str:
     meant = {name for name in (event.subject, client, event.grant) if name != NONE}
     named = or_(*(AUDIT_LEAF.c.entry.contains(f'"object":"{name}"', autoescape=True) for name in sorted(meant)))
     chosen = select(AUDIT_LEAF.c.entry).where(AUDIT_LEAF.c.action.in_(ENDING), named)
-    for text in connection.execute(chosen.order_by(AUDIT_LEAF.c.number.desc())).scalars() if meant else ():
+    for text in connection.scalars(chosen.order_by(AUDIT_LEAF.c.number.desc())) if meant else ():
         entry = msgspec.json.decode(text, type=Entry)
         if entry.object in meant and entry.at <= event.at:
             why = f", because: {entry.reason}" if entry.reason else ""

@@ -62,7 +62,7 @@ def allow(change: Change, plan: Plan, principal: str, roles: Iterable[str], pers
         raise OperatorFault("no-person", f"there is no {person}", hint="name a user: `ostiary user list`")
     human = person or person_of(change.connection, principal)
     others = select(_HELD.c.role).where(_HELD.c.person == human, _HELD.c.id != principal)
-    held = wanted.union(change.connection.execute(others).scalars())
+    held = wanted.union(change.connection.scalars(others))
     own = narrowed(plan, held)
     own = msgspec.structs.replace(own, never=(), always=())  # proved when the plan came into force
     if found := check(own, {human: held}, on=change.now.date()):

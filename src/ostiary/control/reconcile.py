@@ -294,7 +294,7 @@ def _asked_as(system: str, login: str, password: Secret | None) -> dict[str, Any
 
 def _role_set_ids(connection: Connection) -> dict[str, str]:
     """Each principal's role set, as its tokens name it."""
-    roles: dict[str, list[str]] = {name: [] for name in connection.execute(select(PRINCIPAL.c.id)).scalars()}
+    roles: dict[str, list[str]] = {name: [] for name in connection.scalars(select(PRINCIPAL.c.id))}
     for row in connection.execute(select(ASSIGNMENT)):
         roles[row.principal].append(row.role)
     return {principal: role_set_id(held) for principal, held in roles.items()}

@@ -117,7 +117,7 @@ def _looked(connection: Connection) -> Mapping[Held, tuple[datetime, str]]:
     """When a role was given or kept last, and by whom."""
     found: dict[Held, tuple[datetime, str]] = {}
     chosen = select(AUDIT_LEAF.c.entry).where(AUDIT_LEAF.c.action.in_((*GIVING, KEEP))).order_by(AUDIT_LEAF.c.number)
-    for text in connection.execute(chosen).scalars():
+    for text in connection.scalars(chosen):
         entry = msgspec.json.decode(text, type=Entry)
         new = set(entry.after.get("roles", [entry.after.get("role")])).difference(entry.before.get("roles", ()))
         found |= {(entry.object, role): (entry.at, entry.actor) for role in new}

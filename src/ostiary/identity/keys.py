@@ -43,7 +43,7 @@ def turn(change: Change, sealer: Sealer) -> tuple[str, ...]:
     gone = delete(SIGNING_KEY).where(
         _KEY.state == "retiring", _KEY.since_us <= to_us(change.now) - RETIRING_S * 1_000_000
     )
-    changed = set(change.connection.execute(gone.returning(_KEY.purpose)).scalars())
+    changed = set(change.connection.scalars(gone.returning(_KEY.purpose)))
     for purpose in PURPOSES:
         if _age_s(change.connection, purpose, "active", change.now) >= ACTIVE_S and _known(
             change.connection, purpose, change.now
@@ -92,7 +92,7 @@ def load(connection: Connection, sealer: Sealer, kid: str) -> SigningKey:
 
 def published(connection: Connection) -> dict[str, Any]:
     """The JWKS with every public key of every purpose."""
-    rows = connection.execute(select(_KEY.public_jwk).order_by(_KEY.kid)).scalars()
+    rows = connection.scalars(select(_KEY.public_jwk).order_by(_KEY.kid))
     return {"keys": [json.loads(text) for text in rows]}
 
 

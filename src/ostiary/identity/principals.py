@@ -87,7 +87,7 @@ def rotate_secret(change: Change, *, sealer: Sealer, client_id: str) -> Made:
     if row is None or row.public:
         raise CallerFault("no-such-client", f"{principal} has no secret", hint="see `ostiary client list`")
     mine = select(CLIENT_SECRET.c.digest).where(CLIENT_SECRET.c.principal == principal)
-    old = list(change.connection.execute(mine.order_by(CLIENT_SECRET.c.made_at_us.desc())).scalars())
+    old = list(change.connection.scalars(mine.order_by(CLIENT_SECRET.c.made_at_us.desc())))
     change.connection.execute(delete(CLIENT_SECRET).where(CLIENT_SECRET.c.digest.in_(old[LIVE_SECRETS - 1 :])))
     secret = _add_secret(change, sealer, principal)
     change.note("client.rotate", principal)
@@ -129,7 +129,7 @@ def remove(change: Change, *, principal: str) -> Keys:
     """All that is known of it goes, but for the audit log and whose hand its ERP user was; what it was given ends."""
     before = roster.one(change.connection, principal)
     others = select(PRINCIPAL.c.id).where(PRINCIPAL.c.person == principal, PRINCIPAL.c.id != principal)
-    if acting := list(change.connection.execute(others.order_by(PRINCIPAL.c.id)).scalars()):
+    if acting := list(change.connection.scalars(others.order_by(PRINCIPAL.c.id))):
         hint = "remove these first; `disable` takes all access away at once"
         raise CallerFault("person-behind", f"{principal} is the person behind {', '.join(acting)}", hint=hint)
     keys = _end(change, principal, "removed")
@@ -245,7 +245,7 @@ def _add(
     names.refuse_text(name=title, person=person)
     principal = f"{kind}:{name}"
     alike = select(PRINCIPAL.c.id).where(func.lower(PRINCIPAL.c.id) == principal.lower(), PRINCIPAL.c.id != principal)
-    if other := change.connection.execute(alike).scalars().first():
+    if other := change.connection.scalars(alike).first():
         told = f"{other} exists already, and {principal} differs from it by capital letters alone"
         raise CallerFault("exists", told, hint=f"see `ostiary {kind} list`")
     row = {"id": principal, "name": title or name, "person": person or principal}
@@ -304,4 +304,4 @@ def next_generation(change: Change, principal: str, reason: str) -> Keys:
 def _first_generation(change: Change, principal: str) -> int:
     """After those that were revoked of one that had the name before: else new tokens would count as revoked too."""
     mine = select(REVOCATION.c.key).where(REVOCATION.c.key.startswith(f"gen:{principal}#", autoescape=True))
-    return 1 + max((int(key.rpartition("#")[2]) for key in change.connection.execute(mine).scalars()), default=0)
+    return 1 + max((int(key.rpartition("#")[2]) for key in change.connection.scalars(mine)), default=0)

@@ -48,7 +48,7 @@ def respond(
 def blocked(connection: Connection, now: datetime) -> tuple[str, ...]:
     """The networks that the gate refuses now."""
     chosen = select(MEASURE.c.target).where(MEASURE.c.kind == "block", _living(now)).distinct()
-    return tuple(sorted(connection.execute(chosen).scalars()))
+    return tuple(sorted(connection.scalars(chosen)))
 
 
 def live(connection: Connection, now: datetime) -> int:

@@ -86,12 +86,10 @@ def persons_of_erp_user(connection: Connection, system: str, uid: str, login: st
     `login` it is enough that somebody did.
     """
     acts = select(PRINCIPAL.c.person).join(ERP_ACCOUNT).where(_is_user(ERP_ACCOUNT, system, uid, login))
-    now = frozenset(connection.execute(acts).scalars())
+    now = frozenset(connection.scalars(acts))
     if not now and login is None:
         return now
-    return now.union(
-        connection.execute(select(ERP_PAST.c.person).where(_is_user(ERP_PAST, system, uid, login))).scalars()
-    )
+    return now.union(connection.scalars(select(ERP_PAST.c.person).where(_is_user(ERP_PAST, system, uid, login))))
 
 
 def _is_user(table: Table, system: str, uid: str, login: str | None) -> ColumnElement[bool]:
@@ -104,7 +102,7 @@ def _is_user(table: Table, system: str, uid: str, login: str | None) -> ColumnEl
 def roles_of(connection: Connection, system: str, login: str) -> frozenset[str]:
     """All that those hold who are mapped to it."""
     same = (ERP_ACCOUNT.c.principal == ASSIGNMENT.c.principal) & (ERP_ACCOUNT.c.system == system)
-    return frozenset(connection.execute(select(ASSIGNMENT.c.role).where(same, ERP_ACCOUNT.c.login == login)).scalars())
+    return frozenset(connection.scalars(select(ASSIGNMENT.c.role).where(same, ERP_ACCOUNT.c.login == login)))
 
 
 def keep_past(connection: Connection, at_us: int, *which: ColumnElement[bool]) -> None:
@@ -117,7 +115,7 @@ def keep_past(connection: Connection, at_us: int, *which: ColumnElement[bool]) -
 
 def revoked_keys(connection: Connection, now_s: int) -> frozenset[str]:
     """The revocation keys that a living token may still carry."""
-    return frozenset(connection.execute(select(REVOCATION.c.key).where(REVOCATION.c.expires_at_s > now_s)).scalars())
+    return frozenset(connection.scalars(select(REVOCATION.c.key).where(REVOCATION.c.expires_at_s > now_s)))
 
 
 def revoke(connection: Connection, keys: Iterable[str], *, expires_at_s: int, reason: str, at_us: int) -> None:
