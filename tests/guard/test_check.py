@@ -6,6 +6,7 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
+from threading import current_thread, main_thread
 
 import pytest
 from sqlalchemy import select, update
@@ -15,7 +16,10 @@ from ostiary.control.process import listen, server
 from ostiary.erp.operation import Request
 from ostiary.foundation.jose import SigningKey
 from ostiary.guard import check, knowledge
+from ostiary.plan import formula
 from ostiary.store.directory import revoke
+from ostiary.store.plans import put_beside as beside
+from ostiary.store.plans import read_plan
 from ostiary.store.tables.directory import ERP_ACCOUNT
 
 READ = rpc("model.party.party.search_read", [], 0, 3, None, ["name"])
@@ -208,6 +212,39 @@ async def test_a_policy_taken_over_counts_from_the_next_request_and_the_one_befo
         changed = plan.replace(b"sale.", b"hale.")
         (world.home.plans / "aaaa.json").write_bytes(changed)
         assert (await push(world, "/internal/plan", {"revision": "aaaa"}))[0] == 409
+
+
+async def test_long_lists_of_networks_are_made_ready_before_a_plan_counts_and_not_on_the_loop(
+    tmp_path, erp, monkeypatch
+):
+    """The first request after a roll-out held all others up for as long as that took."""
+    made, ranged = [], formula._range
+    monkeypatch.setattr(formula, "_range", lambda text: made.append(current_thread()) or ranged(text))
+    long = ", ".join(f"10.{n // 256}.{n % 256}.0/24" for n in range(600))
+    policy = POLICY.replace("contexts:", f"contexts:\n  far: {{networks: [{long}, 192.0.2.0/24]}}").replace(
+        "    of: finance\n    may:", "    of: finance\n    when: far\n    may:"
+    )
+    world = make(tmp_path / "far", policy=policy)
+    world.person("user:anna", "approver", uid="5")
+    beside(world.home, read_plan(world.home, world.revision))
+    async with guarded(world, erp):
+        assert made
+        assert main_thread() not in made
+        before = len(made)
+        answer = await world.ask(world.token("user:anna"), READ)
+    assert answer.reason == answer.draft.partition(":")[0]
+    assert len(made) == before
+
+
+async def test_a_draft_is_not_asked_of_a_call_of_hundreds_of_operations_and_that_is_told(world, erp, monkeypatch):
+    monkeypatch.setattr(check, "DRAFT_OPERATIONS_MAX", 3)
+    beside(world.home, read_plan(world.home, world.revision))
+    lines = [["create", [{"city": "x"}]]]
+    async with guarded(world, erp):
+        few = await world.ask(world.token("user:anna"), rpc("model.party.party.write", [1], {"addresses": lines}))
+        many = await world.ask(world.token("user:anna"), rpc("model.party.party.write", [2], {"addresses": lines * 3}))
+    assert (few.reason, many.reason) == ("allowed", "allowed")
+    assert (few.draft.partition(":")[0], many.draft) == ("allowed", "unclear")
 
 
 async def test_the_trouble_of_an_erp_ends_with_the_policy_that_named_it(world, tmp_path):

@@ -9,9 +9,10 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from ostiary.erp.operation import Operation, Pattern, Verb, covering_scopes
+from ostiary.plan import decide as evaluator
 from ostiary.plan.decide import Facts, Token, admit, closure, decide, limit_of
 from ostiary.plan.formula import Circumstances, holds
-from ostiary.plan.model import from_json, seal, to_json
+from ostiary.plan.model import from_json, prepared, seal, to_json
 from ostiary.plan.reason import STATUS, TITLE, Reason
 from policy.compiled import HEAD, plan_of
 
@@ -255,3 +256,34 @@ def test_what_is_worked_out_of_a_plan_is_no_part_of_it():
     assert seal(plan).revision == PLAN.revision
     fewer = msgspec.structs.replace(plan, grants=())
     assert decide(fewer, asked("erp/sale.sale:read")).reason is Reason.ROLE
+
+
+def test_a_context_is_judged_once_for_a_call_of_however_many_operations(monkeypatch):
+    """A body of a thousand operations under long lists of networks held the guard's loop for seconds."""
+    judged = []
+    monkeypatch.setattr(evaluator, "holds", lambda formula, here: judged.append(formula) or holds(formula, here))
+    lines = "".join(
+        f"  r{n}: {{level: user, of: sales, may: 'erp/sale.*: write', when: [office, home]}}\n" for n in range(9)
+    )
+    plan = plan_of("roles:\n" + lines)
+    many = {"roles": [f"r{n}" for n in range(9)], "source": AWAY}
+    assert decide(plan, asked(*["erp/sale.sale:write"] * 500, **many)).reason == "context"
+    assert len(judged) == 1
+    person = asked(*["erp/sale.sale:write"] * 500, **many, signed_in_s=0)
+    assert decide(plan, person).reason == "context"
+    assert len(judged) == 3  # as it is, and as it would be after a better sign-in
+
+
+def test_a_call_is_judged_no_further_than_to_its_first_refusal(monkeypatch):
+    judged, one = [], evaluator._decide_one
+    monkeypatch.setattr(evaluator, "_decide_one", lambda *args: judged.append(args) or one(*args))
+    does = ["erp/sale.sale:write", "erp/stock.lot:write", *["erp/sale.sale:write"] * 500]
+    assert outcome(*does) == ("role", "-", "")
+    assert len(judged) == 2
+
+
+def test_a_plan_that_was_read_and_prepared_has_each_context_once_and_says_the_same():
+    plan = prepared(from_json(to_json(PLAN)))
+    assert plan == PLAN
+    assert len({id(grant.context) for grant in plan.grants}) < len(plan.grants)
+    assert len({id(grant.context) for grant in plan.grants}) == len({grant.context.name for grant in plan.grants})

@@ -1,7 +1,7 @@
 """Conditions: hours on the caller's clock, whatever the season; networks; and how they combine."""
 
 from datetime import UTC, datetime, time, timedelta
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -21,6 +21,7 @@ from ostiary.plan.formula import (
     Networks,
     Not,
     Recent,
+    edges,
     holds,
 )
 
@@ -187,3 +188,24 @@ def test_place_device_and_sign_in_are_as_the_circumstances_say():
     assert not any(holds(one, here(at=now)) for one in conditions)
     assert not holds(Recent(seconds=899), shown)
     assert holds(Countries(countries=("DE", UNKNOWN)), here())
+
+
+def nets(family, bits):
+    return st.builds(
+        lambda number, length: str(family((number >> (bits - length) << (bits - length), length))),
+        st.integers(0, 2**bits - 1), st.integers(0, bits),
+    )  # fmt: skip
+
+
+@given(st.lists(nets(IPv4Network, 32) | nets(IPv6Network, 128), max_size=8), st.data())
+def test_a_list_of_networks_holds_just_the_addresses_that_one_of_them_holds(texts, data):
+    parsed = [ip_network(text) for text in texts]
+    near = [end + step for one in parsed for end in (one[0], one[-1]) for step in (-1, 0, 1) if can_step(end, step)]
+    address = data.draw(st.sampled_from(near) if near else st.ip_addresses())
+    listed = Networks(networks=tuple(texts))
+    assert holds(listed, here(source=address)) is any(address in one for one in parsed)
+    assert len(edges(listed)) <= 2 * len(texts)
+
+
+def can_step(address, step):
+    return 0 <= int(address) + step < 2**address.max_prefixlen

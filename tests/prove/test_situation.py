@@ -1,6 +1,6 @@
 """Whether one condition holds whenever another does: never wrong, over any hours, zones, networks and clock changes."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from ipaddress import ip_address
 
 import msgspec
@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from ostiary.plan.formula import All, Always, AnyOf, Countries, Device, Hours, Mfa, Networks, Not, Recent, holds
+from ostiary.prove import situation
 from ostiary.prove.situation import NEVER, Situation, counterexample, implies
 
 quiet = settings(deadline=None, max_examples=200, suppress_health_check=list(HealthCheck))
@@ -142,3 +143,50 @@ def test_a_situation_says_country_device_and_sign_in_where_they_matter():
         "15 minutes after the sign-in"
     )
     assert "no person signed in" in str(counterexample(Not(part=Recent(seconds=900))))
+
+
+def test_long_lists_of_networks_are_compared_by_how_they_lie_over_each_other_not_one_by_one(monkeypatch):
+    """A policy of 250 KB took minutes to prove, while control held its lock."""
+    judged = []
+    monkeypatch.setattr(situation, "holds", lambda formula, here: judged.append(formula) or holds(formula, here))
+    before = Networks(networks=tuple(f"10.{n // 256}.{n % 256}.0/24" for n in range(0, 4000, 2)))
+    after = Networks(networks=(*before.networks[1:], "10.200.0.0/16", "2001:db8::/32"))
+    assert counterexample(before, after).source == ip_address("10.0.0.0")
+    assert counterexample(after, before).source == ip_address("10.200.0.0")
+    assert len(judged) < 50
+
+
+def test_lists_that_hold_the_same_addresses_are_the_same_however_they_are_cut():
+    halves = Networks(networks=("10.0.0.128/25", "10.0.0.0/25", "ffff::/16"))
+    whole = Networks(networks=("10.0.0.0/24", "10.0.0.7/32", "ffff::/17", "ffff:8000::/17"))
+    assert implies(halves, whole)
+    assert implies(whole, halves)
+    everything = Networks(networks=("0.0.0.0/0", "::/0"))
+    assert counterexample(Not(part=everything)) is None
+    assert counterexample(everything, Networks(networks=("0.0.0.0/0",))).source == ip_address("::")
+
+
+def test_many_hours_are_looked_at_where_they_themselves_can_change_and_not_where_any_other_does(monkeypatch):
+    """A policy of 16 KB, of hours in ten zones, took 17 s to prove."""
+    judged = []
+    monkeypatch.setattr(situation, "holds", lambda formula, here: judged.append(formula) or holds(formula, here))
+    several = tuple(
+        Hours(days=(0, 1), start=60 + n, end=600 + n, zone=ZONES[n % len(ZONES)], holidays=(f"2026-03-{n + 1:02}",))
+        for n in range(20)
+    )
+    assert implies(AnyOf(parts=several[1:]), AnyOf(parts=several))
+    assert len(judged) < 20_000
+
+
+@quiet
+@given(
+    st.lists(
+        st.dates(date(2026, 1, 3), date(2088, 1, 1)).map(date.isoformat) | st.sampled_from(["02-29", "01-01", "12-31"]),
+        max_size=4,
+    )
+)
+def test_the_days_off_near_a_week_are_found_by_the_day(texts):
+    free = situation._free(tuple(texts))
+    for week in [0, 1, *range(2, situation.WEEKS, 5)]:
+        days = [(situation.MONDAY + timedelta(days=7 * week + near)).date().isoformat() for near in situation.NEAR]
+        assert list(free[week]) == [bool({day, day[5:]} & set(texts)) for day in days]

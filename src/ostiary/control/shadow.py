@@ -14,9 +14,9 @@ from ostiary.event import search
 from ostiary.event.record import NONE, Event
 from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.foundation.home import Home
-from ostiary.plan.reason import Reason
+from ostiary.plan.reason import UNCLEAR, Reason
 from ostiary.prove.difference import diff
-from ostiary.prove.replay import UNCLEAR, Tally
+from ostiary.prove.replay import Tally
 from ostiary.store.plans import draft_since
 
 

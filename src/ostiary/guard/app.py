@@ -159,7 +159,7 @@ class Guard:
             case _:
                 return 404, {"problem": "no such thing"}
         revisions, ready = self._knowledge.revisions, self._knowledge.current
-        state = {"revision": ready.revision if ready else "", "revisions": list(revisions)}
+        state = {"revision": ready.plan.revision if ready else "", "revisions": list(revisions)}
         return 200, {**state, "fresh": self._knowledge.fresh, "troubles": self._troubles(ready)}
 
     def _troubles(self, ready: Ready | None) -> dict[str, str]:

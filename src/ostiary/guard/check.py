@@ -26,8 +26,9 @@ from ostiary.guard.records import Whose, established
 from ostiary.plan.decide import Decision, Facts, decide
 from ostiary.plan.formula import UNKNOWN, Circumstances
 from ostiary.plan.model import OBSERVE, OWN_KEYS, HandOver, System
-from ostiary.plan.reason import Reason
+from ostiary.plan.reason import UNCLEAR, Reason
 
+DRAFT_OPERATIONS_MAX: Final = 100  # what a draft would say of more is not worth the wait
 SUBJECT_HEADER: Final = "x-gw-sub"  # from the gate: it has verified a token
 RECORDS_LOGGED_MAX: Final = 100
 RECORD_MAX_CHARS: Final = 200  # an id in a path is what a caller wrote there
@@ -178,7 +179,7 @@ class Check:
         )
         decision = decide(ready.plan, facts)
         if (draft := self._knowledge.draft) is not None:
-            trace.draft = str(decide(draft, facts))
+            trace.draft = UNCLEAR if len(does) > DRAFT_OPERATIONS_MAX else str(decide(draft, facts))
         if trace.observed:
             trace.draft = trace.draft if draft else str(decision)
             return facts

@@ -17,7 +17,7 @@ from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.jose import Claims, TokenRefused, revocation_keys, verify_access_token
 from ostiary.foundation.settings import LEASE_S
-from ostiary.plan.model import Apart, Kind, Plan, System, seal
+from ostiary.plan.model import Apart, Kind, Plan, System, prepared, seal
 from ostiary.store.database import Store
 from ostiary.store.directory import access_keys, devices, revoked_keys, role_sets
 from ostiary.store.plans import draft, read_plan, revision_in_force
@@ -34,8 +34,7 @@ class Ready:
     """One plan, made ready to be asked quickly."""
 
     def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.revision = plan.revision
+        self.plan = prepared(plan)
         self.tables: Mapping[str, Table] = {
             system.name: Table(route for route in plan.routes if route.system == system.name)
             for system in plan.systems
@@ -45,7 +44,6 @@ class Ready:
         self.fields = tuple(dict.fromkeys(grant.pattern for grant in plan.grants if grant.fields))
         self.where = tuple(dict.fromkeys(grant.pattern for grant in plan.grants if grant.where))
         self._by_length = sorted(plan.systems, key=lambda system: -len(system.prefix))
-        plan.granting(())  # what the first decision would have to wait for
 
     def system(self, host: str, path: str) -> System | None:
         """The system at this host and path: the longest prefix of whole segments."""
@@ -112,21 +110,21 @@ class Knowledge:
 
     async def take_plan(self, revision: str) -> None:
         """The plan of `revision` becomes the current one; raises SystemFault when its file does not hold that plan."""
-        ready = await anyio.to_thread.run_sync(self._made_ready, revision)  # a large one takes a second
-        self.draft = await anyio.to_thread.run_sync(draft, self._home)
+        ready, self.draft = await anyio.to_thread.run_sync(self._made_ready, revision)  # a large one takes a second
         self._plans.pop(revision, None)
         self._plans[revision] = ready
         while len(self._plans) > 2:  # noqa: PLR2004  previous and current
             self._plans.popitem(last=False)
 
-    def _made_ready(self, revision: str) -> Ready:
+    def _made_ready(self, revision: str) -> tuple[Ready, Plan | None]:
         if not revision.isalnum() or len(revision) > REVISION_MAX_CHARS:
             raise SystemFault("plan-unknown", "no such revision")
         plan = read_plan(self._home, revision)
         if plan.revision != revision or seal(plan).revision != revision:
             told = f"the file of revision {revision} holds another plan"
             raise SystemFault("plan-changed", told, hint="apply the policy again")
-        return Ready(plan)
+        beside = draft(self._home)
+        return Ready(plan), beside and prepared(beside)
 
     def plan(self, revision: str) -> Ready | None:
         return self._plans.get(revision)

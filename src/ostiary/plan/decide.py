@@ -6,13 +6,14 @@ record, step-up. The gate goes as far as the scope; what has fields or records t
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
+from functools import cached_property
 from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from ostiary.erp.operation import Operation, covering_scopes
-from ostiary.plan.formula import MFA, Circumstances, holds
+from ostiary.plan.formula import MFA, Circumstances, Formula, holds
 from ostiary.plan.model import Grant, Limit, Plan
 from ostiary.plan.reason import Reason, step_up
 from ostiary.plan.records import Records, beyond, unmet
@@ -71,14 +72,16 @@ def decide(plan: Plan, facts: Facts) -> Decision:
     early = _before_operations(facts)
     if early is not None:
         return Decision(reason=early)
-    if not facts.operations:
-        return Decision(reason=Reason.UNKNOWN_OPERATION)
-    held = closure(plan, facts.roles)
-    if any(one.fields_computed for one in facts.operations) and not _bounded(plan, held, facts):
+    held, known = closure(plan, facts.roles), _Known(facts)
+    if any(one.fields_computed for one in facts.operations) and not _bounded(plan, held, known):
         does = tuple(replace(one, fields_computed=frozenset()) for one in facts.operations)
-        facts = replace(facts, operations=does)
-    decisions = [_decide_one(plan, held, facts, operation) for operation in facts.operations]
-    return next((decision for decision in decisions if not decision.allowed), decisions[0])
+        known.facts = replace(facts, operations=does)
+    first = None
+    for operation in known.facts.operations:
+        if (decision := _decide_one(plan, held, known, operation)).reason is not Reason.ALLOWED:
+            return decision
+        first = first or decision
+    return first or Decision(reason=Reason.UNKNOWN_OPERATION)
 
 
 def admit(plan: Plan, facts: Facts) -> Decision:
@@ -88,7 +91,7 @@ def admit(plan: Plan, facts: Facts) -> Decision:
         return Decision(reason=early)
     held = closure(plan, facts.roles)
     granted = [grant for grant in plan.grants if grant.pattern.system == facts.system and grant.role in held]
-    found = _judge(granted, facts)
+    found = _judge(granted, _Known(facts))
     return replace(found, reason=Reason.ALLOWED) if found.reason is Reason.STEP_UP else found  # the guard asks for it
 
 
@@ -114,10 +117,10 @@ def limit_of(plan: Plan, roles: Iterable[str] | None) -> Limit:
     return max(own, key=lambda limit: (limit.requests / limit.seconds, limit.name), default=plan.limits.default)
 
 
-def _bounded(plan: Plan, held: frozenset[str], facts: Facts) -> bool:
+def _bounded(plan: Plan, held: frozenset[str], known: "_Known") -> bool:
     """Whether the caller may write an object of the system, but not all its fields and records."""
-    writing = [one for role in held for one in plan.writing.get(role, ()) if one.pattern.system == facts.system]
-    whole = [one.pattern for one in writing if not one.terms and holds(one.context.formula, facts.here)]
+    writing = [one for role in held for one in plan.writing.get(role, ()) if one.pattern.system == known.facts.system]
+    whole = [one.pattern for one in writing if not one.terms and known[one.context.formula]]
     return any(one.terms and not any(map(one.pattern.within, whole)) for one in writing)
 
 
@@ -135,48 +138,62 @@ def _before_operations(facts: Facts) -> Reason | None:
             return Reason.CLOSED if facts.lease_lapsed else None
 
 
-def _decide_one(plan: Plan, held: frozenset[str], facts: Facts, operation: Operation) -> Decision:
+class _Known(dict[Formula, bool]):
+    """What holds of these facts: each formula judged once, however many operations and grants ask for it."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+
+    def __missing__(self, formula: Formula) -> bool:
+        return self.setdefault(formula, holds(formula, self.facts.here))
+
+    @cached_property
+    def stepped_up(self) -> "_Known":
+        now = int(self.facts.here.at.timestamp())
+        return _Known(replace(self.facts, here=replace(self.facts.here, acr=MFA, signed_in_s=now)))
+
+
+def _decide_one(plan: Plan, held: frozenset[str], known: _Known, operation: Operation) -> Decision:
     covering = covering_scopes(operation)
-    return _judge(plan.granting(covering, held), facts, operation, scoped=not facts.scopes.isdisjoint(covering))
+    return _judge(plan.granting(covering, held), known, operation, scoped=not known.facts.scopes.isdisjoint(covering))
 
 
 def _judge(
-    granting: Sequence[Grant], facts: Facts, operation: Operation | None = None, *, scoped: bool = True
+    granting: Sequence[Grant], known: _Known, operation: Operation | None = None, *, scoped: bool = True
 ) -> Decision:
     """The nearest to a yes; for a person a better sign-in, where nothing else is lacking."""
-    found = _nearest(granting, facts, operation, scoped=scoped)
-    here, pending = facts.here, found.reason is Reason.RECORD and facts.records == Records()
-    if found.allowed or pending or not granting or here.signed_in_s is None:
+    found, facts = _nearest(granting, known, operation, scoped=scoped), known.facts
+    pending = found.reason is Reason.RECORD and facts.records == Records()
+    if found.allowed or pending or not granting or facts.here.signed_in_s is None:
         return found
-    stepped_up = replace(here, acr=MFA, signed_in_s=int(here.at.timestamp()))
-    then = _nearest(granting, replace(facts, here=stepped_up), operation, scoped=scoped)
+    then = _nearest(granting, known.stepped_up, operation, scoped=scoped)
     if then.allowed:
         formula = next(grant.context.formula for grant in granting if grant.id == then.rule)
         return replace(then, reason=Reason.STEP_UP, challenge=step_up(formula))
     return then if STEPS.index(then.reason) > STEPS.index(found.reason) else found
 
 
-def _nearest(granting: Sequence[Grant], facts: Facts, operation: Operation | None, *, scoped: bool) -> Decision:
+def _nearest(granting: Sequence[Grant], known: _Known, operation: Operation | None, *, scoped: bool) -> Decision:
     """One grant must cover all of the operation; of those that don't, the first that comes furthest is named."""
     nearest = Decision(reason=Reason.ROLE, operation=operation)
     for grant in granting:
-        reason, lacking = _judge_by(grant, facts, operation, scoped=scoped)
-        if STEPS.index(reason) > STEPS.index(nearest.reason):
+        reason, lacking = _judge_by(grant, known, operation, scoped=scoped)
+        if reason is not nearest.reason and STEPS.index(reason) > STEPS.index(nearest.reason):
             rule, context = grant.id, grant.context.name
             nearest = Decision(reason=reason, rule=rule, context=context, lacking=lacking, operation=operation)
-        if nearest.allowed:
+        if reason is Reason.ALLOWED:
             break
     return nearest
 
 
-def _judge_by(grant: Grant, facts: Facts, operation: Operation | None, *, scoped: bool) -> tuple[Reason, str]:
-    if not holds(grant.context.formula, facts.here):
+def _judge_by(grant: Grant, known: _Known, operation: Operation | None, *, scoped: bool) -> tuple[Reason, str]:
+    if not known[grant.context.formula]:
         return Reason.CONTEXT, ""
     if not scoped:
         return Reason.SCOPE, ""
     if operation and (more := beyond(grant.fields, operation)):
         told = "not among its fields" if grant.fields else UNFORESEEN
         return Reason.FIELD, f"{told}: {', '.join(sorted(more))}"
-    if operation and (lacking := unmet(grant.where, operation, facts.operations, facts.records)):
+    if operation and (lacking := unmet(grant.where, operation, known.facts.operations, known.facts.records)):
         return Reason.RECORD, lacking
     return Reason.ALLOWED, ""

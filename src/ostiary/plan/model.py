@@ -7,11 +7,12 @@ from typing import Final
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ostiary.erp.operation import Condition, Operation, Pattern, Verb, covering_scopes
 from ostiary.erp.route import Route
 from ostiary.foundation.ids import content_hash
-from ostiary.plan.formula import Always, Formula, atoms, every
+from ostiary.plan.formula import Always, Formula, Networks, atoms, edges, every
 from ostiary.policy.model import Always as AlwaysMay
 from ostiary.policy.model import (
     Apart,
@@ -180,10 +181,21 @@ class Plan(Struct, frozen=True, kw_only=True, cache_hash=True, dict=True):
         return found
 
 
+def prepared(plan: Plan) -> Plan:
+    """The same plan, equal contexts one object each, with all worked out that its first decision would wait for."""
+    one: dict[Context, Context] = {}
+    grants = [replace(grant, context=one.setdefault(grant.context, grant.context)) for grant in plan.grants]
+    plan = replace(plan, grants=tuple(grants))
+    plan.granting(plan.writing, frozenset(plan.closures))  # each is worked out when it is first looked at
+    for listed in (atom for atom in plan.conditions if isinstance(atom, Networks)):
+        edges(listed)
+    return plan
+
+
 def seal(plan: Plan) -> Plan:
     """The plan with its revision: a hash of all it says, so that the same policy has the same revision."""
-    bare = msgspec.structs.replace(plan, revision="")
-    return msgspec.structs.replace(bare, revision=content_hash(msgspec.json.encode(bare, order="deterministic")))
+    bare = replace(plan, revision="")
+    return replace(bare, revision=content_hash(msgspec.json.encode(bare, order="deterministic")))
 
 
 def to_json(plan: Plan) -> bytes:

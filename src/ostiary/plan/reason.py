@@ -1,9 +1,11 @@
 """The words for why: one list for the gate, the guard, the evaluator, the events and the answers to callers."""
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from ostiary.plan.formula import MFA, Formula, Mfa, Recent, atoms
+
+UNCLEAR: Final = "unclear"  # what a draft would say, where that turns on what is not kept, or was not asked
 
 
 class Reason(StrEnum):

@@ -12,13 +12,12 @@ from ostiary.erp.operation import covering_scopes
 from ostiary.plan.decide import STEPS, Facts, admit, closure, decide
 from ostiary.plan.formula import Always, Countries, Device, Mfa, Recent, atoms
 from ostiary.plan.model import Grant, Plan
-from ostiary.plan.reason import Reason
+from ostiary.plan.reason import UNCLEAR, Reason
 
 CHANGES_MAX: Final = 10_000  # told one by one; of more only the number
 # What a plan and the facts decide; whatever else refused a request, refuses it still.
 BY_POLICY: Final = frozenset({Reason.STEP_UP, *STEPS})
 UNKEPT: Final = (Countries, Device, Mfa, Recent)
-UNCLEAR: Final = "unclear"  # what was sent, or what a record held, would decide, and that is not kept
 
 
 class Recorded(NamedTuple):

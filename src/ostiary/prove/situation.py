@@ -4,14 +4,14 @@ What conditions look at (the clock, the caller's address) falls into finitely ma
 One value of each part stands for all of it; a condition is the set of the parts in which it holds, one big integer.
 """
 
-from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, reduce
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from itertools import pairwise, product
+from ipaddress import IPV6LENGTH, IPv4Address, IPv6Address, ip_address
+from itertools import accumulate, pairwise, product
 from math import prod
-from operator import and_, or_
+from operator import and_, or_, xor
 from typing import Any, Final
 
 from msgspec import Struct
@@ -21,6 +21,7 @@ from ostiary.plan.formula import (
     MFA,
     MINUTES_A_DAY,
     UNKNOWN,
+    V4,
     All,
     Always,
     AnyOf,
@@ -34,6 +35,7 @@ from ostiary.plan.formula import (
     Not,
     Recent,
     atoms,
+    edges,
     holds,
     is_holiday,
     zone,
@@ -183,50 +185,71 @@ def _situation(bit: int, axes: Axes, near: Situation) -> Situation:
 # --- what each kind of condition looks at, and where it can change there
 
 
+def _overlaps(lines: Iterable[Iterable[Any]], begin: Iterable[Any]) -> Iterator[Any]:
+    """The first place of each way in which `lines` lie over each other; each is where it begins and ends to hold, in turn."""
+    turns = defaultdict[Any, int](int, dict.fromkeys(begin, 0))
+    for n, line in enumerate(lines):
+        for place in line:
+            turns[place] ^= 1 << n
+    ways: dict[int, Any] = {}
+    for way, place in zip(accumulate((turns[place] for place in sorted(turns)), xor), sorted(turns), strict=True):
+        ways.setdefault(way, place)
+    return iter(ways.values())
+
+
 def _addresses(plain: Iterable[Networks], near: Address) -> Iterator[Address]:
-    """The first address of each network, the one behind its last, and the first of all."""
-    yield from (near, ip_address("0.0.0.0"), ip_address("::"))  # noqa: S104  an address, nothing listens
-    for text in (text for one in plain for text in one.networks):
-        network = ip_network(text)
-        yield network[0]
-        if int(network[-1]) < 2**network.max_prefixlen - 1:
-            yield network[-1] + 1
+    yield near
+    for place in _overlaps(map(edges, plain), (0, V4)):
+        if place < V4 + (1 << IPV6LENGTH):
+            yield IPv6Address(place - V4) if place >= V4 else IPv4Address(place)
 
 
 def _moments(plain: tuple[Hours, ...], near: datetime) -> Iterator[datetime]:
-    """In a week of each kind: its start, where hours begin and end and days do on their clocks, and clock changes."""
-    edges: dict[str, set[int]] = {}
-    for hours in plain:
-        edges.setdefault(hours.zone, {0}).update((hours.start, hours.end))
+    # In a week of each kind of those to come.
     shown = zone(plain[0].zone)
-    yield near.astimezone(shown)
-    for monday in _weeks(tuple(edges), tuple(dict.fromkeys(hours.holidays for hours in plain))):
-        cuts = {monday, *(turn for name in edges for turn in _turns(name))}
-        for name, minutes in edges.items():
-            for day, minute, fold in product(range(-1, len(DAYS) + 1), minutes, (0, 1)):
-                local = (monday + timedelta(days=day, minutes=minute)).replace(tzinfo=zone(name), fold=fold)
-                cuts.add(local.astimezone(UTC))
-        yield from (cut.astimezone(shown) for cut in sorted(cuts) if monday <= cut < monday + WEEK)
+    mondays = _weeks(*(tuple(dict.fromkeys(getattr(one, name) for one in plain)) for name in ("zone", "holidays")))
+    lines = ([moment for monday in mondays for moment in _switches(one, monday)] for one in plain)
+    yield from (moment.astimezone(shown) for moment in (near, *_overlaps(lines, mondays)))
+
+
+@lru_cache(maxsize=65_536)
+def _switches(hours: Hours, monday: datetime) -> tuple[datetime, ...]:
+    """When in this week they begin and cease to hold: where they, a day or the clock itself may change, looked at."""
+    cuts = {monday, *_turns(hours.zone)}
+    for day, minute, fold in product(range(-1, len(DAYS) + 1), {0, hours.start, hours.end}, (0, 1)):
+        local = (monday + timedelta(days=day, minutes=minute)).replace(tzinfo=zone(hours.zone), fold=fold)
+        cuts.add(local.astimezone(UTC))
+    found: list[datetime] = []
+    for cut in sorted(cut for cut in cuts if monday <= cut < monday + WEEK):
+        if holds(hours, Situation(cut).here) is (len(found) % 2 == 0):
+            found.append(cut)
+    return (*found, *[monday + WEEK] * (len(found) % 2))
 
 
 @lru_cache(maxsize=256)
 def _weeks(zones: tuple[str, ...], holidays: tuple[tuple[str, ...], ...]) -> tuple[datetime, ...]:
     """The first Monday of each kind of week: the zones' clocks stand alike, and change alike, and the same days are free."""
     kinds: dict[tuple[Any, ...], datetime] = {}
-    for monday in (MONDAY + n * WEEK for n in range(WEEKS)):
-        clocks = tuple((monday.astimezone(zone(name)).utcoffset(), *_within(name, monday)) for name in zones)
-        days = [(monday + timedelta(days=day)).date() for day in NEAR] if any(holidays) else []
-        free = tuple(is_holiday(one, day) for one in holidays for day in days)
-        kinds.setdefault((clocks, free), monday)
+    for n, kind in enumerate(zip(*map(_clocks, zones), *map(_free, holidays), strict=True)):
+        kinds.setdefault(kind, MONDAY + n * WEEK)
     return tuple(kinds.values())
 
 
-def _within(name: str, monday: datetime) -> Iterator[timedelta]:
-    turns = _turns(name)
-    for turn in turns[bisect_left(turns, monday) :]:
-        if turn >= monday + WEEK:
-            return
-        yield turn - monday
+@lru_cache(maxsize=4096)
+def _free(holidays: tuple[str, ...]) -> tuple[bytes, ...]:
+    """Of each week, which of the days near it are holidays."""
+    days, named = range(NEAR.start, WEEKS * len(DAYS) + NEAR.stop), frozenset(holidays)
+    free = bytes(is_holiday(named, (MONDAY + timedelta(days=day)).date()) for day in days)
+    return tuple(free[day : day + len(NEAR)] for day in range(0, WEEKS * len(DAYS), len(DAYS)))
+
+
+@lru_cache(maxsize=256)
+def _clocks(name: str) -> tuple[tuple[Any, ...], ...]:
+    """Of each week, how the zone's clock stands at its start, and when it changes in it."""
+    return tuple(
+        (monday.astimezone(zone(name)).utcoffset(), *(turn - monday for turn in _turns(name) if monday <= turn < end))
+        for monday, end in pairwise(MONDAY + n * WEEK for n in range(WEEKS + 1))
+    )
 
 
 @lru_cache(maxsize=256)
