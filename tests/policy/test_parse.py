@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 
 from ostiary.erp.operation import Pattern, Verb
 from ostiary.policy import node
+from ostiary.policy import parse as parser
 from ostiary.policy.parse import parse
+from ostiary.policy.reader import LINE_MAX_CHARS
 from policy.documents import documents
 from policy.mutations import mutated, scratched
 
@@ -223,6 +225,31 @@ def test_as_many_values_as_allowed_are_read_and_one_more_is_not(monkeypatch):
     monkeypatch.setattr(node, "NODES_MAX", count)
     assert "the document is nested too deeply or too large" not in messages(text)
     assert messages(text + "x: y\n") == ["the document is nested too deeply or too large"]
+
+
+def test_grants_that_would_hold_too_many_values_of_their_contexts_are_refused(monkeypatch):
+    """The plan holds them again for each grant: half a megabyte of policy were seven hundred of plan."""
+    contexts = "contexts: {far: {networks: [10.0.0.0/8, 192.0.2.0/24]}, either: {any: [far]}}\n"
+    roles = 'roles:\n  a: {level: user, of: sales, may: ["x: read, write"], when: far}\n  b: {level: user, of: sales, may: ["x: read"], when: either}\n'
+    monkeypatch.setattr(parser, "VALUES_MAX", 6)
+    assert messages(BASE + contexts + roles) == []
+    monkeypatch.setattr(parser, "VALUES_MAX", 5)
+    assert told(BASE + contexts + roles) == [
+        (
+            BASE.count("\n") + 4, 3, "with role b the grants hold more than 5 values of their contexts",
+            "larger networks, or fewer lines of `may` in that context",
+        )
+    ]  # fmt: skip
+
+
+def test_of_a_long_line_a_grant_is_told_what_begins_there_and_not_all_of_it():
+    """A policy of 250 KB in one line was a plan of 6 GB."""
+    mays = ", ".join(f'"x{n}: read"' for n in range(500))
+    policy = parse(f"{BASE}roles: {{a: {{level: user, of: sales, may: [{mays}]}}}}\n", "acme.yaml").policy
+    texts = [may.source.text for may in policy.roles[0].may]
+    assert max(map(len, texts)) == LINE_MAX_CHARS
+    assert texts[7].startswith('"x7: read", "x8: read"')
+    assert texts[-1].startswith('"x499: read"')
 
 
 def test_a_text_as_long_as_allowed_is_read_and_a_longer_one_is_not():

@@ -1,5 +1,6 @@
 """Variables: `the NAME` stands for values that are said once; a slip with one is a problem, never another meaning."""
 
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -126,3 +127,15 @@ def test_in_a_free_text_the_words_mean_themselves(line):
     found = policy(text)
     assert "the a" in (found.name, *(one.name for one in found.never))
     assert [one[2] for one in told(text + "variables: {a: b}\n")] == ["variable a is not used"]
+
+
+@pytest.mark.parametrize("depth", [4, 9])
+def test_variables_made_of_variables_do_not_grow_without_bound(depth):
+    """Some 4 KB of them once meant a hundred million values: control had no memory left."""
+    names = [chr(ord("a") + n) for n in range(depth)]
+    lines = [f"  a: [{', '.join(f'10.0.{n}.0/24' for n in range(100))}]"]
+    lines += [f"  {name}: [{', '.join([f'the {one}'] * 100)}]" for one, name in pairwise(names)]
+    text = BASE + "variables:\n" + "\n".join(lines) + f"\ncontexts: {{far: {{networks: the {names[-1]}}}}}\n"
+    found = told(text)
+    assert [message for _, _, message, _ in found] == ["variables stand for more than 200000 values in all"]
+    assert found[0][0] == BASE.count("\n") + 4

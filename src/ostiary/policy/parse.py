@@ -1,5 +1,6 @@
 """From text to a typed policy, or to every problem of the text at once."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
@@ -20,6 +21,7 @@ from ostiary.policy.systems import read_systems
 ANONYMOUS: Final = Limit(name="anonymous", requests=60, seconds=60)
 DEFAULT: Final = Limit(name="default", requests=1000, seconds=3600)
 BODY_BYTES: Final = 10 * 1024 * 1024  # standard E4
+VALUES_MAX: Final = 5_000_000  # about 100 MB of plan
 
 
 class Parsed(Struct, frozen=True, kw_only=True):
@@ -76,7 +78,23 @@ def _policy(reader: Reader, root: Node) -> Policy:
         tests=reader.each(part.get("tests"), partial(duties.read_test, reader, known), what="tests"),
     )
     reader.unused()
+    _refuse_too_much(reader, policy)
     return policy
+
+
+def _refuse_too_much(reader: Reader, policy: Policy) -> None:
+    """Of each grant the plan holds all values again, those of its context too."""
+    own = Counter({one.name: len(one.networks + one.holidays + one.countries) for one in policy.contexts})
+    parts = {one.name: (one.name, *one.every, *one.some, *one.none) for one in policy.contexts}
+    left = VALUES_MAX
+    for role in policy.roles:
+        context = sum(own[part] for name in role.when for part in parts.get(name, ()))
+        left -= sum(len(may.patterns) * (context + len(may.fields) + len(may.where)) for may in role.may)
+        if left < 0:
+            at, hint = role.source, "larger networks, or fewer lines of `may` in that context"
+            told = f"with role {role.name} the grants hold more than {VALUES_MAX} values of their contexts"
+            reader.problems.append(Problem(file=at.file, line=at.line, column=at.column, message=told, hint=hint))
+            return
 
 
 def _approvals(reader: Reader, node: Node | None) -> Approvals:

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Iterable
 from enum import StrEnum
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from ostiary.policy.model import Source
-from ostiary.policy.node import Mapping, Node, Scalar, Sequence, problem_at, says_nothing
+from ostiary.policy.node import NODES_MAX, Mapping, Node, Scalar, Sequence, problem_at, says_nothing
 from ostiary.policy.problem import Problem, nearest
 from ostiary.policy.shape import Part
 from ostiary.policy.words import NAME, VARIABLE, Wrong
 
 T = TypeVar("T")
 W = TypeVar("W", bound=StrEnum)
+LINE_MAX_CHARS: Final = 300  # a plan holds a line again for each grant that it makes
 
 
 class Reader:
@@ -22,6 +23,7 @@ class Reader:
         self.problems: list[Problem] = []
         self._variables: dict[str, tuple[Node, ...]] = {}
         self._unused: dict[str, Scalar] = {}
+        self._left = NODES_MAX  # that variables may still stand for
         self._lines = {name: text.splitlines() for name, text in texts.items()}
 
     def report(self, node: Node, message: str, hint: str = "") -> None:
@@ -29,8 +31,10 @@ class Reader:
 
     def source(self, node: Node) -> Source:
         lines = self._lines[node.file]
-        text = lines[node.line - 1].strip() if node.line <= len(lines) else ""
-        return Source(file=node.file, line=node.line, text=text, column=node.column)
+        line = lines[node.line - 1] if node.line <= len(lines) else ""
+        start = node.column - 1 if len(line) > LINE_MAX_CHARS else 0  # of a long line what begins there
+        told = line[start : start + LINE_MAX_CHARS].strip()
+        return Source(file=node.file, line=node.line, text=told, column=node.column)
 
     def define(self, name: str, key: Scalar, node: Node) -> None:
         """What `the NAME` stands for from now on: a variable may be made of those before it, so of no circle."""
@@ -55,7 +59,11 @@ class Reader:
         if match[1] not in self._variables:
             hint = nearest(match[1], self._variables) or f"variables: {{{match[1]}: ...}}"
             self.report(node, f"there is no variable {match[1]!r}", hint)
-        return self._variables.get(match[1], ())
+        found = self._variables.get(match[1], ())
+        self._left -= len(found)
+        if -len(found) <= self._left < 0:  # told once
+            self.report(node, f"variables stand for more than {NODES_MAX} values in all", "fewer values, or wider ones")
+        return found if self._left >= 0 else ()
 
     def mapping(self, node: Node, part: Part, *, what: str) -> dict[str, Node]:
         """The entries by key; unknown keys and missing ones are problems."""
