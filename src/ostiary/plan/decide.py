@@ -4,6 +4,7 @@ Order (the contract of gate and evaluator): address, token, revocation, lease, o
 record, step-up. The gate goes as far as the scope; what has fields or records to look at, it asks the guard about.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property
@@ -16,7 +17,7 @@ from ostiary.erp.operation import Operation, covering_scopes
 from ostiary.plan.formula import MFA, Circumstances, Formula, holds
 from ostiary.plan.model import Grant, Limit, Plan
 from ostiary.plan.reason import Reason, step_up
-from ostiary.plan.records import Records, beyond, unmet
+from ostiary.plan.records import Records, Together, beyond, unmet
 
 STEPS: Final = (Reason.ROLE, Reason.CONTEXT, Reason.SCOPE, Reason.FIELD, Reason.RECORD, Reason.ALLOWED)
 UNFORESEEN: Final = "writing it may change more than it names, so a line has to name it in `fields`"
@@ -152,6 +153,13 @@ class _Known(dict[Formula, bool]):
         now = int(self.facts.here.at.timestamp())
         return _Known(replace(self.facts, here=replace(self.facts.here, acr=MFA, signed_in_s=now)))
 
+    @cached_property
+    def together(self) -> Together:
+        found = defaultdict[tuple[str, str], list[Operation]](list)
+        for one, record in ((each, record) for each in self.facts.operations for record in each.ids):
+            found[one.object, record].append(one)
+        return found
+
 
 def _decide_one(plan: Plan, held: frozenset[str], known: _Known, operation: Operation) -> Decision:
     covering = covering_scopes(operation)
@@ -194,6 +202,6 @@ def _judge_by(grant: Grant, known: _Known, operation: Operation | None, *, scope
     if operation and (more := beyond(grant.fields, operation)):
         told = "not among its fields" if grant.fields else UNFORESEEN
         return Reason.FIELD, f"{told}: {', '.join(sorted(more))}"
-    if operation and (lacking := unmet(grant.where, operation, known.facts.operations, known.facts.records)):
+    if operation and (lacking := unmet(grant.where, operation, known.together, known.facts.records)):
         return Reason.RECORD, lacking
     return Reason.ALLOWED, ""

@@ -13,6 +13,7 @@ from ostiary.erp.operation import OWN, Condition, Operation, Verb
 NUMBER: Final = re.compile(r"-?[0-9]{1,30}(\.[0-9]{1,30})?")
 ORDER: Final = {"<": lt, "<=": le, ">": gt, ">=": ge}
 Value = str | None  # as text; None where it can't be told
+Together = Mapping[tuple[str, str], Sequence[Operation]]  # object, id -> all that one call does to the record
 
 
 class Records(Struct, frozen=True, kw_only=True):
@@ -35,7 +36,7 @@ def beyond(fields: Sequence[str], operation: Operation) -> frozenset[str]:
     return (named if fields else operation.fields_computed).difference(fields)
 
 
-def unmet(where: Iterable[Condition], operation: Operation, call: Sequence[Operation], records: Records) -> str:
+def unmet(where: Iterable[Condition], operation: Operation, call: Together, records: Records) -> str:
     """The first record and condition that don't surely agree, before the call and with what it writes; "" for none."""
     for condition in where:
         for record, value in _values(condition.field, operation, call, records):
@@ -44,24 +45,22 @@ def unmet(where: Iterable[Condition], operation: Operation, call: Sequence[Opera
     return ""
 
 
-def _values(
-    field: str, operation: Operation, call: Sequence[Operation], records: Records
-) -> Iterator[tuple[str, Value]]:
+def _values(field: str, operation: Operation, call: Together, records: Records) -> Iterator[tuple[str, Value]]:
     """Every value that the field has in the operation's records, or gets there by the call."""
-    name, ids = operation.object, frozenset(operation.ids)
-    if (name, field) not in records.stored or not (ids or operation.sent):
+    name = operation.object
+    if (name, field) not in records.stored or not (operation.ids or operation.sent):
         yield name, None  # the ERP computes it; or nobody knows beforehand which records these are
     for one in operation.ids:
         yield f"{name} {one}", records.held.get((name, one), {}).get(field)
-    for row in () if ids else map(dict, operation.sent):
+    for row in () if operation.ids else map(dict, operation.sent):
         yield f"a new {name}", row.get(field)
-    for other in call:
-        if other is operation or (other.object == name and not ids.isdisjoint(other.ids)):
-            told = [row[field] for row in map(dict, other.sent) if field in row]
-            unknown = other.verb is Verb.EXECUTE and other is not operation
-            yield from ((name, value) for value in told)
-            if unknown or (field in other.fields_written and not told):
-                yield name, None
+    about = {id(other): other for record in operation.ids for other in call[name, record]}
+    for other in {id(operation): operation, **about}.values():
+        told = [row[field] for row in map(dict, other.sent) if field in row]
+        unknown = other.verb is Verb.EXECUTE and other is not operation
+        yield from ((name, value) for value in told)
+        if unknown or (field in other.fields_written and not told):
+            yield name, None
 
 
 def _holds(condition: Condition, name: str, value: Value, records: Records) -> bool:
