@@ -329,6 +329,7 @@ def test_a_role_of_a_department_says_which(level):
         ("response: {guesses: 5/hour}", "guesses: '5/hour' is no number of tries in a minute"),
         ("response: {block: 2 days}", "block: '2 days' is longer than a day"),
         ("response: {spare: here}", "spare: 'here' is no network (an address, perhaps with /bits)"),
+        ("response: {spare: []}", "spare names none"),
         ("approvals: {}", "approvals says nothing"),
         ("approvals: 1", "approvals is a mapping of names to values"),
         ("approvals: {policy: 0}", "policy: '0' is no number of people from 1 to 9"),

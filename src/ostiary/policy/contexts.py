@@ -1,6 +1,5 @@
 """Contexts: hours, place, device, sign-in, and what is made of other contexts by all, any and not."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -39,9 +38,9 @@ def _context(reader: Reader, plain: dict[str, bool], name: str, key: Scalar, nod
         start=start,
         end=end,
         zone=zone or "",
-        holidays=_each(reader, part, "holidays", words.holiday, "2026-12-24"),
-        networks=_each(reader, part, "networks", words.network, "203.0.113.0/24"),
-        countries=_each(reader, part, "countries", words.country, "DE, AT"),
+        holidays=reader.each_of(part, "holidays", words.holiday, "2026-12-24"),
+        networks=reader.each_of(part, "networks", words.network, "203.0.113.0/24"),
+        countries=reader.each_of(part, "countries", words.country, "DE, AT"),
         device=reader.word(part.get("devices"), Devices, what="devices") is not None,
         mfa=reader.word(part.get("assurance"), Assurance, what="assurance") is not None,
         within=reader.understood(part.get("within"), words.age, what="within") or 0,
@@ -50,13 +49,6 @@ def _context(reader: Reader, plain: dict[str, bool], name: str, key: Scalar, nod
         none=_named(reader, part, "not", plain),
         source=reader.source(key),
     )
-
-
-def _each(reader: Reader, part: dict[str, Node], key: str, read: Callable[[str], str], example: str) -> tuple[str, ...]:
-    items = reader.items(part.get(key), what=key)
-    reader.refuse_empty(part.get(key), f"{key} names none", f"{key}: [{example}]")
-    told = (reader.understood(item, read, what=key) for item in items)
-    return tuple(one for one in told if one)
 
 
 def _named(reader: Reader, part: dict[str, Node], key: str, plain: dict[str, bool]) -> tuple[str, ...]:

@@ -106,11 +106,10 @@ def _approvals(reader: Reader, node: Node | None) -> Approvals:
 
 def _response(reader: Reader, node: Node | None) -> Response:
     part = reader.optional(node, keys.RESPONSE, "block: 10 minutes")
-    read = partial(reader.understood, read=words.network, what="spare")
     return Response(
         guesses=reader.understood(part.get("guesses"), words.guesses, what="guesses") or Response().guesses,
         block_s=reader.understood(part.get("block"), words.block, what="block") or Response().block_s,
-        spared=reader.each(part.get("spare"), read, what="spare"),
+        spared=reader.each_of(part, "spare", words.network, "203.0.113.0/24"),
     )
 
 

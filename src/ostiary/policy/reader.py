@@ -106,6 +106,11 @@ class Reader:
         """A list, item by item."""
         return tuple(one for item in self.items(node, what=what) if (one := read(item)) is not None)
 
+    def each_of(self, part: dict[str, Node], key: str, read: Callable[[str], T], example: str) -> tuple[T, ...]:
+        """A list of texts that `read` understands; where the key stands, it names one at least."""
+        self.refuse_empty(part.get(key), f"{key} names none", f"{key}: [{example}]")
+        return self.each(part.get(key), lambda item: self.understood(item, read, what=key), what=key)
+
     def text(self, node: Node | None, *, what: str, default: str = "") -> str:
         if node is None:
             return default
