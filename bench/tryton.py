@@ -17,6 +17,10 @@ METHODS: Final = ("read", "search", "search_read", "search_count", "create", "wr
 def _asked(method: str, *_: Any) -> Any:
     if method == "system.listMethods":
         return [f"model.{model}.{name}" for model in FIELDS for name in METHODS]
+    if method.endswith(".fields_get"):
+        stored = {"searchable": True, "sortable": True, "loading": "eager", "relation_field": "id"}
+        about = FIELDS[method.removeprefix("model.").removesuffix(".fields_get")]
+        return {name: {"type": _type(name, kind), **stored} for name, kind in about.items()}
     return [
         {"model": model, "name": name, "ttype": _type(name, kind), "relation": kind if "." in kind else None}
         for model, fields in FIELDS.items()
