@@ -14,13 +14,12 @@ from ostiary.control.archive import plan_kept
 from ostiary.control.documents import observed, prove_document
 from ostiary.control.holders import assigned, for_a_time, holders_of
 from ostiary.control.installation import Installation, opened
+from ostiary.control.recorded import Used
 from ostiary.erp.operation import Operation, operation_named
-from ostiary.event import search
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.home import Home
 from ostiary.identity import roster
 from ostiary.plan.model import Plan
-from ostiary.plan.reason import Reason
 from ostiary.policy import words
 from ostiary.prove import questions
 from ostiary.prove.difference import diff
@@ -66,9 +65,9 @@ def prove(  # noqa: PLR0917  what `_read` gives, and what is asked
 def _uses(on: Installation, connection: Connection, since: datetime) -> tuple[questions.Uses, bool]:
     """What was allowed, and whether all of it was read."""
     roles, uses = role_sets(connection), Counter[tuple[str, frozenset[str]]]()
-    found = search.Newest(on.home.access_log, search.Filter(reason=Reason.ALLOWED, since=since))
-    for event in found:
-        uses[event.operation, roles.get(event.role_set, frozenset())] += 1
+    found = Used(on.home, since)
+    for use in found:
+        uses[use.permission, roles.get(use.role_set, frozenset())] += 1
     return uses, found.whole
 
 

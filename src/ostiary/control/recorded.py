@@ -1,10 +1,11 @@
 """Decisions as the gate's events and the guard's journal hold them, and replayed against a draft."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from ipaddress import ip_address
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import to_builtins
@@ -19,6 +20,7 @@ from ostiary.foundation.home import Home
 from ostiary.guard.journal import Line
 from ostiary.plan.decide import Facts
 from ostiary.plan.formula import Circumstances
+from ostiary.plan.reason import Reason
 from ostiary.prove.replay import Recorded, replay
 from ostiary.store.directory import role_sets
 from ostiary.store.plans import plan_in_force
@@ -59,17 +61,57 @@ def _native(home: Home, roles: Roles, since: datetime) -> Iterator[Recorded]:
         yield Recorded(event.decision, event.subject, event.reason, facts, did is not None)
 
 
-def _judged(home: Home, roles: Roles, since: datetime) -> Iterator[Recorded]:
-    for text in search.lines(home.guard_log, since):
+class Use(NamedTuple):
+    """One thing that somebody did with the roles of this set."""
+
+    principal: str
+    role_set: str
+    permission: str
+    at: datetime
+
+
+class Used:
+    """All that was allowed since then, of a call of many operations each; as far back as one search may read.
+
+    `whole`, once it is told: it was all.
+    """
+
+    def __init__(self, home: Home, since: datetime) -> None:
+        self._home, self._since, self.whole = home, since, True
+
+    def __iter__(self) -> Iterator[Use]:
+        native = search.Newest(self._home.access_log, search.Filter(reason=Reason.ALLOWED, since=self._since))
+        for event in native:
+            if not event.guard_us:
+                yield Use(event.subject, event.role_set, event.operation, event.at)
+        self.whole = native.whole
+        try:
+            for line, at in _journal(self._home, self._since, search.READ_MAX_BYTES):
+                if line.reason == Reason.ALLOWED:
+                    yield from (Use(line.subject, line.role_set, one, at) for one in line.operations)
+        except search.TooMuch:
+            self.whole = False
+
+
+def _journal(home: Home, since: datetime, most_bytes: int = sys.maxsize) -> Iterator[tuple[Line, datetime]]:
+    for text in search.lines(home.guard_log, since, most_bytes):
         try:
             line = msgspec.json.decode(text, type=Line)
             at = datetime.fromisoformat(line.at)
-            told = {"at": at.isoformat(), "source": "::", **line.here}
-            told |= {"at": datetime.fromisoformat(told["at"]), "source": ip_address(told["source"])}
         except (ValueError, TypeError):  # half a line, or one of an earlier release
             continue
         if at < since:
             return
+        yield line, at
+
+
+def _judged(home: Home, roles: Roles, since: datetime) -> Iterator[Recorded]:
+    for line, at in _journal(home, since):
+        told = {"at": at.isoformat(), "source": "::", **line.here}
+        try:
+            told |= {"at": datetime.fromisoformat(told["at"]), "source": ip_address(told["source"])}
+        except (ValueError, TypeError):  # of an earlier release
+            continue
         did = tuple(filter(None, map(operation_named, line.operations)))
         facts = Facts(
             system=line.system, here=Circumstances(**told), roles=roles.get(line.role_set),

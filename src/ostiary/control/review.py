@@ -13,8 +13,8 @@ from ostiary.audit.log import Change, Entry
 from ostiary.control.board import Board
 from ostiary.control.installation import Installation, opened
 from ostiary.control.proposals import refuse_reason
+from ostiary.control.recorded import Used
 from ostiary.erp.operation import covering_scopes, operation_named
-from ostiary.event import search
 from ostiary.event.record import stamp
 from ostiary.foundation.clock import EPOCH
 from ostiary.foundation.errors import CallerFault
@@ -22,7 +22,6 @@ from ostiary.foundation.home import Home
 from ostiary.identity import principals, roster
 from ostiary.identity.principals import Keys
 from ostiary.plan.model import Plan
-from ostiary.plan.reason import Reason
 from ostiary.store.directory import role_sets
 from ostiary.store.plans import plan_in_force
 from ostiary.store.tables.audit import AUDIT_LEAF
@@ -130,11 +129,12 @@ def _uses(
     """How often somebody did what a role of his allows, and when last; of more events than one search may read, the newest."""
     roles, uses, last = role_sets(connection), Counter[Held](), dict[Held, datetime]()
     giving: dict[Held, bool] = {}
-    for event in search.Newest(on.home.access_log, search.Filter(reason=Reason.ALLOWED, since=since)):
-        for role in roles.get(event.role_set, ()):
-            if _gives(plan, role, event.operation, giving):
-                uses[event.subject, role] += 1
-                last.setdefault((event.subject, role), event.at)
+    for use in Used(on.home, since):
+        for role in roles.get(use.role_set, ()):
+            if _gives(plan, role, use.permission, giving):
+                held = use.principal, role
+                uses[held] += 1
+                last[held] = max(use.at, last.get(held, use.at))
     return uses, last
 
 

@@ -101,9 +101,9 @@ def guard_line(log: Path, decision: str) -> dict[str, Any] | None:
     return None
 
 
-def lines(log: Path, since: datetime | None) -> Iterator[bytes]:
-    """Every line of the files that were written to since then, however many, the newest first."""
-    return _lines(reversed(_written(log, since)), sys.maxsize)
+def lines(log: Path, since: datetime | None, most_bytes: int = sys.maxsize) -> Iterator[bytes]:
+    """Every line of the files that were written to since then, the newest first; raises TooMuch past so many bytes."""
+    return _lines(reversed(_written(log, since)), most_bytes)
 
 
 def _about(log: Path, decision: str) -> Iterator[bytes]:
