@@ -209,18 +209,16 @@ def _serve(template: Template, folder: Path, listener: socket.socket) -> subproc
     text = CONFIGURATION.format(path=folder / "db", port=listener.getsockname()[1])
     write_atomically(conf, text.encode())
     arguments = ["serve", str(conf), str(listener.fileno()), str(os.getpid())]
-    log = os.open(folder / "server.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    try:
+    return spawn([template.python, SEED, *arguments], folder / "server.log", [listener.fileno()])
+
+
+def spawn(command: Sequence[str | Path], log: Path, kept: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+    """In a session of its own, for Ctrl-C is ours to pass on; its words go to `log` (0600), `kept` stay open for it."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(descriptor, "wb") as out:
         return subprocess.Popen(
-            [template.python, SEED, *arguments],
-            pass_fds=[listener.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
+            command, pass_fds=kept, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
         )
-    finally:
-        os.close(log)
 
 
 def _wait_for_answer(erp: DemoErp) -> None:

@@ -149,18 +149,10 @@ def _reading_group(pool: Any) -> None:
     group.save()
     rights = {"res.group", "ir.model.access", "ir.model.button", "ir.model.button-res.group"}
     readable = {"ir.model", "ir.model.field", "res.user", *rights}
+    more = {"group": group.id, "perm_write": False, "perm_create": False, "perm_delete": False}
+    names = [model.name for model in pool.get("ir.model").search([])]
     pool.get("ir.model.access").create(
-        [
-            {
-                "model": model.name,
-                "group": group.id,
-                "perm_read": model.name in readable or model.name.startswith(BUSINESS),
-                "perm_write": False,
-                "perm_create": False,
-                "perm_delete": False,
-            }
-            for model in pool.get("ir.model").search([])
-        ]
+        [{"model": name, "perm_read": name in readable or name.startswith(BUSINESS), **more} for name in names]
     )
 
 

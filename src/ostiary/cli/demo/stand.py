@@ -18,7 +18,7 @@ from threading import Event
 from typing import Final
 
 from ostiary.cli.admin import ask
-from ostiary.cli.demo.erp import DemoErp, Template, prepare, start
+from ostiary.cli.demo.erp import DemoErp, Template, prepare, spawn, start
 from ostiary.control import child
 from ostiary.control.prepare import initialise
 from ostiary.foundation.errors import OstiaryError, SystemFault
@@ -105,14 +105,8 @@ def policy_text(erp_port: int) -> str:
 
 
 def _start(home: Home) -> subprocess.Popen[bytes]:
-    with (home.root / "ostiary.log").open("wb") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "ostiary.control.up", home.root, "--with-parent", str(os.getpid())],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+    command = [sys.executable, "-m", "ostiary.control.up", str(home.root), "--with-parent", str(os.getpid())]
+    return spawn(command, home.root / "ostiary.log")
 
 
 def _wait_until_up(home: Home, gate: subprocess.Popen[bytes], *, erp: bool = False) -> None:
