@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from ostiary.policy import node
-from ostiary.policy.node import TEXT_MAX_BYTES, Node, Scalar, Sequence, problem_at, read
+from ostiary.policy.node import TEXT_MAX_BYTES, Node, Scalar, Sequence, items_of, problem_at, read, value_at
 from ostiary.policy.problem import Problem
 from ostiary.policy.words import PATH, PATTERN, Wrong
 
@@ -37,7 +37,7 @@ def gathered(file: str, text: str, find: Find) -> Files:
             files.trees.append(root)
         elif root is not None:
             files.problems.append(problem_at(root, "the policy is a mapping of names to values", "key: value"))
-        for item in _patterns(root):
+        for item in items_of(value_at(root, "include")):
             new = {name: text for name, text in _named(item, find, files.problems).items() if name not in files.texts}
             files.texts.update(new)
             pending += [(one, depth + 1) for one in new]
@@ -67,11 +67,6 @@ def merged(files: Files) -> node.Mapping:
         elif name != "include":
             entries[name] = (key, _together(entries[name], (key, value), files.problems))
     return first._replace(entries=entries)
-
-
-def _patterns(root: Node | None) -> tuple[Node, ...]:
-    told = root.entries["include"][1] if isinstance(root, node.Mapping) and "include" in root.entries else None
-    return told.items if isinstance(told, Sequence) else (told,) if told else ()
 
 
 def _named(item: Node, find: Find, problems: list[Problem]) -> Mapping[str, str]:

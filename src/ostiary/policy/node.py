@@ -64,6 +64,16 @@ def names_in(node: Node | None) -> tuple[str, ...]:
     return tuple(node.entries) if isinstance(node, Mapping) else ()
 
 
+def value_at(of: Node | None, key: str) -> Node | None:
+    """What stands under the key, where `of` is a mapping that has it."""
+    return of.entries[key][1] if isinstance(of, Mapping) and key in of.entries else None
+
+
+def items_of(node: Node | None) -> tuple[Node, ...]:
+    """The items of a list; one value alone counts as a list of one."""
+    return node.items if isinstance(node, Sequence) else () if node is None else (node,)
+
+
 def problem_at(node: Node, message: str, hint: str = "") -> Problem:
     return Problem(file=node.file, line=node.line, column=node.column, message=message, hint=hint)
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from ostiary.policy import node
 from ostiary.policy.include import Files
-from ostiary.policy.node import Node, Scalar, Sequence, problem_at, read
+from ostiary.policy.node import Node, Scalar, Sequence, items_of, names_in, problem_at, read, value_at
 from ostiary.policy.problem import nearest
 from ostiary.policy.words import PACK
 
@@ -27,9 +27,7 @@ def packs() -> Mapping[str, str]:
 
 def with_packs(root: node.Mapping, files: Files) -> node.Mapping:
     """The policy with all that its packs say; `files` grows by their texts, and by what is wrong with naming them."""
-    named = root.entries["packs"][1] if "packs" in root.entries else None
-    items = named.items if isinstance(named, Sequence) else (named,) if named else ()
-    for item in reversed(items):
+    for item in reversed(items_of(value_at(root, "packs"))):
         if tree := _tree(item, root, files):
             root = _over(root, tree)
     return root
@@ -57,9 +55,8 @@ def _tree(item: Node, root: node.Mapping, files: Files) -> node.Mapping | None:
 
 def _meant(root: node.Mapping, kind: str, system: str | None) -> list[str]:
     """The systems of this kind, or the one of them that is named."""
-    told = root.entries["systems"][1] if "systems" in root.entries else None
-    systems = told.entries if isinstance(told, node.Mapping) else {}
-    of_kind = [name for name, (_, value) in systems.items() if _text(value, "kind") == kind]
+    systems = value_at(root, "systems")
+    of_kind = [name for name in names_in(systems) if _text(value_at(systems, name), "kind") == kind]
     return [name for name in of_kind if system in {None, name}]
 
 
@@ -83,6 +80,6 @@ def _others(own: Iterable[Node], items: Iterable[Node]) -> Iterable[Node]:
     return (one for one in items if _text(one, "id") not in ids)
 
 
-def _text(of: Node, key: str) -> str:
-    told = of.entries[key][1] if isinstance(of, node.Mapping) and key in of.entries else None
+def _text(of: Node | None, key: str) -> str:
+    told = value_at(of, key)
     return told.text if isinstance(told, Scalar) else ""

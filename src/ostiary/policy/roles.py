@@ -10,7 +10,7 @@ from ostiary.policy import keys, words
 from ostiary.policy.levels import Above, excess, misfit
 from ostiary.policy.model import Kind, Level, May, RoleRule
 from ostiary.policy.node import Mapping as Entries
-from ostiary.policy.node import Node, Scalar
+from ostiary.policy.node import Node, Scalar, value_at
 from ostiary.policy.reader import Reader
 
 
@@ -53,8 +53,7 @@ def read_roles(reader: Reader, node: Node | None, known: Known) -> tuple[RoleRul
         key, value = told[role.name]
         if role.name in reached(role.name, includes):
             reader.report(key, f"role {role.name} includes itself", "remove one of the includes")
-        included = value.entries.get("includes") if isinstance(value, Entries) else None
-        for name, item in reader.texts(included and included[1], what="includes"):
+        for name, item in reader.texts(value_at(value, "includes"), what="includes"):
             if name in by_name and (why := misfit(role, by_name[name], known.departments)):
                 reader.report(item, f"role {role.name}: {why.message}", why.hint)
     return roles

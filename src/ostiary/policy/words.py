@@ -190,10 +190,7 @@ def rate(text: str) -> tuple[int, int]:
 
 def guesses(text: str) -> int:
     """`5/minute` as how many."""
-    match = GUESSES.fullmatch(text)
-    if match is None:
-        raise Wrong(f"{text!r} is no number of tries in a minute", "5/minute, at most 999")
-    return int(match[1])
+    return int(_read(GUESSES, text, "is no number of tries in a minute", "5/minute, at most 999")[1])
 
 
 def block(text: str) -> int:
