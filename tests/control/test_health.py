@@ -2,6 +2,7 @@
 
 import json
 import socket
+import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 from sqlalchemy import delete
+from sqlalchemy.exc import OperationalError
 
 from guard_world import small_catalogue
 from ostiary.control import systems
@@ -71,6 +73,17 @@ def test_an_audit_log_that_was_cut_is_told_by_doctor_and_status(home, without_he
 
 def part(board, name):
     return next(systems._part(name, look) for part, look in systems._parts(board) if part == name)
+
+
+def test_what_status_can_not_look_at_is_told_in_words_and_without_the_statement():
+    def gone():
+        raise FileNotFoundError(2, "No such file or directory")
+
+    def locked():
+        raise OperationalError("SELECT secret", {}, sqlite3.OperationalError("database is locked"))
+
+    assert systems._part("disk", gone)["text"] == "it can't be looked at: no such file or directory"
+    assert systems._part("policy", locked)["text"] == "it can't be looked at: database is locked"
 
 
 def test_a_system_that_nobody_asked_yet_what_it_offers_is_told_by_doctor_too(folder):
