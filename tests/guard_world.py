@@ -35,6 +35,7 @@ from ostiary.foundation.settings import Settings
 from ostiary.guard import app
 from ostiary.guard.erp import NotEstablished
 from ostiary.plan.model import System, to_json
+from ostiary.policy.document import Document
 from ostiary.store.database import Store, open_store
 from ostiary.store.directory import ErpAccount, sealed_for
 from ostiary.store.seal import Sealer
@@ -346,7 +347,7 @@ def make(
         }
         connection.execute(insert(SIGNING_KEY), [{**row, "public_jwk": json.dumps(key.public())}])
     text = policy.replace("UPSTREAM", upstream)
-    _, plan = read_document(text, "policy.yaml", files_of(root, "policy.yaml", text))
+    _, plan = read_document(Document(text=text, file="policy.yaml", files=files_of(root, "policy.yaml", text)))
     write_atomically(home.plans / f"{plan.revision}.json", to_json(plan))
     write_atomically(home.plans / "current", plan.revision.encode())
     write_atomically(home.catalogue("erp"), msgspec.json.encode(catalogue or small_catalogue()))

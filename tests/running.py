@@ -241,7 +241,7 @@ class Running:
     def document(self, text: str) -> dict[str, Any]:
         """The text as the policy's file, with what belongs to it."""
         path = self.home.policy
-        return {"text": text, "file": str(path), "files": files_of(path.parent, path.name, text)}
+        return {"document": {"text": text, "file": str(path), "files": files_of(path.parent, path.name, text)}}
 
     def ostiary(self, *arguments: str, given: str = "", environment: Mapping[str, str] = {}) -> Done:
         """The command in a process of its own."""

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ostiary.control.documents import prove_document
 from ostiary.control.folder import read_policy
@@ -115,9 +116,9 @@ def said(error: Error) -> str:
         home.catalogue("erp").parent.mkdir()
         home.catalogue("erp").write_bytes(msgspec.json.encode(OFFERED))
         try:
-            text, files = read_policy(home.policy)
-            files = {} if error.lone else files
-            _, proof = prove_document(text, home.policy.name, home, files, error.held, NEAR)
+            document = read_policy(home.policy)
+            document = replace(document, files={}) if error.lone else document
+            _, proof = prove_document(document, home, error.held, NEAR)
             answer = "\n".join(f"{NOTE}{one}" for one in proof.warnings)
         except OperatorFault as fault:
             answer = str(fault)

@@ -71,7 +71,7 @@ def test_a_document_that_breaks_its_own_rules_is_refused(site):
 @RUNNING
 def test_a_relative_file_is_refused(site):
     with pytest.raises(OperatorFault) as problem:
-        site.ask("policy.apply", text=site.policy(), file="policy.yaml")
+        site.ask("policy.apply", document={"text": site.policy(), "file": "policy.yaml"})
     assert problem.value.code == "file-relative"
 
 

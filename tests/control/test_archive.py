@@ -15,6 +15,7 @@ from ostiary.control.proposals import OPEN_MAX, OPEN_OF_ONE_MAX, POLICY, Proposa
 from ostiary.control.revisions import Act, record
 from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.home import Home
+from ostiary.policy.document import Document
 from ostiary.store.plans import keep_plan, put_in_force
 
 WHO = Administrators(owners=frozenset({"uid:0"}), named=frozenset({"uid:1", "uid:2", "uid:3"}))
@@ -34,10 +35,15 @@ def on(folder, database_url):
     made.store.close()
 
 
+def written(on, text):
+    return Document(text=text, file=str(on.home.policy))
+
+
 def applied(on, text, **more):
     """As `policy apply` records it, and the revision."""
-    plan, proof = prove_document(text, on.home.policy.name, on.home, {})
-    act = Act(actor="uid:1", file=str(on.home.policy), text=text, proof=msgspec.to_builtins(proof), **more)
+    document = written(on, text)
+    plan, proof = prove_document(document, on.home)
+    act = Act(actor="uid:1", document=document, proof=msgspec.to_builtins(proof), **more)
     with on.store.begin() as connection:
         record(Change(connection, act.actor, AT), act, plan)
     keep_plan(on.home, plan)
@@ -152,7 +158,7 @@ def test_a_proof_against_a_kept_revision_tells_what_changed_since_and_which_stat
     number = archive.list_revisions(on.home)[0]["number"]
     wider = first.replace("party.party: read", "party.party: write")
     applied(on, wider, reason="later")
-    told = questions.prove(wider, str(on.home.policy), on.home, {}, 90, number)
+    told = questions.prove(written(on, wider), on.home, 90, number)
     assert told["changes"] == archive.compare(on.home, number, number + 1)
     assert [one["widens"] for one in told["changes"]] == [True, True, False]
     (lost,) = told["answers"]["no longer held"]
@@ -161,11 +167,9 @@ def test_a_proof_against_a_kept_revision_tells_what_changed_since_and_which_stat
     (new,) = told["answers"]["new access"]
     assert "may now erp/party.party:write" in new["message"]
     assert new["requests"]
-    now = questions.prove(wider, str(on.home.policy), on.home, {}, 90)
+    now = questions.prove(written(on, wider), on.home, 90)
     assert (now["answers"]["new access"], "changes" in now) == ([], False)
-    (back,) = questions.prove(first + ledger, str(on.home.policy), on.home, {}, 90, number + 1)["answers"][
-        "held only now"
-    ]
+    (back,) = questions.prove(written(on, first + ledger), on.home, 90, number + 1)["answers"]["held only now"]
     assert "reader may erp/party.party:write" in back["message"]
     with pytest.raises(CallerFault, match="no revision number 99"):
-        questions.prove(wider, str(on.home.policy), on.home, {}, 90, 99)
+        questions.prove(written(on, wider), on.home, 90, 99)

@@ -12,6 +12,7 @@ from ostiary.control.prepare import initialise
 from ostiary.control.reconcile import Translated
 from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.foundation.home import Home
+from ostiary.policy.document import Document
 from ostiary.store.database import METADATA
 from ostiary.store.plans import plan_in_force
 from ostiary.store.tables.audit import AUDIT_LEAF
@@ -108,7 +109,9 @@ def test_a_roll_out_that_fails_says_why_though_the_store_takes_no_note_of_it(boa
     plan = board.reconciler.plan
     board.reconciler.apply = fail
     monkeypatch.setattr(operations.revisions, "record_failure", busy)
-    act = operations.revisions.Act(actor="uid:0", file="/p", text="", reason="", before=plan.revision)
+    act = operations.revisions.Act(
+        actor="uid:0", document=Document(text="", file="/p"), reason="", before=plan.revision
+    )
     with pytest.raises(SystemFault, match="no"):
         operations._roll_out(board, act, Translated(plan=plan, resources={}), 0)
 
@@ -151,7 +154,9 @@ def test_a_draft_that_can_not_be_asked_stays_nowhere_and_the_log_says_so(board, 
     with board.on.store.read() as connection:
         before = {entry["index"] for entry in entries(connection, limit=100)}
     with pytest.raises(SystemFault, match="does not take"):
-        operations.OPERATIONS["policy.shadow"](board, "uid:0", board.on.home.policy.read_text(), "/p.yaml")
+        operations.OPERATIONS["policy.shadow"](
+            board, "uid:0", Document(text=board.on.home.policy.read_text(), file="/p")
+        )
     with board.on.store.read() as connection:
         told = [entry["action"] for entry in entries(connection, limit=100) if entry["index"] not in before]
     assert told[::-1] == ([] if fails == "refuse_unreadable" else ["policy.shadow", "policy.shadow-end"])

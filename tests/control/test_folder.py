@@ -8,6 +8,7 @@ from ostiary.control.documents import read_document
 from ostiary.control.folder import files_of
 from ostiary.erp.openapi import DOCUMENT_MAX_BYTES
 from ostiary.foundation.errors import OperatorFault
+from ostiary.policy.document import Document
 from running import SPEC
 
 POLICY = 'policy: p\nsystems: {shop: {kind: openapi, at: shop.test, upstream: "http://127.0.0.1:9", spec: "%s"}}\n'
@@ -24,7 +25,7 @@ def folder(tmp_path):
 
 def read(folder, spec):
     text = POLICY % spec
-    return read_document(text, "policy.yaml", files_of(folder, "policy.yaml", text))
+    return read_document(Document(text=text, file="policy.yaml", files=files_of(folder, "policy.yaml", text)))
 
 
 @pytest.mark.parametrize("spec", ["../shop.yaml", "specs/../../shop.yaml", "link.yaml", "/etc/passwd", "OUTSIDE"])
@@ -64,4 +65,4 @@ def test_the_admin_socket_reads_nothing_for_a_caller_either(site):
     for spec in (str(site.root / "outside.yaml"), f"specs/{site.spec.name}"):
         text = site.policy((f"specs/{site.spec.name}", spec))
         with pytest.raises(OperatorFault, match="did not come with the policy"):
-            site.ask("policy.apply", text=text, file=str(site.home.policy), reason="")
+            site.ask("policy.apply", document={"text": text, "file": str(site.home.policy)}, reason="")

@@ -182,7 +182,7 @@ def test_a_revision_of_several_files_is_enforced_kept_and_restored_whole(site):
     site.apply(site.policy())
     assert site.once("GET", INVOICES, token=site.token("elsewhere")).reason == "context"
     (folder / "roles/elsewhere.yaml").unlink()
-    again = site.ask("policy.apply", text=text, files=files, file=str(folder / "policy.yaml"))
+    again = site.ask("policy.apply", document={"text": text, "files": files, "file": str(folder / "policy.yaml")})
     assert again["revision"] == revision
     number = site.ostiary("policy", "list", "--limit", "1", "--json").json[0]["number"]
     shown = site.ostiary("policy", "show", str(number)).out
@@ -191,8 +191,8 @@ def test_a_revision_of_several_files_is_enforced_kept_and_restored_whole(site):
     site.apply(site.policy())
     assert site.ask("policy.restore", number=number, reason="whole")["revision"] == revision
     with pytest.raises(OstiaryError, match=r"policy.yaml:\d+:10: include: no file below the policy's folder"):
-        site.ask("policy.apply", text=text, file=str(folder / "policy.yaml"))
+        site.ask("policy.apply", document={"text": text, "file": str(folder / "policy.yaml")})
     without = {name: one for name, one in files.items() if name.startswith("roles")}
     with pytest.raises(OstiaryError, match=rf"system shop: specs/{site.spec.name} did not come with the policy"):
-        site.ask("policy.apply", text=text, files=without, file=str(folder / "policy.yaml"))
+        site.ask("policy.apply", document={"text": text, "files": without, "file": str(folder / "policy.yaml")})
     site.apply(site.policy())

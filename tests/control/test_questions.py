@@ -15,6 +15,7 @@ from ostiary.control import questions, report
 from ostiary.control.documents import read_document
 from ostiary.control.folder import files_of
 from ostiary.plan.reason import Reason
+from ostiary.policy.document import Document
 from ostiary.prove.request import Request, replay
 from ostiary.prove.rules import check
 from ostiary.prove.situation import Situation
@@ -89,7 +90,7 @@ def cited(site, text, finding):
 
 def proved(site, text):
     files = files_of(site.root, "policy.yaml", text)
-    return questions.prove(text, "policy.yaml", site.home, files, 90)["answers"]
+    return questions.prove(Document(text=text, file="policy.yaml", files=files), site.home, 90)["answers"]
 
 
 def test_new_access(site, asked):
@@ -171,7 +172,7 @@ def test_who_holds_both_sides_of_an_apart_and_what_never_may_be(site, asked):
         asked + 'apart: [{name: two, permissions: ["order: write", "stock: read"]}]\n'
         'never: [{name: no, level: partner, may: "stock: read"}]\n'
     )
-    _, rules = read_document(text, "policy.yaml", files_of(site.root, "policy.yaml", text))
+    _, rules = read_document(Document(text=text, file="policy.yaml", files=files_of(site.root, "policy.yaml", text)))
     found = check(rules, {"user:anna": frozenset({"guest", "clerk"})}, Situation(datetime.now(UTC)))
     assert [one.message.partition(": ")[0] for one in found] == ["never 'no'", *["apart 'two' (high)"] * 3]
     assert found[0].message == "never 'no': at any time, from 203.0.113.0, role guest may shop/stock:read"

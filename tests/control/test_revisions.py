@@ -12,6 +12,7 @@ from ostiary.control.prepare import initialise
 from ostiary.control.revisions import Act, record, record_failure, recovered
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Home
+from ostiary.policy.document import Document
 from ostiary.store.plans import keep_plan, plan_in_force, put_in_force
 
 AT = datetime(2026, 3, 3, tzinfo=UTC)
@@ -29,8 +30,9 @@ def on(folder):
 def recorded(on, *, fails=False):
     """Another revision, as `policy apply` records it."""
     before, text = plan_in_force(on.home), on.home.policy.read_text().replace("everyone", "staff")
-    _, plan = read_document(text, on.home.policy.name)
-    act = Act(actor="uid:0", file="/p", text=text, reason="", before=before.revision)
+    document = Document(text=text, file="/p")
+    _, plan = read_document(document)
+    act = Act(actor="uid:0", document=document, reason="", before=before.revision)
     with on.store.begin() as connection:
         record(Change(connection, "uid:0", AT), act, plan)
         if fails:

@@ -149,16 +149,16 @@ def test_a_folder_gives_just_the_files_that_are_included(tmp_path):
         "roles/a.yaml": CLERK,
     }
     path = folder(tmp_path, {**texts, "shop.openapi.json": "{}", "roles/.a.yaml": "x", "roles/b/c.yaml": "x"})
-    text, files = read_policy(path)
-    assert (text, files) == (texts.pop("policy.yaml"), texts)
-    assert parse(text, "policy.yaml", files).problems == ()
+    read = read_policy(path)
+    assert (read.text, read.file, read.files) == (texts.pop("policy.yaml"), str(path), texts)
+    assert parse(read.text, read.name, read.files).problems == ()
 
 
 def test_no_link_leads_out_of_the_folder(tmp_path):
     (tmp_path / "secret.yaml").write_text(CLERK)
     path = folder(tmp_path / "home", {"policy.yaml": MAIN + "include: [roles/*.yaml]\n", "real/a.yaml": CLERK})
     (path.parent / "roles").symlink_to(path.parent / "real")
-    assert read_policy(path)[1] == {"roles/a.yaml": CLERK}
+    assert read_policy(path).files == {"roles/a.yaml": CLERK}
     (path.parent / "real/b.yaml").symlink_to(tmp_path / "secret.yaml")
     with pytest.raises(
         OperatorFault, match=r"policy.yaml:5:11: include: roles/b.yaml leads out of the policy's folder"

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+from msgspec import to_builtins
 
 from ostiary.cli.admin import ask, done, look
 from ostiary.cli.questions import report, what_can, who_can
 from ostiary.cli.shape import LIMIT, MOMENTS, Group, at_home, home, show, show_table, table
 from ostiary.foundation.errors import OperatorFault, counted, harmless
 from ostiary.foundation.files import write_atomically
-from ostiary.foundation.home import Home
+from ostiary.policy.document import Document
 
 SINCE = click.option("--since", type=click.DateTime(MOMENTS), help="Not before this; else the last 30 days.")
 FILE = click.argument("file", type=click.Path(path_type=Path), required=False)
@@ -38,7 +39,7 @@ def check(file: Path | None) -> None:
     """Every problem at once; also `never`, `apart` and the embedded tests. Changes nothing."""
     from ostiary.control.documents import prove_document
 
-    plan, proof = prove_document(*_read(file))
+    plan, proof = prove_document(_read(file), home())
     warnings = proof.warnings
     told = {"revision": plan.revision, "grants": len(plan.grants), "warnings": list(warnings)}
     size = f"{counted(len(plan.roles), 'role')}, {counted(len(plan.grants), 'grant')}"
@@ -63,9 +64,10 @@ def fmt(file: Path | None, only_check: bool) -> None:
     """Writes the policy in one form, comments kept."""
     from ostiary.policy.fmt import formatted
 
-    text, _, _, files = _read(file)
-    before = {_name(file): text, **files}
-    changed = {name: one for name, one in formatted(text, _name(file), files).items() if one != before[name]}
+    document = _read(file)
+    before = {document.name: document.text, **document.files}
+    after = formatted(document.text, document.name, dict(document.files))
+    changed = {name: one for name, one in after.items() if one != before[name]}
     if only_check and changed:
         lines = "\n".join(f"  {line}" for name, one in changed.items() for line in _difference(name, before[name], one))
         told = f"{', '.join(changed)} is not in its one form:\n{lines}"
@@ -86,7 +88,7 @@ def diff(file: Path | None) -> None:
     """What this policy would widen and narrow, against the one in force."""
     from ostiary.control.documents import compare_document
 
-    told = compare_document(*_read(file))
+    told = compare_document(_read(file), home())
     show(told, _changes(told["changes"]) + _notes(told["warnings"]))
 
 
@@ -96,8 +98,7 @@ def test(file: Path | None) -> None:
     """Runs the tests that stand in the policy."""
     from ostiary.control.documents import test_document
 
-    text, name, _, files = _read(file)
-    told = test_document(text, name, files)
+    told = test_document(_read(file))
     show(
         told, f"{counted(told['tests'], 'test')}, all as expected" if told["tests"] else f"{_name(file)} holds no tests"
     )
@@ -109,7 +110,7 @@ def test(file: Path | None) -> None:
 @click.option("--dry-run", is_flag=True, help="All the checks, no change.")
 def apply(file: Path | None, reason: str, dry_run: bool) -> None:
     """Puts the policy in force; returns when gate and guard both enforce it."""
-    told = ask(home(), "policy.apply", **_whole(file), reason=reason, dry_run=dry_run)
+    told = ask(home(), "policy.apply", document=_whole(file), reason=reason, dry_run=dry_run)
     _show_applied(told, "would be" if dry_run else "is")
 
 
@@ -118,7 +119,7 @@ def apply(file: Path | None, reason: str, dry_run: bool) -> None:
 @WHY
 def propose(file: Path | None, reason: str) -> None:
     """Has all the checks made, and waits for somebody else's yes."""
-    _show_applied(ask(home(), "policy.propose", **_whole(file), reason=reason))
+    _show_applied(ask(home(), "policy.propose", document=_whole(file), reason=reason))
 
 
 @policy.command("approve")
@@ -206,7 +207,7 @@ def prove(file: Path | None, days: int, since: int | None) -> None:
     """Proves `never`, `apart` and the tests; tells new access, idle lines and what was not used, each with a request."""
     from ostiary.control import questions
 
-    told = questions.prove(*_read(file), days, since)
+    told = questions.prove(_read(file), home(), days, since)
     lines = [f"{_name(file)} is proved: never, apart and its tests hold"]
     lines += [f"since revision {since}:", _changes(told["changes"])] if since else []
     for question, findings in told["answers"].items():
@@ -244,7 +245,7 @@ def replay(file: Path | None, since: datetime | None) -> None:
     """What this policy would have decided otherwise: for whom, how often, with a decision to `explain`."""
     from ostiary.control.recorded import replay_document
 
-    told = replay_document(*_read(file), since=_moment(since), tick=_tick)
+    told = replay_document(_read(file), home(), since=_moment(since), tick=_tick)
     show(told, _replayed(told))
 
 
@@ -261,7 +262,7 @@ def shadow(file: Path | None, *, end: bool) -> None:
         told = seen(home())
         show(told, f"{_replayed(told, 'judged by both')} since {told['since']}")
     else:
-        begun = ask(home(), "policy.shadow", **_whole(file))
+        begun = ask(home(), "policy.shadow", document=_whole(file))
         so = f"{file.name} is asked beside the policy in force and decides nothing; `policy shadow` tells what it would"
         show(begun, so + _notes(f"no decision will tell of: {one}" for one in begun["unseen"]))
 
@@ -302,18 +303,15 @@ def _name(file: Path | None) -> str:
     return _path(file).name
 
 
-def _read(file: Path | None) -> tuple[str, str, Home, dict[str, str]]:
-    """The policy as `control.documents` takes it."""
+def _read(file: Path | None) -> Document:
     from ostiary.control.folder import read_policy
 
-    text, files = read_policy(_path(file))
-    return text, _name(file), home(), files
+    return read_policy(_path(file))
 
 
 def _whole(file: Path | None) -> dict[str, Any]:
     """The policy as the running installation takes it, which reads no file itself."""
-    text, _, _, files = _read(file)
-    return {"text": text, "file": str(_path(file).absolute()), "files": files}
+    return dict(to_builtins(_read(file)))
 
 
 def _notes(warnings: Iterable[str]) -> str:

@@ -23,6 +23,7 @@ from ostiary.foundation.home import Home
 from ostiary.foundation.settings import load_settings
 from ostiary.plan.formula import Countries, Device, atoms
 from ostiary.plan.model import Kind, Plan, System
+from ostiary.policy.document import Document
 from ostiary.policy.model import Policy
 from ostiary.policy.parse import parse
 from ostiary.policy.problem import refusal
@@ -35,15 +36,12 @@ from ostiary.store.plans import plan_in_force, revision_in_force
 OBSERVED_MAX: Final = timedelta(days=90)  # an observation that nobody ends is no policy
 
 
-def read_document(text: str, file: str, files: Mapping[str, str] = {}) -> tuple[Policy, Plan]:
-    """The policy and its plan; raises with every problem at once.
-
-    `files`: the texts that belong to it, as `folder.files_of` finds them. Nothing is read from a disk here.
-    """
-    parsed = parse(text, Path(file).name, files)
+def read_document(document: Document) -> tuple[Policy, Plan]:
+    """The policy and its plan; raises with every problem at once. Nothing is read from a disk here."""
+    parsed = parse(document.text, document.name, document.files)
     if parsed.policy is None:
-        raise refusal(Path(file).name, parsed.problems)
-    return parsed.policy, compile_policy(parsed.policy, _routes(parsed.policy, files))
+        raise refusal(document.name, parsed.problems)
+    return parsed.policy, compile_policy(parsed.policy, _routes(parsed.policy, document.files))
 
 
 class Proof(Struct, frozen=True, kw_only=True):
@@ -61,16 +59,11 @@ class Proof(Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...]
 
 
-def prove_document(  # noqa: PLR0917  what `_read` gives, and what is held
-    text: str,
-    file: str,
-    home: Home,
-    files: Mapping[str, str],
-    assigned: Mapping[str, frozenset[str]] = {},
-    near: Situation | None = None,
+def prove_document(
+    document: Document, home: Home, assigned: Mapping[str, frozenset[str]] = {}, near: Situation | None = None
 ) -> tuple[Plan, Proof]:
     """The plan, proved against its own rules and tests."""
-    policy, plan = read_document(text, file, files)
+    policy, plan = read_document(document)
     now = near.at if near else SystemClock().now()
     unfit = [
         *check(plan, assigned, near, SystemClock().now().date()),
@@ -130,9 +123,9 @@ def observed(systems: Iterable[System], now: datetime) -> Iterator[str]:
             yield f"the observation of {system.name} is over: take observe-until out ({system.source})"
 
 
-def compare_document(text: str, file: str, home: Home, files: Mapping[str, str]) -> dict[str, Any]:
+def compare_document(document: Document, home: Home) -> dict[str, Any]:
     """What the document would change in what anybody may do, and what it names that no system knows."""
-    policy, plan = read_document(text, file, files)
+    policy, plan = read_document(document)
     before, holders = (plan_in_force(home), _holders(home)) if revision_in_force(home) else (None, {})
     changes = [to_builtins(change) for change in diff(before, plan, holders)]
     return {"changes": changes, "warnings": list(slips(policy, _offers(plan, home)))}
@@ -157,9 +150,9 @@ def _offers(plan: Plan, home: Home) -> Mapping[str, Offer]:
     return found
 
 
-def test_document(text: str, file: str, files: Mapping[str, str]) -> dict[str, Any]:
+def test_document(document: Document) -> dict[str, Any]:
     """Runs the tests in the document; raises with those that fail."""
-    policy, plan = read_document(text, file, files)
+    policy, plan = read_document(document)
     _refuse(failures(plan, policy), policy.file)
     return {"tests": len(policy.tests), "failed": 0}
 

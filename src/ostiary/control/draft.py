@@ -18,6 +18,7 @@ from ostiary.erp.draft import Role
 from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.home import Home
 from ostiary.plan.model import Kind
+from ostiary.policy.document import Document
 from ostiary.policy.draft import draft as written
 from ostiary.policy.fmt import one_line
 from ostiary.policy.include import among, gathered, merged
@@ -40,8 +41,8 @@ def draft(home: Home, source: str, since: datetime, tick: Tick) -> dict[str, Any
     if source != EVENTS and (file := Path(source).resolve()).is_file():
         return _of_file(home, file)
     refuse_empty(home)
-    text, files = read_policy(home.policy)
-    _, plan = read_document(text, home.policy.name, files)
+    document = read_policy(home.policy)
+    _, plan = read_document(document)
     system = next((one for one in plan.systems if one.name == source), None)
     if source == EVENTS:
         roles: Iterable[Role] = observed(plan, recorded(home, since, tick))
@@ -52,10 +53,10 @@ def draft(home: Home, source: str, since: datetime, tick: Tick) -> dict[str, Any
         roles = _of_tryton(home, source)
     else:
         routes = [route for route in plan.routes if route.system == source]
-        roles = openapi.drafted(files[system.spec].encode(), routes)
-    entries = merged(gathered(home.policy.name, text, among(files))).entries
+        roles = openapi.drafted(document.files[system.spec].encode(), routes)
+    entries = merged(gathered(document.name, document.text, among(document.files))).entries
     head = [f"{key}: {one_line(entries[key][1])}" for key in HEAD if key in entries]
-    return _proved(head, roles, files, home, {one.name: one.kind for one in plan.systems})
+    return _proved(head, roles, document.files, home, {one.name: one.kind for one in plan.systems})
 
 
 def _of_tryton(home: Home, system: str) -> tuple[Role, ...]:
@@ -92,5 +93,5 @@ def _proved(
     head: list[str], roles: Iterable[Role], files: Mapping[str, str], home: Home, kinds: Mapping[str, Kind] = {}
 ) -> dict[str, Any]:
     text = written(head, roles, NOTES, kinds)
-    _, proof = prove_document(text, "draft.yaml", home, files)
+    _, proof = prove_document(Document(text=text, file="draft.yaml", files=files), home)
     return {"text": text, "warnings": list(proof.warnings)}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ostiary.erp.openapi import DOCUMENT_MAX_BYTES
 from ostiary.foundation.errors import OperatorFault, plainly
+from ostiary.policy.document import Document
 from ostiary.policy.include import FILES_MAX, gathered
 from ostiary.policy.model import Policy
 from ostiary.policy.node import TEXT_MAX_BYTES
@@ -16,14 +17,14 @@ from ostiary.policy.problem import refusal
 from ostiary.policy.words import PATH, Wrong
 
 
-def read_policy(path: Path) -> tuple[str, dict[str, str]]:
-    """The policy's text, and by their path below its folder those that it includes or describes a system with."""
+def read_policy(path: Path) -> Document:
+    """The policy with all that belongs to it; raises where one of its files can't be had."""
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as problem:
         why = f"{path} can't be read: {plainly(problem)}"
         raise OperatorFault("policy-unreadable", why, hint="name the policy's file") from problem
-    return text, files_of(path.parent, path.name, text)
+    return Document(text=text, file=str(path.absolute()), files=files_of(path.parent, path.name, text))
 
 
 def files_of(folder: Path, file: str, text: str) -> dict[str, str]:

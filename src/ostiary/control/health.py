@@ -170,7 +170,8 @@ def drift(store: Store, home: Home, plan: Plan) -> str:
     """What to do where the policy beside the installation is not the one in force; "" where it is."""
     in_force = texts_of(store, plan.revision)
     try:
-        same = in_force is None or read_policy(home.policy) == in_force
+        here = read_policy(home.policy)
+        same = in_force is None or (here.text, here.files) == in_force
     except OperatorFault:
         same = False
     told = (

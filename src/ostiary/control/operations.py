@@ -6,7 +6,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Final
 
-from msgspec import Struct, to_builtins
+from msgspec import Struct, convert, to_builtins
 from msgspec.structs import replace
 from sqlalchemy.exc import DBAPIError
 
@@ -33,9 +33,8 @@ from ostiary.identity import devices, principals, roster
 from ostiary.identity.principals import Keys
 from ostiary.monitor import alerts
 from ostiary.plan.model import Plan
+from ostiary.policy.document import Document
 from ostiary.prove.difference import diff
-
-WHOLE: Final = ("file", "text", "files")  # of a document
 
 
 class Applied(Struct, frozen=True, kw_only=True):
@@ -49,31 +48,22 @@ class Applied(Struct, frozen=True, kw_only=True):
     missing: int = 0
 
 
-def apply_policy(
-    board: Board,
-    actor: str,
-    text: str,
-    file: str,
-    reason: str = "",
-    *,
-    files: Mapping[str, str] = {},
-    dry_run: bool = False,
-) -> Applied:
-    """Puts the policy `text` in force at gate and guard, or changes nothing and says every problem at once.
+def apply_policy(board: Board, actor: str, document: Document, reason: str = "", *, dry_run: bool = False) -> Applied:
+    """Puts the policy in force at gate and guard, or changes nothing and says every problem at once.
 
-    `files` belong to it, and its caller has read them: control reads none.
+    Its caller has read it, and all that belongs to it: control reads no file.
     """
-    act = revisions.Act(actor=actor, file=file, text=text, files=files, reason=reason)
+    act = revisions.Act(actor=actor, document=document, reason=reason)
     with nullcontext() if dry_run else board.turn:
         return _change(board, act, dry_run=dry_run)
 
 
 def _change(board: Board, act: revisions.Act, *, dry_run: bool = False) -> Applied:
-    if not Path(act.file).is_absolute():
-        raise OperatorFault("file-relative", f"{act.file} is no absolute path", hint="name the policy's file in full")
+    if not Path(file := act.document.file).is_absolute():
+        raise OperatorFault("file-relative", f"{file} is no absolute path", hint="name the policy's file in full")
     with board.on.store.read() as connection:
         held, holders = assigned(connection), holders_of(connection)
-    plan, proof = prove_document(act.text, act.file, board.on.home, act.files, held)  # parse, check, compile, prove
+    plan, proof = prove_document(act.document, board.on.home, held)  # parse, check, compile, prove
     before = board.reconciler.plan
     changes = diff(before, plan, holders)  # what it widens and narrows, by meaning
     translated = board.reconciler.translated(plan)  # read by Envoy itself
@@ -89,19 +79,17 @@ def _refuse_alone(board: Board, act: revisions.Act, plan: Plan) -> None:
     """The policy in force says how many others must say yes; what is in force already may be applied again."""
     before = board.reconciler.plan
     known = revisions.texts_of(board.on.store, before.revision)
-    same = plan.revision == before.revision and (act.text, dict(act.files)) == known
+    same = plan.revision == before.revision and (act.document.text, dict(act.document.files)) == known
     if len(act.approvals) < before.approvals.policy and not same:
         told = f"the policy in force asks for {counted(before.approvals.policy, 'approval')} of a change"
         raise OperatorFault("approval-needed", told, hint="`ostiary policy propose`; somebody else then approves it")
 
 
-def propose_policy(  # noqa: PLR0917  the parameters of the command
-    board: Board, actor: str, text: str, file: str, reason: str, files: Mapping[str, str] = {}
-) -> Applied:
+def propose_policy(board: Board, actor: str, document: Document, reason: str) -> Applied:
     """As `apply_policy`, but it comes into force only when others have approved just this text."""
     proposals.refuse_reason(reason)
     with board.turn:
-        return _propose(board, revisions.Act(actor=actor, file=file, text=text, files=files, reason=reason))
+        return _propose(board, revisions.Act(actor=actor, document=document, reason=reason))
 
 
 def restore_policy(board: Board, actor: str, number: int, reason: str) -> Applied:
@@ -109,7 +97,7 @@ def restore_policy(board: Board, actor: str, number: int, reason: str) -> Applie
     proposals.refuse_reason(reason)
     kept = archive.kept(board.on.store, number)
     why = f"restores revision {number}: {reason}"
-    act = revisions.Act(actor=actor, **{name: kept[name] for name in WHOLE}, reason=why)
+    act = revisions.Act(actor=actor, document=convert(kept, Document), reason=why)
     with board.turn:
         return _propose(board, act) if board.reconciler.plan.approvals.policy else _change(board, act)
 
@@ -117,7 +105,7 @@ def restore_policy(board: Board, actor: str, number: int, reason: str) -> Applie
 def _propose(board: Board, act: revisions.Act) -> Applied:
     tried = _change(board, act, dry_run=True)
     shown = {"base": tried.before, "revision": tried.revision, "changes": tried.changes}
-    content = {**shown, **{name: getattr(act, name) for name in WHOLE}}
+    content = {**shown, **to_builtins(act.document)}
     asked = Proposal(kind=POLICY, actor=act.actor, reason=act.reason, at=board.now, content=content)
     made = board.change(act.actor, lambda change: proposals.propose(change, asked))
     return replace(tried, proposal=made.id, missing=_needed(board))
@@ -132,8 +120,7 @@ def approve_policy(board: Board, actor: str, proposal: str) -> Applied:
     """Says yes to exactly what was shown; the last one who has to puts it in force."""
     with board.turn:
         asked = proposals.asked(board.on.store, POLICY, proposal)
-        whole = {name: asked.content[name] for name in WHOLE}
-        act = revisions.Act(actor=asked.actor, **whole, reason=asked.reason)
+        act = revisions.Act(actor=asked.actor, document=convert(asked.content, Document), reason=asked.reason)
         tried = _change(board, act, dry_run=True)
         if (tried.before, tried.revision) != (asked.content["base"], asked.content["revision"]):
             raise _anew(board, actor, asked, act)

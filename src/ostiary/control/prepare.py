@@ -29,6 +29,7 @@ from ostiary.foundation.home import Home
 from ostiary.foundation.settings import mistakes
 from ostiary.identity import keys
 from ostiary.plan.model import Plan
+from ostiary.policy.document import Document
 from ostiary.policy.fmt import fmt
 from ostiary.policy.parse import parse
 from ostiary.store.plans import keep_plan, put_in_force
@@ -78,8 +79,9 @@ def initialise(
         if spec:
             write_atomically(home.specs / spec.name, spec.read_bytes())
         files = files_of(home.root, home.policy.name, policy())
-        _, plan = read_document(policy(), home.policy.name, files)
-        _fill(home, _toml(settings), text or fmt(policy(*([_example(plan)] if spec else []))), files)
+        made = Document(text=policy(), file=str(home.policy), files=files)
+        _, plan = read_document(made)
+        _fill(home, _toml(settings), replace(made, text=text or fmt(policy(*([_example(plan)] if spec else [])))))
     except BaseException:
         for path in home.root.iterdir() if found else [home.root]:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
@@ -110,16 +112,15 @@ def _refuse_options(settings: Mapping[str, Any], policy: str) -> None:
         raise OperatorFault("options-invalid", f"these options are wrong:\n{told}", hint="see `ostiary init --help`")
 
 
-def _fill(home: Home, settings: str, policy: str, files: Mapping[str, str]) -> None:
+def _fill(home: Home, settings: str, policy: Document) -> None:
     """Files, keys and the first revision, in the audit log from the start."""
     write_atomically(home.settings, settings.encode())
-    write_atomically(home.policy, policy.encode())
-    plan, proof = prove_document(policy, home.policy.name, home, files)
+    write_atomically(home.policy, policy.text.encode())
+    plan, proof = prove_document(policy, home)
     load_sealer(home.keys / "master.key", make=True)
     with opened(home) as on:
         now = on.clock.now()
-        said = Act(actor="ostiary", file=str(home.policy), text=policy, files=files, reason="first start")
-        act = replace(said, proof=to_builtins(proof))
+        act = Act(actor="ostiary", document=policy, reason="first start", proof=to_builtins(proof))
         with on.store.begin() as connection:
             keys.ensure(connection, on.sealer, now)
             record(Change(connection, act.actor, now), act, plan)

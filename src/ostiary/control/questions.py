@@ -21,6 +21,7 @@ from ostiary.foundation.home import Home
 from ostiary.identity import roster
 from ostiary.plan.model import Plan
 from ostiary.policy import words
+from ostiary.policy.document import Document
 from ostiary.prove import questions
 from ostiary.prove.difference import diff
 from ostiary.prove.request import known
@@ -32,9 +33,7 @@ from ostiary.store.plans import plan_in_force
 T = TypeVar("T")
 
 
-def prove(  # noqa: PLR0917  what `_read` gives, and what is asked
-    text: str, file: str, home: Home, files: Mapping[str, str], days: int, since: int | None = None
-) -> dict[str, Any]:
+def prove(document: Document, home: Home, days: int, since: int | None = None) -> dict[str, Any]:
     """Raises where the document says what must not be; else what is to be known of it, by question.
 
     `since`: the number of a revision that it is held against, with all that changed; else the one in force.
@@ -43,7 +42,7 @@ def prove(  # noqa: PLR0917  what `_read` gives, and what is asked
         held, holders, near = assigned(connection), holders_of(connection), Situation(on.clock.now())
         before = plan_kept(connection, since) if since else plan_in_force(home)
         uses, whole = _uses(on, connection, near.at - timedelta(days=days))
-    plan, proof = prove_document(text, file, home, files, held, near)
+    plan, proof = prove_document(document, home, held, near)
     changes = diff(before, plan, holders)
     wider = (one for one in changes if one.widens and one.permission)
     found: Mapping[str, Iterable[Finding]] = {

@@ -21,6 +21,7 @@ from ostiary.guard.journal import Line
 from ostiary.plan.decide import Facts
 from ostiary.plan.formula import Circumstances
 from ostiary.plan.reason import Reason
+from ostiary.policy.document import Document
 from ostiary.prove.replay import Recorded, replay
 from ostiary.store.directory import role_sets
 from ostiary.store.plans import plan_in_force
@@ -30,11 +31,9 @@ Tick = Callable[[int], None]  # is told how many decisions were read, now and th
 Roles = Mapping[str, frozenset[str]]
 
 
-def replay_document(
-    text: str, file: str, home: Home, files: Mapping[str, str], *, since: datetime, tick: Tick
-) -> dict[str, Any]:
+def replay_document(document: Document, home: Home, *, since: datetime, tick: Tick) -> dict[str, Any]:
     """What the document would have decided otherwise since then."""
-    _, plan = read_document(text, file, files)
+    _, plan = read_document(document)
     return dict(to_builtins(replay(plan, recorded(home, since, tick), plan_in_force(home))))
 
 

@@ -1,7 +1,6 @@
 """Revisions of the policy: recorded with their author in the transaction of their audit entry, and found again."""
 
 import json
-from collections.abc import Mapping
 from typing import Any, Final
 
 from msgspec import Struct
@@ -12,6 +11,7 @@ from ostiary.foundation.clock import to_us
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Home
 from ostiary.plan.model import Plan, from_json, to_json
+from ostiary.policy.document import Document
 from ostiary.store.database import Store
 from ostiary.store.plans import keep_plan, put_in_force, read_plan, revision_in_force
 from ostiary.store.tables.control import REVISION
@@ -23,15 +23,13 @@ SHADOW_END: Final = "policy.shadow-end"
 
 
 class Act(Struct, frozen=True, kw_only=True):
-    """Somebody puts a policy in force: its file's text, and `files`, those that belong to it.
+    """Somebody puts a policy in force.
 
     `before` is the revision that it replaces, "" for none. `approvals`: who else said yes; `proof`: what was checked.
     """
 
     actor: str
-    file: str
-    text: str
-    files: Mapping[str, str] = {}
+    document: Document
     reason: str
     before: str = ""
     approvals: tuple[str, ...] = ()
@@ -40,14 +38,14 @@ class Act(Struct, frozen=True, kw_only=True):
 
 def record(change: Change, act: Act, plan: Plan, *, changes: int = 0) -> None:
     """Keeps the revision whole, and who put it in force, when and why in the audit log."""
-    after: dict[str, Any] = {"revision": plan.revision, "file": act.file, "changes": changes}
+    after: dict[str, Any] = {"revision": plan.revision, "file": act.document.file, "changes": changes}
     after |= {"approvals": act.approvals} if act.approvals else {}
     change.connection.execute(
         insert(REVISION).values(
             revision=plan.revision,
-            file=act.file,
-            text=act.text,
-            files=json.dumps(act.files, ensure_ascii=False),
+            file=act.document.file,
+            text=act.document.text,
+            files=json.dumps(act.document.files, ensure_ascii=False),
             plan=to_json(plan).decode(),
             actor=act.actor,
             reason=act.reason,

@@ -1,6 +1,5 @@
 """A draft asked beside the policy in force: what it would decide otherwise, seen before it decides anything."""
 
-from collections.abc import Mapping
 from datetime import UTC
 from typing import Any
 
@@ -15,19 +14,20 @@ from ostiary.event.record import NONE, Event
 from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.foundation.home import Home
 from ostiary.plan.reason import UNCLEAR, Reason
+from ostiary.policy.document import Document
 from ostiary.prove.difference import diff
 from ostiary.prove.replay import Tally
 from ostiary.store.plans import draft_since
 
 
-def begin(board: Board, actor: str, text: str, file: str, files: Mapping[str, str] = {}) -> dict[str, Any]:
+def begin(board: Board, actor: str, document: Document) -> dict[str, Any]:
     """From now on gate and guard ask this document too, and note what it says.
 
     `unseen`: what else it changes, such as a system's place: of that no decision tells.
     """
     with board.on.store.read() as connection:
         held, holders = assigned(connection), holders_of(connection)
-    draft, _ = prove_document(text, file, board.on.home, files, held)
+    draft, _ = prove_document(document, board.on.home, held)
     board.reconciler.refuse_unreadable(draft)
     with board.turn:
         plan = board.reconciler.plan
