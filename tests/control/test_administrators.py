@@ -2,8 +2,10 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -66,6 +68,34 @@ print(unix.ask(Path({str(site.home.socket("control"))!r}), "POST", "/internal/re
 """
         done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
         assert done.stdout.strip() == "404"
+
+    def test_a_stranger_holds_nothing_of_ours_however_often_he_connects(self, site):
+        """He is told and let go before he has asked: OWASP API4:2023."""
+        (control,) = (pid for name, pid in site.children().items() if "control" in name)
+        held = Path(f"/proc/{control}/fd")
+        before = len(list(held.iterdir()))
+        asked = f"""
+import ctypes, os, socket, sys
+os.seteuid({STRANGER})
+ctypes.CDLL(None).setfsuid(0)
+held = [socket.socket(socket.AF_UNIX) for _ in range(300)]
+for one in held:
+    one.connect({str(site.home.socket("control"))!r})
+print("held", held[0].recv(300).decode().splitlines()[0], flush=True)
+sys.stdin.read()
+"""
+        with subprocess.Popen([sys.executable, "-c", asked], stdin=-1, stdout=-1, text=True) as stranger:
+            assert stranger.stdout.readline() == "held HTTP/1.1 403 -\n"
+            until(lambda: len(list(held.iterdir())) < before + 30)
+            assert site.ask("status")["parts"]
+            stranger.stdin.close()
+
+    def test_a_head_without_an_end_is_not_read_on(self, site):
+        with socket.socket(socket.AF_UNIX) as one:
+            one.connect(str(site.home.socket("control")))
+            one.sendall(b"POST /operations/status HTTP/1.1\r\nx-long: ")
+            with pytest.raises(ConnectionError):
+                one.sendall(b"a" * 10_000_000)
 
     def test_more_approvals_than_there_are_people_to_give_them_are_refused(self, site):
         with pytest.raises(OperatorFault, match="policy asks for 3 other persons, more than"):
@@ -146,6 +176,14 @@ class TestRoles:
             asking.site.ask("user.add", login=f"{asking.name}-3", password="seven green lanterns", roles=["clerk"])
         assert held(asking) == []
 
+    def test_that_one_alone_may_change_what_the_role_may_is_told(self, asking):
+        file = asking.site.root / "lone.yaml"
+        file.write_text(asking.site.policy(("limits:", "approvals: {roles: 1}\n\nlimits:")))
+        assert (
+            "one alone may change what it may do; add policy: 1"
+            in asking.site.ostiary("policy", "check", str(file)).out
+        )
+
     def test_a_second_persons_yes_gives_it_and_the_log_names_both(self, asking):
         made = ask_for(asking, "clerk")
         waiting = asking.site.ostiary("review", "waiting").out
@@ -171,6 +209,30 @@ class TestRoles:
         with pytest.raises(OperatorFault, match="others now than when"):
             asking.site.ask_as(SECOND, "roles.approve", proposal=second["id"])
         assert held(asking) == ["clerk"]
+
+    def test_what_was_asked_for_under_another_policy_is_not_given(self, asking):
+        """What the role may do was another thing when somebody looked."""
+        made, before = ask_for(asking, "visitor"), (asking.site.home.plans / "current").read_text()
+        asking.site.apply(
+            asking.site.policy(
+                ("limits:", "approvals: {break-glass: 1}\n\nlimits:"),
+                ('may: ["stock: read"]', 'may: ["stock: read", "order: read"]'),
+            )
+        )
+        assert (asking.site.home.plans / "current").read_text() != before
+        with pytest.raises(OperatorFault, match="the policy, are others now"):
+            asking.site.ask_as(SECOND, "roles.approve", proposal=made["id"])
+        assert held(asking) == []
+
+    def test_what_is_asked_for_is_shown_in_full_and_what_is_new_first(self, asking):
+        """A table cuts its cells, and the role that matters may stand behind the cut."""
+        long = [f"harmless-reader-of-a-long-name-{n}" for n in range(4)]
+        roles = "".join(f"  {name}: {{level: user, of: sales, may: []}}\n" for name in long)
+        asking.site.apply(
+            asking.site.policy(("limits:", "approvals: {break-glass: 1}\n\nlimits:"), ("roles:\n", f"roles:\n{roles}"))
+        )
+        ask_for(asking, *long, "visitor")
+        assert f"is to gain {', '.join([*long, 'visitor'])}\n" in asking.site.ostiary("review", "waiting").out
 
     def test_it_needs_a_reason_and_roles_that_may_be_held(self, asking):
         with pytest.raises(OperatorFault, match="reason"):

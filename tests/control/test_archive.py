@@ -86,7 +86,7 @@ def test_two_revisions_are_compared_by_meaning_either_way(on):
     assert archive.compare(on.home, new, new) == []
 
 
-@pytest.mark.parametrize("which", ["0", "99", "2147483648", "nobody", "aaaaaaaaaaaaaaaa"])
+@pytest.mark.parametrize("which", ["9" * 5_000, "0", "99", "2147483648", "nobody", "aaaaaaaaaaaaaaaa"])
 def test_a_revision_or_proposal_that_there_is_not_is_told(on, which):
     with pytest.raises(CallerFault, match="there is no"):
         archive.show_revision(on.home, which)
@@ -127,6 +127,15 @@ def test_each_approval_counts_once_and_none_by_who_asked(store):
             proposals.one(connection, POLICY, made.id)
 
 
+def test_the_yes_of_who_is_asked_no_longer_counts_no_longer(store):
+    left = WHO._replace(named=WHO.named - {"uid:2"})
+    with store.begin() as connection:
+        made = proposals.propose(Change(connection, "uid:1", AT), ASKED)
+        made = proposals.approve(Change(connection, "uid:2", AT), made, WHO)
+        made = proposals.approve(Change(connection, "uid:3", AT), made, left)
+        assert proposals.one(connection, POLICY, made.id).approvals == ("uid:3",)
+
+
 def test_so_many_wait_and_no_more(store):
     with store.begin() as connection:
         for number in range(OPEN_MAX):
@@ -145,7 +154,7 @@ def test_one_person_does_not_keep_the_others_from_proposing(store):
         proposals.propose(Change(connection, "uid:2", AT), msgspec.structs.replace(ASKED, actor="uid:2"))
 
 
-@pytest.mark.parametrize("reason", ["", "  ", "x" * 901])
+@pytest.mark.parametrize("reason", ["", "  ", "x" * 901, "two\nlines", "\x1b[2J", "\u202e"])
 def test_a_reason_says_something_and_not_too_much(reason):
     with pytest.raises(OperatorFault, match="reason"):
         proposals.refuse_reason(reason)

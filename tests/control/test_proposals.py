@@ -63,9 +63,21 @@ def test_a_change_comes_into_force_when_somebody_else_approves_it_and_is_kept_wi
 
 
 def test_what_is_shown_for_approval_draws_nothing_on_the_terminal(asking):
-    """CWE-150; what a policy itself says is refused where it can't be seen."""
-    made = propose(asking, text(asking), "\u202e\x1b[2J all is well")["proposal"]
-    assert "# why \ufffd\ufffd[2J all is well" in asking.ostiary("policy", "show", made).out
+    """CWE-150; what a policy or a reason says is refused where it can't be seen, an OpenAPI document is not ours."""
+    asks = asking.document(text(asking))
+    ((name, spec),) = asks["document"]["files"].items()
+    asks["document"]["files"] = {name: spec + "# \u202e nothing to see\n"}
+    made = asking.ask("policy.propose", **asks, reason="because")["proposal"]
+    assert f"--file {name} shows it" in asking.ostiary("policy", "show", made).out
+    assert "# \ufffd nothing to see" in asking.ostiary("policy", "show", made, "--file", name).out
+    assert "what to do: one of: " in asking.ostiary("policy", "show", made, "--file", "other").err
+
+
+def test_a_name_that_is_none_is_not_shown_to_who_approves(asking):
+    asks = asking.document(text(asking))
+    asks["document"]["files"]["a\n# file policy.yaml\nroles: {}"] = "x"
+    with pytest.raises(CallerFault, match="the name of a file holds what can't be seen"):
+        asking.ask("policy.propose", **asks, reason="because")
 
 
 def test_nobody_approves_what_he_proposed(asking):

@@ -80,6 +80,14 @@ def test_an_example_can_be_explained_and_the_habit_is_told():
     assert (habit.days, habit.calls, habit.busiest, habit.operations) == (DAYS_MIN, DAYS_MIN, 1, [READS])
 
 
+def test_who_chooses_his_own_name_is_one_caller():
+    """Of an observed system: nobody has looked whether he is who he says."""
+    lately = [call(4, subject=f"unproved:{n}") for n in range(50)]
+    habits, unusual = patterns(lately, NOW)
+    assert [one.principal for one in habits] == ["unproved"]
+    assert [one.value for one in unusual] == ["unproved"]
+
+
 @settings(deadline=None)  # a thousand calls, on a machine that has more to do
 @given(st.lists(st.integers(0, 2**32 - 1), max_size=30))
 def test_what_is_remembered_of_one_caller_is_bounded(addresses):

@@ -3,6 +3,7 @@
 import click
 
 from ostiary.cli.shape import Command, home, show
+from ostiary.foundation.errors import harmless
 
 
 @click.command(cls=Command)
@@ -13,7 +14,7 @@ def doctor() -> None:
     findings = examine(home())
     lines = []
     for finding in findings:
-        lines.append(f"{'ok' if finding['ok'] else 'NOT OK':7} {finding['check']:12} {finding['text']}")
+        lines.append(f"{'ok' if finding['ok'] else 'NOT OK':7} {finding['check']:12} {harmless(finding['text'])}")
         if not finding["ok"]:
             lines.append(f"        what to do: {finding['hint']}")
     show(findings, "\n".join(lines))

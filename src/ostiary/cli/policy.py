@@ -149,7 +149,8 @@ def list_revisions(limit: int) -> None:
 
 @policy.command("show")
 @click.argument("number")
-def show_revision(number: str) -> None:
+@click.option("--file", "name", help="Only this file of it, such as its OpenAPI document.")
+def show_revision(number: str, name: str | None) -> None:
     """The document of a revision as it was, or of a proposal; in its comments who, why, and what was proved."""
     from ostiary.control import archive
 
@@ -159,6 +160,10 @@ def show_revision(number: str) -> None:
     lines += [_change(change, colour=False) for change in told.get("changes", ())]
     head = "\n".join(f"# {' '.join(line.split())}" for line in lines)
     whole = f"{head}\n\n{told['text'].rstrip()}{_files(told)}"
+    if name and name not in told["files"]:
+        hint = f"one of: {', '.join(told['files'])}"
+        raise OperatorFault("no-file", f"there is no file {name} in it", hint=hint)
+    whole = told["files"][name] if name else whole
     show(told, "\n".join(harmless(line.expandtabs()) for line in whole.split("\n")))
 
 
@@ -169,7 +174,8 @@ def _files(told: dict[str, Any]) -> str:
     included, shown = gathered("", told["text"], among(told["files"])).texts, ""
     for name, text in told["files"].items():
         about = f"{len(data := text.encode()):,} bytes, sha256 {hashlib.sha256(data).hexdigest()}"
-        shown += f"\n\n# file {name}\n{text.rstrip()}" if name in included else f"\n\n# file {name}: {about}"
+        more = f"{about}; --file {name} shows it"
+        shown += f"\n\n# file {name}\n{text.rstrip()}" if name in included else f"\n\n# file {name}: {more}"
     return shown
 
 

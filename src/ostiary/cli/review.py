@@ -7,7 +7,7 @@ import click
 
 from ostiary.cli.admin import ask, done, look
 from ostiary.cli.shape import Group, at_home, home, show, show_table
-from ostiary.foundation.errors import counted
+from ostiary.foundation.errors import counted, harmless
 
 WHOSE = click.argument("principal")
 ROLE = click.argument("role")
@@ -32,8 +32,20 @@ def list_items(*, due: bool) -> None:
 @review.command("waiting")
 def list_waiting() -> None:
     """Roles that somebody asked for, and that others have to say yes to."""
-    columns = ("id", "principal", "before", "roles", "who", "when", "approvals", "missing", "why")
-    show_table(ask(home(), "roles.list"), columns, empty="Nothing waits.")
+    rows = ask(home(), "roles.list")
+    show(rows, "\n".join(map(_asked, rows)) or "Nothing waits.")
+
+
+def _asked(one: Mapping[str, Any]) -> str:
+    """In full, however much it is: somebody is to say yes to it."""
+    gains, before = (", ".join(one[name]) or "nothing" for name in ("gains", "before"))
+    lines = (
+        f"{one['id']}  {one['principal']} is to gain {gains}",
+        f"and then to hold {', '.join(one['roles'])}, instead of {before}",
+        f"asked by {one['who']} at {one['when']}: {one['why']}",
+        f"approved by {', '.join(one['approvals']) or 'nobody'}; {counted(one['missing'], 'approval')} to come",
+    )
+    return "\n    ".join(map(harmless, lines))
 
 
 @review.command("approve")

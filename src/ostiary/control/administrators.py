@@ -44,11 +44,13 @@ def administrators(home: Home, settings: Settings) -> Administrators:
     return Administrators(owners, named)
 
 
-def let_in(home: Home, socket: Path) -> None:
-    """Lets every user of the machine connect: who it is tells the kernel, and whoever is no administrator is refused."""
+def let_in(home: Home, socket: Path, *, others: bool) -> None:
+    """Lets other users of the machine connect, or nobody: who it is tells the kernel, and strangers are refused."""
     for folder in (home.root, home.run):
-        folder.chmod(stat.S_IMODE(folder.stat().st_mode) | OTHERS_ENTER)
-    socket.chmod(0o666)
+        mode = stat.S_IMODE(folder.stat().st_mode)
+        folder.chmod(mode | OTHERS_ENTER if others else mode & ~OTHERS_ENTER)
+    if others:
+        socket.chmod(0o666)
 
 
 def _actor(user: str) -> str:

@@ -38,7 +38,7 @@ def list_revisions(home: Home, limit: int = 20) -> list[dict[str, Any]]:
 def show_revision(home: Home, which: str) -> dict[str, Any]:
     """The document as it was, with all that is known of it; `which` is a number, or the id of a proposal."""
     with opened(home) as on:
-        if which.isdecimal():
+        if which.isdecimal() and int(which[:20]) <= NUMBER_MAX:
             return kept(on.store, int(which))
         found = proposals.asked(on.store, POLICY, which)
     return {**_proposal(found), **{name: found.content[name] for name in ("text", "files", "changes")}}

@@ -22,7 +22,7 @@ from ostiary.foundation.errors import OperatorFault, counted
 from ostiary.foundation.home import Home
 from ostiary.foundation.settings import load_settings
 from ostiary.plan.formula import Countries, Device, atoms
-from ostiary.plan.model import Kind, Plan, System
+from ostiary.plan.model import Approvals, Kind, Plan, System
 from ostiary.policy.document import Document
 from ostiary.policy.model import Policy
 from ostiary.policy.parse import parse
@@ -72,7 +72,13 @@ def prove_document(
         *_endless(plan, now),
     ]
     _refuse([*unfit, *failures(plan, policy)], policy.file)
-    notes = (*observed(plan.systems, now), *broad(plan), *controls(plan), *slips(policy, _offers(plan, home)))
+    notes = (
+        *_alone(plan.approvals),
+        *observed(plan.systems, now),
+        *broad(plan),
+        *controls(plan),
+        *slips(policy, _offers(plan, home)),
+    )
     return plan, Proof(
         never=len(plan.never), always=len(plan.always), apart=len(plan.apart), tests=len(policy.tests), grants=len(plan.grants),
         people=len(assigned), warnings=notes,
@@ -104,6 +110,11 @@ def _unapprovable(plan: Plan, home: Home) -> Iterator[Finding]:
             told = f"approvals: {what} asks for {counted(others, 'other person')}, more than settings.toml names"
             hint = 'set administrators = ["anna", "ben"], users of this machine, in settings.toml, start again'
             yield Finding(message=told, hint=hint)
+
+
+def _alone(asked: Approvals) -> Iterator[str]:
+    if asked.giving and not asked.policy:
+        yield "approvals: a role needs the yes of others, but one alone may change what it may do; add policy: 1"
 
 
 def _endless(plan: Plan, now: datetime) -> Iterator[Finding]:

@@ -18,7 +18,9 @@ def set_roles(board: Board, actor: str, principal: str, roles: list[str], reason
         with board.on.store.read() as connection:
             before = roster.one(connection, principal)["roles"]
         if board.reconciler.plan.approvals.giving and not set(roles) <= set(before):
-            content = {"principal": principal, "roles": sorted(set(roles)), "before": before}
+            gains = sorted({*roles} - {*before})
+            content = {"principal": principal, "gains": gains, "roles": sorted({*roles}), "before": before}
+            content["base"] = board.reconciler.plan.revision
             return _propose(board, Proposal(kind=ROLES, actor=actor, reason=reason, at=board.now, content=content))
         board.change_directory(actor, lambda change: _give(board, change, principal, roles))
     return {"missing": 0}
@@ -34,8 +36,9 @@ def approve(board: Board, actor: str, proposal: str) -> dict[str, Any]:
 
         def act(change: Change) -> Keys:
             proposals.record(change, asked, "done", asked.reason, state="done")
-            if roster.one(change.connection, asked.content["principal"])["roles"] != asked.content["before"]:
-                told = "the roles are others now than when this was asked for"
+            before = roster.one(change.connection, asked.content["principal"])["roles"]
+            if (before, board.reconciler.plan.revision) != (asked.content["before"], asked.content["base"]):
+                told = "the roles, or the policy, are others now than when this was asked for"
                 raise OperatorFault("proposal-stale", told, hint="reject it, and ask again")
             return _give(board, change, asked.content["principal"], asked.content["roles"])
 

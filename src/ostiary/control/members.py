@@ -21,7 +21,7 @@ from ostiary.control.board import Board
 from ostiary.control.installation import Installation
 from ostiary.control.operations import OPERATIONS
 from ostiary.control.prepare import edge_of
-from ostiary.control.process import listen, listen_on_loopback, serve
+from ostiary.control.process import Served, listen, listen_on_loopback, serve
 from ostiary.control.reconcile import Reconciler
 from ostiary.envoy import binary
 from ostiary.envoy.delivery import Gate
@@ -93,14 +93,14 @@ def _chores(board: Board) -> list[Any]:
     ]
 
 
-def _served(board: Board) -> list[tuple[Any, Any]]:
+def _served(board: Board) -> list[Served]:
     """The admin API on its socket; figures for Prometheus on loopback where a port is named."""
     path = board.on.home.socket("control")
-    served = [(api.create(board, OPERATIONS, _internal(board)), listen(path))]
-    if board.administrators.named:
-        let_in(board.on.home, path)
+    who = board.administrators
+    served = [Served(api.create(board, OPERATIONS, _internal(board)), listen(path), who.refuse_other)]
+    let_in(board.on.home, path, others=bool(who.named))
     if port := board.on.settings.metrics_port:
-        served.append((_metrics(board), listen_on_loopback(port)))
+        served.append(Served(_metrics(board), listen_on_loopback(port)))
     return served
 
 
@@ -148,7 +148,7 @@ async def run_identity(on: Installation) -> None:
 
     app = identity.create(on.store, on.sealer, on.settings, on.clock, revoked=revoked, home=on.home)
     try:
-        await serve((app, listen(on.home.socket("identity"))))
+        await serve(Served(app, listen(on.home.socket("identity"))))
     finally:
         app.state.server.close()
 
@@ -172,5 +172,6 @@ async def run_guard(on: Installation) -> None:
     made = Guard(on.home, on.store, on.sealer, on.settings, on.clock)
     async with made.running():
         await serve(
-            (made.check, listen(on.home.socket("guard"))), (made.inside, listen(on.home.socket("guard-control")))
+            Served(made.check, listen(on.home.socket("guard"))),
+            Served(made.inside, listen(on.home.socket("guard-control"))),
         )

@@ -2,32 +2,42 @@
 
 import asyncio
 import gc
+import math
 import os
 import signal
 import socket
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+import msgspec
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ostiary.control.installation import opened
-from ostiary.foundation.errors import SystemFault
+from ostiary.foundation.errors import OstiaryError, SystemFault, told
 from ostiary.foundation.home import Home
 
 SOCKET_MODE: Final = 0o600
 BACKLOG: Final = 1024
+HEAD_MAX_BYTES: Final = 64 * 1024
+REFUSED: Final = b"HTTP/1.1 403 -\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s"
 # A policy of 10,000 operations is half a million objects and no cycle: with Python's own thresholds a third of the time
 # that `policy apply` takes goes into looking for one, and the guard stands still meanwhile.
 COLLECT_AFTER: Final = (50_000, 20, 100)
 
 
 class PeerProtocol(HttpToolsProtocol):
-    """Tells the application who is at the other end of the socket: its user id, from the kernel (SO_PEERCRED)."""
+    """Tells the application who is at the other end of the socket: its user id, from the kernel (SO_PEERCRED).
+
+    Who is not admitted is told so and let go, before anything is read of him: he holds nothing of ours.
+    """
+
+    refuse: Callable[[str], None] = staticmethod(lambda _: None)  # raises with why
+    _head: float = 0  # bytes of a head that has not ended
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -36,6 +46,26 @@ class PeerProtocol(HttpToolsProtocol):
         )
         pid, uid, _ = struct.unpack("3i", peer)
         self.client = (f"uid:{uid}", pid)
+        try:
+            self.refuse(self.client[0])
+        except OstiaryError as problem:
+            answer = msgspec.json.encode({"error": told(problem)})
+            transport.write(REFUSED % (len(answer), answer))
+            transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        self._head += len(data)
+        super().data_received(data)
+        if self._head > HEAD_MAX_BYTES:
+            self.transport.abort()
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._head = -math.inf  # its body is bounded by who reads it
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._head = 0
 
 
 def listen(path: Path) -> socket.socket:
@@ -62,12 +92,20 @@ class _Server(uvicorn.Server):
         yield
 
 
-def server(app: Any) -> uvicorn.Server:
+class Served(NamedTuple):
+    """An application on a socket; `refuse` raises where that actor may not even ask."""
+
+    app: Any
+    listener: socket.socket
+    refuse: Callable[[str], None] = PeerProtocol.refuse
+
+
+def server(one: Served) -> uvicorn.Server:
     return _Server(
         uvicorn.Config(
-            app,
+            one.app,
             interface="asgi3",
-            http=PeerProtocol,
+            http=type("Peer", (PeerProtocol,), {"refuse": staticmethod(one.refuse)}),
             proxy_headers=False,  # else X-Forwarded-For would choose the actor
             lifespan="off",
             ws="none",
@@ -85,13 +123,13 @@ def listen_on_loopback(port: int) -> socket.socket:
     try:
         return socket.create_server(("127.0.0.1", port), backlog=BACKLOG)
     except OSError as taken:
-        told = f"port {port} on 127.0.0.1: {os.strerror(taken.errno or 0)}"
-        raise SystemFault("port-taken", told, hint="choose another") from taken
+        why = f"port {port} on 127.0.0.1: {os.strerror(taken.errno or 0)}"
+        raise SystemFault("port-taken", why, hint="choose another") from taken
 
 
-async def serve(*apps: tuple[Any, socket.socket]) -> None:
+async def serve(*apps: Served) -> None:
     """Serves each application on its socket until the process is told to stop, or one of them ends."""
-    servers = [(server(app), listener) for app, listener in apps]
+    servers = [(server(one), one.listener) for one in apps]
 
     def stop() -> None:
         for one, _ in servers:

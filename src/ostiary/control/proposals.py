@@ -45,8 +45,8 @@ class Proposal(Struct, frozen=True, kw_only=True):
 
 def refuse_reason(reason: str) -> None:
     """Raises where nobody could learn from it later why this was done."""
-    if not 0 < len(reason.strip()) <= REASON_MAX_CHARS:
-        told = f"it needs a reason of at most {REASON_MAX_CHARS} characters"
+    if not (0 < len(reason.strip()) <= REASON_MAX_CHARS and reason.isprintable()):
+        told = f"it needs a reason on one line, of at most {REASON_MAX_CHARS} characters that can be seen"
         raise OperatorFault("reason", told, hint='--reason "why, in a few words"')
 
 
@@ -101,14 +101,13 @@ def about(proposal: Proposal) -> dict[str, Any]:
 
 
 def approve(change: Change, proposal: Proposal, who: Administrators) -> Proposal:
-    """With the actor among those who said yes: somebody else than who asked, and each counts once."""
+    """With the actor among those who said yes: somebody else than who asked, each once, and only who is asked still."""
     who.refuse_silent(change.actor)
     if change.actor == proposal.actor:
         told = f"{change.actor} asked for it: somebody else must approve it"
         raise OperatorFault("own-proposal", told, hint="ask a second person; `reject` takes it back")
-    if change.actor in proposal.approvals:
-        return proposal
-    after = replace(proposal, approvals=(*proposal.approvals, change.actor))
+    counting = [one for one in proposal.approvals if one in who.approvers and one != change.actor]
+    after = replace(proposal, approvals=(*counting, change.actor))
     record(change, after, "approve", approvals=json.dumps(after.approvals))
     return after
 

@@ -1,6 +1,7 @@
 """HTTP over a UNIX socket: how our processes, and Envoy's admin side, are asked on one machine."""
 
 import socket
+from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -17,7 +18,9 @@ def ask(path: Path, method: str, target: str, body: bytes = b"", *, timeout_s: f
     """The answer of the server at socket `path`; raises OSError or HTTPException when there is none."""
     connection = _UnixConnection(path, timeout_s)
     try:
-        connection.request(method, target, body, {"content-type": "application/json"} if body else {})
+        connection.connect()
+        with suppress(ConnectionError):  # who was refused before he had asked is told why
+            connection.request(method, target, body, {"content-type": "application/json"} if body else {})
         response = connection.getresponse()
         return Answer(response.status, response.read())
     finally:

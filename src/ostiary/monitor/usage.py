@@ -20,7 +20,7 @@ MANY: Final = 3  # times the most calls of any day before
 MANY_MIN: Final = 20
 SATURDAY: Final = 5
 NETWORKS_MAX: Final = 1_000  # of one caller; further ones are not told apart
-OTHER: Final = "other"
+UNPROVED: Final = "unproved"  # whoever is observed chooses his own name
 
 
 class Habit(Struct, frozen=True, kw_only=True):
@@ -93,7 +93,8 @@ def patterns(events: Iterable[Event], now: datetime) -> tuple[list[Habit], list[
     seen: dict[str, Seen] = defaultdict(Seen)
     for event in events:
         if event.subject != NONE:
-            seen[event.subject].take(event, late=event.at > now - LATELY)
+            caller = UNPROVED if event.subject.startswith(f"{UNPROVED}:") else event.subject
+            seen[caller].take(event, late=event.at > now - LATELY)
     unusual = list[Unusual]()
     for principal, one in sorted(seen.items()):
         if len(one.before["day"]) >= DAYS_MIN:

@@ -13,6 +13,11 @@ class Document(Struct, frozen=True, kw_only=True):
     file: str
     files: Mapping[str, str] = {}
 
+    def __post_init__(self) -> None:
+        """A name is one line that can be seen: who approves is shown it."""
+        if not all(one.isprintable() for one in (self.file, *self.files)):
+            raise ValueError("the name of a file holds what can't be seen")
+
     @property
     def name(self) -> str:
         """As problems and lines name it."""
