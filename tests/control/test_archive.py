@@ -8,11 +8,11 @@ import pytest
 from ostiary.audit.log import Change
 from ostiary.control import archive, proposals, questions
 from ostiary.control.administrators import Administrators
-from ostiary.control.documents import prove_document
+from ostiary.control.documents import prove_document, read_document
 from ostiary.control.installation import open_installation
 from ostiary.control.prepare import initialise
 from ostiary.control.proposals import OPEN_MAX, OPEN_OF_ONE_MAX, POLICY, Proposal
-from ostiary.control.revisions import Act, record
+from ostiary.control.revisions import Act, record, record_failure, texts_of
 from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.home import Home
 from ostiary.policy.document import Document
@@ -182,3 +182,16 @@ def test_a_proof_against_a_kept_revision_tells_what_changed_since_and_which_stat
     assert "reader may erp/party.party:write" in back["message"]
     with pytest.raises(CallerFault, match="no revision number 99"):
         questions.prove(written(on, wider), on.home, 90, 99)
+
+
+def test_a_revision_that_did_not_come_into_force_is_told_as_that_and_its_text_is_nobodys(on):
+    """Its text may be another one for the same plan: what is in force is what was applied before."""
+    text = on.home.policy.read_text()
+    document = Document(text=text + "# another text of the same\n", file=str(on.home.policy))
+    _, plan = read_document(document)
+    act = Act(actor="uid:1", document=document, reason="")
+    with on.store.begin() as connection:
+        change = Change(connection, "uid:1", AT)
+        record_failure(change, act, plan, "gate-refused", record(change, act, plan))
+    assert [row["state"] for row in archive.list_revisions(on.home)] == ["rolled back", "in force"]
+    assert texts_of(on.store, plan.revision) == (text, {})

@@ -5,6 +5,7 @@ from sqlalchemy import delete, select
 
 from ostiary.audit.log import entries, tree
 from ostiary.control import operations
+from ostiary.control.administrators import administrators
 from ostiary.control.board import Board
 from ostiary.control.installation import open_installation
 from ostiary.control.operations import OPERATIONS
@@ -57,7 +58,7 @@ class Twin:
     """Notes what would be told, and answers for the guard."""
 
     def __init__(self, plan):
-        self.plan, self.told = plan, []
+        self.plan, self.told, self.draft = plan, [], None
 
     def refuse(self, keys):
         self.told.append(("refuse", tuple(keys)))
@@ -79,7 +80,13 @@ def board(folder):
     ensure(home, "gate.test")
     home.settings.write_text(f"ask_client_certificate = true\n{home.settings.read_text()}")
     on = open_installation(home)
-    yield Board(on=on, gate=None, reconciler=Twin(plan_in_force(home)), watch=None)
+    yield Board(
+        on=on,
+        gate=None,
+        reconciler=Twin(plan_in_force(home)),
+        watch=None,
+        administrators=administrators(home, on.settings),
+    )
     on.store.close()
 
 
@@ -160,3 +167,23 @@ def test_a_draft_that_can_not_be_asked_stays_nowhere_and_the_log_says_so(board, 
     with board.on.store.read() as connection:
         told = [entry["action"] for entry in entries(connection, limit=100) if entry["index"] not in before]
     assert told[::-1] == ([] if fails == "refuse_unreadable" else ["policy.shadow", "policy.shadow-end"])
+
+
+def test_a_draft_that_can_not_be_replaced_is_told_as_the_one_that_is_asked_still(board):
+    def refuse(_):
+        raise SystemFault("guard-silent", "the guard does not answer")
+
+    board.reconciler.draft, board.reconciler.beside = board.reconciler.plan, refuse
+    with pytest.raises(SystemFault, match="does not answer"):
+        operations.OPERATIONS["policy.shadow-end"](board, "uid:0")
+    with board.on.store.read() as connection:
+        last = next(entries(connection, limit=1))
+    assert (last["action"], last["after"]) == ("policy.shadow", {"draft": board.reconciler.plan.revision})
+
+
+@pytest.mark.parametrize("reason", ["two\nlines", "\x1b[2J", "x" * 1_001])
+def test_no_reason_is_kept_that_draws_on_a_terminal_or_has_no_end(board, reason):
+    before = entries_of(board)
+    with pytest.raises(OperatorFault, match="one line of at most"):
+        OPERATIONS["key.rotate"](board, "uid:0", reason=reason)
+    assert entries_of(board) == before

@@ -284,3 +284,27 @@ def test_a_proposal_of_a_policy_is_not_approved_as_an_emergency(asking, name):
     made = start(asking, name)
     with pytest.raises(CallerFault, match="no policy proposal"):
         asking.ask_as(SECOND, "policy.approve", proposal=made["id"])
+
+
+@AS_ROOT
+def test_an_emergency_that_did_not_begin_ends_without_a_word_about_the_one_that_did(asking, name):
+    first, second = (start(asking, name, reason=why) for why in ("the first", "the second"))
+    asking.ask_as(SECOND, "break-glass.approve", proposal=first["id"])
+    asking.ask("break-glass.end", proposal=second["id"])
+    assert f"client:{name} has role clerk" in watch_part(asking)["text"]
+    firing = [one for one in asking.ask("alert.list") if one["key"] == f"client:{name}"]
+    assert [one["state"] for one in firing] == ["firing"]
+    assert reads(asking, asking.fresh(name))
+
+
+@AS_ROOT
+def test_what_nobody_approved_in_time_ends_by_itself_and_keeps_nobody_from_asking(asking, name):
+    made = start(asking, name)
+    on = open_installation(asking.home)
+    try:
+        with on.store.begin() as connection:
+            hour = update(PROPOSAL).where(PROPOSAL.c.id == made["id"]).values(at_us=PROPOSAL.c.at_us - 3_601_000_000)
+            connection.execute(hour)
+    finally:
+        on.store.close()
+    until(lambda: made["id"] not in {one["id"] for one in emergencies(asking, "open")})

@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from guard_world import small_catalogue
 from ostiary.control import systems
+from ostiary.control.administrators import administrators
 from ostiary.control.board import Board
 from ostiary.control.health import applied, examine
 from ostiary.control.installation import open_installation
@@ -57,7 +58,13 @@ def found(home, name):
 def test_an_audit_log_that_was_cut_is_told_by_doctor_and_status(home, without_head):
     on = open_installation(home)
     try:
-        board = Board(on=on, gate=None, reconciler=SimpleNamespace(plan=plan_in_force(home)), watch=None)
+        board = Board(
+            on=on,
+            gate=None,
+            reconciler=SimpleNamespace(plan=plan_in_force(home)),
+            watch=None,
+            administrators=administrators(home, on.settings),
+        )
         assert found(home, "audit log")["ok"]
         assert part(board, "audit log")["ok"]
         with on.store.begin() as connection:

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 from msgspec.structs import replace
+from sqlalchemy.exc import OperationalError
 
 from ostiary.control import reconcile
 from ostiary.control.installation import open_installation
@@ -203,3 +204,48 @@ def test_a_change_of_the_directory_makes_no_routes_again_unless_the_gate_is_behi
     guard.down = False
     reconciler.catch_up()
     assert ROUTES in gate.told
+
+
+def test_a_store_that_fails_between_two_steps_of_a_roll_out_leaves_the_plan_before_in_force(
+    on, gate, guard, reconciler, monkeypatch
+):
+    """The new routes are out already: they are taken back, and what could not be is brought by the next round."""
+    before, made = reconciler.plan.revision, another(reconciler)
+    real = reconciler._resources
+
+    def fails(*_):
+        raise OperationalError("select", {}, Exception("database is locked"))
+
+    monkeypatch.setattr(reconciler, "_resources", fails)
+    with pytest.raises(OperationalError):
+        reconciler.apply(made)
+    assert gate.files[ROUTES] == {"routes": "another"}
+    monkeypatch.setattr(reconciler, "_resources", real)
+    reconciler.catch_up()
+    assert gate.files[ROUTES] != {"routes": "another"}
+    assert (reconciler.plan.revision, guard.revision, revision_in_force(on.home)) == (before,) * 3
+
+
+def test_what_is_in_force_is_not_told_as_failed_by_a_disk_that_is_full_afterwards(on, guard, reconciler, monkeypatch):
+    def full():
+        raise OSError("no space left")
+
+    made = another(reconciler)
+    monkeypatch.setattr(reconciler, "_write_hot", full)
+    reconciler.apply(made)
+    assert (reconciler.plan.revision, guard.revision, revision_in_force(on.home)) == (made.plan.revision,) * 3
+
+
+def test_a_name_that_was_written_and_not_yet_on_the_disk_is_taken_back(on, guard, reconciler, monkeypatch):
+    """Else the next start would enforce what this one does not."""
+    before, real = reconciler.plan.revision, reconcile.put_in_force
+
+    def fails(home, revision):
+        real(home, revision)
+        if revision != before:
+            raise OSError("the folder could not be synced")
+
+    monkeypatch.setattr(reconcile, "put_in_force", fails)
+    with pytest.raises(OSError, match="synced"):
+        reconciler.apply(another(reconciler))
+    assert (reconciler.plan.revision, revision_in_force(on.home)) == (before, before)

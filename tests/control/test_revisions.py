@@ -34,9 +34,9 @@ def recorded(on, *, fails=False):
     _, plan = read_document(document)
     act = Act(actor="uid:0", document=document, reason="", before=before.revision)
     with on.store.begin() as connection:
-        record(Change(connection, "uid:0", AT), act, plan)
+        number = record(Change(connection, "uid:0", AT), act, plan)
         if fails:
-            record_failure(Change(connection, "uid:0", AT), act, plan, "gate-refused")
+            record_failure(Change(connection, "uid:0", AT), act, plan, "gate-refused", number)
     if not fails:
         keep_plan(on.home, plan)
         put_in_force(on.home, plan.revision)

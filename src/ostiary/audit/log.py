@@ -10,6 +10,7 @@ from msgspec import Struct
 from sqlalchemy import Connection, func, insert, select, update
 
 from ostiary.audit.merkle import Frontier, grow, leaf_hash, root_of
+from ostiary.foundation.errors import OperatorFault
 from ostiary.store.database import insert_into
 from ostiary.store.tables.audit import AUDIT_LEAF, AUDIT_TREE
 
@@ -17,6 +18,7 @@ SIZE_BYTES: Final = 8
 HASH_BYTES: Final = 32
 ONLY: Final = 1
 BATCH_ROWS: Final = 1_000
+REASON_MAX_CHARS: Final = 1_000
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -58,8 +60,16 @@ class Change(NamedTuple):
     now: datetime
 
     def note(self, action: str, what: str, **told: Any) -> None:
-        """`told`: `before`, `after` and `reason`, as an Entry has them."""
+        """`told`: `before`, `after` and `reason`, as an Entry has them; raises where that is no reason to keep."""
+        refuse_unfit(told.get("reason", ""))
         append(self.connection, Entry(at=self.now, actor=self.actor, action=action, object=what, **told))
+
+
+def refuse_unfit(reason: str) -> None:
+    """Raises where a reason that was given is too long, or holds what can't be seen."""
+    if len(reason) > REASON_MAX_CHARS or not reason.isprintable():
+        told = f"a reason is one line of at most {REASON_MAX_CHARS} characters that can be seen"
+        raise OperatorFault("reason", told, hint='--reason "why, in a few words"')
 
 
 def append(connection: Connection, entry: Entry) -> int:

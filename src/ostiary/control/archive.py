@@ -30,8 +30,9 @@ def list_revisions(home: Home, limit: int = 20) -> list[dict[str, Any]]:
     with opened(home) as on, on.store.read() as connection:
         rows = connection.execute(select(*_SHORT).order_by(REVISION.c.number.desc())).all()
         waiting = [_proposal(one) for one in reversed(proposals.found(connection, POLICY))]
-    last = next((row.number for row in rows if row.revision == in_force), 0)
-    kept = [{**_revision(row), "state": "in force" if row.number == last else ""} for row in rows[:limit]]
+    last = next((row.number for row in rows if row.revision == in_force and not row.failed), 0)
+    states = {last: "in force", **{row.number: "rolled back" for row in rows if row.failed}}
+    kept = [{**_revision(row), "state": states.get(row.number, "")} for row in rows[:limit]]
     return [*({**one, "state": "proposed"} for one in waiting), *kept]
 
 

@@ -9,13 +9,14 @@ from typing import TypeVar
 
 from ostiary.audit.head import check, sign_head
 from ostiary.audit.log import Change
-from ostiary.control.administrators import Administrators, administrators
+from ostiary.control.administrators import Administrators
 from ostiary.control.installation import Installation
 from ostiary.control.reconcile import Reconciler
 from ostiary.envoy.delivery import Gate
 from ostiary.foundation.errors import SystemFault
 from ostiary.identity.principals import Keys
 from ostiary.monitor.watch import Watch
+from ostiary.store.database import AROUND
 
 T = TypeVar("T")
 
@@ -30,12 +31,9 @@ class Board:
     gate: Gate
     reconciler: Reconciler
     watch: Watch
+    administrators: Administrators
     turn: RLock = field(default_factory=RLock)
     signing: RLock = field(default_factory=RLock)
-
-    @property
-    def administrators(self) -> Administrators:
-        return administrators(self.on.home, self.on.settings)
 
     @property
     def now(self) -> datetime:
@@ -63,7 +61,7 @@ class Board:
         try:
             self.reconciler.refuse(revoked)
             self.reconciler.refresh()
-        except (SystemFault, OSError) as problem:
+        except AROUND as problem:
             told = f"it is recorded, but not in force everywhere: {getattr(problem, 'message', problem)}"
             hint = "it is brought there as soon as that is mended; see `ostiary status`"
             raise SystemFault(getattr(problem, "code", "disk"), told, hint=hint) from problem
@@ -76,7 +74,7 @@ class Board:
         made = self.change(actor, act)
         try:
             self.reconciler.refresh()
-        except (SystemFault, OSError):
+        except AROUND:
             log.exception("a change of the directory is brought to gate and guard later")
         return made
 

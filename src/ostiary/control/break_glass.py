@@ -69,9 +69,10 @@ def settle(board: Board) -> None:
     """Records and tells what is over by itself."""
     with board.turn:
         with board.on.store.read() as connection:
-            begun = proposals.found(connection, BREAK_GLASS, BEGUN)
-        for one in begun:
-            if one.until_s <= board.now.timestamp():
+            known = proposals.found(connection, BREAK_GLASS, OPEN, BEGUN)
+        for one in known:
+            over = one.until_s <= board.now.timestamp() if one.state == BEGUN else board.now - one.at > ASKED_MAX
+            if over:
                 _end(board, OURSELVES, one)
 
 
@@ -116,7 +117,9 @@ def _may_hold(change: Change, board: Board, asked: Proposal) -> list[str]:
         told = f"{principal} holds {role} already, has another role for a time, or can't sign in"
         hint = "see `ostiary break-glass list`, `user list`, `client list`"
         raise OperatorFault("emergency-useless", told, hint=hint)
-    holders.allow(change, plan, principal, [*roles, role])
+    holders.allow(
+        change, plan, principal, [*plan.closures.keys() & roles, role]
+    )  # what the policy has no more, he keeps
     return roles
 
 
@@ -128,7 +131,8 @@ def _end(board: Board, actor: str, one: Proposal) -> None:
         early = one.state == BEGUN and one.until_s > board.now.timestamp()
         keys = next_generation(change, principal, BREAK_GLASS) if early else ()
         proposals.record(change, one, "end", one.reason, state=ENDED)
-        told.extend(alerts.over(change.connection, _finding(board, one)))
+        if one.state == BEGUN:  # another one of the same principal may last
+            told.extend(alerts.over(change.connection, _finding(board, one)))
         return keys
 
     try:

@@ -22,7 +22,7 @@ def set_roles(board: Board, actor: str, principal: str, roles: list[str], reason
             content = {"principal": principal, "gains": gains, "roles": sorted({*roles}), "before": before}
             content["base"] = board.reconciler.plan.revision
             return _propose(board, Proposal(kind=ROLES, actor=actor, reason=reason, at=board.now, content=content))
-        board.change_directory(actor, lambda change: _give(board, change, principal, roles))
+        board.change_directory(actor, lambda change: _give(board, change, principal, roles, reason))
     return {"missing": 0}
 
 
@@ -30,17 +30,19 @@ def approve(board: Board, actor: str, proposal: str) -> dict[str, Any]:
     """Says yes to exactly what was shown; with the last yes needed the roles are given."""
     with board.turn:
         asked = proposals.asked(board.on.store, ROLES, proposal)
-        asked = board.change(actor, lambda change: proposals.approve(change, asked, board.administrators))
+
+        def agree(change: Change) -> Proposal:
+            _refuse_stale(board, change, asked)
+            return proposals.approve(change, asked, board.administrators)
+
+        asked = board.change(actor, agree)
         if missing := _missing(board, asked):
             return {**_told(asked), "missing": missing}
 
         def act(change: Change) -> Keys:
             proposals.record(change, asked, "done", asked.reason, state="done")
-            before = roster.one(change.connection, asked.content["principal"])["roles"]
-            if (before, board.reconciler.plan.revision) != (asked.content["before"], asked.content["base"]):
-                told = "the roles, or the policy, are others now than when this was asked for"
-                raise OperatorFault("proposal-stale", told, hint="reject it, and ask again")
-            return _give(board, change, asked.content["principal"], asked.content["roles"])
+            _refuse_stale(board, change, asked)
+            return _give(board, change, asked.content["principal"], asked.content["roles"], asked.reason)
 
         board.change_directory(actor, act)
     return {**_told(asked), "missing": 0}
@@ -79,9 +81,16 @@ def _propose(board: Board, asked: Proposal) -> dict[str, Any]:
     return {**_told(made), "missing": _missing(board, made)}
 
 
-def _give(board: Board, change: Change, principal: str, roles: Sequence[str]) -> Keys:
+def _refuse_stale(board: Board, change: Change, asked: Proposal) -> None:
+    before = roster.one(change.connection, asked.content["principal"])["roles"]
+    if (before, board.reconciler.plan.revision) != (asked.content["before"], asked.content["base"]):
+        told = "the roles, or the policy, are others now than when this was asked for"
+        raise OperatorFault("proposal-stale", told, hint="reject it, and ask again")
+
+
+def _give(board: Board, change: Change, principal: str, roles: Sequence[str], reason: str) -> Keys:
     holders.allow(change, board.reconciler.plan, principal, roles)
-    return principals.set_roles(change, principal=principal, roles=roles)
+    return principals.set_roles(change, principal=principal, roles=roles, reason=reason)
 
 
 def _missing(board: Board, asked: Proposal) -> int:

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ostiary.control import api, break_glass
-from ostiary.control.administrators import let_in
+from ostiary.control.administrators import administrators, let_in
 from ostiary.control.board import Board
 from ostiary.control.installation import Installation
 from ostiary.control.operations import OPERATIONS
@@ -56,7 +56,8 @@ async def run_control(on: Installation) -> None:
         on.store, on.home, on.clock, on.settings, blocked_changed=reconciler.signal,
         disk_low=reconciler.disk_low, reopen_logs=gate.reopen_logs, response=lambda: reconciler.plan.response,
     )  # fmt: skip
-    board = Board(on=on, gate=gate, reconciler=reconciler, watch=watch)
+    who = administrators(on.home, on.settings)
+    board = Board(on=on, gate=gate, reconciler=reconciler, watch=watch, administrators=who)
     tasks = [asyncio.create_task(task) for task in (*_chores(board), watch.run())]
     try:
         await serve(*_served(board))

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from msgspec import Struct, convert, to_builtins
 from msgspec.structs import replace
-from sqlalchemy.exc import DBAPIError
 
+from ostiary.audit.log import Change, refuse_unfit
 from ostiary.control import (
     archive,
     break_glass,
@@ -28,13 +28,14 @@ from ostiary.control.documents import prove_document
 from ostiary.control.holders import assigned, holders_of
 from ostiary.control.proposals import POLICY, Proposal
 from ostiary.control.reconcile import Translated
-from ostiary.foundation.errors import OperatorFault, SystemFault, counted
+from ostiary.foundation.errors import OperatorFault, counted
 from ostiary.identity import devices, principals, roster
 from ostiary.identity.principals import Keys
 from ostiary.monitor import alerts
 from ostiary.plan.model import Plan
 from ostiary.policy.document import Document
 from ostiary.prove.difference import diff
+from ostiary.store.database import AROUND
 
 
 class Applied(Struct, frozen=True, kw_only=True):
@@ -53,6 +54,7 @@ def apply_policy(board: Board, actor: str, document: Document, reason: str = "",
 
     Its caller has read it, and all that belongs to it: control reads no file.
     """
+    refuse_unfit(reason)
     act = revisions.Act(actor=actor, document=document, reason=reason)
     with nullcontext() if dry_run else board.turn:
         return _change(board, act, dry_run=dry_run)
@@ -104,11 +106,15 @@ def restore_policy(board: Board, actor: str, number: int, reason: str) -> Applie
 
 def _propose(board: Board, act: revisions.Act) -> Applied:
     tried = _change(board, act, dry_run=True)
-    shown = {"base": tried.before, "revision": tried.revision, "changes": tried.changes}
-    content = {**shown, **to_builtins(act.document)}
-    asked = Proposal(kind=POLICY, actor=act.actor, reason=act.reason, at=board.now, content=content)
+    asked = _asked(board, act, tried)
     made = board.change(act.actor, lambda change: proposals.propose(change, asked))
     return replace(tried, proposal=made.id, missing=_needed(board))
+
+
+def _asked(board: Board, act: revisions.Act, tried: Applied) -> Proposal:
+    shown = {"base": tried.before, "revision": tried.revision, "changes": tried.changes}
+    content = {**shown, **to_builtins(act.document)}
+    return Proposal(kind=POLICY, actor=act.actor, reason=act.reason, at=board.now, content=content)
 
 
 def _needed(board: Board) -> int:
@@ -121,9 +127,10 @@ def approve_policy(board: Board, actor: str, proposal: str) -> Applied:
     with board.turn:
         asked = proposals.asked(board.on.store, POLICY, proposal)
         act = revisions.Act(actor=asked.actor, document=convert(asked.content, Document), reason=asked.reason)
+        proposals.refuse_own(actor, asked, board.administrators)
         tried = _change(board, act, dry_run=True)
         if (tried.before, tried.revision) != (asked.content["base"], asked.content["revision"]):
-            raise _anew(board, actor, asked, act)
+            raise _anew(board, actor, asked, _asked(board, act, tried))
         asked = board.change(actor, lambda change: proposals.approve(change, asked, board.administrators))
         if missing := max(0, _needed(board) - len(asked.approvals)):
             return replace(tried, proposal=proposal, missing=missing)
@@ -132,14 +139,16 @@ def approve_policy(board: Board, actor: str, proposal: str) -> Applied:
         return done
 
 
-def _anew(board: Board, actor: str, asked: Proposal, act: revisions.Act) -> OperatorFault:
+def _anew(board: Board, actor: str, asked: Proposal, again: Proposal) -> OperatorFault:
     """What was shown is not what it would do now: it is proposed again for its author, with no approval yet."""
-    made = _propose(board, act)
-    _close(board, asked, "renewed", actor)
-    told = (
-        f"the policy in force, or a document that this one names, has changed: it is proposed anew as {made.proposal}"
-    )
-    hint = f"look at it with `ostiary policy show {made.proposal}`, then approve that"
+
+    def act(change: Change) -> Proposal:
+        proposals.record(change, asked, "renewed", state="renewed")
+        return proposals.propose(change, again)
+
+    made = board.change(actor, act)
+    told = f"the policy in force has changed since: it is proposed anew as {made.id}"
+    hint = f"look at it with `ostiary policy show {made.id}`, then approve that"
     return OperatorFault("proposal-stale", told, hint=hint)
 
 
@@ -156,14 +165,16 @@ def _close(board: Board, asked: Proposal, state: str, actor: str, reason: str = 
 
 def _roll_out(board: Board, act: revisions.Act, to: Translated, changes: int) -> None:
     """Recorded before it is in force: nothing is ever in force that the audit log does not know."""
-    board.change(act.actor, lambda change: revisions.record(change, act, to.plan, changes=changes))
+    number = board.change(act.actor, lambda change: revisions.record(change, act, to.plan, changes=changes))
     try:
-        board.reconciler.apply(to)
+        was_draft = board.reconciler.apply(to)
     except Exception as problem:
         code = getattr(problem, "code", type(problem).__name__)
-        with suppress(OSError, DBAPIError, SystemFault):  # `status` holds the log against what is in force
-            board.change(act.actor, lambda change: revisions.record_failure(change, act, to.plan, code))
+        with suppress(*AROUND):  # `status` holds the log against what is in force
+            board.change(act.actor, lambda change: revisions.record_failure(change, act, to.plan, code, number))
         raise
+    if was_draft:
+        board.change(act.actor, lambda change: revisions.record_shadow(change, to.plan, None))
 
 
 def reading(read: Callable[..., Any]) -> "Operation":

@@ -7,9 +7,9 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, insert, select, update
 
-from ostiary.audit.log import Change
+from ostiary.audit.log import Change, refuse_unfit
 from ostiary.control.administrators import Administrators
 from ostiary.event.record import stamp
 from ostiary.foundation.clock import from_us, to_us
@@ -21,6 +21,7 @@ from ostiary.store.tables.control import PROPOSAL
 POLICY: Final = "policy"
 BREAK_GLASS: Final = "break-glass"
 ROLES: Final = "roles"
+LISTS: Final = {POLICY: "policy list", BREAK_GLASS: "break-glass list", ROLES: "review waiting"}
 OPEN: Final = "open"
 BEGUN: Final = "begun"
 OPEN_MAX: Final = 100  # of a kind ...
@@ -45,14 +46,16 @@ class Proposal(Struct, frozen=True, kw_only=True):
 
 def refuse_reason(reason: str) -> None:
     """Raises where nobody could learn from it later why this was done."""
-    if not (0 < len(reason.strip()) <= REASON_MAX_CHARS and reason.isprintable()):
-        told = f"it needs a reason on one line, of at most {REASON_MAX_CHARS} characters that can be seen"
+    if not 0 < len(reason.strip()) <= REASON_MAX_CHARS:
+        told = f"it needs a reason of at most {REASON_MAX_CHARS} characters"
         raise OperatorFault("reason", told, hint='--reason "why, in a few words"')
+    refuse_unfit(reason)
 
 
 def propose(change: Change, asked: Proposal) -> Proposal:
     """Keeps it; its id is a hash of all of it."""
-    waiting = [one.actor for one in found(change.connection, asked.kind)]
+    which = (PROPOSAL.c.kind == asked.kind, PROPOSAL.c.state == OPEN)
+    waiting = list(change.connection.execute(select(PROPOSAL.c.actor).where(*which)).scalars())
     if len(waiting) >= OPEN_MAX or waiting.count(asked.actor) >= OPEN_OF_ONE_MAX:
         told = f"{len(waiting)} proposals are waiting already, {waiting.count(asked.actor)} of them yours"
         raise CallerFault("too-many-proposals", told, hint="approve or reject some")
@@ -68,7 +71,10 @@ def propose(change: Change, asked: Proposal) -> Proposal:
 
 def found(connection: Connection, kind: str, *states: str) -> list[Proposal]:
     """Those in one of these states, the oldest first."""
-    which = (PROPOSAL.c.kind == kind, PROPOSAL.c.state.in_(states or [OPEN]))
+    return _found(connection, PROPOSAL.c.kind == kind, PROPOSAL.c.state.in_(states or [OPEN]))
+
+
+def _found(connection: Connection, *which: ColumnElement[bool]) -> list[Proposal]:
     chosen = select(PROPOSAL).where(*which).order_by(PROPOSAL.c.at_us)
     return [
         Proposal(
@@ -81,11 +87,11 @@ def found(connection: Connection, kind: str, *states: str) -> list[Proposal]:
 
 def one(connection: Connection, kind: str, identity: str, *states: str) -> Proposal:
     """The one with this id, in one of these states; without any, an open one."""
-    for proposal in found(connection, kind, *states):
-        if proposal.id == identity:
-            return proposal
+    which = (PROPOSAL.c.kind == kind, PROPOSAL.c.state.in_(states or [OPEN]), PROPOSAL.c.id == identity)
+    if known := _found(connection, *which):
+        return known[0]
     told = f"there is no {kind} proposal {identity} that is {' or '.join(states or [OPEN])}"
-    raise CallerFault("no-proposal", told, hint=f"see `ostiary {kind} list`")
+    raise CallerFault("no-proposal", told, hint=f"see `ostiary {LISTS[kind]}`")
 
 
 def asked(store: Store, kind: str, identity: str, *states: str) -> Proposal:
@@ -102,14 +108,19 @@ def about(proposal: Proposal) -> dict[str, Any]:
 
 def approve(change: Change, proposal: Proposal, who: Administrators) -> Proposal:
     """With the actor among those who said yes: somebody else than who asked, each once, and only who is asked still."""
-    who.refuse_silent(change.actor)
-    if change.actor == proposal.actor:
-        told = f"{change.actor} asked for it: somebody else must approve it"
-        raise OperatorFault("own-proposal", told, hint="ask a second person; `reject` takes it back")
+    refuse_own(change.actor, proposal, who)
     counting = [one for one in proposal.approvals if one in who.approvers and one != change.actor]
     after = replace(proposal, approvals=(*counting, change.actor))
     record(change, after, "approve", approvals=json.dumps(after.approvals))
     return after
+
+
+def refuse_own(actor: str, proposal: Proposal, who: Administrators) -> None:
+    """Raises where this one's yes would not count."""
+    who.refuse_silent(actor)
+    if actor == proposal.actor:
+        told = f"{actor} asked for it: somebody else must approve it"
+        raise OperatorFault("own-proposal", told, hint="ask a second person; `reject` takes it back")
 
 
 def record(change: Change, proposal: Proposal, act: str, reason: str = "", **values: Any) -> None:

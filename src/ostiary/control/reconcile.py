@@ -25,7 +25,8 @@ from ostiary.foundation.settings import LEASE_S
 from ostiary.monitor.measures import blocked
 from ostiary.plan.model import HandOver, Plan, WhenSilent
 from ostiary.store import directory
-from ostiary.store.plans import draft, keep_plan, plan_in_force, put_beside, put_in_force
+from ostiary.store.database import AROUND
+from ostiary.store.plans import draft, draft_since, keep_plan, plan_in_force, put_beside, put_in_force
 from ostiary.store.tables.directory import ASSIGNMENT, ERP_ACCOUNT, PRINCIPAL
 
 ROUTES: Final = "rds.json"
@@ -68,6 +69,11 @@ class Reconciler:
         """The plan in force."""
         return self._plan
 
+    @property
+    def draft(self) -> Plan | None:
+        """The plan that is asked beside it."""
+        return self._draft
+
     def prepare(self) -> None:
         """Writes all that Envoy starts with; nothing has to run yet."""
         self._cold = self._revoked()
@@ -82,36 +88,45 @@ class Reconciler:
             list(readers.map(lambda part: self._gate.validate({**resources, ROUTES: part}), parts))
         return Translated(plan=plan, resources=resources)
 
-    def apply(self, to: Translated) -> None:
-        """Puts a plan in force at guard and gate, or leaves the one before in force and raises."""
+    def apply(self, to: Translated) -> bool:
+        """Puts a plan in force at guard and gate, or leaves the one before in force and raises.
+
+        Whether it was the draft, which is none any more.
+        """
         with self._delivering:
-            revision = to.plan.revision
+            revision, draft = to.plan.revision, self._draft
+            ends = draft is not None and draft.revision == revision
             keep_plan(self._on.home, to.plan)
-            if self._draft is not None and self._draft.revision == revision:
-                put_beside(self._on.home, None)
-                self._draft = None
             self._tell_guard("plan", {"revision": revision})
             try:
+                self._draft = None if ends else draft
                 self._step_over(to)
                 put_in_force(self._on.home, revision)
-            except (SystemFault, OSError):
+            except Exception:
+                self._draft = draft
                 self._step_back()
                 raise
             self._plan = to.plan
-            with self._signalling:
-                self._write_hot()
+            try:  # it is in force: what is left is tried again
+                if ends:
+                    put_beside(self._on.home, None)
+                with self._signalling:
+                    self._write_hot()
+            except AROUND:
+                log.exception("revision %s is in force; the rest of it is written later", revision)
+            return ends
 
     def beside(self, plan: Plan | None) -> None:
         """Has gate and guard ask a draft too, which decides nothing; None ends it."""
         with self._delivering:
-            before, self._draft = self._draft, plan
+            before, self._draft, since = self._draft, plan, draft_since(self._on.home)
             try:
                 put_beside(self._on.home, plan)
                 self._tell_guard("plan", {"revision": self._plan.revision})
                 self.refresh()
-            except (SystemFault, OSError):
+            except AROUND:
                 self._draft, self._behind = before, True
-                put_beside(self._on.home, before)
+                put_beside(self._on.home, before, since)
                 raise
 
     def refuse_unreadable(self, draft: Plan) -> None:
@@ -128,7 +143,9 @@ class Reconciler:
     def _step_back(self) -> None:
         """Writes what was in force and does not wait for it: the next `catch_up` sees to that, and to what fails here."""
         self._behind = True
-        with suppress(SystemFault, OSError):
+        with suppress(*AROUND):
+            put_in_force(self._on.home, self._plan.revision)
+        with suppress(*AROUND):
             self._gate.write(self._resources(self._plan))
             self._tell_guard("plan", {"revision": self._plan.revision})
 

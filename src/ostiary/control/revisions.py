@@ -4,7 +4,7 @@ import json
 from typing import Any, Final
 
 from msgspec import Struct
-from sqlalchemy import Column, insert, select
+from sqlalchemy import Column, Row, insert, select, update
 
 from ostiary.audit.log import Change, entries
 from ostiary.foundation.clock import to_us
@@ -14,7 +14,7 @@ from ostiary.plan.model import Plan, from_json, to_json
 from ostiary.policy.document import Document
 from ostiary.store.database import Store
 from ostiary.store.plans import keep_plan, put_in_force, read_plan, revision_in_force
-from ostiary.store.tables.control import REVISION
+from ostiary.store.tables.control import FAILED_MAX_CHARS, REVISION
 
 APPLY: Final = "policy.apply"
 ROLLED_BACK: Final = "policy.rolled-back"
@@ -36,11 +36,11 @@ class Act(Struct, frozen=True, kw_only=True):
     proof: dict[str, Any] = {}
 
 
-def record(change: Change, act: Act, plan: Plan, *, changes: int = 0) -> None:
-    """Keeps the revision whole, and who put it in force, when and why in the audit log."""
+def record(change: Change, act: Act, plan: Plan, *, changes: int = 0) -> int:
+    """Keeps the revision whole, and who put it in force, when and why in the audit log; its number."""
     after: dict[str, Any] = {"revision": plan.revision, "file": act.document.file, "changes": changes}
     after |= {"approvals": act.approvals} if act.approvals else {}
-    change.connection.execute(
+    made = change.connection.execute(
         insert(REVISION).values(
             revision=plan.revision,
             file=act.document.file,
@@ -55,10 +55,14 @@ def record(change: Change, act: Act, plan: Plan, *, changes: int = 0) -> None:
         )
     )
     _note(change, APPLY, act, plan, after)
+    return made.inserted_primary_key[0] if made.inserted_primary_key else 0
 
 
-def record_failure(change: Change, act: Act, plan: Plan, code: str) -> None:
-    """Says that the revision did not come into force; the one before still is."""
+def record_failure(change: Change, act: Act, plan: Plan, code: str, number: int) -> None:
+    """Says that the revision of this number did not come into force; the one before still is."""
+    change.connection.execute(
+        update(REVISION).where(REVISION.c.number == number).values(failed=code[:FAILED_MAX_CHARS])
+    )
     _note(change, ROLLED_BACK, act, plan, {"revision": plan.revision, "failed": code})
 
 
@@ -114,16 +118,17 @@ def _applied_last(store: Store) -> str:
 def plan_of(store: Store, revision: str) -> Plan | None:
     """The plan of a revision, however old."""
     found = _newest(store, revision, REVISION.c.plan)
-    return None if found is None else from_json(found.encode())
+    return None if found is None else from_json(found.plan.encode())
 
 
 def texts_of(store: Store, revision: str) -> tuple[str, dict[str, str]] | None:
     """The document that a revision was last made of, and the texts that it includes."""
-    text, files = _newest(store, revision, REVISION.c.text), _newest(store, revision, REVISION.c.files)
-    return None if text is None or files is None else (text, json.loads(files))
+    found = _newest(store, revision, REVISION.c.text, REVISION.c.files)
+    return None if found is None else (found.text, json.loads(found.files))
 
 
-def _newest(store: Store, revision: str, what: Column[Any]) -> str | None:
-    chosen = select(what).where(REVISION.c.revision == revision).order_by(REVISION.c.number.desc()).limit(1)
+def _newest(store: Store, revision: str, *what: Column[Any]) -> Row[Any] | None:
+    """Of the last one of this revision that came into force."""
+    which = (REVISION.c.revision == revision, REVISION.c.failed.is_(None))
     with store.read() as connection:
-        return connection.execute(chosen).scalar_one_or_none()
+        return connection.execute(select(*what).where(*which).order_by(REVISION.c.number.desc()).limit(1)).first()

@@ -11,12 +11,14 @@ from ostiary.control.documents import prove_document
 from ostiary.control.holders import assigned, holders_of
 from ostiary.event import search
 from ostiary.event.record import NONE, Event
-from ostiary.foundation.errors import OperatorFault, SystemFault
+from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home
+from ostiary.plan.model import Plan
 from ostiary.plan.reason import UNCLEAR, Reason
 from ostiary.policy.document import Document
 from ostiary.prove.difference import diff
 from ostiary.prove.replay import Tally
+from ostiary.store.database import AROUND
 from ostiary.store.plans import draft_since
 
 
@@ -31,21 +33,25 @@ def begin(board: Board, actor: str, document: Document) -> dict[str, Any]:
     board.reconciler.refuse_unreadable(draft)
     with board.turn:
         plan = board.reconciler.plan
-        board.change(actor, lambda change: revisions.record_shadow(change, plan, draft))
-        try:
-            board.reconciler.beside(draft)
-        except (SystemFault, OSError):
-            board.change(actor, lambda change: revisions.record_shadow(change, plan, None))
-            raise
+        _beside(board, actor, draft)
     return {"draft": draft.revision, "unseen": [one.text for one in diff(plan, draft, holders) if not one.permission]}
 
 
 def end(board: Board, actor: str) -> dict[str, Any]:
     with board.turn:
-        plan = board.reconciler.plan
-        board.change(actor, lambda change: revisions.record_shadow(change, plan, None))
-        board.reconciler.beside(None)
+        _beside(board, actor, None)
     return {}
+
+
+def _beside(board: Board, actor: str, draft: Plan | None) -> None:
+    """Where it can't be brought, the log says what is asked all the same."""
+    plan, before = board.reconciler.plan, board.reconciler.draft
+    board.change(actor, lambda change: revisions.record_shadow(change, plan, draft))
+    try:
+        board.reconciler.beside(draft)
+    except AROUND:
+        board.change(actor, lambda change: revisions.record_shadow(change, plan, before))
+        raise
 
 
 def seen(home: Home) -> dict[str, Any]:

@@ -101,13 +101,14 @@ def note_certificate(change: Change, *, client_id: str, days: int) -> None:
     change.note("client.certificate", principal, after={"days": days})
 
 
-def set_roles(change: Change, *, principal: str, roles: Sequence[str]) -> Keys:
+def set_roles(change: Change, *, principal: str, roles: Sequence[str], reason: str = "") -> Keys:
     """Exactly these roles from now on; older tokens are revoked."""
     keys = next_generation(change, principal, "roles changed")
     before = roster.one(change.connection, principal)["roles"]
     change.connection.execute(delete(ASSIGNMENT).where(ASSIGNMENT.c.principal == principal))
     _assign(change, principal, roles)
-    change.note("principal.roles", principal, before={"roles": before}, after={"roles": sorted(set(roles))})
+    after = {"roles": sorted(set(roles))}
+    change.note("principal.roles", principal, before={"roles": before}, after=after, reason=reason)
     return keys
 
 

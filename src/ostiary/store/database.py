@@ -15,7 +15,7 @@ from sqlalchemy.schema import SchemaItem
 
 from ostiary.foundation.errors import OperatorFault, SystemFault
 
-VERSION: Final = "0005"  # the newest file in migrations/versions: a store of this version needs no migration
+VERSION: Final = "0006"  # the newest file in migrations/versions: a store of this version needs no migration
 NAMES: Final = {  # one name for each constraint on both databases, so that a migration can speak of it
     "pk": "pk_%(table_name)s",
     "fk": "fk_%(table_name)s_%(column_0_name)s",
@@ -29,6 +29,7 @@ CONNECT_TIMEOUT_S: Final = 10
 IDLE_IN_TRANSACTION_MAX_MS: Final = 60_000  # a process that hangs does not hold the others up for ever
 READS: Final[dict[str, Any]] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 PRIVATE: Final = 0o600
+AROUND: Final = (SystemFault, OSError, DBAPIError)  # what fails around us, and is told or tried again
 DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 

@@ -1,5 +1,6 @@
 """The plans of a home, one file for each revision, and the name of the one in force: read and written here alone."""
 
+import os
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
@@ -34,13 +35,15 @@ def draft_since(home: Home) -> datetime | None:
         return None
 
 
-def put_beside(home: Home, plan: Plan | None) -> None:
-    """Makes `plan` the draft; None ends it."""
+def put_beside(home: Home, plan: Plan | None, since: datetime | None = None) -> None:
+    """Makes `plan` the draft, from now or since then; None ends it."""
     if plan is None:
         (home.plans / DRAFT).unlink(missing_ok=True)
     else:
         keep_plan(home, plan)
         write_atomically(home.plans / DRAFT, plan.revision.encode())
+        if since:
+            os.utime(home.plans / DRAFT, (since.timestamp(), since.timestamp()))
 
 
 def _named(home: Home, name: str) -> str:

@@ -6,6 +6,7 @@ from sqlalchemy import BigInteger, Column, Integer, String, Text
 
 from ostiary.store.database import table
 
+FAILED_MAX_CHARS: Final = 100
 REVISION: Final = table(
     "revision",
     Column("number", Integer, primary_key=True, autoincrement=True),
@@ -19,6 +20,7 @@ REVISION: Final = table(
     Column("at_us", BigInteger, nullable=False),
     Column("approvals", Text, nullable=False, server_default="[]"),  # JSON: who else said yes
     Column("proof", Text, nullable=False, server_default="{}"),  # JSON: what was checked before it came into force
+    Column("failed", String(FAILED_MAX_CHARS)),  # why it did not come into force; NULL where it did
 )
 
 PROPOSAL: Final = table(  # what waits for a second person, and what became of it; a role for a time is one too
