@@ -79,8 +79,10 @@ def test_a_document_opens_its_operations_and_says_what_it_could_not():
         "GET /ping ping:read.",
     }
     (problem,) = loaded.problems
-    assert problem.pointer.startswith("/paths/~1upload/post/requestBody")
-    assert "multipart/form-data" in problem.message
+    assert str(problem) == (
+        "/paths/~1upload/post/requestBody/content: POST /upload is left out, and so denied: "
+        "only JSON bodies are understood, not multipart/form-data"
+    )
 
 
 def test_only_what_needs_a_look_inside_goes_to_the_guard():
@@ -123,6 +125,67 @@ def test_a_circle_of_schemas_stays_a_circle():
     assert body.body_required
 
 
+def meaning(call, **says):
+    """What a document without tags makes of one operation."""
+    method, _, template = call.partition(" ")
+    text = json.dumps({"openapi": "3.1.0", "paths": {template: {method.lower(): says}}}).encode()
+    (route,) = load(text, "shop").routes
+    return route.permission
+
+
+@pytest.mark.parametrize(
+    "call, permission",
+    [
+        ("GET /api/v1/orders/{id}", "orders:read"), ("POST /v2/invoices", "invoices:write"),
+        ("GET /rest/api/3/issue/{key}", "issue:read"), ("GET /V1.2/orders", "orders:read"),
+        ("GET /v1beta1/orders", "orders:read"), ("GET /{tenant}/v1/orders", "orders:read"),
+        ("GET /apis/list", "apis:read"), ("GET /orders/v1", "orders:read"), ("GET /api", "api:read"),
+        ("GET /api/v1/{id}", "api:read"), ("POST /orders/{id}/approve", "orders:execute.approve"),
+        ("PUT /api/orders/{id}/state/", "orders:execute.state"), ("PATCH /orders/{id}/lines", "orders:execute.lines"),
+        ("POST /orders/{id}/actions/approve", "orders:execute.approve"), ("GET /orders/{id}/lines", "orders:read"),
+        ("DELETE /orders/{id}/lines", "orders:delete"), ("POST /orders/{id}", "orders:write"),
+        ("POST /orders/search", "orders:write"), ("PATCH /orders/{id}/lines/{line}", "orders:write"),
+    ],
+)  # fmt: skip
+def test_path_and_method_say_which_object_verb_and_action_it_is(call, permission):
+    assert meaning(call) == f"shop/{permission}"
+
+
+@pytest.mark.parametrize(
+    "own, permission",
+    [
+        ({"object": "sales.order"}, "sales.order:execute.approve"), ({"verb": "write"}, "orders:write"),
+        ({"action": "confirm"}, "orders:execute.confirm"), ({"verb": "write", "action": "confirm"}, "orders:write.confirm"),
+        ({"action": ""}, "orders:execute"),
+    ],
+)  # fmt: skip
+def test_what_the_document_says_of_it_stands_above_what_the_path_says(own, permission):
+    assert meaning("POST /orders/{id}/approve", **{"x-ostiary": own}) == f"shop/{permission}"
+
+
+def test_a_tag_names_the_object_and_leaves_the_action():
+    assert meaning("POST /v1/orders/{id}/approve", tags=["Sales Order"]) == "shop/sales-order:execute.approve"
+
+
+STEP = st.sampled_from(["api", "v1", "orders", "approve", "{id}", "{line}"])
+
+
+@given(st.lists(STEP, min_size=1, max_size=5, unique=True), st.sampled_from(["POST", "PUT", "PATCH"]))
+def test_who_may_write_may_do_nothing_that_a_word_behind_a_record_names(steps, method):
+    word = not steps[-1].startswith("{") and any(step.startswith("{") for step in steps)
+    if any(not step.startswith("{") for step in steps):
+        assert (":write" not in meaning(f"{method} /{'/'.join(steps)}")) is word
+
+
+def test_the_path_of_the_server_is_told_and_an_odd_one_is_none():
+    def base(*servers):
+        return load(json.dumps({"openapi": "3.1.0", "paths": {}, "servers": servers}).encode(), "shop").base
+
+    assert base({"url": "/api/"}, {"url": "/other"}) == base({"url": "https://shop.example.com/api"}) == "/api"
+    odd = ["/", "https://shop.example.com", "./api", "/a/../b", "/{version}", "http://[", '/"', 7]
+    assert {base(*([{"url": one}] if one else [])) for one in [*odd, ""]} == {""}
+
+
 def document(**paths):
     return json.dumps({"openapi": "3.1.0", "paths": {f"/{name}": item for name, item in paths.items()}}).encode()
 
@@ -144,6 +207,7 @@ def document(**paths):
         ({"get": {"requestBody": {"content": {"application/json": {}}}}}, "with a body"),
         ("nonsense", "an object"),
         ({"get": {"x-ostiary": {"object": "A B"}}}, "no object name"),
+        ({"get": {"x-ostiary": {"action": "a:b"}}}, "an action is letters"),
     ],
 )
 def test_what_can_not_be_enforced_is_a_problem_and_stays_closed(item, words):

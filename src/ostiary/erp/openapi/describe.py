@@ -2,7 +2,11 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import chain, dropwhile
 from typing import Any, Final
+from urllib.parse import urlsplit
+
+from msgspec.structs import replace
 
 from ostiary.erp.openapi.document import read_document, resolve
 from ostiary.erp.openapi.model import Loaded, Refused, Trouble, escaped
@@ -20,11 +24,14 @@ VERBS: Final = {
     "patch": Verb.WRITE,
     "delete": Verb.DELETE,
 }
+SENDING: Final = frozenset(["post", "put", "patch"])
 OTHER_METHODS: Final = frozenset(["options", "trace", "query"])
 OWN_KEYS: Final = frozenset(["object", "verb", "action"])
 NAME: Final = re.compile(r"[a-z0-9_][a-z0-9_-]*(\.[a-z0-9_][a-z0-9_-]*)*\Z")
 ACTION: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*\Z")
+GENERAL: Final = re.compile(r"(api|rest|v[0-9][a-z0-9.]*|[0-9.]+)\Z", re.IGNORECASE)  # at a path's head: no object
 SEGMENT: Final = re.compile(r"(\{[A-Za-z0-9_.-]+\}|[A-Za-z0-9_.~!$&'()*+,=:@-]+)\Z")
+BASE: Final = re.compile(r"(/[A-Za-z0-9._~-]+)+\Z")
 JSON_TYPE: Final = re.compile(r"application/([\w.+-]+\+)?json\s*(;.*)?\Z", re.IGNORECASE)
 UNSEEN_HEADERS: Final = frozenset(["accept", "content-type", "authorization"])  # OpenAPI 3.1.1, Parameter Object
 STYLES: Final = {"path": {"simple"}, "header": {"simple"}, "query": {"form"}}
@@ -44,7 +51,17 @@ def load(document: bytes, system: str) -> Loaded:
     routes = tuple(route for template, item in paths.items() for route in reader.path(str(template), item))
     if len(routes) > ROUTES_MAX:
         return Loaded(problems=(Trouble(pointer="/paths", message=f"more than {ROUTES_MAX} operations"),), fatal=True)
-    return Loaded(routes=routes, problems=tuple(reader.problems))
+    return Loaded(routes=routes, problems=tuple(reader.problems), base=_base(root.get("servers")))
+
+
+def _base(servers: Any) -> str:
+    """The path of the first server, below which all others stand (OpenAPI 3.1.1, Server Object); "" for none, or an odd one."""
+    url = servers[0].get("url") if isinstance(servers, list) and servers and isinstance(servers[0], dict) else ""
+    try:
+        path = urlsplit(str(url)).path.rstrip("/")
+    except ValueError:
+        return ""
+    return path if BASE.match(path) and not {".", ".."} & set(path.split("/")) else ""
 
 
 class _Reader:
@@ -60,14 +77,14 @@ class _Reader:
             item, pointer = resolve(self._root, item, pointer)
             names = _names(template, item, pointer)
         except Refused as refused:
-            self.problems.append(refused.trouble)
+            self.problems.append(replace(refused.trouble, call=template))
             return
         for method, operation in item.items():
             if method in VERBS or method in OTHER_METHODS:
                 try:
                     yield self._operation(template, names, method, item, operation, f"{pointer}/{method}")
                 except Refused as refused:
-                    self.problems.append(refused.trouble)
+                    self.problems.append(replace(refused.trouble, call=f"{method.upper()} {template}"))
 
     def _operation(  # noqa: PLR0917  the parts of one place in the document
         self, template: str, names: list[str], method: str, item: dict[str, Any], operation: Any, pointer: str
@@ -182,18 +199,19 @@ def _names(template: str, item: Any, pointer: str) -> list[str]:
 
 
 def _meaning(template: str, method: str, operation: dict[str, Any], pointer: str) -> tuple[str, Verb, str]:
-    """Object, verb and action: `x-ostiary` says it, else the first tag or segment, and the method."""
+    """Object, verb and action: `x-ostiary` says it, else the first tag, the path and the method."""
     own = operation.get("x-ostiary", {})
     if not isinstance(own, dict) or own.keys() - OWN_KEYS:
         raise Refused(f"{pointer}/x-ostiary", "may hold object, verb and action")
     name = str(own.get("object") or _default_object(template, operation))
     if not NAME.match(name):
         raise Refused(pointer, "no object name; say it with x-ostiary: {object: ...} (lower case, dots between parts)")
-    action = str(own.get("action", ""))
+    does = _default_action(template, method)
+    action = str(own.get("action", "" if "verb" in own else does))
     if action and not ACTION.match(action):
-        raise Refused(f"{pointer}/x-ostiary/action", "an action is letters, digits, _ and -")
+        raise Refused(pointer, "an action is letters, digits, _ and -; say it with x-ostiary: {action: ...}")
     try:
-        return name, Verb(own.get("verb", VERBS[method])), action
+        return name, Verb(own.get("verb", Verb.EXECUTE if does else VERBS[method])), action
     except ValueError:
         raise Refused(f"{pointer}/x-ostiary/verb", "a verb is read, write, execute or delete") from None
 
@@ -201,5 +219,12 @@ def _meaning(template: str, method: str, operation: dict[str, Any], pointer: str
 def _default_object(template: str, operation: dict[str, Any]) -> str:
     tags = operation.get("tags")
     tag = tags[0] if isinstance(tags, list) and tags and isinstance(tags[0], str) else ""
-    literal = next((s for s in template.split("/") if s and not s.startswith("{")), "")
+    literals = [one for one in template.split("/") if one and not one.startswith("{")]
+    literal = next(chain(dropwhile(GENERAL.match, literals), literals), "")
     return re.sub(r"[^a-z0-9_.-]+", "-", (tag or literal).lower()).strip("-.")
+
+
+def _default_action(template: str, method: str) -> str:
+    """What is sent to a word behind a record does it to the record: who may write it may not therefore approve it."""
+    *before, last = template.rstrip("/").split("/")
+    return last if method in SENDING and "{" not in last and any("{" in one for one in before) else ""

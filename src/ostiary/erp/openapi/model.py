@@ -6,20 +6,26 @@ from ostiary.erp.route import Route
 
 
 class Trouble(Struct, frozen=True, kw_only=True):
-    """Something in the document that can't be enforced. What stands at `pointer` is left out, and so denied."""
+    """Something in the document that can't be enforced. What stands at `pointer` is left out, and so denied.
+
+    `call`: the operation or the path, where it is about one.
+    """
 
     pointer: str
     message: str
+    call: str = ""
 
     def __str__(self) -> str:
-        return f"{self.pointer or '/'}: {self.message}"
+        told = f"{self.call} is left out, and so denied: {self.message}" if self.call else self.message
+        return f"{self.pointer or '/'}: {told}"
 
 
 class Loaded(Struct, frozen=True, kw_only=True):
-    """`fatal`: the document as a whole is unusable."""
+    """`fatal`: the document as a whole is unusable. `base`: the path below which its server has all others."""
 
     routes: tuple[Route, ...] = ()
     problems: tuple[Trouble, ...] = ()
+    base: str = ""
     fatal: bool = False
 
 
