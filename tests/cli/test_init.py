@@ -80,22 +80,51 @@ def secret_in(shown):
 def test_an_openapi_system(folder):
     home, port = folder / "home", free_port()
     upstream = Server(("127.0.0.1", 0), Echo).start(lambda _: (200, {}, None))
-    (folder / "shop.yaml").write_text(SPEC)
+    (folder / "shop.yaml").write_text(f"servers: [{{url: /api/v1}}]\n{SPEC}")
     where = f"--upstream http://127.0.0.1:{upstream.server_port} --spec {folder}/shop.yaml --port {port} --home {home}"
     shown = pasted(f"ostiary init --erp openapi {where}")
     up, add, apply = steps(shown)
-    assert f"https://localhost:{port}/orders" in shown
+    assert f"https://localhost:{port}/api/v1/orders" in shown
     assert '# for instance: may: ["order: read"]' in (home / "policy.yaml").read_text()
     with first(up, folder / "log"):
         secret = secret_in(pasted(add))
         assert "no difference" in pasted(apply)
         caller = shop(port, home, secret)
-        assert caller.send("GET", "/stock").reason == "role"
+        assert caller.send("GET", "/api/v1/stock").reason == "role"
+        assert caller.send("GET", "/stock").reason == "unknown-operation"
         let(home, "stock: read")
         assert "widens" in pasted(apply)
-        assert caller.send("GET", "/stock").status == 200
+        answer = caller.send("GET", "/api/v1/stock")
+        assert (answer.status, answer.json()["path"]) == (200, "/api/v1/stock")
         caller.close()
     upstream.stop()
+
+
+def test_what_is_left_out_of_a_document_and_where_it_says_it_stands_is_told_from_the_first_command_on(folder):
+    """What the document calls its paths is its own words: no control character, and no line of a draft."""
+    home, spec = folder / "home", folder / "shop.yaml"
+    odd = [
+        "/files: {post: {requestBody: {content: {multipart/form-data: {}}}}}",
+        '"/x\\e[2J\\nroles: {a: {}} {": {get: {}}',
+    ]
+    spec.write_text(SPEC.replace("paths:\n", "paths:\n" + "".join(f"  {one}\n" for one in odd)))
+    note = "note: specs/shop.yaml: POST /files is left out, and so denied: only JSON bodies are understood"
+
+    def told(*words, at=home):
+        code, out = ostiary(at, list(words))
+        assert (code, "\x1b" in out) == (0, False), out
+        return out
+
+    where = ["--upstream", "http://127.0.0.1:9", "--spec", str(spec), "--home", str(home)]
+    assert note in told("init", "--erp", "openapi", *where, at=folder)
+    for words in (["check"], ["diff"], ["prove"], ["draft", "--from", "erp"], ["draft", "--from", str(spec)]):
+        out = told("policy", *words)
+        assert note.replace("specs/", "") in out.replace("specs/", ""), words
+        assert "\nroles: {a" not in out
+    spec.write_text(spec.read_text() + "servers: [{url: 'https://shop.example.com/api'}]\n")
+    (home / "specs/shop.yaml").write_text(spec.read_text())
+    assert 'has not; write at: localhost/api, upstream: "http://127.0.0.1:9/api"' in told("policy", "check")
+    assert "at: shop.example.com/api, upstream" in told("policy", "draft", "--from", str(spec))
 
 
 def test_a_database_of_ones_own_is_kept_in_the_private_settings(folder):

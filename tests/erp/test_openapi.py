@@ -80,8 +80,8 @@ def test_a_document_opens_its_operations_and_says_what_it_could_not():
     }
     (problem,) = loaded.problems
     assert str(problem) == (
-        "/paths/~1upload/post/requestBody/content: POST /upload is left out, and so denied: "
-        "only JSON bodies are understood, not multipart/form-data"
+        "POST /upload is left out, and so denied: only JSON bodies are understood, not multipart/form-data "
+        "(/paths/~1upload/post/requestBody/content)"
     )
 
 

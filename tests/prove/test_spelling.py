@@ -1,18 +1,39 @@
 """What a policy names and no system knows is told, with its place and what was probably meant."""
 
+import json
+
 import pytest
 
 from erp.test_tryton import CATALOGUE
 from ostiary.erp import tryton
-from ostiary.erp.offer import Offer
-from ostiary.erp.openapi import load
-from ostiary.prove.spelling import SLIPS_TOLD_MAX, slips
+from ostiary.erp.openapi import load, offer
+from ostiary.prove.spelling import OFFERED_TOLD_MAX, SLIPS_TOLD_MAX, slips
 from policy.compiled import policy_of
 
-SHOP = load(b'{"openapi": "3.1.0", "info": {}, "paths": {"/orders": {"get": {"tags": ["order.open"]}}}}', "shop").routes
+SHOP = load(
+    b"""\
+openapi: 3.1.0
+info: {}
+paths:
+  /orders: {get: {tags: [order.open]}}
+  /v1/bills:
+    get: {}
+    post:
+      parameters: [{name: notify, in: query, schema: {type: boolean}}]
+      requestBody: {content: {application/json: {schema: {$ref: "#/components/schemas/Bills"}}}}
+  /v1/bills/{id}/approve: {post: {}}
+  /v1/bills/{id}/hold: {post: {requestBody: {content: {application/json: {schema: {properties: {why: {}}}}}}}}
+  /notes: {post: {requestBody: {content: {application/json: {}}}}}
+components:
+  schemas:
+    Bills: {type: array, items: {allOf: [{$ref: "#/components/schemas/Bill"}, {properties: {customer: {}}}]}}
+    Bill: {properties: {amount: {}}, oneOf: [{$ref: "#/components/schemas/Bills"}, {properties: {due: {}}}]}
+""",
+    "shop",
+).routes
 OFFERS = {
     "erp": tryton.offer(CATALOGUE, "erp"),
-    "shop": Offer(operations=tuple(route.operation for route in SHOP)),
+    "shop": offer(SHOP),
 }
 
 
@@ -25,12 +46,16 @@ def told(text):
     [
         ("erp/party.adress: read", "erp knows no object party.adress; did you mean party.address?"),
         ("erp/partie.*: read", "erp knows no object partie.*; did you mean party.*?"),
-        ("erp/party.party: execute erase", "erp knows no execute erase of party.party"),
+        ("erp/party.party: execute erase", "erp knows no execute erase of party.party; it knows delete, read, write"),
         ("erp/account.payment: execute aprove", "erp knows no execute aprove of account.payment; did you mean execute approve?"),
         ("erp/report.party.lable: execute", "erp knows no object report.party.lable; did you mean report.party.label?"),
         ("shop/ordr.open: read", "shop knows no object ordr.open; did you mean order.open?"),
-        ("shop/order.open: write", "shop knows no write of order.open"),
-        ("shop/order.open: read look", "shop knows no read look of order.open; did you mean read?"),
+        ("shop/order.open: write", "shop knows no write of order.open; it knows read"),
+        ("shop/bills: execute ship", "shop knows no execute ship of bills; it knows execute approve, execute hold"),
+        ("shop/bills: execute aprove", "shop knows no execute aprove of bills; did you mean execute approve?"),
+        ("shop/bills: delete", "shop knows no delete of bills; it knows execute, read, write"),
+        ("shop/v1: read", "shop knows no object v1; it knows bills, notes, order.open"),
+        ("shop/order.open: read look", "shop knows no read look of order.open; it knows read"),
     ],
 )  # fmt: skip
 def test_a_name_that_its_system_does_not_know_is_told_with_its_place_and_the_nearest(permission, slip):
@@ -46,7 +71,7 @@ def test_a_name_that_its_system_does_not_know_is_told_with_its_place_and_the_nea
     [
         "erp/party.party: read, write, delete", "erp/party.*: write create, read search", "erp/*: execute approve",
         "erp/account.payment: execute approve", "erp/wizard.party.erase: execute", "erp/report.*: execute execute",
-        "shop/order.open: read", "shop/order.*: read", "shop/*: read",
+        "shop/order.open: read", "shop/order.*: read", "shop/*: read", "shop/bills: execute approve", "shop/bills: write",
     ],
 )  # fmt: skip
 def test_what_a_system_offers_is_no_slip(permission):
@@ -68,6 +93,24 @@ tests:
         "13:5: erp knows no object acount.*",
         "16:5: erp knows no object party.partner",
         "11:5: the link party leads to party.party, not to party.prty",
+    ]
+
+
+def test_where_there_is_much_the_note_says_how_to_see_it():
+    paths = {f"/o{number}/{{id}}/do{number}": {"post": {"tags": ["thing"]}} for number in range(OFFERED_TOLD_MAX + 1)}
+    many = offer(load(json.dumps({"openapi": "3.1.0", "paths": paths}).encode(), "shop").routes)
+    policy = policy_of('roles: {a: {level: system, may: ["shop/thing: execute ship"]}}\n')
+    (line,) = slips(policy, {**OFFERS, "shop": many})
+    assert line.endswith("it knows 13 others, see `ostiary policy draft --from shop`")
+
+
+def test_what_is_never_to_be_may_name_what_nobody_can_do_yet_but_no_object_that_there_is_not():
+    never = (
+        '["shop/*: write, execute, delete", "shop/bills: delete", "shop/bill: delete", "shop/bills: execute aprove"]'
+    )
+    assert told(f"never: [{{name: n, level: partner, may: {never}}}]\nroles: {{a: {{level: system}}}}\n") == [
+        "10:9: shop knows no object bill; did you mean bills?",
+        "10:9: shop knows no execute aprove of bills; did you mean execute approve?",
     ]
 
 
@@ -107,8 +150,12 @@ def test_of_many_slips_the_first_are_told_and_how_many_more():
         ('{do: "erp/party.party: read", where: {naem: x, id: own}}', ["party.party has no field naem; did you mean name?"]),
         ('{do: "erp/party.*: read", fields: [name, colour]}', ["party.* has no field colour"]),
         ('{do: "erp/party.party: read", fields: [name], where: {id: own}}', []),
-        ('{do: "erp/nothing.known: read", fields: [any]}', ["erp knows no object nothing.known"]),
+        ('{do: "erp/party.prty: read", fields: [any]}', ["erp knows no object party.prty; did you mean party.party?"]),
         ('{do: "erp/*: read", fields: [name, colour]}', ["* has no field colour"]),
+        ('{do: "shop/bills: write", fields: [custmer]}', ["bills has no field custmer; did you mean customer?"]),
+        ('{do: "shop/bills: write", fields: [amount, due, customer, notify]}', []),
+        ('{do: "shop/bills: write", fields: [why]}', ["bills has no field why"]),
+        ('{do: "shop/notes: write", fields: [anything]}', []),
     ],
 )  # fmt: skip
 def test_a_field_that_no_object_of_the_line_has_is_told_as_an_object_is(line, slips):

@@ -13,7 +13,7 @@ from msgspec import to_builtins
 
 from ostiary.cli.admin import ask, done, look
 from ostiary.cli.questions import report, what_can, who_can
-from ostiary.cli.shape import LIMIT, MOMENTS, Group, at_home, home, show, show_table, table
+from ostiary.cli.shape import LIMIT, MOMENTS, Group, at_home, home, noted, show, show_table, table
 from ostiary.foundation.errors import OperatorFault, counted, harmless
 from ostiary.foundation.files import write_atomically
 from ostiary.policy.document import Document
@@ -43,7 +43,7 @@ def check(file: Path | None) -> None:
     warnings = proof.warnings
     told = {"revision": plan.revision, "grants": len(plan.grants), "warnings": list(warnings)}
     size = f"{counted(len(plan.roles), 'role')}, {counted(len(plan.grants), 'grant')}"
-    show(told, f"{_name(file)} is well: {size}{_notes(warnings)}")
+    show(told, f"{_name(file)} is well: {size}{noted(warnings)}")
 
 
 @policy.command("packs", about_home=False)
@@ -89,7 +89,7 @@ def diff(file: Path | None) -> None:
     from ostiary.control.documents import compare_document
 
     told = compare_document(_read(file), home())
-    show(told, _changes(told["changes"]) + _notes(told["warnings"]))
+    show(told, _changes(told["changes"]) + noted(told["warnings"]))
 
 
 @policy.command("test")
@@ -202,7 +202,7 @@ def _show_applied(told: dict[str, Any], verb: str = "is") -> None:
     ends = f"revision {told['revision']} {verb} in force at gate and guard"
     if told["proposal"]:
         ends = f"proposal {told['proposal']} waits for {counted(told['missing'], 'approval')}: `ostiary policy list`"
-    show(told, f"{_changes(told['changes'])}{_notes(told['warnings'])}\n{at_home(ends)}")
+    show(told, f"{_changes(told['changes'])}{noted(told['warnings'])}\n{at_home(ends)}")
 
 
 @policy.command("prove")
@@ -222,7 +222,7 @@ def prove(file: Path | None, days: int, since: int | None) -> None:
             lines.append(f"  {one['message']}")
             lines += [f"    because {at['file']}:{at['line']}: {at['text']}" for at in one["where"]]
             lines += [f"    for example {_request(request)}" for request in one["requests"]]
-    show(told, "\n".join(lines) + _notes(told["warnings"]))
+    show(told, "\n".join(lines) + noted(told["warnings"]))
 
 
 def _request(told: dict[str, Any]) -> str:
@@ -241,7 +241,7 @@ def draft(source: str, since: datetime | None) -> None:
     from ostiary.control.draft import draft as drafted
 
     told = drafted(home(), source, _moment(since), _tick)
-    show(told, told["text"].rstrip("\n") + "".join(f"\n# note: {one}" for one in told["warnings"]))
+    show(told, told["text"].rstrip("\n") + noted(told["warnings"]).replace("\n", "\n# "))
 
 
 @policy.command("replay")
@@ -270,7 +270,7 @@ def shadow(file: Path | None, *, end: bool) -> None:
     else:
         begun = ask(home(), "policy.shadow", document=_whole(file))
         so = f"{file.name} is asked beside the policy in force and decides nothing; `policy shadow` tells what it would"
-        show(begun, so + _notes(f"no decision will tell of: {one}" for one in begun["unseen"]))
+        show(begun, so + noted(f"no decision will tell of: {one}" for one in begun["unseen"]))
 
 
 @policy.command("schema")
@@ -318,10 +318,6 @@ def _read(file: Path | None) -> Document:
 def _whole(file: Path | None) -> dict[str, Any]:
     """The policy as the running installation takes it, which reads no file itself."""
     return dict(to_builtins(_read(file)))
-
-
-def _notes(warnings: Iterable[str]) -> str:
-    return "".join(f"\nnote: {warning}" for warning in warnings)
 
 
 def _changes(changes: list[dict[str, Any]]) -> str:

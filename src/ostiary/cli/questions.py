@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from ostiary.cli.shape import MOMENTS, Command, home, show, table
+from ostiary.cli.shape import MOMENTS, Command, home, noted, show, table
 
 COLUMNS: Final = ("role", "permission", "when", "line")
 
@@ -49,8 +49,7 @@ def what_can(who: str, **asked: Any) -> None:
 def _answer(rows: list[dict[str, Any]], columns: tuple[str, ...], empty: str) -> None:
     from ostiary.control import questions
 
-    notes = "".join(f"\nnote: {one}" for one in questions.caveats(home()))
-    show(rows, table(map(_row, rows), columns, empty=empty) + notes)
+    show(rows, table(map(_row, rows), columns, empty=empty) + noted(questions.caveats(home())))
 
 
 def _aware(asked: dict[str, Any]) -> dict[str, Any]:

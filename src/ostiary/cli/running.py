@@ -7,7 +7,7 @@ from typing import Any, Final
 import click
 
 from ostiary.cli.admin import ask
-from ostiary.cli.shape import Command, home, pasteable, show, wants_json
+from ostiary.cli.shape import Command, home, noted, pasteable, show, wants_json
 from ostiary.foundation.errors import harmless
 
 MARK = {True: "ok", False: "NOT OK"}
@@ -45,15 +45,23 @@ def init(erp: str, database: str | None, spec: Path | None, **parameters: Any) -
     if (erp == "openapi") != bool(spec) or (erp == "openapi" and database):
         raise click.UsageError("--erp openapi needs --spec and no --database; --erp tryton takes no --spec")
     database = database or "tryton"
-    plan = initialise(home(), erp=erp, database=database, spec=spec, **parameters)
+    plan, proof = initialise(home(), erp=erp, database=database, spec=spec, **parameters)
     path = f"/{database}/rpc/" if erp == "tryton" else next((one.template for one in plan.routes), "/")
     root, policy = home().root, home().policy
     steps = [(pasteable(command, root), why.format(policy=policy)) for command, why in _NEXT[erp]]
     lines = "".join(f"\n  # {why}\n  {command}" for command, why in steps)
-    reach = f"https://{parameters['host']}:{parameters['port']}{path}"
-    told = {"home": str(root), "policy": str(policy), "reach": reach, "next": [command for command, _ in steps]}
+    reach = f"https://{parameters['host']}:{parameters['port']}{plan.systems[0].prefix}{path}"
+    told: dict[str, Any] = {
+        "home": str(root),
+        "policy": str(policy),
+        "reach": reach,
+        "next": [command for command, _ in steps],
+    }
+    told["warnings"] = list(proof.warnings)
     where = "Callers reach the ERP through the gate by the ERP's own paths, as"
-    show(told, f"{root} is an installation that denies everything.\n{where} {reach}\nNext:{lines}")
+    show(
+        told, f"{root} is an installation that denies everything.\n{where} {reach}\nNext:{lines}{noted(proof.warnings)}"
+    )
 
 
 @click.command(cls=Command)

@@ -111,6 +111,11 @@ def show_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, emp
     show(rows, table(rows, columns, empty=empty))
 
 
+def noted(notes: Iterable[str]) -> str:
+    """Each in a line of its own, behind another text."""
+    return "".join(f"\nnote: {harmless(note)}" for note in notes)
+
+
 def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, empty: str) -> str:
     """The rows in aligned columns; `empty` where there are none."""
     lines = [[_cell(row.get(column)) for column in columns] for row in rows]

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct, to_builtins
@@ -12,10 +13,8 @@ from ostiary.compile.plan import compile_policy
 from ostiary.control.administrators import administrators
 from ostiary.control.holders import holders_of
 from ostiary.control.installation import opened
-from ostiary.erp import tryton
+from ostiary.erp import openapi, tryton
 from ostiary.erp.offer import Offer
-from ostiary.erp.openapi import load
-from ostiary.erp.route import Route
 from ostiary.event.record import stamp
 from ostiary.foundation.clock import SystemClock
 from ostiary.foundation.errors import OperatorFault, counted
@@ -33,15 +32,21 @@ from ostiary.prove.situation import Situation
 from ostiary.prove.spelling import slips
 from ostiary.store.plans import plan_in_force, revision_in_force
 
+LEFT_OUT_TOLD_MAX: Final = 20  # of one document
 OBSERVED_MAX: Final = timedelta(days=90)  # an observation that nobody ends is no policy
 
 
-def read_document(document: Document) -> tuple[Policy, Plan]:
-    """The policy and its plan; raises with every problem at once. Nothing is read from a disk here."""
+def read_document(document: Document) -> tuple[Policy, Plan, tuple[str, ...]]:
+    """The policy, its plan, and what of its OpenAPI documents nobody can call; raises with every problem at once.
+
+    Nothing is read from a disk here.
+    """
     parsed = parse(document.text, document.name, document.files)
     if parsed.policy is None:
         raise refusal(document.name, parsed.problems)
-    return parsed.policy, compile_policy(parsed.policy, _routes(parsed.policy, document.files))
+    found = _described(parsed.policy, document.files)
+    notes = tuple(note for one in parsed.policy.systems if one.spec for note in unlike(one, found[one.name]))
+    return parsed.policy, compile_policy(parsed.policy, {name: one.routes for name, one in found.items()}), notes
 
 
 class Proof(Struct, frozen=True, kw_only=True):
@@ -63,7 +68,7 @@ def prove_document(
     document: Document, home: Home, assigned: Mapping[str, frozenset[str]] = {}, near: Situation | None = None
 ) -> tuple[Plan, Proof]:
     """The plan, proved against its own rules and tests."""
-    policy, plan = read_document(document)
+    policy, plan, unlike_told = read_document(document)
     now = near.at if near else SystemClock().now()
     unfit = [
         *check(plan, assigned, near, SystemClock().now().date()),
@@ -72,13 +77,8 @@ def prove_document(
         *_endless(plan, now),
     ]
     _refuse([*unfit, *failures(plan, policy)], policy.file)
-    notes = (
-        *_alone(plan.approvals),
-        *observed(plan.systems, now),
-        *broad(plan),
-        *controls(plan),
-        *slips(policy, _offers(plan, home)),
-    )
+    told = *unlike_told, *broad(plan), *controls(plan), *slips(policy, _offers(plan, home))
+    notes = (*_alone(plan.approvals), *observed(plan.systems, now), *told)
     return plan, Proof(
         never=len(plan.never), always=len(plan.always), apart=len(plan.apart), tests=len(policy.tests), grants=len(plan.grants),
         people=len(assigned), warnings=notes,
@@ -136,10 +136,10 @@ def observed(systems: Iterable[System], now: datetime) -> Iterator[str]:
 
 def compare_document(document: Document, home: Home) -> dict[str, Any]:
     """What the document would change in what anybody may do, and what it names that no system knows."""
-    policy, plan = read_document(document)
+    policy, plan, notes = read_document(document)
     before, holders = (plan_in_force(home), _holders(home)) if revision_in_force(home) else (None, {})
     changes = [to_builtins(change) for change in diff(before, plan, holders)]
-    return {"changes": changes, "warnings": list(slips(policy, _offers(plan, home)))}
+    return {"changes": changes, "warnings": [*notes, *slips(policy, _offers(plan, home))]}
 
 
 def _holders(home: Home) -> Mapping[str, Sequence[str]]:
@@ -152,9 +152,7 @@ def _offers(plan: Plan, home: Home) -> Mapping[str, Offer]:
     found = {}
     for system in plan.systems:
         if system.kind is Kind.OPENAPI:
-            found[system.name] = Offer(
-                operations=tuple(one.operation for one in plan.routes if one.system == system.name)
-            )
+            found[system.name] = openapi.offer(one for one in plan.routes if one.system == system.name)
         elif (path := home.catalogue(system.name)).exists():
             catalogue = msgspec.json.decode(path.read_bytes(), type=tryton.Catalogue)
             found[system.name] = tryton.offer(catalogue, system.name)
@@ -163,7 +161,7 @@ def _offers(plan: Plan, home: Home) -> Mapping[str, Offer]:
 
 def test_document(document: Document) -> dict[str, Any]:
     """Runs the tests in the document; raises with those that fail."""
-    policy, plan = read_document(document)
+    policy, plan, _ = read_document(document)
     _refuse(failures(plan, policy), policy.file)
     return {"tests": len(policy.tests), "failed": 0}
 
@@ -179,7 +177,7 @@ def _refuse(findings: Iterable[Finding], file: str) -> None:
         )
 
 
-def _routes(policy: Policy, files: Mapping[str, str]) -> dict[str, tuple[Route, ...]]:
+def _described(policy: Policy, files: Mapping[str, str]) -> dict[str, openapi.Loaded]:
     """What each OpenAPI document describes."""
     found = {}
     for system in policy.systems:
@@ -191,9 +189,23 @@ def _routes(policy: Policy, files: Mapping[str, str]) -> dict[str, tuple[Route, 
     return found
 
 
-def described(data: bytes, file: str, system: str) -> tuple[Route, ...]:
-    loaded = load(data, system)
+def described(data: bytes, file: str, system: str) -> openapi.Loaded:
+    """What the document says, perhaps but for single operations; raises where it is unusable as a whole."""
+    loaded = openapi.load(data, system)
     if loaded.fatal:
         told = "; ".join(map(str, loaded.problems))
         raise OperatorFault("spec-invalid", f"{Path(file).name}: {told}", hint="mend the OpenAPI document")
-    return loaded.routes
+    return loaded
+
+
+def unlike(system: System, loaded: openapi.Loaded) -> Iterator[str]:
+    """What the document describes and nobody can call so: what is left out of it, and another place of its paths."""
+    yield from (f"{system.spec}: {one}" for one in loaded.problems[:LEFT_OUT_TOLD_MAX])
+    if len(loaded.problems) > LEFT_OUT_TOLD_MAX:
+        yield f"{system.spec}: {len(loaded.problems) - LEFT_OUT_TOLD_MAX} more are left out"
+    if loaded.base and not urlsplit(system.upstream).path:
+        told = (
+            f"{system.source}: `servers` of {system.spec} has all paths below {loaded.base}, and {system.name} has not"
+        )
+        at, upstream = (f"{place}{loaded.base}" for place in (system.host, system.upstream))
+        yield f'{told}; write at: {at}, upstream: "{upstream}"; or leave `servers` out of the document'

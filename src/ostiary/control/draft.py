@@ -42,7 +42,7 @@ def draft(home: Home, source: str, since: datetime, tick: Tick) -> dict[str, Any
         return _of_file(home, file)
     refuse_empty(home)
     document = read_policy(home.policy)
-    _, plan = read_document(document)
+    _, plan, _ = read_document(document)
     system = next((one for one in plan.systems if one.name == source), None)
     if source == EVENTS:
         roles: Iterable[Role] = observed(plan, recorded(home, since, tick))
@@ -77,11 +77,12 @@ def _of_file(home: Home, file: Path) -> dict[str, Any]:
     stem, data = file.name.partition(".")[0].lower(), text.encode()
     name = stem if NAME.fullmatch(stem) else "api"
     xml = data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
-    place = f'at: {name}.example.com, upstream: "https://{name}.example.com"'
+    loaded = openapi.Loaded() if xml else described(data, file.name, name)
+    place = f'at: {name}.example.com{loaded.base}, upstream: "https://{name}.example.com{loaded.base}"'
     spec = json.dumps(f"{name}.openapi.yaml" if xml else file.name)
     head = [f"policy: {name}", f"systems: {{{name}: {{kind: openapi, {place}, spec: {spec}}}}}"]
     if not xml:
-        return _proved(head, openapi.drafted(data, described(data, file.name, name)), {file.name: text}, home)
+        return _proved(head, openapi.drafted(data, loaded.routes), {file.name: text}, home)
     try:
         return {"text": written(head, odata.drafted(data, name), [*LATER, *NOTES]), "warnings": []}
     except odata.Unfit as problem:

@@ -7,13 +7,14 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from msgspec import to_builtins
 from msgspec.structs import replace
 
 from ostiary.audit.head import sign_head
 from ostiary.audit.log import Change
-from ostiary.control.documents import prove_document, read_document
+from ostiary.control.documents import Proof, described, prove_document, read_document
 from ostiary.control.folder import files_of
 from ostiary.control.health import opens
 from ostiary.control.installation import Installation, opened
@@ -63,30 +64,36 @@ def initialise(
     spec: Path | None = None,
     text: str = "",
     **settings: Any,
-) -> Plan:
-    """Makes an installation in an empty `home`, enforcing `text`, or a policy that denies everything; all or nothing."""
+) -> tuple[Plan, Proof]:
+    """Makes an installation in an empty `home`, enforcing `text`, or a policy that denies everything; all or nothing.
+
+    Where the document of `spec` has all paths below one, and `upstream` has none, this is so at the gate and behind it.
+    """
     _refuse_unfit(home)
 
-    document = f"{home.specs.name}/{spec.name}" if spec else ""
+    document, base = f"{home.specs.name}/{spec.name}" if spec else "", ""
 
     def policy(example: str = TRYTON_EXAMPLE) -> str:
-        return text or _starter(erp, upstream, database, document, settings.get("host", "localhost"), example)
+        return text or _starter(erp, upstream, database, document, settings.get("host", "localhost"), base, example)
 
     _refuse_options(settings, "" if text else policy())
+    if spec and not urlsplit(upstream).path.rstrip("/"):
+        base = described(spec.read_bytes(), spec.name, "").base
     found = home.root.exists()
     try:
         home.create()
         if spec:
             write_atomically(home.specs / spec.name, spec.read_bytes())
         files = files_of(home.root, home.policy.name, policy())
-        made = Document(text=policy(), file=str(home.policy), files=files)
-        _, plan = read_document(made)
-        _fill(home, _toml(settings), replace(made, text=text or fmt(policy(*([_example(plan)] if spec else [])))))
+        whole = Document(text=policy(), file=str(home.policy), files=files)
+        _, plan, _ = read_document(whole)
+        whole = replace(whole, text=text or fmt(policy(*([_example(plan)] if spec else []))))
+        made = _fill(home, _toml(settings), whole)
     except BaseException:
         for path in home.root.iterdir() if found else [home.root]:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
         raise
-    return plan
+    return made
 
 
 def _example(plan: Plan) -> str:
@@ -112,7 +119,7 @@ def _refuse_options(settings: Mapping[str, Any], policy: str) -> None:
         raise OperatorFault("options-invalid", f"these options are wrong:\n{told}", hint="see `ostiary init --help`")
 
 
-def _fill(home: Home, settings: str, policy: Document) -> None:
+def _fill(home: Home, settings: str, policy: Document) -> tuple[Plan, Proof]:
     """Files, keys and the first revision, in the audit log from the start."""
     write_atomically(home.settings, settings.encode())
     write_atomically(home.policy, policy.text.encode())
@@ -127,6 +134,7 @@ def _fill(home: Home, settings: str, policy: Document) -> None:
         sign_head(on.store, home, now)
     keep_plan(home, plan)
     put_in_force(home, plan.revision)
+    return plan, proof
 
 
 def ready(installation: Installation) -> Path:
@@ -169,10 +177,11 @@ def edge_of(installation: Installation) -> Edge:
     )
 
 
-def _starter(erp: str, upstream: str, database: str, document: str, host: str, example: str) -> str:  # noqa: PLR0917
+def _starter(erp: str, upstream: str, database: str, document: str, host: str, base: str, example: str) -> str:  # noqa: PLR0917
     needs = f"database: {json.dumps(database)}" if erp == "tryton" else f"spec: {json.dumps(document)}"
     over = "session" if erp == "tryton" else "none"
-    at, upstream, name = json.dumps(host), json.dumps(upstream), json.dumps(host.partition(".")[0])
+    at, name = json.dumps(host + base), json.dumps(host.partition(".")[0])
+    upstream = json.dumps(upstream.rstrip("/") + base if base else upstream)
     needs = f"{needs}, hand-over: {over}"
     return STARTER.format(name=name, kind=erp, host=at, upstream=upstream, needs=needs, example=example)
 

@@ -33,7 +33,7 @@ Roles = Mapping[str, frozenset[str]]
 
 def replay_document(document: Document, home: Home, *, since: datetime, tick: Tick) -> dict[str, Any]:
     """What the document would have decided otherwise since then."""
-    _, plan = read_document(document)
+    _, plan, _ = read_document(document)
     return dict(to_builtins(replay(plan, recorded(home, since, tick), plan_in_force(home))))
 
 

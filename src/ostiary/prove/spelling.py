@@ -12,6 +12,8 @@ from ostiary.policy.model import Apart, Policy, Source
 from ostiary.policy.packs import packs
 
 SLIPS_TOLD_MAX: Final = 20
+OFFERED_TOLD_MAX: Final = 12
+NEAR, NEAR_WITH_VERB = 0.6, 0.8  # of 1; actions are alike by their verb already
 Doings = dict[str, set[str]]
 
 
@@ -24,7 +26,14 @@ def slips(policy: Policy, offers: Mapping[str, Offer]) -> Iterator[str]:
             told = f"what {system.name} offers is not known yet, so no name of it was checked"
             yield f"{_place(system.source)}: {told}; {hint}"
     doings = {name: _doings(offer.operations) for name, offer in offers.items()}
-    unknown = [(at, one) for at, one in named if one.system in doings and not _knows(doings[one.system], one)]
+    ruled_out = {(rule.source, one) for rule in policy.never for one in rule.patterns if not one.action}
+    unknown = [
+        (at, one)
+        for at, one in named
+        if one.system in doings
+        and not _knows(doings[one.system], one)
+        and not ((at, one) in ruled_out and one.object in doings[one.system])  # `never` may name what nobody can do yet
+    ]
     yield from dict.fromkeys(f"{_place(at)}: {_slip(doings[one.system], one)}" for at, one in unknown[:SLIPS_TOLD_MAX])
     if len(unknown) > SLIPS_TOLD_MAX:
         yield f"{policy.file}: {len(unknown) - SLIPS_TOLD_MAX} more names are not known"
@@ -90,15 +99,21 @@ def _knows(doings: Doings, pattern: Pattern) -> bool:
 
 def _slip(doings: Doings, pattern: Pattern) -> str:
     if pattern.object not in doings:
-        return f"{pattern.system} knows no object {pattern.object}" + _meant(pattern.object, doings)
-    done, known = f"{pattern.verb} {pattern.action}".rstrip(), doings[pattern.object]
-    return f"{pattern.system} knows no {done} of {pattern.object}" + _meant(
-        done, [one.replace(".", " ") for one in known]
-    )
+        told, objects = f"{pattern.system} knows no object {pattern.object}", {one for one in doings if one[-1] != "*"}
+        return told + (_meant(pattern.object, doings) or _offered(pattern, objects))
+    done, known = f"{pattern.verb} {pattern.action}".rstrip(), [one.replace(".", " ") for one in doings[pattern.object]]
+    alike = [one for one in known if one.startswith(f"{pattern.verb} ")] or [one for one in known if " " not in one]
+    meant = _meant(done, known, NEAR_WITH_VERB) if pattern.action else ""
+    return f"{pattern.system} knows no {done} of {pattern.object}" + (meant or _offered(pattern, alike))
 
 
-def _meant(word: str, known: Collection[str]) -> str:
-    close = get_close_matches(word, sorted(known), n=1)
+def _offered(pattern: Pattern, known: Collection[str]) -> str:
+    many = f"{len(known)} others, see `ostiary policy draft --from {pattern.system}`"
+    return "; it knows " + (", ".join(sorted(known)) if len(known) <= OFFERED_TOLD_MAX else many)
+
+
+def _meant(word: str, known: Collection[str], near: float = NEAR) -> str:
+    close = get_close_matches(word, sorted(known), n=1, cutoff=near)
     return f"; did you mean {close[0]}?" if close else ""
 
 

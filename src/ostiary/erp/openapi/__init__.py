@@ -5,6 +5,7 @@ from ostiary.erp.openapi.document import DOCUMENT_MAX_BYTES
 from ostiary.erp.openapi.draft import drafted
 from ostiary.erp.openapi.match import Match, Table, fields_sent, operation_of
 from ostiary.erp.openapi.model import Loaded, Trouble
+from ostiary.erp.openapi.offer import offer
 
 __all__ = [
     "DOCUMENT_MAX_BYTES",
@@ -15,5 +16,6 @@ __all__ = [
     "drafted",
     "fields_sent",
     "load",
+    "offer",
     "operation_of",
 ]

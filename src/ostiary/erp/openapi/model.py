@@ -16,8 +16,9 @@ class Trouble(Struct, frozen=True, kw_only=True):
     call: str = ""
 
     def __str__(self) -> str:
-        told = f"{self.call} is left out, and so denied: {self.message}" if self.call else self.message
-        return f"{self.pointer or '/'}: {told}"
+        if not self.call:
+            return f"{self.pointer or '/'}: {self.message}"
+        return f"{self.call} is left out, and so denied: {self.message} ({self.pointer})"
 
 
 class Loaded(Struct, frozen=True, kw_only=True):
