@@ -10,7 +10,7 @@ import pytest
 
 import ostiary
 from ostiary.cli.demo.caller import HIDDEN, authorization, machine_token
-from ostiary.control import evidence
+from ostiary.control import evidence, grounds
 from ostiary.event.record import Event
 from ostiary.event.search import Filter
 from ostiary.foundation.errors import CallerFault
@@ -91,15 +91,25 @@ def test_token_missing_and_invalid_and_revoked(site):
 
 
 def test_unknown_operation(site):
-    text = explained(site, site.once("GET", "/shop/nowhere", token=site.token("clerk")), Reason.UNKNOWN_OPERATION)
-    assert "unknown means denied" in text
+    def told(method, path, body=None):
+        answer = site.once(method, f"/shop{path}", body, token=site.token("clerk"))
+        return explained(site, answer, Reason.UNKNOWN_OPERATION)
+
+    text = told("GET", "/nowhere")
+    assert re.search(r"nothing in \S+yaml is GET /nowhere\n", text)
+    assert "unknown means denied: `ostiary policy draft --from shop` lists it" in text
+    assert "is PUT /orders/7, but DELETE and GET\n" in told("PUT", "/orders/7")
+    assert "no query or body where none is described\n" in told("GET", "/stock?x=1")
 
 
 def test_too_large_and_invalid(site):
     large = site.once("POST", "/shop/orders", b"x" * 1_100_000, token=site.token("clerk"))
     explained(site, large, Reason.TOO_LARGE)
     invalid = site.once("POST", "/shop/orders", b'{"lines": 1}', token=site.token("clerk"))
-    assert "because: the value does not meet 'type'" in explained(site, invalid, Reason.INVALID)
+    told = explained(site, invalid, Reason.INVALID)
+    assert "because: the value does not meet 'type' of its description (/lines)" in told
+    stray = site.once("GET", "/shop/orders?custmer=7", token=site.token("clerk"))
+    assert "because: a query parameter is not described (/query/custmer)" in explained(site, stray, Reason.INVALID)
 
 
 def test_rate_limited(site):
@@ -177,10 +187,10 @@ def test_a_call_before_its_system_was_asked_what_it_offers_says_who_asks_it(tmp_
     plan = SimpleNamespace(systems=[SimpleNamespace(name="erp", kind=Kind.TRYTON)])
     event = Event(at=datetime.now(UTC), decision="d", system="erp", reason=Reason.UNKNOWN_OPERATION)
     told = Explanation(reason=event.reason, sentence="s", would_allow=("another operation",))
-    assert "ostiary system account erp" in evidence._not_learned(home, plan, event, told).would_allow[0]
+    assert "ostiary system account erp" in grounds.behind(None, home, plan, event, told).would_allow[0]
     home.create()
     home.catalogue("erp").write_bytes(b"{}")
-    assert evidence._not_learned(home, plan, event, told) == told
+    assert grounds.behind(None, home, plan, event, told) == told
 
 
 def test_every_action_that_is_audited_can_be_asked_for():

@@ -287,7 +287,12 @@ def test_a_static_key_is_put_on_the_calls_of_its_caller_alone(site, name):
     """As the guide says: `hand-over: static`, and the whole value of the header by `client account`."""
     site.apply(site.policy(("at: localhost/shop,", "at: localhost/shop, hand-over: static,")))
     token = site.client(name, "visitor")
-    assert site.once("GET", "/shop/stock", token=token).reason == "unavailable"
+    refused = site.once("GET", "/shop/stock", token=token)
+    assert (refused.status, refused.reason) == (503, "unavailable")
+    assert "has no account for this caller; an administrator" in refused.json()["detail"]
+    text = site.ask("explain", decision=refused.decision)["text"]
+    assert f"client:{name} has no account in shop\n" in text
+    assert f"an account: `ostiary client account {name} --system shop --login LOGIN`\n" in text
     done = site.ostiary(
         "client", "account", name, "--system", "shop", "--login", "key", "--password-file", "-", given="Bearer KEY\n"
     )

@@ -25,7 +25,6 @@ from ostiary.foundation.home import Home
 from ostiary.identity import roster
 from ostiary.monitor.usage import patterns
 from ostiary.plan.formula import UNKNOWN, Circumstances
-from ostiary.plan.model import Kind, Plan
 from ostiary.plan.reason import TITLE, Reason
 from ostiary.prove.explanation import Asked, Explanation
 from ostiary.prove.explanation import explain as explained
@@ -59,9 +58,9 @@ def explain(home: Home, decision: str) -> dict[str, Any]:
             why = f": {TITLE[Reason(event.reason)]}" if event.reason in set(Reason) else ""
             told = Explanation(reason=event.reason, sentence=f"it was answered with {event.status}{why}")
         else:
-            told = _not_learned(home, plan, event, explained(plan, _asked(on, event)))
+            told = explained(plan, _asked(on, event))
             with on.store.read() as connection:
-                told = grounds.behind(connection, plan, event, told)
+                told = grounds.behind(connection, home, plan, event, told)
     detail = str(guard["detail"]) if guard and guard.get("detail") else ""
     return {
         "decision": decision,
@@ -70,16 +69,6 @@ def explain(home: Home, decision: str) -> dict[str, Any]:
         "event": record.shape(event),
         "guard": guard or {},
     }
-
-
-def _not_learned(home: Home, plan: Plan, event: Event, told: Explanation) -> Explanation:
-    """Of a system that nobody asked yet what it offers, everything is unknown."""
-    kinds = {system.name: system.kind for system in plan.systems}
-    known = kinds.get(event.system) is not Kind.TRYTON or home.catalogue(event.system).exists()
-    if known or event.reason != Reason.UNKNOWN_OPERATION:
-        return told
-    step = f"`ostiary system account {event.system} --login LOGIN`: the gate then learns what {event.system} offers"
-    return msgspec.structs.replace(told, would_allow=(step,))
 
 
 def _found(on: Installation, decision: str) -> Event:

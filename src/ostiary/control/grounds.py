@@ -7,11 +7,14 @@ from msgspec.structs import replace
 from sqlalchemy import Connection, or_, select
 
 from ostiary.audit.log import Entry
+from ostiary.erp.openapi import Table
 from ostiary.event import record
 from ostiary.event.record import NONE, Event
-from ostiary.plan.model import Plan
+from ostiary.foundation.home import Home
+from ostiary.plan.model import HandOver, Kind, Plan, System
 from ostiary.plan.reason import Reason
 from ostiary.prove.explanation import Explanation
+from ostiary.store.directory import erp_account
 from ostiary.store.tables.audit import AUDIT_LEAF
 
 # The acts by which tokens that are out end.
@@ -47,17 +50,42 @@ def _unlock(account: str) -> tuple[str, ...]:
     return ("waiting for so long", *new)
 
 
-def behind(connection: Connection, plan: Plan, event: Event, told: Explanation) -> Explanation:
-    """With who took the token back, when and why; with the system that does not answer."""
+def behind(connection: Connection, home: Home, plan: Plan, event: Event, told: Explanation) -> Explanation:
+    """With who took the token back, when and why; what the system does not know; who has no account there; its silence."""
+    system = next((one for one in plan.systems if one.name == event.system), None)
     match event.reason:
         case Reason.TOKEN_REVOKED if act := _took_back(connection, event):
             return replace(told, sentence=f"{told.sentence}: {act}")
-        case Reason.UNAVAILABLE if CONNECTION_FLAGS & set(event.flags.split(",")):
-            upstream = next((one.upstream for one in plan.systems if one.name == event.system), "")
-            why = f"{told.sentence}: {event.system} does not answer"
-            would = (f"{event.system}, answering at {upstream}", *told.would_allow) if upstream else told.would_allow
-            return replace(told, sentence=why, would_allow=would)
+        case Reason.UNKNOWN_OPERATION if system:
+            return _unknown(home, plan, system, event, told)
+        case Reason.UNAVAILABLE if system and CONNECTION_FLAGS & set(event.flags.split(",")):
+            would = f"{system.name}, answering at {system.upstream}", *told.would_allow
+            return replace(told, sentence=f"{told.sentence}: {system.name} does not answer", would_allow=would)
+        case Reason.UNAVAILABLE if system and _has_no_account(connection, system, event.subject):
+            kind, _, name = event.subject.partition(":")
+            step = f"an account: `ostiary {kind} account {name} --system {system.name} --login LOGIN`"
+            why = f"{told.sentence}: {event.subject} has no account in {system.name}"
+            return replace(told, sentence=why, would_allow=(step,))
     return told
+
+
+def _has_no_account(connection: Connection, system: System, subject: str) -> bool:
+    needed = system.hand_over is not HandOver.NONE and subject != NONE
+    return needed and erp_account(connection, subject, system.name) is None
+
+
+def _unknown(home: Home, plan: Plan, system: System, event: Event, told: Explanation) -> Explanation:
+    """Of a system that nobody asked yet what it offers, everything is unknown; of another one, what it has instead."""
+    if system.kind is Kind.TRYTON:
+        step = f"`ostiary system account {system.name} --login LOGIN`: the gate then learns what {system.name} offers"
+        return told if home.catalogue(system.name).exists() else replace(told, would_allow=(step,))
+    path, routes = event.path.removeprefix(system.prefix), [one for one in plan.routes if one.system == system.name]
+    table = Table(routes)
+    found = sorted(method for method in {one.method for one in routes} if table.find(method, path))
+    why = f"nothing in {system.spec} is {event.method} {path}" + (f", but {' and '.join(found)}" if found else "")
+    would = f"what {system.spec} describes, unknown means denied: `ostiary policy draft --from {system.name}` lists it"
+    left_out = f"what {system.spec} has and is left out, once it is mended: `ostiary policy check` notes it"
+    return replace(told, sentence=f"{told.sentence}: {why}", would_allow=(would, left_out))
 
 
 def _took_back(connection: Connection, event: Event) -> str:

@@ -14,12 +14,15 @@ from ostiary.plan.reason import CHALLENGE, STATUS, Reason, problem
 GUARD_UNAVAILABLE: Final = 424  # what the guard says for 503: of any 5xx Envoy takes the status alone (measured)
 EXPRESSION: Final = "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
 ASKED_ANEW: Final = "%CEL(xds.route_metadata.filter_metadata['ostiary']['step-up'][response.code_details])%"
+WHY: Final = "The decision id tells the operator of this gate why."
+# By the gate's own decision; of this reason `inject` alone has one.
+DETAIL: Final = {Reason.UNAVAILABLE: "The system has no account for this caller; an administrator can give one."}
 TOKEN: Final = "jwt_authn_access_denied"  # noqa: S105  the beginning of jwt_authn's own details
 
 
 def local_replies(edge: Edge) -> Json:
     """The guard's word first; then the gate's own decisions by name; then whatever is left."""
-    named = [reason for reason in Reason if reason is not Reason.ALLOWED]
+    named = [one for one in Reason if one is not Reason.ALLOWED]
     return {
         "mappers": [
             _refuse(Reason.TOO_LARGE, _status(413), edge),
@@ -30,15 +33,15 @@ def local_replies(edge: Edge) -> Json:
             _pass(_flag("UAEX"), edge),
             _refuse(Reason.TOKEN_MISSING, _details(f"{TOKEN}{{Jwt_is_missing}}"), edge),
             _refuse(Reason.TOKEN_INVALID, _details(TOKEN), edge),
-            *(_refuse(reason, _details(matcher.denied_by(reason, "")), edge) for reason in named),
+            *(_refuse(one, _details(matcher.denied_by(one, "")), edge, DETAIL.get(one, WHY)) for one in named),
             _refuse(Reason.INVALID, _range(400, 499), edge),
             _refuse(Reason.UNAVAILABLE, _range(500, 599), edge),
         ]
     }
 
 
-def _refuse(reason: Reason, when: Json, edge: Edge) -> Json:
-    body = problem(reason, detail="The decision id tells the operator of this gate why.", decision=edge.decision)
+def _refuse(reason: Reason, when: Json, edge: Edge, detail: str = WHY) -> Json:
+    body = problem(reason, detail=detail, decision=edge.decision)
     headers = [*on_every_answer(edge), header("ostiary-reason", str(reason))]
     if reason in CHALLENGE:
         headers.append(header("www-authenticate", ASKED_ANEW if reason is Reason.STEP_UP else CHALLENGE[reason]))

@@ -33,7 +33,7 @@ SUBJECT_HEADER: Final = "x-gw-sub"  # from the gate: it has verified a token
 RECORDS_LOGGED_MAX: Final = 100
 RECORD_MAX_CHARS: Final = 200  # an id in a path is what a caller wrote there
 ANSWER_MAX_S: Final = 9.0  # the gate gives up after 10, and would log an end to what then still begins
-TOLD: Final = ("decision", "revision", "system", "subject", "person", "erp_user", "reason", "rule", "detail", "us")
+TOLD: Final = ("decision", "revision", "system", "subject", "person", "erp_user", "reason", "rule", "us")
 REASON_OF: Final = {
     Problem.UNKNOWN_OPERATION: Reason.UNKNOWN_OPERATION,
     Problem.INVALID: Reason.INVALID,
@@ -257,6 +257,7 @@ class Check:
         claims = trace.claims
         return Line(
             at=stamp(self._clock.now()),
+            detail=trace.detail + (f" ({redact(trace.pointer)})" if trace.pointer else ""),
             here={**asdict(trace.here), "source": str(trace.here.source)} if trace.here else {},
             client=claims.client if claims else "",
             role_set=claims.role_set if claims else "",

@@ -26,7 +26,7 @@ ELSEWHERE = {
     Reason.TOKEN_REVOKED: TOKEN,
     Reason.ADDRESS_BLOCKED: "another address, or the end of the measure: `ostiary measure list`",
     Reason.RATE_LIMITED: "waiting as long as Retry-After says",
-    Reason.UNKNOWN_OPERATION: "an operation that the system's adapter knows: unknown means denied",
+    Reason.UNKNOWN_OPERATION: "an operation that a system knows, at its host, and no query or body where none is described",
     Reason.CLOSED: ORDER,
     Reason.UNAVAILABLE: ORDER,
     Reason.TOO_LARGE: OTHER,
