@@ -347,7 +347,7 @@ def make(
         }
         connection.execute(insert(SIGNING_KEY), [{**row, "public_jwk": json.dumps(key.public())}])
     text = policy.replace("UPSTREAM", upstream)
-    _, plan = read_document(Document(text=text, file="policy.yaml", files=files_of(root, "policy.yaml", text)))
+    _, plan, _ = read_document(Document(text=text, file="policy.yaml", files=files_of(root, "policy.yaml", text)))
     write_atomically(home.plans / f"{plan.revision}.json", to_json(plan))
     write_atomically(home.plans / "current", plan.revision.encode())
     write_atomically(home.catalogue("erp"), msgspec.json.encode(catalogue or small_catalogue()))

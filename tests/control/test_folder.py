@@ -56,7 +56,7 @@ def test_of_a_document_that_is_too_large_no_more_is_read_than_tells_it(folder):
 
 
 def test_a_document_below_the_folder_is_read(folder):
-    _, plan = read(folder, "specs/shop.yaml")
+    _, plan, _ = read(folder, "specs/shop.yaml")
     assert plan.routes
 
 

@@ -193,6 +193,14 @@ def test_a_changed_client_is_another_one_at_once_and_the_change_is_recorded(site
     assert entry["after"] == {"scopes": ["shop/order:read"], "redirects": [BACK]}
 
 
+def test_a_scope_that_no_system_knows_is_noted_as_a_line_of_the_policy_is(site, name):
+    done = site.ostiary("client", "add", name, "--scope", "shop/ordr:read", "--scope", "shop/*:read")
+    assert "\nnote: scope shop/ordr:read: shop knows no object ordr; did you mean order?\n" in done.out
+    told = site.ask("client.change", client_id=name, scopes=["shop/report:execute.rum", "shop/stock:read"])
+    known = "shop knows no execute rum of report; did you mean execute run?"
+    assert told["warnings"] == [f"scope shop/report:execute.rum: {known}"]
+
+
 def test_another_name_takes_nothing_away(site, client):
     name, caller = client
     site.ask("client.change", client_id=name, name="Another")

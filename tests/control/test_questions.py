@@ -172,7 +172,7 @@ def test_who_holds_both_sides_of_an_apart_and_what_never_may_be(site, asked):
         asked + 'apart: [{name: two, permissions: ["order: write", "stock: read"]}]\n'
         'never: [{name: no, level: partner, may: "stock: read"}]\n'
     )
-    _, rules = read_document(Document(text=text, file="policy.yaml", files=files_of(site.root, "policy.yaml", text)))
+    _, rules, _ = read_document(Document(text=text, file="policy.yaml", files=files_of(site.root, "policy.yaml", text)))
     found = check(rules, {"user:anna": frozenset({"guest", "clerk"})}, Situation(datetime.now(UTC)))
     assert [one.message.partition(": ")[0] for one in found] == ["never 'no'", *["apart 'two' (high)"] * 3]
     assert found[0].message == "never 'no': at any time, from 203.0.113.0, role guest may shop/stock:read"

@@ -31,7 +31,7 @@ def recorded(on, *, fails=False):
     """Another revision, as `policy apply` records it."""
     before, text = plan_in_force(on.home), on.home.policy.read_text().replace("everyone", "staff")
     document = Document(text=text, file="/p")
-    _, plan = read_document(document)
+    _, plan, _ = read_document(document)
     act = Act(actor="uid:0", document=document, reason="", before=before.revision)
     with on.store.begin() as connection:
         number = record(Change(connection, "uid:0", AT), act, plan)

@@ -8,7 +8,7 @@ import click
 
 from ostiary.cli.admin import ask, done
 from ostiary.cli.review import told_given
-from ostiary.cli.shape import Group, home, show, show_table, words
+from ostiary.cli.shape import Group, home, noted, show, show_table, words
 
 Wrapped = TypeVar("Wrapped", bound=Callable[..., Any])
 ROLES = click.option("--role", "roles", multiple=True, help="A role of the policy; may be repeated.")
@@ -49,7 +49,7 @@ def add_client(client_id: str, **parameters: Any) -> None:
     made = ask(home(), "client.add", client_id=client_id, **_lists(parameters))
     secret = made.get("client_secret")
     told = f"client_secret: {secret}\nIt is shown only now." if secret else "It is public: it has no secret."
-    show(made, f"client_id: {client_id}\n{told}")
+    show(made, f"client_id: {client_id}\n{told}{noted(made['warnings'])}")
 
 
 @client.command("list")

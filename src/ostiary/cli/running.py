@@ -51,17 +51,10 @@ def init(erp: str, database: str | None, spec: Path | None, **parameters: Any) -
     steps = [(pasteable(command, root), why.format(policy=policy)) for command, why in _NEXT[erp]]
     lines = "".join(f"\n  # {why}\n  {command}" for command, why in steps)
     reach = f"https://{parameters['host']}:{parameters['port']}{plan.systems[0].prefix}{path}"
-    told: dict[str, Any] = {
-        "home": str(root),
-        "policy": str(policy),
-        "reach": reach,
-        "next": [command for command, _ in steps],
-    }
-    told["warnings"] = list(proof.warnings)
-    where = "Callers reach the ERP through the gate by the ERP's own paths, as"
-    show(
-        told, f"{root} is an installation that denies everything.\n{where} {reach}\nNext:{lines}{noted(proof.warnings)}"
-    )
+    told = {"home": str(root), "policy": str(policy), "reach": reach, "next": [command for command, _ in steps]}
+    where = f"Callers reach the ERP through the gate by the ERP's own paths, as {reach}"
+    text = f"{root} is an installation that denies everything.\n{where}\nNext:{lines}{noted(proof.warnings)}"
+    show({**told, "warnings": proof.warnings}, text)
 
 
 @click.command(cls=Command)

@@ -77,7 +77,7 @@ def prove_document(
         *_endless(plan, now),
     ]
     _refuse([*unfit, *failures(plan, policy)], policy.file)
-    told = *unlike_told, *broad(plan), *controls(plan), *slips(policy, _offers(plan, home))
+    told = *unlike_told, *broad(plan), *controls(plan), *slips(policy, offers(plan, home))
     notes = (*_alone(plan.approvals), *observed(plan.systems, now), *told)
     return plan, Proof(
         never=len(plan.never), always=len(plan.always), apart=len(plan.apart), tests=len(policy.tests), grants=len(plan.grants),
@@ -139,7 +139,7 @@ def compare_document(document: Document, home: Home) -> dict[str, Any]:
     policy, plan, notes = read_document(document)
     before, holders = (plan_in_force(home), _holders(home)) if revision_in_force(home) else (None, {})
     changes = [to_builtins(change) for change in diff(before, plan, holders)]
-    return {"changes": changes, "warnings": [*notes, *slips(policy, _offers(plan, home))]}
+    return {"changes": changes, "warnings": [*notes, *slips(policy, offers(plan, home))]}
 
 
 def _holders(home: Home) -> Mapping[str, Sequence[str]]:
@@ -147,7 +147,7 @@ def _holders(home: Home) -> Mapping[str, Sequence[str]]:
         return holders_of(connection)
 
 
-def _offers(plan: Plan, home: Home) -> Mapping[str, Offer]:
+def offers(plan: Plan, home: Home) -> Mapping[str, Offer]:
     """What is known of each system: by its OpenAPI document, or learned from the ERP."""
     found = {}
     for system in plan.systems:
@@ -204,8 +204,6 @@ def unlike(system: System, loaded: openapi.Loaded) -> Iterator[str]:
     if len(loaded.problems) > LEFT_OUT_TOLD_MAX:
         yield f"{system.spec}: {len(loaded.problems) - LEFT_OUT_TOLD_MAX} more are left out"
     if loaded.base and not urlsplit(system.upstream).path:
-        told = (
-            f"{system.source}: `servers` of {system.spec} has all paths below {loaded.base}, and {system.name} has not"
-        )
+        told = f"{system.source}: `servers` of {system.spec} has all paths below {loaded.base}, {system.name} has not"
         at, upstream = (f"{place}{loaded.base}" for place in (system.host, system.upstream))
         yield f'{told}; write at: {at}, upstream: "{upstream}"; or leave `servers` out of the document'

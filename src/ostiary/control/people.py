@@ -9,12 +9,14 @@ from sqlalchemy import Connection
 from ostiary.audit.log import Change
 from ostiary.control import giving, holders
 from ostiary.control.board import Board
+from ostiary.control.documents import offers
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.secret import Secret
 from ostiary.identity import devices, keys, principals, roster
 from ostiary.identity.credentials import hash_password, pepper
 from ostiary.identity.principals import Keys, Made
 from ostiary.plan.model import Kind
+from ostiary.prove.spelling import scope_slips
 from ostiary.tls import authority
 
 
@@ -31,13 +33,18 @@ def add_client(
         return principals.add_client(change, sealer=board.on.sealer, **told)
 
     with board.turn:
-        return _told(board.add_to_directory(actor, act))
+        return {**_told(board.add_to_directory(actor, act)), **_warned(board, more.get("scopes") or ())}
 
 
 @wraps(principals.change_client, assigned=())  # whose parameters it takes
 def change_client(board: Board, actor: str, *, client_id: str, **told: Any) -> dict[str, Any]:
     board.change_directory(actor, lambda change: principals.change_client(change, client_id=client_id, **told))
-    return show(board, actor, f"client:{client_id}")
+    return {**show(board, actor, f"client:{client_id}"), **_warned(board, told.get("scopes") or ())}
+
+
+def _warned(board: Board, scopes: Sequence[str]) -> dict[str, Any]:
+    known = offers(board.reconciler.plan, board.on.home) if scopes else {}
+    return {"warnings": list(scope_slips(scopes, known))}
 
 
 def rotate_client(board: Board, actor: str, client_id: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Final
 
 from ostiary.erp.offer import Offer
-from ostiary.erp.operation import Operation, Pattern, covering_scopes, doing
+from ostiary.erp.operation import Operation, Pattern, covering_scopes, doing, operation_named
 from ostiary.policy.model import Apart, Policy, Source
 from ostiary.policy.packs import packs
 
@@ -19,21 +19,14 @@ Doings = dict[str, set[str]]
 
 def slips(policy: Policy, offers: Mapping[str, Offer]) -> Iterator[str]:
     """Each as `file:line:column: what`, in the document's order; a system without an offer can't be checked."""
-    named = [one for one in dict.fromkeys(_named(policy)) if one[0].file not in packs()]  # for whoever has the object
+    doings = {name: _doings(offer.operations) for name, offer in offers.items()}
+    named = [one for one in dict.fromkeys(_named(policy, doings)) if one[0].file not in packs()]  # whoever has it
     for system in policy.systems:
         if system.name not in offers and any(one.system == system.name for _, one in named):
             hint = f"`ostiary system account {system.name} --login LOGIN` learns it"
             told = f"what {system.name} offers is not known yet, so no name of it was checked"
             yield f"{_place(system.source)}: {told}; {hint}"
-    doings = {name: _doings(offer.operations) for name, offer in offers.items()}
-    ruled_out = {(rule.source, one) for rule in policy.never for one in rule.patterns if not one.action}
-    unknown = [
-        (at, one)
-        for at, one in named
-        if one.system in doings
-        and not _knows(doings[one.system], one)
-        and not ((at, one) in ruled_out and one.object in doings[one.system])  # `never` may name what nobody can do yet
-    ]
+    unknown = [(at, one) for at, one in named if one.system in doings and not _knows(doings[one.system], one)]
     yield from dict.fromkeys(f"{_place(at)}: {_slip(doings[one.system], one)}" for at, one in unknown[:SLIPS_TOLD_MAX])
     if len(unknown) > SLIPS_TOLD_MAX:
         yield f"{policy.file}: {len(unknown) - SLIPS_TOLD_MAX} more names are not known"
@@ -48,10 +41,20 @@ def slips(policy: Policy, offers: Mapping[str, Offer]) -> Iterator[str]:
             yield f"{_place(rule.source)}: {slip}"
 
 
-def _named(policy: Policy) -> Iterator[tuple[Source, Pattern]]:
+def scope_slips(scopes: Iterable[str], offers: Mapping[str, Offer]) -> Iterator[str]:
+    """Each of these that its system does not know."""
+    for one in filter(None, map(operation_named, scopes)):
+        if one.system in offers and not _knows(doings := _doings(offers[one.system].operations), one.pattern):
+            yield f"scope {one.permission}: {_slip(doings, one.pattern)}"
+
+
+def _named(policy: Policy, doings: Mapping[str, Doings]) -> Iterator[tuple[Source, Pattern]]:
+    """All but what `never` says that nobody can do yet."""
     yield from ((may.source, pattern) for role in policy.roles for may in role.may for pattern in may.patterns)
     yield from ((rule.source, pattern) for rule in policy.apart for pattern in (rule.first, rule.then))
-    yield from ((rule.source, pattern) for rule in (*policy.never, *policy.always) for pattern in rule.patterns)
+    yield from ((rule.source, pattern) for rule in policy.always for pattern in rule.patterns)
+    never = ((rule.source, pattern) for rule in policy.never for pattern in rule.patterns)
+    yield from ((at, one) for at, one in never if one.action or one.object not in doings.get(one.system, ()))
     yield from ((test.source, test.does.pattern) for test in policy.tests)
 
 

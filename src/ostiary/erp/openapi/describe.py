@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator, Mapping
 from itertools import chain, dropwhile
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
@@ -31,7 +30,7 @@ NAME: Final = re.compile(r"[a-z0-9_][a-z0-9_-]*(\.[a-z0-9_][a-z0-9_-]*)*\Z")
 ACTION: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*\Z")
 GENERAL: Final = re.compile(r"(api|rest|v[0-9][a-z0-9.]*|[0-9.]+)\Z", re.IGNORECASE)  # at a path's head: no object
 SEGMENT: Final = re.compile(r"(\{[A-Za-z0-9_.-]+\}|[A-Za-z0-9_.~!$&'()*+,=:@-]+)\Z")
-BASE: Final = re.compile(r"(/[A-Za-z0-9._~-]+)+\Z")
+BASE: Final = re.compile(r"(?:https?://[^/?#]+)?((?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~-]+)+)/?\Z")
 JSON_TYPE: Final = re.compile(r"application/([\w.+-]+\+)?json\s*(;.*)?\Z", re.IGNORECASE)
 UNSEEN_HEADERS: Final = frozenset(["accept", "content-type", "authorization"])  # OpenAPI 3.1.1, Parameter Object
 STYLES: Final = {"path": {"simple"}, "header": {"simple"}, "query": {"form"}}
@@ -56,12 +55,9 @@ def load(document: bytes, system: str) -> Loaded:
 
 def _base(servers: Any) -> str:
     """The path of the first server, below which all others stand (OpenAPI 3.1.1, Server Object); "" for none, or an odd one."""
-    url = servers[0].get("url") if isinstance(servers, list) and servers and isinstance(servers[0], dict) else ""
-    try:
-        path = urlsplit(str(url)).path.rstrip("/")
-    except ValueError:
-        return ""
-    return path if BASE.match(path) and not {".", ".."} & set(path.split("/")) else ""
+    first = servers[0] if isinstance(servers, list) and servers else None
+    found = BASE.match(str(first.get("url"))) if isinstance(first, dict) else None
+    return found[1] if found else ""
 
 
 class _Reader:

@@ -31,7 +31,7 @@ class Table:
         for route in routes:
             node = self._root
             for segment in route.template.split("/")[1:]:
-                node = node.below("" if segment.startswith("{") else f"/{segment}")
+                node = node.children.setdefault("" if segment.startswith("{") else f"/{segment}", _Node())
             node.routes[route.method] = route
 
     def find(self, method: str, path: str) -> Match | None:
@@ -49,9 +49,6 @@ class _Node:
     def __init__(self) -> None:
         self.children: dict[str, _Node] = {}
         self.routes: dict[str, Route] = {}
-
-    def below(self, key: str) -> "_Node":
-        return self.children.setdefault(key, _Node())
 
 
 def _descend(node: _Node, segments: Sequence[str]) -> _Node | None:

@@ -11,9 +11,8 @@ from ostiary.erp.openapi.model import Refused, escaped
 DEFINITIONS_MAX: Final = 500
 SCHEMA_MAX_BYTES: Final = 256 * 1024
 # Keywords whose value is a schema, a list of schemas, or a mapping of names to schemas (JSON Schema 2020-12, core).
-BRANCHES: Final = frozenset(["not", "if", "then", "else"])
 PARTS: Final = frozenset(["items", "contains", "additionalProperties", "propertyNames"])
-ONE: Final = BRANCHES | PARTS | {"unevaluatedItems", "unevaluatedProperties"}
+ONE: Final = PARTS | {"not", "if", "then", "else", "unevaluatedItems", "unevaluatedProperties"}
 MANY: Final = frozenset(["allOf", "anyOf", "oneOf", "prefixItems"])
 NAMED: Final = frozenset(["properties", "patternProperties", "dependentSchemas", "$defs"])
 REBASING: Final = frozenset(["$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$schema"])
