@@ -44,7 +44,7 @@ def change_client(board: Board, actor: str, *, client_id: str, **told: Any) -> d
 
 def _warned(board: Board, scopes: Sequence[str]) -> dict[str, Any]:
     known = offers(board.reconciler.plan, board.on.home) if scopes else {}
-    return {"warnings": list(scope_slips(scopes, known))}
+    return {"warnings": scope_slips(scopes, known)}
 
 
 def rotate_client(board: Board, actor: str, client_id: str) -> dict[str, Any]:

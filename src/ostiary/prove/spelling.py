@@ -41,11 +41,11 @@ def slips(policy: Policy, offers: Mapping[str, Offer]) -> Iterator[str]:
             yield f"{_place(rule.source)}: {slip}"
 
 
-def scope_slips(scopes: Iterable[str], offers: Mapping[str, Offer]) -> Iterator[str]:
+def scope_slips(scopes: Iterable[str], offers: Mapping[str, Offer]) -> list[str]:
     """Each of these that its system does not know."""
-    for one in filter(None, map(operation_named, scopes)):
-        if one.system in offers and not _knows(doings := _doings(offers[one.system].operations), one.pattern):
-            yield f"scope {one.permission}: {_slip(doings, one.pattern)}"
+    doings = {name: _doings(offer.operations) for name, offer in offers.items()}
+    named = [one.pattern for one in map(operation_named, scopes) if one and one.system in doings]
+    return [f"scope {one}: {_slip(doings[one.system], one)}" for one in named if not _knows(doings[one.system], one)]
 
 
 def _named(policy: Policy, doings: Mapping[str, Doings]) -> Iterator[tuple[Source, Pattern]]:
