@@ -6,9 +6,14 @@ from pathlib import Path
 from ostiary.control.documents import prove_document
 from ostiary.erp.openapi import load
 from ostiary.foundation.home import Home
+from ostiary.policy.document import Document
 
 PAGE = (Path(__file__).parents[2] / "docs/guide/openapi.md").read_text("utf-8")
 SPEC, POLICY = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def proved(text, folder):
+    return prove_document(Document(text=text, file="policy.yaml", files={"shop.yaml": SPEC}), Home(root=folder))
 
 
 def test_each_call_of_the_document_has_the_name_that_the_table_gives_it():
@@ -20,7 +25,7 @@ def test_each_call_of_the_document_has_the_name_that_the_table_gives_it():
 
 
 def test_the_policy_is_well_and_what_is_left_out_is_what_the_page_says(tmp_path):
-    plan, proof = prove_document(POLICY, "policy.yaml", Home(root=tmp_path), {"shop.yaml": SPEC})
+    plan, proof = proved(POLICY, tmp_path)
     (note,) = proof.warnings
     assert note.startswith("shop.yaml: POST /files is left out, and so denied: only JSON bodies are understood")
     assert (proof.never, proof.tests) == (1, 2)
@@ -29,7 +34,7 @@ def test_the_policy_is_well_and_what_is_left_out_is_what_the_page_says(tmp_path)
 
 def test_without_the_path_of_its_servers_the_note_says_what_the_page_says(tmp_path):
     bare = POLICY.replace("localhost/api/v1", "localhost").replace(":8000/api/v1", ":8000")
-    _, proof = prove_document(bare, "policy.yaml", Home(root=tmp_path), {"shop.yaml": SPEC})
+    _, proof = proved(bare, tmp_path)
     (told,) = [one for one in proof.warnings if "`servers`" in one]
     at, upstream = re.search(r'write at: (\S+), upstream: "(\S+)"', told).groups()
     assert f'at: {at}, upstream: "{upstream}"' in POLICY

@@ -72,7 +72,7 @@ def change_client(client_id: str, **parameters: Any) -> None:
         raise click.UsageError("say what to change")
     told |= {name: [] for name, value in told.items() if value == [""]}
     made = ask(home(), "client.change", client_id=client_id, **told)
-    show(made, _facts(made))
+    show(made, _facts({name: value for name, value in made.items() if name != "warnings"}) + noted(made["warnings"]))
 
 
 @client.command("rotate")

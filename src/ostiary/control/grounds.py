@@ -70,8 +70,8 @@ def behind(connection: Connection, home: Home, plan: Plan, event: Event, told: E
 
 
 def _has_no_account(connection: Connection, system: System, subject: str) -> bool:
-    needed = system.hand_over is not HandOver.NONE and subject != NONE
-    return needed and erp_account(connection, subject, system.name) is None
+    needs_one = system.hand_over is not HandOver.NONE and subject != NONE
+    return needs_one and erp_account(connection, subject, system.name) is None
 
 
 def _unknown(home: Home, plan: Plan, system: System, event: Event, told: Explanation) -> Explanation:

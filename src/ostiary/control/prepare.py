@@ -4,17 +4,15 @@ import json
 import resource
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from msgspec import to_builtins
-from msgspec.structs import replace
 
 from ostiary.audit.head import sign_head
 from ostiary.audit.log import Change
-from ostiary.control.documents import Proof, described, prove_document, read_document
+from ostiary.control.documents import Proof, described, prove_document
 from ostiary.control.folder import files_of
 from ostiary.control.health import opens
 from ostiary.control.installation import Installation, opened
@@ -24,12 +22,13 @@ from ostiary.envoy import binary
 from ostiary.envoy.country import is_database
 from ostiary.envoy.delivery import Gate
 from ostiary.envoy.edge import SYSTEM_AUTHORITIES, Edge
+from ostiary.erp.openapi import Loaded
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.files import write_atomically
 from ostiary.foundation.home import Home
 from ostiary.foundation.settings import mistakes
 from ostiary.identity import keys
-from ostiary.plan.model import Plan
+from ostiary.plan.model import Plan, Route
 from ostiary.policy.document import Document
 from ostiary.policy.fmt import fmt
 from ostiary.policy.parse import parse
@@ -71,24 +70,18 @@ def initialise(
     """
     _refuse_unfit(home)
 
-    document, base = f"{home.specs.name}/{spec.name}" if spec else "", ""
-
-    def policy(example: str = TRYTON_EXAMPLE) -> str:
-        return text or _starter(erp, upstream, database, document, settings.get("host", "localhost"), base, example)
-
-    _refuse_options(settings, "" if text else policy())
-    if spec and not urlsplit(upstream).path.rstrip("/"):
-        base = described(spec.read_bytes(), spec.name, "").base
+    loaded = described(spec.read_bytes(), spec.name, "") if spec else Loaded()
+    base = "" if "/" in upstream.partition("://")[2].rstrip("/") else loaded.base
+    document, example = (f"{home.specs.name}/{spec.name}", _example(loaded.routes)) if spec else ("", TRYTON_EXAMPLE)
+    policy = text or _starter(erp, upstream, database, document, settings.get("host", "localhost"), base, example)
+    _refuse_options(settings, "" if text else policy)
     found = home.root.exists()
     try:
         home.create()
         if spec:
             write_atomically(home.specs / spec.name, spec.read_bytes())
-        files = files_of(home.root, home.policy.name, policy())
-        whole = Document(text=policy(), file=str(home.policy), files=files)
-        _, plan, _ = read_document(whole)
-        whole = replace(whole, text=text or fmt(policy(*([_example(plan)] if spec else []))))
-        made = _fill(home, _toml(settings), whole)
+        files, policy = files_of(home.root, home.policy.name, policy), text or fmt(policy)
+        made = _fill(home, _toml(settings), Document(text=policy, file=str(home.policy), files=files))
     except BaseException:
         for path in home.root.iterdir() if found else [home.root]:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
@@ -96,9 +89,9 @@ def initialise(
     return made
 
 
-def _example(plan: Plan) -> str:
+def _example(routes: Iterable[Route]) -> str:
     """A line of `may` that the ERP's own document has."""
-    route = next(iter(sorted(plan.routes, key=lambda one: one.method != "GET")), None)
+    route = next(iter(sorted(routes, key=lambda one: one.method != "GET")), None)
     return f"{route.object}: {route.verb}" if route else "order: read"
 
 

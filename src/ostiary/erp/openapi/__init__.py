@@ -4,7 +4,7 @@ from ostiary.erp.openapi.describe import load
 from ostiary.erp.openapi.document import DOCUMENT_MAX_BYTES
 from ostiary.erp.openapi.draft import drafted
 from ostiary.erp.openapi.match import Match, Table, fields_sent, operation_of
-from ostiary.erp.openapi.model import Loaded, Trouble
+from ostiary.erp.openapi.model import Loaded
 from ostiary.erp.openapi.offer import offer
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     "Loaded",
     "Match",
     "Table",
-    "Trouble",
     "drafted",
     "fields_sent",
     "load",
