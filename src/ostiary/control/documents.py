@@ -44,9 +44,9 @@ def read_document(document: Document) -> tuple[Policy, Plan, tuple[str, ...]]:
     parsed = parse(document.text, document.name, document.files)
     if parsed.policy is None:
         raise refusal(document.name, parsed.problems)
-    found = _described(parsed.policy, document.files)
-    notes = tuple(note for one in parsed.policy.systems if one.spec for note in unlike(one, found[one.name]))
-    return parsed.policy, compile_policy(parsed.policy, {name: one.routes for name, one in found.items()}), notes
+    found = [(one, _loaded(one, document.files)) for one in parsed.policy.systems if one.spec]
+    notes = tuple(note for system, loaded in found for note in unlike(system, loaded))
+    return parsed.policy, compile_policy(parsed.policy, {one.name: loaded.routes for one, loaded in found}), notes
 
 
 class Proof(Struct, frozen=True, kw_only=True):
@@ -177,16 +177,11 @@ def _refuse(findings: Iterable[Finding], file: str) -> None:
         )
 
 
-def _described(policy: Policy, files: Mapping[str, str]) -> dict[str, openapi.Loaded]:
-    """What each OpenAPI document describes."""
-    found = {}
-    for system in policy.systems:
-        if system.spec:
-            if system.spec not in files:
-                told = f"{system.source}: system {system.name}: {system.spec} did not come with the policy"
-                raise OperatorFault("spec-missing", told, hint="`ostiary policy apply FILE` reads both")
-            found[system.name] = described(files[system.spec].encode(), system.spec, system.name)
-    return found
+def _loaded(system: System, files: Mapping[str, str]) -> openapi.Loaded:
+    if system.spec not in files:
+        told = f"{system.source}: system {system.name}: {system.spec} did not come with the policy"
+        raise OperatorFault("spec-missing", told, hint="`ostiary policy apply FILE` reads both")
+    return described(files[system.spec].encode(), system.spec, system.name)
 
 
 def described(data: bytes, file: str, system: str) -> openapi.Loaded:

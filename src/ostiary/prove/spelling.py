@@ -13,7 +13,6 @@ from ostiary.policy.packs import packs
 
 SLIPS_TOLD_MAX: Final = 20
 OFFERED_TOLD_MAX: Final = 12
-NEAR, NEAR_WITH_VERB = 0.6, 0.8  # of 1; actions are alike by their verb already
 Doings = dict[str, set[str]]
 
 
@@ -106,7 +105,7 @@ def _slip(doings: Doings, pattern: Pattern) -> str:
         return told + (_meant(pattern.object, doings) or _offered(pattern, objects))
     done, known = f"{pattern.verb} {pattern.action}".rstrip(), [one.replace(".", " ") for one in doings[pattern.object]]
     alike = [one for one in known if one.startswith(f"{pattern.verb} ")] or [one for one in known if " " not in one]
-    meant = _meant(done, known, NEAR_WITH_VERB) if pattern.action else ""
+    meant = _meant(done, known, near=0.8) if pattern.action else ""  # alike by the verb already
     return f"{pattern.system} knows no {done} of {pattern.object}" + (meant or _offered(pattern, alike))
 
 
@@ -115,7 +114,7 @@ def _offered(pattern: Pattern, known: Collection[str]) -> str:
     return "; it knows " + (", ".join(sorted(known)) if len(known) <= OFFERED_TOLD_MAX else many)
 
 
-def _meant(word: str, known: Collection[str], near: float = NEAR) -> str:
+def _meant(word: str, known: Collection[str], near: float = 0.6) -> str:
     close = get_close_matches(word, sorted(known), n=1, cutoff=near)
     return f"; did you mean {close[0]}?" if close else ""
 

@@ -16,9 +16,8 @@ class Trouble(Struct, frozen=True, kw_only=True):
     call: str = ""
 
     def __str__(self) -> str:
-        if not self.call:
-            return f"{self.pointer or '/'}: {self.message}"
-        return f"{self.call} is left out, and so denied: {self.message} ({self.pointer})"
+        place, left_out = self.pointer or "/", f"{self.call} is left out, and so denied: {self.message}"
+        return f"{left_out} ({place})" if self.call else f"{place}: {self.message}"
 
 
 class Loaded(Struct, frozen=True, kw_only=True):
