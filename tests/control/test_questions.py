@@ -122,6 +122,21 @@ def test_who_can_do_it_and_under_what_context(site, asked):
 
 
 @pytest.mark.parametrize(
+    "operation", ["shop/report:execute.run", "report:execute.run", "report: execute run", "report: execute"]
+)
+def test_who_can_takes_the_form_that_is_printed_and_a_verb_also_asks_for_its_actions(site, asked, operation):
+    site.apply(asked.replace('"report: execute"', '"report: execute run"'))
+    ways = questions.who_can(site.home, operation, at=None, source="", outside="")
+    assert [(way["role"], way["permission"]) for way in ways] == [("night", "shop/report:execute.run")]
+
+
+def test_who_can_says_that_no_system_knows_what_was_asked_about(site):
+    done = site.ostiary("policy", "who-can", "shop/stok:read")
+    assert done.out == "Nobody can.\nnote: shop knows no object stok; did you mean stock?\n"
+    assert "note" not in site.ostiary("policy", "who-can", "shop/stock:read").out
+
+
+@pytest.mark.parametrize(
     "operation, outside, roles",
     [("shop/order:read", "open", []), ("shop/order:read", "shut", ["clerk", "boss"]), ("shop/stock:read", "home", ["clerk", "boss"])],
 )  # fmt: skip

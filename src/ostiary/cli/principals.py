@@ -144,19 +144,22 @@ def _shared(group: click.Group, kind: str) -> None:
 
     @group.command("remove")
     @named
-    @click.confirmation_option("--yes", prompt="It can't be undone; `disable` can. Remove it?", help="Do not ask.")
-    def remove(name: str) -> None:
+    @click.option("--yes", is_flag=True, help="Do not ask.")
+    def remove(name: str, *, yes: bool) -> None:
         """Takes all access away at once, and forgets it; the audit log does not."""
-        done("principal.remove", f"{kind}:{name} is removed.", principal=f"{kind}:{name}")
+        known = ask(home(), "principal.show", principal=f"{kind}:{name}")
+        if not yes:
+            click.confirm(f"It can't be undone; `disable` can. Remove {known['id']}?", abort=True)
+        done("principal.remove", f"{known['id']} is removed.", principal=known["id"])
 
     @group.command("roles")
     @named
     @click.argument("roles", nargs=-1)
+    @click.option("--none", is_flag=True, help="Takes every role away.")
     @click.option("--reason", default="", help="Why; needed where others have to say yes.")
-    def set_roles(name: str, roles: tuple[str, ...], reason: str) -> None:
-        """Sets the roles to exactly these; tokens already out are refused at once."""
-        given = ask(home(), "principal.roles", principal=f"{kind}:{name}", roles=list(roles), reason=reason)
-        show(given, told_given({"principal": f"{kind}:{name}", "roles": roles, **given}))
+    def set_roles(name: str, roles: tuple[str, ...], reason: str, *, none: bool) -> None:
+        """Sets the roles to exactly these; tokens already out are refused at once. Without any, tells them."""
+        _set_or_tell(f"{kind}:{name}", list(roles), reason, none=none)
 
     @group.command("disable")
     @named
@@ -187,6 +190,17 @@ def _shared(group: click.Group, kind: str) -> None:
         password = password_from(password_file, f"Password of {login} in {system}")
         whose = {"principal": f"{kind}:{name}", "system": system, "login": login}
         done("account.set", f"{kind}:{name} acts as {login} in {system}.", **whose, password=password)
+
+
+def _set_or_tell(principal: str, roles: list[str], reason: str, *, none: bool) -> None:
+    if roles and none:
+        raise click.UsageError("name roles, or --none: not both")
+    if roles or none:
+        given = ask(home(), "principal.roles", principal=principal, roles=roles, reason=reason)
+        show(given, told_given({"principal": principal, "roles": roles, **given}))
+        return
+    held = ask(home(), "principal.show", principal=principal)["roles"]
+    show({"principal": principal, "roles": held}, f"{principal} holds: {', '.join(held) or 'nothing'}.")
 
 
 _shared(client, "client")

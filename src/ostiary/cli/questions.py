@@ -27,11 +27,14 @@ def _situation(command: Callable[..., None]) -> Callable[..., None]:
 @click.argument("operation")
 @_situation
 def who_can(operation: str, **asked: Any) -> None:
-    """Who may do OPERATION (erp/sale.sale:write) by the policy in force: roles, lines, contexts, and who holds them."""
+    """Who may do OPERATION (erp/sale.sale:write) by the policy in force: roles, lines, contexts, and who holds them.
+
+    Without an action (erp/account.payment:execute) also who may do only one of its actions.
+    """
     from ostiary.control import questions
 
     rows = questions.who_can(home(), operation, **_aware(asked))
-    _answer(rows, (*COLUMNS, "holders"), "Nobody can.")
+    _answer(rows, (*COLUMNS, "holders"), "Nobody can.", operation)
 
 
 @click.command("what-can", cls=Command)
@@ -46,10 +49,10 @@ def what_can(who: str, **asked: Any) -> None:
     _answer(rows, COLUMNS, "Nothing.")
 
 
-def _answer(rows: list[dict[str, Any]], columns: tuple[str, ...], empty: str) -> None:
+def _answer(rows: list[dict[str, Any]], columns: tuple[str, ...], empty: str, operation: str = "") -> None:
     from ostiary.control import questions
 
-    show(rows, table(map(_row, rows), columns, empty=empty) + noted(questions.caveats(home())))
+    show(rows, table(map(_row, rows), columns, empty=empty) + noted(questions.caveats(home(), operation)))
 
 
 def _aware(asked: dict[str, Any]) -> dict[str, Any]:

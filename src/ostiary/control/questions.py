@@ -11,7 +11,7 @@ from msgspec import to_builtins
 from sqlalchemy import Connection
 
 from ostiary.control.archive import plan_kept
-from ostiary.control.documents import observed, prove_document
+from ostiary.control.documents import observed, offers, prove_document
 from ostiary.control.holders import assigned, for_a_time, holders_of
 from ostiary.control.installation import Installation, opened
 from ostiary.control.recorded import Used
@@ -27,6 +27,7 @@ from ostiary.prove.difference import diff
 from ostiary.prove.request import known
 from ostiary.prove.rules import Finding, both, changed
 from ostiary.prove.situation import NEVER, SOMEWHERE, Situation
+from ostiary.prove.spelling import slip
 from ostiary.store.directory import role_sets
 from ostiary.store.plans import plan_in_force
 
@@ -70,9 +71,13 @@ def _uses(on: Installation, connection: Connection, since: datetime) -> tuple[qu
     return uses, found.whole
 
 
-def caveats(home: Home) -> list[str]:
-    """Where the answers do not hold yet, for nobody is asked."""
-    return [*observed(plan_in_force(home).systems, datetime.now(UTC))]
+def caveats(home: Home, operation: str = "") -> list[str]:
+    """Where the answers do not hold yet, for nobody is asked; and that no system knows what was asked about."""
+    plan = plan_in_force(home)
+    named = _operation(plan, operation).pattern if operation else None
+    offer = offers(plan, home).get(named.system) if named else None
+    slipped = slip(offer, named) if offer and named else ""
+    return [*observed(plan.systems, datetime.now(UTC)), *filter(None, [slipped])]
 
 
 def who_can(home: Home, operation: str, *, at: datetime | None, source: str, outside: str) -> list[dict[str, Any]]:
@@ -119,7 +124,7 @@ def _role(plan: Plan, name: str) -> str:
 def _operation(plan: Plan, text: str) -> Operation:
     """`erp/sale.sale:write`, as events name it, or as the policy does."""
     systems = [system.name for system in plan.systems]
-    named = operation_named(text)
+    named = operation_named(text if "/" in text or len(systems) > 1 else f"{systems[0]}/{text}")
     if named and named.system in systems:
         return named
     return _understood(partial(words.operation, systems=systems), text)

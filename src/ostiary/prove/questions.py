@@ -46,10 +46,10 @@ ANYWHERE: Final = Asked()
 
 
 def who_can(plan: Plan, operation: Operation, asked: Asked = ANYWHERE) -> Iterator[Way]:
-    """Every role by which the operation is allowed, and every line by which it is."""
+    """Every role by which the operation is allowed, or an action of its verb where it names none, and every line."""
     near, by_role = _about(plan, operation), defaultdict(list)
     for grant in near.grants:
-        if grant.pattern.holds(operation):
+        if grant.pattern.meets(operation.pattern):
             by_role[grant.role].append(grant)
     for role in plan.roles:
         granted = (grant for name in role.closure for grant in by_role.get(name, ()))
@@ -78,7 +78,7 @@ def _ways(
     for grant in granted:
         there = counterexample(grant.context.formula, asked.outside, asked.near, asked.fixed)
         if there:
-            pattern = grant.pattern if operation is None else operation.pattern
+            pattern = grant.pattern.both(operation.pattern) if operation else grant.pattern
             yield Way(
                 role=role,
                 rule=grant.id,

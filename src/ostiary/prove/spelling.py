@@ -42,9 +42,14 @@ def slips(policy: Policy, offers: Mapping[str, Offer]) -> Iterator[str]:
 
 def scope_slips(scopes: Iterable[str], offers: Mapping[str, Offer]) -> list[str]:
     """Each of these that its system does not know."""
-    doings = {name: _doings(offer.operations) for name, offer in offers.items()}
-    named = [one.pattern for one in map(operation_named, scopes) if one and one.system in doings]
-    return [f"scope {one}: {_slip(doings[one.system], one)}" for one in named if not _knows(doings[one.system], one)]
+    named = [one.pattern for one in map(operation_named, scopes) if one and one.system in offers]
+    return [f"scope {one}: {told}" for one in named if (told := slip(offers[one.system], one))]
+
+
+def slip(offer: Offer, pattern: Pattern) -> str:
+    """What is wrong with one pattern, without its place; "" where the system knows it."""
+    doings = _doings(offer.operations)
+    return "" if _knows(doings, pattern) else _slip(doings, pattern)
 
 
 def _named(policy: Policy, doings: Mapping[str, Doings]) -> Iterator[tuple[Source, Pattern]]:
