@@ -1,5 +1,6 @@
 """`ostiary client`, `ostiary user`, `ostiary token`: who calls, what they hold, and taking it back."""
 
+import shlex
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -47,9 +48,7 @@ def client() -> None:
 def add_client(client_id: str, **parameters: Any) -> None:
     """Registers a client; its secret is shown once."""
     made = ask(home(), "client.add", client_id=client_id, **_lists(parameters))
-    secret = made.get("client_secret")
-    told = f"client_secret: {secret}\nIt is shown only now." if secret else "It is public: it has no secret."
-    show(made, f"client_id: {client_id}\n{told}{noted(made['warnings'])}")
+    show(made, f"client_id: {client_id}\n{_given(made)}{noted(made['warnings'])}")
 
 
 @client.command("list")
@@ -80,7 +79,19 @@ def change_client(client_id: str, **parameters: Any) -> None:
 def rotate_client(client_id: str) -> None:
     """Gives a second secret; the one before the last stops working."""
     made = ask(home(), "client.rotate", client_id=client_id)
-    show(made, f"client_secret: {made['client_secret']}\nIt is shown only now.")
+    show(made, _given(made))
+
+
+def _given(made: dict[str, Any]) -> str:
+    """Its secret, and how it gets a token: without the secret in the line, that no history and no list keeps it."""
+    if "client_secret" not in made:
+        found = f"{made['issuer']}/.well-known/openid-configuration"
+        return f"It is public: it has no secret. Where its users sign in, its application learns at {found}"
+    curl = f"curl --http1.1 --cacert {shlex.quote(str(home().keys / 'ca.crt'))} -u {made['client_id']}"
+    line = f"{curl} -d grant_type=client_credentials {made['issuer']}/token"
+    return (
+        f"client_secret: {made['client_secret']}\nIt is shown only now. For a token; it asks for the secret:\n  {line}"
+    )
 
 
 @client.command("certificate")

@@ -33,7 +33,7 @@ def add_client(
         return principals.add_client(change, sealer=board.on.sealer, **told)
 
     with board.turn:
-        return {**_told(board.add_to_directory(actor, act)), **_warned(board, more.get("scopes") or ())}
+        return {**_told(board, board.add_to_directory(actor, act)), **_warned(board, more.get("scopes") or ())}
 
 
 @wraps(principals.change_client, assigned=())  # whose parameters it takes
@@ -49,9 +49,8 @@ def _warned(board: Board, scopes: Sequence[str]) -> dict[str, Any]:
 
 def rotate_client(board: Board, actor: str, client_id: str) -> dict[str, Any]:
     sealer = board.on.sealer
-    return _told(
-        board.change(actor, lambda change: principals.rotate_secret(change, sealer=sealer, client_id=client_id))
-    )
+    made = board.change(actor, lambda change: principals.rotate_secret(change, sealer=sealer, client_id=client_id))
+    return _told(board, made)
 
 
 def issue_certificate(board: Board, actor: str, client_id: str, days: int = authority.LEAF_DAYS) -> dict[str, Any]:
@@ -78,9 +77,9 @@ def _issued(board: Board, name: str, days: int) -> authority.Issued:
     return authority.issue_client(board.on.home, name, days=days, now=board.now)
 
 
-def _told(made: Made) -> dict[str, Any]:
+def _told(board: Board, made: Made) -> dict[str, Any]:
     secret = {"client_secret": made.secret.reveal()} if made.secret else {}
-    return {"id": made.id, "client_id": made.id.partition(":")[2], **secret}
+    return {"id": made.id, "client_id": made.id.partition(":")[2], **secret, "issuer": board.on.settings.issuer}
 
 
 def list_users(board: Board, _: str) -> list[dict[str, Any]]:
