@@ -3,7 +3,7 @@
 import pytest
 
 from cli.transcript import FOLDER, WRITE, Story
-from running import APART, installed
+from running import ADMINISTRATORS, APART, installed
 
 pytestmark = APART
 
@@ -11,7 +11,7 @@ pytestmark = APART
 @pytest.fixture(scope="module")
 def site():
     """One that no other test has left anything in."""
-    with installed() as made:
+    with installed(administrators=ADMINISTRATORS) as made:
         yield made.start()
 
 

@@ -23,7 +23,7 @@ NAMES = {  # in this order: what is longer first
     "DECISION": re.compile(r"gate-[0-9a-f]{6}-\d+\.\d+"),
     "TIME": re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)?"),
     "REVISION": re.compile(r"\b[a-z2-7]{16}\b(?=[ \n\",)]|$)"),
-    "uid:ME": re.compile(r"\buid:\d+"),
+    "uid:ME": re.compile(r"\buid:\d+(?: \(\w+\))?"),
     "GRANT": re.compile(r"\bgr-[0-9a-f]+"),
     "SECRET": re.compile(r"(?<=client_secret: )[\w-]+|(?<=\"client_secret\": \")[\w-]+"),
     "ROOT": re.compile(r"(?<=root )[0-9a-f]{64}|(?<=\"root\": \")[0-9a-f]{64}"),

@@ -170,6 +170,9 @@ class TestRoles:
         assert (made["missing"], held(asking)) == (1, [])
         with pytest.raises(OperatorFault, match="somebody else"):
             asking.site.ask("roles.approve", proposal=made["id"])
+        with pytest.raises(CallerFault, match="no roles proposal") as refused:
+            asking.site.ask("roles.approve", proposal="nothing")
+        assert refused.value.hint == "see `ostiary review waiting`"
         with pytest.raises(OperatorFault, match="asks for 1 approval of a role"):
             asking.site.ask("client.add", client_id=f"{asking.name}-2", roles=["clerk"])
         with pytest.raises(OperatorFault, match="asks for 1 approval of a role"):
@@ -189,6 +192,7 @@ class TestRoles:
         waiting = asking.site.ostiary("review", "waiting").out
         assert made["id"] in waiting
         assert "moves to sales" in waiting
+        assert "1 in `ostiary review waiting`" in str(asking.site.ask("status")["parts"])
         assert asking.site.ask_as(SECOND, "roles.approve", proposal=made["id"])["missing"] == 0
         assert held(asking) == ["clerk"]
         (entry,) = asking.site.ask("audit.list", action="roles.done", limit=1)

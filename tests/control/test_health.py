@@ -98,11 +98,11 @@ def test_a_system_that_nobody_asked_yet_what_it_offers_is_told_by_doctor_too(fol
     with socket.create_server(("127.0.0.1", 0)) as erp:
         initialise(home, upstream=f"http://127.0.0.1:{erp.getsockname()[1]}")
         told = found(home, "erp")
-        assert (told["ok"], told["hint"]) == (False, "ostiary system account erp --login LOGIN")
+        assert (told["ok"], told["hint"]) == (False, "`ostiary system account erp --login LOGIN`")
         home.catalogue("erp").parent.mkdir(exist_ok=True)
         home.catalogue("erp").write_text('{"models": {"party.party": {"name": ["char", ""]}}, "methods": {}}')
         told = found(home, "erp")
-        assert (told["ok"], told["hint"]) == (False, "ostiary system learn erp")
+        assert (told["ok"], told["hint"]) == (False, "`ostiary system learn erp`")
         assert "which of its fields write others was not learned" in told["text"]
         home.catalogue("erp").write_bytes(msgspec.json.encode(small_catalogue()))
         assert found(home, "erp")["ok"]
@@ -130,7 +130,7 @@ def test_open_alerts_and_a_missing_key_of_the_authority_are_told_by_doctor_too(h
     with closing(open_store(f"sqlite:///{home.database}")) as store, store.begin() as connection:
         fire(connection, Finding(rule=AUDIT.id, key="audit", at=datetime.now(UTC), evidence={}))
     assert "ca.key is missing" in found(home, "certificate")["text"]
-    assert found(home, "watch")["hint"] == "ostiary alert list"
+    assert found(home, "watch")["hint"] == "see `ostiary alert list`"
 
 
 @RUNNING

@@ -1,6 +1,8 @@
 """A change that needs a second person: nobody approves his own, and what comes into force is what was shown."""
 
 import os
+import pwd
+import re
 
 import pytest
 
@@ -60,6 +62,23 @@ def test_a_change_comes_into_force_when_somebody_else_approves_it_and_is_kept_wi
     assert (entry["actor"], entry["after"]["approvals"]) == ("uid:0", [f"uid:{SECOND}"])
     (entry,) = asking.ask("audit.list", action="policy.approve", limit=1)
     assert (entry["actor"], entry["after"]["revision"]) == (f"uid:{SECOND}", made["revision"])
+
+
+def test_what_waits_is_in_the_status_and_says_by_whom_and_how_it_is_approved(asking):
+    def waits():
+        (line,) = [line for line in asking.ostiary("status").out.splitlines() if line.split()[1] == "waits"]
+        return line.split(maxsplit=2)[2]
+
+    assert waits() == "nothing waits for somebody's yes"
+    wider = asking.root / "wider.yaml"
+    wider.write_text(text(asking, (CLERK, WIDER)))
+    told = [asking.ostiary("policy", "propose", str(wider), "--reason", "why").out.splitlines()[-1] for _ in range(2)]
+    (made,) = waiting(asking)  # the same is not asked for twice
+    who = f"uid:{THIRD} or uid:{SECOND} ({pwd.getpwuid(SECOND).pw_name})"
+    assert told[0] == told[1]
+    assert told[0].startswith(f"proposal {made['number']} waits for 1 approval, by {who}: ")
+    assert re.search(f" policy approve {made['number']} --home {asking.home.root}`$", told[0])
+    assert re.fullmatch(f"for somebody's yes: 1 in `.* policy list --home {asking.home.root}`", waits())
 
 
 def test_what_is_shown_for_approval_draws_nothing_on_the_terminal(asking):

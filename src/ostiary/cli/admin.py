@@ -2,13 +2,13 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.client import HTTPException
 from typing import Any, Final
 
 from ostiary.cli import shape
 from ostiary.foundation import unix
-from ostiary.foundation.errors import SystemFault, plainly, retold
+from ostiary.foundation.errors import SystemFault, counted, plainly, retold
 from ostiary.foundation.home import Home
 
 PATIENCE_S: Final = 300.0  # a change that gate or guard does not take is given up, and told, well before
@@ -17,6 +17,12 @@ PATIENCE_S: Final = 300.0  # a change that gate or guard does not take is given 
 def look(home: Home, operation: str, read: Callable[..., Any], **parameters: Any) -> Any:
     """As `ask`; but for whom the folder is, nothing has to run."""
     return read(home, **parameters) if os.access(home.settings, os.R_OK) else ask(home, operation, **parameters)
+
+
+def waits(told: Mapping[str, Any], proposal: str, approve: str) -> str:
+    """For whose yes it waits, and how that is given."""
+    who = " or ".join(told["approvers"]) or "somebody whom `administrators` in settings.toml has to name"
+    return shape.at_home(f"waits for {counted(told['missing'], 'approval')}, by {who}: `ostiary {approve} {proposal}`")
 
 
 def done(operation: str, text: str, **parameters: Any) -> None:

@@ -1,10 +1,11 @@
 """`ostiary break-glass`: a role for a time, in an emergency."""
 
+from typing import Any
+
 import click
 
-from ostiary.cli.admin import ask, done, look
+from ostiary.cli.admin import ask, done, look, waits
 from ostiary.cli.shape import Group, home, show, show_table
-from ostiary.foundation.errors import counted
 
 
 @click.group("break-glass", cls=Group)
@@ -47,7 +48,6 @@ def list_emergencies() -> None:
     show_table(look(home(), "break-glass.list", listed), columns, empty="There was no emergency.")
 
 
-def _begun(done: dict[str, object]) -> str:
-    missing = int(str(done["missing"]))
-    waits = f"; it waits for {counted(missing, 'approval')}: `ostiary break-glass approve {done['id']}`"
-    return f"{done['text']}{waits if missing else ''}"
+def _begun(asked: dict[str, Any]) -> str:
+    left = f"; it {waits(asked, asked['id'], 'break-glass approve')}" if asked["missing"] else ""
+    return f"{asked['text']}{left}"

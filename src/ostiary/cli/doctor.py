@@ -2,7 +2,7 @@
 
 import click
 
-from ostiary.cli.shape import Command, home, show
+from ostiary.cli.shape import Command, at_home, home, show
 from ostiary.foundation.errors import harmless
 
 
@@ -14,9 +14,9 @@ def doctor() -> None:
     findings = examine(home())
     lines = []
     for finding in findings:
-        lines.append(f"{'ok' if finding['ok'] else 'NOT OK':7} {finding['check']:12} {harmless(finding['text'])}")
+        lines.append(f"{'ok' if finding['ok'] else 'NOT OK':7} {finding['check']:12} {at_home(harmless(finding['text']))}")
         if not finding["ok"]:
-            lines.append(f"        what to do: {finding['hint']}")
+            lines.append(f"        what to do: {at_home(finding['hint'])}")
     show(findings, "\n".join(lines))
     if not all(finding["ok"] for finding in findings):
         click.get_current_context().exit(1)

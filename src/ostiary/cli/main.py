@@ -8,7 +8,7 @@ from typing import Final
 import click
 from click.exceptions import NoArgsIsHelpError
 
-from ostiary.cli.shape import Group
+from ostiary.cli.shape import Group, with_names
 from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault
 
 # Command -> where it is, and its line in the help.
@@ -118,4 +118,4 @@ def _show(problem: OstiaryError, *, as_json: bool) -> None:
         error = {"code": problem.code, "message": problem.message, "hint": problem.hint}
         click.echo(json.dumps({"error": error}, ensure_ascii=False), err=True)
     else:
-        click.echo(f"error: {problem}", err=True)
+        click.echo(f"error: {with_names(str(problem))}", err=True)

@@ -11,9 +11,9 @@ from typing import Any
 import click
 from msgspec import to_builtins
 
-from ostiary.cli.admin import ask, done, look
+from ostiary.cli.admin import ask, done, look, waits
 from ostiary.cli.questions import report, what_can, who_can
-from ostiary.cli.shape import LIMIT, MOMENTS, Group, at_home, home, noted, show, show_table, table
+from ostiary.cli.shape import LIMIT, MOMENTS, Group, home, noted, show, show_table, table
 from ostiary.foundation.errors import OperatorFault, counted, harmless
 from ostiary.foundation.files import write_atomically
 from ostiary.policy.document import Document
@@ -200,9 +200,9 @@ def restore(number: int, reason: str) -> None:
 
 def _show_applied(told: dict[str, Any], verb: str = "is") -> None:
     ends = f"revision {told['revision']} {verb} in force at gate and guard"
-    if told["proposal"]:
-        ends = f"proposal {told['proposal']} waits for {counted(told['missing'], 'approval')}: `ostiary policy list`"
-    show(told, f"{_changes(told['changes'])}{noted(told['warnings'])}\n{at_home(ends)}")
+    if number := told["proposal"]:
+        ends = f"proposal {number} {waits(told, number, 'policy approve')}"
+    show(told, f"{_changes(told['changes'])}{noted(told['warnings'])}\n{ends}")
 
 
 @policy.command("prove")

@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from ostiary.cli.admin import ask, done, look
-from ostiary.cli.shape import Group, at_home, home, show, show_table
+from ostiary.cli.admin import ask, done, look, waits
+from ostiary.cli.shape import Group, home, show, show_table
 from ostiary.foundation.errors import counted, harmless
 
 WHOSE = click.argument("principal")
@@ -67,9 +67,8 @@ def reject(asked: str, reason: str) -> None:
 def told_given(given: Mapping[str, Any]) -> str:
     """What somebody holds from now on, or on whom that waits."""
     roles = ", ".join(given["roles"]) or "nothing"
-    if missing := given["missing"]:
-        waits = f"it waits for {counted(missing, 'approval')}: `ostiary review approve {given['id']}`"
-        return f"{given['principal']} is to hold: {roles}; {at_home(waits)}"
+    if given["missing"]:
+        return f"{given['principal']} is to hold: {roles}; it {waits(given, given['id'], 'review approve')}"
     return f"{given['principal']} now holds: {roles}."
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 import click
 
 from ostiary.cli.admin import ask
-from ostiary.cli.shape import Command, home, noted, pasteable, show, wants_json
+from ostiary.cli.shape import Command, at_home, home, noted, pasteable, show, wants_json
 from ostiary.foundation.errors import harmless
 
 MARK = {True: "ok", False: "NOT OK"}
@@ -74,7 +74,7 @@ def up() -> None:
 def status() -> None:
     """What runs; exits 1 when something does not."""
     told = ask(home(), "status")
-    lines = [f"{MARK[part['ok']]:7} {part['name']:10} {harmless(part['text'])}" for part in told["parts"]]
+    lines = [f"{MARK[part['ok']]:7} {part['name']:10} {at_home(harmless(part['text']))}" for part in told["parts"]]
     show(told, "\n".join(lines))
     if not told["ok"]:
         click.get_current_context().exit(1)

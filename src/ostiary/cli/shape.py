@@ -1,11 +1,13 @@
 """What all commands share: `--home`, `--json`, two ways to show a result, and the command that was probably meant."""
 
 import json
+import pwd
 import re
 import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
@@ -91,10 +93,21 @@ def pasteable(command: str, root: Path | None = None) -> str:
 
 def at_home(text: str) -> str:
     """The text, its commands in backticks such that they can be pasted, where --home is not the default one."""
-    root = home().root
+    root, text = home().root, with_names(text)
     if root == Path(DEFAULT_HOME).expanduser().absolute():
         return text
     return re.sub(r"`ostiary ([^`]+)`", lambda found: f"`{pasteable(found[1], root)}`", text)
+
+
+def with_names(text: str) -> str:
+    """The text, with the login of each user that it numbers, where this machine knows one."""
+    return re.sub(r"\buid:(\d+)\b(?! \()", _login, text)
+
+
+def _login(found: re.Match[str]) -> str:
+    with suppress(KeyError):
+        return f"{found[0]} ({pwd.getpwuid(int(found[1])).pw_name})"
+    return found[0]
 
 
 def wants_json() -> bool:
@@ -138,8 +151,8 @@ def words(value: Any) -> str:
         case dict():
             return ", ".join(f"{name}: {one}" for name, one in value.items())
         case list():
-            return ", ".join(map(str, value))
-    return str(value)
+            return ", ".join(map(words, value))
+    return with_names(str(value))
 
 
 def _cell(value: Any) -> str:

@@ -84,9 +84,9 @@ def list_emergencies(home: Home) -> list[dict[str, Any]]:
 
 def _go_on(board: Board, actor: str, asked: Proposal) -> dict[str, Any]:
     """Begins when it has the approvals that the policy in force asks for."""
-    missing = board.reconciler.plan.approvals.break_glass - len(asked.approvals)
-    if missing > 0:
-        return {**_told(asked), "missing": missing}
+    left = proposals.missing(asked, board.reconciler.plan.approvals.break_glass, board.administrators)
+    if left["missing"]:
+        return {**_told(asked), **left}
     until_s = int(board.now.timestamp()) + asked.content["minutes"] * 60
     begun, told = replace(asked, state=BEGUN, until_s=until_s), list[Notice | None]()
 

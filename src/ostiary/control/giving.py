@@ -36,8 +36,8 @@ def approve(board: Board, actor: str, proposal: str) -> dict[str, Any]:
             return proposals.approve(change, asked, board.administrators)
 
         asked = board.change(actor, agree)
-        if missing := _missing(board, asked):
-            return {**_told(asked), "missing": missing}
+        if (left := _missing(board, asked))["missing"]:
+            return {**_told(asked), **left}
 
         def act(change: Change) -> Keys:
             proposals.record(change, asked, "done", asked.reason, state="done")
@@ -59,7 +59,7 @@ def reject(board: Board, actor: str, proposal: str, reason: str = "") -> dict[st
 def waiting(board: Board, _: str) -> list[dict[str, Any]]:
     """What others have to say yes to, the oldest first."""
     with board.on.store.read() as connection:
-        return [{**_told(one), "missing": _missing(board, one)} for one in proposals.found(connection, ROLES)]
+        return [{**_told(one), **_missing(board, one)} for one in proposals.found(connection, ROLES)]
 
 
 def refuse_alone(board: Board, roles: Sequence[str]) -> None:
@@ -78,7 +78,7 @@ def _propose(board: Board, asked: Proposal) -> dict[str, Any]:
         return proposals.propose(change, asked)
 
     made = board.change(asked.actor, act)
-    return {**_told(made), "missing": _missing(board, made)}
+    return {**_told(made), **_missing(board, made)}
 
 
 def _refuse_stale(board: Board, change: Change, asked: Proposal) -> None:
@@ -93,9 +93,9 @@ def _give(board: Board, change: Change, principal: str, roles: Sequence[str], re
     return principals.set_roles(change, principal=principal, roles=roles, reason=reason)
 
 
-def _missing(board: Board, asked: Proposal) -> int:
+def _missing(board: Board, asked: Proposal) -> dict[str, Any]:
     """At least one: it is for somebody else to decide, even if the policy asks for nobody any more."""
-    return max(0, max(1, board.reconciler.plan.approvals.giving) - len(asked.approvals))
+    return proposals.missing(asked, max(1, board.reconciler.plan.approvals.giving), board.administrators)
 
 
 def _told(one: Proposal) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from ostiary.control import proposals, review
 from ostiary.control.documents import observed
 from ostiary.control.folder import read_policy
 from ostiary.control.installation import Installation, open_installation
-from ostiary.control.proposals import BEGUN, BREAK_GLASS
+from ostiary.control.proposals import BEGUN, BREAK_GLASS, LISTED, POLICY, ROLES
 from ostiary.control.revisions import APPLY, ROLLED_BACK, texts_of, unrecorded
 from ostiary.envoy import binary
 from ostiary.envoy.delivery import Gate
@@ -129,7 +129,7 @@ def reviewed(store: Store, now: datetime) -> str:
     if found:
         some = ", ".join(f"{who} {role}" for who, role in found[:3])
         told = f"nobody has looked for a quarter whether {counted(len(found), 'role')} is still needed: {some}"
-        raise SystemFault("review-due", told, hint="ostiary review list --due")
+        raise SystemFault("review-due", told, hint="see `ostiary review list --due`")
     return "every role that is held was looked at in the last quarter"
 
 
@@ -180,14 +180,22 @@ def drift(store: Store, home: Home, plan: Plan) -> str:
     return "" if same else told
 
 
+def waiting(store: Store) -> str:
+    """What others have to say yes to: no fault, and nothing to be overlooked."""
+    with store.read() as connection:
+        found = {kind: len(proposals.found(connection, kind)) for kind in (POLICY, ROLES)}
+    told = [f"{number} in `ostiary {LISTED[kind]}`" for kind, number in found.items() if number]
+    return f"for somebody's yes: {', '.join(told)}" if told else "nothing waits for somebody's yes"
+
+
 def quiet(store: Store) -> str:
     with store.read() as connection:
         firing, begun = open_alerts(connection), proposals.found(connection, BREAK_GLASS, BEGUN)
     if begun:
         told = "; ".join(f"{proposals.in_words(one)}, given by {one.actor}: {one.reason}" for one in begun)
-        raise SystemFault("break-glass", told, hint="ostiary break-glass list")
+        raise SystemFault("break-glass", told, hint="see `ostiary break-glass list`")
     if firing:
-        raise SystemFault("alerts-open", f"{counted(firing, 'alert')} open", hint="ostiary alert list")
+        raise SystemFault("alerts-open", f"{counted(firing, 'alert')} open", hint="see `ostiary alert list`")
     return "no alert"
 
 
@@ -239,7 +247,7 @@ def troubles(home: Home) -> Mapping[str, str]:
 
 def known(on: Installation, system: System, troubled: Mapping[str, str]) -> str:
     """Of a system that answers, that the gate knows what it offers, is let in to ask, and holds it to the policy."""
-    reached, hint = f"{system.upstream} answers", f"ostiary system account {system.name} --login LOGIN"
+    reached, hint = f"{system.upstream} answers", f"`ostiary system account {system.name} --login LOGIN`"
     path = on.home.catalogue(system.name)
     if system.kind is Kind.TRYTON and not path.exists():
         told = f"{reached}, but what it offers is not known yet, so all is denied"
@@ -248,7 +256,7 @@ def known(on: Installation, system: System, troubled: Mapping[str, str]) -> str:
         raise OperatorFault("erp-refuses", f"{reached}, but {trouble}: duties are not told apart", hint=hint)
     if system.kind is Kind.TRYTON and not msgspec.json.decode(path.read_bytes(), type=Catalogue).whole:
         told = f"{reached}, but which of its fields write others was not learned, so more is refused than has to be"
-        raise OperatorFault("not-learned", told, hint=f"ostiary system learn {system.name}")
+        raise OperatorFault("not-learned", told, hint=f"`ostiary system learn {system.name}`")
     now = on.clock.now()
     if system.observed(now):
         raise SystemFault("observed", f"{reached}; {next(observed([system], now))}", hint="see the guide's observe.md")

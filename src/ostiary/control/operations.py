@@ -39,7 +39,7 @@ from ostiary.store.database import AROUND
 
 
 class Applied(Struct, frozen=True, kw_only=True):
-    """The revision, what it replaces and changes; `proposal`: where it waits, for so many `missing` approvals."""
+    """The revision, what it replaces and changes; `proposal`: where it waits, for so many `missing` `approvers`."""
 
     revision: str
     before: str
@@ -47,6 +47,7 @@ class Applied(Struct, frozen=True, kw_only=True):
     warnings: list[str]
     proposal: str = ""
     missing: int = 0
+    approvers: list[str] = []
 
 
 def apply_policy(board: Board, actor: str, document: Document, reason: str = "", *, dry_run: bool = False) -> Applied:
@@ -108,7 +109,7 @@ def _propose(board: Board, act: revisions.Act) -> Applied:
     tried = _change(board, act, dry_run=True)
     asked = _asked(board, act, tried)
     made = board.change(act.actor, lambda change: proposals.propose(change, asked))
-    return replace(tried, proposal=made.id, missing=_needed(board))
+    return replace(tried, proposal=made.id, **_missing(board, made))
 
 
 def _asked(board: Board, act: revisions.Act, tried: Applied) -> Proposal:
@@ -117,9 +118,9 @@ def _asked(board: Board, act: revisions.Act, tried: Applied) -> Proposal:
     return Proposal(kind=POLICY, actor=act.actor, reason=act.reason, at=board.now, content=content)
 
 
-def _needed(board: Board) -> int:
+def _missing(board: Board, asked: Proposal) -> dict[str, Any]:
     """What is proposed is for somebody else to decide, whatever the policy asks for."""
-    return max(1, board.reconciler.plan.approvals.policy)
+    return proposals.missing(asked, max(1, board.reconciler.plan.approvals.policy), board.administrators)
 
 
 def approve_policy(board: Board, actor: str, proposal: str) -> Applied:
@@ -132,8 +133,8 @@ def approve_policy(board: Board, actor: str, proposal: str) -> Applied:
         if (tried.before, tried.revision) != (asked.content["base"], asked.content["revision"]):
             raise _anew(board, actor, asked, _asked(board, act, tried))
         asked = board.change(actor, lambda change: proposals.approve(change, asked, board.administrators))
-        if missing := max(0, _needed(board) - len(asked.approvals)):
-            return replace(tried, proposal=proposal, missing=missing)
+        if (left := _missing(board, asked))["missing"]:
+            return replace(tried, proposal=proposal, **left)
         done = _change(board, replace(act, approvals=asked.approvals))
         _close(board, asked, "done", actor)
         return done

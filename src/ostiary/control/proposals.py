@@ -21,7 +21,7 @@ from ostiary.store.tables.control import PROPOSAL
 POLICY: Final = "policy"
 BREAK_GLASS: Final = "break-glass"
 ROLES: Final = "roles"
-LISTS: Final = {POLICY: "policy list", BREAK_GLASS: "break-glass list", ROLES: "review waiting"}
+LISTED: Final = {POLICY: "policy list", BREAK_GLASS: "break-glass list", ROLES: "review waiting"}
 OPEN: Final = "open"
 BEGUN: Final = "begun"
 OPEN_MAX: Final = 100  # of a kind ...
@@ -53,18 +53,19 @@ def refuse_reason(reason: str) -> None:
 
 
 def propose(change: Change, asked: Proposal) -> Proposal:
-    """Keeps it; its id is a hash of all of it."""
-    which = (PROPOSAL.c.kind == asked.kind, PROPOSAL.c.state == OPEN)
-    waiting = list(change.connection.execute(select(PROPOSAL.c.actor).where(*which)).scalars())
+    """Keeps it; its id is a hash of all of it. What is asked for a second time waits already."""
+    content, opened = json.dumps(asked.content), (PROPOSAL.c.kind == asked.kind, PROPOSAL.c.state == OPEN)
+    same = (PROPOSAL.c.actor == asked.actor, PROPOSAL.c.reason == asked.reason, PROPOSAL.c.content == content)
+    for one in _found(change.connection, *opened, *same):
+        return one
+    waiting = list(change.connection.execute(select(PROPOSAL.c.actor).where(*opened)).scalars())
     if len(waiting) >= OPEN_MAX or waiting.count(asked.actor) >= OPEN_OF_ONE_MAX:
         told = f"{len(waiting)} proposals are waiting already, {waiting.count(asked.actor)} of them yours"
         raise CallerFault("too-many-proposals", told, hint="approve or reject some")
     made = replace(asked, id=content_hash(msgspec.json.encode(asked, order="deterministic")))
     row = {"id": made.id, "kind": made.kind, "actor": made.actor, "reason": made.reason, "at_us": to_us(made.at)}
     of = {"principal": made.content.get("principal", ""), "role": made.content.get("role", ""), "until_s": 0}
-    change.connection.execute(
-        insert(PROPOSAL).values(**row, **of, content=json.dumps(made.content), approvals="[]", state=OPEN)
-    )
+    change.connection.execute(insert(PROPOSAL).values(**row, **of, content=content, approvals="[]", state=OPEN))
     record(change, made, "propose", made.reason)
     return made
 
@@ -91,13 +92,19 @@ def one(connection: Connection, kind: str, identity: str, *states: str) -> Propo
     if known := _found(connection, *which):
         return known[0]
     told = f"there is no {kind} proposal {identity} that is {' or '.join(states or [OPEN])}"
-    raise CallerFault("no-proposal", told, hint=f"see `ostiary {LISTS[kind]}`")
+    raise CallerFault("no-proposal", told, hint=f"see `ostiary {LISTED[kind]}`")
 
 
 def asked(store: Store, kind: str, identity: str, *states: str) -> Proposal:
     """As `one`, in a transaction of its own."""
     with store.read() as connection:
         return one(connection, kind, identity, *states)
+
+
+def missing(proposal: Proposal, needed: int, who: Administrators) -> dict[str, Any]:
+    """How many more have to say yes, and who may."""
+    left = max(0, needed - len(proposal.approvals))
+    return {"missing": left, "approvers": sorted(who.approvers - {proposal.actor, *proposal.approvals}) if left else []}
 
 
 def about(proposal: Proposal) -> dict[str, Any]:

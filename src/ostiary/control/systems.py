@@ -26,6 +26,7 @@ def _parts(board: Board) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "guard", lambda: health.guard_in_force(board.reconciler.guard_state(), board.reconciler.plan)
     yield "identity", lambda: health.answers(home, "identity")
     yield "policy", lambda: health.policy(board.on.store, home, board.reconciler.plan)
+    yield "waits", lambda: health.waiting(board.on.store)
     yield "reviews", lambda: health.reviewed(board.on.store, board.now)
     yield "controls", lambda: health.lasting(board.reconciler.plan, board.now.date())
     yield "certificate", lambda: authority.standing(home, board.now)
