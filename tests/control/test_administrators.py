@@ -118,13 +118,22 @@ def test_a_second_user_of_the_machine_reads_what_is_proposed_and_approves_it_wit
         assert as_user(site, SECOND, "policy", "approve", made).returncode == 0
         (newest, *_) = json.loads(as_user(site, SECOND, "policy", "list", "--json").stdout)
         assert (newest["state"], newest["approvals"]) == ("in force", [f"uid:{SECOND}"])
+        own = site.root / "policy.yaml"
+        own.write_text(site.policy())
+        own.chmod(0o644)
+        for command in (["check"], ["check", str(own)], ["diff"], ["who-can", "shop/stock:read"]):
+            refused = as_user(site, SECOND, "policy", *command)
+            assert refused.returncode in {2, 4}
+            assert "what to do: only its owner reads it; an administrator uses `ostiary status`" in refused.stderr, (
+                command
+            )
         for name in ("settings.toml", "ostiary.db", "keys/master.key"):
             assert "PermissionError" in as_user(site, SECOND, "read", str(site.home.root / name)).stderr
 
 
 COMMAND = """
 import os, sys
-import ostiary.cli.main, ostiary.cli.policy, ostiary.control.archive  # before: others may not read where they are
+import ostiary.cli.main, ostiary.cli.policy, ostiary.control.archive, ostiary.control.questions  # before: others may not read where they are
 uid = int(sys.argv[1])
 os.setgroups([]), os.setgid(uid), os.setuid(uid)
 if sys.argv[2] == "read":

@@ -102,13 +102,15 @@ def test_a_proposal_is_listed_before_the_revisions_and_shown_whole(on):
 def test_a_proposal_is_named_by_all_that_it_is(store):
     others = [
         ASKED,
-        msgspec.structs.replace(ASKED, at=AT + timedelta(microseconds=1)),
+        msgspec.structs.replace(ASKED, reason="why not"),
         msgspec.structs.replace(ASKED, content={**ASKED.content, "text": "policy: y"}),
         msgspec.structs.replace(ASKED, content={**ASKED.content, "base": "c"}),
         msgspec.structs.replace(ASKED, actor="uid:2"),
     ]
     with store.begin() as connection:
         assert len({proposals.propose(Change(connection, "uid:1", AT), one).id for one in others}) == len(others)
+        again = msgspec.structs.replace(ASKED, at=AT + timedelta(microseconds=1))
+        assert proposals.propose(Change(connection, "uid:1", AT), again).at == AT  # it waits already
 
 
 def test_each_approval_counts_once_and_none_by_who_asked(store):

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from ostiary.control.archive import write_policy
 from ostiary.control.documents import read_document
 from ostiary.control.folder import files_of
 from ostiary.erp.openapi import DOCUMENT_MAX_BYTES
@@ -66,3 +67,10 @@ def test_the_admin_socket_reads_nothing_for_a_caller_either(site):
         text = site.policy((f"specs/{site.spec.name}", spec))
         with pytest.raises(OperatorFault, match="did not come with the policy"):
             site.ask("policy.apply", document={"text": text, "file": str(site.home.policy)}, reason="")
+
+
+@pytest.mark.parametrize("name", ["../outside", "/tmp/ost-outside", "a/../../outside"])
+def test_what_somebody_proposed_is_not_written_outside_its_folder(tmp_path, name):
+    with pytest.raises(OperatorFault, match="leads out of"):
+        write_policy(tmp_path / "new", {"policy.yaml": "policy: x", name: "x"})
+    assert list(tmp_path.iterdir()) == []

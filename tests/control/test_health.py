@@ -143,6 +143,14 @@ def test_a_policy_file_that_is_not_in_force_is_told_with_what_to_do(site):
         assert "ostiary policy apply" in policy(site)
         assert "policy.yaml differs" in site.ostiary("doctor").out
         assert site.revision in policy(site)
+        taken, number = site.root / "taken", site.ostiary("policy", "list", "--json").json[0]["number"]
+        undone = site.ostiary("policy", "restore", str(number), "--reason", "as it was").out
+        assert "note: policy.yaml differs from it: " in undone
+        assert f" policy show --out FOLDER --home {site.home.root}` writes what is in force" in undone
+        assert site.ostiary("policy", "show", "--out", str(taken)).code == 0
+        assert site.ostiary("policy", "show", "--out", str(taken)).code == 2
+        assert (taken / "policy.yaml").read_text() == site.policy()
+        assert site.ostiary("policy", "check", str(taken / "policy.yaml")).code == 0
         site.apply(site.home.policy.read_text())
         assert "differs" not in policy(site)
         part.write_text("departments: {more: {}}\n")

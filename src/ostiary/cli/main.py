@@ -9,7 +9,7 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 from ostiary.cli.shape import Group, with_names
-from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault
+from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault, owner_only
 
 # Command -> where it is, and its line in the help.
 COMMANDS: Final = {
@@ -102,7 +102,7 @@ def run(arguments: list[str]) -> int:  # noqa: PLR0911  one for each kind of fai
         return 0
     except OSError as problem:
         where = f"{problem.filename}: " if problem.filename else ""
-        hint = "see that the path exists, that its disk has room, and that this user may use it"
+        hint = owner_only(problem, "see that the path exists, that its disk has room, and that this user may use it")
         _show(SystemFault("file-fails", f"{where}{problem.strerror or problem}", hint=hint), as_json=as_json)
         return SystemFault.exit_code
 

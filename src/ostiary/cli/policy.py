@@ -13,7 +13,7 @@ from msgspec import to_builtins
 
 from ostiary.cli.admin import ask, done, look, waits
 from ostiary.cli.questions import report, what_can, who_can
-from ostiary.cli.shape import LIMIT, MOMENTS, Group, home, noted, show, show_table, table
+from ostiary.cli.shape import LIMIT, MOMENTS, Group, at_home, home, noted, show, show_table, table
 from ostiary.foundation.errors import OperatorFault, counted, harmless
 from ostiary.foundation.files import write_atomically
 from ostiary.policy.document import Document
@@ -148,13 +148,21 @@ def list_revisions(limit: int) -> None:
 
 
 @policy.command("show")
-@click.argument("number")
+@click.argument("number", default="")
 @click.option("--file", "name", help="Only this file of it, such as its OpenAPI document.")
-def show_revision(number: str, name: str | None) -> None:
-    """The document of a revision as it was, or of a proposal; in its comments who, why, and what was proved."""
+@click.option("--out", type=click.Path(path_type=Path), help="Write it, and the files it needs, into this new folder.")
+def show_revision(number: str, name: str | None, out: Path | None) -> None:
+    """The document of a revision as it was, or of a proposal; in its comments who, why, and what was proved.
+
+    Without NUMBER the one in force.
+    """
     from ostiary.control import archive
 
     told = look(home(), "policy.show", archive.show_revision, which=number)
+    if out:
+        written = archive.write_policy(out, {home().policy.name: told["text"], **told["files"]})
+        show({"files": written}, "\n".join(written))
+        return
     about = {name: value for name, value in told.items() if name not in {"text", "files", "changes", "proof"}}
     lines = [f"{name} {value}" for name, value in {**about, **told.get("proof", {})}.items()]
     lines += [_change(change, colour=False) for change in told.get("changes", ())]
@@ -202,7 +210,7 @@ def _show_applied(told: dict[str, Any], verb: str = "is") -> None:
     ends = f"revision {told['revision']} {verb} in force at gate and guard"
     if number := told["proposal"]:
         ends = f"proposal {number} {waits(told, number, 'policy approve')}"
-    show(told, f"{_changes(told['changes'])}{noted(told['warnings'])}\n{ends}")
+    show(told, f"{_changes(told['changes'])}{at_home(noted(told['warnings']))}\n{ends}")
 
 
 @policy.command("prove")

@@ -1,20 +1,25 @@
 """Revisions and what waits to become one, as they are shown: from the store alone, nothing has to run."""
 
 import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from msgspec import to_builtins
 from sqlalchemy import Connection, Row, select
 
 from ostiary.control import proposals
+from ostiary.control.folder import below
 from ostiary.control.holders import holders_of
 from ostiary.control.installation import opened
 from ostiary.control.proposals import POLICY, Proposal
 from ostiary.event.record import stamp
 from ostiary.foundation.clock import from_us
-from ostiary.foundation.errors import CallerFault
+from ostiary.foundation.errors import CallerFault, OperatorFault
+from ostiary.foundation.files import write_atomically
 from ostiary.foundation.home import Home
 from ostiary.plan.model import Plan, from_json
+from ostiary.policy.words import Wrong
 from ostiary.prove.difference import diff
 from ostiary.store.database import Store
 from ostiary.store.plans import revision_in_force
@@ -36,13 +41,28 @@ def list_revisions(home: Home, limit: int = 20) -> list[dict[str, Any]]:
     return [*({**one, "state": "proposed"} for one in waiting), *kept]
 
 
-def show_revision(home: Home, which: str) -> dict[str, Any]:
-    """The document as it was, with all that is known of it; `which` is a number, or the id of a proposal."""
+def show_revision(home: Home, which: str = "") -> dict[str, Any]:
+    """The document as it was, with all that is known of it; `which` is a number, a proposal's id, "" for what is in force."""
+    which = which or next(str(one["number"]) for one in list_revisions(home, NUMBER_MAX) if one["state"] == "in force")
     with opened(home) as on:
         if which.isdecimal() and int(which[:20]) <= NUMBER_MAX:
             return kept(on.store, int(which))
         found = proposals.asked(on.store, POLICY, which)
     return {**_proposal(found), **{name: found.content[name] for name in ("text", "files", "changes")}}
+
+
+def write_policy(folder: Path, texts: Mapping[str, str]) -> list[str]:
+    """Writes the texts into a new folder, each under its name; raises where there is one, or a name leads out of it."""
+    try:
+        paths = {below(folder, name): text for name, text in texts.items()}
+    except Wrong as problem:
+        raise OperatorFault("policy-unreadable", problem.message, hint="it is nobody's policy: reject it") from problem
+    if folder.exists():
+        raise OperatorFault("folder-exists", f"{folder} exists already", hint="name a new one with --out")
+    for path, text in paths.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text.encode())
+    return [str(path) for path in paths]
 
 
 def compare(home: Home, first: int, second: int) -> list[dict[str, Any]]:

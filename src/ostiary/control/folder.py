@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from ostiary.erp.openapi import DOCUMENT_MAX_BYTES
-from ostiary.foundation.errors import OperatorFault, plainly
+from ostiary.foundation.errors import OperatorFault, owner_only, plainly
 from ostiary.policy.document import Document
 from ostiary.policy.include import FILES_MAX, gathered
 from ostiary.policy.model import Policy
@@ -23,7 +23,7 @@ def read_policy(path: Path) -> Document:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as problem:
         why = f"{path} can't be read: {plainly(problem)}"
-        raise OperatorFault("policy-unreadable", why, hint="name the policy's file") from problem
+        raise OperatorFault("policy-unreadable", why, hint=owner_only(problem, "name the policy's file")) from problem
     return Document(text=text, file=str(path.absolute()), files=files_of(path.parent, path.name, text))
 
 
@@ -63,13 +63,20 @@ def _included(folder: Path, name: str) -> str:
 
 def text_below(folder: Path, name: str, max_bytes: int) -> str:
     """What the file of this name says, at most one byte more than it may; raises Wrong where it can't be had."""
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise Wrong(f"{name} leads out of the policy's folder", "copy the file into it")
+    path = below(folder, name)
     if not path.is_file():
-        raise Wrong(f"{name} is no file in the policy's folder", "the name of one that is there")
+        hint = "the name of one that is there; a draft stands beside policy.yaml, whose files it names"
+        raise Wrong(f"{name} is no file in the policy's folder", hint)
     try:
         with path.open("rb") as file:
             return file.read(max_bytes + 1).decode()
     except (OSError, UnicodeDecodeError) as problem:
         raise Wrong(f"{name} can't be read: {plainly(problem)}", "a text in UTF-8") from problem
+
+
+def below(folder: Path, name: str) -> Path:
+    """Where the file of this name is; raises Wrong where that is not in the folder."""
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise Wrong(f"{name} leads out of the policy's folder", "copy the file into it")
+    return path

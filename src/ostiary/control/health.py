@@ -110,7 +110,7 @@ def opens(connection: Connection, sealer: Sealer) -> None:
 def policy(store: Store, home: Home, plan: Plan) -> str:
     since = draft_since(home)
     beside = f"; a draft is asked beside it since {stamp(since)}" if since else ""
-    return applied(store, plan) + drift(store, home, plan) + beside
+    return "; ".join(filter(None, (applied(store, plan), drift(store, home, plan)))) + beside
 
 
 def lasting(plan: Plan, today: date) -> str:
@@ -174,10 +174,13 @@ def drift(store: Store, home: Home, plan: Plan) -> str:
         same = in_force is None or (here.text, here.files) == in_force
     except OperatorFault:
         same = False
+    if same:
+        return ""
+    instead = "`ostiary policy show --out FOLDER` writes what is in force, to copy over it"
     told = (
-        f"; {home.policy.name} differs from it: `ostiary policy diff` says how, `ostiary policy apply` puts it in force"
+        f"{home.policy.name} differs from it: `ostiary policy diff` says how, `ostiary policy apply` puts it in force"
     )
-    return "" if same else told
+    return f"{told}; {instead}"
 
 
 def waiting(store: Store) -> str:

@@ -15,6 +15,7 @@ from ostiary.control import (
     break_glass,
     evidence,
     giving,
+    health,
     people,
     proposals,
     review,
@@ -102,7 +103,7 @@ def restore_policy(board: Board, actor: str, number: int, reason: str) -> Applie
     why = f"restores revision {number}: {reason}"
     act = revisions.Act(actor=actor, document=convert(kept, Document), reason=why)
     with board.turn:
-        return _propose(board, act) if board.reconciler.plan.approvals.policy else _change(board, act)
+        return _propose(board, act) if board.reconciler.plan.approvals.policy else _told(board, _change(board, act))
 
 
 def _propose(board: Board, act: revisions.Act) -> Applied:
@@ -137,7 +138,13 @@ def approve_policy(board: Board, actor: str, proposal: str) -> Applied:
             return replace(tried, proposal=proposal, **left)
         done = _change(board, replace(act, approvals=asked.approvals))
         _close(board, asked, "done", actor)
-        return done
+        return _told(board, done)
+
+
+def _told(board: Board, done: Applied) -> Applied:
+    """Also that the file beside the installation is not what came into force."""
+    drift = health.drift(board.on.store, board.on.home, board.reconciler.plan)
+    return replace(done, warnings=[*done.warnings, *filter(None, [drift])])
 
 
 def _anew(board: Board, actor: str, asked: Proposal, again: Proposal) -> OperatorFault:

@@ -91,7 +91,7 @@ def _prepared(home: Home) -> Mapping[str, Start]:
         envoy.check_watches()
         plan = recovered(installation.store, home)
         if differs := health.drift(installation.store, home, plan):
-            log.warning("revision %s of the policy is in force%s", plan.revision, differs)
+            log.warning("revision %s of the policy is in force; %s", plan.revision, differs)
         for told in observed(plan.systems, installation.clock.now()):
             log.warning("%s", told)
         binary = prepare.ready(installation)

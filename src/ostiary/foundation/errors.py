@@ -55,6 +55,13 @@ def retold(error: Mapping[str, str]) -> OstiaryError:
     return kinds.get(error["fault"], OurFault)(error["code"], error["message"], hint=error["hint"])
 
 
+def owner_only(problem: Exception, else_hint: str) -> str:
+    """What to do where a file can't be read: whoever may not read the installation's files asks what runs."""
+    if isinstance(problem, PermissionError):
+        return "only its owner reads it; an administrator uses `ostiary status`, `explain`, `policy list`, `policy show --out`"
+    return else_hint
+
+
 def plainly(problem: Exception) -> str:
     """What the operating system said, without its numbers; of what was read, that it is not what it should be."""
     match problem:

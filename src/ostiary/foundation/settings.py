@@ -11,9 +11,10 @@ from typing import Annotated, Any, Final, Literal, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from ostiary.foundation.errors import OperatorFault, plainly
+from ostiary.foundation.errors import OperatorFault, owner_only, plainly
 
 HTTPS_PORT: Final = 443  # RFC 9110 section 4.2.2: left out of the origin
+MEND: Final = "mend it, or remove it; docs/guide/running.md has the keys"
 LIFE_MAX_S: Final = 2 * 3600  # standard A1
 LEASE_S: Final = 30  # gate and guard close by themselves when they have heard nothing for so long
 # The description says what may be written; a message shows it.
@@ -70,7 +71,8 @@ def load_settings(path: Path) -> Settings:
     try:
         told = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as problem:
-        raise _wrong(f"{path} can't be read: {plainly(problem)}") from problem
+        why = f"{path} can't be read: {plainly(problem)}"
+        raise OperatorFault("settings-invalid", why, hint=owner_only(problem, MEND)) from problem
     except tomllib.TOMLDecodeError as problem:
         place = re.search(r"\(at (.+)\)", str(problem))
         raise _wrong(f"{path}: {place[1] if place else 'it'} is no TOML: write key = value") from problem
@@ -93,4 +95,4 @@ def mistakes(told: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _wrong(message: str) -> OperatorFault:
-    return OperatorFault("settings-invalid", message, hint="mend it, or remove it; docs/guide/running.md has the keys")
+    return OperatorFault("settings-invalid", message, hint=MEND)
