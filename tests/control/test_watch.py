@@ -98,7 +98,8 @@ def test_an_alert_is_listed_acknowledged_and_resolved(site, blocked):
     assert site.ask("explain", decision=decision)["event"]["reason"] == "token-invalid"
     status = site.ostiary("status")
     assert status.code == 1
-    assert re.search(r"NOT OK  watch +\d+ alerts? open \(ostiary alert list\)", status.out)
+    assert re.search(r"NOT OK  watch +\d+ alerts? open \(see `.*ostiary alert list --home .*`\)", status.out)
+    assert "event list --guessed" in site.ostiary("alert", "show", alert["id"]).out
     assert alert["id"] in site.ostiary("alert", "list").out
     assert site.ostiary("alert", "ack", alert["id"], "--note", "asked them").code == 0
     assert alerts(site, blocked)[0]["state"] == "acknowledged"

@@ -168,6 +168,10 @@ def test_a_refusal_names_the_fields_or_the_record_and_the_condition():
     bound = (Condition(field="amount", compare="<=", values=("5",)),)
     decision = lacking((Verb.READ, frozenset(), bound), read, table={"1": {"amount": "7"}})
     assert (decision.reason, decision.lacking) == (Reason.RECORD, "o 1 is not granted: amount <= 5")
+    search = operation(Verb.READ, read=frozenset({"amount"}))
+    decision = lacking((Verb.READ, frozenset(), bound), search, table={"1": {"amount": "3"}})
+    why = "o is not granted: amount <= 5; a call that names no ids is refused, whatever the records hold"
+    assert (decision.reason, decision.lacking) == (Reason.RECORD, why)
 
 
 def test_the_line_that_comes_furthest_is_named():

@@ -27,14 +27,17 @@ roles:
 def told(old, new):
     """Each change without the line, `+` widens."""
     changes = diff(None if old is None else plan_of(old), plan_of(new))
-    return [f"{'+' if one.widens else '-'} {one.text.rsplit(' (acme', 1)[0]}" for one in changes]
+    return [
+        f"{'+' if one.widens else '-'} {one.text.replace(' (before: acme', ' (acme').rsplit(' (acme', 1)[0]}"
+        for one in changes
+    ]
 
 
 def changed(before, after, text=ROLES, head=HEAD):
     assert before in head + text
     whole = (head + text).replace(before, after, 1)
     return [
-        f"{'+' if one.widens else '-'} {one.text.rsplit(' (acme', 1)[0]}"
+        f"{'+' if one.widens else '-'} {one.text.replace(' (before: acme', ' (acme').rsplit(' (acme', 1)[0]}"
         for one in diff(plan_of(text, head), plan_of("", whole))
     ]
 
@@ -57,6 +60,11 @@ def test_the_same_policy_is_no_change():
 )
 def test_other_words_for_the_same_are_no_change(before, after):
     assert changed(before, after) == []
+
+
+def test_what_is_no_longer_granted_is_told_at_its_line_of_before():
+    texts = {one.text for one in diff(plan_of(ROLES, HEAD), plan_of(ROLES.replace("read, write", "read"), HEAD))}
+    assert any(" may no longer " in text and " (before: acme.yaml:" in text for text in texts)
 
 
 def test_a_renamed_context_is_no_change():

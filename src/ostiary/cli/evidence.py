@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ostiary.cli.admin import look
-from ostiary.cli.shape import LIMIT, MOMENTS, Command, Group, at_home, home, pasteable, show, show_table, table
+from ostiary.cli.shape import LIMIT, MOMENT, Command, Group, at_home, home, pasteable, show, show_table, table
 
 
 @click.command(cls=Command)
@@ -32,8 +32,9 @@ def event() -> None:
 @click.option("--principal", default="", help="Of this caller: `client:shop`, or `shop` where only one is called so.")
 @click.option("--reason", default="", help="Decided for this reason: `role`, `context`, `allowed`, ...")
 @click.option("--operation", default="", help="Whose operation begins so: `erp/account.move`.")
-@click.option("--since", type=click.DateTime(MOMENTS), help="Not before this: as an event shows it, or in local time.")
+@click.option("--since", type=MOMENT, help="Not before this: as an event shows it, or in local time.")
 @click.option("--break-glass", is_flag=True, help="Done with a role that somebody has for a time, in an emergency.")
+@click.option("--guessed", is_flag=True, help="With a wrong token, or a wrong secret or password at the sign-in.")
 @LIMIT
 def list_events(limit: int, since: datetime | None, **wanted: Any) -> None:
     """Requests, the newest first."""
@@ -66,7 +67,8 @@ def _line(row: dict[str, Any]) -> dict[str, Any]:
     who = row["source"] if row["subject"] == "-" else row["subject"]
     who += " (break-glass)" if row["break_glass"] else ""
     what = f"{row['method']} {row['path']}" if row["operation"] == "-" else row["operation"]
-    return {**row, "who": who, "what": what}
+    reason = "wrong-credential" if row["guessed"] and row["reason"] == "allowed" else row["reason"]
+    return {**row, "who": who, "what": what, "reason": reason}
 
 
 @click.group(cls=Group)

@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,12 +14,12 @@ from msgspec import to_builtins
 
 from ostiary.cli.admin import ask, done, look, waits
 from ostiary.cli.questions import report, what_can, who_can
-from ostiary.cli.shape import LIMIT, MOMENTS, Group, at_home, home, noted, show, show_table, table
+from ostiary.cli.shape import LIMIT, MOMENT, Group, at_home, home, noted, show, show_table, table
 from ostiary.foundation.errors import OperatorFault, counted, harmless
 from ostiary.foundation.files import write_atomically
 from ostiary.policy.document import Document
 
-SINCE = click.option("--since", type=click.DateTime(MOMENTS), help="Not before this; else the last 30 days.")
+SINCE = click.option("--since", type=MOMENT, help="Not before this; else the last 30 days.")
 FILE = click.argument("file", type=click.Path(path_type=Path), required=False)
 NUMBER = click.IntRange(min=1)
 WHY = click.option("--reason", required=True, help="Why; kept with it.")
@@ -54,7 +55,9 @@ def packs(name: str | None) -> None:
 
     if name and name not in packs():
         raise OperatorFault("no-pack", f"there is no pack {name!r}", hint=f"one of: {', '.join(packs())}")
-    show({"packs": list(packs()), "text": packs()[name] if name else ""}, packs()[name] if name else "\n".join(packs()))
+    about = {one: text.replace("\n# ", " ").removeprefix("# ").partition(":")[0] for one, text in packs().items()}
+    listed = "\n".join(f"{one:21} {first}" for one, first in about.items())
+    show({"packs": list(packs()), "text": packs()[name] if name else ""}, packs()[name] if name else listed)
 
 
 @policy.command("fmt")
@@ -331,8 +334,19 @@ def _whole(file: Path | None) -> dict[str, Any]:
 def _changes(changes: list[dict[str, Any]]) -> str:
     if not changes:
         return "no difference in what anybody may do"
-    colour = sys.stdout.isatty()
-    return "\n".join(_change(change, colour=colour) for change in changes)
+    from ostiary.policy.packs import packs
+
+    colour, packed, lines = sys.stdout.isatty(), Counter[str](), []
+    for change in changes:
+        pack = change["where"].rpartition(":")[0]
+        if pack in packs() and not change["widens"]:
+            packed[pack] += 1
+        else:
+            lines.append(_change(change, colour=colour))
+    lines += [
+        f"- narrows {counted(number, 'rule')} of the pack {pack}, each with --json" for pack, number in packed.items()
+    ]
+    return "\n".join(lines)
 
 
 def _change(change: dict[str, Any], *, colour: bool) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from ostiary.cli.shape import MOMENTS, Command, home, noted, show, table
+from ostiary.cli.shape import MOMENT, Command, home, noted, show, table
 
 COLUMNS: Final = ("role", "permission", "when", "line")
 
@@ -17,7 +17,7 @@ def _situation(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--outside", default="", metavar="CONTEXT", help="Only where this context does not hold."),
         click.option("--from", "source", default="", metavar="ADDRESS", help="Only from this address."),
-        click.option("--at", type=click.DateTime(MOMENTS), help="Only at this time, with its zone or in local time."),
+        click.option("--at", type=MOMENT, help="Only at this time, with its zone or in local time."),
     ):
         command = option(command)
     return command

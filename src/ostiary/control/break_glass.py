@@ -113,13 +113,17 @@ def _may_hold(change: Change, board: Board, asked: Proposal) -> list[str]:
     roles: list[str] = known["roles"]
     others = proposals.found(change.connection, BREAK_GLASS, BEGUN)
     begun = any(one.content["principal"] == principal for one in others)
-    if begun or not known["active"] or role in closure(plan, roles) or principal.startswith("system:"):
-        told = f"{principal} holds {role} already, has another role for a time, or can't sign in"
+    useless = {
+        f"holds {role} already": role in closure(plan, roles),
+        "has another role for a time": begun,
+        "is disabled": not known["active"],
+        "can't sign in": principal.startswith("system:"),
+    }
+    if why := [text for text, so in useless.items() if so]:
         hint = "see `ostiary break-glass list`, `user list`, `client list`"
-        raise OperatorFault("emergency-useless", told, hint=hint)
-    holders.allow(
-        change, plan, principal, [*plan.closures.keys() & roles, role]
-    )  # what the policy has no more, he keeps
+        raise OperatorFault("emergency-useless", f"{principal} {' and '.join(why)}", hint=hint)
+    kept = plan.closures.keys() & roles  # what the policy has no more, he keeps
+    holders.allow(change, plan, principal, [*kept, role])
     return roles
 
 

@@ -16,6 +16,7 @@ from ostiary.control.holders import assigned, for_a_time, holders_of
 from ostiary.control.installation import Installation, opened
 from ostiary.control.recorded import Used
 from ostiary.erp.operation import Operation, operation_named
+from ostiary.event.record import stamp
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.home import Home
 from ostiary.identity import roster
@@ -42,7 +43,7 @@ def prove(document: Document, home: Home, days: int, since: int | None = None) -
     with opened(home) as on, on.store.read() as connection:
         held, holders, near = assigned(connection), holders_of(connection), Situation(on.clock.now())
         before = plan_kept(connection, since) if since else plan_in_force(home)
-        uses, whole = _uses(on, connection, near.at - timedelta(days=days))
+        uses, known_since = _uses(on, connection, near.at - timedelta(days=days))
     plan, proof = prove_document(document, home, held, near)
     changes = diff(before, plan, holders)
     wider = (one for one in changes if one.widens and one.permission)
@@ -54,21 +55,21 @@ def prove(document: Document, home: Home, days: int, since: int | None = None) -
         **(changed(before, plan, held, near, near.at.date()) if since else {}),
     }
     answers = {question: [to_builtins(one) for one in findings] for question, findings in found.items()}
-    notes = [
-        *proof.warnings,
-        *([] if whole else ["there are more events than were read: what was used is not known in full"]),
-    ]
+    notes = [*proof.warnings, *known_since]
     told = {"changes": [to_builtins(one) for one in changes]} if since else {}
     return {"revision": plan.revision, **told, "answers": answers, "warnings": notes}
 
 
-def _uses(on: Installation, connection: Connection, since: datetime) -> tuple[questions.Uses, bool]:
-    """What was allowed, and whether all of it was read."""
-    roles, uses = role_sets(connection), Counter[tuple[str, frozenset[str]]]()
+def _uses(on: Installation, connection: Connection, since: datetime) -> tuple[questions.Uses, list[str]]:
+    """What was allowed, and how far back that is known."""
+    roles, uses, first = role_sets(connection), Counter[tuple[str, frozenset[str]]](), on.clock.now()
     found = Used(on.home, since)
     for use in found:
         uses[use.permission, roles.get(use.role_set, frozenset())] += 1
-    return uses, found.whole
+        first = min(first, use.at)
+    known = f"what was used is known since {stamp(first)}" if uses else "nothing that was allowed is known yet"
+    left = [] if found.whole else ["there are more events than were read: what was used is not known in full"]
+    return uses, [known, *left]
 
 
 def caveats(home: Home, operation: str = "") -> list[str]:

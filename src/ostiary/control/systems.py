@@ -71,7 +71,9 @@ def learn(board: Board, _: str, system: str) -> dict[str, Any]:
 
 
 def _tryton(board: Board, name: str) -> None:
-    known = sorted(system.name for system in board.reconciler.plan.systems if system.kind is Kind.TRYTON)
-    if name not in known:
-        told = f"there is no system {name!r} that can be asked what it offers"
-        raise OperatorFault("no-system", told, hint=f"one of: {', '.join(known) or 'none in the policy in force'}")
+    kinds = {system.name: system.kind for system in board.reconciler.plan.systems}
+    if kinds.get(name) is Kind.OPENAPI:
+        told, hint = f"{name} offers what its OpenAPI document says", "change that file, then `ostiary policy apply`"
+        raise OperatorFault("no-system", told, hint=hint)
+    if name not in kinds:
+        raise OperatorFault("no-system", f"there is no system {name!r}", hint=f"one of: {', '.join(sorted(kinds))}")

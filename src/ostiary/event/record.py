@@ -13,6 +13,7 @@ from ostiary.foundation.ids import EMERGENCY
 
 NONE: Final = "-"  # what Envoy writes where there is nothing
 ALLOWED: Final = "allowed"
+BAD: Final = "token-invalid"  # a reason of the gate
 LINE_MAX_BYTES: Final = 64 * 1024
 TEXT_MAX_CHARS: Final = 1000
 NUMBER_MAX: Final = 2**53
@@ -59,6 +60,17 @@ class Event(Struct, frozen=True, kw_only=True):
     def emergency(self) -> bool:
         """Done with a role that the caller has for a time."""
         return self.role_set.startswith(EMERGENCY)
+
+    @property
+    def guessed(self) -> bool:
+        """A credential was tried and is wrong; a wrong password shows the form again (200), a right one leads on (303)."""
+        if self.system != NONE or self.reason != ALLOWED:
+            return self.reason == BAD
+        if self.path == "/identity/sign-in":
+            return self.method == "POST" and self.status == 200  # noqa: PLR2004
+        if self.path == "/identity/token":
+            return self.status in (400, 401)  # RFC 6749 section 5.2
+        return self.status == 401  # noqa: PLR2004  the identity server's other endpoints
 
 
 NUMBERS: Final = tuple(one.name for one in msgspec.structs.fields(Event) if one.type is int)
@@ -155,7 +167,8 @@ def _number(value: Any) -> int:
 
 def shape(event: Event) -> dict[str, Any]:
     """For JSON output and tables."""
-    return {**msgspec.structs.asdict(event), "at": stamp(event.at), "break_glass": event.emergency}
+    more = {"at": stamp(event.at), "break_glass": event.emergency, "guessed": event.guessed}
+    return {**msgspec.structs.asdict(event), **more}
 
 
 def stamp(at: datetime) -> str:

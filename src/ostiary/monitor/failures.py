@@ -55,24 +55,13 @@ def noted(
 
 def _counts(event: Event, *, old_tokens: bool) -> Iterator[tuple[Rule, str]]:
     """What a failure counts towards (standard F3)."""
-    if _guessed(event):
+    if event.guessed:
         old = old_tokens and event.reason == Reason.TOKEN_INVALID
         yield FAILURES, f"{'old-token' if old else 'address'}:{named(event.source)}"
     elif event.reason == Reason.TOKEN_MISSING:
         yield TOKENLESS, f"address:{named(event.source)}"
     elif event.reason == Reason.TOKEN_REVOKED and event.client != NONE:  # the gate refuses it; its owner is to know
         yield FAILURES, f"client:{event.client.removeprefix('client:')}"
-
-
-def _guessed(event: Event) -> bool:
-    """A credential was tried and is wrong; a wrong password shows the form again (200), a right one leads on (303)."""
-    if event.system != NONE or event.reason != Reason.ALLOWED:
-        return event.reason == Reason.TOKEN_INVALID
-    if event.path == "/identity/sign-in":
-        return event.method == "POST" and event.status == 200  # noqa: PLR2004
-    if event.path == "/identity/token":
-        return event.status in (400, 401)  # RFC 6749 section 5.2
-    return event.status == 401  # noqa: PLR2004  the identity server's other endpoints
 
 
 def _with(before: Tries, at: float, decision: str, limits: Thresholds) -> Tries:

@@ -41,7 +41,9 @@ def unmet(where: Iterable[Condition], operation: Operation, call: Together, reco
     for condition in where:
         for record, value in _values(condition.field, operation, call, records):
             if not _holds(condition, operation.object, value, records):
-                return f"{record} is not granted: {condition}"
+                named = operation.ids or operation.sent
+                why = "" if named else "; a call that names no ids is refused, whatever the records hold"
+                return f"{record} is not granted: {condition}{why}"
     return ""
 
 

@@ -91,11 +91,11 @@ def _under(grant: Grant) -> str:
 
 
 def _change(role: str, grant: Grant, *, widens: bool) -> Change:
-    verb = "may now" if widens else "may no longer"
+    verb, before = ("may now", "") if widens else ("may no longer", "before: ")
     limited = grant.terms or not isinstance(grant.context.formula, Always)
     return Change(
         widens=widens,
-        text=f"{role} {verb} {grant.pattern}{f' {_under(grant)}' if limited else ''} ({grant.source})",
+        text=f"{role} {verb} {grant.pattern}{f' {_under(grant)}' if limited else ''} ({before}{grant.source})",
         role=role,
         permission=str(grant.pattern),
         context=grant.context.name,

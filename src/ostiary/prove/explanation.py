@@ -121,7 +121,7 @@ def _grants_of(plan: Plan, asked: Asked) -> list[Grant]:
 def _within(plan: Plan, asked: Asked) -> Iterator[str]:
     """What each of the caller's own grants covers, told where it stands."""
     for grant in islice(_blocked(plan, asked), SUGGESTIONS_MAX):
-        terms = grant.terms or "all of the object"
+        terms = f"{grant.terms}, by id" if grant.where else grant.terms or "all of the object"
         yield f"a request within {terms}: {grant.id}, {grant.source}: {grant.source.text}"
 
 
