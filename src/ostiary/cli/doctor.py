@@ -14,7 +14,9 @@ def doctor() -> None:
     findings = examine(home())
     lines = []
     for finding in findings:
-        lines.append(f"{'ok' if finding['ok'] else 'NOT OK':7} {finding['check']:12} {at_home(harmless(finding['text']))}")
+        lines.append(
+            f"{'ok' if finding['ok'] else 'NOT OK':7} {finding['check']:12} {at_home(harmless(finding['text']))}"
+        )
         if not finding["ok"]:
             lines.append(f"        what to do: {at_home(finding['hint'])}")
     show(findings, "\n".join(lines))

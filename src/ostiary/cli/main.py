@@ -1,6 +1,7 @@
 """The command `ostiary`: finds the command that was asked for, and turns every failure into one clear message."""
 
 import json
+import re
 import sys
 from importlib import import_module
 from typing import Final
@@ -35,6 +36,7 @@ COMMANDS: Final = {
     "backup": ("evidence:backup", "One file that holds everything."),
     "restore": ("evidence:restore", "An installation from such a file."),
 }
+FORMATS: Final = re.compile("does not match the formats? .*")  # of a time, as nobody types them
 EXIT_CODES: Final = """\b
 Exit codes:
   0    done, and all is well
@@ -109,7 +111,9 @@ def run(arguments: list[str]) -> int:  # noqa: PLR0911  one for each kind of fai
 
 def _misused(problem: click.UsageError) -> OperatorFault:
     command = problem.ctx.command_path if problem.ctx else "ostiary"
-    message = " ".join(problem.format_message().split())
+    message = FORMATS.sub(
+        "is no time: write 2026-03-03, or 2026-03-03T10:00", " ".join(problem.format_message().split())
+    )
     return OperatorFault("usage", f"{message[:1].lower()}{message[1:]}".rstrip("."), hint=f"see `{command} --help`")
 
 

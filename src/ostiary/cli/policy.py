@@ -14,7 +14,7 @@ from msgspec import to_builtins
 
 from ostiary.cli.admin import ask, done, look, waits
 from ostiary.cli.questions import report, what_can, who_can
-from ostiary.cli.shape import LIMIT, MOMENT, Group, at_home, home, noted, show, show_table, table
+from ostiary.cli.shape import LIMIT, MOMENT, Group, at_home, home, noted, show, show_table, table, with_names
 from ostiary.foundation.errors import OperatorFault, counted, harmless
 from ostiary.foundation.files import write_atomically
 from ostiary.policy.document import Document
@@ -72,17 +72,15 @@ def fmt(file: Path | None, only_check: bool) -> None:
     after = formatted(document.text, document.name, dict(document.files))
     changed = {name: one for name, one in after.items() if one != before[name]}
     if only_check and changed:
-        lines = "\n".join(f"  {line}" for name, one in changed.items() for line in _difference(name, before[name], one))
-        told = f"{', '.join(changed)} is not in its one form:\n{lines}"
-        raise OperatorFault("not-formatted", told, hint="run `ostiary policy fmt`")
+        lines = [f"{', '.join(changed)} is not in its one form:"]
+        for name, one in changed.items():
+            both = before[name].splitlines(), one.splitlines()
+            lines += [f"  {line}" for line in difflib.unified_diff(*both, name, "formatted", lineterm="")]
+        raise OperatorFault("not-formatted", "\n".join(lines), hint="run `ostiary policy fmt`")
     for name, one in changed.items():
         path = _path(file).with_name(name).resolve()
         write_atomically(path, one.encode(), mode=path.stat().st_mode & 0o777)
     show({"changed": bool(changed)}, "formatted" if changed else "nothing to change")
-
-
-def _difference(name: str, before: str, after: str) -> Iterable[str]:
-    return difflib.unified_diff(before.splitlines(), after.splitlines(), name, "formatted", lineterm="")
 
 
 @policy.command("diff")
@@ -169,7 +167,7 @@ def show_revision(number: str, name: str | None, out: Path | None) -> None:
     about = {name: value for name, value in told.items() if name not in {"text", "files", "changes", "proof"}}
     lines = [f"{name} {value}" for name, value in {**about, **told.get("proof", {})}.items()]
     lines += [_change(change, colour=False) for change in told.get("changes", ())]
-    head = "\n".join(f"# {' '.join(line.split())}" for line in lines)
+    head = with_names("\n".join(f"# {' '.join(line.split())}" for line in lines))
     whole = f"{head}\n\n{told['text'].rstrip()}{_files(told)}"
     if name and name not in told["files"]:
         hint = f"one of: {', '.join(told['files'])}"
@@ -334,18 +332,13 @@ def _whole(file: Path | None) -> dict[str, Any]:
 def _changes(changes: list[dict[str, Any]]) -> str:
     if not changes:
         return "no difference in what anybody may do"
-    from ostiary.policy.packs import packs
-
-    colour, packed, lines = sys.stdout.isatty(), Counter[str](), []
-    for change in changes:
-        pack = change["where"].rpartition(":")[0]
-        if pack in packs() and not change["widens"]:
-            packed[pack] += 1
-        else:
-            lines.append(_change(change, colour=colour))
-    lines += [
-        f"- narrows {counted(number, 'rule')} of the pack {pack}, each with --json" for pack, number in packed.items()
-    ]
+    colour = sys.stdout.isatty()
+    by = [("" if change["widens"] else change["where"].rpartition(":")[0], change) for change in changes]
+    packed = Counter(
+        file for file, _ in by if "/" in file and "." not in file
+    )  # a file has .yaml at its end, a pack has not
+    lines = [_change(change, colour=colour) for file, change in by if file not in packed]
+    lines += [f"- narrows {counted(n, 'rule')} of the pack {pack}, each with --json" for pack, n in packed.items()]
     return "\n".join(lines)
 
 

@@ -22,22 +22,7 @@ _HOME = "ostiary.home"
 _JSON = "ostiary.json"
 CELL_MAX_CHARS: Final = 60
 LISTED_MAX: Final = 1_000
-
-
-class Moment(click.DateTime):
-    """A time; what is none is answered by an example."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            return super().convert(value, param, ctx)
-        except click.BadParameter:
-            self.fail(f"{value!r} is no time: write 2026-03-03, 2026-03-03T10:00 or 2026-03-03T10:00+01:00", param, ctx)
-
-    def get_metavar(self, *_: Any) -> str:
-        return "TIME"
-
-
-MOMENT: Final = Moment(
+MOMENT: Final = click.DateTime(
     ("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M%z", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z")
 )
 

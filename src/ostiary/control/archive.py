@@ -9,7 +9,6 @@ from msgspec import to_builtins
 from sqlalchemy import Connection, Row, select
 
 from ostiary.control import proposals
-from ostiary.control.folder import below
 from ostiary.control.holders import holders_of
 from ostiary.control.installation import opened
 from ostiary.control.proposals import POLICY, Proposal
@@ -19,7 +18,6 @@ from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.files import write_atomically
 from ostiary.foundation.home import Home
 from ostiary.plan.model import Plan, from_json
-from ostiary.policy.words import Wrong
 from ostiary.prove.difference import diff
 from ostiary.store.database import Store
 from ostiary.store.plans import revision_in_force
@@ -53,16 +51,14 @@ def show_revision(home: Home, which: str = "") -> dict[str, Any]:
 
 def write_policy(folder: Path, texts: Mapping[str, str]) -> list[str]:
     """Writes the texts into a new folder, each under its name; raises where there is one, or a name leads out of it."""
-    try:
-        paths = {below(folder, name): text for name, text in texts.items()}
-    except Wrong as problem:
-        raise OperatorFault("policy-unreadable", problem.message, hint="it is nobody's policy: reject it") from problem
-    if folder.exists():
-        raise OperatorFault("folder-exists", f"{folder} exists already", hint="name a new one with --out")
+    paths = {(folder / name).resolve(): text for name, text in texts.items()}
+    if folder.exists() or not all(path.is_relative_to(folder.resolve()) for path in paths):
+        told = f"{folder} exists already, or a file of the policy leads out of it"
+        raise OperatorFault("folder-exists", told, hint="name a new folder")
     for path, text in paths.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text.encode())
-    return [str(path) for path in paths]
+    return list(map(str, paths))
 
 
 def compare(home: Home, first: int, second: int) -> list[dict[str, Any]]:

@@ -63,7 +63,9 @@ def _included(folder: Path, name: str) -> str:
 
 def text_below(folder: Path, name: str, max_bytes: int) -> str:
     """What the file of this name says, at most one byte more than it may; raises Wrong where it can't be had."""
-    path = below(folder, name)
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise Wrong(f"{name} leads out of the policy's folder", "copy the file into it")
     if not path.is_file():
         hint = "the name of one that is there; a draft stands beside policy.yaml, whose files it names"
         raise Wrong(f"{name} is no file in the policy's folder", hint)
@@ -72,11 +74,3 @@ def text_below(folder: Path, name: str, max_bytes: int) -> str:
             return file.read(max_bytes + 1).decode()
     except (OSError, UnicodeDecodeError) as problem:
         raise Wrong(f"{name} can't be read: {plainly(problem)}", "a text in UTF-8") from problem
-
-
-def below(folder: Path, name: str) -> Path:
-    """Where the file of this name is; raises Wrong where that is not in the folder."""
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise Wrong(f"{name} leads out of the policy's folder", "copy the file into it")
-    return path

@@ -103,7 +103,7 @@ def asked(store: Store, kind: str, identity: str, *states: str) -> Proposal:
 
 def missing(proposal: Proposal, needed: int, who: Administrators) -> dict[str, Any]:
     """How many more have to say yes, and who may."""
-    left = max(0, needed - len(proposal.approvals))
+    left = max(0, needed - len(who.approvers.intersection(proposal.approvals)))
     return {"missing": left, "approvers": sorted(who.approvers - {proposal.actor, *proposal.approvals}) if left else []}
 
 
