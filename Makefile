@@ -8,7 +8,7 @@ demo: install ## a real Tryton behind the gate, on loopback; Ctrl-C removes it
 	@$(V)/ostiary demo
 
 tour: install ## walks the story against the running system; exits 0 only if all of it holds
-	@$(V)/ostiary tour
+	@$(V)/python -m tools.tour
 
 test: install check ## everything, real Tryton, Envoy and PostgreSQL included
 	@$(V)/python -m pytest -n $(WORKERS) --dist loadgroup

@@ -10,7 +10,7 @@ from ostiary.cli.main import COMMANDS, cli
 from running import RUNNING
 
 pytestmark = RUNNING
-NOT_HERE = {"demo", "tour", "up"}  # they run until they are told to stop
+NOT_HERE = {"demo", "up"}  # they run until they are told to stop
 PASSWORD = "a good long phrase"
 # What each command is asked, in an order in which each finds what it needs; ID is what the request before was called.
 ASKED = {

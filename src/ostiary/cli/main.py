@@ -15,7 +15,6 @@ from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault, 
 # Command -> where it is, and its line in the help.
 COMMANDS: Final = {
     "demo": ("demo.commands:demo", "A real ERP behind the gate, on loopback, until Ctrl-C."),
-    "tour": ("demo.commands:tour", "Walks the whole story on a demo of its own."),
     "init": ("running:init", "Makes an installation: enforcing, everything denied."),
     "up": ("running:up", "Runs the gate."),
     "status": ("running:status", "What runs, in one screen."),
@@ -40,7 +39,7 @@ FORMATS: Final = re.compile("does not match the formats? .*")  # of a time, as n
 EXIT_CODES: Final = """\b
 Exit codes:
   0    done, and all is well
-  1    done, and something is not well (status, doctor, tour)
+  1    done, and something is not well (status, doctor)
   2    the command, the policy or a setting is wrong
   3    what was asked for is not there, or can't be given
   4    something around it fails: the ERP, a disk, a port; or nothing runs

@@ -4,7 +4,6 @@ import difflib
 import hashlib
 import sys
 from collections import Counter
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
