@@ -139,8 +139,8 @@ def test_a_wrong_client_secret_is_said_in_words_and_never_shown(site):
     text = site.ask("explain", decision=nobody.decision)["text"]
     assert "no such client" in text
     assert "my-secret" not in text
-    tried = site.ostiary("event", "list", "--guessed", "--limit", "2")
-    assert [line.split()[2] for line in tried.out.splitlines()[1:]] == ["wrong-credential"] * 2
+    tried = site.ostiary("event", "list", "--reason", "credential-invalid", "--limit", "2")
+    assert [line.split()[2] for line in tried.out.splitlines()[1:]] == ["credential-invalid"] * 2
     assert answer.decision in tried.out
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
+from ostiary.cli.demo.caller import FORM, basic
 from ostiary.control import evidence
 from ostiary.foundation.home import Home
+from ostiary.foundation.secret import Secret
 from ostiary.store.database import open_store
 from ostiary.store.tables.monitor import MEASURE
 from running import RUNNING, until
@@ -91,6 +93,41 @@ def test_a_measure_is_listed_undone_and_recorded(site, blocked):
 
 
 @pytest.mark.standard("F3")
+def test_who_guesses_secrets_is_blocked_and_shown_and_who_shows_no_wrong_one_is_not(site):
+    site.token("visitor")
+    right, wrong = (
+        f"Basic {basic('visitor-client', one)}" for one in (site.secrets["visitor-client"], Secret("wrong"))
+    )
+    ask = b"grant_type=client_credentials"
+    tries = {
+        next(addresses): one
+        for one in (
+            ("POST", "/identity/token", ask + b"&scope=shop/nothing:fly", {"authorization": right}),
+            ("POST", "/identity/token", ask + b"&resource=https://x", {"authorization": right}),
+            ("POST", "/identity/token", ask, {}),
+            ("POST", "/identity/token", b"", {}),
+            ("GET", "/identity/userinfo", b"", {}),
+            ("POST", "/identity/token", ask, {"authorization": wrong}),
+        )
+    }
+    for address, (method, path, body, headers) in tries.items():
+        for _ in range(6):
+            site.once(method, path, body, x_forwarded_for=address, content_type=FORM, **headers)
+    *innocent, guesser = tries
+    (measure,) = until(lambda: measures(site, guesser))
+    assert [address for address in innocent if measures(site, address)] == []
+    assert [alert["rule"] for one in innocent for alert in alerts(site, one)] == ["calls-without-token"]
+    (alert,) = alerts(site, guesser)
+    assert "`ostiary event list --reason token-invalid`, or `credential-invalid`" in alert["investigate"]
+    shown = site.ostiary("event", "list", "--reason", "credential-invalid").out
+    assert re.search(rf"401 +credential-invalid +{re.escape(guesser)} +POST /identity/token", shown)
+    site.ask("measure.undo", measure=measure["id"])
+    for one in tries:
+        for alert in alerts(site, one):
+            site.ask("alert.resolve", alert=alert["id"])
+
+
+@pytest.mark.standard("F3")
 def test_an_alert_is_listed_acknowledged_and_resolved(site, blocked):
     (alert,) = alerts(site, blocked)
     assert (alert["rule"], alert["state"], alert["severity"]) == ("authentication-failures", "firing", "high")
@@ -99,7 +136,7 @@ def test_an_alert_is_listed_acknowledged_and_resolved(site, blocked):
     status = site.ostiary("status")
     assert status.code == 1
     assert re.search(r"NOT OK  watch +\d+ alerts? open \(see `.*ostiary alert list --home .*`\)", status.out)
-    assert "event list --guessed" in site.ostiary("alert", "show", alert["id"]).out
+    assert "or `credential-invalid`" in site.ostiary("alert", "show", alert["id"]).out
     assert alert["id"] in site.ostiary("alert", "list").out
     assert site.ostiary("alert", "ack", alert["id"], "--note", "asked them").code == 0
     assert alerts(site, blocked)[0]["state"] == "acknowledged"

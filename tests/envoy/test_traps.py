@@ -330,6 +330,7 @@ def test_nothing_secret_comes_back(live: Any) -> None:
     answer = live.ask("/shop/orders", token=clerk(live))
     hidden = {"set-cookie", "x-powered-by", "ostiary-reason", "x-envoy-upstream-service-time"}
     assert not hidden & set(answer.headers)
+    assert live.log(answer.decision)["reason"] == "allowed"
     assert answer.headers["server"] == "ostiary"
 
 

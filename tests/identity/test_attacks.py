@@ -196,3 +196,36 @@ def test_a_code_or_a_token_is_in_no_address_but_the_codes_own(world):
         asked = {"grant_type": "authorization_code", "client_id": "web", name: "x"}
         refused = world.ask("POST", "/identity/token", params=asked, content=urlencode(asked), headers=FORM)
         assert refused.json()["error"] == "invalid_request"
+
+
+def test_an_answer_says_to_the_gate_whether_a_credential_was_wrong(world):
+    """What it does not say blocks no address: see `monitor.failures`."""
+
+    def said(answer):
+        return answer.headers.get("ostiary-reason")
+
+    def token(auth=None, **form):
+        return said(world.token(auth, grant_type="client_credentials", **form))
+
+    right, told, page = ("shop", world.secret), world.signed_in(), world.authorize(prompt="login")
+    wrong = [
+        token(("shop", "wrong")), token(("nobody", world.secret)), token(client_id="shop", client_secret="wrong"),
+        said(world.ask("POST", "/identity/revoke", data={"token": "x"}, auth=("shop", "wrong"))),
+        said(world.redeem("wrong")), said(world.redeem(world.code(), code_verifier="wrong")),
+        said(world.refresh("wrong")), said(world.answer(page, password="wrong")),
+    ]  # fmt: skip
+    assert wrong == ["credential-invalid"] * len(wrong)
+    post = {"path": "/identity/token", "method": "POST"}
+    innocent = [
+        token(right), token(right, scope="erp/nothing:fly"), token(right, resource="https://x"), token(client_id="shop"),
+        token(), said(world.ask(**post)), said(world.ask(**post, json={})), said(world.redeem("")),
+        said(world.refresh("")), said(world.ask("POST", "/identity/revoke", data={"token": "x"})),
+        said(page), said(world.answer(page, decision="deny")), said(world.answer(page, csrf="x", password="wrong")),
+        said(world.userinfo(told["access_token"])),
+    ]  # fmt: skip
+    assert innocent == [None] * len(innocent)
+    assert said(world.ask("GET", "/identity/userinfo")) == said(world.userinfo("")) == "token-missing"
+    assert said(world.userinfo("wrong")) == "token-invalid"
+    world.ask("POST", "/identity/revoke", data={"token": told["refresh_token"], "client_id": "web"})
+    assert said(world.userinfo(told["access_token"])) == "token-revoked"
+    assert said(world.refresh(told["refresh_token"])) is None, "it has ended, and was right"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from monitor.world import IDENTITY, NAMELESS, WRONG, after, event, guess
+from monitor.world import IDENTITY, NAMELESS, SECRET, WRONG, after, event, guess
 from ostiary.monitor.failures import KEYS_MAX
 from ostiary.monitor.rules import State, step
 
@@ -37,11 +37,11 @@ def test_the_evidence_names_decisions_and_nobody():
 @pytest.mark.parametrize(
     "facts",
     [
-        {**IDENTITY, "path": "/identity/sign-in", "method": "POST", "status": 200},
-        {**IDENTITY, "path": "/identity/token", "method": "POST", "status": 401},
-        {**IDENTITY, "path": "/identity/token", "method": "POST", "status": 400},
-        {**IDENTITY, "path": "/identity/revoke", "method": "POST", "status": 401},
-        {**IDENTITY, "path": "/identity/userinfo", "status": 401},
+        {**SECRET, "path": "/identity/sign-in", "method": "POST", "status": 200},
+        {**SECRET, "path": "/identity/token", "method": "POST"},
+        {**SECRET, "path": "/identity/token", "method": "POST", "status": 400},
+        {**SECRET, "path": "/identity/revoke", "method": "POST"},
+        {**IDENTITY, "path": "/identity/userinfo", "reason": "token-invalid", "status": 401},
     ],
     ids=["password", "secret", "code", "revoke", "userinfo"],
 )
@@ -54,6 +54,10 @@ def test_every_place_that_takes_a_credential_counts(facts):
     [
         {**IDENTITY, "path": "/identity/sign-in", "method": "POST", "status": 303},
         {**IDENTITY, "path": "/identity/sign-in", "method": "POST", "status": 400},
+        {**IDENTITY, "path": "/identity/sign-in", "method": "POST", "status": 200},
+        {**IDENTITY, "path": "/identity/token", "method": "POST", "status": 400},
+        {**IDENTITY, "path": "/identity/token", "method": "POST", "status": 401},
+        {**IDENTITY, "path": "/identity/userinfo", "reason": "token-revoked", "status": 401},
         {**IDENTITY, "path": "/identity/token", "method": "POST", "status": 200},
         {**IDENTITY, "path": "/identity/authorize", "method": "GET", "status": 200},
         {"path": "/identity/sign-in", "method": "POST", "status": 200},
@@ -61,7 +65,20 @@ def test_every_place_that_takes_a_credential_counts(facts):
         {"reason": "role", "status": 403},
         {"reason": "invalid", "status": 400},
     ],
-    ids=["signed-in", "no-form", "token", "page", "erp-sign-in", "erp-token", "role", "invalid"],
+    ids=[
+        "signed-in",
+        "no-form",
+        "asked-anew",
+        "no-secret",
+        "no-client",
+        "revoked",
+        "token",
+        "page",
+        "erp-sign-in",
+        "erp-token",
+        "role",
+        "invalid",
+    ],
 )
 def test_what_is_no_failed_authentication_does_not_count(facts):
     assert found([event(n, **facts) for n in range(20)]) == []

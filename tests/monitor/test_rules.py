@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.world import AT, IDENTITY, NAMELESS, WRONG, after, event, line
+from monitor.world import AT, NAMELESS, SECRET, WRONG, after, event, line
 from ostiary.event.record import read
 from ostiary.monitor.finding import Thresholds, reached
 from ostiary.monitor.rules import State, step
@@ -14,7 +14,7 @@ from ostiary.monitor.traffic import Baseline, Traffic
 
 KINDS = (
     {}, {"status": 502}, {"duration_ms": 900}, WRONG, NAMELESS, {**WRONG, "reason": "address-blocked"},
-    {**IDENTITY, "path": "/identity/token", "status": 401}, {"reason": "token-revoked", "status": 401},
+    SECRET, {"reason": "token-revoked", "status": 401},
     {"system": "shop", "status": 500}, {"source": "2001:db8::7", **WRONG},
 )  # fmt: skip
 GAPS = st.sampled_from([0, 0, 1, 3, 9, 40, 200, 3000])

@@ -82,7 +82,7 @@ def test_a_guesser_is_refused_whatever_he_shows_next_and_his_neighbour_is_served
 @pytest.mark.parametrize(("path", "status"), [("/identity/token", 401), ("/identity/sign-in", 200)])
 def test_who_guesses_secrets_or_passwords_is_noticed(gate, sqlite, path, status, monkeypatch):
     watching = Watching(gate, sqlite)
-    monkeypatch.setattr(gate.identity, "reply", lambda _: (status, {}, None))
+    monkeypatch.setattr(gate.identity, "reply", lambda _: (status, {"ostiary-reason": "credential-invalid"}, None))
     for _ in range(6):
         last = gate.ask(path, method="POST", host="gate.test", body=b"", source="127.0.0.4")
     watching.round(last)

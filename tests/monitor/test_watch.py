@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import delete, insert, select
 
-from monitor.world import AT, IDENTITY, NAMELESS, WRONG, after, line
+from monitor.world import AT, NAMELESS, SECRET, WRONG, after, line
 from ostiary.audit.head import sign_head
 from ostiary.audit.log import Change, Entry, append
 from ostiary.foundation.clock import FixedClock
@@ -124,7 +124,7 @@ def test_a_guesser_is_alerted_and_blocked_within_a_round_and_free_again_in_time(
 
 
 def test_passwords_tried_at_the_sign_in_page_are_guesses(world):
-    facts = {**IDENTITY, "path": "/identity/sign-in", "status": 200, "source": "203.0.113.66"}
+    facts = {**SECRET, "path": "/identity/sign-in", "status": 200, "source": "203.0.113.66"}
     world.write(*(line(n, **facts) for n in range(6)))
     world.tick(7)
     assert world.blocked() == ("203.0.113.66/32",)
@@ -182,7 +182,7 @@ def test_after_keys_were_taken_back_old_tokens_are_told_and_block_nobody_for_as_
     world.tick(life_s)
     assert [row["key"] for row in world.alerts()] == ["old-token:203.0.113.9"]
     assert world.blocked() == ()
-    world.write(*(line(life_s - 10, **IDENTITY, path="/identity/token", status=401) for _ in range(6)))
+    world.write(*(line(life_s - 10, **SECRET, path="/identity/token") for _ in range(6)))
     world.tick(life_s)
     assert world.blocked() == ("203.0.113.9/32",), "who guesses a secret is no caller with an old token"
     world.write(*guesses(life_s + 1, source="203.0.113.10"))

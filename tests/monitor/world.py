@@ -37,6 +37,7 @@ def guess(seconds: float = 0.0, **facts):
 
 WRONG = {"status": 401, "reason": "token-invalid", "client": "-", "subject": "-", "operation": "-", "duration_ms": 0}
 NAMELESS = {"status": 401, "reason": "token-missing", "client": "-", "subject": "-", "operation": "-", "duration_ms": 0}
+SECRET = {"status": 401, "reason": "credential-invalid", "system": "-", "operation": "-", "client": "-", "subject": "-"}
 IDENTITY = {"system": "-", "operation": "-", "client": "-", "subject": "-", "duration_ms": 0}  # answered by identity
 
 

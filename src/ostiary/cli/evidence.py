@@ -34,7 +34,6 @@ def event() -> None:
 @click.option("--operation", default="", help="Whose operation begins so: `erp/account.move`.")
 @click.option("--since", type=MOMENT, help="Not before this: as an event shows it, or in local time.")
 @click.option("--break-glass", is_flag=True, help="Done with a role that somebody has for a time, in an emergency.")
-@click.option("--guessed", is_flag=True, help="With a wrong token, or a wrong secret or password at the sign-in.")
 @LIMIT
 def list_events(limit: int, since: datetime | None, **wanted: Any) -> None:
     """Requests, the newest first."""
@@ -67,8 +66,7 @@ def _line(row: dict[str, Any]) -> dict[str, Any]:
     who = row["source"] if row["subject"] == "-" else row["subject"]
     who += " (break-glass)" if row["break_glass"] else ""
     what = f"{row['method']} {row['path']}" if row["operation"] == "-" else row["operation"]
-    reason = "wrong-credential" if row["guessed"] and row["reason"] == "allowed" else row["reason"]
-    return {**row, "who": who, "what": what, "reason": reason}
+    return {**row, "who": who, "what": what}
 
 
 @click.group(cls=Group)

@@ -9,7 +9,7 @@ from typing import Final
 from ostiary.envoy import matcher
 from ostiary.envoy.edge import HSTS, Edge, Json
 from ostiary.envoy.message import extension, header
-from ostiary.plan.reason import CHALLENGE, STATUS, Reason, problem
+from ostiary.plan.reason import CHALLENGE, HEADER, STATUS, Reason, problem
 
 GUARD_UNAVAILABLE: Final = 424  # what the guard says for 503: of any 5xx Envoy takes the status alone (measured)
 EXPRESSION: Final = "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
@@ -42,7 +42,7 @@ def local_replies(edge: Edge) -> Json:
 
 def _refuse(reason: Reason, when: Json, edge: Edge, detail: str = WHY) -> Json:
     body = problem(reason, detail=detail, decision=edge.decision)
-    headers = [*on_every_answer(edge), header("ostiary-reason", str(reason))]
+    headers = [*on_every_answer(edge), header(HEADER, str(reason))]
     if reason in CHALLENGE:
         headers.append(header("www-authenticate", ASKED_ANEW if reason is Reason.STEP_UP else CHALLENGE[reason]))
     return {

@@ -25,6 +25,7 @@ from ostiary.envoy.message import CALL_HEADER, place, resource_file, typed
 from ostiary.envoy.refusal import on_every_answer
 from ostiary.erp.operation import covering_scopes
 from ostiary.plan.model import Plan, Route, System
+from ostiary.plan.reason import HEADER
 
 ROUTES: Final = "envoy.config.route.v3.RouteConfiguration"
 ROUTE: Final = "envoy.config.route.v3.Route"
@@ -60,11 +61,6 @@ UPSTREAM_TIMEOUT: Final = "60s"
 REMEMBERED_MAX: Final = 20_000  # routes, as long as a document may have
 # A route of the identity server: it checks its callers itself; blocked addresses and address limits still hold.
 UNTOUCHED: Final = tuple(name for name in ORDER if name not in ("mark", "blocked", "address-limit", "body", TELL))
-ANSWER_STRIPPED: Final = (
-    "x-powered-by",
-    "x-aspnet-version",
-    "ostiary-reason",
-)
 
 
 def route_file(plan: Plan, classes: Classes, edge: Edge) -> Json:
@@ -81,7 +77,7 @@ def route_file(plan: Plan, classes: Classes, edge: Edge) -> Json:
                 name="routes",
                 virtual_hosts=[*hosts, _elsewhere(plan)],
                 response_headers_to_add=on_every_answer(edge),
-                response_headers_to_remove=list(ANSWER_STRIPPED),
+                response_headers_to_remove=["x-powered-by", "x-aspnet-version"],
             )
         ]
     )
@@ -216,7 +212,7 @@ def _to(
         route=target,
         **({"metadata": metadata} if metadata else {}),
         typed_per_filter_config=dict(overrides),
-        response_headers_to_remove=["set-cookie", "server"],
+        response_headers_to_remove=["set-cookie", "server", HEADER],  # only our own servers give reasons
     )
 
 

@@ -61,17 +61,6 @@ class Event(Struct, frozen=True, kw_only=True):
         """Done with a role that the caller has for a time."""
         return self.role_set.startswith(EMERGENCY)
 
-    @property
-    def guessed(self) -> bool:
-        """A credential was tried and is wrong; a wrong password shows the form again (200), a right one leads on (303)."""
-        if self.system != NONE or self.reason != ALLOWED:
-            return self.reason == BAD
-        if self.path == "/identity/sign-in":
-            return self.method == "POST" and self.status == 200  # noqa: PLR2004
-        if self.path == "/identity/token":
-            return self.status in (400, 401)  # RFC 6749 section 5.2
-        return self.status == 401  # noqa: PLR2004  the identity server's other endpoints
-
 
 NUMBERS: Final = tuple(one.name for one in msgspec.structs.fields(Event) if one.type is int)
 # The access log's keys, and what each tells, parted by spaces; the last of them may hold spaces.
@@ -167,7 +156,7 @@ def _number(value: Any) -> int:
 
 def shape(event: Event) -> dict[str, Any]:
     """For JSON output and tables."""
-    more = {"at": stamp(event.at), "break_glass": event.emergency, "guessed": event.guessed}
+    more = {"at": stamp(event.at), "break_glass": event.emergency}
     return {**msgspec.structs.asdict(event), **more}
 
 

@@ -30,7 +30,6 @@ class Filter(Struct, frozen=True, kw_only=True):
     operation: str = ""
     since: datetime | None = None
     break_glass: bool = False
-    guessed: bool = False
 
     def takes(self, event: Event) -> bool:
         return (
@@ -38,7 +37,6 @@ class Filter(Struct, frozen=True, kw_only=True):
             and self.reason in ("", event.reason)
             and event.operation.startswith(self.operation)
             and (event.emergency or not self.break_glass)
-            and (event.guessed or not self.guessed)
             and (self.since is None or event.at >= self.since)
         )
 

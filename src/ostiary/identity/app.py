@@ -24,7 +24,7 @@ from ostiary.identity import grants, keys, sign_in, tokens
 from ostiary.identity.principals import revoke_grant, revoke_token
 from ostiary.identity.request import TEXT_MAX_BYTES, Refused, call, client_credentials, parse, query
 from ostiary.identity.server import Revoked, Server
-from ostiary.plan.reason import CHALLENGE, STATUS, Reason
+from ostiary.plan.reason import CHALLENGE, HEADER, STATUS, Reason
 from ostiary.store.database import Store
 from ostiary.store.directory import revoked_keys
 from ostiary.store.seal import Sealer
@@ -205,12 +205,14 @@ def userinfo(server: Server, request: Request, _body: bytes) -> Response:
     """OpenID Connect Core section 5.3; refusals in the words of RFC 6750 section 3."""
     _refuse_foreign(request)
     scheme, _, text = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer":
+    if scheme.lower() != "bearer" or not text:
         return _challenge(Reason.TOKEN_MISSING)
     with server.store.read() as connection:
         claims = tokens.read_access_token(server, connection, text)
-        if claims is None or revoked_keys(connection, server.now_s()) & set(revocation_keys(claims)):
+        if claims is None:
             return _challenge(Reason.TOKEN_INVALID)
+        if revoked_keys(connection, server.now_s()) & set(revocation_keys(claims)):
+            return _challenge(Reason.TOKEN_REVOKED)
         if "openid" not in claims.scopes:
             return _challenge(Reason.SCOPE)
         told = {"sub": claims.subject}
@@ -220,7 +222,8 @@ def userinfo(server: Server, request: Request, _body: bytes) -> Response:
 
 
 def _challenge(reason: Reason) -> Response:
-    return Response(status_code=STATUS[reason], headers={**NO_STORE, "www-authenticate": CHALLENGE[reason]})
+    said = {"www-authenticate": CHALLENGE[reason], HEADER: str(reason)}
+    return Response(status_code=STATUS[reason], headers={**NO_STORE, **said})
 
 
 def jwks(server: Server, _request: Request, _body: bytes) -> Response:
@@ -274,6 +277,7 @@ def _name(connection: Connection, principal: str) -> str:
 
 def _refusal(refused: Refused) -> Response:
     headers = {**NO_STORE, **({"www-authenticate": 'Basic realm="ostiary"'} if refused.status == 401 else {})}  # noqa: PLR2004  RFC 6749 section 5.2
+    headers |= {HEADER: str(Reason.CREDENTIAL_INVALID)} if refused.guessed else {}
     return JSONResponse(
         {"error": refused.error, "error_description": refused.description}, refused.status, headers=headers
     )

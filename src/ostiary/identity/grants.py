@@ -87,19 +87,20 @@ def authenticate(connection: Connection, key: bytes, client_id: str, secret: str
     """The client that these credentials prove; a public one has no secret to show."""
     client = find_client(connection, client_id)
     if client is None:  # its name is not kept: it may be a secret, sent in the wrong field
-        raise _unproved(why="no such client, or it is disabled")
+        raise _unproved(secret, why="no such client, or it is disabled")
     if client.public and secret:
-        raise _unproved(client=client.id, why="a public client sends no secret")
+        raise _unproved(secret, client=client.id, why="a public client sends no secret")
     if not client.public:
         shown = digest(key, "client-secret", client.principal, secret)
         if not any([hmac.compare_digest(shown, one) for one in client.digests]):  # noqa: C419  every one, in equal time
-            raise _unproved(client=client.id, why="wrong client secret" if secret else "no client secret")
+            raise _unproved(secret, client=client.id, why="wrong client secret" if secret else "no client secret")
     return client
 
 
-def _unproved(**facts: str) -> Refused:
+def _unproved(secret: str, **facts: str) -> Refused:
     """The same for every caller; `facts` are for the journal."""
-    return Refused("invalid_client", "the client is not known or its secret is wrong", status=401, **facts)
+    told = "the client is not known or its secret is wrong"
+    return Refused("invalid_client", told, status=401, guessed=bool(secret), **facts)
 
 
 def redirect_known(client: Client, redirect: str) -> bool:
@@ -147,7 +148,7 @@ def redeem(
     """The grant behind `code`, once, and its first refresh token; raises Replayed when its own client shows it again."""
     here = {"shown": digest(key, "code", code), "now_s": now_s}
     row = connection.execute(_USE, here).one_or_none()
-    wrong = Refused("invalid_grant", "the code is not valid")
+    wrong = Refused("invalid_grant", "the code is not valid", guessed=bool(code))
     if row is None:
         used = connection.execute(_USED, here).scalar_one_or_none()
         if used is not None and _grant(connection, used).client == client.principal:
@@ -172,7 +173,7 @@ def refresh(connection: Connection, key: bytes, now_s: int, client: Client, toke
     grant = _grant(connection, found) if found else None
     if grant is None or grant.client != client.principal:
         # what was taken is given back as the transaction rolls back: another client cannot use the token up
-        raise Refused("invalid_grant", "the refresh token is not valid")
+        raise Refused("invalid_grant", "the refresh token is not valid", guessed=bool(token))
     _alive(grant, now_s)
     successor = derived(key, "refresh-successor", token)
     if took:

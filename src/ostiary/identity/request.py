@@ -17,14 +17,15 @@ VALUE_MAX_CHARS: Final = 8_192
 class Refused(Exception):
     """An OAuth error answer (RFC 6749 sections 4.1.2.1 and 5.2); says nothing that was sent.
 
-    `facts` are for the journal alone.
+    `guessed`: a credential was shown and is wrong. `facts` are for the journal alone.
     """
 
-    def __init__(self, error: str, description: str, *, status: int = 400, **facts: str) -> None:
+    def __init__(self, error: str, description: str, *, status: int = 400, guessed: bool = False, **facts: str) -> None:
         super().__init__(description)
         self.error = error
         self.description = description
         self.status = status
+        self.guessed = guessed
         self.facts = facts
 
 

@@ -16,6 +16,7 @@ from ostiary.identity.credentials import derived, digest, new_secret, password_m
 from ostiary.identity.page import HEADERS, page
 from ostiary.identity.request import QUERY_MAX_BYTES, Refused, parse, query, site
 from ostiary.identity.server import Server
+from ostiary.plan.reason import HEADER, Reason
 from ostiary.store.tables.directory import PRINCIPAL
 from ostiary.store.tables.identity import PASSWORD, SESSION
 
@@ -205,6 +206,8 @@ def _form(server: Server, request: Request, asked: Asked, person: Person | None,
         request=base64.urlsafe_b64encode(asked.text).decode(), csrf=_csrf(server, cookie, asked.text, person),
     )  # fmt: skip
     _set(shown, FORM_COOKIE, cookie)
+    if problem:
+        shown.headers[HEADER] = str(Reason.CREDENTIAL_INVALID)
     return shown
 
 

@@ -33,8 +33,8 @@ FAILURES: Final = Rule(
     severity=Severity.HIGH,
     what="More than five failed authentications within a minute from one address or by one client.",
     why="Somebody guesses passwords or tries tokens, or a client goes on with a credential that has ended.",
-    investigate="`ostiary event list --guessed`: one client, or many names? Call the client's owner first. Addresses of this "
-    "machine (127.0.0.1) and those that `response: spare` names are told, and never blocked.",
+    investigate="`ostiary event list --reason token-invalid`, or `credential-invalid`: one client, or many names? Call its owner "
+    "first. Addresses of this machine (127.0.0.1) and those that `response: spare` names are told, and never blocked.",
 )
 TOKENLESS: Final = Rule(
     id="calls-without-token",

@@ -55,7 +55,7 @@ def noted(
 
 def _counts(event: Event, *, old_tokens: bool) -> Iterator[tuple[Rule, str]]:
     """What a failure counts towards (standard F3)."""
-    if event.guessed:
+    if event.reason in {Reason.TOKEN_INVALID, Reason.CREDENTIAL_INVALID}:  # what was tried is wrong
         old = old_tokens and event.reason == Reason.TOKEN_INVALID
         yield FAILURES, f"{'old-token' if old else 'address'}:{named(event.source)}"
     elif event.reason == Reason.TOKEN_MISSING:

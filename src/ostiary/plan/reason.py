@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from ostiary.plan.formula import MFA, Formula, Mfa, Recent, atoms
 
+HEADER: Final = "ostiary-reason"  # of an answer, by which the gate notes it
 UNCLEAR: Final = "unclear"  # what a draft would say, where that turns on what is not kept, or was not asked
 
 
@@ -17,6 +18,7 @@ class Reason(StrEnum):
     TOKEN_MISSING = "token-missing"  # noqa: S105  the word, not a token
     TOKEN_INVALID = "token-invalid"  # noqa: S105
     TOKEN_REVOKED = "token-revoked"  # noqa: S105
+    CREDENTIAL_INVALID = "credential-invalid"  # said by the identity server alone
     CLOSED = "closed"
     UNKNOWN_OPERATION = "unknown-operation"
     ROLE = "role"
@@ -38,6 +40,7 @@ STATUS: dict[Reason, int] = {
     Reason.TOKEN_MISSING: 401,
     Reason.TOKEN_INVALID: 401,
     Reason.TOKEN_REVOKED: 401,
+    Reason.CREDENTIAL_INVALID: 401,
     Reason.CLOSED: 503,
     Reason.UNKNOWN_OPERATION: 403,
     Reason.ROLE: 403,
@@ -59,6 +62,7 @@ TITLE: dict[Reason, str] = {
     Reason.TOKEN_MISSING: "An access token is needed",
     Reason.TOKEN_INVALID: "The access token is not valid here",
     Reason.TOKEN_REVOKED: "The access token was revoked",
+    Reason.CREDENTIAL_INVALID: "The password, client secret, code or refresh token is wrong",
     Reason.CLOSED: "The gate is closed: its control side is silent",
     Reason.UNKNOWN_OPERATION: "No such operation is open here",
     Reason.ROLE: "No role of the caller grants this operation",

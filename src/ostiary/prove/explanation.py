@@ -24,6 +24,7 @@ ELSEWHERE = {
     Reason.TOKEN_MISSING: TOKEN,
     Reason.TOKEN_INVALID: TOKEN,
     Reason.TOKEN_REVOKED: TOKEN,
+    Reason.CREDENTIAL_INVALID: "the right one: the client's owner, or the person, has it",
     Reason.ADDRESS_BLOCKED: "another address, or the end of the measure: `ostiary measure list`",
     Reason.RATE_LIMITED: "waiting as long as Retry-After says",
     Reason.UNKNOWN_OPERATION: "an operation that a system knows, at its host, and no query or body where none is described",
