@@ -11,8 +11,11 @@ MARKER = b"\xab\xcd\xefMaxMind.com"
 SEPARATOR = 16
 
 
-def write(path: Path, countries: Mapping[str, str]) -> Path:
-    """Network (CIDR) -> country; replaced in one step, as updaters do. Later networks win."""
+def write(path: Path, countries: Mapping[str, str], *, mapped: bool = True) -> Path:
+    """Network (CIDR) -> country; replaced in one step, as updaters do. Later networks win.
+
+    `mapped`: ::ffff:0:0/96 has those of version 4 too, as in MaxMind's own databases.
+    """
     data, at = b"", {}
     for code in dict.fromkeys(countries.values()):
         at[code] = len(data)
@@ -20,6 +23,8 @@ def write(path: Path, countries: Mapping[str, str]) -> Path:
     nodes: list[list[Any]] = [[None, None]]
     for text, code in countries.items():
         _put(nodes, text, code)
+        if "." in text and mapped:
+            _put(nodes, "::ffff:{}/{}".format(*_moved(text)), code)
     tree = b"".join(_record(side, len(nodes), at).to_bytes(3) for node in nodes for side in node)
     told = {
         "node_count": (UINT32, len(nodes)), "record_size": (UINT16, 24), "ip_version": (UINT16, 6),
@@ -30,6 +35,11 @@ def write(path: Path, countries: Mapping[str, str]) -> Path:
     beside.write_bytes(tree + bytes(SEPARATOR) + data + MARKER + _coded(told))
     beside.replace(path)
     return path
+
+
+def _moved(text: str) -> tuple[str, int]:
+    address, _, bits = text.partition("/")
+    return address, BITS - 32 + int(bits)
 
 
 def _put(nodes: list[list[Any]], text: str, code: str) -> None:

@@ -67,6 +67,20 @@ def test_repeated_failures_block_an_address_for_a_time_and_nobody_else(site, blo
     assert "ostiary measure list" in site.ask("explain", decision=refused.decision)["text"]
 
 
+@pytest.mark.standard("F4")
+def test_a_block_holds_however_a_proxy_in_front_spells_the_address(site, blocked):
+    """`::ffff:a.b.c.d` is what a proxy that listens for IPv4 and IPv6 at once sees."""
+    assert look(site, f"::ffff:{blocked}").reason == "address-blocked"
+    neighbour = next(addresses)
+    assert guess(site, f"::ffff:{neighbour}") == [401] * 6
+    until(lambda: look(site, neighbour).reason == "address-blocked")
+    assert look(site, f"::ffff:{neighbour}").reason == "address-blocked"
+    (measure,) = measures(site, neighbour)
+    site.ask("measure.undo", measure=measure["id"])
+    for alert in alerts(site, neighbour):
+        site.ask("alert.resolve", alert=alert["id"])
+
+
 def test_a_block_ends_by_itself(site, blocked):
     (measure,) = measures(site, blocked)
     store = open_store(f"sqlite:///{site.home.database}")

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 import mmdb
+from ostiary.envoy.signals import Signals, signal_resources
 from ostiary.erp.operation import Pattern, Verb
 from ostiary.foundation.home import Home
-from ostiary.plan.formula import All, Countries, Device, Formula, Mfa, Not, Recent
+from ostiary.plan.formula import All, Countries, Device, Formula, Mfa, Networks, Not, Recent
 from ostiary.plan.model import Context, Grant, Kind, Level, Limit, Limits, Plan, Role, Route, Source, System, seal
 from ostiary.tls import authority
 from running import until
@@ -32,7 +33,8 @@ def plan_of(gate: Any, drawn: Any) -> Plan:
             policy="contexts",
             systems=(shop,),
             roles=tuple(
-                Role(name=name, level=Level.USER, closure=(name,), source=SOURCE) for name in ("clerk", "buyer")
+                Role(name=name, level=Level.USER, closure=(name,), source=SOURCE)
+                for name in dict.fromkeys(("clerk", "buyer", *(role for role, _, _ in drawn)))
             ),
             grants=tuple(
                 Grant(id=f"{role}/{number}", role=role, pattern=pattern, context=context, source=SOURCE)
@@ -88,6 +90,35 @@ def test_behind_a_trusted_proxy_the_country_is_the_callers(make_gate: Any, tmp_p
         token = gate.token(["clerk"], scope="shop/*:read")
         for told, reason in [("203.0.113.9", "allowed"), ("203.0.113.9, 198.51.100.1", "context"), ("198.51.100.1, 203.0.113.9", "allowed")]:  # fmt: skip
             assert gate.ask("/orders", token=token, headers={"x-forwarded-for": told}).reason == reason
+    finally:
+        gate.stop()
+
+
+@pytest.mark.standard("B4")
+@pytest.mark.parametrize("mapped", [True, False], ids=["aliased", "plain"])
+def test_an_address_of_version_4_that_a_proxy_writes_as_one_of_version_6_is_the_same(
+    make_gate: Any, tmp_path: Path, mapped: bool
+) -> None:
+    """Its country is what the database says of ::ffff:0:0/96: where that is nothing, it is not known, and so refused."""
+    places = mmdb.write(tmp_path / "places.mmdb", {"203.0.113.0/24": "DE"}, mapped=mapped)
+    gate = make_gate(trusted_hops=1, geoip=places)
+    home, v6 = Networks(networks=("203.0.113.0/24", "2001:db8::/32")), Networks(networks=("::/0",))
+    try:
+        wanted = {"home": home, "away": Not(part=home), "v6": v6, "de": Countries(countries=("DE",)), "not-de": Not(part=Countries(countries=("DE", "")))}  # fmt: skip
+        gate.start(gate.files(plan_of(gate, [read(formula, name) for name, formula in wanted.items()]), [[name] for name in wanted]))  # fmt: skip
+
+        def passed(source: str) -> str:
+            headers = {"x-forwarded-for": source}
+            tokens = {name: gate.token([name], scope="shop/*:read") for name in wanted}
+            return " ".join(name for name in wanted if gate.ask("/orders", token=tokens[name], headers=headers).reason == "allowed")  # fmt: skip
+
+        assert passed("203.0.113.9") == "home de"
+        assert passed("::ffff:203.0.113.9") == passed("::ffff:cb00:7109") == ("home de" if mapped else "home")
+        assert passed("::ffff:198.51.100.9") == "away"
+        assert passed("2001:db8::9") == "home v6"
+        gate.apply(signal_resources(Signals(blocked=("203.0.113.9/32", "::/64"))))
+        assert passed("203.0.113.9") == passed("::ffff:203.0.113.9") == passed("::9") == ""
+        assert "home" in passed("::ffff:203.0.113.8")
     finally:
         gate.stop()
 

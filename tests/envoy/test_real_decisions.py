@@ -61,6 +61,7 @@ ASKED = (
     ("GET", "/orders/", None), ("PUT", "/orders/17", None), ("GET", "/nothing", None), ("GET", "/orders/1;x", None),
 )  # fmt: skip
 PLACES = ("127.0.0.1", "127.0.0.9", "127.1.2.3")
+SPELT = ("", "::ffff:{}", "0:0:0:0:0:FFFF:{}")  # as a proxy may tell where a call comes from; "": nobody tells it
 # Where the database says that these are; 127.0.0.1 it does not know.
 COUNTRIES = {"127.0.0.9/32": "DE", "127.1.0.0/16": "AT"}
 DEVICES = {"everybody's": "", "shop's": "client:shop", "another's": "user:anna"}
@@ -90,7 +91,9 @@ formulas = some.recursive(
     | some.builds(
         Networks,
         networks=some.lists(
-            some.sampled_from(["127.0.0.1/32", "127.0.0.0/29", "127.1.0.0/16", "10.0.0.0/8", "2001:db8::/32"]),
+            some.sampled_from(
+                ["127.0.0.1/32", "127.0.0.0/29", "127.1.0.0/16", "0.0.0.0/0", "2001:db8::/32", "::/0", "::/64"]
+            ),
             min_size=1,
             max_size=3,
         ).map(tuple),
@@ -131,6 +134,7 @@ requests = some.fixed_dictionaries(
         "known": some.sampled_from([True] * 9 + [False]),
         "scopes": scopes,
         "place": some.sampled_from(PLACES),
+        "spelt": some.sampled_from(["", *SPELT]),
         "age": some.sampled_from([None, 5, 300, 3000]),
         "acr": some.sampled_from([None, "pwd", "mfa"]),
         "dev": some.sampled_from([None, "unknown", *DEVICES]),
@@ -143,7 +147,9 @@ requests = some.fixed_dictionaries(
 @pytest.fixture(scope="module")
 def live(make_gate: Any, tmp_path_factory: Any) -> Iterator[Any]:
     places = mmdb.write(tmp_path_factory.mktemp("geoip") / "places.mmdb", COUNTRIES)
-    gate = make_gate(geoip=places, client_ca=Path("/nowhere"))  # without TLS nobody is asked for a certificate
+    gate = make_gate(
+        geoip=places, trusted_hops=1, client_ca=Path("/nowhere")
+    )  # without TLS nobody is asked for a certificate
     try:
         gate.start(gate.files(plan_of(gate, [])))
         yield gate
@@ -185,7 +191,7 @@ def expected(plan: Plan, request: Any, known: Any, signals: Any, at: datetime) -
         system="shop" if request["asked"] else "erp",
         here=Circumstances(
             at=at,
-            source=ip_address(request["place"]),
+            source=ip_address((request["spelt"] or "{}").format(request["place"])),
             country={PLACES[1]: "DE", PLACES[2]: "AT"}.get(request["place"], ""),
             device=DEVICES.get(request["dev"]) in {"", "client:shop"},
             acr=request["acr"] or "",
@@ -211,9 +217,10 @@ def ask(gate: Any, request: Any, wrong: Any) -> Any:
         token = gate.token(request["roles"], system=system, scope=" ".join(sorted(request["scopes"])), key=key, **claims)  # fmt: skip
     method, path, _ = request["asked"] or ("POST", "/acme/rpc/", None)
     body = request["body"] if request["asked"] else b"{}"
+    told = {"x-forwarded-for": request["spelt"].format(request["place"])} if request["spelt"] else {}
     return gate.ask(
         path, method=method, host=f"{system}.test", token=token, body=body, source=request["place"],
-        headers=request["forged"],
+        headers={**request["forged"], **told},
     )  # fmt: skip
 
 
@@ -281,7 +288,7 @@ def test_an_operation_that_the_draft_does_not_know_is_noted_so(live: Any) -> Non
     plan = plan_of(live, [("clerk", every, Context(name="always", formula=Always()))])
     fewer = replace(plan, routes=tuple(one for one in plan.routes if one.verb is not Verb.WRITE))
     live.apply(live.files(plan, [["clerk"]], draft=fewer))
-    quiet = {"token": Token.VALID, "auth_time": None, "acr": None, "dev": None, "forged": {}, "body": None}
+    quiet = {"token": Token.VALID, "spelt": "", "auth_time": None, "acr": None, "dev": None, "forged": {}, "body": None}
     request = {
         "asked": ASKED[2],
         "roles": frozenset({"clerk"}),

@@ -18,7 +18,7 @@ from ostiary.envoy.bootstrap import bootstrap
 from ostiary.envoy.condition import condition
 from ostiary.envoy.edge import Edge
 from ostiary.envoy.listener import CHANGEABLE
-from ostiary.envoy.signals import Signals, signal_resources
+from ostiary.envoy.signals import RANGES_MAX, Signals, signal_resources
 from ostiary.envoy.translate import Population, news, translate
 from ostiary.erp.operation import Operation, Pattern, Verb
 from ostiary.foundation.errors import OurFault
@@ -178,6 +178,14 @@ def test_the_admin_socket_is_private() -> None:
 def test_an_unknown_kind_of_revocation_is_an_error_not_an_omission() -> None:
     with pytest.raises(OurFault):
         signal_resources(Signals(revoked_hot=("moon:1",)))
+
+
+def test_more_blocks_than_envoy_takes_are_not_told_to_it() -> None:
+    """A file with more ranges is refused as a whole (measured); IPv4 stands there as IPv6 writes it too."""
+    many = tuple(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}/32" for n in range(RANGES_MAX // 2 + 1))
+    assert signal_resources(Signals(blocked=many[1:]))
+    with pytest.raises(OurFault, match="too-many-blocks"):
+        signal_resources(Signals(blocked=many))
 
 
 def test_chains_of_expressions_are_balanced() -> None:

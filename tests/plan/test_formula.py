@@ -148,7 +148,7 @@ def test_hours_are_an_interval_on_the_wall_clock_of_each_day(moment, zone, days,
 
 @pytest.mark.parametrize(
     "address, held",
-    [("203.0.113.0", True), ("203.0.113.255", True), ("203.0.114.0", False), ("2001:db8::1", True), ("2001:db9::", False), ("::ffff:203.0.113.7", False)],
+    [("203.0.113.0", True), ("203.0.113.255", True), ("203.0.114.0", False), ("2001:db8::1", True), ("2001:db9::", False), ("::ffff:203.0.113.7", True), ("::ffff:cb00:7208", False)],
 )  # fmt: skip
 def test_a_network_holds_the_addresses_in_it_and_of_its_family(address, held):
     home = Networks(networks=("203.0.113.0/24", "2001:db8::/32"))

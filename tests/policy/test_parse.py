@@ -329,6 +329,10 @@ def test_a_role_of_a_department_says_which(level):
         ("response: {guesses: 5/hour}", "guesses: '5/hour' is no number of tries in a minute"),
         ("response: {block: 2 days}", "block: '2 days' is longer than a day"),
         ("response: {spare: here}", "spare: 'here' is no network (an address, perhaps with /bits)"),
+        (
+            "response: {spare: '::ffff:203.0.113.0/120'}",
+            "spare: '::ffff:203.0.113.0/120' is a network of IPv4 as IPv6 writes it",
+        ),
         ("response: {spare: []}", "spare names none"),
         ("approvals: {}", "approvals says nothing"),
         ("approvals: 1", "approvals is a mapping of names to values"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import date, timedelta
+from ipaddress import IPv6Network
 from typing import Final
 
 from msgspec.structs import replace
@@ -9,6 +10,7 @@ from msgspec.structs import replace
 from ostiary.envoy import cel, matcher
 from ostiary.envoy.edge import Json
 from ostiary.envoy.message import extension
+from ostiary.foundation.origin import MAPPED
 from ostiary.plan import formula as kind
 from ostiary.plan.formula import MFA, MINUTES_A_DAY, UNKNOWN, Formula
 
@@ -18,6 +20,7 @@ MINUTES_AN_HOUR = 60
 LEAP_YEAR = 2024
 MONTH = 100  # months and years are so many days apart in a date made one number
 YEAR = 10_000
+AROUND: Final = {str(MAPPED.supernet(new_prefix=bits)) for bits in range(MAPPED.prefixlen)}
 COUNTRY_HEADER: Final = "x-gw-country"
 ACR_HEADER: Final = "x-gw-acr"
 SIGNED_IN_HEADER: Final = "x-gw-signed-in"  # the claim `auth_time`
@@ -89,16 +92,24 @@ def _recent(seconds: int) -> Json:
 
 
 def networks(texts: tuple[str, ...]) -> Json | bool:
-    if not texts:
-        return False
-    ranges = [cidr(text) for text in texts]
-    ip = extension("ip", "envoy.extensions.matching.input_matchers.ip.v3.Ip", cidr_ranges=ranges, stat_prefix="context")
-    return {"single_predicate": {"input": matcher.source_address(), "custom_match": ip}}
+    ip = "envoy.extensions.matching.input_matchers.ip.v3.Ip"
+    listed = extension("ip", ip, cidr_ranges=ranges(texts), stat_prefix="context")
+    return {"single_predicate": {"input": matcher.source_address(), "custom_match": listed}} if texts else False
 
 
-def cidr(text: str) -> Json:
-    address, _, length = text.partition("/")
-    return {"address_prefix": address, "prefix_len": int(length or (128 if ":" in address else 32))}
+def ranges(networks: Iterable[str]) -> list[Json]:
+    """As Envoy lists them: it takes the ::ffff:a.b.c.d that a proxy may write for an address of version 6."""
+    parts = (one.partition("/") for network in networks for one in _spelt(network))
+    return [
+        {"address_prefix": first, "prefix_len": int(bits or (128 if ":" in first else 32))} for first, _, bits in parts
+    ]
+
+
+def _spelt(network: str) -> Iterable[str]:
+    if ":" in network:  # where those of version 4 are not meant
+        return map(str, IPv6Network(network).address_exclude(MAPPED)) if network in AROUND else (network,)
+    first, _, bits = network.partition("/")
+    return network, f"::ffff:{first}/{96 + int(bits or 32)}"
 
 
 def _joined(parts: tuple[Formula, ...], *, neutral: bool) -> Json | bool:

@@ -8,7 +8,7 @@ from typing import Final
 from msgspec import Struct
 
 from ostiary.envoy import cel, matcher
-from ostiary.envoy.condition import cidr
+from ostiary.envoy.condition import ranges
 from ostiary.envoy.edge import Json, Resources
 from ostiary.envoy.message import extension
 from ostiary.envoy.token import CLAIM_HEADERS
@@ -17,7 +17,7 @@ from ostiary.plan.reason import Reason
 
 # Kind of revocation key -> the header that jwt_authn sets from the claim of that name.
 REVOCABLE: Final = {kind: CLAIM_HEADERS[kind] for kind in ("jti", "grant", "sid", "gen", "cgen")}
-RANGES_MAX: Final = 262_144  # the cap of Envoy's address trie
+RANGES_MAX: Final = 262_144  # the cap of Envoy's address trie; a network of version 4 takes two
 
 
 class Signals(Struct, frozen=True, kw_only=True):
@@ -34,14 +34,15 @@ def signal_resources(signals: Signals) -> Resources:
     return dict([_blocked(signals.blocked), _cold(signals.revoked_cold), _hot(signals)])
 
 
-def _blocked(ranges: tuple[str, ...]) -> tuple[str, Json]:
-    if not ranges:
+def _blocked(blocked: tuple[str, ...]) -> tuple[str, Json]:
+    if not blocked:
         return matcher.nothing("blocked")
-    if len(ranges) > RANGES_MAX:
-        raise OurFault("too-many-blocks", f"{len(ranges)} blocked networks, more than {RANGES_MAX}")
-    chosen = [
-        {"ranges": [cidr(text) for text in sorted(set(ranges))], "on_match": matcher.refuse(Reason.ADDRESS_BLOCKED)}
-    ]
+    listed = ranges(sorted(set(blocked)))
+    if len(listed) > RANGES_MAX:
+        raise OurFault(
+            "too-many-blocks", f"{len(blocked)} blocked networks: in {len(listed)} ranges, over {RANGES_MAX}"
+        )
+    chosen = [{"ranges": listed, "on_match": matcher.refuse(Reason.ADDRESS_BLOCKED)}]
     trie = extension("blocked", "xds.type.matcher.v3.IPMatcher", range_matchers=chosen)
     tree = {"matcher_tree": {"input": matcher.source_address(), "custom_match": trie}}
     return matcher.exceptions("blocked", {"matcher": {**tree, "on_no_match": matcher.skip()}})

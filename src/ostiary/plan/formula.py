@@ -5,11 +5,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime, timedelta
 from functools import cache, lru_cache
 from importlib import resources
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
+
+from ostiary.foundation.origin import Address, unmapped
 
 MINUTES_A_DAY = 24 * 60
 MFA: Final = "mfa"  # the `acr` of a token whose person showed more than one factor (RFC 8176)
@@ -21,11 +24,14 @@ class Circumstances(Struct, frozen=True, kw_only=True):
     """What a request's conditions are about. `signed_in_s`: when a person signed in; None where none did."""
 
     at: datetime
-    source: IPv4Address | IPv6Address
+    source: Address
     country: str = UNKNOWN
     device: bool = False
     acr: str = ""
     signed_in_s: int | None = None
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "source", unmapped(self.source))
 
 
 class Always(Struct, frozen=True, gc=False, tag="always"):
@@ -130,7 +136,7 @@ def atoms(formula: Formula) -> Iterator[Formula]:
             yield formula
 
 
-def number(address: IPv4Address | IPv6Address) -> int:
+def number(address: Address) -> int:
     """All addresses in one row, those of version 6 behind the others: one of the other family lies in no network."""
     return int(address) + (V4 if address.version > 4 else 0)  # noqa: PLR2004  the version
 

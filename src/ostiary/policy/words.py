@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from functools import cache
 from importlib import resources
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Network, ip_address, ip_network
 from typing import Final
 
 from ostiary.erp.operation import OWN, Condition, Operation, Pattern, Verb
+from ostiary.foundation.origin import MAPPED
 from ostiary.policy.problem import nearest
 
 WEEK: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -161,9 +162,12 @@ def age(text: str) -> int:
 
 def network(text: str) -> str:
     try:
-        return str(ip_network(_plain(NETWORK, text)))
+        found = ip_network(_plain(NETWORK, text))
     except ValueError as problem:
         raise Wrong(f"{text!r} is no network ({problem})", "203.0.113.0/24 or 2001:db8::/32") from problem
+    if isinstance(found, IPv6Network) and found.subnet_of(MAPPED):  # nobody would be in it: see `origin.unmapped`
+        raise Wrong(f"{text!r} is a network of IPv4 as IPv6 writes it", "203.0.113.0/24")
+    return str(found)
 
 
 def address(text: str) -> str:

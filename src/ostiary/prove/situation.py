@@ -17,6 +17,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from ostiary.foundation.errors import counted
+from ostiary.foundation.origin import Address
 from ostiary.plan.formula import (
     MFA,
     MINUTES_A_DAY,
@@ -52,8 +53,6 @@ NEAR: Final = range(-2, 9)  # days of a week on any clock, and those on which ho
 NOWHERE: Final = "AQ"  # few policies name it
 UNITS: Final = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 SOMEWHERE: Final = ip_address("192.0.2.1")  # of the documentation's (RFC 5737)
-
-Address = IPv4Address | IPv6Address
 
 
 class Situation(Struct, frozen=True):
