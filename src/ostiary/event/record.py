@@ -13,7 +13,6 @@ from ostiary.foundation.ids import EMERGENCY
 
 NONE: Final = "-"  # what Envoy writes where there is nothing
 ALLOWED: Final = "allowed"
-BAD: Final = "token-invalid"  # a reason of the gate
 LINE_MAX_BYTES: Final = 64 * 1024
 TEXT_MAX_CHARS: Final = 1000
 NUMBER_MAX: Final = 2**53
