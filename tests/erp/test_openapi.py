@@ -119,9 +119,10 @@ def test_a_method_that_is_not_described_matches_nothing(method):
     assert does(method, "/orders") is None
 
 
-def test_a_circle_of_schemas_stays_a_circle():
+def test_a_circle_of_schemas_stays_a_circle_and_closes_by_a_condition():
     body = next(r for r in shop().routes if r.method == "POST" and r.template == "/orders")
-    assert json.loads(body.body_schema)["$defs"]["s1"]["properties"]["sub"] == {"$ref": "#/$defs/s1"}
+    closes = {"allOf": [{"if": {"$ref": "#/$defs/s2"}, "else": {"not": {}}}]}
+    assert json.loads(body.body_schema)["$defs"]["s2"]["properties"]["sub"] == closes
     assert body.body_required
 
 
@@ -184,6 +185,57 @@ def test_the_path_of_the_server_is_told_and_an_odd_one_is_none():
     assert base({"url": "/api/"}, {"url": "/other"}) == base({"url": "https://shop.example.com/api"}) == "/api"
     odd = ["/", "https://shop.example.com", "./api", "/a/../b", "/{version}", "http://[", '/"', 7]
     assert {base(*([{"url": one}] if one else [])) for one in [*odd, ""]} == {""}
+
+
+def described(schemas, body="A0"):
+    """A document with one operation, and how it is read."""
+    content = {"application/json": {"schema": ref(body)}}
+    root = {"openapi": "3.1.0", "paths": {"/x": {"post": {"requestBody": {"content": content}}}}}
+    return load(json.dumps({**root, "components": {"schemas": schemas}}).encode(), "shop")
+
+
+def ref(name):
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def chain(link, links=31):
+    return {f"A{n}": link(ref(f"A{n + 1}")) for n in range(links)} | {f"A{links}": {"type": "object"}}
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        lambda to: {"allOf": [to, to]},
+        lambda to: {"if": to, "then": to},
+        lambda to: {"allOf": [{"properties": {"c": to}}, {"properties": {"c": to}}]},
+        lambda to: {"properties": {"c": {"anyOf": [to, {"not": to}]}}},
+        lambda to: {"contains": to, "items": to},
+        lambda to: {"anyOf": [{"properties": {"c": to}}], "unevaluatedProperties": False},
+    ],
+)
+def test_a_chain_that_names_its_next_link_twice_is_refused_where_it_grows_too_heavy(link):
+    loaded = described(chain(link))
+    assert loaded.routes == ()
+    (problem,) = loaded.problems
+    assert problem.pointer in [ref(f"A{n}")["$ref"][1:] for n in range(19, 24)]
+    assert "more than 2000 schemas for one value; name each once" in problem.message
+
+
+def test_nor_does_a_chain_hide_in_a_circle_or_by_the_order_in_which_it_is_named():
+    twice = chain(lambda to: {"allOf": [to, to]})
+    assert described({**twice, "A31": {"properties": {"c": ref("A0")}}}).routes == ()
+    backwards = {"allOf": [ref(f"A{n}") for n in range(31, -1, -1)]}
+    assert described({**twice, "all": backwards}, "all").routes == ()
+
+
+def test_what_has_many_schemas_but_few_for_each_value_is_opened():
+    """A long chain, a wide one, a large circle, and a tree of many kinds of nodes."""
+    assert described(chain(lambda to: {"properties": {"c": {"anyOf": [to, {"type": "null"}]}}}, 400)).routes
+    assert described(chain(lambda to: {"properties": dict.fromkeys("abcdefgh", to)}, 100)).routes
+    everything = {f"A{n}": {"properties": {f"f{m}": ref(f"A{m}") for m in range(60)}} for n in range(60)}
+    assert described(everything).routes
+    kinds = {f"K{n}": {"properties": {"of": {"type": "array", "items": ref("A0")}}} for n in range(40)}
+    assert described({"A0": {"oneOf": [ref(kind) for kind in kinds]}, **kinds}).routes
 
 
 def document(**paths):

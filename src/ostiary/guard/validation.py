@@ -119,10 +119,10 @@ def _types(schema: Any) -> set[str]:
     """The JSON types a schema names at its top; one reference into its own `$defs` is followed by the bundler."""
     if not isinstance(schema, dict):
         return set()
-    if isinstance(schema.get("anyOf"), list):
-        return {name for part in schema["anyOf"] for name in _types(part)} - {"null"}
     named = schema.get("type", ())
-    return set([named] if isinstance(named, str) else named) - {"null"}
+    parts = [*schema.get("anyOf", ()), *(one.get("if") for one in schema.get("allOf", ()) if isinstance(one, dict))]
+    own = {named} if isinstance(named, str) else set(named)
+    return own.union(*map(_types, parts)) - {"null"}
 
 
 def _typed(text: str, types: set[str]) -> Any:
@@ -189,12 +189,16 @@ def _validator(schema: str) -> tuple[Any, jsonschema_rs.Draft202012Validator]:
 def _check_schema(validator: jsonschema_rs.Draft202012Validator, value: Any, pointer: str) -> None:
     if validator.is_valid(value):
         return
-    error = next(iter(validator.iter_errors(value)))
-    path = [*error.instance_path]
-    if (missing := getattr(error.kind, "property", None)) and error.kind.name == "required":
+    try:
+        validator.validate(value)  # stops at the first error; `iter_errors` makes all of them before it gives one
+    except jsonschema_rs.ValidationError as first:
+        error = first
+    path, name = [*error.instance_path], error.kind.name
+    if (missing := getattr(error.kind, "property", None)) and name == "required":
         path.append(str(missing))
     where = pointer + "".join(f"/{_escaped(part)}" for part in path)
-    raise Invalid(f"the value does not meet {error.kind.name!r} of its description", where)
+    what = "its description" if name == "not" else f"{name!r} of its description"  # of a choice, `bundle` makes a `not`
+    raise Invalid(f"the value does not meet {what}", where)
 
 
 def _escaped(name: object) -> str:
