@@ -186,6 +186,29 @@ async def test_a_duty_is_not_done_to_a_record_that_the_request_links_by_a_comput
         assert entry(tryton, move)[0] == own
 
 
+BOTH = """  both: {level: user, of: finance, may: ["account.move.line: write", "account.move: write"]}
+"""
+
+
+@pytest.mark.parametrize("world", [BOTH + RULE], indirect=True)
+async def test_nor_to_one_that_it_links_by_a_later_step(world, tryton, period):
+    other, own = journal(tryton, "treasurer"), journal(tryton, "acct")
+    (move, line), (elsewhere, _) = (booked(tryton, period, other) for _ in range(2))
+    nested = [["write", [line], {"description": "x"}]]
+    async with guarded(world):
+        token = world.token("user:anna", ["both"])
+        for values in ({"lines": nested, "journal": own}, {"journal": own, "lines": nested}):
+            answer = await world.ask(token, write("account.move", move, **values))
+            assert (answer.status, answer.reason) == (403, "apart"), answer.problem
+            assert "the request itself changes journal" in answer.detail
+        pairs = [[move], {"lines": nested}, [elsewhere], {"journal": own}]
+        answer, _ = await world.through(token, company("model.account.move.write", *pairs), carry(tryton))
+        assert answer.allowed, answer.detail
+    assert (entry(tryton, move), entry(tryton, elsewhere)) == ((other, None), (own, None))
+    tryton.call("acct", "model.account.move.write", [move], {"journal": own, "lines": nested})  # the server alone
+    assert entry(tryton, move)[0] == own
+
+
 @pytest.mark.parametrize("world", [RULE], indirect=True)
 async def test_in_a_catalogue_without_the_fact_every_field_is_a_computed_one(world, tryton, pair, period):
     known = pair.catalogue.models.items()

@@ -69,13 +69,11 @@ async def judge(rules: Iterable[Apart], case: Case) -> Together | None:
 async def _refusal(rule: Apart, operation: Operation, case: Case) -> str:
     if not operation.ids:
         raise NotEstablished("the request names no record that exists already")
-    if rule.link and rule.link.split(".")[0] in operation.fields_written:
-        raise NotEstablished(f"the request itself changes {rule.link.split('.')[0]}")
     if rule.link and (computed := {name for one in case.call.operations for name in one.fields_computed}):
         raise NotEstablished(f"the request itself may change its {rule.link}, by {', '.join(sorted(computed))}")
     if case.erp is None:
         raise NotEstablished("this system does not say who made a record")
-    name, ids = await _linked(rule, operation, case.erp)
+    name, ids = await _linked(rule, operation, case.call, case.erp)
     here = (part for part in case.call.operations if part is not operation and rule.first.holds(part))
     if any(part.object == name and not set(ids).isdisjoint(part.ids) for part in here):
         return f"this request itself does both parts of {rule.name!r} to {name}"
@@ -86,13 +84,16 @@ async def _refusal(rule: Apart, operation: Operation, case: Case) -> str:
     return await _refusal_by_origin(rule, (name, rows), case, case.erp, since - CLOCKS_APART_MAX)
 
 
-async def _linked(rule: Apart, operation: Operation, erp: Erp) -> tuple[str, tuple[str, ...]]:
-    """The object and the ids at the end of the link, as the ERP holds them now."""
+async def _linked(rule: Apart, operation: Operation, call: Call, erp: Erp) -> tuple[str, tuple[str, ...]]:
+    """The object and the ids at the end of the link, as the ERP holds them now, and the call leaves them."""
     name, ids = operation.object, tuple(sorted(set(operation.ids)))
     steps = rule.link.split(".") if rule.link else []
     if len(steps) > LINK_STEPS_MAX or len(ids) > RECORDS_MAX:
         raise NotEstablished("too much would have to be read")
     for step in steps:
+        turning = (one for one in call.operations if one.object == name and step in one.fields_written)
+        if any(not set(ids).isdisjoint(one.ids) for one in turning):
+            raise NotEstablished(f"the request itself changes {step}")
         rows = await erp.rows(name, ids, [step])
         values = [row.get(step) for row in rows]
         if any(not isinstance(value, int) or isinstance(value, bool) for value in values):
