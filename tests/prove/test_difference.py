@@ -426,7 +426,14 @@ def grant(rest):
     ("before", "after", "changes"),
     [
         ("", ", fields: [a, b]", ["- clerk may erp/sale.sale:write now only when office for the fields a, b"]),
-        (", fields: [a]", "", ["+ clerk may now erp/sale.sale:write when office"]),
+        (
+            ", fields: [a]",
+            "",
+            [
+                "+ clerk may now erp/sale.sale:write when office",
+                "+ whoever holds clerk and writes in erp may now write all that it computes",
+            ],
+        ),
         (", fields: [a, b]", ", fields: [b, a]", []),
         (
             ", fields: [a]",
@@ -475,3 +482,47 @@ def grant(rest):
 )  # fmt: skip
 def test_fewer_fields_and_records_narrow_and_more_widen(before, after, changes):
     assert told(grant(before), grant(after)) == changes
+
+
+BOUNDED = """roles:
+  booker: {{level: user, of: sales, includes: desk, may: ["erp/sale.line: read, write"{0}]}}
+  lister: {{level: user, of: sales, may: ["erp/sale.line: read"{1}]}}
+  desk: {{level: user, of: sales, may: ["erp/sale.line: read"{2}], when: office}}
+"""
+LINE, ALL = ', {do: "erp/sale.sale: write", fields: [note]}', ', "erp/sale.*: write"'
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "holds", "passes"),
+    [
+        ((LINE, "", ""), ("", "", ""), ["booker"], True),
+        (("", LINE, ""), ("", "", ""), ["lister"], True),
+        ((LINE, "", ""), (LINE, "", ALL), ["booker"], True),
+        ((LINE, "", LINE), (LINE, "", ""), ["desk"], False),  # who holds it without the other
+        (("", "", ""), (LINE, "", ""), [], False),
+        ((LINE, "", ""), (LINE.replace("fields: [note]", "where: {state: draft}"), "", ""), [], False),
+    ],
+)
+def test_a_line_that_goes_and_held_back_what_the_erp_computes_is_told_as_widening(before, after, holds, passes):
+    old, new = (BOUNDED.format(*lines) for lines in (before, after))
+    computed = [one for one in told(old, new) if "computes" in one]
+    assert computed == [f"+ whoever holds {one} and writes in erp may now write all that it computes" for one in holds]
+    assert _computed_passes(old) is (before == ("", "", ""))
+    assert _computed_passes(new) is passes
+
+
+def _computed_passes(text):
+    field = frozenset({"total"})
+    does = Operation(
+        system="erp", object="sale.line", verb=Verb.WRITE, action="write", ids=("1",), fields_written=field,
+        fields_computed=field, sent=frozenset({frozenset({("total", "3")})}),
+    )  # fmt: skip
+    here = Circumstances(at=datetime(2026, 3, 2, 10, tzinfo=UTC), source=ip_address("127.0.0.1"))
+    roles = frozenset({"booker", "lister"})
+    facts = Facts(system="erp", here=here, roles=roles, scopes=frozenset({"erp/*:write"}), operations=(does,))
+    return decide(plan_of(text), facts).allowed
+
+
+def test_nothing_is_told_of_computed_fields_where_no_role_writes_all_of_an_object():
+    before = BOUNDED.format(LINE, "", "").replace("read, write", "read")
+    assert not [one for one in told(before, before.replace(LINE, "")) if "computes" in one]

@@ -120,7 +120,7 @@ def limit_of(plan: Plan, roles: Iterable[str] | None) -> Limit:
 
 def _bounded(plan: Plan, held: frozenset[str], known: "_Known") -> bool:
     """Whether the caller may write an object of the system, but not all its fields and records."""
-    writing = [one for role in held for one in plan.writing.get(role, ()) if one.pattern.system == known.facts.system]
+    writing = plan.writing_of(held, known.facts.system)
     whole = [one.pattern for one in writing if not one.terms and known[one.context.formula]]
     return any(one.terms and not any(map(one.pattern.within, whole)) for one in writing)
 

@@ -145,6 +145,9 @@ class Plan(Struct, frozen=True, kw_only=True, cache_hash=True, dict=True):
                 found[grant.role].append(grant)
         return found
 
+    def writing_of(self, roles: Iterable[str], system: str) -> list[Grant]:
+        return [one for role in roles for one in self.writing.get(role, ()) if one.pattern.system == system]
+
     def granting(self, scopes: Iterable[str], held: frozenset[str] | None = None) -> list[Grant]:
         """The grants of an operation that these scopes cover, in their order; of the roles `held`, or of all."""
         found = []

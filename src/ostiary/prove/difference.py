@@ -7,7 +7,7 @@ from decimal import Decimal
 from msgspec.structs import replace
 
 from ostiary.erp.operation import Condition
-from ostiary.plan.formula import Always
+from ostiary.plan.formula import Always, Formula, Not
 from ostiary.plan.model import Grant, Plan
 from ostiary.prove import bounds, contexts, surroundings
 from ostiary.prove.change import Change
@@ -25,6 +25,7 @@ def diff(old: Plan | None, new: Plan, holders: Mapping[str, Sequence[str]] = {})
     found = [
         *_grants(before, like, (before, new), widens=True),
         *_grants(like, before, (new, before), widens=False),
+        *_computed(before, new),
         *contexts.changes(before, new),
         *surroundings.changes(before, new, holders),
         *bounds.changes(before, new),
@@ -82,6 +83,32 @@ def _restricted(role: str, grant: Grant, left: Sequence[Grant]) -> Change:
         widens=False, text=text, role=role, permission=str(grant.pattern), context=grant.context.name,
         where=str(left[0].source),
     )  # fmt: skip
+
+
+def _computed(old: Plan, new: Plan) -> Iterator[Change]:
+    """Lines that go, and with them what held their holders: fields that an ERP computes pass for who has no such line.
+
+    By whatever role they write there: no other restriction of one role is one of what another grants.
+    """
+    for system in (one.name for one in new.systems if one.guarded):
+        written = any(not one.terms for one in new.writing_of(new.closures, system))
+        for role in old.roles if written else ():
+            (lines, before), (_, after) = (_bounding(plan, role.name, system) for plan in (old, new))
+            if lines and counterexample(before, after):
+                told = f"whoever holds {role.name} and writes in {system} may now write all that it computes"
+                at = lines[0].source
+                yield Change(widens=True, text=f"{told} ({at})", role=role.name, where=str(at))
+
+
+def _bounding(plan: Plan, role: str, system: str) -> tuple[list[Grant], Formula]:
+    """The role's lines of fewer fields or records of what it writes, and where one of them counts (`plan.decide`)."""
+    own = plan.writing_of(sorted(plan.closures.get(role, ())), system)
+    lines = [one for one in own if one.terms]
+    whole = [
+        either(each.context.formula for each in own if not each.terms and one.pattern.within(each.pattern))
+        for one in lines
+    ]
+    return lines, either(Not(part=one) for one in whole)
 
 
 def _under(grant: Grant) -> str:
