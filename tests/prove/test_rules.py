@@ -310,3 +310,19 @@ roles:
     assert not changed(outside, outside)["held only now"]
     assert not changed(reads, outside)["held only now"]
     assert changed(reads, outside)["no longer held"]
+
+
+WHOLE_WEEKS = HEAD + '  open-days: {days: mon-sun, hours: "00:00-24:00", zone: UTC, holidays: [12-24, 12-31]}\n'
+
+
+def test_what_may_be_done_on_holidays_alone_is_found_too():
+    """Hours of whole weeks were taken for always: a policy that breaks `never` on a holiday was proved."""
+    role = 'roles: {payer: {level: user, of: finance, may: "erp/account.payment: execute", when: open-days}}\n'
+    rule = 'never: [{name: feasts, level: user, may: "erp/account.payment: execute", outside: open-days}]\n'
+    bound, free = (plan_of(text + rule, WHOLE_WEEKS) for text in (role, role.replace(", when: open-days", "")))
+    assert check(bound) == ()
+    (finding,) = check(free)
+    assert finding.message.startswith(
+        "never 'feasts': on Thu 2026-12-24 at 00:00 UTC, from any address, role payer may"
+    )
+    assert [change.widens for change in diff(bound, free)] == [True]

@@ -190,3 +190,45 @@ def test_the_days_off_near_a_week_are_found_by_the_day(texts):
     for week in [0, 1, *range(2, situation.WEEKS, 5)]:
         days = [(situation.MONDAY + timedelta(days=7 * week + near)).date().isoformat() for near in situation.NEAR]
         assert list(free[week]) == [bool({day, day[5:]} & set(texts)) for day in days]
+
+
+DAILY = Hours(days=tuple(range(7)), start=0, end=1440, zone="UTC")
+
+
+@pytest.mark.parametrize(
+    "text, day",
+    [
+        (("12-24", "12-31"), "2026-12-24"),  # the first week is whole
+        (("2026-01-05",), "2026-01-05"),  # its first day is not
+        (("2026-01-11",), "2026-01-11"),  # its last
+        (("2026-01-12",), "2026-01-12"),  # the next week's first
+        (("01-05", "01-11", "01-12"), "2026-01-05"),
+        (("2028-02-29",), "2028-02-29"),
+        (("03-01",), "2026-03-01"),
+        (("2026-03-29",), "2026-03-29"),  # the clock changes in Berlin
+        (("2089-10-01",), "2089-10-01"),
+    ],
+)
+@pytest.mark.parametrize("start, end, zone", [(0, 1440, "UTC"), (480, 480, "UTC"), (0, 1440, "Europe/Berlin")])
+def test_hours_of_whole_weeks_leave_out_their_holidays(text, day, start, end, zone):
+    """They went for hours of every day: what ends with the last week looked at was taken for a holiday."""
+    off = Hours(days=tuple(range(7)), start=start, end=end, zone=zone, holidays=text)
+    for found in (counterexample(Not(part=off)), counterexample(Always(), off), counterexample(DAILY, off)):
+        assert found is not None
+        assert not holds(off, found.here)
+    assert counterexample(Not(part=off)).at.astimezone(situation.zone(zone)).date().isoformat() == day
+    assert implies(off, DAILY)
+
+
+def test_day_and_night_leave_out_the_holidays_that_both_have():
+    """The night before one goes on into it."""
+    day = Hours(days=tuple(range(7)), start=480, end=1200, zone="UTC", holidays=("12-24",))
+    night = msgspec.structs.replace(day, start=1200, end=480)
+    found = counterexample(Always(), AnyOf(parts=(day, night)))
+    assert found.at.isoformat() == "2026-12-24T08:00:00+00:00"
+
+
+def test_whole_weeks_without_a_holiday_are_always():
+    assert counterexample(Not(part=DAILY)) is None
+    assert implies(Always(), DAILY)
+    assert implies(Always(), msgspec.structs.replace(DAILY, start=480, end=480, zone="Europe/Berlin"))

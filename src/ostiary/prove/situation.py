@@ -184,23 +184,26 @@ def _situation(bit: int, axes: Axes, near: Situation) -> Situation:
 # --- what each kind of condition looks at, and where it can change there
 
 
-def _overlaps(lines: Iterable[Iterable[Any]], begin: Iterable[Any]) -> Iterator[Any]:
-    """The first place of each way in which `lines` lie over each other; each is where it begins and ends to hold, in turn."""
-    turns = defaultdict[Any, int](int, dict.fromkeys(begin, 0))
-    for n, line in enumerate(lines):
+def _overlaps(whole: Iterable[Any], lines: Iterable[Iterable[Any]]) -> Iterator[Any]:
+    """The first place of each way in which `lines` lie over each other inside `whole`.
+
+    Each, `whole` too, is where it begins and ends to hold, in turn.
+    """
+    turns = defaultdict[Any, int](int)
+    for n, line in enumerate((whole, *lines)):
         for place in line:
             turns[place] ^= 1 << n
     ways: dict[int, Any] = {}
     for way, place in zip(accumulate((turns[place] for place in sorted(turns)), xor), sorted(turns), strict=True):
-        ways.setdefault(way, place)
+        if way & 1:  # outside `whole` nothing holds
+            ways.setdefault(way, place)
     return iter(ways.values())
 
 
 def _addresses(plain: Iterable[Networks], near: Address) -> Iterator[Address]:
     yield near
-    for place in _overlaps(map(edges, plain), (0, V4)):
-        if place < V4 + (1 << IPV6LENGTH):
-            yield IPv6Address(place - V4) if place >= V4 else IPv4Address(place)
+    for place in _overlaps((0, V4 + (1 << IPV6LENGTH)), map(edges, plain)):
+        yield IPv6Address(place - V4) if place >= V4 else IPv4Address(place)
 
 
 def _moments(plain: tuple[Hours, ...], near: datetime) -> Iterator[datetime]:
@@ -208,7 +211,8 @@ def _moments(plain: tuple[Hours, ...], near: datetime) -> Iterator[datetime]:
     shown = zone(plain[0].zone)
     mondays = _weeks(*(tuple(dict.fromkeys(getattr(one, name) for one in plain)) for name in ("zone", "holidays")))
     lines = ([moment for monday in mondays for moment in _switches(one, monday)] for one in plain)
-    yield from (moment.astimezone(shown) for moment in (near, *_overlaps(lines, mondays)))
+    looked_at = [moment for monday in mondays for moment in (monday, monday + WEEK)]
+    yield from (moment.astimezone(shown) for moment in (near, *_overlaps(looked_at, lines)))
 
 
 @lru_cache(maxsize=65_536)
