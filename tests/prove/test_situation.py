@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from ostiary.plan.formula import All, Always, AnyOf, Countries, Device, Hours, Mfa, Networks, Not, Recent, holds
+from ostiary.policy import words
 from ostiary.prove import situation
 from ostiary.prove.situation import NEVER, Situation, counterexample, implies
 
@@ -232,3 +233,12 @@ def test_whole_weeks_without_a_holiday_are_always():
     assert counterexample(Not(part=DAILY)) is None
     assert implies(Always(), DAILY)
     assert implies(Always(), msgspec.structs.replace(DAILY, start=480, end=480, zone="Europe/Berlin"))
+
+
+def test_there_is_always_a_country_that_a_policy_does_not_name():
+    """One that names Antarctica was proved as if there were no other."""
+    named = Countries(countries=("AQ", "DE", ""))
+    assert str(counterexample(Not(part=named))) == "at any time, from any address, in any other country"
+    assert not implies(Always(), named)
+    with pytest.raises(words.Wrong):
+        words.country(situation.NOWHERE)

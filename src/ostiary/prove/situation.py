@@ -50,7 +50,7 @@ WEEKS: Final = 64 * 52
 WEEK: Final = timedelta(days=7)
 MINUTES_A_WEEK: Final = 7 * MINUTES_A_DAY
 NEAR: Final = range(-2, 9)  # days of a week on any clock, and those on which hours can have begun
-NOWHERE: Final = "AQ"  # few policies name it
+NOWHERE: Final = "ZZ"  # ISO 3166 leaves it to its users, and no policy can name it
 UNITS: Final = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 SOMEWHERE: Final = ip_address("192.0.2.1")  # of the documentation's (RFC 5737)
 
@@ -303,8 +303,9 @@ VALUES: Final[Mapping[str, Callable[[Any, Any], Iterable[Any]]]] = {
     "acr": lambda _, near: (near, "", MFA),
     "age_s": _ages,
 }
+COUNTRIES: Final = {UNKNOWN: "an unknown country", NOWHERE: "any other country"}
 WORDS: Final[Mapping[str, Callable[[Situation], str]]] = {
-    "country": lambda one: f"in {one.country or 'an unknown country'}",
+    "country": lambda one: f"in {COUNTRIES.get(one.country, one.country)}",
     "device": lambda one: f"on {'a' if one.device else 'no'} registered device",
     "acr": lambda one: f"signed in with {'more than one factor' if one.acr == MFA else 'one factor'}",
     "age_s": lambda one: "no person signed in" if one.age_s is None else f"{duration(one.age_s)} after the sign-in",
