@@ -41,7 +41,7 @@ class Always(Struct, frozen=True, gc=False, tag="always"):
 class Hours(Struct, frozen=True, gc=False, kw_only=True, cache_hash=True, tag="hours"):
     """Days of the week (Monday 0) and minutes of the day [start, end) in a named zone.
 
-    `end` <= `start` crosses midnight: the hours after midnight belong to the day on which they began.
+    `end` < `start` crosses midnight: the hours after midnight belong to the day on which they began.
     start == end is the whole day. `holidays` are days on which none begin: `2026-12-24`, or every year `12-24`.
     """
 

@@ -15,8 +15,9 @@ from operator import and_, or_, xor
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from ostiary.foundation.errors import counted
+from ostiary.foundation.errors import OperatorFault, counted
 from ostiary.foundation.origin import Address
 from ostiary.plan.formula import (
     MFA,
@@ -51,6 +52,9 @@ WEEK: Final = timedelta(days=7)
 MINUTES_A_WEEK: Final = 7 * MINUTES_A_DAY
 NEAR: Final = range(-2, 9)  # days of a week on any clock, and those on which hours can have begun
 NOWHERE: Final = "ZZ"  # ISO 3166 leaves it to its users, and no policy can name it
+TOGETHER_MAX: Final = 1 << 16  # situations looked at as one number
+LEFT_MAX: Final = 4096  # formulas of one proof; some seconds
+FEWER: Final = "let fewer contexts ask for hours, networks, countries and `within` together, or for the same ones"
 UNITS: Final = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 SOMEWHERE: Final = ip_address("192.0.2.1")  # of the documentation's (RFC 5737)
 
@@ -105,11 +109,10 @@ def counterexample(
     if one == other:
         return None
     near = near or Situation()
-    axes = _axes((one, other), near, fixed)
-    everywhere = (1 << prod(len(parts) for parts in axes.values())) - 1
-    sets = _sets(axes, everywhere)
-    found = _set(one, sets, everywhere) & ~_set(other, sets, everywhere)
-    return _situation((found & -found).bit_length() - 1, axes, near) if found else None
+    both = All(parts=(one, Not(part=other)))
+    axes = _axes(both, near, fixed)
+    dated = any(isinstance(one, Hours) and one.holidays for part in axes.get("at", ()) for one in part.holding)
+    return _search(both, axes, replace(near, turns_on=frozenset([*axes, *["date"] * dated])), set())
 
 
 # --- the parts
@@ -125,10 +128,9 @@ class _Part(Struct, frozen=True):
 Axes = Mapping[str, tuple[_Part, ...]]  # fact -> its parts
 
 
-def _axes(formulas: Iterable[Formula], near: Situation, fixed: frozenset[str]) -> Axes:
-    plain = dict.fromkeys(one for formula in formulas for one in atoms(formula))
+def _axes(formula: Formula, near: Situation, fixed: frozenset[str]) -> Axes:
     by_fact: dict[str, list[Formula]] = {}
-    for one in plain:
+    for one in dict.fromkeys(atoms(formula)):
         if one != Always():
             by_fact.setdefault(LOOKS_AT[type(one)], []).append(one)
     return {fact: _parts(fact, tuple(found), getattr(near, fact), fact in fixed) for fact, found in by_fact.items()}
@@ -136,11 +138,60 @@ def _axes(formulas: Iterable[Formula], near: Situation, fixed: frozenset[str]) -
 
 @lru_cache(maxsize=4096)
 def _parts(fact: str, plain: tuple[Formula, ...], near: Any, fixed: bool) -> tuple[_Part, ...]:
-    found: dict[frozenset[Formula], Any] = {}
-    for value in (near,) if fixed else VALUES[fact](plain, near):
-        here = Situation(**{fact: value}).here
-        found.setdefault(frozenset(one for one in plain if holds(one, here)), value)
-    return tuple(_Part(value, holding) for holding, value in found.items())
+    values = (near,) if fixed else VALUES[fact](plain, near)
+    heres = ((value, Situation(**{fact: value}).here) for value in values)
+    return _unlike(_Part(value, frozenset(one for one in plain if holds(one, here))) for value, here in heres)
+
+
+def _unlike(parts: Iterable[_Part]) -> tuple[_Part, ...]:
+    """The first of those for which the same holds."""
+    found: dict[frozenset[Formula], _Part] = {}
+    for part in parts:
+        found.setdefault(part.holding, part)
+    return tuple(found.values())
+
+
+# --- one fact after the other, as long as all of them at once are too many
+
+
+def _search(formula: Formula, axes: Axes, near: Situation, seen: set[Formula]) -> Situation | None:
+    """The first situation where it holds, the last fact turned last; what a value leaves of it is searched once."""
+    named = frozenset(atoms(formula))
+    told = {fact: _unlike(_Part(one.value, one.holding & named) for one in parts) for fact, parts in axes.items()}
+    axes = {fact: parts for fact, parts in told.items() if any(part.holding for part in parts)}
+    if (size := prod(map(len, axes.values()))) <= TOGETHER_MAX:
+        everywhere = (1 << size) - 1
+        found = _set(formula, _sets(axes, everywhere), everywhere)
+        return _situation((found & -found).bit_length() - 1, axes, near) if found else None
+    fact, parts = axes.popitem()
+    for part in parts:
+        if len(seen) > LEFT_MAX:
+            raise OperatorFault(
+                "contexts-too-many", "there are too many contexts to prove one against others", hint=FEWER
+            )
+        if (left := _given(formula, fact, part.holding)) not in seen:
+            seen.add(left)
+            if there := _search(left, axes, replace(near, **{fact: part.value}), seen):
+                return there
+    return None
+
+
+def _given(formula: Formula, fact: str, holding: frozenset[Formula]) -> Formula:
+    """What is left of `formula` where of the conditions on `fact` just these hold."""
+    match formula:
+        case All() | AnyOf():
+            ends: tuple[Formula, Formula] = (Always(), NEVER)
+            neutral, deciding = ends if isinstance(formula, All) else ends[::-1]
+            left = dict.fromkeys(_given(part, fact, holding) for part in formula.parts)
+            left.pop(neutral, None)
+            several = type(formula)(parts=tuple(left)) if len(left) > 1 else next(iter(left), neutral)
+            return deciding if deciding in left else several
+        case Not():
+            part = _given(formula.part, fact, holding)
+            return Always() if part == NEVER else NEVER if part == Always() else Not(part=part)
+        case _:
+            known = LOOKS_AT.get(type(formula)) == fact
+            return formula if not known else Always() if formula in holding else NEVER
 
 
 # --- a condition as a set of situations: the bit `a + len(first axis) * (b + len(second) * ...)`
@@ -173,12 +224,10 @@ def _set(formula: Formula, sets: Mapping[Formula, int], everywhere: int) -> int:
 
 
 def _situation(bit: int, axes: Axes, near: Situation) -> Situation:
-    found: dict[str, Any] = {fact: getattr(near, fact) for fact in VALUES}
     for fact, parts in axes.items():
         bit, n = divmod(bit, len(parts))
-        found[fact] = parts[n].value
-    dated = any(isinstance(one, Hours) and one.holidays for part in axes.get("at", ()) for one in part.holding)
-    return Situation(**found, turns_on=frozenset([*axes, *["date"] * dated]))
+        near = replace(near, **{fact: parts[n].value})
+    return near
 
 
 # --- what each kind of condition looks at, and where it can change there
