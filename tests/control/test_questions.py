@@ -3,17 +3,22 @@
 import base64
 import csv
 import hashlib
+import html
 import re
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 
 import msgspec
 import pytest
 
+from ostiary.cli.main import run
 from ostiary.control import questions, report
 from ostiary.control.documents import read_document
 from ostiary.control.folder import files_of
+from ostiary.control.prepare import STARTER, initialise
+from ostiary.foundation.home import Home
 from ostiary.plan.reason import Reason
 from ostiary.policy.document import Document
 from ostiary.prove.request import Request, replay
@@ -278,14 +283,14 @@ def test_who_may_do_what_stands_on_pages_and_in_tables_as_it_is_in_force(site, a
     report.write(site.home, folder)
     rows = {
         name: list(csv.DictReader((folder / f"{name}.csv").read_text().splitlines()))
-        for name in ("roles", "objects", "persons")
+        for name in ("roles", "objects", "principals")
     }
     plan = plan_in_force(site.home)
     held = {(role.name, grant.id) for role in plan.roles for grant in plan.grants if grant.role in role.closure}
     possible = {(role, rule) for role, rule in held if not rule.startswith("nowhere")}
     assert {(row["role"], row["rule"]) for row in rows["roles"]} == possible
     assert {(row["role"], row["rule"]) for row in rows["objects"]} == possible
-    own = [row for row in rows["persons"] if row["name"] == "client:asked-boss-guest"]
+    own = [row for row in rows["principals"] if row["name"] == "client:asked-boss-guest"]
     assert {(row["role"], row["rule"]) for row in own} == {one for one in possible if one[0] in {"boss", "guest"}}
     for name, told in rows.items():
         text = (folder / f"{name}.html").read_text()
@@ -294,6 +299,41 @@ def test_who_may_do_what_stands_on_pages_and_in_tables_as_it_is_in_force(site, a
     site.apply(asked.replace('"stock: read"], when: home', '"invoice: read"], when: home'))
     report.write(site.home, folder)
     assert "guest,guest,shop/invoice:read" in (folder / "roles.csv").read_text()
+
+
+@pytest.mark.standard("B9")
+def test_what_somebody_may_do_in_an_emergency_stands_there_and_until_when(site, asked, folder):
+    tokens(site, ["guest"])
+    facts = {"principal": "client:asked-guest", "role": "night", "minutes": 5, "reason": "the shop is down"}
+    begun = site.ask("break-glass.start", **facts)
+    try:
+        report.write(site.home, folder)
+    finally:
+        site.ask("break-glass.end", proposal=begun["id"])
+    end = begun["text"].rpartition(" ")[2]
+    told = csv.DictReader((folder / "principals.csv").read_text().splitlines())
+    own = {row["role"]: row["when"] for row in told if row["name"] == "client:asked-guest"}
+    assert own.keys() == {"guest", "night"}
+    assert f", in an emergency until {end}" in own["night"]
+    assert "emergency" not in own["guest"]
+    assert f"holds guest, night, in an emergency until {end}" in (folder / "principals.html").read_text()
+
+
+@pytest.mark.standard("B9")
+def test_that_a_system_is_observed_stands_on_every_page_and_table(folder, capsys):
+    home = Home(root=folder / "home")
+    until_when = (datetime.now(UTC) + timedelta(days=1)).isoformat(timespec="seconds")
+    starter = STARTER.format(
+        name="acme", kind="tryton", host="gate.test", upstream='"http://127.0.0.1:9"', example="",
+        needs=f'database: acme, observe-until: "{until_when}"',
+    )  # fmt: skip
+    initialise(home, text=starter, host="gate.test")
+    (caveat,) = questions.caveats(home)
+    written = [Path(name) for name in report.write(home, folder / "access")]
+    assert len(written) == 6
+    assert [file.name for file in written if caveat not in html.unescape(file.read_text())] == []
+    assert run(["policy", "report", "--out", str(folder / "access"), "--home", str(home.root)]) == 0
+    assert f"note: {caveat}" in capsys.readouterr().out
 
 
 def test_a_page_holds_no_script_and_loads_nothing(site, folder):
@@ -316,6 +356,8 @@ def test_a_name_neither_runs_in_a_page_nor_in_a_spreadsheet():
     way = Way(role=evil, rule="+1", permission="@x", context="", words="-1", where=Source(file="\tf", line=1, text=""), request=None)  # fmt: skip
     table = list(csv.reader(report._table([(evil, "", [way])]).splitlines()))
     assert [cell[0] for cell in table[1]] == ["'"] * 6
-    html = report._page().render(view="roles", parts=[(evil, evil, [way])], policy=evil, revision=evil, at=evil)
-    assert "<script>" not in html
-    assert "&lt;script&gt;" in html
+    page = report._page().render(
+        view="roles", parts=[(evil, evil, [way])], policy=evil, revision=evil, at=evil, caveats=[evil]
+    )
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
