@@ -1,19 +1,24 @@
 """Every change of the directory reaches gate and guard: what they remember of it is never older than the last one."""
 
+import msgspec
 import pytest
 from sqlalchemy import delete, select
 
 from ostiary.audit.log import entries, tree
-from ostiary.control import operations
+from ostiary.cli.main import run
+from ostiary.control import operations, review
 from ostiary.control.administrators import administrators
 from ostiary.control.board import Board
 from ostiary.control.installation import open_installation
 from ostiary.control.operations import OPERATIONS
 from ostiary.control.prepare import initialise
 from ostiary.control.reconcile import Translated
-from ostiary.foundation.errors import OperatorFault, SystemFault
+from ostiary.control.recorded import PART
+from ostiary.foundation.errors import CallerFault, OperatorFault, SystemFault
 from ostiary.foundation.home import Home
+from ostiary.guard.journal import Line
 from ostiary.policy.document import Document
+from ostiary.store import database
 from ostiary.store.database import METADATA
 from ostiary.store.plans import plan_in_force
 from ostiary.store.tables.audit import AUDIT_LEAF
@@ -99,6 +104,50 @@ def test_every_change_is_brought_to_gate_and_guard_and_recorded(board):
         OPERATIONS[name](board, "uid:0", **facts)
         assert board.reconciler.told[-1] == "refresh", name
         assert entries_of(board) > before, name
+
+
+@pytest.mark.parametrize("operation", ["review.keep", "review.remove"])
+def test_what_was_used_is_read_while_others_may_change_the_store(board, monkeypatch, operation):
+    """It may be a GiB of logs."""
+
+    class Reading(review.Used):
+        def __iter__(self):
+            monkeypatch.setattr(database, "TURN_TIMEOUT_S", 0.1)
+            with board.on.store.begin():
+                return super().__iter__()
+
+    monkeypatch.setattr(review, "Used", Reading)
+    OPERATIONS["user.add"](board, "uid:0", login="anna", password=PASSWORD, roles=["reader"])
+    OPERATIONS[operation](board, "uid:0", principal="user:anna", role="reader", reason="why")
+    with board.on.store.read() as connection:
+        (entry,) = entries(connection, action=operation, limit=1)
+    assert entry["after"] == {"role": "reader", "used": 0, "last": "", "whole": True}
+
+
+def test_what_is_taken_away_while_its_use_is_read_is_not_reviewed(board, monkeypatch):
+    class Reading(review.Used):
+        def __iter__(self):
+            OPERATIONS["principal.roles"](board, "uid:0", principal="user:anna", roles=[])
+            return super().__iter__()
+
+    monkeypatch.setattr(review, "Used", Reading)
+    OPERATIONS["user.add"](board, "uid:0", login="anna", password=PASSWORD, roles=["reader"])
+    with pytest.raises(CallerFault, match="user:anna does not hold the role reader"):
+        OPERATIONS["review.keep"](board, "uid:0", principal="user:anna", role="reader", reason="why")
+
+
+def test_where_the_use_is_not_known_in_full_the_list_says_so(board, capsys):
+    OPERATIONS["user.add"](board, "uid:0", login="anna", password=PASSWORD, roles=["reader"])
+    asked = ["review", "list", "--home", str(board.on.home.root)]
+    line = dict.fromkeys(Line.__struct_fields__, "") | {
+        "at": board.now.isoformat(), "subject": "user:anna", "here": {}, "scopes": [], "records": [], "us": 1,
+        "operations": ["erp/party.party:read"], "whole": False, "reason": "allowed",
+    }  # fmt: skip
+    assert run(asked) == 0
+    assert "note:" not in capsys.readouterr().out
+    board.on.home.guard_log.write_bytes(msgspec.json.encode(line))
+    assert run(asked) == 0
+    assert f"note: {PART}" in capsys.readouterr().out
 
 
 def entries_of(board):

@@ -35,7 +35,7 @@ def test_what_is_held_is_shown_with_its_use_and_is_kept_with_a_reason_that_stays
     site.ask("review.keep", principal=principal, role="visitor", reason="reads the stock daily")
     (entry,) = site.ask("audit.list", action="review.keep", limit=1)
     assert (entry["object"], entry["reason"]) == (principal, "reads the stock daily")
-    assert entry["after"] == {"role": "visitor", "used": 1, "last": shown["last"]}
+    assert entry["after"] == {"role": "visitor", "used": 1, "last": shown["last"], "whole": True}
     assert item(site, principal, "visitor")["by"] == entry["actor"]
     assert caller.send("GET", "/shop/stock").status == 200
 

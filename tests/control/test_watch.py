@@ -278,6 +278,7 @@ def test_what_a_caller_does_as_a_rule_is_tracked_and_what_is_unlike_it_is_shown(
         for line in before
     ]
     home.access_log.write_bytes(b"".join([*earlier, *before, *lately]))
+    home.guard_log.write_bytes(b"".join(lines_about(site, writes, site.home.guard_log)))  # it was asked about the body
     told = evidence.usage(home)
     assert [(one["principal"], one["days"]) for one in told["usual"]] == [(f"client:{name}", 3)]
     (unusual,) = told["unusual"]
@@ -286,6 +287,6 @@ def test_what_a_caller_does_as_a_rule_is_tracked_and_what_is_unlike_it_is_shown(
     assert re.search(rf"client:{name} +caller", new)
 
 
-def lines_about(site, decision):
-    lines = site.home.access_log.read_bytes().splitlines(keepends=True)
+def lines_about(site, decision, log=None):
+    lines = (log or site.home.access_log).read_bytes().splitlines(keepends=True)
     return [line for line in lines if decision.encode() in line]

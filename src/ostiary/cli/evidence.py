@@ -52,12 +52,13 @@ def list_events(limit: int, since: datetime | None, **wanted: Any) -> None:
 def usage(days: int) -> None:
     """What each caller does as a rule, and what of the last day is unlike it: first seen, or far more than ever."""
     from ostiary.control.evidence import usage
+    from ostiary.control.recorded import PART
 
     told = usage(home(), days)
     strange = table(told["unusual"], ("principal", "what", "value", "times", "decision"), empty="nothing")
     columns = ("principal", "days", "calls", "busiest", "last", "operations", "networks")
     usual = table(told["usual"], columns, empty="Nothing was allowed yet.")
-    left = "" if told["whole"] else "\nnote: there are more events than were read; the oldest were left out"
+    left = "" if told["whole"] else f"\nnote: {PART}"
     show(told, f"Unusual in the last day:\n{strange}\n\nAs a rule, before it:\n{usual}{left}")
 
 

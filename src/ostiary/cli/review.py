@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from ostiary.cli.admin import ask, done, look, waits
-from ostiary.cli.shape import Group, home, show, show_table
+from ostiary.cli.shape import Group, home, noted, show, table
 from ostiary.foundation.errors import counted, harmless
 
 WHOSE = click.argument("principal")
@@ -23,10 +23,12 @@ def review() -> None:
 @click.option("--due", is_flag=True, help="Only what nobody has looked at for a quarter.")
 def list_items(*, due: bool) -> None:
     """Every role that somebody holds, what was not looked at for longest first."""
+    from ostiary.control.recorded import PART
     from ostiary.control.review import items
 
     rows = look(home(), "review.list", items, due=due)
-    show_table(rows, ("principal", "role", "used", "last", "looked", "by", "due"), empty="Nothing.")
+    told = table(rows, ("principal", "role", "used", "last", "looked", "by", "due"), empty="Nothing.")
+    show(rows, told + noted({PART for row in rows if not row["whole"]}))
 
 
 @review.command("waiting")

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from datetime import timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from ostiary.audit.head import verified, verify
 from ostiary.audit.log import entries
 from ostiary.control import grounds, revisions
 from ostiary.control.installation import Installation, opened, refuse_empty
+from ostiary.control.recorded import Used, circumstances
 from ostiary.control.revisions import plan_of
 from ostiary.erp.operation import operation_named
 from ostiary.event import record, search
@@ -23,8 +23,7 @@ from ostiary.foundation.clock import SystemClock
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.home import Home
 from ostiary.identity import roster
-from ostiary.monitor.usage import patterns
-from ostiary.plan.formula import UNKNOWN, Circumstances
+from ostiary.monitor.usage import Use, patterns
 from ostiary.plan.reason import TITLE, Reason
 from ostiary.prove.explanation import Asked, Explanation
 from ostiary.prove.explanation import explain as explained
@@ -99,17 +98,6 @@ def _asked(on: Installation, event: Event) -> Asked:
     )
 
 
-def circumstances(event: Event) -> Circumstances:
-    return Circumstances(
-        at=event.at,
-        source=ip_address(event.source),
-        country=UNKNOWN if event.country == NONE else event.country,
-        device=event.device != NONE,
-        acr=event.acr,
-        signed_in_s=event.signed_in_s or None,
-    )
-
-
 def _text(event: Event, told: Explanation, detail: str) -> str:
     who = event.subject if event.subject != NONE else "somebody"
     lines = [f"{record.stamp(event.at)}  {who} from {event.source}: {event.method} {event.path}", told.sentence]
@@ -143,11 +131,15 @@ def list_events(home: Home, wanted: search.Filter, limit: int = 20) -> list[dict
 
 
 def usage(home: Home, days: int = 30) -> dict[str, Any]:
-    """What each caller does as a rule, and what of the last day is unlike it; `whole`: nothing was left unread."""
+    """What each caller does as a rule, and what of the last day is unlike it; `whole`: all of it was read and kept."""
     refuse_empty(home)
     now = SystemClock().now()
-    found = search.Newest(home.access_log, search.Filter(reason=Reason.ALLOWED, since=now - timedelta(days=days)))
-    habits, unusual = patterns(found, now)
+    found = Used(home, now - timedelta(days=days), {})
+    uses = (
+        Use(one.decision, one.principal, one.facts.here.at, str(one.facts.here.source), one.facts.operations)
+        for one in found
+    )
+    habits, unusual = patterns(uses, now)
     return {"unusual": to_builtins(unusual), "usual": to_builtins(habits), "whole": found.whole}
 
 

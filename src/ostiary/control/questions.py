@@ -8,13 +8,12 @@ from ipaddress import ip_address
 from typing import Any, TypeVar
 
 from msgspec import to_builtins
-from sqlalchemy import Connection
 
 from ostiary.control.archive import plan_kept
 from ostiary.control.documents import observed, offers, prove_document
 from ostiary.control.holders import assigned, for_a_time, holders_of
 from ostiary.control.installation import Installation, opened
-from ostiary.control.recorded import Used
+from ostiary.control.recorded import PART, Used
 from ostiary.erp.operation import Operation, operation_named
 from ostiary.event.record import stamp
 from ostiary.foundation.errors import CallerFault
@@ -43,7 +42,8 @@ def prove(document: Document, home: Home, days: int, since: int | None = None) -
     with opened(home) as on, on.store.read() as connection:
         held, holders, near = assigned(connection), holders_of(connection), Situation(on.clock.now())
         before = plan_kept(connection, since) if since else plan_in_force(home)
-        uses, known_since = _uses(on, connection, near.at - timedelta(days=days))
+        sets = role_sets(connection)
+    uses, known_since = _uses(home, sets, near.at, days)
     plan, proof = prove_document(document, home, held, near)
     changes = diff(before, plan, holders)
     wider = (one for one in changes if one.widens and one.permission)
@@ -60,16 +60,14 @@ def prove(document: Document, home: Home, days: int, since: int | None = None) -
     return {"revision": plan.revision, **told, "answers": answers, "warnings": notes}
 
 
-def _uses(on: Installation, connection: Connection, since: datetime) -> tuple[questions.Uses, list[str]]:
+def _uses(home: Home, sets: Mapping[str, frozenset[str]], now: datetime, days: int) -> tuple[questions.Uses, list[str]]:
     """What was allowed, and how far back that is known."""
-    roles, uses, first = role_sets(connection), Counter[tuple[str, frozenset[str]]](), on.clock.now()
-    found = Used(on.home, since)
+    uses, first, found = Counter[tuple[str, frozenset[str]]](), now, Used(home, now - timedelta(days=days), sets)
     for use in found:
-        uses[use.permission, roles.get(use.role_set, frozenset())] += 1
-        first = min(first, use.at)
+        uses.update((did.permission, use.facts.roles or frozenset()) for did in use.facts.operations)
+        first = min(first, use.facts.here.at)
     known = f"what was used is known since {stamp(first)}" if uses else "nothing that was allowed is known yet"
-    left = [] if found.whole else ["there are more events than were read: what was used is not known in full"]
-    return uses, [known, *left]
+    return uses, [known, *([] if found.whole else [PART])]
 
 
 def caveats(home: Home, operation: str = "") -> list[str]:

@@ -5,21 +5,21 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from ipaddress import ip_address
 from itertools import chain
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 from msgspec import to_builtins
 
 from ostiary.control.documents import read_document
-from ostiary.control.evidence import circumstances
 from ostiary.control.installation import opened
 from ostiary.erp.operation import operation_named
 from ostiary.event import search
-from ostiary.event.record import NONE
+from ostiary.event.record import NONE, Event
 from ostiary.foundation.home import Home
+from ostiary.foundation.origin import origin
 from ostiary.guard.journal import Line
 from ostiary.plan.decide import Facts
-from ostiary.plan.formula import Circumstances
+from ostiary.plan.formula import UNKNOWN, Circumstances
 from ostiary.plan.reason import Reason
 from ostiary.policy.document import Document
 from ostiary.prove.replay import Recorded, replay
@@ -27,6 +27,7 @@ from ostiary.store.directory import role_sets
 from ostiary.store.plans import plan_in_force
 
 TICK: Final = 10_000
+PART: Final = "what was used is not known in full: there is more than is read at once, or than is kept of one call"
 Tick = Callable[[int], None]  # is told how many decisions were read, now and then
 Roles = Mapping[str, frozenset[str]]
 
@@ -47,10 +48,30 @@ def recorded(home: Home, since: datetime, tick: Tick) -> Iterator[Recorded]:
         yield one
 
 
-def _native(home: Home, roles: Roles, since: datetime) -> Iterator[Recorded]:
+class Used:
+    """Every call that was allowed since then, once; as far back as one search may read.
+
+    `whole`, once they are told: they are all, and all of what each did.
+    """
+
+    def __init__(self, home: Home, since: datetime, roles: Roles) -> None:
+        self._asked, self.whole = (home, roles, since, search.READ_MAX_BYTES), True
+
+    def __iter__(self) -> Iterator[Recorded]:
+        for log in (_native, _judged):
+            try:
+                for one in log(*self._asked):
+                    if one.reason == Reason.ALLOWED:
+                        self.whole &= one.whole or not one.facts.operations
+                        yield one
+            except search.TooMuch:
+                self.whole = False
+
+
+def _native(home: Home, roles: Roles, since: datetime, most_bytes: int = sys.maxsize) -> Iterator[Recorded]:
     """What the guard was asked about stands in its journal, with all its operations. A scope that was cut is none."""
-    for event in search.events(home.access_log, since):
-        if NONE in (event.system, event.source) or event.guard_us:
+    for event in search.events(home.access_log, since, most_bytes):
+        if event.system == NONE or event.guard_us or origin(event.source) is None:
             continue
         did, scopes = operation_named(event.operation), frozenset(event.scopes.rpartition(" ")[0].split())
         facts = Facts(
@@ -60,39 +81,15 @@ def _native(home: Home, roles: Roles, since: datetime) -> Iterator[Recorded]:
         yield Recorded(event.decision, event.subject, event.reason, facts, did is not None)
 
 
-class Use(NamedTuple):
-    """One thing that somebody did with the roles of this set."""
-
-    principal: str
-    role_set: str
-    permission: str
-    at: datetime
-
-
-class Used:
-    """All that was allowed since then, of a call of many operations each; as far back as one search may read.
-
-    `whole`, once it is told: it was all.
-    """
-
-    def __init__(self, home: Home, since: datetime) -> None:
-        self._home, self._since, self.whole = home, since, True
-
-    def __iter__(self) -> Iterator[Use]:
-        native = search.Newest(self._home.access_log, search.Filter(reason=Reason.ALLOWED, since=self._since))
-        for event in native:
-            if not event.guard_us:
-                yield Use(event.subject, event.role_set, event.operation, event.at)
-        self.whole = native.whole
-        try:
-            for line, at in _journal(self._home, self._since, search.READ_MAX_BYTES):
-                if line.reason == Reason.ALLOWED:
-                    yield from (Use(line.subject, line.role_set, one, at) for one in line.operations)
-        except search.TooMuch:
-            self.whole = False
+def circumstances(event: Event) -> Circumstances:
+    """What a context may turn on, as the event tells it."""
+    return Circumstances(
+        at=event.at, source=ip_address(event.source), country=UNKNOWN if event.country == NONE else event.country,
+        device=event.device != NONE, acr=event.acr, signed_in_s=event.signed_in_s or None,
+    )  # fmt: skip
 
 
-def _journal(home: Home, since: datetime, most_bytes: int = sys.maxsize) -> Iterator[tuple[Line, datetime]]:
+def _judged(home: Home, roles: Roles, since: datetime, most_bytes: int = sys.maxsize) -> Iterator[Recorded]:
     for text in search.lines(home.guard_log, since, most_bytes):
         try:
             line = msgspec.json.decode(text, type=Line)
@@ -101,11 +98,6 @@ def _journal(home: Home, since: datetime, most_bytes: int = sys.maxsize) -> Iter
             continue
         if at < since:
             return
-        yield line, at
-
-
-def _judged(home: Home, roles: Roles, since: datetime) -> Iterator[Recorded]:
-    for line, at in _journal(home, since):
         told = {"at": at.isoformat(), "source": "::", **line.here}
         try:
             told |= {"at": datetime.fromisoformat(told["at"]), "source": ip_address(told["source"])}

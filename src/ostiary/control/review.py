@@ -1,8 +1,8 @@
 """Access reviews (standard B6): who holds which role, whether it was used, who looked at it last; the audit log keeps it."""
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
+from functools import cache, partial
 from typing import Any, Final
 
 import msgspec
@@ -14,7 +14,7 @@ from ostiary.control.board import Board
 from ostiary.control.installation import Installation, opened
 from ostiary.control.proposals import refuse_reason
 from ostiary.control.recorded import Used
-from ostiary.erp.operation import covering_scopes, operation_named
+from ostiary.erp.operation import Operation, covering_scopes
 from ostiary.event.record import stamp
 from ostiary.foundation.clock import EPOCH
 from ostiary.foundation.errors import CallerFault
@@ -22,6 +22,7 @@ from ostiary.foundation.home import Home
 from ostiary.identity import principals, roster
 from ostiary.identity.principals import Keys
 from ostiary.plan.model import Plan
+from ostiary.prove.replay import Recorded
 from ostiary.store.directory import role_sets
 from ostiary.store.plans import plan_in_force
 from ostiary.store.tables.audit import AUDIT_LEAF
@@ -34,12 +35,16 @@ Held = tuple[str, str]  # principal and role
 
 
 class Item(Struct, frozen=True, kw_only=True):
-    """`used`: how often in the last quarter, and when last; `looked`: when it was given, or kept at a review, by whom."""
+    """`used`: how often in the last quarter, and when last; `whole`: that is all of it, as far as the records go.
+
+    `looked`: when it was given, or kept at a review, by whom.
+    """
 
     principal: str
     role: str
     used: int
     last: str
+    whole: bool
     looked: str
     by: str
     due: bool
@@ -47,9 +52,8 @@ class Item(Struct, frozen=True, kw_only=True):
 
 def items(home: Home, *, due: bool = False) -> list[dict[str, Any]]:
     """Every role that somebody holds; what was not looked at for longest first."""
-    with opened(home) as on, on.store.read() as connection:
-        found = _items(on, connection, plan_in_force(home))
-    return [to_builtins(one) for one in found if one.due or not due]
+    with opened(home) as on:
+        return [to_builtins(one) for one in _items(on, plan_in_force(home)) if one.due or not due]
 
 
 def overdue(connection: Connection, now: datetime) -> list[Held]:
@@ -60,16 +64,17 @@ def overdue(connection: Connection, now: datetime) -> list[Held]:
 
 def keep(board: Board, actor: str, principal: str, role: str, reason: str) -> dict[str, Any]:
     """Somebody has looked: it stays, for this reason."""
-    board.change(actor, lambda change: _record(board, change, KEEP, (principal, role), reason))
+    item = _item(board, (principal, role), reason)
+    board.change(actor, lambda change: _record(change, KEEP, (principal, role), item, reason))
     return {}
 
 
 def remove(board: Board, actor: str, principal: str, role: str, reason: str) -> dict[str, Any]:
     """Somebody has looked: it goes, and with it the tokens that are out."""
+    item = _item(board, (principal, role), reason)
 
     def act(change: Change) -> Keys:
-        _record(board, change, REMOVE, (principal, role), reason)
-        left = [one for one in roster.one(change.connection, principal)["roles"] if one != role]
+        left = _record(change, REMOVE, (principal, role), item, reason)
         return principals.set_roles(change, principal=principal, roles=left)
 
     with board.turn:
@@ -77,34 +82,35 @@ def remove(board: Board, actor: str, principal: str, role: str, reason: str) -> 
     return {}
 
 
-def _record(board: Board, change: Change, action: str, held: Held, reason: str) -> None:
-    """With what was known of its use."""
+def _item(board: Board, held: Held, reason: str) -> Item | None:
+    """Looked up before anything is locked, for it may read logs for a while; None where it is not held."""
     refuse_reason(reason)
-    found = _items(board.on, change.connection, board.reconciler.plan)
-    item = next((one for one in found if (one.principal, one.role) == held), None)
-    if item is None:
-        why = f"{held[0]} does not hold the role {held[1]}"
-        raise CallerFault("not-held", why, hint="see `ostiary review list`")
-    change.note(action, held[0], after={"role": held[1], "used": item.used, "last": item.last}, reason=reason)
+    return next(_items(board.on, board.reconciler.plan, held), None)
 
 
-def _items(on: Installation, connection: Connection, plan: Plan) -> list[Item]:
+def _record(change: Change, action: str, held: Held, item: Item | None, reason: str) -> list[str]:
+    """With what was known of its use; returns the principal's other roles. Raises where it is held no longer."""
+    principal, role = held
+    roles = roster.one(change.connection, principal)["roles"]
+    if item is None or role not in roles:
+        raise CallerFault("not-held", f"{principal} does not hold the role {role}", hint="see `ostiary review list`")
+    known = {"role": role, "used": item.used, "last": item.last, "whole": item.whole}
+    change.note(action, principal, after=known, reason=reason)
+    return [one for one in roles if one != role]
+
+
+def _items(on: Installation, plan: Plan, only: Held | None = None) -> Iterator[Item]:
     since = on.clock.now() - EVERY
-    uses, last = _uses(on, connection, plan, since)
-    looked = _looked(connection)
-    found = [(*looked.get(held, (EPOCH, "")), held) for held in _held(connection)]
-    return [
-        Item(
-            principal=held[0],
-            role=held[1],
-            used=uses[held],
-            last=stamp(last[held]) if held in last else "",
-            looked=stamp(at) if by else "",
-            by=by,
-            due=at < since,
-        )
-        for at, by, held in sorted(found)
-    ]
+    with on.store.read() as connection:
+        held = [one for one in _held(connection) if only in (None, one)]
+        looked, found = _looked(connection), Used(on.home, since, role_sets(connection))
+    uses = _uses(found, plan, held) if held else {}
+    for at, by, one in sorted((*looked.get(one, (EPOCH, "")), one) for one in held):
+        times, last = uses[one]
+        yield Item(
+            principal=one[0], role=one[1], used=times, last=stamp(last) if times else "", whole=found.whole,
+            looked=stamp(at) if by else "", by=by, due=at < since,
+        )  # fmt: skip
 
 
 def _held(connection: Connection) -> list[Held]:
@@ -123,23 +129,16 @@ def _looked(connection: Connection) -> Mapping[Held, tuple[datetime, str]]:
     return found
 
 
-def _uses(
-    on: Installation, connection: Connection, plan: Plan, since: datetime
-) -> tuple[Counter[Held], dict[Held, datetime]]:
-    """How often somebody did what a role of his allows, and when last; of more events than one search may read, the newest."""
-    roles, uses, last = role_sets(connection), Counter[Held](), dict[Held, datetime]()
-    giving: dict[Held, bool] = {}
-    for use in Used(on.home, since):
-        for role in roles.get(use.role_set, ()):
-            if _gives(plan, role, use.permission, giving):
-                held = use.principal, role
-                uses[held] += 1
-                last[held] = max(use.at, last.get(held, use.at))
-    return uses, last
+def _uses(found: Iterable[Recorded], plan: Plan, held: Collection[Held]) -> Mapping[Held, tuple[int, datetime]]:
+    """How often somebody did what a role of his allows, and when last."""
+    uses, gives = dict.fromkeys(held, (0, EPOCH)), cache(partial(_gives, plan))
+    for one in found:
+        for by in ((one.principal, role) for role in one.facts.roles or ()):
+            if by in uses and (more := sum(gives(by[1], did) for did in one.facts.operations)):
+                times, last = uses[by]
+                uses[by] = times + more, max(last, one.facts.here.at)
+    return uses
 
 
-def _gives(plan: Plan, role: str, permission: str, known: dict[Held, bool]) -> bool:
-    if (role, permission) not in known:
-        does, held = operation_named(permission), plan.closures.get(role, frozenset())
-        known[role, permission] = does is not None and bool(plan.granting(covering_scopes(does), held))
-    return known[role, permission]
+def _gives(plan: Plan, role: str, did: Operation) -> bool:
+    return bool(plan.granting(covering_scopes(did), plan.closures.get(role, frozenset())))

@@ -51,22 +51,9 @@ def find(log: Path, wanted: Filter, *, limit: int = 20) -> Iterator[Event]:
     return islice(filter(wanted.takes, found), max(limit, 0))
 
 
-class Newest:
-    """The events that `wanted` takes, as far back as one search may read. `whole`, once they are told: it was all of them."""
-
-    def __init__(self, log: Path, wanted: Filter) -> None:
-        self._found, self.whole = find(log, wanted, limit=READ_MAX_BYTES), True
-
-    def __iter__(self) -> Iterator[Event]:
-        try:
-            yield from self._found
-        except TooMuch:
-            self.whole = False
-
-
-def events(log: Path, since: datetime) -> Iterator[Event]:
-    """Every event since then, however many, the newest first."""
-    return _events(lines(log, since), since)
+def events(log: Path, since: datetime, most_bytes: int = sys.maxsize) -> Iterator[Event]:
+    """Every event since then, the newest first; raises TooMuch past so many bytes."""
+    return _events(lines(log, since, most_bytes), since)
 
 
 def _events(told: Iterable[bytes], since: datetime | None) -> Iterator[Event]:

@@ -1,26 +1,39 @@
 """What each caller does as a rule, and what of the last day is unlike it (standard B8).
 
-Nothing is usual of somebody who was seen on fewer than DAYS_MIN days before. Networks are those that one caller can own
-addresses in; an hour is like the one before and the one after it, on the same kind of day.
+A day is 24 hours, the last of them ends now. Nothing is usual of somebody who was seen on fewer than DAYS_MIN days before.
+Networks are those that one caller can own addresses in; an hour is like the one before and the one after it, on the same
+kind of day.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
-from ostiary.event.record import NONE, Event, stamp
+from ostiary.erp.operation import Operation
+from ostiary.event.record import NONE, stamp
 from ostiary.foundation.origin import named
 
-LATELY: Final = timedelta(days=1)
+DAY: Final = timedelta(days=1)
 DAYS_MIN: Final = 3
 MANY: Final = 3  # times the most calls of any day before
 MANY_MIN: Final = 20
 SATURDAY: Final = 5
-NETWORKS_MAX: Final = 1_000  # of one caller; further ones are not told apart
+CALLS: Final = "calls in a day"
+VALUES_MAX: Final = 1_000  # of one caller's operations, networks, ...; where there are more, none is unlike them
 UNPROVED: Final = "unproved"  # whoever is observed chooses his own name
+
+
+class Use(NamedTuple):
+    """One call that was allowed, and all that it did."""
+
+    decision: str
+    principal: str
+    at: datetime
+    source: str
+    operations: tuple[Operation, ...]
 
 
 class Habit(Struct, frozen=True, kw_only=True):
@@ -54,17 +67,18 @@ class Seen:
         self.examples: dict[tuple[str, str], str] = {}
         self.last = ""
 
-    def take(self, event: Event, *, late: bool) -> None:
-        self.last = max(self.last, stamp(event.at))
-        which = self.lately if late else self.before
-        for dimension, value in _dimensions(event):
-            if value in which[dimension] or len(which[dimension]) < NETWORKS_MAX:
+    def take(self, use: Use, day: int) -> None:
+        """`day`: how many days ago."""
+        which = self.before if day else self.lately
+        self.last = max(self.last, stamp(use.at)) if day else self.last
+        for dimension, value in _dimensions(use, day):
+            if value in which[dimension] or len(which[dimension]) < VALUES_MAX:
                 which[dimension][value] += 1
-                if late:
-                    self.examples[dimension, value] = event.decision
+                if not day:
+                    self.examples[dimension, value] = use.decision
 
     def habit(self, principal: str) -> Habit:
-        days = self.before["day"]
+        days = self.before[CALLS]
         return Habit(
             principal=principal, days=len(days), calls=days.total(), busiest=max(days.values(), default=0), last=self.last,
             operations=[one for one, _ in self.before["operation"].most_common()],
@@ -72,44 +86,42 @@ class Seen:
         )  # fmt: skip
 
     def unusual(self, principal: str) -> Iterator[Unusual]:
-        busiest = max(self.before["day"].values(), default=0)
-        for dimension, values in self.lately.items():
+        busiest = max(self.before[CALLS].values(), default=0)
+        for what, values in self.lately.items():
             for value, times in values.items():
-                if self._strange(dimension, value, times, busiest):
-                    yield Unusual(
-                        principal=principal, what="calls in a day" if dimension == "day" else dimension, value=value,
-                        times=times, decision=self.examples[dimension, value],
-                    )  # fmt: skip
+                if self._strange(what, value, times, busiest):
+                    example = self.examples[what, value]
+                    yield Unusual(principal=principal, what=what, value=value, times=times, decision=example)
 
     def _strange(self, dimension: str, value: str, times: int, busiest: int) -> bool:
-        if dimension == "day":
+        if dimension == CALLS:
             return times > max(MANY_MIN, MANY * busiest)
         known = self.before[dimension]
-        return not (_near(value) & known.keys() if dimension == "hour" else value in known)
+        return len(known) < VALUES_MAX and known.keys().isdisjoint(_near(value) if dimension == "hour" else (value,))
 
 
-def patterns(events: Iterable[Event], now: datetime) -> tuple[list[Habit], list[Unusual]]:
+def patterns(uses: Iterable[Use], now: datetime) -> tuple[list[Habit], list[Unusual]]:
     """Of what was allowed, by caller; of one who is new, that alone."""
     seen: dict[str, Seen] = defaultdict(Seen)
-    for event in events:
-        if event.subject != NONE:
-            caller = UNPROVED if event.subject.startswith(f"{UNPROVED}:") else event.subject
-            seen[caller].take(event, late=event.at > now - LATELY)
+    for use in uses:
+        if use.principal != NONE:
+            caller = UNPROVED if use.principal.startswith(f"{UNPROVED}:") else use.principal
+            seen[caller].take(use, max((now - use.at) // DAY, 0))
     unusual = list[Unusual]()
     for principal, one in sorted(seen.items()):
-        if len(one.before["day"]) >= DAYS_MIN:
+        if len(one.before[CALLS]) >= DAYS_MIN:
             unusual += one.unusual(principal)
-        elif not one.before["day"] and (times := one.lately["day"].total()):
+        elif not one.before[CALLS] and (times := one.lately[CALLS].total()):
             decision = next(iter(one.examples.values()))
             unusual.append(Unusual(principal=principal, what="caller", value=principal, times=times, decision=decision))
     return [one.habit(principal) for principal, one in sorted(seen.items())], unusual
 
 
-def _dimensions(event: Event) -> Iterator[tuple[str, str]]:
-    yield "operation", event.operation
-    yield "network", named(event.source)
-    yield "hour", _hour(event.at.weekday() >= SATURDAY, event.at.hour)
-    yield "day", event.at.date().isoformat()
+def _dimensions(use: Use, day: int) -> Iterator[tuple[str, str]]:
+    yield from (("operation", did.permission) for did in use.operations)
+    yield "network", named(use.source)
+    yield "hour", _hour(use.at.weekday() >= SATURDAY, use.at.hour)
+    yield CALLS, f"{day} days ago" if day else "the last 24 hours"
 
 
 def _hour(weekend: bool, hour: int) -> str:
