@@ -50,7 +50,9 @@ def _edits(folder: Path, erp: str, operations: int, count: int, say: Say) -> dic
                 text, wanted = ((opened, ALLOWED), (closed, REFUSED))[number % 2]
                 began = time.perf_counter()
                 files = files_of(home.root, home.policy.name, text)
-                stand.ask("policy.apply", document={"text": text, "file": str(home.policy), "files": files}, reason="bench")
+                stand.ask(
+                    "policy.apply", document={"text": text, "file": str(home.policy), "files": files}, reason="bench"
+                )
                 _prove(caller, f"/f{lacking[0]}/o{lacking[0]}", wanted)
                 times.append(time.perf_counter() - began)
                 say(f"edit {number + 1} of {what} at {operations:,} operations: {times[-1]:.2f} s")
