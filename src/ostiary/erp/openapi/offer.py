@@ -31,7 +31,7 @@ def _named(schema: Any, definitions: Mapping[str, Any], passed: set[str]) -> Ite
         yield from schema.get("properties", ())
         name = schema.get("$ref", "").rpartition("/")[2]
         below = [part for key in ("allOf", "anyOf", "oneOf") for part in schema.get(key, ())]
-        below += [schema.get("items"), None if name in passed else definitions.get(name)]
+        below += [schema.get("items"), schema.get("if"), None if name in passed else definitions.get(name)]
         passed.add(name)
         for part in below:
             yield from _named(part, definitions, passed)
