@@ -234,5 +234,5 @@ def test_a_draft_that_can_not_be_replaced_is_told_as_the_one_that_is_asked_still
 def test_no_reason_is_kept_that_draws_on_a_terminal_or_has_no_end(board, reason):
     before = entries_of(board)
     with pytest.raises(OperatorFault, match="one line of at most"):
-        OPERATIONS["key.rotate"](board, "uid:0", reason=reason)
+        OPERATIONS["key.rotate"](board, "uid:0", compromised=True, reason=reason)
     assert entries_of(board) == before
