@@ -237,7 +237,7 @@ DAILY = Hours(days=tuple(range(7)), start=0, end=1440, zone="UTC")
         (("2028-02-29",), "2028-02-29"),
         (("03-01",), "2026-03-01"),
         (("2026-03-29",), "2026-03-29"),  # the clock changes in Berlin
-        (("2089-10-01",), "2089-10-01"),
+        (("2089-12-31",), "2089-12-31"),  # none is later
     ],
 )
 @pytest.mark.parametrize("start, end, zone", [(0, 1440, "UTC"), (480, 480, "UTC"), (0, 1440, "Europe/Berlin")])
@@ -249,6 +249,13 @@ def test_hours_of_whole_weeks_leave_out_their_holidays(text, day, start, end, zo
         assert not holds(off, found.here)
     assert counterexample(Not(part=off)).at.astimezone(situation.zone(zone)).date().isoformat() == day
     assert implies(off, DAILY)
+
+
+def test_a_policy_names_no_day_off_that_lies_behind_all_weeks_looked_at():
+    words.holiday("2089-12-31")
+    assert datetime(2090, 1, 2, tzinfo=UTC) <= situation.MONDAY + situation.WEEKS * situation.WEEK
+    with pytest.raises(words.Wrong):
+        words.holiday("2090-01-01")
 
 
 def test_day_and_night_leave_out_the_holidays_that_both_have():

@@ -46,8 +46,8 @@ from ostiary.plan.formula import (
 DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 NEVER: Final = AnyOf(parts=())
 MONDAY: Final = datetime(2026, 1, 5, tzinfo=UTC)
-# What the time zone database says ahead of time ends in 2087; from there on its years repeat those before.
-WEEKS: Final = 64 * 52
+# What the time zone database says ahead of time ends in 2087, and days off have years to 2089; all others repeat these.
+WEEKS: Final = 65 * 52
 WEEK: Final = timedelta(days=7)
 MINUTES_A_WEEK: Final = 7 * MINUTES_A_DAY
 NEAR: Final = range(-2, 9)  # days of a week on any clock, and those on which hours can have begun
