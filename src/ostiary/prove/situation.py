@@ -166,9 +166,7 @@ def _search(formula: Formula, axes: Axes, near: Situation, seen: set[Formula]) -
     fact, parts = axes.popitem()
     for part in parts:
         if len(seen) > LEFT_MAX:
-            raise OperatorFault(
-                "contexts-too-many", "there are too many contexts to prove one against others", hint=FEWER
-            )
+            raise OperatorFault("contexts-too-many", "there are too many contexts to prove", hint=FEWER)
         if (left := _given(formula, fact, part.holding)) not in seen:
             seen.add(left)
             if there := _search(left, axes, replace(near, **{fact: part.value}), seen):
@@ -323,14 +321,6 @@ def _turns(name: str) -> tuple[datetime, ...]:
     return tuple(found)
 
 
-def _countries(plain: Iterable[Countries], near: str) -> Iterator[str]:
-    yield from (near, UNKNOWN, NOWHERE, *(code for one in plain for code in one.countries))
-
-
-def _ages(plain: Iterable[Recent], near: int | None) -> Iterator[int | None]:
-    yield from (near, None, *(age for one in plain for age in (one.seconds, one.seconds + 1)))
-
-
 def duration(seconds: int) -> str:
     unit, size = next(one for one in UNITS if not seconds % one[1])
     return counted(seconds // size, unit)
@@ -347,10 +337,10 @@ LOOKS_AT: Final[Mapping[type, str]] = {
 VALUES: Final[Mapping[str, Callable[[Any, Any], Iterable[Any]]]] = {
     "at": _moments,
     "source": _addresses,
-    "country": _countries,
+    "country": lambda plain, near: (near, UNKNOWN, NOWHERE, *(code for one in plain for code in one.countries)),
     "device": lambda _, near: (near, False, True),
     "acr": lambda _, near: (near, "", MFA),
-    "age_s": _ages,
+    "age_s": lambda plain, near: (near, None, *(age for one in plain for age in (one.seconds, one.seconds + 1))),
 }
 COUNTRIES: Final = {UNKNOWN: "an unknown country", NOWHERE: "any other country"}
 WORDS: Final[Mapping[str, Callable[[Situation], str]]] = {
