@@ -190,7 +190,7 @@ def test_a_revision_that_did_not_come_into_force_is_told_as_that_and_its_text_is
     """Its text may be another one for the same plan: what is in force is what was applied before."""
     text = on.home.policy.read_text()
     document = Document(text=text + "# another text of the same\n", file=str(on.home.policy))
-    _, plan = read_document(document)
+    _, plan, _ = read_document(document)
     act = Act(actor="uid:1", document=document, reason="")
     with on.store.begin() as connection:
         change = Change(connection, "uid:1", AT)

@@ -187,7 +187,10 @@ def test_a_revision_of_several_files_is_enforced_kept_and_restored_whole(site):
     number = site.ostiary("policy", "list", "--limit", "1", "--json").json[0]["number"]
     shown = site.ostiary("policy", "show", str(number)).out
     assert "# file roles/elsewhere.yaml" in shown
-    assert re.search(rf"# file specs/{site.spec.name}: [0-9,]+ bytes, sha256 [0-9a-f]{{64}}\n", shown)
+    assert re.search(
+        rf"# file specs/{site.spec.name}: [0-9,]+ bytes, sha256 [0-9a-f]{{64}}; --file specs/{site.spec.name} shows it\n",
+        shown,
+    )
     site.apply(site.policy())
     assert site.ask("policy.restore", number=number, reason="whole")["revision"] == revision
     with pytest.raises(OstiaryError, match=r"policy.yaml:\d+:10: include: no file below the policy's folder"):

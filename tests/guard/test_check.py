@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select, update
 
 from guard_world import NOW, POLICY, TwinErp, guarded, later, make, rpc
-from ostiary.control.process import listen, server
+from ostiary.control.process import Served, listen, server
 from ostiary.erp.operation import Request
 from ostiary.foundation.jose import SigningKey
 from ostiary.guard import check, knowledge
@@ -522,8 +522,9 @@ async def test_over_a_real_socket_a_gate_that_hangs_up_frees_the_record(world, e
     head = "".join(f"{name}: {value}\r\n" for name, value in told.items())
     async with guarded(world, erp):
         locks = world.guard._check._locks
-        serving = server(world.guard.check)
-        running = asyncio.create_task(serving.serve(sockets=[listen(folder / "guard.sock")]))
+        listener = listen(folder / "guard.sock")
+        serving = server(Served(world.guard.check, listener))
+        running = asyncio.create_task(serving.serve(sockets=[listener]))
         _, gate = await asyncio.open_unix_connection(folder / "guard.sock")
         gate.write(f"POST /check/erp/rpc/ HTTP/1.1\r\n{head}\r\n".encode() + request.body)
         await asyncio.wait_for(reached.wait(), 5)

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import func, select
 
 from ostiary.audit.log import entries
-from ostiary.foundation.errors import CallerFault
+from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.secret import Secret
 from ostiary.identity import keys, principals, roster
 from ostiary.identity.credentials import easily_guessed, hash_password
@@ -113,10 +113,12 @@ def test_a_text_that_does_not_fit_is_refused_on_either_database(world, text):
             act()
 
 
-def test_a_reason_as_long_as_an_administrator_likes_is_kept_in_the_audit_log(world):
-    reason = "because " * 500
+def test_a_reason_of_a_thousand_characters_is_kept_in_the_audit_log_and_no_longer_one(world):
+    reason = "because " * 125
     world.do(principals.revoke_principal, principal="user:anna", reason=reason)
     assert audit(world)[0]["reason"] == reason
+    with pytest.raises(OperatorFault, match="one line of at most 1000"):
+        world.do(principals.revoke_principal, principal="user:anna", reason=reason + "!")
 
 
 def test_the_same_name_is_refused_twice(world):
