@@ -7,7 +7,7 @@ from itertools import count
 import pytest
 from sqlalchemy import update
 
-from ostiary.control.installation import open_installation
+from ostiary.control.installation import open_installation, opened
 from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.store.tables.control import PROPOSAL
 from running import AS_ROOT, RUNNING, SECOND, until
@@ -45,6 +45,13 @@ def last(site, action):
 
 def reads(site, token):
     return site.once("GET", ORDERS, token=token).status == 200
+
+
+def age(site, identity):
+    """As if it had been asked for more than an hour ago."""
+    with opened(site.home) as on, on.store.begin() as connection:
+        hour = update(PROPOSAL).where(PROPOSAL.c.id == identity).values(at_us=PROPOSAL.c.at_us - 3_601_000_000)
+        connection.execute(hour)
 
 
 def shorten(site, identity, seconds):
@@ -267,13 +274,7 @@ def test_where_the_policy_says_so_it_begins_with_a_second_persons_yes(asking, na
 @AS_ROOT
 def test_what_nobody_approved_for_an_hour_is_no_emergency_any_more(asking, name):
     made = start(asking, name)
-    on = open_installation(asking.home)
-    try:
-        with on.store.begin() as connection:
-            hour = update(PROPOSAL).where(PROPOSAL.c.id == made["id"]).values(at_us=PROPOSAL.c.at_us - 3_601_000_000)
-            connection.execute(hour)
-    finally:
-        on.store.close()
+    age(asking, made["id"])
     with pytest.raises(OperatorFault, match="too long ago"):
         asking.ask_as(SECOND, "break-glass.approve", proposal=made["id"])
     assert not reads(asking, asking.fresh(name))
@@ -300,11 +301,5 @@ def test_an_emergency_that_did_not_begin_ends_without_a_word_about_the_one_that_
 @AS_ROOT
 def test_what_nobody_approved_in_time_ends_by_itself_and_keeps_nobody_from_asking(asking, name):
     made = start(asking, name)
-    on = open_installation(asking.home)
-    try:
-        with on.store.begin() as connection:
-            hour = update(PROPOSAL).where(PROPOSAL.c.id == made["id"]).values(at_us=PROPOSAL.c.at_us - 3_601_000_000)
-            connection.execute(hour)
-    finally:
-        on.store.close()
+    age(asking, made["id"])
     until(lambda: made["id"] not in {one["id"] for one in emergencies(asking, "open")})

@@ -45,7 +45,7 @@ def administrators(home: Home, settings: Settings) -> Administrators:
 
 
 def let_in(home: Home, socket: Path, *, others: bool) -> None:
-    """Lets other users of the machine connect, or nobody: who it is tells the kernel, and strangers are refused."""
+    """Lets other users of the machine connect, or nobody: the kernel tells who it is, and strangers are refused."""
     for folder in (home.root, home.run):
         mode = stat.S_IMODE(folder.stat().st_mode)
         folder.chmod(mode | OTHERS_ENTER if others else mode & ~OTHERS_ENTER)
