@@ -10,7 +10,7 @@ import pytest
 from ostiary.cli.main import EXIT_CODES, cli
 from ostiary.foundation.errors import CallerFault, OperatorFault, OurFault, SystemFault
 from ostiary.foundation.settings import Settings
-from ostiary.plan.reason import STATUS, Reason
+from ostiary.plan.reason import Reason
 from ostiary.policy.parse import parse
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +66,7 @@ def test_the_table_of_reasons_has_all_of_them_with_their_status():
         if len(cells) > 3 and cells[1].startswith("`"):
             names, statuses = re.findall(r"`([a-z-]+)`", cells[1]), [int(one) for one in cells[2].split()]
             told |= dict(zip(names, statuses * len(names) if len(statuses) == 1 else statuses, strict=False))
-    assert told == {str(reason): STATUS[reason] for reason in Reason if reason is not Reason.ALLOWED}
+    assert told == {str(reason): reason.status for reason in Reason if reason is not Reason.ALLOWED}
 
 
 def test_the_guide_names_every_setting():

@@ -44,7 +44,7 @@ from ostiary.plan.model import (
     System,
     seal,
 )
-from ostiary.plan.reason import CHALLENGE, Reason
+from ostiary.plan.reason import Reason
 
 SOURCE = Source(file="policy.yaml", line=1, text="")
 ALWAYS = Context(name="always", formula=Always())
@@ -167,7 +167,7 @@ def _part(content: Any) -> str:
 def test_a_token_with_a_wrong_claim_is_refused(live: Any, claims: Any) -> None:
     answer = live.ask("/shop/orders", token=clerk(live, **claims))
     assert (answer.status, answer.reason) == (401, "token-invalid")
-    assert answer.headers["www-authenticate"] == CHALLENGE[Reason.TOKEN_INVALID]
+    assert answer.headers["www-authenticate"] == Reason.TOKEN_INVALID.challenge
 
 
 def test_a_token_in_the_query_is_no_token(live: Any) -> None:
@@ -175,7 +175,7 @@ def test_a_token_in_the_query_is_no_token(live: Any) -> None:
     assert (answer.status, answer.reason, answer.headers["www-authenticate"]) == (
         401,
         "token-missing",
-        CHALLENGE[Reason.TOKEN_MISSING],
+        Reason.TOKEN_MISSING.challenge,
     )
 
 

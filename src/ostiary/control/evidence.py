@@ -24,7 +24,7 @@ from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.home import Home
 from ostiary.identity import roster
 from ostiary.monitor.usage import Use, patterns
-from ostiary.plan.reason import TITLE, Reason
+from ostiary.plan.reason import Reason
 from ostiary.prove.explanation import Asked, Explanation
 from ostiary.prove.explanation import explain as explained
 from ostiary.store import backup
@@ -51,13 +51,14 @@ def explain(home: Home, decision: str) -> dict[str, Any]:
         event = _found(on, decision)
         guard = search.guard_line(home.guard_log, decision)
         plan = plan_of(on.store, event.revision)
+        reason = next((one for one in Reason if one == event.reason), None)
         if note := search.guard_line(home.identity_log, decision):
             told = grounds.noted(note)
-        elif plan is None or event.reason not in set(Reason):
-            why = f": {TITLE[Reason(event.reason)]}" if event.reason in set(Reason) else ""
+        elif plan is None or reason is None:
+            why = f": {reason.words}" if reason else ""
             told = Explanation(reason=event.reason, sentence=f"it was answered with {event.status}{why}")
         else:
-            told = explained(plan, _asked(on, event))
+            told = explained(plan, _asked(on, event, reason))
             with on.store.read() as connection:
                 told = grounds.behind(connection, home, plan, event, told)
     detail = str(guard["detail"]) if guard and guard.get("detail") else ""
@@ -85,11 +86,11 @@ def _found(on: Installation, decision: str) -> Event:
     return found
 
 
-def _asked(on: Installation, event: Event) -> Asked:
+def _asked(on: Installation, event: Event, reason: Reason) -> Asked:
     with on.store.read() as connection:
         roles = role_sets(connection).get(event.role_set, frozenset())
     return Asked(
-        reason=Reason(event.reason),
+        reason=reason,
         rule=event.rule,
         operation=operation_named(event.operation),
         roles=roles,

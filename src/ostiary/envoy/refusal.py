@@ -9,7 +9,7 @@ from typing import Final
 from ostiary.envoy import matcher
 from ostiary.envoy.edge import HSTS, Edge, Json
 from ostiary.envoy.message import extension, header
-from ostiary.plan.reason import CHALLENGE, HEADER, STATUS, Reason, problem
+from ostiary.plan.reason import HEADER, Reason, problem
 
 GUARD_UNAVAILABLE: Final = 424  # what the guard says for 503: of any 5xx Envoy takes the status alone (measured)
 EXPRESSION: Final = "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
@@ -28,8 +28,7 @@ def local_replies(edge: Edge) -> Json:
             _refuse(Reason.TOO_LARGE, _status(413), edge),
             _refuse(Reason.RATE_LIMITED, _status(429), edge),
             _refuse(Reason.UNAVAILABLE, _all([_flag("UAEX"), _any([_range(100, 399), _status(503)])]), edge),
-            _pass(_all([_flag("UAEX"), _status(GUARD_UNAVAILABLE)]), edge)
-            | {"status_code": STATUS[Reason.UNAVAILABLE]},
+            _pass(_all([_flag("UAEX"), _status(GUARD_UNAVAILABLE)]), edge) | {"status_code": Reason.UNAVAILABLE.status},
             _pass(_flag("UAEX"), edge),
             _refuse(Reason.TOKEN_MISSING, _details(f"{TOKEN}{{Jwt_is_missing}}"), edge),
             _refuse(Reason.TOKEN_INVALID, _details(TOKEN), edge),
@@ -43,11 +42,11 @@ def local_replies(edge: Edge) -> Json:
 def _refuse(reason: Reason, when: Json, edge: Edge, detail: str = WHY) -> Json:
     body = problem(reason, detail=detail, decision=edge.decision)
     headers = [*on_every_answer(edge), header(HEADER, str(reason))]
-    if reason in CHALLENGE:
-        headers.append(header("www-authenticate", ASKED_ANEW if reason is Reason.STEP_UP else CHALLENGE[reason]))
+    if reason.challenge:
+        headers.append(header("www-authenticate", ASKED_ANEW if reason is Reason.STEP_UP else reason.challenge))
     return {
         "filter": when,
-        "status_code": STATUS[reason],
+        "status_code": reason.status,
         "headers_to_add": headers,
         "body_format_override": {"json_format": body, "content_type": "application/problem+json"},
     }

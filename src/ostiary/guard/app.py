@@ -27,7 +27,7 @@ from ostiary.guard.knowledge import Knowledge, Ready
 from ostiary.guard.locks import Locks
 from ostiary.guard.tryton import PATIENCE_S, Tried, TrytonErp
 from ostiary.plan.model import Kind, System
-from ostiary.plan.reason import CHALLENGE, STATUS, Reason, problem
+from ostiary.plan.reason import Reason, problem
 from ostiary.store.database import Store
 from ostiary.store.seal import Sealer
 
@@ -245,7 +245,7 @@ async def _read(receive: Receive, max_bytes: int) -> bytes | None:
 
 def _status(reason: Reason) -> int:
     """Of an answer with 5xx the gate would take the status alone, so it gets another one and puts 503 in its place."""
-    return FOR_UNAVAILABLE if STATUS[reason] == STATUS[Reason.UNAVAILABLE] else STATUS[reason]
+    return FOR_UNAVAILABLE if reason.status == Reason.UNAVAILABLE.status else reason.status
 
 
 def _headers(answer: Trace) -> Headers:
@@ -259,9 +259,9 @@ def _headers(answer: Trace) -> Headers:
         said["x-envoy-auth-headers-to-remove"] = "cookie" if "authorization" in said else "authorization,cookie"
     else:
         said |= {"content-type": "application/problem+json", "cache-control": "no-store"}
-        challenge = answer.challenge or CHALLENGE.get(answer.reason)
+        challenge = answer.challenge or answer.reason.challenge
         said |= {"www-authenticate": challenge} if challenge else {}
-        said |= {"retry-after": RETRY_AFTER_S} if STATUS[answer.reason] == STATUS[Reason.UNAVAILABLE] else {}
+        said |= {"retry-after": RETRY_AFTER_S} if answer.reason.status == Reason.UNAVAILABLE.status else {}
     return [(name.encode(), _plain(value)) for name, value in said.items()]
 
 

@@ -24,7 +24,7 @@ from ostiary.identity import grants, keys, sign_in, tokens
 from ostiary.identity.principals import revoke_grant, revoke_token
 from ostiary.identity.request import TEXT_MAX_BYTES, Refused, call, client_credentials, parse, query
 from ostiary.identity.server import Revoked, Server
-from ostiary.plan.reason import CHALLENGE, HEADER, STATUS, Reason
+from ostiary.plan.reason import HEADER, Reason
 from ostiary.store.database import Store
 from ostiary.store.directory import revoked_keys
 from ostiary.store.seal import Sealer
@@ -222,8 +222,8 @@ def userinfo(server: Server, request: Request, _body: bytes) -> Response:
 
 
 def _challenge(reason: Reason) -> Response:
-    said = {"www-authenticate": CHALLENGE[reason], HEADER: str(reason)}
-    return Response(status_code=STATUS[reason], headers={**NO_STORE, **said})
+    said = {"www-authenticate": reason.challenge, HEADER: str(reason)}
+    return Response(status_code=reason.status, headers={**NO_STORE, **said})
 
 
 def jwks(server: Server, _request: Request, _body: bytes) -> Response:

@@ -10,7 +10,7 @@ from ostiary.plan import formula as kind
 from ostiary.plan.decide import closure
 from ostiary.plan.formula import MINUTES_A_DAY, Circumstances, Formula, holds
 from ostiary.plan.model import OBSERVE, Grant, Plan
-from ostiary.plan.reason import TITLE, Reason
+from ostiary.plan.reason import Reason
 from ostiary.prove.situation import DAYS, duration
 
 SUGGESTIONS_MAX = 5
@@ -77,14 +77,14 @@ def _why(plan: Plan, asked: Asked, did: str) -> tuple[str, Iterable[str]]:
             return (held if asked.roles else "the caller holds no role") + nobody, _granting(plan, asked)
         case Reason.CONTEXT | Reason.STEP_UP | Reason.FIELD | Reason.RECORD:
             missing = _within if asked.reason in {Reason.FIELD, Reason.RECORD} else _missing
-            return TITLE[asked.reason].lower(), missing(plan, asked)
+            return asked.reason.words.lower(), missing(plan, asked)
         case Reason.SCOPE:
             scope = f"a token with a scope that covers {did}"
             return "the caller's roles grant it, the token's scope does not", (scope,)
         case Reason.APART:
             other = "the same request by another person, who did not do the first duty to this record"
             return "duties kept apart", (other,)
-    return TITLE[asked.reason], (ELSEWHERE[asked.reason],)
+    return asked.reason.words, (ELSEWHERE[asked.reason],)
 
 
 def _rule_lines(plan: Plan, rule: str) -> tuple[str, ...]:
