@@ -157,7 +157,7 @@ def _part(content: Any) -> str:
         {"exp": None},
         {"exp": int((datetime.now(UTC) - timedelta(seconds=5)).timestamp())},
         {"exp": int((datetime.now(UTC) + timedelta(days=30)).timestamp())},
-        {"nbf": int((datetime.now(UTC) + timedelta(minutes=5)).timestamp())},
+        {"nbf": int((datetime.now(UTC) + timedelta(hours=2)).timestamp())},  # this was worked out minutes ago
         {"iss": "https://other.test"},
         {"aud": "https://erp.test"},
         {"aud": None},
