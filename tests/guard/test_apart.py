@@ -7,6 +7,7 @@ from datetime import timedelta
 import msgspec
 import pytest
 
+import guard_world
 from guard_world import POLICY, TwinErp, guarded, later, make, rpc
 from ostiary.audit.log import Change
 from ostiary.erp.operation import Call, Operation, Pattern, Verb
@@ -332,6 +333,90 @@ async def test_two_requests_on_one_record_are_ordered_until_the_first_is_answere
         world.logged("first")
         answer = await asyncio.wait_for(second, 5)
     assert answer.reason == "apart"
+
+
+# -- a link of two steps: the record in the middle may be turned, too
+
+TWO_STEPS = """  - name: create an account and pay a party that has it
+    permissions: ["party.category: write", "account.payment: execute approve"]
+    link: party.category
+    within: 30 days
+limits:"""
+CATEGORY = [("party.category", "name", "char", None), ("party.party", "category", "many2one", "party.category")]
+
+
+@pytest.fixture
+def two_steps(tmp_path, monkeypatch):
+    """Ben's payment to a supplier of his category; the second category is Anna's."""
+    monkeypatch.setattr(guard_world, "ROWS", guard_world.ROWS + CATEGORY)
+    policy = POLICY[: POLICY.index("apart:")] + "apart:\n" + TWO_STEPS + POLICY.partition("limits:")[2]
+    made = make(tmp_path / "home", policy=policy)
+    made.person("user:anna", "approver", uid="5")
+    made.person("user:ben", "treasurer", uid="6")
+    twin = TwinErp(made.clock)
+    for login in ("treasurer", "approver"):
+        twin.create(login, "party.category")
+    for _ in range(2):
+        twin.create("treasurer", "account.payment", party=1)
+    twin.create("treasurer", "party.party", category=1)
+    return made, twin
+
+
+def turn(category):
+    return rpc("model.party.party.write", [1], {"category": category})
+
+
+async def waits(task):
+    done, _ = await asyncio.wait([task], timeout=0.05)
+    return not done
+
+
+async def test_a_record_in_the_middle_of_a_link_is_not_turned_before_the_second_duty_is_done(two_steps):
+    world, erp = two_steps
+    async with guarded(world, erp):
+        anna, ben = world.token("user:anna"), world.token("user:ben")
+        assert (await world.ask(ben, turn(2), decision="first")).allowed
+        second = asyncio.create_task(world.ask(anna, approve(1), decision="second"))
+        assert await waits(second)
+        carry(erp)("as:treasurer", turn(2))
+        world.logged("first")
+        answer = await asyncio.wait_for(second, 5)
+        assert (answer.reason, answer.detail[:36]) == ("apart", "the ERP records that you made party.")
+
+
+async def test_nor_while_the_second_duty_is_on_its_way_which_others_may_be_too(two_steps):
+    world, erp = two_steps
+    async with guarded(world, erp):
+        anna, ben = world.token("user:anna"), world.token("user:ben")
+        assert (await world.ask(anna, approve(1), decision="first")).allowed
+        assert (await asyncio.wait_for(world.ask(anna, approve(2), decision="second"), 2)).allowed
+        turning = asyncio.create_task(world.ask(ben, turn(2), decision="third"))
+        assert await waits(turning)
+        making = asyncio.create_task(world.ask(anna, rpc("model.party.category.write", [1], {"name": "x"})))
+        assert await waits(making)  # the first duty, to the end of the link
+        world.logged("first")
+        assert await waits(turning)
+        world.logged("second")
+        assert (await asyncio.wait_for(turning, 5)).allowed
+        assert (await asyncio.wait_for(making, 5)).allowed
+
+
+async def test_a_link_that_leads_elsewhere_each_time_it_is_read_is_not_followed_for_ever(two_steps):
+    world, erp = two_steps
+    rows = erp.rows
+
+    async def turned(name, ids, fields):
+        if fields == ["party"]:
+            held = erp.tables["account.payment"][1]
+            held["party"] = erp.create("treasurer", "party.party", category=1)
+        return await rows(name, ids, fields)
+
+    erp.rows = turned
+    async with guarded(world, erp):
+        answer = await world.ask(world.token("user:anna"), approve(1))
+        assert (answer.reason, "try again" in answer.detail) == ("unavailable", True)
+        erp.rows = rows
+        assert (await asyncio.wait_for(world.ask(world.token("user:ben"), turn(1)), 2)).allowed
 
 
 async def test_a_record_stays_held_only_by_what_was_let_through(world, erp):

@@ -468,15 +468,23 @@ async def test_an_answer_that_takes_too_long_is_a_refusal_that_holds_nothing(wor
         assert world.guard._check._locks._held == {}
 
 
+def never_says_who(rows, reached):
+    """What a link leads to is told, and then held."""
+
+    async def asked(name, ids, fields):
+        if "create_uid" in fields:
+            reached.set()
+            await asyncio.Event().wait()
+        return await rows(name, ids, fields)
+
+    return asked
+
+
 async def test_when_the_gate_no_longer_waits_nothing_is_held_or_recorded_as_allowed(world, erp):
     payment = erp.create("stranger", "account.payment", party=erp.create("stranger", "party.party"))
     reached = asyncio.Event()
 
-    async def never(*_):
-        reached.set()
-        await asyncio.Event().wait()
-
-    erp.rows = never
+    erp.rows = never_says_who(erp.rows, reached)
     gone = asyncio.Event()
     request = rpc("model.account.payment.approve", [payment])
     listed = {"host": "localhost", "authorization": f"Bearer {world.token('user:anna')}", **request.headers}
@@ -510,11 +518,7 @@ async def test_over_a_real_socket_a_gate_that_hangs_up_frees_the_record(world, e
     payment = erp.create("stranger", "account.payment", party=erp.create("stranger", "party.party"))
     request, reached = rpc("model.account.payment.approve", [payment]), asyncio.Event()
 
-    async def never(*_):
-        reached.set()
-        await asyncio.Event().wait()
-
-    erp.rows = never
+    erp.rows = never_says_who(erp.rows, reached)
     folder = Path(tempfile.mkdtemp(prefix="g-", dir="/tmp"))
     told = {"host": "localhost", "authorization": f"Bearer {world.token('user:anna')}", **request.headers}
     told |= {"x-gw-decision": "d", "x-gw-revision": world.revision, "x-gw-source": "127.0.0.1"}

@@ -4,6 +4,7 @@ A line of a journal entry has the journal, the period and the date of the entry 
 writes them in the entry. A party's phone is a contact of it.
 """
 
+import asyncio
 import json
 from datetime import UTC, datetime
 
@@ -207,6 +208,26 @@ async def test_nor_to_one_that_it_links_by_a_later_step(world, tryton, period):
     assert (entry(tryton, move), entry(tryton, elsewhere)) == ((other, None), (own, None))
     tryton.call("acct", "model.account.move.write", [move], {"journal": own, "lines": nested})  # the server alone
     assert entry(tryton, move)[0] == own
+
+
+@pytest.mark.parametrize("world", [BOTH + RULE], indirect=True)
+async def test_nor_to_one_that_another_request_links_meanwhile(world, tryton, period):
+    other, own = journal(tryton, "treasurer"), journal(tryton, "acct")
+    move, line = booked(tryton, period, other)
+    turn, book = write("account.move", move, journal=own), write("account.move.line", line, description="x")
+    anna, ben = world.token("user:anna", ["both"]), world.token("user:ben", ["both"])
+    async with guarded(world):
+        answer, _ = await world.through(anna, book, carry(tryton))  # also signed in now, so the next one is quick
+        assert answer.allowed, answer.detail
+        turning = await world.ask(ben, turn, decision="first")
+        assert turning.allowed, turning.problem
+        booking = asyncio.create_task(world.ask(anna, book, decision="second"))
+        done, _ = await asyncio.wait([booking], timeout=1)
+        assert not done
+        tryton.execute("update account_move set journal = ? where id = ?", own, move)  # the ERP does the first
+        world.logged("first")
+        answer = await asyncio.wait_for(booking, 5)
+    assert (answer.status, answer.reason) == (403, "apart"), answer.problem
 
 
 @pytest.mark.parametrize("world", [RULE], indirect=True)

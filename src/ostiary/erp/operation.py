@@ -117,10 +117,10 @@ class Pattern(Struct, frozen=True, kw_only=True, gc=False):
             self.system == operation.system
             and self.verb is operation.verb
             and self.action in ("", operation.action)
-            and self._holds_object(operation.object)
+            and self.holds_object(operation.object)
         )
 
-    def _holds_object(self, name: str) -> bool:
+    def holds_object(self, name: str) -> bool:
         if self.object == "*":
             return True
         return name.startswith(self.object[:-1]) if self.object.endswith(".*") else name == self.object

@@ -1,5 +1,6 @@
 """From a request to business operations, by the kind of the system it is for."""
 
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -7,10 +8,10 @@ from msgspec.structs import replace
 
 from ostiary.erp import tryton
 from ostiary.erp.openapi import Match, fields_sent, operation_of
-from ostiary.erp.operation import Call, Problem, Request, Unreadable
+from ostiary.erp.operation import Call, Pattern, Problem, Request, Unreadable
 from ostiary.foundation.home import Home
 from ostiary.guard.knowledge import Ready
-from ostiary.plan.model import Kind, System
+from ostiary.plan.model import Apart, Kind, System
 
 
 class Read(NamedTuple):
@@ -43,6 +44,16 @@ class Adapters:
                 name, database = system.name, system.database
                 call = tryton.read(request, system=name, database=database, catalogue=catalogue, observed=observed)
                 return Read(call)
+
+    def between(self, rules: Iterable[Apart]) -> Iterator[Pattern]:
+        """The objects in the middle of each rule's link: who changes a record of them may turn it."""
+        for rule in (rule for rule in rules if rule.steps[1:]):
+            models = known.models if (known := self._catalogue(rule.then.system)) else {}
+            objects = {name for name in models if rule.then.holds_object(name)}
+            for step in rule.steps[:-1]:
+                fields = (models[name].get(step) for name in objects)
+                objects = {field.target for field in fields if field and field.target in models}
+                yield from (replace(rule.then, object=name) for name in objects)
 
     def _catalogue(self, system: str) -> tryton.Catalogue | None:
         """The learned catalogue; read again when its file has changed."""

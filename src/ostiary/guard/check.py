@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_address
+from itertools import chain
 from typing import Final, NoReturn
 
 from msgspec.structs import asdict, replace
@@ -21,16 +22,17 @@ from ostiary.guard.answer import Asked, Gone, Refused, Trace
 from ostiary.guard.erp import Erp, NotEstablished
 from ostiary.guard.journal import Journal, Line
 from ostiary.guard.knowledge import Caller, Knowledge, Ready
-from ostiary.guard.locks import Busy, Locks
+from ostiary.guard.locks import Busy, Locks, Record
 from ostiary.guard.records import Whose, established
 from ostiary.plan.decide import Decision, Facts, decide
 from ostiary.plan.formula import UNKNOWN, Circumstances
-from ostiary.plan.model import OBSERVE, OWN_KEYS, HandOver, System
+from ostiary.plan.model import OBSERVE, OWN_KEYS, Apart, HandOver, System
 from ostiary.plan.reason import UNCLEAR, Reason
 
 DRAFT_OPERATIONS_MAX: Final = 100  # what a draft would say of more is not worth the wait
 SUBJECT_HEADER: Final = "x-gw-sub"  # from the gate: it has verified a token
 RECORDS_LOGGED_MAX: Final = 100
+TRIES_MAX: Final = 3  # a link that leads elsewhere each time has no end soon
 RECORD_MAX_CHARS: Final = 200  # an id in a path is what a caller wrote there
 ANSWER_MAX_S: Final = 9.0  # the gate gives up after 10, and would log an end to what then still begins
 TOLD: Final = ("decision", "revision", "system", "subject", "person", "erp_user", "reason", "rule", "us")
@@ -108,10 +110,7 @@ class Check:
             _refuse(REASON_OF[invalid.problem], invalid.detail, pointer=invalid.pointer)
         if trace.observed:
             return
-        await self._hold(ready, read, trace, gone)
-        if trace.pending:
-            await self._look_at_records(ready, system, facts, trace)
-        await self._keep_apart(ready, system, facts, read, trace)
+        await self._hold_and_look(ready, system, facts, read, trace, gone)
         if system.hand_over is HandOver.SESSION:
             trace.credentials["authorization"] = await self._credential(system, trace.subject, request, trace)
         if history.matters(ready.apart, read):
@@ -188,6 +187,32 @@ class Check:
             _refuse_by(decision, trace)
         return facts
 
+    async def _hold_and_look(  # noqa: PLR0917  what is looked at, and for whom
+        self, ready: Ready, system: System, facts: Facts, call: Call, trace: Trace, gone: Gone
+    ) -> None:
+        """Which records a link leads to is known once they were read, and sure once they are held: then it is judged."""
+        now = self._clock.now()
+        rules = [
+            rule
+            for rule in ready.apart
+            if rule.then.system == system.name
+            and not rule.controlled(facts.roles or (), now.date())
+            and any(map(rule.then.holds, call.operations))
+        ]
+        case = history.Case(call=call, person=trace.person, erp=self._erp_of(system), past=self._accounts, now=now)
+        for _ in range(TRIES_MAX):
+            linked = await history.linked(rules, case)
+            await self._hold(ready, call, linked, trace, gone)
+            try:
+                if trace.pending:
+                    await self._look_at_records(ready, system, facts, trace)
+                await self._keep_apart(rules, replace(case, held=linked), trace)
+            except history.Moved:
+                self._locks.release(trace.decision)
+            else:
+                return
+        _refuse(Reason.UNAVAILABLE, "the records that it is linked to change meanwhile; try again")
+
     async def _look_at_records(self, ready: Ready, system: System, facts: Facts, trace: Trace) -> None:
         """Decides once more, with what the ERP holds of the records, which are held meanwhile."""
         account = await self._accounts.account(trace.subject, system.name)
@@ -213,26 +238,21 @@ class Check:
             signed_in_s=claims.authenticated_at,
         )
 
-    async def _hold(self, ready: Ready, call: Call, trace: Trace, gone: Gone) -> None:
+    async def _hold(self, ready: Ready, call: Call, linked: Iterable[Record], trace: Trace, gone: Gone) -> None:
         """The records on which it turns, from here to the ERP's answer: what is read of them stays true."""
-        records = history.records_to_hold(ready.apart, call, ready.where, reads=trace.pending)
+        others = chain(ready.where, self._adapters.between(ready.apart))
+        records = history.records_to_hold(ready.apart, call, others, reads=trace.pending)
         if len(records) > history.RECORDS_MAX:
             _refuse(Reason.TOO_LARGE, f"more than {history.RECORDS_MAX} records in one request")
-        if records:
+        if records and trace.watcher is None:
             trace.watch(gone)
         try:
-            await self._locks.hold(trace.decision, records, trace.person)
+            await self._locks.hold(trace.decision, records, trace.person, linked)
         except Busy:
             _refuse(Reason.UNAVAILABLE, "another operation on the same record has not ended yet; try again")
 
-    async def _keep_apart(self, ready: Ready, system: System, facts: Facts, call: Call, trace: Trace) -> None:
+    async def _keep_apart(self, rules: Sequence[Apart], case: history.Case, trace: Trace) -> None:
         """Whoever is under a control may do both."""
-        now = self._clock.now()
-        of_it = (rule for rule in ready.apart if rule.then.system == system.name)
-        rules = [rule for rule in of_it if not rule.controlled(facts.roles or (), now.date())]
-        if not any(rule.then.holds(operation) for rule in rules for operation in call.operations):
-            return
-        case = history.Case(call=call, person=trace.person, erp=self._erp_of(system), past=self._accounts, now=now)
         together = await history.judge(rules, case)
         if together is not None:
             trace.operation = together.operation.permission

@@ -5,7 +5,7 @@ now (link, maker, last writer), and beside it every change that the guard itself
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
@@ -15,6 +15,7 @@ from sqlalchemy import Connection, delete, insert, select
 from ostiary.erp.operation import Call, Operation, Pattern, Verb, operation_named
 from ostiary.foundation.clock import to_us
 from ostiary.guard.erp import Erp, NotEstablished
+from ostiary.guard.locks import Record
 from ostiary.plan.model import Apart
 from ostiary.store.tables.directory import ERP_PAST
 from ostiary.store.tables.guard import GUARD_HISTORY
@@ -23,6 +24,7 @@ CLOCKS_APART_MAX: Final = timedelta(days=1)  # an ERP writes times in its own zo
 KEPT: Final = timedelta(days=3_700)  # longer than a rule may look back: `policy.words.WITHIN_MAX_DAYS`
 LINK_STEPS_MAX: Final = 4
 RECORDS_MAX: Final = 1_000
+Linked = tuple[str, tuple[str, ...]]  # object, ids
 CREATING: Final = frozenset(["create", "copy"])
 
 
@@ -34,6 +36,10 @@ class Together(Struct, frozen=True, kw_only=True):
     operation: Operation
 
 
+class Moved(Exception):
+    """A link led to a record that was not held."""
+
+
 class Past(Protocol):
     """What is known of persons and of what passed the guard."""
 
@@ -41,19 +47,36 @@ class Past(Protocol):
     async def did(self, person: str, first: Pattern, records: tuple[str, Sequence[str]], since: datetime) -> bool: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """One request to be judged: what `person` is about to do, and where the answers are found."""
+class Case(Struct, frozen=True, kw_only=True):
+    """One request to be judged: what `person` is about to do, and where the answers are found.
+
+    `held`: the records of links that can't change meanwhile.
+    """
 
     call: Call
     person: str
     erp: Erp | None
     past: Past
     now: datetime
+    held: frozenset[Record] = frozenset()
+
+
+async def linked(rules: Iterable[Apart], case: Case) -> frozenset[Record]:
+    """The records to which the links of this call lead, and those on the way, as far as the ERP tells them now."""
+    found = set[Record]()
+    for rule in rules:
+        for operation in filter(rule.then.holds, case.call.operations):
+            with suppress(NotEstablished):  # `judge` asks again, and says so
+                chain = await _chain(rule, operation, case.erp) if case.erp else []
+                found.update((rule.then.system, name, one) for name, ids in chain[1:] for one in ids)
+    return frozenset(found)
 
 
 async def judge(rules: Iterable[Apart], case: Case) -> Together | None:
-    """The first rule that this call would break, or of which that can't be ruled out; None: go on."""
+    """The first rule that this call would break, or of which that can't be ruled out; None: go on.
+
+    Raises Moved when another record than those held counts now.
+    """
     for rule in rules:
         for operation in case.call.operations:
             if rule.then.holds(operation):
@@ -73,7 +96,7 @@ async def _refusal(rule: Apart, operation: Operation, case: Case) -> str:
         raise NotEstablished(f"the request itself may change its {rule.link}, by {', '.join(sorted(computed))}")
     if case.erp is None:
         raise NotEstablished("this system does not say who made a record")
-    name, ids = await _linked(rule, operation, case.call, case.erp)
+    name, ids = await _linked(rule, operation, case, case.erp)
     here = (part for part in case.call.operations if part is not operation and rule.first.holds(part))
     if any(part.object == name and not set(ids).isdisjoint(part.ids) for part in here):
         return f"this request itself does both parts of {rule.name!r} to {name}"
@@ -84,25 +107,34 @@ async def _refusal(rule: Apart, operation: Operation, case: Case) -> str:
     return await _refusal_by_origin(rule, (name, rows), case, case.erp, since - CLOCKS_APART_MAX)
 
 
-async def _linked(rule: Apart, operation: Operation, call: Call, erp: Erp) -> tuple[str, tuple[str, ...]]:
-    """The object and the ids at the end of the link, as the ERP holds them now, and the call leaves them."""
-    name, ids = operation.object, tuple(sorted(set(operation.ids)))
-    steps = rule.link.split(".") if rule.link else []
-    if len(steps) > LINK_STEPS_MAX or len(ids) > RECORDS_MAX:
-        raise NotEstablished("too much would have to be read")
-    for step in steps:
-        turning = (one for one in call.operations if one.object == name and step in one.fields_written)
+async def _linked(rule: Apart, operation: Operation, case: Case, erp: Erp) -> Linked:
+    """The end of the link, as the ERP holds it now, and the call leaves it."""
+    chain = await _chain(rule, operation, erp)
+    for (name, ids), step in zip(chain, rule.steps, strict=False):
+        turning = (one for one in case.call.operations if one.object == name and step in one.fields_written)
         if any(not set(ids).isdisjoint(one.ids) for one in turning):
             raise NotEstablished(f"the request itself changes {step}")
-        rows = await erp.rows(name, ids, [step])
-        values = [row.get(step) for row in rows]
-        if any(not isinstance(value, int) or isinstance(value, bool) for value in values):
-            raise NotEstablished(f"a {name} has no {step}")
-        name, ids = await erp.target(name, step), tuple(sorted({str(value) for value in values}))
+    if any((operation.system, name, one) not in case.held for name, ids in chain[1:] for one in ids):
+        raise Moved
+    name, ids = chain[-1]
     example = Operation(system=operation.system, object=name, verb=rule.first.verb, action=rule.first.action)
     if not rule.first.holds(example):
         raise NotEstablished(f"{rule.link or operation.object} leads to {name}, which the rule does not speak of")
     return name, ids
+
+
+async def _chain(rule: Apart, operation: Operation, erp: Erp) -> list[Linked]:
+    """From the operation's own records to the end of the link."""
+    found: list[Linked] = [(operation.object, tuple(sorted(set(operation.ids))))]
+    if len(rule.steps) > LINK_STEPS_MAX or len(operation.ids) > RECORDS_MAX:
+        raise NotEstablished("too much would have to be read")
+    for step in rule.steps:
+        name, ids = found[-1]
+        values = [row.get(step) for row in await erp.rows(name, ids, [step])]
+        if any(not isinstance(value, int) or isinstance(value, bool) for value in values):
+            raise NotEstablished(f"a {name} has no {step}")
+        found.append((await erp.target(name, step), tuple(sorted({str(value) for value in values}))))
+    return found
 
 
 async def _refusal_by_origin(
@@ -145,23 +177,19 @@ def _time(value: Any) -> datetime | None:
 
 
 def records_to_hold(
-    rules: Iterable[Apart], call: Call, where: Iterable[Pattern] = (), *, reads: bool = False
-) -> frozenset[tuple[str, str, str]]:
+    rules: Iterable[Apart], call: Call, others: Iterable[Pattern] = (), *, reads: bool = False
+) -> frozenset[Record]:
     """The records of this call on which a rule or a grant may turn: changed, or `reads` that turn on them, and of an
-    object that a rule, or a grant with conditions (`where`), speaks of.
+    object that a rule, its link, or a grant with conditions speaks of (`others`: the last two).
     """
-    patterns = [*where, *(pattern for rule in rules for pattern in (rule.first, rule.then))]
+    does = [one for one in call.operations if one.ids and (reads or one.verb is not Verb.READ)]
+    patterns = [*others, *(pattern for rule in rules for pattern in (rule.first, rule.then))] if does else []
     return frozenset(
-        (operation.system, operation.object, record)
-        for operation in call.operations
-        if (reads or operation.verb is not Verb.READ) and any(_speaks_of(pattern, operation) for pattern in patterns)
-        for record in operation.ids
+        (one.system, one.object, record)
+        for one in does
+        if any(pattern.system == one.system and pattern.holds_object(one.object) for pattern in patterns)
+        for record in one.ids
     )
-
-
-def _speaks_of(pattern: Pattern, operation: Operation) -> bool:
-    own = Pattern(system=operation.system, object=operation.object, verb=pattern.verb)
-    return pattern.system == own.system and pattern.holds_objects_of(own)
 
 
 def remember(connection: Connection, rules: Sequence[Apart], call: Call, person: str, at: datetime) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -32,7 +33,8 @@ class Busy(Exception):
 
 
 class _Waiting(Struct, frozen=True, eq=False):
-    records: frozenset[Record]
+    records: frozenset[Record]  # for itself alone
+    shared: frozenset[Record]
     person: str
     granted: "asyncio.Future[None]"
 
@@ -48,12 +50,16 @@ class Locks:
         self._log = _Tail(access_log)
         self._wait_max_s, self._hold_max_s = wait_max_s, hold_max_s
         self._taken: set[Record] = set()
+        self._shared: Counter[Record] = Counter()
         self._held: dict[str, tuple[_Waiting, float]] = {}
         self._queue: dict[str, _Waiting] = {}
         self._watcher: asyncio.Task[None] | None = None
 
-    async def hold(self, decision: str, records: Iterable[Record], person: str) -> None:
-        """Takes all `records` at once, in the order of asking on each of them; raises Busy, and then holds none."""
+    async def hold(self, decision: str, records: Iterable[Record], person: str, shared: Iterable[Record] = ()) -> None:
+        """Takes all `records` at once, in the order of asking on each of them; raises Busy, and then holds none.
+
+        `shared` are not to change meanwhile, but others may look at them too.
+        """
         wanted = frozenset(records)
         if not wanted:
             return
@@ -62,7 +68,7 @@ class Locks:
         held = sum(len(one.records) for one, _ in self._held.values() if one.person == person)
         if held and held + len(wanted) > HELD_EACH_MAX:
             raise Busy
-        waiting = _Waiting(wanted, person, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(wanted, frozenset(shared) - wanted, person, asyncio.get_running_loop().create_future())
         self._queue[decision] = waiting
         self._grant()
         if waiting.granted.done():
@@ -89,20 +95,27 @@ class Locks:
 
     def _grant(self) -> None:
         """Gives every one in the queue what nobody holds and nobody before him waits for: no one is overtaken."""
-        blocked = set(self._taken)
+        taken, shared = set(self._taken), set(self._shared)
         for decision, waiting in list(self._queue.items()):
-            if blocked.isdisjoint(waiting.records) and not waiting.granted.done():
+            free = taken.isdisjoint(waiting.records | waiting.shared) and shared.isdisjoint(waiting.records)
+            if free and not waiting.granted.done():
                 del self._queue[decision]
                 self._taken |= waiting.records
+                self._shared.update(waiting.shared)
                 self._held[decision] = (waiting, asyncio.get_running_loop().time() + self._hold_max_s)
                 waiting.granted.set_result(None)
                 self._watch()
-            blocked |= waiting.records
+            taken |= waiting.records
+            shared |= waiting.shared
 
     def release(self, decision: str) -> None:
         if decision in self._held:
             done, _ = self._held.pop(decision)
             self._taken -= done.records
+            self._shared.subtract(done.shared)
+            for record in done.shared:
+                if not self._shared[record]:
+                    del self._shared[record]
             self._grant()
 
     def _watch(self) -> None:

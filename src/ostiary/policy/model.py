@@ -179,6 +179,10 @@ class Apart(Struct, frozen=True, kw_only=True):
     def dynamic(self) -> bool:
         return self.within_days > 0
 
+    @property
+    def steps(self) -> list[str]:
+        return self.link.split(".") if self.link else []
+
     def controlled(self, roles: Collection[str], on: date) -> bool:
         """Whether on this day somebody to whom `roles` are assigned may do both, under a control."""
         return any(on <= one.until and not set(one.roles).isdisjoint(roles) for one in self.controls)

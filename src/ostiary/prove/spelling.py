@@ -127,7 +127,7 @@ def _meant(word: str, known: Collection[str], near: float = 0.6) -> str:
 def _astray(rule: Apart, links: Mapping[str, Mapping[str, str]]) -> str:
     """Why the link does not lead from the second duty's object to the first one's; "" where it does, or who knows."""
     at = rule.then.object
-    for step in rule.link.split("."):
+    for step in rule.steps:
         fields = links.get(at)
         if fields is None:
             return ""
