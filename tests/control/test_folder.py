@@ -6,10 +6,11 @@ import pytest
 
 from ostiary.control.archive import write_policy
 from ostiary.control.documents import read_document
-from ostiary.control.folder import files_of
+from ostiary.control.folder import files_of, read_policy
 from ostiary.erp.openapi import DOCUMENT_MAX_BYTES
 from ostiary.foundation.errors import OperatorFault
 from ostiary.policy.document import Document
+from ostiary.policy.node import TEXT_MAX_BYTES
 from running import SPEC
 
 POLICY = 'policy: p\nsystems: {shop: {kind: openapi, at: shop.test, upstream: "http://127.0.0.1:9", spec: "%s"}}\n'
@@ -54,6 +55,20 @@ def test_of_a_document_that_is_too_large_no_more_is_read_than_tells_it(folder):
     assert len(files_of(folder, "policy.yaml", text)["large.yaml"]) == DOCUMENT_MAX_BYTES + 1
     with pytest.raises(OperatorFault, match="larger than"):
         read(folder, "large.yaml")
+
+
+@pytest.mark.parametrize("unfit", ["pipe.yaml", "/dev/zero", "specs"])
+def test_a_policy_that_is_no_file_is_refused_at_once(folder, unfit):
+    os.mkfifo(folder / "pipe.yaml")
+    (folder / "policy.yaml").symlink_to(folder / unfit)
+    with pytest.raises(OperatorFault, match=r"policy.yaml can't be read: (it is no regular file|is a directory)"):
+        read_policy(folder / "policy.yaml")
+
+
+def test_of_a_policy_that_is_too_large_no_more_is_read_than_tells_it(folder):
+    (folder / "policy.yaml").write_text(f"# {'x' * 2 * TEXT_MAX_BYTES}")
+    with pytest.raises(OperatorFault, match=f"the document is larger than {TEXT_MAX_BYTES} bytes"):
+        read_policy(folder / "policy.yaml")
 
 
 def test_a_document_below_the_folder_is_read(folder):

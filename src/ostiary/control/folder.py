@@ -3,6 +3,9 @@
 What they say then travels with the policy, so that what is shown, approved, proved and kept is one and the same.
 """
 
+import os
+import stat
+from errno import EINVAL
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +23,7 @@ from ostiary.policy.words import PATH, Wrong
 def read_policy(path: Path) -> Document:
     """The policy with all that belongs to it; raises where one of its files can't be had."""
     try:
-        text = path.read_text("utf-8")
+        text = _text(path, TEXT_MAX_BYTES)
     except (OSError, UnicodeDecodeError) as problem:
         why = f"{path} can't be read: {plainly(problem)}"
         raise OperatorFault("policy-unreadable", why, hint=owner_only(problem, "name the policy's file")) from problem
@@ -70,7 +73,14 @@ def text_below(folder: Path, name: str, max_bytes: int) -> str:
         hint = "the name of one that is there; a draft stands beside policy.yaml, whose files it names"
         raise Wrong(f"{name} is no file in the policy's folder", hint)
     try:
-        with path.open("rb") as file:
-            return file.read(max_bytes + 1).decode()
+        return _text(path, max_bytes)
     except (OSError, UnicodeDecodeError) as problem:
         raise Wrong(f"{name} can't be read: {plainly(problem)}", "a text in UTF-8") from problem
+
+
+def _text(path: Path, max_bytes: int) -> str:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # of a pipe too, into which nobody writes
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(EINVAL, "it is no regular file")
+        return file.read(max_bytes + 1).decode()
