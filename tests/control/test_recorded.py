@@ -52,6 +52,7 @@ def test_of_a_call_of_more_operations_than_are_kept_it_is_told_that_it_was_more(
     found = used(home)
     assert did(found) == [READS, READS, WRITES]
     assert not found.whole
+    assert [found.whole_of(one) for one in ("user:anna", "user:ben")] == [False, True]
     allowed, refused, _ = text.splitlines(keepends=True)
     home.guard_log.write_bytes(allowed + refused.replace(b'"whole":true', b'"whole":false'))  # of no concern
     found = used(home)
@@ -89,4 +90,4 @@ def test_what_was_before_is_not_told_and_that_not_all_was_read_is(home, monkeypa
     rotated.write_bytes(home.guard_log.read_bytes())
     found = used(home)
     assert did(found) == [READS, READS, WRITES]  # of the newest file of each alone
-    assert not found.whole
+    assert not found.whole_of("user:ben")

@@ -1,13 +1,15 @@
 """Access reviews: what is held and used is shown, somebody decides, the record is kept; a quarter later it is due again."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 
+import msgspec
 import pytest
 
 from ostiary.control import health, review
 from ostiary.control.installation import opened
 from ostiary.foundation.errors import CallerFault, OperatorFault, SystemFault
+from ostiary.guard.journal import Line
 from running import RUNNING, until
 
 pytestmark = RUNNING
@@ -38,6 +40,24 @@ def test_what_is_held_is_shown_with_its_use_and_is_kept_with_a_reason_that_stays
     assert entry["after"] == {"role": "visitor", "used": 1, "last": shown["last"], "whole": True}
     assert item(site, principal, "visitor")["by"] == entry["actor"]
     assert caller.send("GET", "/shop/stock").status == 200
+
+
+@pytest.mark.standard("B6")
+def test_that_more_was_done_than_is_kept_is_said_of_who_did_it_alone(site, held):
+    """Else one call of many operations, by anybody, would put every other review in doubt."""
+    other = f"client:{(name := f'r{next(number)}')}"
+    site.client(name, "visitor")
+    line = Line(
+        at=datetime.now(UTC).isoformat(), decision="d-many", revision="", system="shop", subject=other, client=name,
+        here={}, role_set="", scopes=(), person="", erp_user="", operations=("shop/stock:read",), whole=False,
+        records=(), reason="allowed", rule="", detail="", us=1,
+    )  # fmt: skip
+    with site.home.guard_log.open("ab") as log:
+        log.write(msgspec.json.encode(line) + b"\n")
+    whole = {who: item(site, who, "visitor")["whole"] for who in (held[0], other)}
+    assert whole == {held[0]: True, other: False}
+    (note,) = [one for one in site.ostiary("review", "list").out.splitlines() if one.startswith("note: ")]
+    assert note.startswith(f"note: of {other}: what was used is not known in full")
 
 
 @pytest.mark.standard("B6")

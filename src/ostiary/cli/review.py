@@ -28,7 +28,8 @@ def list_items(*, due: bool) -> None:
 
     rows = look(home(), "review.list", items, due=due)
     told = table(rows, ("principal", "role", "used", "last", "looked", "by", "due"), empty="Nothing.")
-    show(rows, told + noted({PART for row in rows if not row["whole"]}))
+    partly = dict.fromkeys(row["principal"] for row in rows if not row["whole"])
+    show(rows, told + noted([f"of {', '.join(partly)}: {PART}"] if partly else ()))
 
 
 @review.command("waiting")

@@ -51,21 +51,30 @@ def recorded(home: Home, since: datetime, tick: Tick) -> Iterator[Recorded]:
 class Used:
     """Every call that was allowed since then, once; as far back as one search may read.
 
-    `whole`, once they are told: they are all, and all of what each did.
+    `whole`, once they are told: they are all, and all of what each did; `whole_of`: this principal's are.
     """
 
     def __init__(self, home: Home, since: datetime, roles: Roles) -> None:
-        self._asked, self.whole = (home, roles, since, search.READ_MAX_BYTES), True
+        self._asked, self._all_read = (home, roles, since, search.READ_MAX_BYTES), True
+        self._did_more = set[str]()  # who did more in one call than is kept of it
+
+    @property
+    def whole(self) -> bool:
+        return self._all_read and not self._did_more
+
+    def whole_of(self, principal: str) -> bool:
+        return self._all_read and principal not in self._did_more
 
     def __iter__(self) -> Iterator[Recorded]:
         for log in (_native, _judged):
             try:
                 for one in log(*self._asked):
                     if one.reason == Reason.ALLOWED:
-                        self.whole &= one.whole or not one.facts.operations
+                        if one.facts.operations and not one.whole:
+                            self._did_more.add(one.principal)
                         yield one
             except search.TooMuch:
-                self.whole = False
+                self._all_read = False
 
 
 def _native(home: Home, roles: Roles, since: datetime, most_bytes: int = sys.maxsize) -> Iterator[Recorded]:

@@ -35,7 +35,7 @@ Held = tuple[str, str]  # principal and role
 
 
 class Item(Struct, frozen=True, kw_only=True):
-    """`used`: how often in the last quarter, and when last; `whole`: that is all of it, as far as the records go.
+    """`used`: how often in the last quarter, and when last; `whole`: that is all of this principal's, as far as the records go.
 
     `looked`: when it was given, or kept at a review, by whom.
     """
@@ -108,8 +108,8 @@ def _items(on: Installation, plan: Plan, only: Held | None = None) -> Iterator[I
     for at, by, one in sorted((*looked.get(one, (EPOCH, "")), one) for one in held):
         times, last = uses[one]
         yield Item(
-            principal=one[0], role=one[1], used=times, last=stamp(last) if times else "", whole=found.whole,
-            looked=stamp(at) if by else "", by=by, due=at < since,
+            principal=one[0], role=one[1], used=times, last=stamp(last) if times else "",
+            whole=found.whole_of(one[0]), looked=stamp(at) if by else "", by=by, due=at < since,
         )  # fmt: skip
 
 
