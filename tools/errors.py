@@ -17,6 +17,7 @@ from ostiary.erp import tryton
 from ostiary.erp.tryton.catalogue import Field
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home
+from ostiary.foundation.settings import Settings
 from ostiary.prove.situation import Situation
 
 EXAMPLES: Final = Path(__file__).parents[1] / "docs" / "reference" / "errors.toml"
@@ -118,7 +119,7 @@ def said(error: Error) -> str:
         try:
             document = read_policy(home.policy)
             document = replace(document, files={}) if error.lone else document
-            _, proof = prove_document(document, home, error.held, NEAR)
+            _, proof = prove_document(document, home, Settings(), error.held, NEAR)
             answer = "\n".join(f"{NOTE}{one}" for one in proof.warnings)
         except OperatorFault as fault:
             answer = str(fault)

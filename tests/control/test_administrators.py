@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -49,6 +50,22 @@ def test_a_user_that_the_machine_does_not_know_is_told(tmp_path):
 @AS_ROOT
 class TestRunning:
     """On a running installation, whose administrators are we and two others."""
+
+    def test_settings_that_were_changed_since_the_start_count_from_the_next_one(self, site):
+        """Else a policy could ask for the yes of more people than the running control takes one from."""
+        before, three = site.home.settings.read_text(), site.policy(("limits:", "approvals: {policy: 3}\n\nlimits:"))
+        try:
+            site.home.settings.write_text(re.sub(r"administrators = \[", 'administrators = ["7", "8", ', before))
+            assert "was changed since the start" in part(site, "settings")
+            with pytest.raises(OperatorFault, match="asks for 3 other persons, more than"):
+                site.apply(three)
+            site.home.settings.write_text("port = = 7")
+            assert "is no TOML" in part(site, "settings")
+            with pytest.raises(OperatorFault, match="asks for 3 other persons, more than"):
+                site.apply(three)
+        finally:
+            site.home.settings.write_text(before)
+        assert part(site, "settings") == "as they were at the start"
 
     def test_whoever_is_named_nowhere_may_do_nothing(self, site):
         for operation in ("status", "policy.list", "client.list"):
@@ -148,6 +165,11 @@ def as_user(site, uid, *arguments):
     environment = {"OSTIARY_HOME": str(site.home.root), "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", COMMAND, str(uid), *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd="/")
+
+
+def part(site, name):
+    (one,) = (one for one in site.ask("status")["parts"] if one["name"] == name)
+    return one["text"]
 
 
 @pytest.fixture

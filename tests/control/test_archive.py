@@ -42,7 +42,7 @@ def written(on, text):
 def applied(on, text, **more):
     """As `policy apply` records it, and the revision."""
     document = written(on, text)
-    plan, proof = prove_document(document, on.home)
+    plan, proof = prove_document(document, on.home, on.settings)
     act = Act(actor="uid:1", document=document, proof=msgspec.to_builtins(proof), **more)
     with on.store.begin() as connection:
         record(Change(connection, act.actor, AT), act, plan)

@@ -13,10 +13,9 @@ from sqlalchemy import delete
 from sqlalchemy.exc import OperationalError
 
 from guard_world import small_catalogue
-from ostiary.control import systems
 from ostiary.control.administrators import administrators
 from ostiary.control.board import Board
-from ostiary.control.health import applied, examine
+from ostiary.control.health import _from_inside, applied, examine, looked
 from ostiary.control.installation import open_installation
 from ostiary.control.prepare import initialise
 from ostiary.foundation.errors import SystemFault
@@ -79,7 +78,7 @@ def test_an_audit_log_that_was_cut_is_told_by_doctor_and_status(home, without_he
 
 
 def part(board, name):
-    return next(systems._part(name, look) for part, look in systems._parts(board) if part == name)
+    return next(looked(name, check) for one, check in _from_inside(board) if one == name)
 
 
 def test_what_status_can_not_look_at_is_told_in_words_and_without_the_statement():
@@ -89,8 +88,8 @@ def test_what_status_can_not_look_at_is_told_in_words_and_without_the_statement(
     def locked():
         raise OperationalError("SELECT secret", {}, sqlite3.OperationalError("database is locked"))
 
-    assert systems._part("disk", gone)["text"] == "it can't be looked at: no such file or directory"
-    assert systems._part("policy", locked)["text"] == "it can't be looked at: database is locked"
+    assert looked("disk", gone)["text"] == "it can't be looked at: no such file or directory"
+    assert looked("policy", locked)["text"] == "it can't be looked at: database is locked"
 
 
 def test_a_system_that_nobody_asked_yet_what_it_offers_is_told_by_doctor_too(folder):

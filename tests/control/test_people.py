@@ -1,5 +1,6 @@
 """Clients, users and tokens: what is taken away is refused at once, on connections that are open."""
 
+import re
 import sqlite3
 from contextlib import closing
 from itertools import count
@@ -301,11 +302,25 @@ def test_a_static_key_is_put_on_the_calls_of_its_caller_alone(site, name):
     text = site.ask("explain", decision=refused.decision)["text"]
     assert f"client:{name} has no account in shop\n" in text
     assert f"an account: `ostiary client account {name} --system shop --login LOGIN`\n" in text
+    before = without_account(site)
+    assert before > 0
     done = site.ostiary(
         "client", "account", name, "--system", "shop", "--login", "key", "--password-file", "-", given="Bearer KEY\n"
     )
     assert done.code == 0, done
     answer = until(lambda: (one := site.once("GET", "/shop/stock", token=token)).status == 200 and one)
     assert answer.json()["headers"]["authorization"] == "Bearer KEY"
+    assert without_account(site) == before - 1
     assert site.once("GET", "/shop/stock", token=site.client(f"{name}-other", "visitor")).reason == "unavailable"
     site.apply(site.policy())
+    assert without_account(site) == 0
+
+
+def without_account(site):
+    """How many hold a role in vain, by `status`, which is well all the same."""
+    (part,) = (one for one in site.ask("status")["parts"] if one["name"] == "system shop")
+    assert part["ok"]
+    told = re.search(
+        r" answers; (\d+) holders? of a role without an account there, .*`ostiary client account ", part["text"]
+    )
+    return int(told[1]) if told else 0

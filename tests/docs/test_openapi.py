@@ -6,6 +6,7 @@ from pathlib import Path
 from ostiary.control.documents import prove_document
 from ostiary.erp.openapi import load
 from ostiary.foundation.home import Home
+from ostiary.foundation.settings import Settings
 from ostiary.policy.document import Document
 
 PAGE = (Path(__file__).parents[2] / "docs/guide/openapi.md").read_text("utf-8")
@@ -13,7 +14,9 @@ SPEC, POLICY = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL
 
 
 def proved(text, folder):
-    return prove_document(Document(text=text, file="policy.yaml", files={"shop.yaml": SPEC}), Home(root=folder))
+    return prove_document(
+        Document(text=text, file="policy.yaml", files={"shop.yaml": SPEC}), Home(root=folder), Settings()
+    )
 
 
 def test_each_call_of_the_document_has_the_name_that_the_table_gives_it():

@@ -38,8 +38,9 @@ for _command in (who_can, what_can, report):
 def check(file: Path | None) -> None:
     """Every problem at once; also `never`, `apart` and the embedded tests. Changes nothing."""
     from ostiary.control.documents import prove_document
+    from ostiary.foundation.settings import load_settings
 
-    plan, proof = prove_document(_read(file), home())
+    plan, proof = prove_document(_read(file), home(), load_settings(home().settings))
     warnings = proof.warnings
     told = {"revision": plan.revision, "grants": len(plan.grants), "warnings": list(warnings)}
     size = f"{counted(len(plan.roles), 'role')}, {counted(len(plan.grants), 'grant')}"

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct, to_builtins
 
 from ostiary.compile.plan import compile_policy
-from ostiary.control.administrators import administrators
+from ostiary.control.administrators import Administrators, administrators
 from ostiary.control.holders import holders_of
 from ostiary.control.installation import opened
 from ostiary.erp import openapi, tryton
@@ -19,7 +19,7 @@ from ostiary.event.record import stamp
 from ostiary.foundation.clock import SystemClock
 from ostiary.foundation.errors import OperatorFault, counted
 from ostiary.foundation.home import Home
-from ostiary.foundation.settings import load_settings
+from ostiary.foundation.settings import Settings
 from ostiary.plan.formula import Countries, Device, atoms
 from ostiary.plan.model import Approvals, Kind, Plan, System
 from ostiary.policy.document import Document
@@ -65,15 +65,19 @@ class Proof(Struct, frozen=True, kw_only=True):
 
 
 def prove_document(
-    document: Document, home: Home, assigned: Mapping[str, frozenset[str]] = {}, near: Situation | None = None
+    document: Document,
+    home: Home,
+    settings: Settings,
+    assigned: Mapping[str, frozenset[str]] = {},
+    near: Situation | None = None,
 ) -> tuple[Plan, Proof]:
-    """The plan, proved against its own rules and tests."""
+    """The plan, proved against its own rules and tests; `settings` are those that it would be in force with."""
     policy, plan, unlike_told = read_document(document)
     now = near.at if near else SystemClock().now()
     unfit = [
         *check(plan, assigned, near, SystemClock().now().date()),
-        *_unknowable(plan, home),
-        *_unapprovable(plan, home),
+        *_unknowable(plan, settings),
+        *_unapprovable(plan, administrators(home, settings)),
         *_endless(plan, now),
     ]
     _refuse([*unfit, *failures(plan, policy)], policy.file)
@@ -85,9 +89,8 @@ def prove_document(
     )  # fmt: skip
 
 
-def _unknowable(plan: Plan, home: Home) -> Iterator[Finding]:
+def _unknowable(plan: Plan, settings: Settings) -> Iterator[Finding]:
     """Contexts about what this installation never gets to know: they would never hold."""
-    settings = load_settings(home.settings)
     for context in plan.contexts:
         kinds, where = {type(atom) for atom in atoms(context.formula)}, (context.source,) if context.source else ()
         if Countries in kinds and not settings.geoip_database:
@@ -101,12 +104,11 @@ def _unknowable(plan: Plan, home: Home) -> Iterator[Finding]:
             yield Finding(message=told, hint=hint, where=where)
 
 
-def _unapprovable(plan: Plan, home: Home) -> Iterator[Finding]:
+def _unapprovable(plan: Plan, who: Administrators) -> Iterator[Finding]:
     """What asks for the yes of more people than there are would never change again."""
-    who = administrators(home, load_settings(home.settings)).approvers
     asks = plan.approvals
     for what, others in (("policy", asks.policy), ("break-glass", asks.break_glass), ("roles", asks.roles)):
-        if others >= len(who):
+        if others >= len(who.approvers):
             told = f"approvals: {what} asks for {counted(others, 'other person')}, more than settings.toml names"
             hint = 'set administrators = ["anna", "ben"], users of this machine, in settings.toml, start again'
             yield Finding(message=told, hint=hint)

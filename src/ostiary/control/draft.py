@@ -17,6 +17,7 @@ from ostiary.erp import odata, openapi, tryton
 from ostiary.erp.draft import Role
 from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.home import Home
+from ostiary.foundation.settings import load_settings
 from ostiary.plan.model import Kind
 from ostiary.policy.document import Document
 from ostiary.policy.draft import draft as written
@@ -94,5 +95,5 @@ def _proved(
     head: list[str], roles: Iterable[Role], files: Mapping[str, str], home: Home, kinds: Mapping[str, Kind] = {}
 ) -> dict[str, Any]:
     text = written(head, roles, NOTES, kinds)
-    _, proof = prove_document(Document(text=text, file="draft.yaml", files=files), home)
+    _, proof = prove_document(Document(text=text, file="draft.yaml", files=files), home, load_settings(home.settings))
     return {"text": text, "warnings": list(proof.warnings)}

@@ -1,4 +1,4 @@
-"""What is well and what is not: `doctor`'s checks in the order in which one thing rests on the next."""
+"""What is well and what is not, as `doctor` sees it from outside and `status` from inside."""
 
 import json
 import shutil
@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime
+from functools import partial
 from http.client import HTTPException
 from ipaddress import ip_address
 from pathlib import Path
@@ -17,24 +18,29 @@ import msgspec
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from ostiary.audit.head import verify
+from ostiary.audit.head import check, verify
 from ostiary.audit.log import entries
 from ostiary.control import proposals, review
+from ostiary.control.board import Board
 from ostiary.control.documents import observed
 from ostiary.control.folder import read_policy
+from ostiary.control.holders import without_account
 from ostiary.control.installation import Installation, open_installation
 from ostiary.control.proposals import BEGUN, BREAK_GLASS, LISTED, POLICY, ROLES
 from ostiary.control.revisions import APPLY, ROLLED_BACK, texts_of, unrecorded
 from ostiary.envoy import binary
+from ostiary.envoy.clusters import cluster_name
 from ostiary.envoy.delivery import Gate
 from ostiary.erp.tryton import Catalogue
 from ostiary.event.record import stamp
 from ostiary.foundation import unix
 from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault, counted, plainly
 from ostiary.foundation.home import Home
+from ostiary.foundation.settings import load_settings
 from ostiary.identity import keys
 from ostiary.monitor.alerts import open_alerts
-from ostiary.plan.model import Kind, Plan, System
+from ostiary.plan.model import HandOver, Kind, Plan, System
+from ostiary.prove.change import few
 from ostiary.store.database import Store
 from ostiary.store.plans import draft_since, plan_in_force
 from ostiary.store.seal import Sealer
@@ -49,12 +55,62 @@ Check = tuple[str, Callable[[], str]]
 
 
 def examine(home: Home) -> list[dict[str, Any]]:
-    """Every check that could be made, with its finding; a check that others rest on ends the list when it fails."""
+    """`doctor`: every check that could be made, with its finding; where there is no installation, nothing else is."""
     try:
         on = open_installation(home)
     except OstiaryError as problem:
         return [_unwell("installation", problem)]
-    return [looked(name, check) for name, check in _checks(on)]
+    return [looked(name, check) for name, check in _from_outside(on)]
+
+
+def status(board: Board, _: str) -> dict[str, Any]:
+    """The same as the running control sees it: a line for each part, and `ok` when all of them are."""
+    found = [looked(name, check) for name, check in _from_inside(board)]
+    parts = [{"name": one["check"], "ok": one["ok"], "text": one["text"]} for one in found]
+    for part, one in zip(parts, found, strict=True):
+        part["text"] += f" ({one['hint']})" if one["hint"] else ""
+    return {"ok": all(one["ok"] for one in found), "parts": parts}
+
+
+def _from_outside(on: Installation) -> Iterator[Check]:
+    """In the order in which one thing rests on the next."""
+    home = on.home
+    yield "installation", lambda: str(home.root)
+    yield "envoy", lambda: str(binary.find(on.settings.envoy))
+    yield "keys", lambda: _keys(on)
+    yield from _from_both(on, lambda: plan_in_force(home))
+    yield "audit log", lambda: f"{verify(on.store, home).size} entries, as they were signed"
+    for name in ("control", "identity", "guard", "envoy"):
+        yield name, partial(answers, home, name)
+    with suppress(OstiaryError):
+        plan, told = plan_in_force(home), troubles(home)
+        for system in plan.systems:
+            yield system.name, partial(_reached, on, plan, system, told)
+            yield f"{system.name} around", partial(_not_around, system)
+
+
+def _from_inside(board: Board) -> Iterator[Check]:
+    on, plan = board.on, board.reconciler.plan
+    yield "gate", lambda: gate_in_force(board.gate, plan, on.settings.origin)
+    yield "guard", lambda: guard_in_force(board.reconciler.guard_state(), plan)
+    yield "identity", lambda: answers(on.home, "identity")
+    yield "settings", lambda: as_started(on)
+    yield from _from_both(on, lambda: plan)
+    yield "audit log", lambda: f"{check(on.store, on.home).size} entries"
+    told = troubles(on.home)
+    for system in plan.systems:
+        yield f"system {system.name}", partial(_passed_on, board, plan, system, told)
+
+
+def _from_both(on: Installation, plan: Callable[[], Plan]) -> Iterator[Check]:
+    """What files and store tell, whether anything runs or not."""
+    yield "certificate", lambda: authority.standing(on.home, on.clock.now())
+    yield "disk", lambda: room(on.home.root)
+    yield "policy", lambda: policy(on, plan())
+    yield "waits", lambda: waiting(on.store)
+    yield "controls", lambda: lasting(plan(), on.clock.now().date())
+    yield "reviews", lambda: reviewed(on.store, on.clock.now())
+    yield "watch", lambda: quiet(on.store)
 
 
 def looked(name: str, check: Callable[[], str]) -> dict[str, Any]:
@@ -72,29 +128,6 @@ def _unwell(name: str, problem: OstiaryError) -> dict[str, Any]:
     return {"check": name, "ok": False, "text": problem.message, "hint": problem.hint}
 
 
-def _checks(on: Installation) -> Iterator[Check]:
-    yield "installation", lambda: str(on.home.root)
-    yield "envoy", lambda: str(binary.find(on.settings.envoy))
-    yield "keys", lambda: _keys(on)
-    yield "certificate", lambda: authority.standing(on.home, on.clock.now())
-    yield "disk", lambda: room(on.home.root)
-    yield "policy", lambda: policy(on.store, on.home, plan_in_force(on.home))
-    yield "controls", lambda: lasting(plan_in_force(on.home), on.clock.now().date())
-    yield "reviews", lambda: reviewed(on.store, on.clock.now())
-    yield "audit log", lambda: f"{verify(on.store, on.home).size} entries, as they were signed"
-    for name in ("control", "identity", "guard", "envoy"):
-        yield name, lambda name=name: answers(on.home, name)  # type: ignore[misc]  # bound at once
-    yield "watch", lambda: quiet(on.store)
-    try:
-        systems = plan_in_force(on.home).systems
-    except OstiaryError:
-        return
-    told = troubles(on.home)
-    for system in systems:
-        yield system.name, lambda system=system: reachable(system) and known(on, system, told)  # type: ignore[misc]
-        yield f"{system.name} around", lambda system=system: _not_around(system)  # type: ignore[misc]
-
-
 def _keys(on: Installation) -> str:
     with on.store.read() as connection:
         opens(connection, on.sealer)
@@ -107,10 +140,19 @@ def opens(connection: Connection, sealer: Sealer) -> None:
         keys.load(connection, sealer, kid)
 
 
-def policy(store: Store, home: Home, plan: Plan) -> str:
-    since = draft_since(home)
+def as_started(on: Installation) -> str:
+    """What settings.toml says now counts from the next start."""
+    if load_settings(on.home.settings) == on.settings:
+        return "as they were at the start"
+    return (
+        "settings.toml was changed since the start, and counts from the next one: end `ostiary up` and start it again"
+    )
+
+
+def policy(on: Installation, plan: Plan) -> str:
+    since = draft_since(on.home)
     beside = f"; a draft is asked beside it since {stamp(since)}" if since else ""
-    return "; ".join(filter(None, (applied(store, plan), drift(store, home, plan)))) + beside
+    return "; ".join(filter(None, (applied(on.store, plan), drift(on, plan)))) + beside
 
 
 def lasting(plan: Plan, today: date) -> str:
@@ -166,20 +208,18 @@ def applied(store: Store, plan: Plan) -> str:
     return f"{last['object']}, revision {plan.revision}, applied by {last['actor']} at {last['at']}"
 
 
-def drift(store: Store, home: Home, plan: Plan) -> str:
+def drift(on: Installation, plan: Plan) -> str:
     """What to do where the policy beside the installation is not the one in force; "" where it is."""
-    in_force = texts_of(store, plan.revision)
+    in_force, file = texts_of(on.store, plan.revision), on.home.policy
     try:
-        here = read_policy(home.policy)
+        here = read_policy(file)
         same = in_force is None or (here.text, here.files) == in_force
     except OperatorFault:
         same = False
     if same:
         return ""
     instead = "`ostiary policy show --out FOLDER` writes what is in force, to copy over it"
-    told = (
-        f"{home.policy.name} differs from it: `ostiary policy diff` says how, `ostiary policy apply` puts it in force"
-    )
+    told = f"{file.name} differs from it: `ostiary policy diff` says how, `ostiary policy apply` puts it in force"
     return f"{told}; {instead}"
 
 
@@ -228,15 +268,27 @@ def answers(home: Home, name: str) -> str:
     return "answers"
 
 
-def reachable(system: System) -> str:
-    place = urlsplit(system.upstream)
-    port = place.port or (443 if place.scheme == "https" else 80)
+def _reached(on: Installation, plan: Plan, system: System, troubled: Mapping[str, str]) -> str:
     try:
-        socket.create_connection((place.hostname or "", port), CONNECT_TIMEOUT_S).close()
+        socket.create_connection(_place(system), CONNECT_TIMEOUT_S).close()
     except OSError as problem:
-        told = f"{system.upstream}: {plainly(problem)}"
-        raise SystemFault("erp-unreachable", told, hint="start the ERP, or mend `upstream` in the policy") from problem
-    return f"{system.upstream} answers"
+        raise _unreachable(f"{system.upstream}: {plainly(problem)}") from problem
+    return known(on, plan, system, troubled)
+
+
+def _passed_on(board: Board, plan: Plan, system: System, troubled: Mapping[str, str]) -> str:
+    if not board.gate.healthy(cluster_name(system)):
+        raise _unreachable(f"the gate does not reach {system.upstream}")
+    return known(board.on, plan, system, troubled)
+
+
+def _unreachable(told: str) -> SystemFault:
+    return SystemFault("erp-unreachable", told, hint="start the ERP, or mend `upstream` in the policy")
+
+
+def _place(system: System) -> tuple[str, int]:
+    place = urlsplit(system.upstream)
+    return place.hostname or "", place.port or (443 if place.scheme == "https" else 80)
 
 
 def troubles(home: Home) -> Mapping[str, str]:
@@ -248,7 +300,7 @@ def troubles(home: Home) -> Mapping[str, str]:
         return {}
 
 
-def known(on: Installation, system: System, troubled: Mapping[str, str]) -> str:
+def known(on: Installation, plan: Plan, system: System, troubled: Mapping[str, str]) -> str:
     """Of a system that answers, that the gate knows what it offers, is let in to ask, and holds it to the policy."""
     reached, hint = f"{system.upstream} answers", f"`ostiary system account {system.name} --login LOGIN`"
     path = on.home.catalogue(system.name)
@@ -263,14 +315,26 @@ def known(on: Installation, system: System, troubled: Mapping[str, str]) -> str:
     now = on.clock.now()
     if system.observed(now):
         raise SystemFault("observed", f"{reached}; {next(observed([system], now))}", hint="see the guide's observe.md")
-    return reached
+    return reached + _without_account(on, plan, system)
+
+
+def _without_account(on: Installation, plan: Plan, system: System) -> str:
+    """No fault, for a role may be held in vain; "" where each who holds one can call."""
+    if system.hand_over is HandOver.NONE:
+        return ""
+    with on.store.read() as connection:
+        barred = without_account(connection, plan, system)
+    if not barred:
+        return ""
+    kind, _, name = barred[0].partition(":")
+    give = f"`ostiary {kind} account {name} --system {system.name} --login LOGIN` gives one"
+    return f"; {counted(len(barred), 'holder')} of a role without an account there, so nothing passes: {few(barred)}; {give}"
 
 
 def _not_around(system: System) -> str:
     """The ERP must not answer where callers could reach it without the gate: on this machine's other addresses."""
-    place = urlsplit(system.upstream)
-    port, own = place.port or (443 if place.scheme == "https" else 80), _own_addresses()
-    if not _is_here(place.hostname or "", own):
+    (host, port), own = _place(system), _own_addresses()
+    if not _is_here(host, own):
         return "not looked at: it is on another machine; let its port take calls from the gate alone"
     for address in own:
         if _connects(address, port):

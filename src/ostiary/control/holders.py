@@ -12,11 +12,11 @@ from ostiary.control import proposals
 from ostiary.control.proposals import BEGUN, BREAK_GLASS
 from ostiary.foundation.errors import OperatorFault
 from ostiary.plan.decide import narrowed
-from ostiary.plan.model import Plan
+from ostiary.plan.model import Plan, System
 from ostiary.prove.rules import check
 from ostiary.store.directory import person_of
 from ostiary.store.tables.control import PROPOSAL
-from ostiary.store.tables.directory import ASSIGNMENT, PRINCIPAL
+from ostiary.store.tables.directory import ASSIGNMENT, ERP_ACCOUNT, PRINCIPAL
 
 _ALWAYS: Final = select(PRINCIPAL.c.id, PRINCIPAL.c.person, ASSIGNMENT.c.role).join(
     ASSIGNMENT, ASSIGNMENT.c.principal == PRINCIPAL.c.id
@@ -49,6 +49,16 @@ def for_a_time(connection: Connection, now: datetime) -> Sequence[tuple[str, str
     begun = proposals.found(connection, BREAK_GLASS, BEGUN)
     lasting = (one for one in begun if one.until_s > now.timestamp())
     return [(one.content["principal"], one.content["role"], proposals.until(one)) for one in lasting]
+
+
+def without_account(connection: Connection, plan: Plan, system: System) -> Sequence[str]:
+    """Who holds a role that grants something there, and has no user of the ERP as whom his calls could arrive."""
+    granting = {grant.role for grant in plan.grants if grant.pattern.system == system.name}
+    roles = [role.name for role in plan.roles if granting.intersection(role.closure)]
+    there = select(ERP_ACCOUNT.c.principal).where(ERP_ACCOUNT.c.system == system.name)
+    chosen = select(PRINCIPAL.c.id).join(ASSIGNMENT, ASSIGNMENT.c.principal == PRINCIPAL.c.id).distinct()
+    chosen = chosen.where(PRINCIPAL.c.active, ASSIGNMENT.c.role.in_(roles), PRINCIPAL.c.id.not_in(there))
+    return connection.scalars(chosen.order_by(PRINCIPAL.c.id)).all()
 
 
 def allow(change: Change, plan: Plan, principal: str, roles: Iterable[str], person: str = "") -> None:

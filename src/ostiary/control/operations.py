@@ -67,7 +67,7 @@ def _change(board: Board, act: revisions.Act, *, dry_run: bool = False) -> Appli
         raise OperatorFault("file-relative", f"{file} is no absolute path", hint="name the policy's file in full")
     with board.on.store.read() as connection:
         held, holders = assigned(connection), holders_of(connection)
-    plan, proof = prove_document(act.document, board.on.home, held)  # parse, check, compile, prove
+    plan, proof = prove_document(act.document, board.on.home, board.on.settings, held)  # parse, check, compile, prove
     before = board.reconciler.plan
     changes = diff(before, plan, holders)  # what it widens and narrows, by meaning
     translated = board.reconciler.translated(plan)  # read by Envoy itself
@@ -143,7 +143,7 @@ def approve_policy(board: Board, actor: str, proposal: str) -> Applied:
 
 def _told(board: Board, done: Applied) -> Applied:
     """Also that the file beside the installation is not what came into force."""
-    drift = health.drift(board.on.store, board.on.home, board.reconciler.plan)
+    drift = health.drift(board.on, board.reconciler.plan)
     return replace(done, warnings=[*done.warnings, *filter(None, [drift])])
 
 
@@ -238,7 +238,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "review.remove": review.remove,
     "policy.shadow": shadow.begin,
     "policy.shadow-end": shadow.end,
-    "status": systems.status,
+    "status": health.status,
     "system.account": systems.set_account,
     "system.learn": systems.learn,
     "client.add": people.add_client,

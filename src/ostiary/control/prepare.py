@@ -26,7 +26,7 @@ from ostiary.erp.openapi import Loaded
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.files import write_atomically
 from ostiary.foundation.home import Home
-from ostiary.foundation.settings import mistakes
+from ostiary.foundation.settings import load_settings, mistakes
 from ostiary.identity import keys
 from ostiary.plan.model import Plan, Route
 from ostiary.policy.document import Document
@@ -116,7 +116,7 @@ def _fill(home: Home, settings: str, policy: Document) -> tuple[Plan, Proof]:
     """Files, keys and the first revision, in the audit log from the start."""
     write_atomically(home.settings, settings.encode())
     write_atomically(home.policy, policy.text.encode())
-    plan, proof = prove_document(policy, home)
+    plan, proof = prove_document(policy, home, load_settings(home.settings))
     load_sealer(home.keys / "master.key", make=True)
     with opened(home) as on:
         now = on.clock.now()

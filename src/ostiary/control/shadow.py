@@ -29,7 +29,7 @@ def begin(board: Board, actor: str, document: Document) -> dict[str, Any]:
     """
     with board.on.store.read() as connection:
         held, holders = assigned(connection), holders_of(connection)
-    draft, _ = prove_document(document, board.on.home, held)
+    draft, _ = prove_document(document, board.on.home, board.on.settings, held)
     board.reconciler.refuse_unreadable(draft)
     with board.turn:
         plan = board.reconciler.plan

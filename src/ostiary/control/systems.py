@@ -1,54 +1,12 @@
-"""The protected systems and our own processes: how they are, and what a system offers."""
+"""The protected systems: as whom the guard asks them, and what they offer."""
 
-from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ostiary.audit.head import check
-from ostiary.control import health
 from ostiary.control.board import Board
-from ostiary.envoy.clusters import cluster_name
-from ostiary.foundation.errors import OperatorFault, SystemFault
+from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.secret import Secret
 from ostiary.identity import principals
-from ostiary.plan.model import Kind, System
-from ostiary.tls import authority
-
-
-def status(board: Board, _: str) -> dict[str, Any]:
-    """One line for each part; `ok` when all of them are."""
-    parts = [_part(name, look) for name, look in _parts(board)]
-    return {"ok": all(part["ok"] for part in parts), "parts": parts}
-
-
-def _parts(board: Board) -> Iterator[tuple[str, Callable[[], str]]]:
-    home = board.on.home
-    yield "gate", lambda: health.gate_in_force(board.gate, board.reconciler.plan, board.on.settings.origin)
-    yield "guard", lambda: health.guard_in_force(board.reconciler.guard_state(), board.reconciler.plan)
-    yield "identity", lambda: health.answers(home, "identity")
-    yield "policy", lambda: health.policy(board.on.store, home, board.reconciler.plan)
-    yield "waits", lambda: health.waiting(board.on.store)
-    yield "reviews", lambda: health.reviewed(board.on.store, board.now)
-    yield "controls", lambda: health.lasting(board.reconciler.plan, board.now.date())
-    yield "certificate", lambda: authority.standing(home, board.now)
-    yield "disk", lambda: health.room(home.root)
-    yield "audit log", lambda: f"{check(board.on.store, home).size} entries"
-    yield "watch", lambda: health.quiet(board.on.store)
-    troubles = health.troubles(home)
-    for system in board.reconciler.plan.systems:
-        yield f"system {system.name}", lambda system=system: _system(board, system, troubles)  # type: ignore[misc]  # bound at once
-
-
-def _part(name: str, look: Callable[[], str]) -> dict[str, Any]:
-    found = health.looked(name, look)
-    hint = f" ({found['hint']})" if found["hint"] else ""
-    return {"name": name, "ok": found["ok"], "text": f"{found['text']}{hint}"}
-
-
-def _system(board: Board, system: System, troubles: Mapping[str, str]) -> str:
-    if not board.gate.healthy(cluster_name(system)):
-        told = f"the gate does not reach {system.upstream}"
-        raise SystemFault("erp-unreachable", told, hint="start the ERP, or mend `upstream` in the policy")
-    return health.known(board.on, system, troubles)
+from ostiary.plan.model import Kind
 
 
 def set_account(board: Board, actor: str, system: str, login: str, password: str) -> dict[str, Any]:
