@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
+from tools.caller import Caller, sign_in
 
 from bench.process import CORES, on
 from bench.stand import Client, Stand
-from ostiary.cli.demo.caller import Caller, sign_in
 from ostiary.foundation.errors import OstiaryError
 from ostiary.foundation.secret import Secret
 

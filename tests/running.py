@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from tools.caller import Answer, Caller, machine_token
 
 import mmdb
 from ostiary.cli import admin
-from ostiary.cli.demo.caller import Answer, Caller, machine_token
 from ostiary.cli.demo.stand import free_port
 from ostiary.control import evidence
 from ostiary.control.folder import files_of

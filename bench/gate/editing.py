@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from tools.caller import Caller
+
 from bench import shop, upstream
 from bench.figure import Figure, at_most, middle, plain
 from bench.process import NotUp
 from bench.rounds import Pace, Say
 from bench.stand import new_home, standing
-from ostiary.cli.demo.caller import Caller
 from ostiary.control.folder import files_of
 
 AREA: Final = "gate"

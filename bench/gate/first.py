@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from tools.caller import Caller, machine_token
+
 from bench.figure import Figure, at_most, middle, plain
 from bench.process import NotUp, stop
 from bench.rounds import Pace, Say
-from ostiary.cli.demo.caller import Caller, machine_token
 from ostiary.cli.demo.commands import cache
 from ostiary.cli.demo.erp import prepare
 from ostiary.foundation.secret import Secret

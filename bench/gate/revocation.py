@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from tools.caller import Caller
 
 from bench import shop, upstream
 from bench.figure import Figure, at_most, middle, percentile, plain
 from bench.process import NotUp
 from bench.rounds import Pace, Say
 from bench.stand import Client, Stand, new_home, standing
-from ostiary.cli.demo.caller import Caller
 from ostiary.control.installation import open_installation
 from ostiary.control.prepare import edge_of
 from ostiary.envoy import binary

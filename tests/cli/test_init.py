@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tools.caller import Caller, machine_token
 
 from cli.transcript import ostiary
-from ostiary.cli.demo.caller import Caller, machine_token
 from ostiary.cli.demo.stand import free_port
 from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import load_settings

@@ -8,8 +8,8 @@ from itertools import count
 
 import pytest
 from sqlalchemy import update
+from tools.caller import sign_in
 
-from ostiary.cli.demo.caller import sign_in
 from ostiary.control.installation import open_installation
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.secret import Secret

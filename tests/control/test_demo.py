@@ -13,9 +13,9 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from tools.caller import Caller, answer_page
 
 from ostiary.cli import admin
-from ostiary.cli.demo.caller import Caller, answer_page
 from ostiary.control import evidence
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home

@@ -7,9 +7,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tools.caller import HIDDEN, machine_token
 
 import ostiary
-from ostiary.cli.demo.caller import HIDDEN, authorization, machine_token
+from ostiary.cli.demo.lines import authorization
 from ostiary.control import evidence, grounds
 from ostiary.event.record import Event
 from ostiary.event.search import Filter

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import msgspec
 import pytest
+from tools.caller import basic
 
-from ostiary.cli.demo.caller import basic
 from ostiary.erp.tryton.catalogue import Catalogue, Field
 from ostiary.event.record import read
 from ostiary.event.search import files

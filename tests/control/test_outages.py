@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from tools.caller import basic
 
-from ostiary.cli.demo.caller import basic
 from running import APART, RUNNING, installed, until
 
 NOWHERE = 'store: {kind: openapi, at: localhost/store, upstream: "http://127.0.0.1:9", spec: specs/shop.openapi.yaml}'

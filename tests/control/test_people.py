@@ -7,8 +7,8 @@ from itertools import count
 from types import SimpleNamespace
 
 import pytest
+from tools.caller import sign_in
 
-from ostiary.cli.demo.caller import sign_in
 from ostiary.control import people
 from ostiary.foundation.errors import CallerFault, OperatorFault, SystemFault
 from ostiary.foundation.secret import Secret

@@ -7,8 +7,8 @@ import ssl
 from urllib.parse import quote, urlencode
 
 import pytest
+from tools.caller import basic, machine_token, sign_in
 
-from ostiary.cli.demo.caller import basic, machine_token, sign_in
 from ostiary.foundation.errors import OstiaryError
 from ostiary.foundation.secret import Secret
 from running import APART, installed

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import update
+from tools.caller import FORM, basic
 
-from ostiary.cli.demo.caller import FORM, basic
 from ostiary.control import evidence
 from ostiary.foundation.home import Home
 from ostiary.foundation.secret import Secret

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from msgspec.structs import replace
+from tools.caller import sign_in
 
-from ostiary.cli.demo.caller import sign_in
 from ostiary.control.installation import open_installation
 from ostiary.foundation.jose import sign_access_token, verify_access_token
 from ostiary.foundation.secret import Secret

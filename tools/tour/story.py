@@ -11,12 +11,12 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from ostiary.cli.demo import caller as calling
-from ostiary.cli.demo.caller import Answer, Caller
 from ostiary.cli.demo.erp import DemoErp
 from ostiary.cli.demo.stand import CLIENT, PORTAL, PORTAL_REDIRECT, Stand
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.secret import Secret
+from tools import caller as calling
+from tools.caller import Answer, Caller
 
 REVOKED_WITHIN_S: Final = 0.1
 POLICY_HOURS: Final = 'hours: "00:00-24:00"'

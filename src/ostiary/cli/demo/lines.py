@@ -1,8 +1,10 @@
 """What the demo prints: each command can be pasted into a second terminal as it stands."""
 
 import secrets
+from base64 import urlsafe_b64encode
+from hashlib import sha256
+from urllib.parse import urlencode
 
-from ostiary.cli.demo.caller import authorization
 from ostiary.cli.demo.stand import PORTAL, PORTAL_REDIRECT, Stand
 from ostiary.cli.shape import pasteable
 
@@ -52,6 +54,13 @@ Client shop holds the role sales, users anna and ben the role payments. Change {
 
 Ctrl-C stops everything and removes the folder.
 """
+
+
+def authorization(client: str, redirect: str, verifier: str, **more: str) -> str:
+    """Where a browser begins to sign in: a path and its query, with PKCE (RFC 7636)."""
+    challenge = urlsafe_b64encode(sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+    asked = {"response_type": "code", "client_id": client, "redirect_uri": redirect, "code_challenge": challenge}
+    return f"/identity/authorize?{urlencode({**asked, 'code_challenge_method': 'S256', **more})}"
 
 
 def _curl(running: Stand) -> str:

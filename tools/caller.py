@@ -1,7 +1,6 @@
-"""Callers of the demo: they speak HTTP over one connection that stays open, and sign in as people do."""
+"""Callers of a gate for tour, tests and bench: one connection that stays open, and signing in as people do."""
 
 import base64
-import hashlib
 import json
 import re
 import secrets
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+from ostiary.cli.demo.lines import authorization
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.secret import Secret
 
@@ -94,13 +94,6 @@ def basic(name: str, secret: Secret) -> str:
 def machine_token(caller: Caller, client: str, secret: Secret) -> Answer:
     """Client credentials (RFC 6749 section 4.4)."""
     return caller.form("/identity/token", basic=basic(client, secret), grant_type="client_credentials")
-
-
-def authorization(client: str, redirect: str, verifier: str, **more: str) -> str:
-    """Where a browser begins to sign in: a path and its query, with PKCE (RFC 7636)."""
-    challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
-    asked = {"response_type": "code", "client_id": client, "redirect_uri": redirect, "code_challenge": challenge}
-    return f"/identity/authorize?{urlencode({**asked, 'code_challenge_method': 'S256', **more})}"
 
 
 def sign_in(  # noqa: PLR0917  who signs in, by which client
