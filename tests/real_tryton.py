@@ -86,7 +86,7 @@ class RealTryton:
             connection.close()
 
 
-def begin(folder: Path, port: int | None = None) -> RealTryton:
+def begin(folder: Path, port: int = 0) -> RealTryton:
     """A server of its own on a fresh copy, for a test that stops or spoils it; `end` it."""
     erp = start(template(), folder, port)
     return RealTryton(erp=erp, http=httpx.Client(base_url=erp.url, timeout=60, trust_env=False))

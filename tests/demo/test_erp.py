@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from ostiary.cli.demo.erp import USERS, prepare, start
+from ostiary.cli.demo.erp import prepare, start
 from ostiary.foundation.errors import SystemFault
 from real_tryton import ErpError, begin, end, template
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.xdist_group("tryton")
 def test_it_answers_and_knows_its_users(tryton):
     rows = tryton.call("admin", "model.res.user.search_read", [], 0, None, None, ["login"])
     assert {row["login"]: row["id"] for row in rows} == dict(tryton.erp.uids)
-    assert set(tryton.erp.uids) == set(USERS)
+    assert set(tryton.erp.uids) == {"admin", "clerk", "buyer", "payer", "approver", "treasurer", "acct", "gateway"}
     assert len(tryton.call("clerk", "model.party.party.search", [])) >= 5
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 import click
 
 from ostiary.cli.demo.commands import cache, clear_up_when_told_to_stop, progress
-from ostiary.cli.demo.stand import stand
+from ostiary.cli.demo.stand import real_erp, stand
 from tools.tour.story import STEPS, Check, Story
 
 WIDTH: Final = 58
@@ -17,8 +17,9 @@ def main(*, as_json: bool) -> int:
     """0 where all of it holds."""
     clear_up_when_told_to_stop()
     told: list[dict[str, Any]] = []
-    with stand(cache(), progress()) as running:
-        story = Story(stand=running, erp=running.erp.result())
+    say = progress()
+    with stand(say) as running, real_erp(running, cache(), say) as erp:
+        story = Story(stand=running, erp=erp)
         for number, (title, step) in enumerate(STEPS, 1):
             if not as_json:
                 click.secho(f"\n{number}. {title}", bold=True)

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from threading import Event
 from typing import Final
 
 import click
@@ -23,15 +22,16 @@ def demo() -> None:
     stands in a folder of its own under /tmp, which is removed at the end.
     """
     from ostiary.cli.demo.lines import erp_lines, first_lines
-    from ostiary.cli.demo.stand import stand
+    from ostiary.cli.demo.stand import real_erp, stand
 
     clear_up_when_told_to_stop()
-    with stand(cache(), progress()) as running:
+    say = progress()
+    with stand(say) as running:
         click.echo(first_lines(running))
-        running.erp.result()
-        click.echo(erp_lines(running))
-        with suppress(KeyboardInterrupt):
-            Event().wait()
+        with real_erp(running, cache(), say):
+            click.echo(erp_lines(running))
+            with suppress(KeyboardInterrupt):
+                signal.pause()
     click.echo("stopped; nothing is left but the cache")
 
 

@@ -6,34 +6,30 @@ import os
 import platform
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from threading import Event
 
 import httpx
+from uv import find_uv_bin
 
 from ostiary.control import child
+from ostiary.control.process import listen_on_loopback
 from ostiary.foundation.errors import SystemFault
-from ostiary.foundation.files import write_atomically
+from ostiary.foundation.files import PRIVATE, write_atomically
 from ostiary.foundation.secret import Secret
 
 DATABASE = "erp"
-USERS = ("admin", "clerk", "buyer", "payer", "approver", "treasurer", "acct", "gateway")
 REQUIREMENTS = Path(__file__).with_name("erp-requirements.txt")
 SEED = Path(__file__).with_name("seed.py")  # a script of the ERP's interpreter, not a module of ours
 INSTALL_TIMEOUT_S = 600
 BUILD_TIMEOUT_S = 600
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 5
-LOOK_EVERY_S = 0.1  # whether a build is still wanted
 LOG_TAIL_BYTES = 2000
 CONFIGURATION = """\
 [database]
@@ -61,8 +57,12 @@ class Template:
     folder: Path
 
     @property
+    def venv(self) -> Path:
+        return self.folder / "venv"
+
+    @property
     def python(self) -> Path:
-        return self.folder / "venv" / "bin" / "python"
+        return self.venv / "bin" / "python"
 
     @property
     def database(self) -> Path:
@@ -88,16 +88,14 @@ class DemoErp:
         child.stop([self.process], STOP_TIMEOUT_S)
 
 
-def prepare(cache: Path, progress: Progress, stop: Event | None = None) -> Template:
-    """The template for this release, built once; a second process waits for the first instead of building too.
-
-    Once `stop` is set a build is given up: it raises, and what was built so far is removed.
-    """
+def prepare(cache: Path, progress: Progress) -> Template:
+    """The template for this release, built once; a second process waits for the first instead of building too."""
     template = Template(folder=cache / f"tryton-{_fingerprint()}")
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with _locked(cache / f"{template.folder.name}.lock"):
+    with (cache / f"{template.folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         if not template.folder.exists():
-            _publish(template.folder, progress, stop or Event())
+            _publish(template.folder, progress)
     return template
 
 
@@ -108,76 +106,58 @@ def _fingerprint() -> str:
     return sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _publish(target: Path, progress: Progress, stop: Event) -> None:
+def _publish(target: Path, progress: Progress) -> None:
     """Builds beside `target` and renames: it exists whole or not at all."""
     beside = Template(folder=target.with_name(f".{target.name}.{secrets.token_hex(4)}"))
     beside.folder.mkdir(mode=0o700)
     try:
         progress("installing Tryton 8.2 from PyPI (pinned, hashes checked)")
-        _install(beside.folder / "venv", stop)
+        _install(beside)
         progress("activating party, product, account, stock, sale, purchase, payment; seeding (half a minute)")
-        users = {login: {"password": secrets.token_urlsafe(18)} for login in USERS}
-        write_atomically(beside.users, json.dumps(users).encode())
-        _run([beside.python, SEED, "build", beside.folder], BUILD_TIMEOUT_S, stop)
+        _run([beside.python, SEED, "build", beside.folder], BUILD_TIMEOUT_S)
         beside.folder.rename(target)
     finally:
         shutil.rmtree(beside.folder, ignore_errors=True)
     progress("the demo ERP is ready to start")
 
 
-def _install(venv: Path, stop: Event) -> None:
-    if uv := shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"):
-        _run([uv, "venv", "-q", "--python", sys.executable, venv], INSTALL_TIMEOUT_S, stop)
-        install: list[str | Path] = [uv, "pip", "install", "-q", "--python", venv / "bin" / "python"]
-    else:
-        _run([sys.executable, "-m", "venv", venv], INSTALL_TIMEOUT_S, stop)
-        install = [venv / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    _run([*install, "--require-hashes", "--only-binary", ":all:", "-r", REQUIREMENTS], INSTALL_TIMEOUT_S, stop)
+def _install(template: Template) -> None:
+    uv = find_uv_bin()
+    pinned = ("--require-hashes", "--only-binary", ":all:", "-r", REQUIREMENTS)
+    _run([uv, "venv", "-q", "--python", sys.executable, template.venv], INSTALL_TIMEOUT_S)
+    _run([uv, "pip", "install", "-q", "--python", template.python, *pinned], INSTALL_TIMEOUT_S)
 
 
-def _run(command: Sequence[str | Path], timeout_s: int, stop: Event) -> None:
+def _run(command: Sequence[str | Path], timeout_s: int) -> None:
     """In a session of its own: Ctrl-C is ours to pass on, or its last words would look like a failure."""
-    hint = "see the text above; a package index must be reachable, and 150 MB of disk free"
-    until, said = time.monotonic() + timeout_s, b""
     with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
     ) as process:
-        while process.returncode is None:
-            try:
-                _, said = process.communicate(timeout=LOOK_EVERY_S)
-            except subprocess.TimeoutExpired:
-                if stop.is_set() or time.monotonic() > until:
-                    os.killpg(process.pid, signal.SIGKILL)
+        try:
+            _, said = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            said = f"{command[0]} was stopped after {timeout_s} s".encode()
+        finally:
+            child.stop([process], STOP_TIMEOUT_S)
     if process.returncode:
-        tail = (
-            said[-LOG_TAIL_BYTES:].decode(errors="replace") or f"{command[0]} was stopped, after {timeout_s} s at most"
-        )
-        raise SystemFault("demo-erp-build", f"the demo ERP could not be built:\n{tail}", hint=hint)
+        told = f"the demo ERP could not be built:\n{said[-LOG_TAIL_BYTES:].decode(errors='replace')}"
+        hint = "see the text above; a package index must be reachable, and 150 MB of disk free"
+        raise SystemFault("demo-erp-build", told, hint=hint)
 
 
-def start(template: Template, folder: Path, port: int | None = None) -> DemoErp:
+def start(template: Template, folder: Path, port: int = 0) -> DemoErp:
     """Serves the database of `folder`, a copy of the template's unless it is there; returns when it answers."""
+    database = folder / "db" / template.database.name
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (folder / "db").mkdir(exist_ok=True)
-    _copy_database(template, folder / "db")
-    listener = _listen(port)
-    with listener:
-        port = listener.getsockname()[1]
+    database.parent.mkdir(exist_ok=True)
+    if not database.exists():
+        write_atomically(database, template.database.read_bytes())
+    with listen_on_loopback(port) as listener:  # bound here, so that a free port stays ours until the server has it
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         process = _serve(template, folder, listener)
     known = json.loads(template.users.read_bytes())
     erp = DemoErp(
-        url=f"http://127.0.0.1:{port}",
+        url=url,
         database=DATABASE,
         users={login: Secret(user["password"]) for login, user in known.items()},
         uids={login: user["uid"] for login, user in known.items()},
@@ -186,21 +166,6 @@ def start(template: Template, folder: Path, port: int | None = None) -> DemoErp:
     )
     _wait_for_answer(erp)
     return erp
-
-
-def _copy_database(template: Template, folder: Path) -> None:
-    target = folder / template.database.name
-    if not target.exists():
-        write_atomically(target, template.database.read_bytes())
-
-
-def _listen(port: int | None) -> socket.socket:
-    """On loopback; bound here, so that a free port stays ours until the server has it."""
-    try:
-        return socket.create_server(("127.0.0.1", port or 0), backlog=128)
-    except OSError as taken:
-        told = f"port {port} on loopback: {os.strerror(taken.errno or 0)}"
-        raise SystemFault("demo-erp-port", told, hint="name a free port, or none") from taken
 
 
 def _serve(template: Template, folder: Path, listener: socket.socket) -> subprocess.Popen[bytes]:
@@ -214,7 +179,7 @@ def _serve(template: Template, folder: Path, listener: socket.socket) -> subproc
 
 def spawn(command: Sequence[str | Path], log: Path, kept: Sequence[int] = ()) -> subprocess.Popen[bytes]:
     """In a session of its own, for Ctrl-C is ours to pass on; its words go to `log` (0600), `kept` stay open for it."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE)
     with os.fdopen(descriptor, "wb") as out:
         return subprocess.Popen(
             command, pass_fds=kept, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True

@@ -1,6 +1,6 @@
 """Runs under the demo ERP's own interpreter, never in ours: builds a seeded Tryton database, or serves one.
 
-`build FOLDER` writes FOLDER/erp.sqlite; FOLDER/users.json names the users, and gets their ids.
+`build FOLDER` writes FOLDER/erp.sqlite, and to FOLDER/users.json each user's password and id.
 `serve CONF FD PARENT` serves CONF on the listening socket FD until the process PARENT dies.
 """
 
@@ -11,6 +11,7 @@ import signal
 import sys
 from decimal import Decimal
 from pathlib import Path
+from secrets import token_urlsafe
 from typing import Any
 
 from trytond import config  # type: ignore[import-not-found] # only the ERP's own environment holds trytond
@@ -35,29 +36,11 @@ def build(folder: Path) -> None:
     (folder / f"{DATABASE}.sqlite").touch()
     config.set("database", "uri", "sqlite://")
     config.set("database", "path", str(folder))
-    users: dict[str, dict[str, Any]] = json.loads((folder / "users.json").read_text())
-    _make_sqlite_careless()
-    _activate_modules(users["admin"]["password"], folder)
-    for login, uid in _seed(users).items():
-        users[login]["uid"] = uid
+    passwords = {login: token_urlsafe(18) for login in ("admin", *GROUPS)}
+    _activate_modules(passwords["admin"], folder)
+    users = {login: {"uid": uid, "password": passwords[login]} for login, uid in _seed(passwords).items()}
+    (folder / "users.json").touch(mode=0o600)
     (folder / "users.json").write_text(json.dumps(users))
-
-
-def _make_sqlite_careless() -> None:
-    """A build that fails is thrown away whole, so nothing needs to survive a crash."""
-    from trytond.backend.sqlite.database import Database  # type: ignore[import-not-found] # see above
-
-    connect = Database.connect
-
-    def careless(self: Any) -> Any:
-        fresh = self._conn is None
-        connect(self)
-        if fresh:
-            self._conn.execute("PRAGMA journal_mode = MEMORY")
-            self._conn.execute("PRAGMA synchronous = OFF")
-        return self
-
-    Database.connect = careless
 
 
 def _activate_modules(password: str, folder: Path) -> None:
@@ -78,7 +61,7 @@ def _activate_modules(password: str, folder: Path) -> None:
     passfile.unlink()
 
 
-def _seed(users: dict[str, dict[str, Any]]) -> dict[str, int]:
+def _seed(passwords: dict[str, str]) -> dict[str, int]:
     from trytond.pool import Pool  # type: ignore[import-not-found] # see above
     from trytond.transaction import Transaction, TransactionError  # type: ignore[import-not-found] # see above
 
@@ -87,19 +70,19 @@ def _seed(users: dict[str, dict[str, Any]]) -> dict[str, int]:
     while True:  # a transaction that finds it needs a table lock asks to be run again with it
         with Transaction().start(DATABASE, 0, **extras) as transaction:
             try:
-                return _records(pool, transaction, users)
+                return _records(pool, transaction, passwords)
             except TransactionError as asked:
                 transaction.rollback()
                 asked.fix(extras)
 
 
-def _records(pool: Any, transaction: Any, users: dict[str, dict[str, Any]]) -> dict[str, int]:
+def _records(pool: Any, transaction: Any, passwords: dict[str, str]) -> dict[str, int]:
     admin = _company(pool)
     with transaction.set_user(admin.id), transaction.set_context(company=1, companies=[1]):
         _accounts(pool)
         _parties(pool)
         _reading_group(pool)
-        made = {login: _user(pool, login, users[login]["password"]).id for login in GROUPS}
+        made = {login: _user(pool, login, passwords[login]).id for login in GROUPS}
     return {"admin": admin.id, **made}
 
 

@@ -1,24 +1,20 @@
 """The demo as a whole: a throw-away folder, Ostiary up at once, the real ERP behind it as soon as it is built."""
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from secrets import token_urlsafe
-from threading import Event
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from ostiary.cli.admin import ask
-from ostiary.cli.demo.erp import DemoErp, Template, prepare, spawn, start
+from ostiary.cli.demo.erp import DemoErp, Progress, prepare, spawn, start
 from ostiary.control import child
 from ostiary.control.prepare import initialise
 from ostiary.foundation.errors import OstiaryError, SystemFault
@@ -38,16 +34,15 @@ READY_TIMEOUT_S: Final = 30
 STOP_TIMEOUT_S: Final = 15
 POLL_S: Final = 0.05
 
-Progress = Callable[[str], None]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stand:
-    """A running demo. `erp` resolves when the ERP answers and the gate knows its accounts."""
+    """A running gate; whom the policy lets in is known to it, the ERP is not there yet."""
 
     home: Home
     origin: str
-    erp: Future[DemoErp]
+    gate: subprocess.Popen[bytes]
+    erp_port: int
     secrets: dict[str, Secret]  # client secrets and people's passwords, by name
 
     @property
@@ -65,25 +60,40 @@ class Stand:
 
 
 @contextmanager
-def stand(cache: Path, progress: Progress) -> Iterator[Stand]:
-    """Ostiary with a real ERP behind it; afterwards no process is left, and no file outside `cache`."""
-    with ExitStack() as after:
-        folder = Path(tempfile.mkdtemp(prefix="ostiary-", dir="/tmp"))
-        after.callback(shutil.rmtree, folder, ignore_errors=True)
-        home, gate_port, erp_port = Home(root=folder / "home"), free_port(), free_port()
-        initialise(home, text=policy_text(erp_port), port=gate_port)
-        gate = _start(home)
-        after.callback(child.stop, [gate], STOP_TIMEOUT_S)
-        _wait_until_up(home, gate)
-        progress(f"the gate is up at https://localhost:{gate_port}; without a token nobody passes")
-        secrets = _principals(home)
-        builder, stop = ThreadPoolExecutor(1), Event()
-        build = partial(prepare, cache, progress, stop)
-        erp = builder.submit(_erp, home, gate, build, folder / "erp", erp_port, progress)
-        after.callback(_stop_erp, builder, erp, stop)
-        running = Stand(home=home, origin=f"https://localhost:{gate_port}", erp=erp, secrets=secrets)
-        _write_secrets(running)
-        yield running
+def stand(progress: Progress) -> Iterator[Stand]:
+    """Ostiary in a throw-away folder; afterwards no process and no file is left."""
+    with TemporaryDirectory(prefix="ostiary-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        home, port, erp_port = Home(root=Path(folder) / "home"), free_port(), free_port()
+        initialise(home, text=policy_text(erp_port), port=port)
+        command = [sys.executable, "-m", "ostiary.control.up", str(home.root), "--with-parent", str(os.getpid())]
+        gate = spawn(command, home.root / "ostiary.log")
+        try:
+            _wait_until_up(home, gate)
+            origin = f"https://localhost:{port}"
+            progress(f"the gate is up at {origin}; without a token nobody passes")
+            running = Stand(home=home, origin=origin, gate=gate, erp_port=erp_port, secrets=_principals(home))
+            _write_secrets(running)
+            yield running
+        finally:
+            child.stop([gate], STOP_TIMEOUT_S)
+
+
+@contextmanager
+def real_erp(running: Stand, cache: Path, progress: Progress) -> Iterator[DemoErp]:
+    """The real ERP behind the gate, which knows as whom each call arrives there; afterwards only `cache` is left."""
+    home = running.home
+    erp = start(prepare(cache, progress), home.root.parent / "erp", running.erp_port)
+    try:
+        accounts = [(f"client:{CLIENT[0]}", CLIENT[2]), *((f"user:{login}", user) for login, _, user in PEOPLE)]
+        for principal, login in accounts:
+            password = erp.users[login].reveal()
+            ask(home, "account.set", principal=principal, system=SYSTEM, login=login, password=password)
+        ask(home, "system.account", system=SYSTEM, login=READER, password=erp.users[READER].reveal())
+        _wait_until_up(home, running.gate, erp=True)
+        progress(f"Tryton answers at {erp.url}, and the gate knows its {len(accounts)} accounts")
+        yield erp
+    finally:
+        erp.stop()
 
 
 def _write_secrets(running: Stand) -> None:
@@ -102,11 +112,6 @@ def free_port() -> int:
 
 def policy_text(erp_port: int) -> str:
     return POLICY.read_text("utf-8").replace(UPSTREAM_IN_POLICY, f"http://127.0.0.1:{erp_port}")
-
-
-def _start(home: Home) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "ostiary.control.up", str(home.root), "--with-parent", str(os.getpid())]
-    return spawn(command, home.root / "ostiary.log")
 
 
 def _wait_until_up(home: Home, gate: subprocess.Popen[bytes], *, erp: bool = False) -> None:
@@ -133,30 +138,3 @@ def _principals(home: Home) -> dict[str, Secret]:
         secrets[login] = Secret(token_urlsafe(18))
         ask(home, "user.add", login=login, name=login.title(), password=secrets[login].reveal(), roles=[held])
     return secrets
-
-
-def _erp(  # noqa: PLR0917  handed to a thread
-    home: Home,
-    gate: subprocess.Popen[bytes],
-    build: Callable[[], Template],
-    folder: Path,
-    port: int,
-    progress: Progress,
-) -> DemoErp:
-    erp = start(build(), folder, port)
-    accounts = [(f"client:{CLIENT[0]}", CLIENT[2]), *((f"user:{login}", user) for login, _, user in PEOPLE)]
-    for principal, login in accounts:
-        password = erp.users[login].reveal()
-        ask(home, "account.set", principal=principal, system=SYSTEM, login=login, password=password)
-    ask(home, "system.account", system=SYSTEM, login=READER, password=erp.users[READER].reveal())
-    _wait_until_up(home, gate, erp=True)
-    progress(f"Tryton answers at {erp.url}, and the gate knows its {len(accounts)} accounts")
-    return erp
-
-
-def _stop_erp(builder: ThreadPoolExecutor, erp: Future[DemoErp], stop: Event) -> None:
-    """Gives up a build under way; the cache stays whole."""
-    stop.set()
-    builder.shutdown(wait=True, cancel_futures=True)
-    if not erp.cancelled() and erp.exception() is None:
-        erp.result().stop()
