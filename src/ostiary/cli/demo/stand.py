@@ -64,7 +64,8 @@ def stand(progress: Progress) -> Iterator[Stand]:
     """Ostiary in a throw-away folder; afterwards no process and no file is left."""
     with TemporaryDirectory(prefix="ostiary-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         home, port, erp_port = Home(root=Path(folder) / "home"), free_port(), free_port()
-        initialise(home, text=policy_text(erp_port), port=port)
+        text = POLICY.read_text("utf-8").replace(UPSTREAM_IN_POLICY, f"http://127.0.0.1:{erp_port}")
+        initialise(home, text=text, port=port)
         command = [sys.executable, "-m", "ostiary.control.up", str(home.root), "--with-parent", str(os.getpid())]
         gate = spawn(command, home.root / "ostiary.log")
         try:
@@ -108,10 +109,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def policy_text(erp_port: int) -> str:
-    return POLICY.read_text("utf-8").replace(UPSTREAM_IN_POLICY, f"http://127.0.0.1:{erp_port}")
 
 
 def _wait_until_up(home: Home, gate: subprocess.Popen[bytes], *, erp: bool = False) -> None:
