@@ -15,12 +15,13 @@ from ostiary.foundation.clock import FixedClock
 from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.foundation.settings import Settings
 from ostiary.identity import keys
-from ostiary.monitor import alerts, measures, tail, watch
+from ostiary.monitor import alerts, measures, tail, watch, webhook
 from ostiary.monitor.watch import DISK_FREE_MIN_BYTES, Watch
 from ostiary.store.database import open_store
 from ostiary.store.seal import Sealer
 from ostiary.store.tables.audit import AUDIT_LEAF
 
+TOLD = Settings(webhook="https://alerts.example/")
 PLENTY = DISK_FREE_MIN_BYTES * 10
 
 
@@ -255,7 +256,7 @@ def test_a_block_does_not_wait_for_the_end_of_a_backlog(world, monkeypatch):
     world.write(*guesses(), *(line(n / 100) for n in range(2000)))
     world.tick(20)
     assert world.blocked() == ("203.0.113.9/32",)
-    assert world.metric("ostiary_alerts_open") == 1
+    assert (world.metric("ostiary_alerts_open"), world.metric("ostiary_measures_live")) == (1, 1)
     with world.store.read() as connection:
         assert watch._memory(connection).cursor.offset < world.home.access_log.stat().st_size
 
@@ -472,11 +473,11 @@ async def test_without_a_webhook_the_watch_goes_on(world):
     assert len(world.alerts()) == 1
 
 
-def test_more_notices_than_are_taken_are_counted(world, monkeypatch):
-    monkeypatch.setattr(watch, "QUEUE_MAX", 2)
+def test_more_notices_than_are_taken_are_counted(home, sqlite, monkeypatch):
+    monkeypatch.setattr(webhook, "QUEUE_MAX", 2)
+    world = World(home, sqlite, settings=TOLD)
     world.write(*(one for n in range(5) for one in guesses(source=f"203.0.113.{n}")))
     world.tick(6)
-    world.watch._hand_over()
     assert world.metric("ostiary_notices_lost") == 3
 
 
@@ -488,12 +489,15 @@ def test_a_wrong_webhook_is_told_at_the_start(home, sqlite):
 # --- what callers choose ----------------------------------------------------------------------------------------
 
 
-def test_nothing_a_caller_writes_stands_in_an_alert_or_its_notice(world):
+def test_nothing_a_caller_writes_stands_in_an_alert_or_its_notice(home, sqlite):
+    world = World(home, sqlite, settings=TOLD)
     planted = "planted\x1b[31m\u202e"
     facts = {"path": f"/{planted}", "agent": planted, "subject": planted, "operation": f"erp/{planted}:read"}
     world.write(*(line(n, **{**WRONG, **facts}) for n in range(6)), *(line(n, status=500, **facts) for n in range(9)))
     world.tick(70)
-    shown = json.dumps([world.alerts(everything=True), [str(one) for one in world.watch._outbox]])
+    notices = [str(one) for one in world.watch._webhook._waiting]
+    assert len(notices) == len(world.alerts())
+    shown = json.dumps([world.alerts(everything=True), notices])
     assert {row["rule"] for row in world.alerts()} >= {"authentication-failures", "error-rate"}
     assert "planted" not in shown
 

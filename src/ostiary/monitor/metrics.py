@@ -38,9 +38,9 @@ class Metrics:
         self.unreadable = Counter("ostiary_events_unreadable", "Lines of the log that are no event", registry=on)
         self.lost = Counter("ostiary_events_lost", "Gaps in the log: a file gone or cut", registry=on)
         self.faults = Counter("ostiary_watch_faults", "Rounds of the watch that failed", registry=on)
-        self._revoked = Gauge("ostiary_revoked_keys", "Revocations that a living token may carry", registry=on)
-        self._alerts = Gauge("ostiary_alerts_open", "Alerts that are not resolved", registry=on)
-        self._measures = Gauge("ostiary_measures_live", "Measures in force", registry=on)
+        self.revoked = Gauge("ostiary_revoked_keys", "Revocations that a living token may carry", registry=on)
+        self.alerts = Gauge("ostiary_alerts_open", "Alerts that are not resolved", registry=on)
+        self.measures = Gauge("ostiary_measures_live", "Measures in force", registry=on)
         self.unsent = Gauge("ostiary_notices_lost", "Alerts that the webhook did not take", registry=on)
         self.disk = Gauge("ostiary_disk_free_bytes", "Room on the disk of the home folder", registry=on)
         self._revision = Gauge("ostiary_policy_revision", "1 for the revision in force", ("revision",), registry=on)
@@ -55,10 +55,7 @@ class Metrics:
             if event.system == NONE and event.path == "/identity/token" and event.status == 200:  # noqa: PLR2004  RFC 6749 section 5.1
                 self._tokens.inc()
 
-    def stand(self, *, alerts: int, measures: int, revoked: int, revision: str) -> None:
-        self._alerts.set(alerts)
-        self._measures.set(measures)
-        self._revoked.set(revoked)
+    def in_force(self, revision: str) -> None:
         self._revision.clear()
         if revision:
             self._revision.labels(revision).set(1)

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import shutil
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -29,7 +28,7 @@ from ostiary.monitor.catalogue import AUDIT, DISK, SILENT, UNREADABLE
 from ostiary.monitor.finding import MINUTE_S, Finding, Thresholds, reached
 from ostiary.monitor.metrics import Metrics
 from ostiary.monitor.rules import State
-from ostiary.monitor.webhook import QUEUE_MAX, Webhook
+from ostiary.monitor.webhook import Webhook
 from ostiary.plan.model import Response
 from ostiary.store.database import Store, upsert
 from ostiary.store.plans import revision_in_force
@@ -85,8 +84,6 @@ class Watch:
         self._thresholds, self._segment_max, self._sleep = thresholds, segment_max, sleep
         self._response = response
         self._webhook = Webhook(settings.webhook) if settings.webhook else None  # raises for a wrong address
-        self._outbox: deque[Notice] = deque()
-        self._untold = 0
         self._blocked: tuple[str, ...] = ()
         self._low, self._minute, self._begun = False, -1, False
 
@@ -100,7 +97,6 @@ class Watch:
                 except Exception:
                     self.metrics.faults.inc()
                     log.exception("a round of the watch failed")
-                self._hand_over()
                 await self._sleep(ROUND_S)
         finally:
             if telling:
@@ -115,10 +111,11 @@ class Watch:
             connection.execute(delete(WATCH_STATE).where(WATCH_STATE.c.name == ALIVE))
 
     def tell(self, *notices: Notice) -> None:
-        """Has them told outside, as room allows; also of an alert that somebody resolved."""
-        room = max(QUEUE_MAX - len(self._outbox), 0)
-        self._outbox.extend(notices[:room])
-        self._untold += len(notices[room:])
+        """Says it, here and outside; also of an alert that somebody resolved."""
+        for notice in notices:
+            log.warning("alert %s %s: %s %s", notice.alert, notice.state, notice.rule, notice.key)
+            if self._webhook:
+                self._webhook.offer(notice)
 
     def tick(self) -> None:
         """One round: disk first, then what happened, then what follows from it."""
@@ -225,12 +222,11 @@ class Watch:
     def _stand(self, now: datetime) -> None:
         living = select(func.count()).select_from(REVOCATION).where(REVOCATION.c.expires_at_s > int(now.timestamp()))
         with self._store.read() as connection:
-            self.metrics.stand(
-                alerts=alerts.open_alerts(connection),
-                measures=measures.live(connection, now),
-                revoked=connection.execute(living).scalar_one(),
-                revision=revision_in_force(self._home),
-            )
+            self.metrics.alerts.set(alerts.open_alerts(connection))
+            self.metrics.measures.set(measures.live(connection, now))
+            self.metrics.revoked.set(connection.execute(living).scalar_one())
+        self.metrics.unsent.set(self._webhook.lost if self._webhook else 0)
+        self.metrics.in_force(revision_in_force(self._home))
 
     def _begin(self, now: datetime) -> None:
         """Says that nobody watched for a while; and again what still fires, as nobody knows whether that got out."""
@@ -242,14 +238,6 @@ class Watch:
             firing = alerts.firing(connection)
         self.tell(*firing)
         self._begun = True
-
-    def _hand_over(self) -> None:
-        while self._outbox:
-            notice = self._outbox.popleft()
-            log.warning("alert %s %s: %s %s", notice.alert, notice.state, notice.rule, notice.key)
-            if self._webhook:
-                self._webhook.offer(notice)
-        self.metrics.unsent.set(self._untold + (self._webhook.lost if self._webhook else 0))
 
 
 def begin_anew(connection: Connection) -> None:

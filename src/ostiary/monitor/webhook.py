@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 from typing import Final
@@ -16,13 +17,14 @@ QUEUE_MAX: Final = 1000
 TRIES_MAX: Final = 5
 BACKOFF_S: Final = 2.0  # doubled after each try
 TIMEOUT_S: Final = 10.0
+LOOK_EVERY_S: Final = 0.5
 HEADERS: Final = {"content-type": "application/json", "user-agent": "ostiary"}
 
 log = logging.getLogger(__name__)
 
 
 class Webhook:
-    """`offer` returns at once; `run` delivers in order until it is cancelled."""
+    """`offer` returns at once, in whatever thread; `run` delivers in order until it is cancelled."""
 
     def __init__(
         self,
@@ -36,24 +38,25 @@ class Webhook:
         self._auth = (place.username, place.password) if place.userinfo else None
         self._sleep = sleep
         self._client = client or httpx.AsyncClient(timeout=TIMEOUT_S, follow_redirects=False, trust_env=False)
-        self._queue: asyncio.Queue[Notice] = asyncio.Queue(QUEUE_MAX)
+        self._waiting: deque[Notice] = deque()
         self.lost = 0
 
     def offer(self, notice: Notice) -> None:
-        try:
-            self._queue.put_nowait(notice)
-        except asyncio.QueueFull:
+        if len(self._waiting) < QUEUE_MAX:
+            self._waiting.append(notice)
+        else:
             self.lost += 1
 
     async def run(self) -> None:
         async with self._client:
             while True:
-                notice = await self._queue.get()
-                try:
-                    await self.deliver(notice)
-                except Exception:  # whatever one answer breaks, the next alert is told
-                    self.lost += 1
-                    log.exception("webhook")
+                while self._waiting:
+                    try:
+                        await self.deliver(self._waiting.popleft())
+                    except Exception:  # whatever one answer breaks, the next alert is told
+                        self.lost += 1
+                        log.exception("webhook")
+                await asyncio.sleep(LOOK_EVERY_S)
 
     async def deliver(self, notice: Notice) -> bool:
         """Tries `TRIES_MAX` times; an answer of 4xx but 429 is final."""
