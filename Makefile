@@ -1,6 +1,7 @@
 PYTHON ?= python3
 V := .venv/bin
 WORKERS ?= 2
+LOCK := $(V)/uv pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --universal --no-header --python-version 3.11 pyproject.toml
 
 .PHONY: demo tour test test-long bench bench-tools check docs install lock clean
 
@@ -40,8 +41,9 @@ install: .venv/.installed
 	@$(V)/uv pip install -q --python $(V)/python --no-deps -e .
 	@touch $@
 
-lock: install
-	@$(V)/uv pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --universal --no-header --python-version 3.11 --extra dev pyproject.toml -o requirements/dev.txt
+lock: install ## pins what is developed with, and of that what a plain installation needs
+	@$(LOCK) --extra dev -o requirements/dev.txt
+	@$(LOCK) -c requirements/dev.txt -o requirements/run.txt
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import-walls.log

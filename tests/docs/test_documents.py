@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import click
@@ -78,3 +79,19 @@ def test_the_guide_and_the_help_name_the_same_exit_codes():
     table = re.findall(r"^\| (\d+) \|", (ROOT / "docs/guide/running.md").read_text("utf-8"), re.MULTILINE)
     assert table == re.findall(r"^  (\d+) ", EXIT_CODES, re.MULTILINE)
     assert {str(fault.exit_code) for fault in (OperatorFault, CallerFault, SystemFault, OurFault)} < set(table)
+
+
+def pins(name):
+    return set(
+        re.findall(r"^([\w.-]+)(?:\[\w+\])?==(\S+)", (ROOT / "requirements" / name).read_text("utf-8"), re.MULTILINE)
+    )
+
+
+def test_what_the_readme_installs_is_pinned_all_of_it_and_what_the_tests_run_with():
+    (line,) = [
+        one for text in blocks(ROOT / "README.md", "console") for one in text.splitlines() if "pip install" in one
+    ]
+    assert line == "$ pip install --require-hashes -r requirements/run.txt && pip install --no-deps ."
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+    assert {re.match(r"[\w.-]+", one)[0] for one in asked} <= {name for name, _ in pins("run.txt")}
+    assert pins("run.txt") <= pins("dev.txt")
