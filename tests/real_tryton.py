@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ostiary.cli.demo.erp import DemoErp, Template, prepare, start
+from ostiary.cli.demo.erp import DemoErp, prepare, start
 
 CACHE = Path(os.environ.get("OSTIARY_CACHE") or Path.home() / ".cache/ostiary")
 IN_THE_COMPANY = {"company": 1, "companies": [1]}
@@ -98,7 +98,7 @@ def end(server: RealTryton) -> None:
 
 
 @cache
-def template() -> Template:
+def template() -> Path:
     """Built once on a machine; a second worker waits for the first."""
     return prepare(CACHE, lambda _: None)
 

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from ostiary.cli.demo.erp import prepare, start
+from ostiary.cli.demo.erp import USERS, prepare, start
 from ostiary.foundation.errors import SystemFault
 from real_tryton import ErpError, begin, end, template
 
@@ -21,7 +21,7 @@ def test_it_answers_and_knows_its_users(tryton):
 
 def test_a_second_preparation_builds_nothing(tmp_path):
     said = []
-    assert prepare(template().folder.parent, said.append) == template()
+    assert prepare(template().parent, said.append) == template()
     assert said == []
 
 
@@ -38,7 +38,7 @@ def test_two_servers_on_one_template_do_not_share_records(tryton, tmp_path):
 
 def test_it_listens_on_loopback_only_and_its_files_are_private(tryton):
     assert tryton.erp.url.startswith("http://127.0.0.1:")
-    assert stat.S_IMODE(template().users.stat().st_mode) == 0o600
+    assert stat.S_IMODE((template() / USERS).stat().st_mode) == 0o600
     assert stat.S_IMODE(tryton.erp.folder.stat().st_mode) == 0o700
 
 
@@ -54,7 +54,7 @@ def test_a_wrong_password_does_not_come_in(tryton):
 
 
 def test_no_password_is_in_a_log_or_a_repr(tryton):
-    passwords = [user["password"] for user in json.loads(template().users.read_bytes()).values()]
+    passwords = [user["password"] for user in json.loads((template() / USERS).read_bytes()).values()]
     told = repr(tryton.erp) + (tryton.erp.folder / "server.log").read_text()
     assert not any(password in told for password in passwords)
 

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from ostiary.cli import demo
+from ostiary.cli.demo.erp import PYTHON
 from ostiary.erp.operation import Call, Operation, Problem, Request, Unreadable, Verb
 from ostiary.erp.tryton import Catalogue
 from ostiary.erp.tryton import offer as tryton_offer
@@ -140,7 +141,7 @@ print(json.dumps(told))
 
 def test_what_the_server_computes_when_it_is_written_is_learned_although_it_does_not_say_so(pair, tryton):
     """Beside the server's own code: of `keywords`, a computed list with a search and a link back, it can't be told."""
-    run = [template().python, "-W", "ignore", "-c", FIELDS, tryton.erp.folder / "trytond.conf"]
+    run = [template() / PYTHON, "-W", "ignore", "-c", FIELDS, tryton.erp.folder / "trytond.conf"]
     setters = json.loads(subprocess.run(run, check=True, capture_output=True, timeout=100).stdout)
     computes = {one: pair.catalogue.computes(*one.split()) for one in setters}
     missed = {one for one, setter in setters.items() if setter and not computes[one]}

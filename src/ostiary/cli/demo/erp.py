@@ -24,6 +24,11 @@ from ostiary.foundation.files import PRIVATE, write_atomically
 from ostiary.foundation.secret import Secret
 
 DATABASE = "erp"
+# A template is a folder with an installed Tryton and its seeded database, to be copied and never served itself.
+VENV = "venv"
+PYTHON = "venv/bin/python"
+FILE = f"{DATABASE}.sqlite"
+USERS = "users.json"
 REQUIREMENTS = Path(__file__).with_name("erp-requirements.txt")
 SEED = Path(__file__).with_name("seed.py")  # a script of the ERP's interpreter, not a module of ours
 INSTALL_TIMEOUT_S = 600
@@ -51,29 +56,6 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Template:
-    """An installed Tryton and its seeded database, to be copied and never served itself."""
-
-    folder: Path
-
-    @property
-    def venv(self) -> Path:
-        return self.folder / "venv"
-
-    @property
-    def python(self) -> Path:
-        return self.venv / "bin" / "python"
-
-    @property
-    def database(self) -> Path:
-        return self.folder / f"{DATABASE}.sqlite"
-
-    @property
-    def users(self) -> Path:
-        return self.folder / "users.json"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class DemoErp:
     """A running Tryton. `url` has no path; the RPC stands at `{url}/{database}/rpc/`."""
 
@@ -88,14 +70,14 @@ class DemoErp:
         child.stop([self.process], STOP_TIMEOUT_S)
 
 
-def prepare(cache: Path, progress: Progress) -> Template:
+def prepare(cache: Path, progress: Progress) -> Path:
     """The template for this release, built once; a second process waits for the first instead of building too."""
-    template = Template(folder=cache / f"tryton-{_fingerprint()}")
+    template = cache / f"tryton-{_fingerprint()}"
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (cache / f"{template.folder.name}.lock").open("w") as lock:
+    with template.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not template.folder.exists():
-            _publish(template.folder, progress)
+        if not template.exists():
+            _publish(template, progress)
     return template
 
 
@@ -106,26 +88,26 @@ def _fingerprint() -> str:
     return sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
-def _publish(target: Path, progress: Progress) -> None:
-    """Builds beside `target` and renames: it exists whole or not at all."""
-    beside = Template(folder=target.with_name(f".{target.name}.{secrets.token_hex(4)}"))
-    beside.folder.mkdir(mode=0o700)
+def _publish(template: Path, progress: Progress) -> None:
+    """Builds beside `template` and renames: it exists whole or not at all."""
+    beside = template.with_name(f".{template.name}.{secrets.token_hex(4)}")
+    beside.mkdir(mode=0o700)
     try:
         progress("installing Tryton 8.2 from PyPI (pinned, hashes checked)")
         _install(beside)
         progress("activating party, product, account, stock, sale, purchase, payment; seeding (half a minute)")
-        _run([beside.python, SEED, "build", beside.folder], BUILD_TIMEOUT_S)
-        beside.folder.rename(target)
+        _run([beside / PYTHON, SEED, "build", beside], BUILD_TIMEOUT_S)
+        beside.rename(template)
     finally:
-        shutil.rmtree(beside.folder, ignore_errors=True)
+        shutil.rmtree(beside, ignore_errors=True)
     progress("the demo ERP is ready to start")
 
 
-def _install(template: Template) -> None:
+def _install(template: Path) -> None:
     uv = find_uv_bin()
     pinned = ("--require-hashes", "--only-binary", ":all:", "-r", REQUIREMENTS)
-    _run([uv, "venv", "-q", "--python", sys.executable, template.venv], INSTALL_TIMEOUT_S)
-    _run([uv, "pip", "install", "-q", "--python", template.python, *pinned], INSTALL_TIMEOUT_S)
+    _run([uv, "venv", "-q", "--python", sys.executable, template / VENV], INSTALL_TIMEOUT_S)
+    _run([uv, "pip", "install", "-q", "--python", template / PYTHON, *pinned], INSTALL_TIMEOUT_S)
 
 
 def _run(command: Sequence[str | Path], timeout_s: int) -> None:
@@ -145,17 +127,17 @@ def _run(command: Sequence[str | Path], timeout_s: int) -> None:
         raise SystemFault("demo-erp-build", told, hint=hint)
 
 
-def start(template: Template, folder: Path, port: int = 0) -> DemoErp:
+def start(template: Path, folder: Path, port: int = 0) -> DemoErp:
     """Serves the database of `folder`, a copy of the template's unless it is there; returns when it answers."""
-    database = folder / "db" / template.database.name
+    database = folder / "db" / FILE
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     database.parent.mkdir(exist_ok=True)
     if not database.exists():
-        write_atomically(database, template.database.read_bytes())
+        write_atomically(database, (template / FILE).read_bytes())
     with listen_on_loopback(port) as listener:  # bound here, so that a free port stays ours until the server has it
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         process = _serve(template, folder, listener)
-    known = json.loads(template.users.read_bytes())
+    known = json.loads((template / USERS).read_bytes())
     erp = DemoErp(
         url=url,
         database=DATABASE,
@@ -168,13 +150,13 @@ def start(template: Template, folder: Path, port: int = 0) -> DemoErp:
     return erp
 
 
-def _serve(template: Template, folder: Path, listener: socket.socket) -> subprocess.Popen[bytes]:
+def _serve(template: Path, folder: Path, listener: socket.socket) -> subprocess.Popen[bytes]:
     """The server dies with the thread that started it (prctl(2), PR_SET_PDEATHSIG)."""
     conf = folder / "trytond.conf"
     text = CONFIGURATION.format(path=folder / "db", port=listener.getsockname()[1])
     write_atomically(conf, text.encode())
     arguments = ["serve", str(conf), str(listener.fileno()), str(os.getpid())]
-    return spawn([template.python, SEED, *arguments], folder / "server.log", [listener.fileno()])
+    return spawn([template / PYTHON, SEED, *arguments], folder / "server.log", [listener.fileno()])
 
 
 def spawn(command: Sequence[str | Path], log: Path, kept: Sequence[int] = ()) -> subprocess.Popen[bytes]:
