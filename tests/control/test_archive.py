@@ -11,7 +11,7 @@ from ostiary.control.administrators import Administrators
 from ostiary.control.documents import prove_document, read_document
 from ostiary.control.installation import open_installation
 from ostiary.control.prepare import initialise
-from ostiary.control.proposals import OPEN_MAX, OPEN_OF_ONE_MAX, POLICY, Proposal
+from ostiary.control.proposals import OPEN_MAX, OPEN_OF_ONE_MAX, Kind, Proposal, State
 from ostiary.control.revisions import Act, record, record_failure, texts_of
 from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.home import Home
@@ -21,7 +21,7 @@ from ostiary.store.plans import keep_plan, put_in_force
 WHO = Administrators(owners=frozenset({"uid:0"}), named=frozenset({"uid:1", "uid:2", "uid:3"}))
 AT = datetime(2026, 3, 3, 10, tzinfo=UTC)
 ASKED = Proposal(
-    kind=POLICY, actor="uid:1", reason="why", at=AT,
+    kind=Kind.POLICY, actor="uid:1", reason="why", at=AT,
     content={"base": "a", "revision": "b", "file": "/p.yaml", "text": "policy: x", "files": {}, "changes": []},
 )  # fmt: skip
 
@@ -122,11 +122,13 @@ def test_each_approval_counts_once_and_none_by_who_asked(store):
             with pytest.raises(OperatorFault, match="does not count"):
                 proposals.approve(Change(connection, stranger, AT), made, WHO)
         for actor in ("uid:2", "uid:2", "uid:3"):
-            made = proposals.approve(Change(connection, actor, AT), proposals.one(connection, POLICY, made.id), WHO)
-        assert proposals.one(connection, POLICY, made.id).approvals == ("uid:2", "uid:3")
-        proposals.record(Change(connection, "uid:3", AT), made, "rejected", state="rejected")
+            made = proposals.approve(
+                Change(connection, actor, AT), proposals.one(connection, Kind.POLICY, made.id), WHO
+            )
+        assert proposals.one(connection, Kind.POLICY, made.id).approvals == ("uid:2", "uid:3")
+        proposals.close(Change(connection, "uid:3", AT), made, State.REJECTED)
         with pytest.raises(CallerFault):
-            proposals.one(connection, POLICY, made.id)
+            proposals.one(connection, Kind.POLICY, made.id)
 
 
 def test_the_yes_of_who_is_asked_no_longer_counts_no_longer(store):
@@ -135,7 +137,7 @@ def test_the_yes_of_who_is_asked_no_longer_counts_no_longer(store):
         made = proposals.propose(Change(connection, "uid:1", AT), ASKED)
         made = proposals.approve(Change(connection, "uid:2", AT), made, WHO)
         made = proposals.approve(Change(connection, "uid:3", AT), made, left)
-        assert proposals.one(connection, POLICY, made.id).approvals == ("uid:3",)
+        assert proposals.one(connection, Kind.POLICY, made.id).approvals == ("uid:3",)
 
 
 def test_so_many_wait_and_no_more(store):

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, select
 from ostiary.control import proposals
 from ostiary.control.holders import holders_of
 from ostiary.control.installation import opened
-from ostiary.control.proposals import POLICY, Proposal
+from ostiary.control.proposals import Kind, Proposal
 from ostiary.event.record import stamp
 from ostiary.foundation.clock import from_us
 from ostiary.foundation.errors import CallerFault, OperatorFault
@@ -32,7 +32,7 @@ def list_revisions(home: Home, limit: int = 20) -> list[dict[str, Any]]:
     in_force = revision_in_force(home)
     with opened(home) as on, on.store.read() as connection:
         rows = connection.execute(select(*_SHORT).order_by(REVISION.c.number.desc())).all()
-        waiting = [_proposal(one) for one in reversed(proposals.found(connection, POLICY))]
+        waiting = [_proposal(one) for one in reversed(proposals.found(connection, Kind.POLICY))]
     last = next((row.number for row in rows if row.revision == in_force and not row.failed), 0)
     states = {last: "in force", **{row.number: "rolled back" for row in rows if row.failed}}
     kept = [{**_revision(row), "state": states.get(row.number, "")} for row in rows[:limit]]
@@ -45,7 +45,7 @@ def show_revision(home: Home, which: str = "") -> dict[str, Any]:
     with opened(home) as on:
         if which.isdecimal() and int(which[:20]) <= NUMBER_MAX:
             return kept(on.store, int(which))
-        found = proposals.asked(on.store, POLICY, which)
+        found = proposals.asked(on.store, Kind.POLICY, which)
     return {**_proposal(found), **{name: found.content[name] for name in ("text", "files", "changes")}}
 
 

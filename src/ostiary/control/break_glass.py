@@ -13,7 +13,7 @@ from ostiary.audit.log import Change
 from ostiary.control import holders, proposals
 from ostiary.control.board import Board
 from ostiary.control.installation import opened
-from ostiary.control.proposals import BEGUN, BREAK_GLASS, OPEN, Proposal
+from ostiary.control.proposals import Kind, Proposal, State
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home
 from ostiary.identity import roster
@@ -29,7 +29,6 @@ from ostiary.store.tables.directory import ROLE_SET
 
 MINUTES_MAX: Final = 240
 ASKED_MAX: Final = timedelta(hours=1)  # an emergency that nobody approves for so long is none
-ENDED: Final = "ended"
 
 
 def start(board: Board, actor: str, principal: str, role: str, minutes: int, reason: str) -> dict[str, Any]:  # noqa: PLR0917
@@ -38,7 +37,7 @@ def start(board: Board, actor: str, principal: str, role: str, minutes: int, rea
     if not 0 < minutes <= MINUTES_MAX:
         raise OperatorFault("minutes", f"{minutes} is no time from 1 to {MINUTES_MAX} minutes", hint="--minutes 30")
     content = {"principal": principal, "role": role, "minutes": minutes}
-    asked = Proposal(kind=BREAK_GLASS, actor=actor, reason=reason, at=board.now, content=content)
+    asked = Proposal(kind=Kind.BREAK_GLASS, actor=actor, reason=reason, at=board.now, content=content)
 
     def act(change: Change) -> Proposal:
         _may_hold(change, board, asked)
@@ -51,7 +50,7 @@ def start(board: Board, actor: str, principal: str, role: str, minutes: int, rea
 def approve(board: Board, actor: str, proposal: str) -> dict[str, Any]:
     """The second person's yes; with the last one needed it begins."""
     with board.turn:
-        asked = proposals.asked(board.on.store, BREAK_GLASS, proposal, OPEN)
+        asked = proposals.asked(board.on.store, Kind.BREAK_GLASS, proposal)
         if board.now - asked.at > ASKED_MAX:
             raise OperatorFault("proposal-old", "it was asked for too long ago", hint="`break-glass start` again")
         who = board.administrators
@@ -61,7 +60,7 @@ def approve(board: Board, actor: str, proposal: str) -> dict[str, Any]:
 def end(board: Board, actor: str, proposal: str) -> dict[str, Any]:
     """Takes it back before its time, or before it began; tokens that carry it are refused."""
     with board.turn:
-        _end(board, actor, proposals.asked(board.on.store, BREAK_GLASS, proposal, OPEN, BEGUN))
+        _end(board, actor, proposals.asked(board.on.store, Kind.BREAK_GLASS, proposal, State.OPEN, State.BEGUN))
     return {}
 
 
@@ -69,9 +68,9 @@ def settle(board: Board) -> None:
     """Records and tells what is over by itself."""
     with board.turn:
         with board.on.store.read() as connection:
-            known = proposals.found(connection, BREAK_GLASS, OPEN, BEGUN)
+            known = proposals.found(connection, Kind.BREAK_GLASS, State.OPEN, State.BEGUN)
         for one in known:
-            over = one.until_s <= board.now.timestamp() if one.state == BEGUN else board.now - one.at > ASKED_MAX
+            over = one.until_s <= board.now.timestamp() if one.state == State.BEGUN else board.now - one.at > ASKED_MAX
             if over:
                 _end(board, OURSELVES, one)
 
@@ -79,23 +78,23 @@ def settle(board: Board) -> None:
 def list_emergencies(home: Home) -> list[dict[str, Any]]:
     """Every one that there was, the newest first."""
     with opened(home) as on, on.store.read() as connection:
-        return [_told(one) for one in reversed(proposals.found(connection, BREAK_GLASS, OPEN, BEGUN, ENDED))]
+        return [_told(one) for one in reversed(proposals.found(connection, Kind.BREAK_GLASS, *State))]
 
 
 def _go_on(board: Board, actor: str, asked: Proposal) -> dict[str, Any]:
     """Begins when it has the approvals that the policy in force asks for."""
-    left = proposals.missing(asked, board.reconciler.plan.approvals.break_glass, board.administrators)
+    left = proposals.missing(asked, board.reconciler.plan.approvals, board.administrators)
     if left["missing"]:
         return {**_told(asked), **left}
     until_s = int(board.now.timestamp()) + asked.content["minutes"] * 60
-    begun, told = replace(asked, state=BEGUN, until_s=until_s), list[Notice | None]()
+    begun, told = replace(asked, state=State.BEGUN, until_s=until_s), list[Notice | None]()
 
     def act(change: Change) -> Keys:
         roles = _may_hold(change, board, asked)
-        keys = next_generation(change, asked.content["principal"], BREAK_GLASS)
+        keys = next_generation(change, asked.content["principal"], Kind.BREAK_GLASS)
         name, held = emergency_set(roles, asked.content["role"], asked.id)
         upsert(change.connection, ROLE_SET, {"id": name}, {"roles": ",".join(sorted(held))})
-        proposals.record(change, begun, "begin", asked.reason, state=BEGUN, until_s=until_s)
+        proposals.record(change, begun, "begin", asked.reason, state=State.BEGUN, until_s=until_s)
         told.append(alerts.fire(change.connection, _finding(board, begun))[1])
         return keys
 
@@ -111,7 +110,7 @@ def _may_hold(change: Change, board: Board, asked: Proposal) -> list[str]:
     principal, role = asked.content["principal"], asked.content["role"]
     known, plan = roster.one(change.connection, principal), board.reconciler.plan
     roles: list[str] = known["roles"]
-    others = proposals.found(change.connection, BREAK_GLASS, BEGUN)
+    others = proposals.found(change.connection, Kind.BREAK_GLASS, State.BEGUN)
     begun = any(one.content["principal"] == principal for one in others)
     useless = {
         f"holds {role} already": role in closure(plan, roles),
@@ -132,10 +131,10 @@ def _end(board: Board, actor: str, one: Proposal) -> None:
     principal, told = one.content["principal"], list[Notice]()
 
     def act(change: Change) -> Keys:
-        early = one.state == BEGUN and one.until_s > board.now.timestamp()
-        keys = next_generation(change, principal, BREAK_GLASS) if early else ()
-        proposals.record(change, one, "end", one.reason, state=ENDED)
-        if one.state == BEGUN:  # another one of the same principal may last
+        early = one.state == State.BEGUN and one.until_s > board.now.timestamp()
+        keys = next_generation(change, principal, Kind.BREAK_GLASS) if early else ()
+        proposals.record(change, one, "end", one.reason, state=State.ENDED)
+        if one.state == State.BEGUN:  # another one of the same principal may last
             told.extend(alerts.over(change.connection, _finding(board, one)))
         return keys
 

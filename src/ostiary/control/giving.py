@@ -6,7 +6,7 @@ from typing import Any
 from ostiary.audit.log import Change
 from ostiary.control import holders, proposals
 from ostiary.control.board import Board
-from ostiary.control.proposals import ROLES, Proposal
+from ostiary.control.proposals import Kind, Proposal, State
 from ostiary.foundation.errors import OperatorFault, counted
 from ostiary.identity import principals, roster
 from ostiary.identity.principals import Keys
@@ -21,7 +21,7 @@ def set_roles(board: Board, actor: str, principal: str, roles: list[str], reason
             gains = sorted({*roles} - {*before})
             content = {"principal": principal, "gains": gains, "roles": sorted({*roles}), "before": before}
             content["base"] = board.reconciler.plan.revision
-            return _propose(board, Proposal(kind=ROLES, actor=actor, reason=reason, at=board.now, content=content))
+            return _propose(board, Proposal(kind=Kind.ROLES, actor=actor, reason=reason, at=board.now, content=content))
         board.change_directory(actor, lambda change: _give(board, change, principal, roles, reason))
     return {"missing": 0}
 
@@ -29,37 +29,19 @@ def set_roles(board: Board, actor: str, principal: str, roles: list[str], reason
 def approve(board: Board, actor: str, proposal: str) -> dict[str, Any]:
     """Says yes to exactly what was shown; with the last yes needed the roles are given."""
     with board.turn:
-        asked = proposals.asked(board.on.store, ROLES, proposal)
+        asked = proposals.asked(board.on.store, Kind.ROLES, proposal)
 
         def agree(change: Change) -> Proposal:
             _refuse_stale(board, change, asked)
             return proposals.approve(change, asked, board.administrators)
 
-        asked = board.change(actor, agree)
-        if (left := _missing(board, asked))["missing"]:
-            return {**_told(asked), **left}
-
-        def act(change: Change) -> Keys:
-            proposals.record(change, asked, "done", asked.reason, state="done")
-            _refuse_stale(board, change, asked)
-            return _give(board, change, asked.content["principal"], asked.content["roles"], asked.reason)
-
-        board.change_directory(actor, act)
-    return {**_told(asked), "missing": 0}
-
-
-def reject(board: Board, actor: str, proposal: str, reason: str = "") -> dict[str, Any]:
-    """Also takes back one's own."""
-    with board.turn:
-        asked = proposals.asked(board.on.store, ROLES, proposal)
-        board.change(actor, lambda change: proposals.record(change, asked, "rejected", reason, state="rejected"))
-    return {}
+        return _go_on(board, actor, board.change(actor, agree))
 
 
 def waiting(board: Board, _: str) -> list[dict[str, Any]]:
     """What others have to say yes to, the oldest first."""
     with board.on.store.read() as connection:
-        return [{**_told(one), **_missing(board, one)} for one in proposals.found(connection, ROLES)]
+        return [{**_told(one), **_missing(board, one)} for one in proposals.found(connection, Kind.ROLES)]
 
 
 def refuse_alone(board: Board, roles: Sequence[str]) -> None:
@@ -77,8 +59,22 @@ def _propose(board: Board, asked: Proposal) -> dict[str, Any]:
         holders.allow(change, board.reconciler.plan, asked.content["principal"], asked.content["roles"])
         return proposals.propose(change, asked)
 
-    made = board.change(asked.actor, act)
-    return {**_told(made), **_missing(board, made)}
+    return _go_on(board, asked.actor, board.change(asked.actor, act))
+
+
+def _go_on(board: Board, actor: str, asked: Proposal) -> dict[str, Any]:
+    """Gives the roles once nobody's yes is missing."""
+    told = {**_told(asked), **_missing(board, asked)}
+    if told["missing"]:
+        return told
+
+    def act(change: Change) -> Keys:
+        proposals.close(change, asked, State.DONE, asked.reason)
+        _refuse_stale(board, change, asked)
+        return _give(board, change, asked.content["principal"], asked.content["roles"], asked.reason)
+
+    board.change_directory(actor, act)
+    return told
 
 
 def _refuse_stale(board: Board, change: Change, asked: Proposal) -> None:
@@ -94,8 +90,7 @@ def _give(board: Board, change: Change, principal: str, roles: Sequence[str], re
 
 
 def _missing(board: Board, asked: Proposal) -> dict[str, Any]:
-    """At least one: it is for somebody else to decide, even if the policy asks for nobody any more."""
-    return proposals.missing(asked, max(1, board.reconciler.plan.approvals.giving), board.administrators)
+    return proposals.missing(asked, board.reconciler.plan.approvals, board.administrators)
 
 
 def _told(one: Proposal) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from ostiary.control.documents import observed
 from ostiary.control.folder import read_policy
 from ostiary.control.holders import without_account
 from ostiary.control.installation import Installation, open_installation
-from ostiary.control.proposals import BEGUN, BREAK_GLASS, LISTED, POLICY, ROLES
+from ostiary.control.proposals import State
 from ostiary.control.revisions import APPLY, ROLLED_BACK, texts_of, unrecorded
 from ostiary.envoy import binary
 from ostiary.envoy.clusters import cluster_name
@@ -226,14 +226,14 @@ def drift(on: Installation, plan: Plan) -> str:
 def waiting(store: Store) -> str:
     """What others have to say yes to: no fault, and nothing to be overlooked."""
     with store.read() as connection:
-        found = {kind: len(proposals.found(connection, kind)) for kind in (POLICY, ROLES)}
-    told = [f"{number} in `ostiary {LISTED[kind]}`" for kind, number in found.items() if number]
+        found = {kind: len(proposals.found(connection, kind)) for kind in (proposals.Kind.POLICY, proposals.Kind.ROLES)}
+    told = [f"{number} in `ostiary {kind.listed}`" for kind, number in found.items() if number]
     return f"for somebody's yes: {', '.join(told)}" if told else "nothing waits for somebody's yes"
 
 
 def quiet(store: Store) -> str:
     with store.read() as connection:
-        firing, begun = open_alerts(connection), proposals.found(connection, BREAK_GLASS, BEGUN)
+        firing, begun = open_alerts(connection), proposals.found(connection, proposals.Kind.BREAK_GLASS, State.BEGUN)
     if begun:
         told = "; ".join(f"{proposals.in_words(one)}, given by {one.actor}: {one.reason}" for one in begun)
         raise SystemFault("break-glass", told, hint="see `ostiary break-glass list`")

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select, union
 
 from ostiary.audit.log import Change
 from ostiary.control import proposals
-from ostiary.control.proposals import BEGUN, BREAK_GLASS
+from ostiary.control.proposals import Kind, State
 from ostiary.foundation.errors import OperatorFault
 from ostiary.plan.decide import narrowed
 from ostiary.plan.model import Plan, System
@@ -24,7 +24,7 @@ _ALWAYS: Final = select(PRINCIPAL.c.id, PRINCIPAL.c.person, ASSIGNMENT.c.role).j
 _FOR_A_TIME: Final = select(PRINCIPAL.c.id, PRINCIPAL.c.person, PROPOSAL.c.role).join(
     PROPOSAL, PROPOSAL.c.principal == PRINCIPAL.c.id
 )
-_HELD: Final = union(_ALWAYS, _FOR_A_TIME.where(PROPOSAL.c.state == BEGUN)).subquery()
+_HELD: Final = union(_ALWAYS, _FOR_A_TIME.where(PROPOSAL.c.state == State.BEGUN)).subquery()
 
 
 def assigned(connection: Connection) -> Mapping[str, frozenset[str]]:
@@ -46,7 +46,7 @@ def holders_of(connection: Connection) -> Mapping[str, Sequence[str]]:
 
 def for_a_time(connection: Connection, now: datetime) -> Sequence[tuple[str, str, str]]:
     """Principal, role and end of each role that somebody holds in an emergency now."""
-    begun = proposals.found(connection, BREAK_GLASS, BEGUN)
+    begun = proposals.found(connection, Kind.BREAK_GLASS, State.BEGUN)
     lasting = (one for one in begun if one.until_s > now.timestamp())
     return [(one.content["principal"], one.content["role"], proposals.until(one)) for one in lasting]
 

@@ -27,7 +27,7 @@ from ostiary.control import (
 from ostiary.control.board import Board
 from ostiary.control.documents import prove_document
 from ostiary.control.holders import assigned, holders_of
-from ostiary.control.proposals import POLICY, Proposal
+from ostiary.control.proposals import Kind, Proposal, State
 from ostiary.control.reconcile import Translated
 from ostiary.foundation.errors import OperatorFault, counted
 from ostiary.identity import devices, principals, roster
@@ -116,18 +116,17 @@ def _propose(board: Board, act: revisions.Act) -> Applied:
 def _asked(board: Board, act: revisions.Act, tried: Applied) -> Proposal:
     shown = {"base": tried.before, "revision": tried.revision, "changes": tried.changes}
     content = {**shown, **to_builtins(act.document)}
-    return Proposal(kind=POLICY, actor=act.actor, reason=act.reason, at=board.now, content=content)
+    return Proposal(kind=Kind.POLICY, actor=act.actor, reason=act.reason, at=board.now, content=content)
 
 
 def _missing(board: Board, asked: Proposal) -> dict[str, Any]:
-    """What is proposed is for somebody else to decide, whatever the policy asks for."""
-    return proposals.missing(asked, max(1, board.reconciler.plan.approvals.policy), board.administrators)
+    return proposals.missing(asked, board.reconciler.plan.approvals, board.administrators)
 
 
 def approve_policy(board: Board, actor: str, proposal: str) -> Applied:
     """Says yes to exactly what was shown; the last one who has to puts it in force."""
     with board.turn:
-        asked = proposals.asked(board.on.store, POLICY, proposal)
+        asked = proposals.asked(board.on.store, Kind.POLICY, proposal)
         act = revisions.Act(actor=asked.actor, document=convert(asked.content, Document), reason=asked.reason)
         proposals.refuse_own(actor, asked, board.administrators)
         tried = _change(board, act, dry_run=True)
@@ -137,7 +136,7 @@ def approve_policy(board: Board, actor: str, proposal: str) -> Applied:
         if (left := _missing(board, asked))["missing"]:
             return replace(tried, proposal=proposal, **left)
         done = _change(board, replace(act, approvals=asked.approvals))
-        _close(board, asked, "done", actor)
+        board.change(actor, lambda change: proposals.close(change, asked, State.DONE))
         return _told(board, done)
 
 
@@ -151,24 +150,13 @@ def _anew(board: Board, actor: str, asked: Proposal, again: Proposal) -> Operato
     """What was shown is not what it would do now: it is proposed again for its author, with no approval yet."""
 
     def act(change: Change) -> Proposal:
-        proposals.record(change, asked, "renewed", state="renewed")
+        proposals.close(change, asked, State.RENEWED)
         return proposals.propose(change, again)
 
     made = board.change(actor, act)
     told = f"the policy in force has changed since: it is proposed anew as {made.id}"
     hint = f"look at it with `ostiary policy show {made.id}`, then approve that"
     return OperatorFault("proposal-stale", told, hint=hint)
-
-
-def reject_policy(board: Board, actor: str, proposal: str, reason: str = "") -> dict[str, Any]:
-    """Also takes back one's own."""
-    with board.turn:
-        _close(board, proposals.asked(board.on.store, POLICY, proposal), "rejected", actor, reason)
-    return {}
-
-
-def _close(board: Board, asked: Proposal, state: str, actor: str, reason: str = "") -> None:
-    board.change(actor, lambda change: proposals.record(change, asked, state, reason, state=state))
 
 
 def _roll_out(board: Board, act: revisions.Act, to: Translated, changes: int) -> None:
@@ -206,6 +194,18 @@ def listing(read: Callable[..., Any]) -> "Operation":
     return operation
 
 
+def rejecting(kind: Kind) -> "Operation":
+    """Takes a proposal out of the way; also takes back one's own."""
+
+    def operation(board: Board, actor: str, proposal: str, reason: str = "") -> dict[str, Any]:
+        with board.turn:
+            asked = proposals.asked(board.on.store, kind, proposal)
+            board.change(actor, lambda change: proposals.close(change, asked, State.REJECTED, reason))
+        return {}
+
+    return operation
+
+
 def changing(act: Callable[..., Keys]) -> "Operation":
     """A change of the directory of which nothing is to be told but that it is done."""
 
@@ -222,7 +222,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "policy.apply": apply_policy,
     "policy.propose": propose_policy,
     "policy.approve": approve_policy,
-    "policy.reject": reject_policy,
+    "policy.reject": rejecting(Kind.POLICY),
     "policy.restore": restore_policy,
     "break-glass.start": break_glass.start,
     "break-glass.approve": break_glass.approve,
@@ -256,7 +256,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "principal.roles": giving.set_roles,
     "roles.list": giving.waiting,
     "roles.approve": giving.approve,
-    "roles.reject": giving.reject,
+    "roles.reject": rejecting(Kind.ROLES),
     "principal.disable": changing(principals.disable),
     "principal.enable": people.enable,
     "principal.remove": changing(principals.remove),

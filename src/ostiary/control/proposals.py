@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
@@ -15,32 +16,53 @@ from ostiary.event.record import stamp
 from ostiary.foundation.clock import from_us, to_us
 from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.ids import content_hash
+from ostiary.policy.model import Approvals
 from ostiary.store.database import Store
 from ostiary.store.tables.control import PROPOSAL
 
-POLICY: Final = "policy"
-BREAK_GLASS: Final = "break-glass"
-ROLES: Final = "roles"
-LISTED: Final = {POLICY: "policy list", BREAK_GLASS: "break-glass list", ROLES: "review waiting"}
-OPEN: Final = "open"
-BEGUN: Final = "begun"
 OPEN_MAX: Final = 100  # of a kind ...
 OPEN_OF_ONE_MAX: Final = 20  # ... and of one person: nobody keeps the others from theirs
 REASON_MAX_CHARS: Final = 900
 LONG: Final = ("text", "files", "changes")  # of the content, what no line of the audit log has room for
 
 
+class Kind(StrEnum):
+    POLICY = "policy"
+    ROLES = "roles"
+    BREAK_GLASS = "break-glass"
+
+    @property
+    def listed(self) -> str:
+        """The command that shows what waits."""
+        return "review waiting" if self is Kind.ROLES else f"{self} list"
+
+    def needs(self, asked: Approvals) -> int:
+        """How many others must say yes: one, even if the policy asks for nobody any more; but in an emergency nobody."""
+        if self is Kind.BREAK_GLASS:
+            return asked.break_glass
+        return max(1, asked.policy if self is Kind.POLICY else asked.giving)
+
+
+class State(StrEnum):
+    OPEN = "open"
+    DONE = "done"
+    REJECTED = "rejected"
+    RENEWED = "renewed"  # as another one, since it would do something else by now
+    BEGUN = "begun"  # a role for a time, until ...
+    ENDED = "ended"
+
+
 class Proposal(Struct, frozen=True, kw_only=True):
     """`content`: all that was shown; `approvals`: who else said yes."""
 
     id: str = ""
-    kind: str
+    kind: Kind
     actor: str
     reason: str
     at: datetime
     content: dict[str, Any]
     approvals: tuple[str, ...] = ()
-    state: str = OPEN
+    state: State = State.OPEN
     until_s: int = 0  # of a role for a time that has begun
 
 
@@ -54,7 +76,7 @@ def refuse_reason(reason: str) -> None:
 
 def propose(change: Change, asked: Proposal) -> Proposal:
     """Keeps it; its id is a hash of all of it. What is asked for a second time waits already."""
-    content, opened = json.dumps(asked.content), (PROPOSAL.c.kind == asked.kind, PROPOSAL.c.state == OPEN)
+    content, opened = json.dumps(asked.content), (PROPOSAL.c.kind == asked.kind, PROPOSAL.c.state == State.OPEN)
     same = (PROPOSAL.c.actor == asked.actor, PROPOSAL.c.reason == asked.reason, PROPOSAL.c.content == content)
     for one in _found(change.connection, *opened, *same):
         return one
@@ -65,45 +87,45 @@ def propose(change: Change, asked: Proposal) -> Proposal:
     made = replace(asked, id=content_hash(msgspec.json.encode(asked, order="deterministic")))
     row = {"id": made.id, "kind": made.kind, "actor": made.actor, "reason": made.reason, "at_us": to_us(made.at)}
     of = {"principal": made.content.get("principal", ""), "role": made.content.get("role", ""), "until_s": 0}
-    change.connection.execute(insert(PROPOSAL).values(**row, **of, content=content, approvals="[]", state=OPEN))
+    change.connection.execute(insert(PROPOSAL).values(**row, **of, content=content, approvals="[]", state=State.OPEN))
     record(change, made, "propose", made.reason)
     return made
 
 
-def found(connection: Connection, kind: str, *states: str) -> list[Proposal]:
+def found(connection: Connection, kind: Kind, *states: State) -> list[Proposal]:
     """Those in one of these states, the oldest first."""
-    return _found(connection, PROPOSAL.c.kind == kind, PROPOSAL.c.state.in_(states or [OPEN]))
+    return _found(connection, PROPOSAL.c.kind == kind, PROPOSAL.c.state.in_(states or [State.OPEN]))
 
 
 def _found(connection: Connection, *which: ColumnElement[bool]) -> list[Proposal]:
     chosen = select(PROPOSAL).where(*which).order_by(PROPOSAL.c.at_us)
     return [
         Proposal(
-            id=row.id, kind=row.kind, actor=row.actor, reason=row.reason, at=from_us(row.at_us), until_s=row.until_s,
-            content=json.loads(row.content), approvals=tuple(json.loads(row.approvals)), state=row.state,
+            id=row.id, kind=Kind(row.kind), actor=row.actor, reason=row.reason, at=from_us(row.at_us), until_s=row.until_s,
+            content=json.loads(row.content), approvals=tuple(json.loads(row.approvals)), state=State(row.state),
         )
         for row in connection.execute(chosen)
     ]  # fmt: skip
 
 
-def one(connection: Connection, kind: str, identity: str, *states: str) -> Proposal:
+def one(connection: Connection, kind: Kind, identity: str, *states: State) -> Proposal:
     """The one with this id, in one of these states; without any, an open one."""
-    which = (PROPOSAL.c.kind == kind, PROPOSAL.c.state.in_(states or [OPEN]), PROPOSAL.c.id == identity)
+    which = (PROPOSAL.c.kind == kind, PROPOSAL.c.state.in_(states or [State.OPEN]), PROPOSAL.c.id == identity)
     if known := _found(connection, *which):
         return known[0]
-    told = f"there is no {kind} proposal {identity} that is {' or '.join(states or [OPEN])}"
-    raise CallerFault("no-proposal", told, hint=f"see `ostiary {LISTED[kind]}`")
+    told = f"there is no {kind} proposal {identity} that is {' or '.join(states or [State.OPEN])}"
+    raise CallerFault("no-proposal", told, hint=f"see `ostiary {kind.listed}`")
 
 
-def asked(store: Store, kind: str, identity: str, *states: str) -> Proposal:
+def asked(store: Store, kind: Kind, identity: str, *states: State) -> Proposal:
     """As `one`, in a transaction of its own."""
     with store.read() as connection:
         return one(connection, kind, identity, *states)
 
 
-def missing(proposal: Proposal, needed: int, who: Administrators) -> dict[str, Any]:
-    """How many more have to say yes, and who may."""
-    left = max(0, needed - len(who.approvers.intersection(proposal.approvals)))
+def missing(proposal: Proposal, needed: Approvals, who: Administrators) -> dict[str, Any]:
+    """How many more have to say yes by the policy in force, and who may."""
+    left = max(0, proposal.kind.needs(needed) - len(who.approvers.intersection(proposal.approvals)))
     return {"missing": left, "approvers": sorted(who.approvers - {proposal.actor, *proposal.approvals}) if left else []}
 
 
@@ -128,6 +150,11 @@ def refuse_own(actor: str, proposal: Proposal, who: Administrators) -> None:
     if actor == proposal.actor:
         told = f"{actor} asked for it: somebody else must approve it"
         raise OperatorFault("own-proposal", told, hint="ask a second person; `reject` takes it back")
+
+
+def close(change: Change, proposal: Proposal, state: State, reason: str = "") -> None:
+    """It waits no longer."""
+    record(change, proposal, state, reason, state=state)
 
 
 def record(change: Change, proposal: Proposal, act: str, reason: str = "", **values: Any) -> None:
