@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from ostiary.audit.log import Change
-from ostiary.control import archive, proposals, questions
+from ostiary.control import proposals, questions, revisions
 from ostiary.control.administrators import Administrators
 from ostiary.control.documents import prove_document, read_document
 from ostiary.control.installation import open_installation
@@ -56,22 +56,22 @@ def test_every_revision_is_listed_with_who_when_why_approvals_and_which_is_in_fo
     first = on.home.policy.read_text()
     wider = first.replace("may: []", 'may: ["party.party: read"]')
     revision = applied(on, wider, reason="a start", approvals=("uid:2",))
-    newest, oldest = archive.list_revisions(on.home)
+    newest, oldest = revisions.list_revisions(on.home)
     assert newest == {
         "number": oldest["number"] + 1, "revision": revision, "file": str(on.home.policy), "who": "uid:1",
         "when": "2026-03-03T10:00:00.000Z", "why": "a start", "approvals": ["uid:2"], "state": "in force",
     }  # fmt: skip
     assert (oldest["state"], oldest["why"]) == ("", "first start")
     back = applied(on, first, reason="back")
-    states = [(row["revision"], row["state"]) for row in archive.list_revisions(on.home)]
+    states = [(row["revision"], row["state"]) for row in revisions.list_revisions(on.home)]
     assert states == [(back, "in force"), (revision, ""), (back, "")]
-    assert len(archive.list_revisions(on.home, limit=1)) == 1
+    assert len(revisions.list_revisions(on.home, limit=1)) == 1
 
 
 def test_a_revision_is_shown_as_it_was_with_what_was_checked(on):
     text = on.home.policy.read_text() + "\n# café\n"
     applied(on, text, reason="")
-    told = archive.show_revision(on.home, str(archive.list_revisions(on.home)[0]["number"]))
+    told = revisions.show_revision(on.home, str(revisions.list_revisions(on.home)[0]["number"]))
     assert told["text"] == text
     assert told["proof"] == {"never": 0, "always": 0, "apart": 0, "tests": 0, "grants": 0, "people": 0, "warnings": []}
 
@@ -79,24 +79,24 @@ def test_a_revision_is_shown_as_it_was_with_what_was_checked(on):
 def test_two_revisions_are_compared_by_meaning_either_way(on):
     text = on.home.policy.read_text()
     applied(on, text.replace("may: []", 'may: ["party.party: read"]'), reason="")
-    new, old = (row["number"] for row in archive.list_revisions(on.home))
-    (change,) = archive.compare(on.home, old, new)
+    new, old = (row["number"] for row in revisions.list_revisions(on.home))
+    (change,) = revisions.compare(on.home, old, new)
     assert (change["widens"], change["text"].partition(" (")[0]) == (True, "reader may now erp/party.party:read")
-    assert [one["widens"] for one in archive.compare(on.home, new, old)] == [False]
-    assert archive.compare(on.home, new, new) == []
+    assert [one["widens"] for one in revisions.compare(on.home, new, old)] == [False]
+    assert revisions.compare(on.home, new, new) == []
 
 
 @pytest.mark.parametrize("which", ["9" * 5_000, "0", "99", "2147483648", "nobody", "aaaaaaaaaaaaaaaa"])
 def test_a_revision_or_proposal_that_there_is_not_is_told(on, which):
     with pytest.raises(CallerFault, match="there is no"):
-        archive.show_revision(on.home, which)
+        revisions.show_revision(on.home, which)
 
 
 def test_a_proposal_is_listed_before_the_revisions_and_shown_whole(on):
     with on.store.begin() as connection:
         made = proposals.propose(Change(connection, "uid:1", AT), ASKED)
-    assert [row["state"] for row in archive.list_revisions(on.home)] == ["proposed", "in force"]
-    assert archive.show_revision(on.home, made.id)["text"] == "policy: x"
+    assert [row["state"] for row in revisions.list_revisions(on.home)] == ["proposed", "in force"]
+    assert revisions.show_revision(on.home, made.id)["text"] == "policy: x"
 
 
 def test_a_proposal_is_named_by_all_that_it_is(store):
@@ -168,11 +168,11 @@ def test_a_proof_against_a_kept_revision_tells_what_changed_since_and_which_stat
     first = on.home.policy.read_text().replace("may: []", 'may: ["party.party: read"]')
     ledger = 'never: [{name: nobody writes parties, may: "party.*: write"}]\n'
     applied(on, first + ledger, reason="a start")
-    number = archive.list_revisions(on.home)[0]["number"]
+    number = revisions.list_revisions(on.home)[0]["number"]
     wider = first.replace("party.party: read", "party.party: write")
     applied(on, wider, reason="later")
     told = questions.prove(written(on, wider), on.home, 90, number)
-    assert told["changes"] == archive.compare(on.home, number, number + 1)
+    assert told["changes"] == revisions.compare(on.home, number, number + 1)
     assert [one["widens"] for one in told["changes"]] == [True, True, False]
     (lost,) = told["answers"]["no longer held"]
     assert "never 'nobody writes parties'" in lost["message"]
@@ -197,5 +197,5 @@ def test_a_revision_that_did_not_come_into_force_is_told_as_that_and_its_text_is
     with on.store.begin() as connection:
         change = Change(connection, "uid:1", AT)
         record_failure(change, act, plan, "gate-refused", record(change, act, plan))
-    assert [row["state"] for row in archive.list_revisions(on.home)] == ["rolled back", "in force"]
+    assert [row["state"] for row in revisions.list_revisions(on.home)] == ["rolled back", "in force"]
     assert texts_of(on.store, plan.revision) == (text, {})

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from ostiary.control.archive import write_policy
 from ostiary.control.documents import read_document
 from ostiary.control.folder import files_of, read_policy
+from ostiary.control.revisions import write_policy
 from ostiary.erp.openapi import DOCUMENT_MAX_BYTES
 from ostiary.foundation.errors import OperatorFault
 from ostiary.policy.document import Document

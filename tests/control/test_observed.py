@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 
-from ostiary.control.observed import observed
+from ostiary.control.draft import observed
 from ostiary.erp.operation import operation_named
 from ostiary.plan.decide import Facts
 from ostiary.plan.formula import Circumstances

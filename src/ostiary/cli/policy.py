@@ -142,9 +142,9 @@ def reject(proposal: str, reason: str) -> None:
 @LIMIT
 def list_revisions(limit: int) -> None:
     """What waits for a second person, and every revision that was applied, the newest first."""
-    from ostiary.control import archive
+    from ostiary.control import revisions
 
-    rows = look(home(), "policy.list", archive.list_revisions, limit=limit)
+    rows = look(home(), "policy.list", revisions.list_revisions, limit=limit)
     show_table(rows, ("number", "state", "revision", "who", "when", "approvals", "why"), empty="No revision.")
 
 
@@ -157,11 +157,11 @@ def show_revision(number: str, name: str | None, out: Path | None) -> None:
 
     Without NUMBER the one in force.
     """
-    from ostiary.control import archive
+    from ostiary.control import revisions
 
-    told = look(home(), "policy.show", archive.show_revision, which=number)
+    told = look(home(), "policy.show", revisions.show_revision, which=number)
     if out:
-        written = archive.write_policy(out, {home().policy.name: told["text"], **told["files"]})
+        written = revisions.write_policy(out, {home().policy.name: told["text"], **told["files"]})
         show({"files": written}, "\n".join(written))
         return
     about = {name: value for name, value in told.items() if name not in {"text", "files", "changes", "proof"}}
@@ -193,9 +193,9 @@ def _files(told: dict[str, Any]) -> str:
 @click.argument("second", type=NUMBER)
 def compare(first: int, second: int) -> None:
     """What the second of two revisions widens and narrows, by meaning."""
-    from ostiary.control import archive
+    from ostiary.control import revisions
 
-    changes = look(home(), "policy.compare", archive.compare, first=first, second=second)
+    changes = look(home(), "policy.compare", revisions.compare, first=first, second=second)
     show(changes, _changes(changes))
 
 

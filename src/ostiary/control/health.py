@@ -25,9 +25,9 @@ from ostiary.control.board import Board
 from ostiary.control.documents import observed
 from ostiary.control.folder import read_policy
 from ostiary.control.holders import without_account
-from ostiary.control.installation import Installation, open_installation
+from ostiary.control.installation import Installation, open_installation, unrecorded
 from ostiary.control.proposals import State
-from ostiary.control.revisions import APPLY, ROLLED_BACK, texts_of, unrecorded
+from ostiary.control.revisions import APPLY, ROLLED_BACK, texts_of
 from ostiary.envoy import binary
 from ostiary.envoy.clusters import cluster_name
 from ostiary.envoy.delivery import Gate

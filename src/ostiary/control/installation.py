@@ -5,13 +5,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ostiary.control.revisions import refuse_foreign
+from sqlalchemy import select
+
 from ostiary.foundation.clock import Clock, SystemClock
-from ostiary.foundation.errors import OperatorFault
+from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.settings import Settings, load_settings
 from ostiary.store.database import Store, open_store
+from ostiary.store.plans import revision_in_force
 from ostiary.store.seal import Sealer, load_sealer
+from ostiary.store.tables.control import REVISION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +40,7 @@ def open_installation(home: Home) -> Installation:
     sealer = load_sealer(Path(settings.master_key_file) if settings.master_key_file else home.keys / "master.key")
     store = open_store(settings.store or f"sqlite:///{home.database}")
     try:
-        refuse_foreign(store, home)
+        _refuse_foreign(store, home)
     except BaseException:
         store.close()
         raise
@@ -52,3 +55,20 @@ def opened(home: Home) -> Iterator[Installation]:
         yield on
     finally:
         on.store.close()
+
+
+def _refuse_foreign(store: Store, home: Home) -> None:
+    """A store that was emptied, or is another one: an installation that has a policy in force has it recorded."""
+    with store.read() as connection:
+        known = connection.execute(select(REVISION.c.number).limit(1)).first()
+    if known is None and revision_in_force(home):
+        raise unrecorded()
+
+
+def unrecorded() -> SystemFault:
+    return SystemFault(
+        "policy-unrecorded",
+        "the store knows of no policy: it was emptied, or is not the one this installation was made with",
+        hint="mend `store` in settings.toml, or restore the last backup with `ostiary restore`; `ostiary backup` and "
+        "`restore --store URL` move to another database",
+    )

@@ -11,7 +11,6 @@ from msgspec.structs import replace
 
 from ostiary.audit.log import Change, refuse_unfit
 from ostiary.control import (
-    archive,
     break_glass,
     evidence,
     giving,
@@ -99,7 +98,7 @@ def propose_policy(board: Board, actor: str, document: Document, reason: str) ->
 def restore_policy(board: Board, actor: str, number: int, reason: str) -> Applied:
     """Applies the document of an earlier revision, or proposes it where others must approve a change."""
     proposals.refuse_reason(reason)
-    kept = archive.kept(board.on.store, number)
+    kept = revisions.kept(board.on.store, number)
     why = f"restores revision {number}: {reason}"
     act = revisions.Act(actor=actor, document=convert(kept, Document), reason=why)
     with board.turn:
@@ -227,9 +226,9 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "break-glass.start": break_glass.start,
     "break-glass.approve": break_glass.approve,
     "break-glass.end": break_glass.end,
-    "policy.list": reading(archive.list_revisions),
-    "policy.show": reading(archive.show_revision),
-    "policy.compare": reading(archive.compare),
+    "policy.list": reading(revisions.list_revisions),
+    "policy.show": reading(revisions.show_revision),
+    "policy.compare": reading(revisions.compare),
     "break-glass.list": reading(break_glass.list_emergencies),
     "review.list": reading(review.items),
     "audit.list": reading(evidence.list_entries),

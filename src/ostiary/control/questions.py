@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 from msgspec import to_builtins
 
-from ostiary.control.archive import plan_kept
 from ostiary.control.documents import observed, offers, prove_document
 from ostiary.control.holders import assigned, for_a_time, holders_of
 from ostiary.control.installation import Installation, opened
 from ostiary.control.recorded import PART, Used
+from ostiary.control.revisions import plan_kept
 from ostiary.erp.operation import Operation, operation_named
 from ostiary.event.record import stamp
 from ostiary.foundation.errors import CallerFault

@@ -1,17 +1,26 @@
-"""Revisions of the policy: recorded with their author in the transaction of their audit entry, and found again."""
+"""Revisions of the policy: recorded with their author in the transaction of their audit entry, found again, and shown."""
 
 import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
-from msgspec import Struct
-from sqlalchemy import Column, Row, insert, select, update
+from msgspec import Struct, to_builtins
+from sqlalchemy import Column, Connection, Row, insert, select, update
 
 from ostiary.audit.log import Change, entries
-from ostiary.foundation.clock import to_us
-from ostiary.foundation.errors import SystemFault
+from ostiary.control import proposals
+from ostiary.control.holders import holders_of
+from ostiary.control.installation import opened
+from ostiary.control.proposals import Kind, Proposal
+from ostiary.event.record import stamp
+from ostiary.foundation.clock import from_us, to_us
+from ostiary.foundation.errors import CallerFault, OperatorFault, SystemFault
+from ostiary.foundation.files import write_atomically
 from ostiary.foundation.home import Home
 from ostiary.plan.model import Plan, from_json, to_json
 from ostiary.policy.document import Document
+from ostiary.prove.difference import diff
 from ostiary.store.database import Store
 from ostiary.store.plans import keep_plan, put_in_force, read_plan, revision_in_force
 from ostiary.store.tables.control import FAILED_MAX_CHARS, REVISION
@@ -20,6 +29,8 @@ APPLY: Final = "policy.apply"
 ROLLED_BACK: Final = "policy.rolled-back"
 SHADOW: Final = "policy.shadow"
 SHADOW_END: Final = "policy.shadow-end"
+NUMBER_MAX: Final = 2**31 - 1  # of a PostgreSQL integer
+_SHORT: Final = [column for column in REVISION.c if column.name not in {"text", "files", "plan", "proof"}]
 
 
 class Act(Struct, frozen=True, kw_only=True):
@@ -76,23 +87,6 @@ def _note(change: Change, action: str, act: Act, plan: Plan, after: dict[str, An
     change.note(action, plan.policy, before=before, after=after, reason=act.reason)
 
 
-def refuse_foreign(store: Store, home: Home) -> None:
-    """A store that was emptied, or is another one: an installation that has a policy in force has it recorded."""
-    with store.read() as connection:
-        known = connection.execute(select(REVISION.c.number).limit(1)).first()
-    if known is None and revision_in_force(home):
-        raise unrecorded()
-
-
-def unrecorded() -> SystemFault:
-    return SystemFault(
-        "policy-unrecorded",
-        "the store knows of no policy: it was emptied, or is not the one this installation was made with",
-        hint="mend `store` in settings.toml, or restore the last backup with `ostiary restore`; `ostiary backup` and "
-        "`restore --store URL` move to another database",
-    )
-
-
 def recovered(store: Store, home: Home) -> Plan:
     """The plan in force; where its file can't be read, it is written again as the store holds it."""
     revision = revision_in_force(home) or _applied_last(store)
@@ -132,3 +126,73 @@ def _newest(store: Store, revision: str, *what: Column[Any]) -> Row[Any] | None:
     which = (REVISION.c.revision == revision, REVISION.c.failed.is_(None))
     with store.read() as connection:
         return connection.execute(select(*what).where(*which).order_by(REVISION.c.number.desc()).limit(1)).first()
+
+
+def list_revisions(home: Home, limit: int = 20) -> list[dict[str, Any]]:
+    """What was ever applied and what waits, the newest first; of equal revisions the last is the one in force."""
+    in_force = revision_in_force(home)
+    with opened(home) as on, on.store.read() as connection:
+        rows = connection.execute(select(*_SHORT).order_by(REVISION.c.number.desc())).all()
+        waiting = [_proposal(one) for one in reversed(proposals.found(connection, Kind.POLICY))]
+    last = next((row.number for row in rows if row.revision == in_force and not row.failed), 0)
+    states = {last: "in force", **{row.number: "rolled back" for row in rows if row.failed}}
+    kept = [{**_revision(row), "state": states.get(row.number, "")} for row in rows[:limit]]
+    return [*({**one, "state": "proposed"} for one in waiting), *kept]
+
+
+def show_revision(home: Home, which: str = "") -> dict[str, Any]:
+    """The document as it was, with all that is known of it; `which` is a number, a proposal's id, "" for what is in force."""
+    which = which or next(str(one["number"]) for one in list_revisions(home, NUMBER_MAX) if one["state"] == "in force")
+    with opened(home) as on:
+        if which.isdecimal() and int(which[:20]) <= NUMBER_MAX:
+            return kept(on.store, int(which))
+        found = proposals.asked(on.store, Kind.POLICY, which)
+    return {**_proposal(found), **{name: found.content[name] for name in ("text", "files", "changes")}}
+
+
+def write_policy(folder: Path, texts: Mapping[str, str]) -> list[str]:
+    """Writes the texts into a new folder, each under its name; raises where there is one, or a name leads out of it."""
+    paths = {(folder / name).resolve(): text for name, text in texts.items()}
+    if folder.exists() or not all(path.is_relative_to(folder.resolve()) for path in paths):
+        told = f"{folder} exists already, or a file of the policy leads out of it"
+        raise OperatorFault("folder-exists", told, hint="name a new folder")
+    for path, text in paths.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text.encode())
+    return list(map(str, paths))
+
+
+def compare(home: Home, first: int, second: int) -> list[dict[str, Any]]:
+    """What the second revision lets people do that the first did not, and the other way round."""
+    with opened(home) as on, on.store.read() as connection:
+        old, new = (plan_kept(connection, number) for number in (first, second))
+        return [to_builtins(change) for change in diff(old, new, holders_of(connection))]
+
+
+def plan_kept(connection: Connection, number: int) -> Plan:
+    """The plan of a revision by its number."""
+    return from_json(_row(connection, number).plan.encode())
+
+
+def kept(store: Store, number: int) -> dict[str, Any]:
+    """One revision with its document and its proof."""
+    with store.read() as connection:
+        row = _row(connection, number)
+    return {**_revision(row), "text": row.text, "files": json.loads(row.files), "proof": json.loads(row.proof)}
+
+
+def _row(connection: Connection, number: int) -> Row[Any]:
+    row = connection.execute(select(REVISION).where(REVISION.c.number == min(number, NUMBER_MAX))).one_or_none()
+    if row is None:
+        raise CallerFault("no-revision", f"there is no revision number {number}", hint="see `ostiary policy list`")
+    return row
+
+
+def _revision(row: Row[Any]) -> dict[str, Any]:
+    told = {"number": row.number, "revision": row.revision, "file": row.file, "who": row.actor}
+    return {**told, "when": stamp(from_us(row.at_us)), "why": row.reason, "approvals": json.loads(row.approvals)}
+
+
+def _proposal(found: Proposal) -> dict[str, Any]:
+    told = {"number": found.id, "revision": found.content["revision"], "file": found.content["file"]}
+    return {**told, **proposals.about(found)}
