@@ -269,12 +269,12 @@ def replay(file: Path | None, since: datetime | None) -> None:
 @click.option("--end", is_flag=True, help="The draft is asked no longer.")
 def shadow(file: Path | None, *, end: bool) -> None:
     """Has gate and guard ask FILE too, which decides nothing; without FILE, what it would have decided otherwise."""
-    from ostiary.control.shadow import seen
+    from ostiary.control.recorded import shadowed
 
     if end:
         done("policy.shadow-end", "no draft is asked any more")
     elif file is None:
-        told = seen(home())
+        told = shadowed(home())
         show(told, f"{_replayed(told, 'judged by both')} since {told['since']}")
     else:
         begun = ask(home(), "policy.shadow", document=_whole(file))

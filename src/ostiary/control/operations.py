@@ -19,7 +19,6 @@ from ostiary.control import (
     proposals,
     review,
     revisions,
-    shadow,
     systems,
     watching,
 )
@@ -172,6 +171,38 @@ def _roll_out(board: Board, act: revisions.Act, to: Translated, changes: int) ->
         board.change(act.actor, lambda change: revisions.record_shadow(change, to.plan, None))
 
 
+def begin_shadow(board: Board, actor: str, document: Document) -> dict[str, Any]:
+    """From now on gate and guard ask this document too, and note what it says.
+
+    `unseen`: what else it changes, such as a system's place: of that no decision tells.
+    """
+    with board.on.store.read() as connection:
+        held, holders = assigned(connection), holders_of(connection)
+    draft, _ = prove_document(document, board.on.home, board.on.settings, held)
+    board.reconciler.refuse_unreadable(draft)
+    with board.turn:
+        plan = board.reconciler.plan
+        _beside(board, actor, draft)
+    return {"draft": draft.revision, "unseen": [one.text for one in diff(plan, draft, holders) if not one.permission]}
+
+
+def end_shadow(board: Board, actor: str) -> dict[str, Any]:
+    with board.turn:
+        _beside(board, actor, None)
+    return {}
+
+
+def _beside(board: Board, actor: str, draft: Plan | None) -> None:
+    """Where it can't be brought, the log says what is asked all the same."""
+    plan, before = board.reconciler.plan, board.reconciler.draft
+    board.change(actor, lambda change: revisions.record_shadow(change, plan, draft))
+    try:
+        board.reconciler.beside(draft)
+    except AROUND:
+        board.change(actor, lambda change: revisions.record_shadow(change, plan, before))
+        raise
+
+
 def reading(read: Callable[..., Any]) -> "Operation":
     """What is read of the folder, for an administrator to whom it is closed."""
 
@@ -235,10 +266,10 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "explain": reading(evidence.explain),
     "review.keep": review.keep,
     "review.remove": review.remove,
-    "policy.shadow": shadow.begin,
-    "policy.shadow-end": shadow.end,
+    "policy.shadow": begin_shadow,
+    "policy.shadow-end": end_shadow,
     "status": health.status,
-    "system.account": systems.set_account,
+    "system.account": systems.set_reader,
     "system.learn": systems.learn,
     "client.add": people.add_client,
     "client.change": people.change_client,
@@ -259,7 +290,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "principal.disable": changing(principals.disable),
     "principal.enable": people.enable,
     "principal.remove": changing(principals.remove),
-    "account.set": people.set_account,
+    "account.set": systems.set_account,
     "account.remove": changing(principals.remove_erp_account),
     "token.revoke": people.revoke,
     "key.rotate": people.rotate_keys,

@@ -15,7 +15,6 @@ from ostiary.foundation.secret import Secret
 from ostiary.identity import devices, keys, principals, roster
 from ostiary.identity.credentials import hash_password, pepper
 from ostiary.identity.principals import Keys, Made
-from ostiary.plan.model import Kind
 from ostiary.prove.spelling import scope_slips
 from ostiary.tls import authority
 
@@ -129,29 +128,6 @@ def enable(board: Board, actor: str, principal: str) -> dict[str, Any]:
     sealer = board.on.sealer
     board.change_directory(actor, lambda change: principals.enable(change, sealer=sealer, principal=principal))
     return {}
-
-
-def set_account(board: Board, actor: str, principal: str, system: str, login: str, password: str) -> dict[str, Any]:  # noqa: PLR0917
-    """Says as which ERP user the principal's calls arrive at `system`; an ERP that can be asked lets it in first."""
-    known = {one.name: one for one in board.reconciler.plan.systems}
-    if system not in known:
-        raise OperatorFault("no-system", f"there is no system {system!r}", hint=f"one of: {', '.join(sorted(known))}")
-    secret = Secret(password)
-    with board.on.store.read() as connection:
-        roster.one(connection, principal)
-    uid = _erp_user(board, principal, system, login, secret) if known[system].kind is Kind.TRYTON else ""
-    account: dict[str, Any] = {"principal": principal, "system": system, "login": login, "password": secret, "uid": uid}
-    board.change_directory(actor, lambda change: principals.set_erp_account(change, sealer=board.on.sealer, **account))
-    return {}
-
-
-def _erp_user(board: Board, principal: str, system: str, login: str, password: Secret) -> str:
-    try:
-        return board.reconciler.erp_user(system, login, password)
-    except OperatorFault as problem:
-        kind, _, name = principal.partition(":")
-        again = f"ostiary {kind} account {name} --system {system} --login {login}"
-        raise OperatorFault(problem.code, problem.message, hint=f"as {system} knows that user: {again}") from problem
 
 
 def revoke(board: Board, actor: str, principal: str = "", grant: str = "", reason: str = "") -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Decisions as the gate's events and the guard's journal hold them, and replayed against a draft."""
+"""Decisions as the gate's events and the guard's journal hold them; what a draft would say, or said, instead."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from itertools import chain
 from typing import Any, Final
@@ -15,16 +15,17 @@ from ostiary.control.installation import opened
 from ostiary.erp.operation import operation_named
 from ostiary.event import search
 from ostiary.event.record import NONE, Event
+from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.origin import origin
 from ostiary.guard.journal import Line
 from ostiary.plan.decide import Facts
 from ostiary.plan.formula import UNKNOWN, Circumstances
-from ostiary.plan.reason import Reason
+from ostiary.plan.reason import UNCLEAR, Reason
 from ostiary.policy.document import Document
-from ostiary.prove.replay import Recorded, replay
+from ostiary.prove.replay import Recorded, Tally, replay
 from ostiary.store.directory import role_sets
-from ostiary.store.plans import plan_in_force
+from ostiary.store.plans import draft_since, plan_in_force
 
 TICK: Final = 10_000
 PART: Final = "what was used is not known in full: there is more than is read at once, or than is kept of one call"
@@ -36,6 +37,27 @@ def replay_document(document: Document, home: Home, *, since: datetime, tick: Ti
     """What the document would have decided otherwise since then."""
     _, plan, _ = read_document(document)
     return dict(to_builtins(replay(plan, recorded(home, since, tick), plan_in_force(home))))
+
+
+def shadowed(home: Home) -> dict[str, Any]:
+    """What the draft would have decided otherwise, since it was begun."""
+    if (since := draft_since(home)) is None:
+        raise OperatorFault("no-draft", "no draft is asked now", hint="begin with `ostiary policy shadow FILE`")
+    tally = Tally()
+    for event in search.events(home.access_log, since):
+        if event.draft == NONE or not tally.decided(event.reason):
+            continue
+        now = _said(event)
+        if now == UNCLEAR or (now == Reason.ALLOWED) is not (event.reason == Reason.ALLOWED):
+            tally.differs((event.subject, event.operation, event.reason, now), event.decision, event.at)
+    return {"since": since.astimezone(UTC).isoformat(timespec="seconds"), **to_builtins(tally.all())}
+
+
+def _said(event: Event) -> str:
+    """The draft's word; nobody knows it where the ERP would have to be asked, or nobody looked inside."""
+    reason = event.draft.partition(":")[0]
+    unseen = reason == Reason.ALLOWED and event.operation == NONE
+    return UNCLEAR if reason == Reason.RECORD or unseen else reason
 
 
 def recorded(home: Home, since: datetime, tick: Tick) -> Iterator[Recorded]:
