@@ -25,10 +25,13 @@ ROLES = """
   named: {level: user, of: finance, may: [{do: "account.move.line: write", fields: [description, journal]}, {do: "account.move: write", fields: description}]}
   whole: {level: user, of: finance, may: ["account.move.line: write", "account.move: write", {do: "account.move: write", fields: description}]}
   comments: {level: user, of: finance, may: ["party.party: write", {do: "party.contact_mechanism: write", fields: comment}]}
+  streets: {level: user, of: finance, may: ["party.address: write"]}
   booker: {level: user, of: finance, may: ["account.move.line: write"]}
 apart:"""
 RULE = """apart:
   - {name: make a journal and book in it, permissions: ["account.journal: write", "account.move.line: write"], link: move.journal, within: 30 days}"""
+BOTH = """  both: {level: user, of: finance, may: ["account.move.line: write", "account.move: write"]}
+"""
 DAY = {"__class__": "date", "year": 2031, "month": 1, "day": 15}
 
 
@@ -107,7 +110,7 @@ async def test_the_server_alone_would_have_done_it(tryton, period):
     assert tryton.select("select value from party_contact_mechanism where party = ?", party) == [("+43123456",)]
 
 
-@pytest.mark.parametrize("role", ["texts", "one-journal"])
+@pytest.mark.parametrize("role", ["texts", "one-journal", "booker"])
 async def test_what_a_computed_field_writes_elsewhere_stays_beyond_fewer_fields_and_records(
     world, tryton, period, role
 ):
@@ -120,6 +123,21 @@ async def test_what_a_computed_field_writes_elsewhere_stays_beyond_fewer_fields_
             assert "may change more than it names" in answer.detail, attack
             assert "move_description_used" in answer.detail or "journal" in answer.detail
     assert entry(tryton, move) == (5, None)
+
+
+async def test_a_field_that_writes_in_its_own_record_is_no_way_into_one_that_it_is_no_part_of(world, tryton):
+    """Of a part, too, where the caller may write what it is a part of."""
+    (party,) = tryton.call("treasurer", "model.party.party.create", [{"name": "S"}])
+    phone, street = (
+        write("party.party", party, phone="+43123456"),
+        company("model.party.address.create", [{"party": party, "street": "Ring 1"}]),
+    )
+    streets, whole = world.token("user:ben", ["streets"]), world.token("user:ben")
+    async with guarded(world):
+        assert (await world.ask(streets, street)).reason == "field"
+        for one in (phone, street):
+            answer, _ = await world.through(whole, one, carry(tryton))
+            assert answer.allowed, answer.detail
 
 
 async def test_nor_does_a_nested_write_of_it_pass(world, tryton, period):
@@ -171,12 +189,12 @@ def journal(tryton, login):
     return made
 
 
-@pytest.mark.parametrize("world", [RULE], indirect=True)
+@pytest.mark.parametrize("world", [BOTH + RULE], indirect=True)
 async def test_a_duty_is_not_done_to_a_record_that_the_request_links_by_a_computed_field(world, tryton, period):
     other, own = journal(tryton, "treasurer"), journal(tryton, "acct")
     move, line = booked(tryton, period, other)
     async with guarded(world):
-        token = world.token("user:anna", ["booker"])
+        token = world.token("user:anna", ["both"])
         answer, _ = await world.through(token, write("account.move.line", line, description="x"), carry(tryton))
         assert answer.allowed, answer.detail
         answer = await world.ask(token, write("account.move.line", line, description="x", journal=own))
@@ -185,10 +203,6 @@ async def test_a_duty_is_not_done_to_a_record_that_the_request_links_by_a_comput
         assert entry(tryton, move)[0] == other
         tryton.call("acct", "model.account.move.line.write", [line], {"journal": own})  # the server alone
         assert entry(tryton, move)[0] == own
-
-
-BOTH = """  both: {level: user, of: finance, may: ["account.move.line: write", "account.move: write"]}
-"""
 
 
 @pytest.mark.parametrize("world", [BOTH + RULE], indirect=True)
@@ -230,7 +244,7 @@ async def test_nor_to_one_that_another_request_links_meanwhile(world, tryton, pe
     assert (answer.status, answer.reason) == (403, "apart"), answer.problem
 
 
-@pytest.mark.parametrize("world", [RULE], indirect=True)
+@pytest.mark.parametrize("world", [BOTH + RULE], indirect=True)
 async def test_in_a_catalogue_without_the_fact_every_field_is_a_computed_one(world, tryton, pair, period):
     known = pair.catalogue.models.items()
     models = {name: {key: (one.type, one.target) for key, one in fields.items()} for name, fields in known}
@@ -239,8 +253,8 @@ async def test_in_a_catalogue_without_the_fact_every_field_is_a_computed_one(wor
     assert not msgspec.json.decode(old, type=Catalogue).whole
     world.home.catalogue("erp").write_bytes(old)
     _, line = booked(tryton, period)
-    tokens = {role: world.token("user:anna", [role]) for role in ("texts", "booker", "named")}
+    tokens = {role: world.token("user:anna", [role]) for role in ("texts", "both", "named")}
     async with guarded(world):
         plain = write("account.move.line", line, description="x")
         reasons = {role: (await world.ask(token, plain)).reason for role, token in tokens.items()}
-    assert reasons == {"texts": "field", "booker": "apart", "named": "apart"}
+    assert reasons == {"texts": "field", "both": "field", "named": "apart"}

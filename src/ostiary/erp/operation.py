@@ -27,7 +27,8 @@ class Operation(Struct, frozen=True, kw_only=True):
     `action` is the ERP's own method name (`create`, `approve`), "" where HTTP alone says it.
     `ids` is empty for a creation or where the request names none. `fields_read` are those shown, and those that a filter
     or an order tells of. `sent`: each row that is written, its values as texts, None for what is no plain value.
-    `fields_computed`: of these fields those for which the ERP writes others, nobody knows which.
+    `fields_computed`: of these fields those for which the ERP writes others, nobody knows which; perhaps those of a record
+    that this one is a part of, and of the objects `part_of`.
     `pointer` is the JSON pointer of the part.
     """
 
@@ -39,6 +40,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     fields_read: frozenset[str] = frozenset()
     fields_written: frozenset[str] = frozenset()
     fields_computed: frozenset[str] = frozenset()
+    part_of: frozenset[str] = frozenset()
     sent: frozenset[frozenset[tuple[str, str | None]]] = frozenset()
     pointer: str = ""
 

@@ -5,7 +5,7 @@ record, step-up. The gate goes as far as the scope; what has fields or records t
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property
 from typing import Final
@@ -13,7 +13,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ostiary.erp.operation import Operation, covering_scopes
+from ostiary.erp.operation import Operation, Pattern, Verb, covering_scopes
 from ostiary.plan.formula import MFA, Circumstances, Formula, holds
 from ostiary.plan.model import Grant, Limit, Plan
 from ostiary.plan.reason import Reason, step_up
@@ -74,9 +74,8 @@ def decide(plan: Plan, facts: Facts) -> Decision:
     if early is not None:
         return Decision(reason=early)
     held, known = closure(plan, facts.roles), _Known(facts)
-    if any(one.fields_computed for one in facts.operations) and not _bounded(plan, held, known):
-        does = tuple(replace(one, fields_computed=frozenset()) for one in facts.operations)
-        known.facts = replace(facts, operations=does)
+    if any(one.fields_computed for one in facts.operations):
+        known.facts = replace(facts, operations=tuple(_reaching(plan, held, known)))
     first = None
     for operation in known.facts.operations:
         if (decision := _decide_one(plan, held, known, operation)).reason is not Reason.ALLOWED:
@@ -118,11 +117,18 @@ def limit_of(plan: Plan, roles: Iterable[str] | None) -> Limit:
     return max(own, key=lambda limit: (limit.requests / limit.seconds, limit.name), default=plan.limits.default)
 
 
-def _bounded(plan: Plan, held: frozenset[str], known: "_Known") -> bool:
-    """Whether the caller may write an object of the system, but not all its fields and records."""
-    writing = plan.writing_of(held, known.facts.system)
+def _reaching(plan: Plan, held: frozenset[str], known: "_Known") -> Iterator[Operation]:
+    """The operations, without the computed fields that pass: all that the caller may write of the system he may write
+    whole, and what the record is a part of as well.
+    """
+    system = known.facts.system
+    writing = plan.writing_of(held, system)
     whole = [one.pattern for one in writing if not one.terms and known[one.context.formula]]
-    return any(one.terms and not any(map(one.pattern.within, whole)) for one in writing)
+    fewer = [one.pattern for one in writing if one.terms]
+    for operation in known.facts.operations:
+        owners = (Pattern(system=system, object=name, verb=Verb.WRITE) for name in operation.part_of)
+        passes = all(any(map(one.within, whole)) for one in (*fewer, *owners))
+        yield replace(operation, fields_computed=frozenset()) if passes else operation
 
 
 def _before_operations(facts: Facts) -> Reason | None:

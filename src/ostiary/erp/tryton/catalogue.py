@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, Final
 
 from msgspec import Struct
@@ -24,15 +25,17 @@ Ask = Callable[..., Any]  # (method, *params) -> the call's result; raises where
 class Field(Struct, frozen=True, array_like=True):
     """`target` is the object a link leads to, "" for a value; a reference may lead anywhere.
 
-    `computed`: what is written to it, the ERP writes elsewhere. True where that was not learned.
+    `computed`: what is written to it, the ERP writes elsewhere. `required`: it is never empty. Both True where that
+    was not learned.
     """
 
     type: str
     target: str = ""
     computed: bool = True
+    required: bool = True
 
 
-class Catalogue(Struct, frozen=True, kw_only=True):
+class Catalogue(Struct, frozen=True, kw_only=True, dict=True):
     """`methods`: what can be called, by `model.party.party`, `wizard.party.erase`, `report.party.label`.
 
     `groups`: what the ERP itself lets its groups do, where that was asked.
@@ -47,8 +50,20 @@ class Catalogue(Struct, frozen=True, kw_only=True):
 
     @property
     def whole(self) -> bool:
-        """Whether it was learned which fields are computed: one that is stored there is everywhere."""
-        return any(not field.computed for fields in self.models.values() for field in fields.values())
+        """Whether it was learned which fields are computed and required: one that is neither there is everywhere."""
+        all_ = (field for fields in self.models.values() for field in fields.values())
+        return any(not (field.computed or field.required) for field in all_)
+
+    @cached_property
+    def owners(self) -> Mapping[str, frozenset[str]]:
+        """Object -> those that its records are parts of: each names one, which lists them."""
+        named = [(name, field) for name, fields in self.models.items() for field in fields.values()]
+        lists = {(field.target, name) for name, field in named if field.type == "one2many" and name != field.target}
+        found: dict[str, set[str]] = defaultdict(set)
+        for name, field in named:
+            if field.type == "many2one" and field.required and (name, field.target) in lists:
+                found[name].add(field.target)
+        return {name: frozenset(of) for name, of in found.items()}
 
     def computes(self, model: str, name: str) -> bool:
         return getattr(self.field(model, name), "computed", True)
@@ -79,7 +94,7 @@ def _models(rows: list[Mapping[str, Any]], told: Mapping[str, Mapping[str, Any]]
             fields.setdefault(name, Field("many2one", "res.user") if user else Field("char"))
         for name, about in told.get(model, {}).items():
             if name in fields:
-                fields[name] = replace(fields[name], computed=not _stored(about))
+                fields[name] = replace(fields[name], computed=not _stored(about), required=bool(about.get("required")))
     return dict(models)
 
 
