@@ -114,15 +114,17 @@ class Pattern(Struct, frozen=True, kw_only=True, gc=False):
     verb: Verb
     action: str = ""
 
-    def holds(self, operation: Operation) -> bool:
+    def holds(self, other: "Operation | Pattern") -> bool:
+        """Of a pattern: every operation that is in it."""
         return (
-            self.system == operation.system
-            and self.verb is operation.verb
-            and self.action in ("", operation.action)
-            and self.holds_object(operation.object)
+            self.system == other.system
+            and self.verb is other.verb
+            and self.action in ("", other.action)
+            and self.holds_object(other.object)
         )
 
     def holds_object(self, name: str) -> bool:
+        """An object, or every one of a pattern's."""
         if self.object == "*":
             return True
         return name.startswith(self.object[:-1]) if self.object.endswith(".*") else name == self.object
@@ -135,7 +137,7 @@ class Pattern(Struct, frozen=True, kw_only=True, gc=False):
 
     def both(self, other: "Pattern") -> "Pattern":
         """What is in this one and in the other, which it meets."""
-        name = other.object if self.holds_objects_of(other) else self.object
+        name = other.object if self.holds_object(other.object) else self.object
         return Pattern(system=self.system, object=name, verb=self.verb, action=self.action or other.action)
 
     def meets(self, other: "Pattern") -> bool:
@@ -144,26 +146,12 @@ class Pattern(Struct, frozen=True, kw_only=True, gc=False):
             self.system == other.system
             and self.verb is other.verb
             and (self.action == other.action or "" in (self.action, other.action))
-            and (self.holds_objects_of(other) or other.holds_objects_of(self))
+            and (self.holds_object(other.object) or other.holds_object(self.object))
         )
 
     def within(self, other: "Pattern") -> bool:
         """Every operation of this one is in `other`."""
-        return (
-            self.system == other.system
-            and self.verb is other.verb
-            and other.action in ("", self.action)
-            and other.holds_objects_of(self)
-        )
-
-    def holds_objects_of(self, other: "Pattern") -> bool:
-        """Every object that `other` names is named by this one."""
-        if self.object == "*":
-            return True
-        stem = other.object[:-1] if other.object.endswith(".*") else other.object
-        if self.object.endswith(".*"):
-            return other.object != "*" and stem.startswith(self.object[:-1])
-        return self.object == other.object
+        return other.holds(self)
 
     def __str__(self) -> str:
         """Also the scope that grants just this: `erp/sale.*:read`, `erp/account.payment:execute.approve`."""

@@ -136,10 +136,7 @@ def _astray(rule: Apart, links: Mapping[str, Mapping[str, str]]) -> str:
         if not fields[step]:
             return f"{at}.{step} leads to no other record"
         at = fields[step]
-    meant = Pattern(system=rule.first.system, object=at, verb=rule.first.verb)
-    return (
-        "" if rule.first.holds_objects_of(meant) else f"the link {rule.link} leads to {at}, not to {rule.first.object}"
-    )
+    return "" if rule.first.holds_object(at) else f"the link {rule.link} leads to {at}, not to {rule.first.object}"
 
 
 def _place(source: Source) -> str:
