@@ -12,7 +12,7 @@ from guard_world import POLICY, TwinErp, guarded, later, make, rpc
 from ostiary.audit.log import Change
 from ostiary.erp.operation import Call, Operation, Pattern, Verb
 from ostiary.foundation.secret import Secret
-from ostiary.guard import history
+from ostiary.guard import accounts, history
 from ostiary.identity import principals
 from ostiary.plan.model import Apart, Source
 from ostiary.policy import words
@@ -190,7 +190,7 @@ async def test_what_one_who_left_has_made_is_still_known_as_his(world, erp, uid,
     async with guarded(world, erp):
         assert (await world.ask(world.token("user:anna"), approve(payment), decision="kept")).allowed
         world.logged("kept")
-        await world.guard._accounts.forget_old(world.clock.at + history.KEPT + timedelta(minutes=1))
+        await world.guard._accounts.forget_old(world.clock.at + accounts.KEPT + timedelta(minutes=1))
         assert "nobody here is known" in (await world.ask(world.token("user:anna"), approve(payment))).detail
 
 
@@ -437,17 +437,17 @@ async def test_reads_and_other_records_wait_for_nobody(world, erp):
 
 
 async def test_what_no_rule_can_ask_for_any_more_is_forgotten_and_nothing_before(world, erp):
-    assert timedelta(days=words.WITHIN_MAX_DAYS) + history.CLOCKS_APART_MAX < history.KEPT
+    assert timedelta(days=words.WITHIN_MAX_DAYS) + history.CLOCKS_APART_MAX < accounts.KEPT
     first = Pattern(system="erp", object="party.party", verb=Verb.WRITE)
     asked = ("user:anna", first, ("party.party", ["1"]), world.clock.at - timedelta(days=1))
     payment_to(erp, "clerk")
     async with guarded(world, erp):
         await world.through(world.token("user:anna"), rpc("model.party.party.write", [1], {"name": "x"}), carry(erp))
-        accounts = world.guard._accounts
-        await accounts.forget_old(world.clock.at + history.KEPT - timedelta(minutes=1))
-        assert await accounts.did(*asked)
-        await accounts.forget_old(world.clock.at + history.KEPT + timedelta(minutes=1))
-        assert not await accounts.did(*asked)
+        kept = world.guard._accounts
+        await kept.forget_old(world.clock.at + accounts.KEPT - timedelta(minutes=1))
+        assert await kept.did(*asked)
+        await kept.forget_old(world.clock.at + accounts.KEPT + timedelta(minutes=1))
+        assert not await kept.did(*asked)
 
 
 # -- the pure parts

@@ -3,34 +3,35 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
 import anyio
 import anyio.to_thread
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
-from ostiary.erp.operation import Call, Pattern
+from ostiary.erp.operation import Call, Pattern, operation_named
+from ostiary.foundation.clock import to_us
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.secret import Secret
-from ostiary.guard import history
 from ostiary.guard.erp import Erp, NotEstablished, NotLetIn
 from ostiary.plan.model import Apart
 from ostiary.store.database import Store, upsert
 from ostiary.store.directory import ErpAccount, erp_account, person_of, persons_of_erp_user, roles_of, sealed_for
 from ostiary.store.seal import Sealer
-from ostiary.store.tables.directory import ERP_ACCOUNT
-from ostiary.store.tables.guard import GUARD_KEY
+from ostiary.store.tables.directory import ERP_ACCOUNT, ERP_PAST
+from ostiary.store.tables.guard import GUARD_HISTORY, GUARD_KEY
 
 REMEMBERED_S: Final = 30.0  # at most: control says when the directory changes
 REMEMBERED_MAX: Final = 10_000
+KEPT: Final = timedelta(days=3_700)  # longer than a rule may look back: `policy.words.WITHIN_MAX_DAYS`
 WRITERS_MAX: Final = 4  # threads that may wait for the store's turn; the others read, also to keep the guard open
 
 T = TypeVar("T")
 
 
 class Accounts:
-    """`history.Past`, and each system's `Vault`."""
+    """Also what passed the guard, and each system's vault."""
 
     def __init__(self, store: Store, sealer: Sealer) -> None:
         self._store, self._sealer = store, sealer
@@ -65,13 +66,43 @@ class Accounts:
         return await self.read(lambda connection: persons_of_erp_user(connection, system, uid, login))
 
     async def did(self, person: str, first: Pattern, records: tuple[str, Sequence[str]], since: datetime) -> bool:
-        return await self.read(lambda connection: history.find(connection, person, first, records, since))
+        """Whether `person` did `first` to one of the `records` (object, ids) through the guard."""
+        table, (name, ids) = GUARD_HISTORY.c, records
+        found = select(table.permission).where(
+            table.system == first.system,
+            table.object == name,
+            table.record.in_(ids),
+            table.at_us >= to_us(since),
+            table.person == person,
+        )
+        permissions = await self.read(lambda connection: connection.execute(found).scalars().all())
+        done = map(operation_named, permissions)
+        return any(one is None or first.holds(one) for one in done)  # what can't be read may have been it
 
     async def remember(self, rules: Sequence[Apart], call: Call, person: str, at: datetime) -> None:
-        await self.write(lambda connection: history.remember(connection, rules, call, person, at))
+        """Keeps what this call is about to do, where a rule may ask for it later."""
+        rows = [
+            {
+                "system": operation.system,
+                "object": operation.object,
+                "record": record,
+                "permission": operation.permission,
+                "person": person,
+                "at_us": to_us(at),
+            }
+            for operation in call.operations
+            if any(rule.first.holds(operation) for rule in rules)
+            for record in operation.ids
+        ]
+        if rows:
+            await self.write(lambda connection: connection.execute(insert(GUARD_HISTORY), rows))
 
     async def forget_old(self, now: datetime) -> None:
-        await self.write(lambda connection: history.forget(connection, now))
+        def forget(connection: Connection) -> None:
+            for table in (GUARD_HISTORY, ERP_PAST):
+                connection.execute(delete(table).where(table.c.at_us < to_us(now - KEPT)))
+
+        await self.write(forget)
 
     async def _remember(self, name: tuple[str, ...], ask: Callable[[Connection], T]) -> T:
         known = self._remembered

@@ -113,8 +113,7 @@ class Check:
         await self._hold_and_look(ready, system, facts, read, trace, gone)
         if system.hand_over is HandOver.SESSION:
             trace.credentials["authorization"] = await self._credential(system, trace.subject, request, trace)
-        if history.matters(ready.apart, read):
-            await self._accounts.remember(ready.apart, read, trace.person, self._clock.now())
+        await self._accounts.remember(ready.apart, read, trace.person, self._clock.now())
 
     def _ready(self, trace: Trace) -> Ready:
         ready = self._knowledge.plan(trace.revision)

@@ -4,24 +4,20 @@ The guard never sees the ERP's answers, and records are made around it too. So w
 now (link, maker, last writer), and beside it every change that the guard itself let through.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from msgspec import Struct
-from sqlalchemy import Connection, delete, insert, select
 
-from ostiary.erp.operation import Call, Operation, Pattern, Verb, operation_named
-from ostiary.foundation.clock import to_us
+from ostiary.erp.operation import Call, Operation, Pattern, Verb
+from ostiary.guard.accounts import Accounts
 from ostiary.guard.erp import Erp, NotEstablished
 from ostiary.guard.locks import Record
 from ostiary.plan.model import Apart
-from ostiary.store.tables.directory import ERP_PAST
-from ostiary.store.tables.guard import GUARD_HISTORY
 
 CLOCKS_APART_MAX: Final = timedelta(days=1)  # an ERP writes times in its own zone, or an unnamed one
-KEPT: Final = timedelta(days=3_700)  # longer than a rule may look back: `policy.words.WITHIN_MAX_DAYS`
 LINK_STEPS_MAX: Final = 4
 RECORDS_MAX: Final = 1_000
 Linked = tuple[str, tuple[str, ...]]  # object, ids
@@ -40,13 +36,6 @@ class Moved(Exception):
     """A link led to a record that was not held."""
 
 
-class Past(Protocol):
-    """What is known of persons and of what passed the guard."""
-
-    async def persons(self, system: str, uid: str, erp: Erp) -> frozenset[str]: ...
-    async def did(self, person: str, first: Pattern, records: tuple[str, Sequence[str]], since: datetime) -> bool: ...
-
-
 class Case(Struct, frozen=True, kw_only=True):
     """One request to be judged: what `person` is about to do, and where the answers are found.
 
@@ -56,7 +45,7 @@ class Case(Struct, frozen=True, kw_only=True):
     call: Call
     person: str
     erp: Erp | None
-    past: Past
+    past: Accounts
     now: datetime
     held: frozenset[Record] = frozenset()
 
@@ -117,8 +106,7 @@ async def _linked(rule: Apart, operation: Operation, case: Case, erp: Erp) -> Li
     if any((operation.system, name, one) not in case.held for name, ids in chain[1:] for one in ids):
         raise Moved
     name, ids = chain[-1]
-    example = Operation(system=operation.system, object=name, verb=rule.first.verb, action=rule.first.action)
-    if not rule.first.holds(example):
+    if not rule.first.holds_object(name):
         raise NotEstablished(f"{rule.link or operation.object} leads to {name}, which the rule does not speak of")
     return name, ids
 
@@ -190,49 +178,3 @@ def records_to_hold(
         if any(pattern.system == one.system and pattern.holds_object(one.object) for pattern in patterns)
         for record in one.ids
     )
-
-
-def remember(connection: Connection, rules: Sequence[Apart], call: Call, person: str, at: datetime) -> None:
-    """Keeps what this call is about to do, where a rule may ask for it later."""
-    rows = [
-        {
-            "system": operation.system,
-            "object": operation.object,
-            "record": record,
-            "permission": operation.permission,
-            "person": person,
-            "at_us": to_us(at),
-        }
-        for operation in call.operations
-        if any(rule.first.holds(operation) for rule in rules)
-        for record in operation.ids
-    ]
-    if rows:
-        connection.execute(insert(GUARD_HISTORY), rows)
-
-
-def matters(rules: Iterable[Apart], call: Call) -> bool:
-    return any(operation.ids and rule.first.holds(operation) for rule in rules for operation in call.operations)
-
-
-def find(
-    connection: Connection, person: str, first: Pattern, records: tuple[str, Sequence[str]], since: datetime
-) -> bool:
-    """Whether `person` did `first` to one of the `records` (object, ids) through the guard."""
-    table, (name, ids) = GUARD_HISTORY.c, records
-    permissions = connection.execute(
-        select(table.permission).where(
-            table.system == first.system,
-            table.object == name,
-            table.record.in_(ids),
-            table.at_us >= to_us(since),
-            table.person == person,
-        )
-    ).scalars()
-    done = map(operation_named, permissions)
-    return any(one is None or first.holds(one) for one in done)  # what can't be read may have been it
-
-
-def forget(connection: Connection, now: datetime) -> None:
-    for table in (GUARD_HISTORY, ERP_PAST):
-        connection.execute(delete(table).where(table.c.at_us < to_us(now - KEPT)))

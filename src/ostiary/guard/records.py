@@ -5,8 +5,8 @@ from typing import Final, NamedTuple
 
 from ostiary.erp.operation import Condition, Operation, covering_scopes
 from ostiary.erp.tryton import plain
+from ostiary.guard.accounts import Accounts
 from ostiary.guard.erp import Erp, NotEstablished
-from ostiary.guard.history import Past
 from ostiary.plan.decide import Facts, closure
 from ostiary.plan.model import Plan
 from ostiary.plan.records import Records
@@ -22,7 +22,7 @@ class Whose(NamedTuple):
     person: str
     account: ErpAccount | None
     erp: Erp | None
-    past: Past
+    past: Accounts
 
 
 async def established(plan: Plan, facts: Facts, whose: Whose) -> Records:

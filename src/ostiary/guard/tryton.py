@@ -7,7 +7,7 @@ Tryton binds a session to the address that logged in, so the gate must not hand 
 import asyncio
 import base64
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import httpx
 import msgspec
@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from ostiary.erp import tryton
 from ostiary.erp.operation import Request
 from ostiary.foundation.secret import Secret
+from ostiary.guard.accounts import SystemVault
 from ostiary.guard.erp import NotEstablished, NotLetIn
 from ostiary.store.directory import ErpAccount
 
@@ -29,16 +30,6 @@ STORED: Final = frozenset({"integer", "float", "numeric", "boolean", "many2one",
 REFUSES: Final = frozenset(
     {httpx.codes.OK, httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}
 )  # a login, with or without a word
-
-
-class Vault(Protocol):
-    """Keeps what is secret about ERP accounts, sealed."""
-
-    async def reader(self) -> ErpAccount | None: ...
-    async def password(self, account: ErpAccount) -> Secret: ...
-    async def rest_key(self, account: ErpAccount) -> Secret | None: ...
-    async def keep_rest_key(self, account: ErpAccount, key: Secret) -> None: ...
-    async def learn_uid(self, account: ErpAccount, uid: str) -> None: ...
 
 
 class Tried:
@@ -73,7 +64,7 @@ class _Held:
 
 
 class TrytonErp:
-    def __init__(self, url: str, database: str, vault: Vault, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, url: str, database: str, vault: SystemVault | Tried, timeout_s: float = TIMEOUT_S) -> None:
         self._database, self._vault, self._timeout_s = database, vault, timeout_s
         self._http = httpx.AsyncClient(base_url=url, timeout=timeout_s, trust_env=False)
         self._held: dict[tuple[str, bytes], _Held] = {}  # login and sealed password: a new one is a new login
