@@ -6,10 +6,10 @@ import signal
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Final, NoReturn, Protocol
+from multiprocessing.context import ForkProcess
+from typing import Final, Protocol
 
 from ostiary.foundation.errors import OstiaryError
 
@@ -72,53 +72,28 @@ def _hear_signals(parent: int) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
-class Copy:
+class Copy(ForkProcess):
     """`run` in a copy of this process: nothing has to be imported again, so one that died is back in a moment.
 
     This process has one thread and holds nothing open that two must not share.
     """
 
     def __init__(self, name: str, run: Callable[[], None]) -> None:
-        self._code: int | None = None
-        parent = os.getpid()
-        self._pid = os.fork()
-        if self._pid == 0:
-            _become(name, run, parent)
+        super().__init__(name=name, target=_become, args=(name, run, os.getpid()))
+        self.start()
 
     def poll(self) -> int | None:
-        if self._code is None:
-            pid, status = os.waitpid(self._pid, os.WNOHANG)
-            self._code = os.waitstatus_to_exitcode(status) if pid else None
-        return self._code
-
-    def terminate(self) -> None:
-        self._send(signal.SIGTERM)
-
-    def kill(self) -> None:
-        self._send(signal.SIGKILL)
-
-    def _send(self, number: signal.Signals) -> None:
-        if self.poll() is None:
-            os.kill(self._pid, number)
+        return self.exitcode
 
 
-def _become(name: str, run: Callable[[], None], parent: int) -> NoReturn:
-    """Whatever happens, the parent's own code does not go on here."""
-    code = 1
+def _become(name: str, run: Callable[[], None], parent: int) -> None:
+    os.setsid()
+    os.umask(PRIVATE_UMASK)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    _LIBC.prctl(PR_SET_NAME, name.encode())
+    _hear_signals(parent)
     try:
-        os.setsid()
-        os.umask(PRIVATE_UMASK)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        _LIBC.prctl(PR_SET_NAME, name.encode())
-        _hear_signals(parent)
         run()
-        code = 0
     except OstiaryError as problem:
         sys.stderr.write(f"{name}: {problem}\n")
-        code = problem.exit_code
-    except BaseException:  # noqa: BLE001  it ends here
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        sys.exit(problem.exit_code)
