@@ -147,7 +147,7 @@ def test_where_the_use_is_not_known_in_full_the_list_says_so(board, capsys):
     assert "note:" not in capsys.readouterr().out
     board.on.home.guard_log.write_bytes(msgspec.json.encode(line))
     assert run(asked) == 0
-    assert f"note: {PART}" in capsys.readouterr().out
+    assert f"note: of user:anna: {PART}" in capsys.readouterr().out
 
 
 def entries_of(board):
@@ -211,7 +211,7 @@ def test_a_draft_that_can_not_be_asked_stays_nowhere_and_the_log_says_so(board, 
         before = {entry["index"] for entry in entries(connection, limit=100)}
     with pytest.raises(SystemFault, match="does not take"):
         operations.OPERATIONS["policy.shadow"](
-            board, "uid:0", Document(text=board.on.home.policy.read_text(), file="/p")
+            board, "uid:0", document=Document(text=board.on.home.policy.read_text(), file="/p")
         )
     with board.on.store.read() as connection:
         told = [entry["action"] for entry in entries(connection, limit=100) if entry["index"] not in before]

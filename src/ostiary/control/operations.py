@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from functools import wraps
+from inspect import signature
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +30,6 @@ from ostiary.control.proposals import Kind, Proposal, State
 from ostiary.control.reconcile import Translated
 from ostiary.foundation.errors import OperatorFault, counted
 from ostiary.identity import devices, principals, roster
-from ostiary.identity.principals import Keys
 from ostiary.monitor import alerts
 from ostiary.plan.model import Plan
 from ostiary.policy.document import Document
@@ -203,27 +203,6 @@ def _beside(board: Board, actor: str, draft: Plan | None) -> None:
         raise
 
 
-def reading(read: Callable[..., Any]) -> "Operation":
-    """What is read of the folder, for an administrator to whom it is closed."""
-
-    @wraps(read)
-    def operation(board: Board, _: str, **asked: Any) -> Any:
-        return read(board.on.home, **asked)
-
-    return operation
-
-
-def listing(read: Callable[..., Any]) -> "Operation":
-    """What is read of the store alone."""
-
-    @wraps(read)
-    def operation(board: Board, _: str, **asked: Any) -> Any:
-        with board.on.store.read() as connection:
-            return read(connection, **asked)
-
-    return operation
-
-
 def rejecting(kind: Kind) -> "Operation":
     """Takes a proposal out of the way; also takes back one's own."""
 
@@ -236,19 +215,29 @@ def rejecting(kind: Kind) -> "Operation":
     return operation
 
 
-def changing(act: Callable[..., Keys]) -> "Operation":
-    """A change of the directory of which nothing is to be told but that it is done."""
+def given(act: Callable[..., Any]) -> "Operation":
+    """As the API calls it: what `act` works on, and how, is said by the name of its first parameter."""
+    takes = signature(act, follow_wrapped=False).parameters
 
     @wraps(act)
-    def operation(board: Board, actor: str, **asked: Any) -> dict[str, Any]:
-        board.change_directory(actor, lambda change: act(change, **asked))
-        return {}
+    def operation(board: Board, actor: str, **asked: Any) -> Any:
+        asked |= {"sealer": board.on.sealer} if "sealer" in takes else {}
+        match next(iter(takes)):
+            case "home":  # for an administrator to whom the folder is closed
+                return act(board.on.home, **asked)
+            case "connection":
+                with board.on.store.read() as connection:
+                    return act(connection, **asked)
+            case "change":  # of the directory, of which nothing is to be told but that it is done
+                board.change_directory(actor, lambda change: act(change, **asked))
+                return {}
+        return act(board, actor, **asked)
 
     return operation
 
 
 Operation = Callable[..., Any]  # (board, actor, **parameters) -> JSON-able
-OPERATIONS: Final[Mapping[str, Operation]] = {
+_ACTS: Final[Mapping[str, Callable[..., Any]]] = {
     "policy.apply": apply_policy,
     "policy.propose": propose_policy,
     "policy.approve": approve_policy,
@@ -257,13 +246,13 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "break-glass.start": break_glass.start,
     "break-glass.approve": break_glass.approve,
     "break-glass.end": break_glass.end,
-    "policy.list": reading(revisions.list_revisions),
-    "policy.show": reading(revisions.show_revision),
-    "policy.compare": reading(revisions.compare),
-    "break-glass.list": reading(break_glass.list_emergencies),
-    "review.list": reading(review.items),
-    "audit.list": reading(evidence.list_entries),
-    "explain": reading(evidence.explain),
+    "policy.list": revisions.list_revisions,
+    "policy.show": revisions.show_revision,
+    "policy.compare": revisions.compare,
+    "break-glass.list": break_glass.list_emergencies,
+    "review.list": review.items,
+    "audit.list": evidence.list_entries,
+    "explain": evidence.explain,
     "review.keep": review.keep,
     "review.remove": review.remove,
     "policy.shadow": begin_shadow,
@@ -273,31 +262,32 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "system.learn": systems.learn,
     "client.add": people.add_client,
     "client.change": people.change_client,
-    "client.list": listing(roster.clients),
+    "client.list": roster.clients,
     "client.rotate": people.rotate_client,
     "client.certificate": people.issue_certificate,
     "user.add": people.add_user,
     "user.list": people.list_users,
     "user.password": people.set_password,
     "device.add": people.add_device,
-    "device.list": listing(devices.listed),
-    "device.remove": changing(devices.remove),
+    "device.list": devices.listed,
+    "device.remove": devices.remove,
     "principal.show": people.show,
     "principal.roles": giving.set_roles,
     "roles.list": giving.waiting,
     "roles.approve": giving.approve,
     "roles.reject": rejecting(Kind.ROLES),
-    "principal.disable": changing(principals.disable),
-    "principal.enable": people.enable,
-    "principal.remove": changing(principals.remove),
+    "principal.disable": principals.disable,
+    "principal.enable": principals.enable,
+    "principal.remove": principals.remove,
     "account.set": systems.set_account,
-    "account.remove": changing(principals.remove_erp_account),
+    "account.remove": principals.remove_erp_account,
     "token.revoke": people.revoke,
     "key.rotate": people.rotate_keys,
-    "alert.list": listing(alerts.list_alerts),
+    "alert.list": alerts.list_alerts,
     "alert.show": watching.show_alert,
     "alert.acknowledge": watching.acknowledge,
     "alert.resolve": watching.resolve,
     "measure.list": watching.list_measures,
     "measure.undo": watching.undo,
 }
+OPERATIONS: Final[Mapping[str, Operation]] = {name: given(act) for name, act in _ACTS.items()}

@@ -124,12 +124,6 @@ def set_password(board: Board, actor: str, login: str, password: str) -> dict[st
     return {}
 
 
-def enable(board: Board, actor: str, principal: str) -> dict[str, Any]:
-    sealer = board.on.sealer
-    board.change_directory(actor, lambda change: principals.enable(change, sealer=sealer, principal=principal))
-    return {}
-
-
 def revoke(board: Board, actor: str, principal: str = "", grant: str = "", reason: str = "") -> dict[str, Any]:
     """Every token of a principal, or of one grant, is refused from now on."""
     if bool(principal) == bool(grant):
