@@ -5,7 +5,9 @@ import resource
 import secrets
 import shutil
 from collections.abc import Iterable, Mapping
+from importlib import resources
 from pathlib import Path
+from string import Template
 from typing import Any, Final
 
 from msgspec import to_builtins
@@ -39,19 +41,7 @@ from ostiary.tls import authority
 START_FILE: Final = "start"
 CONNECTIONS_MAX: Final = 10_000  # of callers; below half of the file descriptors allowed
 TRYTON_EXAMPLE: Final = "party.party: read"
-STARTER: Final = """\
-# Who may do what. Everything is denied until a role says otherwise: `ostiary policy check`, `diff`, `apply`.
-policy: {name}
-
-systems:
-  erp: {{kind: {kind}, at: {host}, upstream: {upstream}, {needs}}}
-
-departments:
-  everyone: {{}}
-
-roles:
-  reader: {{level: user, of: everyone, may: []}} # for instance: may: ["{example}"]
-"""
+STARTER: Final = Template(resources.files("ostiary.control").joinpath("starter.yaml").read_text("utf-8"))
 
 
 def initialise(
@@ -176,7 +166,7 @@ def _starter(erp: str, upstream: str, database: str, document: str, host: str, b
     at, name = json.dumps(host + base), json.dumps(host.partition(".")[0])
     upstream = json.dumps(upstream.rstrip("/") + base if base else upstream)
     needs = f"{needs}, hand-over: {over}"
-    return STARTER.format(name=name, kind=erp, host=at, upstream=upstream, needs=needs, example=example)
+    return STARTER.substitute(name=name, kind=erp, host=at, upstream=upstream, needs=needs, example=example)
 
 
 def _toml(settings: Mapping[str, Any]) -> str:
