@@ -18,7 +18,7 @@ COMMANDS: Final = {
     "init": ("running:init", "Makes an installation: enforcing, everything denied."),
     "up": ("running:up", "Runs the gate."),
     "status": ("running:status", "What runs, in one screen."),
-    "doctor": ("doctor:doctor", "Looks for what is wrong and says what mends it."),
+    "doctor": ("running:doctor", "Looks for what is wrong and says what mends it."),
     "explain": ("evidence:explain", "Why a request was decided as it was."),
     "policy": ("policy:policy", "Check, format, compare, prove and apply the policy; ask what it means."),
     "system": ("systems:system", "The protected ERPs."),

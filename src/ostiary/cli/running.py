@@ -1,4 +1,4 @@
-"""`ostiary init`, `ostiary up`, `ostiary status`: an installation from nothing to running."""
+"""`ostiary init`, `up`, `status`, `doctor`: an installation from nothing to running, and how it is."""
 
 import sys
 from pathlib import Path
@@ -76,5 +76,23 @@ def status() -> None:
     told = ask(home(), "status")
     lines = [f"{MARK[part['ok']]:7} {part['name']:10} {at_home(harmless(part['text']))}" for part in told["parts"]]
     show(told, "\n".join(lines))
-    if not told["ok"]:
+    _exit(well=told["ok"])
+
+
+@click.command(cls=Command)
+def doctor() -> None:
+    """Looks for what is wrong and says what mends it; exits 1 when something is."""
+    from ostiary.control.health import examine
+
+    findings, lines = examine(home()), []
+    for one in findings:
+        lines.append(f"{MARK[one['ok']]:7} {one['check']:12} {at_home(harmless(one['text']))}")
+        if not one["ok"]:
+            lines.append(f"        what to do: {at_home(one['hint'])}")
+    show(findings, "\n".join(lines))
+    _exit(well=all(one["ok"] for one in findings))
+
+
+def _exit(*, well: bool) -> None:
+    if not well:
         click.get_current_context().exit(1)

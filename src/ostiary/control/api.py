@@ -24,7 +24,7 @@ OPERATIONS_MAX: Final = 32
 INSIDE_MAX: Final = 8  # no revocation waits for an operation
 
 # What an operation has from us, or what the function has whose parameters it takes; all else is for its caller to say.
-GIVEN: Final = frozenset({"board", "actor", "_", "home", "connection", "change", "sealer"})
+GIVEN: Final = frozenset({"board", "actor", "_", "home", "connection", "change", "sealer", "now"})
 Operation = Callable[..., Any]  # (board, actor, **parameters) -> JSON-able
 Internal = Mapping[str, Callable[[bytes], bytes]]
 

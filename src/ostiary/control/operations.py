@@ -30,7 +30,7 @@ from ostiary.control.proposals import Kind, Proposal, State
 from ostiary.control.reconcile import Translated
 from ostiary.foundation.errors import OperatorFault, counted
 from ostiary.identity import devices, principals, roster
-from ostiary.monitor import alerts
+from ostiary.monitor import alerts, measures
 from ostiary.plan.model import Plan
 from ostiary.policy.document import Document
 from ostiary.prove.difference import diff
@@ -221,7 +221,8 @@ def given(act: Callable[..., Any]) -> "Operation":
 
     @wraps(act)
     def operation(board: Board, actor: str, **asked: Any) -> Any:
-        asked |= {"sealer": board.on.sealer} if "sealer" in takes else {}
+        lent = {"sealer": board.on.sealer, "now": board.now}
+        asked |= {name: lent[name] for name in lent.keys() & takes.keys()}
         match next(iter(takes)):
             case "home":  # for an administrator to whom the folder is closed
                 return act(board.on.home, **asked)
@@ -287,7 +288,7 @@ _ACTS: Final[Mapping[str, Callable[..., Any]]] = {
     "alert.show": watching.show_alert,
     "alert.acknowledge": watching.acknowledge,
     "alert.resolve": watching.resolve,
-    "measure.list": watching.list_measures,
+    "measure.list": measures.list_measures,
     "measure.undo": watching.undo,
 }
 OPERATIONS: Final[Mapping[str, Operation]] = {name: given(act) for name, act in _ACTS.items()}

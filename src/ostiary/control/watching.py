@@ -36,11 +36,6 @@ def resolve(board: Board, actor: str, alert: str, note: str = "") -> dict[str, A
     return {}
 
 
-def list_measures(board: Board, _: str, *, everything: bool = False) -> list[dict[str, Any]]:
-    with board.on.store.read() as connection:
-        return measures.list_measures(connection, now=board.now, everything=everything)
-
-
 def undo(board: Board, actor: str, measure: str) -> dict[str, Any]:
     """Ends a measure at the gate too."""
     board.change(actor, lambda change: measures.undo(change, measure))
