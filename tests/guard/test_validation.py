@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ostiary.erp.openapi import load
 from ostiary.erp.operation import Request, Verb
 from ostiary.erp.route import Parameter, Route
-from ostiary.guard.validation import screen, validate
+from ostiary.guard.validation import validate
 
 ORDER = {
     "type": "object",
@@ -48,6 +48,10 @@ ROUTE = Route(
     inspect=True,
 )
 JSON = {"content-type": "application/json; charset=UTF-8"}
+
+
+def screened(body):
+    return validate(None, Request(method="POST", path="/", headers=JSON, body=body), {})
 
 
 def said(query="", body=b"", values=None, headers=None):
@@ -142,7 +146,7 @@ def test_a_path_parameter_is_typed_too():
 @given(st.text(max_size=60), st.binary(max_size=200))
 def test_no_request_makes_the_check_fail(query, body):
     said(query, body)
-    screen(body)
+    screened(body)
 
 
 @given(
@@ -150,7 +154,7 @@ def test_no_request_makes_the_check_fail(query, body):
 )
 def test_whatever_passes_the_screen_is_read_alike_by_python(value):
     body = json.dumps(value).encode()
-    if screen(body) is None:
+    if screened(body) is None:
         assert json.loads(body) == value
 
 

@@ -5,6 +5,9 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
+from ostiary.foundation.strict_json import NotStrict
+
+POINTER_MAX_CHARS: Final = 200
 OWN: Final = "own"  # as a value: the caller's own; no adapter takes it from a request
 
 
@@ -91,6 +94,30 @@ class Unreadable(Struct, frozen=True, kw_only=True):
     detail: str
     pointer: str = ""
     operations: tuple[Operation, ...] = ()
+
+
+class Refused(Exception):
+    """A signal inside an adapter, which gives `told` back as a value."""
+
+    def __init__(self, problem: Problem, detail: str, pointer: str = "") -> None:
+        super().__init__(detail)
+        self.told = Unreadable(problem=problem, detail=detail, pointer=pointer[:POINTER_MAX_CHARS])
+
+    @classmethod
+    def unknown(cls, detail: str, pointer: str = "") -> "Refused":
+        return cls(Problem.UNKNOWN_OPERATION, detail, pointer)
+
+    @classmethod
+    def invalid(cls, detail: str, pointer: str = "") -> "Refused":
+        return cls(Problem.INVALID, detail, pointer)
+
+    @classmethod
+    def too_large(cls, detail: str, pointer: str = "") -> "Refused":
+        return cls(Problem.TOO_LARGE, detail, pointer)
+
+    @classmethod
+    def not_strict(cls, problem: NotStrict) -> "Refused":
+        return (cls.too_large if problem.too_large else cls.invalid)(str(problem))
 
 
 class Request(Struct, frozen=True, kw_only=True):

@@ -105,7 +105,7 @@ class Check:
             facts = await self._decide(ready, system, caller, read.operations, asked, trace)
         else:
             trace.operation, trace.draft = read.operations[0].permission, str(Decision(reason=Reason.UNKNOWN_OPERATION))
-        invalid = validation.validate(match.route, request, match.values) if match else _screened(request)
+        invalid = validation.validate(match and match.route, request, match.values if match else {})
         if invalid is not None:
             _refuse(REASON_OF[invalid.problem], invalid.detail, pointer=invalid.pointer)
         if trace.observed:
@@ -311,10 +311,6 @@ def _refuse_by(decision: Decision, trace: Trace) -> NoReturn:
 
 def _refuse(reason: Reason, detail: str, *, pointer: str = "", rule: str = "-") -> NoReturn:
     raise Refused(reason, detail, pointer=pointer, rule=rule)
-
-
-def _screened(request: Request) -> Unreadable | None:
-    return validation.screen(request.body) if request.body else None
 
 
 def _words(decision: Decision, operation: str) -> str:

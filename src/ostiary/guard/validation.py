@@ -10,12 +10,11 @@ from urllib.parse import unquote_to_bytes
 import jiter
 import jsonschema_rs
 
-from ostiary.erp.operation import Problem, Request, Unreadable
+from ostiary.erp.operation import Refused, Request, Unreadable
 from ostiary.erp.route import Parameter, Route
 from ostiary.foundation import strict_json
 
 QUERY_MAX_PAIRS: Final = 200
-POINTER_MAX_CHARS: Final = 200
 VALIDATORS_MAX: Final = 4_096
 # What no business text needs: controls but tab and line ends, DEL and C1, the byte order mark, bidirectional overrides
 # and isolates (Unicode TR 36, 3.2), tag characters, noncharacters, lone surrogates.
@@ -29,30 +28,18 @@ NUMBER: Final = re.compile(r"-?(0|[1-9]\d{0,30})(\.\d{1,30})?([eE][-+]?\d{1,2})?
 INTEGER: Final = re.compile(r"-?(0|[1-9]\d{0,30})\Z", re.ASCII)
 
 
-class Invalid(Exception):
-    """A signal inside this module; `validate` and `screen` make it an Unreadable."""
-
-    def __init__(self, detail: str, pointer: str = "", problem: Problem = Problem.INVALID) -> None:
-        super().__init__(detail)
-        self.unreadable = Unreadable(problem=problem, detail=detail, pointer=pointer[:POINTER_MAX_CHARS])
-
-
-def validate(route: Route, request: Request, values: Mapping[str, str]) -> Unreadable | None:
-    """None where query, path `values`, headers and body are as `route` describes them."""
+def validate(route: Route | None, request: Request, values: Mapping[str, str]) -> Unreadable | None:
+    """None where query, path `values`, headers and body are as `route` describes them; where nothing is described,
+    where the body is strict JSON (RFC 8259; no duplicate key, no NaN, UTF-8) without dangerous characters.
+    """
     try:
-        _check_parameters(route, request, values)
-        _check_body(route, request)
-    except Invalid as invalid:
-        return invalid.unreadable
-    return None
-
-
-def screen(body: bytes) -> Unreadable | None:
-    """None where `body` is strict JSON (RFC 8259; no duplicate key, no NaN, UTF-8) without dangerous characters."""
-    try:
-        _strict_json(body)
-    except Invalid as invalid:
-        return invalid.unreadable
+        if route is not None:
+            _check_parameters(route, request, values)
+            _check_body(route, request)
+        elif request.body:
+            _strict_json(request.body)
+    except Refused as refused:
+        return refused.told
     return None
 
 
@@ -61,7 +48,7 @@ def _check_parameters(route: Route, request: Request, values: Mapping[str, str])
     described = {parameter.name for parameter in route.parameters if parameter.place == "query"}
     for name in query:
         if name not in described:
-            raise Invalid("a query parameter is not described", f"/query/{_escaped(name)}")
+            raise Refused.invalid("a query parameter is not described", f"/query/{_escaped(name)}")
     for parameter in route.parameters:
         match parameter.place:
             case "query":
@@ -77,7 +64,7 @@ def _pairs(query: str) -> dict[str, list[str]]:
     pairs: dict[str, list[str]] = {}
     parts = query.split("&") if query else []
     if len(parts) > QUERY_MAX_PAIRS:
-        raise Invalid("too many query parameters", "/query")
+        raise Refused.invalid("too many query parameters", "/query")
     for part in parts:
         name, _, value = part.partition("=")
         pairs.setdefault(_text(name), []).append(_text(value))
@@ -86,13 +73,13 @@ def _pairs(query: str) -> dict[str, list[str]]:
 
 def _text(quoted: str) -> str:
     if PERCENT.search(quoted):
-        raise Invalid("a percent sign is not followed by two hexadecimal digits", "/query")
+        raise Refused.invalid("a percent sign is not followed by two hexadecimal digits", "/query")
     try:
         text = unquote_to_bytes(quoted.replace("+", " ")).decode()
     except UnicodeDecodeError:
-        raise Invalid("the query is not UTF-8", "/query") from None
+        raise Refused.invalid("the query is not UTF-8", "/query") from None
     if DANGEROUS.search(text):
-        raise Invalid("a character that is not taken", "/query")
+        raise Refused.invalid("a character that is not taken", "/query")
     return text
 
 
@@ -100,16 +87,16 @@ def _check_parameter(parameter: Parameter, texts: list[str] | None) -> None:
     pointer = f"/{parameter.place}/{_escaped(parameter.name)}"
     if texts is None:
         if parameter.required and parameter.place != "header":
-            raise Invalid("a required parameter is missing", pointer)
+            raise Refused.invalid("a required parameter is missing", pointer)
         return
     schema, validator = _validator(parameter.schema)
     if any(DANGEROUS.search(text) for text in texts):
-        raise Invalid("a character that is not taken", pointer)
+        raise Refused.invalid("a character that is not taken", pointer)
     if _types(schema) == {"array"}:
         items = texts[0].split(",") if schema.get("x-commas") and len(texts) == 1 else texts
         value: Any = [_typed(text, _types(schema.get("items"))) for text in items]
     elif len(texts) > 1:
-        raise Invalid("a parameter stands more than once", pointer)
+        raise Refused.invalid("a parameter stands more than once", pointer)
     else:
         value = _typed(texts[0], _types(schema))
     _check_schema(validator, value, pointer)
@@ -139,14 +126,14 @@ def _typed(text: str, types: set[str]) -> Any:
 def _check_body(route: Route, request: Request) -> None:
     if not route.body_schema:
         if request.body:
-            raise Invalid("no body is described for this operation")
+            raise Refused.invalid("no body is described for this operation")
         return
     if not request.body:
         if route.body_required:
-            raise Invalid("a body is needed")
+            raise Refused.invalid("a body is needed")
         return
     if not JSON_TYPE.match(request.headers.get("content-type", "")):
-        raise Invalid("the body's type is not application/json")
+        raise Refused.invalid("the body's type is not application/json")
     value = _strict_json(request.body)
     _check_schema(_validator(route.body_schema)[1], value, "")
 
@@ -155,7 +142,7 @@ def _strict_json(body: bytes) -> Any:
     try:
         value = strict_json.parse(body)
     except strict_json.NotStrict as problem:
-        raise Invalid(str(problem), problem=Problem.TOO_LARGE if problem.too_large else Problem.INVALID) from None
+        raise Refused.not_strict(problem) from None
     if b"\\" in body or DANGEROUS.search(body.decode()) or HUGE_NUMBER.search(body):  # else no value can hide one
         _check_texts(value, "")
     return value
@@ -164,9 +151,9 @@ def _strict_json(body: bytes) -> Any:
 def _check_texts(value: Any, pointer: str) -> None:
     match value:
         case str() if DANGEROUS.search(value):
-            raise Invalid("a character that is not taken", pointer)
+            raise Refused.invalid("a character that is not taken", pointer)
         case float() if not math.isfinite(value):
-            raise Invalid("a number is too large", pointer)
+            raise Refused.invalid("a number is too large", pointer)
         case dict():
             for key, part in value.items():
                 below = f"{pointer}/{_escaped(key)}"
@@ -198,7 +185,7 @@ def _check_schema(validator: jsonschema_rs.Draft202012Validator, value: Any, poi
         path.append(str(missing))
     where = pointer + "".join(f"/{_escaped(part)}" for part in path)
     what = "its description" if name == "not" else f"{name!r} of its description"  # of a choice, `bundle` makes a `not`
-    raise Invalid(f"the value does not meet {what}", where)
+    raise Refused.invalid(f"the value does not meet {what}", where)
 
 
 def _escaped(name: object) -> str:

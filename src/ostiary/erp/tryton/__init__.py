@@ -2,13 +2,13 @@
 
 from msgspec.structs import replace
 
-from ostiary.erp.operation import Call, Request, Unreadable
+from ostiary.erp.operation import Call, Refused, Request, Unreadable
 from ostiary.erp.tryton import rest, rpc
 from ostiary.erp.tryton.catalogue import Catalogue, learn
 from ostiary.erp.tryton.groups import OBJECTS, groups
 from ostiary.erp.tryton.offer import offer
 from ostiary.erp.tryton.values import plain
-from ostiary.erp.tryton.walk import Refused, Walk
+from ostiary.erp.tryton.walk import Walk
 
 __all__ = ["OBJECTS", "Catalogue", "groups", "learn", "offer", "plain", "read"]
 

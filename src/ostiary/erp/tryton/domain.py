@@ -2,8 +2,8 @@
 
 from typing import Any, Final
 
-from ostiary.erp.operation import Verb
-from ostiary.erp.tryton.walk import DEPTH_MAX, Place, Refused, Walk, dead_end
+from ostiary.erp.operation import Refused, Verb
+from ostiary.erp.tryton.walk import DEPTH_MAX, Place, Walk, dead_end
 
 OPERATORS: Final = frozenset(
     {"=", "!=", "<", ">", "<=", ">=", "like", "ilike", "in", "not like", "not ilike", "not in"}

@@ -4,10 +4,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from ostiary.erp.operation import Request, Verb
+from ostiary.erp.operation import Refused, Request, Verb
 from ostiary.erp.tryton.domain import filters, orders
 from ostiary.erp.tryton.values import copies, creates, pairs
-from ostiary.erp.tryton.walk import Refused, Walk, context, dead_end, texts
+from ostiary.erp.tryton.walk import Walk, context, dead_end, texts
 from ostiary.foundation import strict_json
 
 METHOD: Final = re.compile(r"(model|wizard|report)\.([a-z0-9_]+(?:[._][A-Za-z0-9_]+)*)\.([A-Za-z][A-Za-z0-9_]*)")
@@ -56,7 +56,7 @@ def json_body(request: Request) -> Any:
     try:
         return strict_json.parse(request.body)
     except strict_json.NotStrict as problem:
-        raise (Refused.too_large if problem.too_large else Refused.invalid)(str(problem)) from None
+        raise Refused.not_strict(problem) from None
 
 
 def dispatch(walk: Walk, kind: str, name: str, method: str, params: list[Any]) -> None:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ostiary.erp.operation import OWN, Verb
+from ostiary.erp.operation import OWN, Refused, Verb
 from ostiary.erp.tryton.catalogue import MANY
-from ostiary.erp.tryton.walk import DEPTH_MAX, Refused, Walk
+from ostiary.erp.tryton.walk import DEPTH_MAX, Walk
 
 LISTS = frozenset({"dict", "multiselection"})  # types of a field that take a list as their value
 MAKER = "create_uid"

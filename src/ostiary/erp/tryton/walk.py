@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from msgspec.structs import replace
 
-from ostiary.erp.operation import Operation, Problem, Unreadable, Verb
+from ostiary.erp.operation import Operation, Refused, Verb
 from ostiary.erp.tryton.catalogue import Catalogue, Field
 
 OPERATIONS_MAX: Final = 1_000
@@ -20,26 +20,6 @@ IDS_MAX: Final = 10_000
 ID_MAX: Final = 2**63 - 1
 CONTEXT_PRIVATE: Final = frozenset({"_timestamp"})  # `_datetime`, the other one that Tryton hears, reads the past
 NAME: Final = frozenset({"rec_name"})  # what a link shows of the record it leads to
-
-
-class Refused(Exception):
-    """A signal inside this package; `read` gives it back as a value."""
-
-    def __init__(self, problem: Problem, detail: str, pointer: str = "") -> None:
-        super().__init__(detail)
-        self.told = Unreadable(problem=problem, detail=detail, pointer=pointer)
-
-    @classmethod
-    def unknown(cls, detail: str, pointer: str = "") -> "Refused":
-        return cls(Problem.UNKNOWN_OPERATION, detail, pointer)
-
-    @classmethod
-    def invalid(cls, detail: str, pointer: str = "") -> "Refused":
-        return cls(Problem.INVALID, detail, pointer)
-
-    @classmethod
-    def too_large(cls, detail: str, pointer: str = "") -> "Refused":
-        return cls(Problem.TOO_LARGE, detail, pointer)
 
 
 class Place(NamedTuple):
