@@ -15,11 +15,11 @@ from bench.process import free_port
 from ostiary.audit.log import Change
 from ostiary.control.installation import Installation, open_installation
 from ostiary.control.prepare import initialise
+from ostiary.erp.operation import Request
 from ostiary.foundation.home import Home
 from ostiary.foundation.secret import Secret, new_id
 from ostiary.guard.accounts import Accounts
 from ostiary.guard.adapters import Adapters
-from ostiary.guard.answer import Asked
 from ostiary.guard.check import Check
 from ostiary.guard.journal import Journal
 from ostiary.guard.knowledge import Knowledge
@@ -50,12 +50,12 @@ class Judge:
         self._check, self._known, self._tokens = check, known, issued
         self._numbers = itertools.count()
 
-    def asked(self, host: str, path: str, body: bytes) -> Asked:
+    def asked(self, host: str, path: str, body: bytes) -> Request:
         own = {"host": host, "x-gw-decision": f"d{next(self._numbers)}", "content-type": "application/json"}
         headers = {**self._known, **own, "authorization": f"Bearer {self._tokens[host]}"}
-        return Asked(method="POST", path=path, query="", headers=headers, body=body)
+        return Request(method="POST", path=path, query="", headers=headers, body=body)
 
-    async def each_s(self, requests: list[Asked], at_once: int) -> float:
+    async def each_s(self, requests: list[Request], at_once: int) -> float:
         """Seconds for one request, `at_once` of them together; raises where one of them is refused."""
         began = time.perf_counter()
         for start in range(0, len(requests), at_once):

@@ -121,7 +121,7 @@ class Refused(Exception):
 
 
 class Request(Struct, frozen=True, kw_only=True):
-    """An HTTP request as the gate saw it: path as on the wire below the system's prefix, header names lower case."""
+    """An HTTP request as the gate saw it: path as on the wire, for an adapter below the system's prefix; header names lower case."""
 
     method: str
     path: str

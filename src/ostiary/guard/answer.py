@@ -1,11 +1,9 @@
-"""What is asked of the guard, what has become known of it so far, and so what is answered."""
+"""What has become known so far of what is asked of the guard, and so what is answered."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-
-from msgspec import Struct
 
 from ostiary.erp.operation import Operation
 from ostiary.foundation.jose import Claims
@@ -13,16 +11,6 @@ from ostiary.plan.formula import Circumstances
 from ostiary.plan.reason import Reason
 
 Gone = Callable[[], Awaitable[object]]  # returns when the gate no longer waits
-
-
-class Asked(Struct, frozen=True, kw_only=True):
-    """A request as the gate shows it: path as on the wire, header names lower case."""
-
-    method: str
-    path: str
-    query: str
-    headers: Mapping[str, str]
-    body: bytes
 
 
 class Refused(Exception):

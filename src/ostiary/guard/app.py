@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from ostiary.erp.operation import Request
 from ostiary.foundation import errors
 from ostiary.foundation.clock import Clock
 from ostiary.foundation.errors import CallerFault, OperatorFault, OstiaryError, SystemFault
@@ -19,7 +20,7 @@ from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import Settings
 from ostiary.guard.accounts import Accounts
 from ostiary.guard.adapters import Adapters
-from ostiary.guard.answer import Asked, Trace
+from ostiary.guard.answer import Trace
 from ostiary.guard.check import Check
 from ostiary.guard.erp import NotEstablished, NotLetIn
 from ostiary.guard.journal import Journal
@@ -206,7 +207,7 @@ async def _account(_: AskedAs, erp: TrytonErp, tried: Tried) -> dict[str, Any]:
     return {"uid": await erp.user(tried.account)}
 
 
-async def _asked(scope: Scope, receive: Receive) -> Asked | Trace:
+async def _asked(scope: Scope, receive: Receive) -> Request | Trace:
     """The request behind an ext_authz call; a Trace that ends here where it can't even be looked at."""
     raw: bytes = scope.get("raw_path") or b""
     names = [name for name, _ in scope["headers"]]
@@ -219,7 +220,7 @@ async def _asked(scope: Scope, receive: Receive) -> Asked | Trace:
         return Trace(reason=Reason.INVALID, detail="the path is not plain", **known)
     if body is None:
         return Trace(reason=Reason.TOO_LARGE, detail="the body is too large", **known)
-    return Asked(
+    return Request(
         method=scope["method"],
         path=raw.removeprefix(PREFIX).decode(),
         query=scope["query_string"].decode(),

@@ -18,7 +18,7 @@ from ostiary.foundation.logging import redact
 from ostiary.guard import history, unproved, validation
 from ostiary.guard.accounts import Accounts
 from ostiary.guard.adapters import Adapters
-from ostiary.guard.answer import Asked, Gone, Refused, Trace
+from ostiary.guard.answer import Gone, Refused, Trace
 from ostiary.guard.erp import Erp, NotEstablished
 from ostiary.guard.journal import Journal, Line
 from ostiary.guard.knowledge import Caller, Knowledge, Ready
@@ -59,7 +59,7 @@ class Check:
         self._knowledge, self._accounts, self._adapters, self._erp_of = knowledge, accounts, adapters, erp_of
         self._journal, self._locks, self._clock = journal, locks, clock
 
-    async def answer(self, asked: Asked, gone: Gone) -> Trace:
+    async def answer(self, asked: Request, gone: Gone) -> Trace:
         """The answer to `asked`; whatever goes wrong on the way to a yes is a no.
 
         Raises ConnectionError when the gate went away while records were held for it; then they are let go.
@@ -86,7 +86,7 @@ class Check:
         self._journal.note(self._line(trace))
         return trace
 
-    async def _judge(self, asked: Asked, trace: Trace, gone: Gone) -> None:
+    async def _judge(self, asked: Request, trace: Trace, gone: Gone) -> None:
         """Returns when the request may pass; raises Refused. The order is that of `plan.reason.Reason`."""
         ready = self._ready(trace)
         system = ready.system(asked.headers.get("host", ""), asked.path)
@@ -125,7 +125,7 @@ class Check:
             _refuse(Reason.UNAVAILABLE, "the request has no decision id")
         return ready
 
-    async def _caller(self, asked: Asked, system: System, trace: Trace) -> Caller:
+    async def _caller(self, asked: Request, system: System, trace: Trace) -> Caller:
         if SUBJECT_HEADER not in asked.headers and system.observed(self._clock.now()):
             return await self._unproved(asked, system, trace)
         scheme, _, text = asked.headers.get("authorization", "").partition(" ")
@@ -141,7 +141,7 @@ class Check:
         trace.person = await self._accounts.person(caller.claims.subject)
         return caller
 
-    async def _unproved(self, asked: Asked, system: System, trace: Trace) -> Caller:
+    async def _unproved(self, asked: Request, system: System, trace: Trace) -> Caller:
         """Of a caller without a valid token: his own credential goes to the ERP, which judges it, and none of ours does."""
         shown = ("authorization", *OWN_KEYS)  # no cookie: beside another credential it makes him somebody else
         own = {name: asked.headers[name] for name in shown if name in asked.headers}
@@ -153,16 +153,13 @@ class Check:
         trace.claims, trace.observed, trace.credentials, trace.rule = caller.claims, True, own, OBSERVE
         return caller
 
-    def _request(self, asked: Asked, system: System) -> Request:
+    def _request(self, asked: Request, system: System) -> Request:
         if asked.headers.get("content-encoding", "identity") != "identity":
             _refuse(Reason.INVALID, "a body is sent as it is, not encoded")
-        path = asked.path.removeprefix(system.prefix)
-        return Request(
-            method=asked.method, path=path or "/", query=asked.query, headers=dict(asked.headers), body=asked.body
-        )
+        return replace(asked, path=asked.path.removeprefix(system.prefix) or "/")
 
     async def _decide(  # noqa: PLR0917  what the evaluator needs
-        self, ready: Ready, system: System, caller: Caller, does: tuple[Operation, ...], asked: Asked, trace: Trace
+        self, ready: Ready, system: System, caller: Caller, does: tuple[Operation, ...], asked: Request, trace: Trace
     ) -> Facts:
         """Refuses what no record could mend; `trace.pending` where the ERP must be asked first."""
         trace.operations, trace.operation = does, does[0].permission
@@ -225,7 +222,7 @@ class Check:
         if not decision.allowed:
             _refuse_by(decision, trace)
 
-    def _circumstances(self, asked: Asked, caller: Caller) -> Circumstances:
+    def _circumstances(self, asked: Request, caller: Caller) -> Circumstances:
         """Address, country and certificate are those that the gate saw; the rest the token says."""
         claims = caller.claims
         return Circumstances(
