@@ -130,19 +130,12 @@ class TwinErp:
             raise NotEstablished(f"the ERP does not show every {name} asked for")
         return [{"id": n, **{one: held[n].get(one) for one in fields}} for n in numbers]
 
-    async def target(self, name: str, link: str) -> str:
-        found = next((target for model, one, _, target in ROWS if (model, one) == (name, link)), None)
-        if found is None:
-            raise NotEstablished(f"{link} of {name} is no link to one record")
-        return found
-
     async def stored(self, name: str, field: str) -> str:
         kinds = {"create_uid": "res.user", "company": "company.company"}
-        if field in kinds:
-            return kinds[field]
-        if (name, field) not in {(model, one) for model, one, *_ in ROWS}:
+        known = {(model, one): target for model, one, _, target in ROWS}
+        if field not in kinds and (name, field) not in known:
             raise NotEstablished(f"{field} of {name} is no plain field that the ERP stores")
-        return ""
+        return kinds.get(field) or known[name, field] or ""
 
     async def companies(self, account: ErpAccount) -> Sequence[int]:
         return self.companies_of.get(account.login, [])

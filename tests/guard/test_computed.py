@@ -244,6 +244,15 @@ async def test_nor_to_one_that_another_request_links_meanwhile(world, tryton, pe
     assert (answer.status, answer.reason) == (403, "apart"), answer.problem
 
 
+@pytest.mark.parametrize("world", [BOTH + RULE.replace("move.journal", "journal")], indirect=True)
+async def test_nor_by_a_link_that_hides_the_record_in_its_middle(world, tryton, period):
+    _, line = booked(tryton, period, journal(tryton, "treasurer"))
+    async with guarded(world):
+        answer = await world.ask(world.token("user:anna", ["both"]), write("account.move.line", line, description="x"))
+    assert (answer.status, answer.reason) == (403, "apart"), answer.problem
+    assert "journal of account.move.line is no plain field that the ERP stores" in answer.detail
+
+
 @pytest.mark.parametrize("world", [BOTH + RULE], indirect=True)
 async def test_in_a_catalogue_without_the_fact_every_field_is_a_computed_one(world, tryton, pair, period):
     known = pair.catalogue.models.items()

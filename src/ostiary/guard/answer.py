@@ -13,12 +13,16 @@ from ostiary.plan.reason import Reason
 Gone = Callable[[], Awaitable[object]]  # returns when the gate no longer waits
 
 
+@dataclass(eq=False)
 class Refused(Exception):
     """A signal inside the guard; `Trace.refuse` makes it the answer."""
 
-    def __init__(self, reason: Reason, detail: str, *, pointer: str = "", rule: str = "-", challenge: str = "") -> None:
-        super().__init__(detail)
-        self.reason, self.detail, self.pointer, self.rule, self.challenge = reason, detail, pointer, rule, challenge
+    reason: Reason
+    detail: str
+    pointer: str = ""
+    rule: str = ""
+    challenge: str = ""
+    operation: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,7 +69,7 @@ class Trace:
     def refuse(self, refused: Refused) -> None:
         self.reason, self.detail, self.pointer = refused.reason, refused.detail, refused.pointer
         self.challenge, self.credentials = refused.challenge, {}
-        self.rule = self.rule if refused.rule == "-" else refused.rule
+        self.rule, self.operation = refused.rule or self.rule, refused.operation or self.operation
         self._end()
 
     def _end(self) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from itertools import chain
 from typing import Final, NoReturn
@@ -26,7 +26,7 @@ from ostiary.guard.locks import Busy, Locks, Record
 from ostiary.guard.records import Whose, established
 from ostiary.plan.decide import Decision, Facts, decide
 from ostiary.plan.formula import UNKNOWN, Circumstances
-from ostiary.plan.model import OBSERVE, OWN_KEYS, Apart, HandOver, System
+from ostiary.plan.model import OBSERVE, OWN_KEYS, HandOver, System
 from ostiary.plan.reason import UNCLEAR, Reason
 
 DRAFT_OPERATIONS_MAX: Final = 100  # what a draft would say of more is not worth the wait
@@ -202,7 +202,7 @@ class Check:
             try:
                 if trace.pending:
                     await self._look_at_records(ready, system, facts, trace)
-                await self._keep_apart(rules, replace(case, held=linked), trace)
+                await history.judge(rules, replace(case, held=linked))
             except history.Moved:
                 self._locks.release(trace.decision)
             else:
@@ -246,13 +246,6 @@ class Check:
             await self._locks.hold(trace.decision, records, trace.person, linked)
         except Busy:
             _refuse(Reason.UNAVAILABLE, "another operation on the same record has not ended yet; try again")
-
-    async def _keep_apart(self, rules: Sequence[Apart], case: history.Case, trace: Trace) -> None:
-        """Whoever is under a control may do both."""
-        together = await history.judge(rules, case)
-        if together is not None:
-            trace.operation = together.operation.permission
-            _refuse(Reason.APART, together.detail, pointer=together.operation.pointer, rule=together.rule)
 
     async def _credential(self, system: System, subject: str, request: Request, trace: Trace) -> str:
         """The mapped ERP user's own credential: the ERP's log still names a person."""
@@ -300,13 +293,14 @@ def _refused(problem: Exception, decision: str) -> Refused:
 
 
 def _refuse_by(decision: Decision, trace: Trace) -> NoReturn:
-    operation = decision.operation
-    trace.operation = operation.permission if operation else trace.operation
-    pointer, words = operation.pointer if operation else "", _words(decision, trace.operation)
-    raise Refused(decision.reason, words, pointer=pointer, challenge=decision.challenge)
+    pointer, name = trace.pointer, trace.operation
+    if decision.operation:
+        pointer, name = decision.operation.pointer, decision.operation.permission
+    words = _words(decision, name)
+    raise Refused(decision.reason, words, pointer=pointer, challenge=decision.challenge, operation=name)
 
 
-def _refuse(reason: Reason, detail: str, *, pointer: str = "", rule: str = "-") -> NoReturn:
+def _refuse(reason: Reason, detail: str, *, pointer: str = "", rule: str = "") -> NoReturn:
     raise Refused(reason, detail, pointer=pointer, rule=rule)
 
 

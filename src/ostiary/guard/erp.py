@@ -26,10 +26,6 @@ class Erp(Protocol):
         """The records of object `name`, one for each of `ids`, as the ERP holds them now."""
         ...
 
-    async def target(self, name: str, field: str) -> str:
-        """The object that a link field of object `name` points to."""
-        ...
-
     async def stored(self, name: str, field: str) -> str:
         """The object that a field of object `name` leads to, "" for a value; for fields alone that the ERP stores."""
         ...

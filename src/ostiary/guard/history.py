@@ -13,23 +13,17 @@ from msgspec import Struct
 
 from ostiary.erp.operation import Call, Operation, Pattern, Verb
 from ostiary.guard.accounts import Accounts
+from ostiary.guard.answer import Refused
 from ostiary.guard.erp import Erp, NotEstablished
 from ostiary.guard.locks import Record
 from ostiary.plan.model import Apart
+from ostiary.plan.reason import Reason
 
 CLOCKS_APART_MAX: Final = timedelta(days=1)  # an ERP writes times in its own zone, or an unnamed one
 LINK_STEPS_MAX: Final = 4
 RECORDS_MAX: Final = 1_000
 Linked = tuple[str, tuple[str, ...]]  # object, ids
 CREATING: Final = frozenset(["create", "copy"])
-
-
-class Together(Struct, frozen=True, kw_only=True):
-    """Why an operation is refused: `rule` of the policy, `detail` for the caller."""
-
-    rule: str
-    detail: str
-    operation: Operation
 
 
 class Moved(Exception):
@@ -61,21 +55,21 @@ async def linked(rules: Iterable[Apart], case: Case) -> frozenset[Record]:
     return frozenset(found)
 
 
-async def judge(rules: Iterable[Apart], case: Case) -> Together | None:
-    """The first rule that this call would break, or of which that can't be ruled out; None: go on.
+async def judge(rules: Iterable[Apart], case: Case) -> None:
+    """Raises Refused by the first rule that this call would break, or of which that can't be ruled out.
 
     Raises Moved when another record than those held counts now.
     """
     for rule in rules:
-        for operation in case.call.operations:
-            if rule.then.holds(operation):
-                try:
-                    detail = await _refusal(rule, operation, case)
-                except NotEstablished as problem:
-                    detail = f"who did the first of the two can't be established: {problem}"
-                if detail:
-                    return Together(rule=rule.id, detail=detail, operation=operation)
-    return None
+        for operation in filter(rule.then.holds, case.call.operations):
+            try:
+                detail = await _refusal(rule, operation, case)
+            except NotEstablished as problem:
+                detail = f"who did the first of the two can't be established: {problem}"
+            if detail:
+                raise Refused(
+                    Reason.APART, detail, pointer=operation.pointer, rule=rule.id, operation=operation.permission
+                )
 
 
 async def _refusal(rule: Apart, operation: Operation, case: Case) -> str:
@@ -112,7 +106,7 @@ async def _linked(rule: Apart, operation: Operation, case: Case, erp: Erp) -> Li
 
 
 async def _chain(rule: Apart, operation: Operation, erp: Erp) -> list[Linked]:
-    """From the operation's own records to the end of the link."""
+    """From the operation's own records to the end of the link: by fields that are stored, so that no other record hides."""
     found: list[Linked] = [(operation.object, tuple(sorted(set(operation.ids))))]
     if len(rule.steps) > LINK_STEPS_MAX or len(operation.ids) > RECORDS_MAX:
         raise NotEstablished("too much would have to be read")
@@ -121,7 +115,10 @@ async def _chain(rule: Apart, operation: Operation, erp: Erp) -> list[Linked]:
         values = [row.get(step) for row in await erp.rows(name, ids, [step])]
         if any(not isinstance(value, int) or isinstance(value, bool) for value in values):
             raise NotEstablished(f"a {name} has no {step}")
-        found.append((await erp.target(name, step), tuple(sorted({str(value) for value in values}))))
+        target = await erp.stored(name, step)
+        if not target:
+            raise NotEstablished(f"{step} of {name} is no link to one record")
+        found.append((target, tuple(sorted({str(value) for value in values}))))
     return found
 
 

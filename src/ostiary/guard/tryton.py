@@ -86,12 +86,6 @@ class TrytonErp:
             raise NotEstablished(f"the ERP does not show every {name} asked for")
         return rows
 
-    async def target(self, name: str, field: str) -> str:
-        about = await self._about(name, field)
-        if about.get("type") not in {"many2one", "one2one"} or not isinstance(about.get("relation"), str):
-            raise NotEstablished(f"{field} of {name} is no link to one record")
-        return str(about["relation"])
-
     async def stored(self, name: str, field: str) -> str:
         """What Tryton computes, and what it keeps for each company or language, it loads late."""
         about = await self._about(name, field)
