@@ -91,7 +91,7 @@ class Check:
         ready = self._ready(trace)
         system = ready.system(asked.headers.get("host", ""), asked.path)
         if system is None:
-            _refuse(Reason.UNKNOWN_OPERATION, "no system stands at this address")
+            raise Refused(Reason.UNKNOWN_OPERATION, "no system stands at this address")
         trace.system = system.name
         caller = await self._caller(asked, system, trace)
         request = self._request(asked, system)
@@ -100,14 +100,14 @@ class Check:
             trace.whole = False
             if read.operations:  # role first: who may not read an object does not learn its fields by asking
                 await self._decide(ready, system, caller, read.operations, asked, trace)
-            _refuse(REASON_OF[read.problem], read.detail, pointer=read.pointer)
+            raise Refused(REASON_OF[read.problem], read.detail, pointer=read.pointer)
         if read.opened:
             facts = await self._decide(ready, system, caller, read.operations, asked, trace)
         else:
             trace.operation, trace.draft = read.operations[0].permission, str(Decision(reason=Reason.UNKNOWN_OPERATION))
         invalid = validation.validate(match and match.route, request, match.values if match else {})
         if invalid is not None:
-            _refuse(REASON_OF[invalid.problem], invalid.detail, pointer=invalid.pointer)
+            raise Refused(REASON_OF[invalid.problem], invalid.detail, pointer=invalid.pointer)
         if trace.observed:
             return
         await self._hold_and_look(ready, system, facts, read, trace, gone)
@@ -118,11 +118,11 @@ class Check:
     def _ready(self, trace: Trace) -> Ready:
         ready = self._knowledge.plan(trace.revision)
         if ready is None:
-            _refuse(Reason.UNAVAILABLE, "gate and guard do not have the same revision of the policy yet")
+            raise Refused(Reason.UNAVAILABLE, "gate and guard do not have the same revision of the policy yet")
         if not self._knowledge.fresh:
-            _refuse(Reason.CLOSED, "what was revoked can't be read now")
+            raise Refused(Reason.CLOSED, "what was revoked can't be read now")
         if trace.decision == "-":
-            _refuse(Reason.UNAVAILABLE, "the request has no decision id")
+            raise Refused(Reason.UNAVAILABLE, "the request has no decision id")
         return ready
 
     async def _caller(self, asked: Request, system: System, trace: Trace) -> Caller:
@@ -130,14 +130,14 @@ class Check:
             return await self._unproved(asked, system, trace)
         scheme, _, text = asked.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not text:
-            _refuse(Reason.TOKEN_MISSING, "send an access token: Authorization: Bearer ...")
+            raise Refused(Reason.TOKEN_MISSING, "send an access token: Authorization: Bearer ...")
         try:
             caller = await self._knowledge.caller(text, system.audience)
         except TokenRefused:
-            _refuse(Reason.TOKEN_INVALID, "this is no valid access token for this system")
+            raise Refused(Reason.TOKEN_INVALID, "this is no valid access token for this system") from None
         trace.claims = caller.claims
         if self._knowledge.revoked(caller):
-            _refuse(Reason.TOKEN_REVOKED, "the token was revoked")
+            raise Refused(Reason.TOKEN_REVOKED, "the token was revoked")
         trace.person = await self._accounts.person(caller.claims.subject)
         return caller
 
@@ -146,7 +146,7 @@ class Check:
         shown = ("authorization", *OWN_KEYS)  # no cookie: beside another credential it makes him somebody else
         own = {name: asked.headers[name] for name in shown if name in asked.headers}
         if issued_by(self._knowledge.issuer, " ".join(own.values())):
-            _refuse(Reason.TOKEN_INVALID, "this is no valid access token for this system")
+            raise Refused(Reason.TOKEN_INVALID, "this is no valid access token for this system")
         login = unproved.login(own.get("authorization", ""))
         roles = await self._accounts.roles(system.name, login) if login else frozenset[str]()
         caller = unproved.caller(system.name, login, roles)
@@ -155,7 +155,7 @@ class Check:
 
     def _request(self, asked: Request, system: System) -> Request:
         if asked.headers.get("content-encoding", "identity") != "identity":
-            _refuse(Reason.INVALID, "a body is sent as it is, not encoded")
+            raise Refused(Reason.INVALID, "a body is sent as it is, not encoded")
         return replace(asked, path=asked.path.removeprefix(system.prefix) or "/")
 
     async def _decide(  # noqa: PLR0917  what the evaluator needs
@@ -207,7 +207,7 @@ class Check:
                 self._locks.release(trace.decision)
             else:
                 return
-        _refuse(Reason.UNAVAILABLE, "the records that it is linked to change meanwhile; try again")
+        raise Refused(Reason.UNAVAILABLE, "the records that it is linked to change meanwhile; try again")
 
     async def _look_at_records(self, ready: Ready, system: System, facts: Facts, trace: Trace) -> None:
         """Decides once more, with what the ERP holds of the records, which are held meanwhile."""
@@ -216,7 +216,7 @@ class Check:
         try:
             records = await established(ready.plan, facts, whose)
         except NotEstablished as problem:
-            _refuse(Reason.RECORD, f"what the record holds can't be established: {problem}", rule=trace.rule)
+            raise Refused(Reason.RECORD, f"what the record holds can't be established: {problem}") from None
         decision = decide(ready.plan, replace(facts, records=records))
         trace.rule = decision.rule
         if not decision.allowed:
@@ -239,26 +239,30 @@ class Check:
         others = chain(ready.where, self._adapters.between(ready.apart))
         records = history.records_to_hold(ready.apart, call, others, reads=trace.pending)
         if len(records) > history.RECORDS_MAX:
-            _refuse(Reason.TOO_LARGE, f"more than {history.RECORDS_MAX} records in one request")
+            raise Refused(Reason.TOO_LARGE, f"more than {history.RECORDS_MAX} records in one request")
         if records and trace.watcher is None:
             trace.watch(gone)
         try:
             await self._locks.hold(trace.decision, records, trace.person, linked)
         except Busy:
-            _refuse(Reason.UNAVAILABLE, "another operation on the same record has not ended yet; try again")
+            raise Refused(
+                Reason.UNAVAILABLE, "another operation on the same record has not ended yet; try again"
+            ) from None
 
     async def _credential(self, system: System, subject: str, request: Request, trace: Trace) -> str:
         """The mapped ERP user's own credential: the ERP's log still names a person."""
         account = await self._accounts.account(subject, system.name)
         erp = self._erp_of(system)
         if account is None or erp is None:
-            _refuse(Reason.UNAVAILABLE, f"no ERP user is mapped to {subject}; an administrator can map one")
+            raise Refused(Reason.UNAVAILABLE, f"no ERP user is mapped to {subject}; an administrator can map one")
         trace.erp_user = account.login
         try:
             return await erp.credential(account, request)
         except NotEstablished as problem:
             log.warning("decision %s: no credential for %s: %s", trace.decision, account.login, problem)
-            _refuse(Reason.UNAVAILABLE, f"the system takes no credential for the mapped ERP user: {problem}")
+            raise Refused(
+                Reason.UNAVAILABLE, f"the system takes no credential for the mapped ERP user: {problem}"
+            ) from None
 
     def _line(self, trace: Trace) -> Line:
         records = [f"{one.object}/{record}" for one in trace.operations for record in one.ids]
@@ -298,10 +302,6 @@ def _refuse_by(decision: Decision, trace: Trace) -> NoReturn:
         pointer, name = decision.operation.pointer, decision.operation.permission
     words = _words(decision, name)
     raise Refused(decision.reason, words, pointer=pointer, challenge=decision.challenge, operation=name)
-
-
-def _refuse(reason: Reason, detail: str, *, pointer: str = "", rule: str = "") -> NoReturn:
-    raise Refused(reason, detail, pointer=pointer, rule=rule)
 
 
 def _words(decision: Decision, operation: str) -> str:
