@@ -20,12 +20,12 @@ from typing import Any
 import msgspec
 from sqlalchemy import insert
 
+from fixed_clock import FixedClock
 from lines import written
 from ostiary.control.documents import read_document
 from ostiary.control.folder import files_of
 from ostiary.erp.operation import Request
 from ostiary.erp.tryton import Catalogue, learn
-from ostiary.foundation.clock import FixedClock
 from ostiary.foundation.files import write_atomically
 from ostiary.foundation.home import Home
 from ostiary.foundation.ids import role_set_id

@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
+from fixed_clock import FixedClock
 from guard.test_real_erp import carry, company
 from guard.test_real_limited import rest
 from guard_world import POLICY, guarded, make
 from ostiary.erp.tryton import Catalogue
-from ostiary.foundation.clock import FixedClock
 
 pytestmark = pytest.mark.xdist_group("tryton")
 

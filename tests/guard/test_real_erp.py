@@ -9,9 +9,9 @@ import pytest
 from msgspec.structs import replace
 from sqlalchemy import select, update
 
+from fixed_clock import FixedClock
 from guard_world import POLICY, guarded, make, rpc
 from ostiary.erp.operation import Request
-from ostiary.foundation.clock import FixedClock
 from ostiary.foundation.secret import Secret
 from ostiary.guard import tryton as hand_over
 from ostiary.store.directory import sealed_for

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from fixed_clock import FixedClock
 from guard.test_real_erp import carry, company, draft
 from guard_world import POLICY, guarded, make, rpc
 from ostiary.erp.operation import Request
-from ostiary.foundation.clock import FixedClock
 from ostiary.guard.erp import NotEstablished
 from real_tryton import ErpError
 

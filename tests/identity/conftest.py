@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from databases import KINDS
+from fixed_clock import FixedClock
 from ostiary.audit.log import Change
-from ostiary.foundation.clock import FixedClock
 from ostiary.foundation.home import Home
 from ostiary.foundation.jose import verify_access_token
 from ostiary.foundation.secret import Secret

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from fixed_clock import FixedClock
 from monitor.world import AT, IDENTITY, WRONG, after, event
 from ostiary.event.record import Event
-from ostiary.foundation.clock import FixedClock
 from ostiary.monitor.metrics import BUCKETS_S, METHODS, SYSTEMS_MAX, Metrics
 from ostiary.plan.reason import Reason
 

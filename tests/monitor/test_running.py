@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from fixed_clock import FixedClock
 from monitor.world import AT
 from ostiary.envoy.delivery import Gate
 from ostiary.envoy.signals import Signals, signal_resources
 from ostiary.event.search import Filter, files, find, find_decision
-from ostiary.foundation.clock import FixedClock
 from ostiary.foundation.settings import Settings
 from ostiary.monitor import alerts, measures
 from ostiary.monitor.watch import Watch

@@ -8,10 +8,10 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import delete, insert, select
 
+from fixed_clock import FixedClock
 from monitor.world import AT, NAMELESS, SECRET, WRONG, after, line
 from ostiary.audit.head import sign_head
 from ostiary.audit.log import Change, Entry, append
-from ostiary.foundation.clock import FixedClock
 from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.foundation.settings import Settings
 from ostiary.identity import keys

@@ -75,13 +75,17 @@ LINE: Final = {
 
 def read(line: bytes) -> Event | None:
     """The event of one line, or None for a line that is none: count it and go on."""
-    if len(line) > LINE_MAX_BYTES:
-        return None
+    found = decoded(line) if len(line) <= LINE_MAX_BYTES else None
+    return None if found is None else _event(found)
+
+
+def decoded(line: bytes) -> dict[str, Any] | None:
+    """The object that a line holds, or None where it holds none."""
     try:
         found = msgspec.json.decode(line)
     except (ValueError, RecursionError):  # msgspec's own errors and a wrong UTF-8 are ValueErrors
         return None
-    return _event(found) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else None
 
 
 def _event(line: dict[str, Any]) -> Event | None:

@@ -9,10 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 from msgspec import Struct
 
-from ostiary.event.record import LINE_MAX_BYTES, Event, read
+from ostiary.event.record import LINE_MAX_BYTES, Event, decoded, read
 from ostiary.foundation.errors import harmless
 
 CHUNK_BYTES: Final = 256 * 1024
@@ -47,17 +46,12 @@ class TooMuch(Exception):
 
 def find(log: Path, wanted: Filter, *, limit: int = 20) -> Iterator[Event]:
     """At most `limit` events of `log` and its rotated files that `wanted` takes, the newest first."""
-    found = _events(_lines(reversed(_written(log, wanted.since))), wanted.since)
-    return islice(filter(wanted.takes, found), max(limit, 0))
+    return islice(filter(wanted.takes, events(log, wanted.since, READ_MAX_BYTES)), max(limit, 0))
 
 
-def events(log: Path, since: datetime, most_bytes: int = sys.maxsize) -> Iterator[Event]:
+def events(log: Path, since: datetime | None, most_bytes: int = sys.maxsize) -> Iterator[Event]:
     """Every event since then, the newest first; raises TooMuch past so many bytes."""
-    return _events(lines(log, since, most_bytes), since)
-
-
-def _events(told: Iterable[bytes], since: datetime | None) -> Iterator[Event]:
-    for event in filter(None, map(read, told)):
+    for event in filter(None, map(read, lines(log, since, most_bytes))):
         if since is not None and event.at < since - LATE_MAX:
             return
         if since is None or event.at >= since:
@@ -82,8 +76,8 @@ def find_decision(log: Path, decision: str) -> Event | None:
 def guard_line(log: Path, decision: str) -> dict[str, Any] | None:
     """What the guard wrote about this decision, fit to be shown; None where it was not asked."""
     for line in _about(log, decision):
-        found = _decoded(line)
-        if isinstance(found, dict) and found.get("decision") == decision:
+        found = decoded(line)
+        if found is not None and found.get("decision") == decision:
             return {str(name): _shown(value) for name, value in found.items()}
     return None
 
@@ -99,13 +93,6 @@ def _about(log: Path, decision: str) -> Iterator[bytes]:
     needle = decision.encode()
     if began is not None:
         yield from (line for line in _lines(_written(log, began, began + LATE_MAX)) if needle in line)
-
-
-def _decoded(line: bytes) -> Any:
-    try:
-        return msgspec.json.decode(line)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _shown(value: Any) -> Any:
@@ -138,8 +125,8 @@ def _written(log: Path, since: datetime | None, until: datetime | None = None) -
     return found
 
 
-def _lines(paths: Iterable[Path], most_bytes: int | None = None) -> Iterator[bytes]:
-    begun, most_bytes = 0, most_bytes or READ_MAX_BYTES
+def _lines(paths: Iterable[Path], most_bytes: int = READ_MAX_BYTES) -> Iterator[bytes]:
+    begun = 0
     for path in paths:
         if begun >= most_bytes:
             raise TooMuch

@@ -1,6 +1,5 @@
 """Time comes in through a `Clock`, so that the pure parts stay pure and tests choose the hour."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
@@ -16,16 +15,6 @@ class Clock(Protocol):
 class SystemClock:
     def now(self) -> datetime:
         return datetime.now(UTC)
-
-
-@dataclass(slots=True)
-class FixedClock:
-    """The honest twin: stands still until it is set."""
-
-    at: datetime
-
-    def now(self) -> datetime:
-        return self.at
 
 
 def to_us(at: datetime) -> int:

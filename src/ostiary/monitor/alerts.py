@@ -52,7 +52,7 @@ def fire(connection: Connection, finding: Finding) -> tuple[str, Notice | None]:
         return str(known), None
     row = {
         "id": new_id("al"), "rule": finding.rule, "key": key, "open_key": open_key,
-        "severity": RULES[finding.rule].severity.value, "state": "firing", "first_us": at_us, "last_us": at_us,
+        "severity": RULES[finding.rule].severity, "state": "firing", "first_us": at_us, "last_us": at_us,
         "count": 1, "evidence": evidence, "actor": "", "note": "",
     }  # fmt: skip
     made = connection.execute(insert(ALERT).values(**row).returning(ALERT)).one()

@@ -2,25 +2,18 @@
 
 import tomllib
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 from msgspec import Struct
-
-
-class Severity(StrEnum):
-    WARNING = "warning"
-    HIGH = "high"
-    CRITICAL = "critical"
 
 
 class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What fires, why it matters, how to look into it."""
 
     id: str
-    severity: Severity
+    severity: Literal["warning", "high", "critical"]
     what: str
     why: str
     investigate: str

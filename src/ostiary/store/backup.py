@@ -127,8 +127,7 @@ def _files(home: Home) -> Iterator[Path]:
 def _rows(connection: Connection) -> Iterator[bytes]:
     for table in METADATA.sorted_tables:
         for row in connection.execute(select(table)).mappings():
-            line = {"table": table.name, "row": {name: _to_json(value) for name, value in row.items()}}
-            yield json.dumps(line).encode() + b"\n"
+            yield json.dumps({"table": table.name, "row": dict(row)}, default=_text).encode() + b"\n"
 
 
 def _fill(connection: Connection, rows: bytes) -> None:
@@ -201,12 +200,10 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _to_json(value: Any) -> Any:
-    return base64.b64encode(value).decode() if isinstance(value, bytes | memoryview) else value
+def _text(value: bytes) -> str:
+    return base64.b64encode(value).decode()
 
 
 def _from_json(table: Table, row: dict[str, Any]) -> dict[str, Any]:
-    binary = {column.name for column in table.columns if isinstance(column.type, LargeBinary)}
-    return {
-        name: base64.b64decode(value) if name in binary and value is not None else value for name, value in row.items()
-    }
+    binary = [column.name for column in table.columns if isinstance(column.type, LargeBinary)]
+    return row | {name: base64.b64decode(row[name]) for name in binary if row[name] is not None}

@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, Operati
 from sqlalchemy.schema import SchemaItem
 
 from ostiary.foundation.errors import OperatorFault, SystemFault
+from ostiary.foundation.files import PRIVATE
 
 VERSION: Final = "0006"  # the newest file in migrations/versions: a store of this version needs no migration
 NAMES: Final = {  # one name for each constraint on both databases, so that a migration can speak of it
@@ -28,7 +29,6 @@ TURN_TIMEOUT_S: Final = 10.0  # for those of this one
 CONNECT_TIMEOUT_S: Final = 10
 IDLE_IN_TRANSACTION_MAX_MS: Final = 60_000  # a process that hangs does not hold the others up for ever
 READS: Final[dict[str, Any]] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-PRIVATE: Final = 0o600
 AROUND: Final = (SystemFault, OSError, DBAPIError)  # what fails around us, and is told or tried again
 DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
