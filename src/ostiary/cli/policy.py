@@ -19,7 +19,8 @@ from ostiary.foundation.files import write_atomically
 from ostiary.policy.document import Document
 
 SINCE = click.option("--since", type=MOMENT, help="Not before this; else the last 30 days.")
-FILE = click.argument("file", type=click.Path(path_type=Path), required=False)
+PATH = click.Path(path_type=Path)
+FILE = click.argument("file", type=PATH, required=False, callback=lambda _, __, file: file or home().policy)
 NUMBER = click.IntRange(min=1)
 WHY = click.option("--reason", required=True, help="Why; kept with it.")
 
@@ -35,7 +36,7 @@ for _command in (who_can, what_can, report):
 
 @policy.command("check")
 @FILE
-def check(file: Path | None) -> None:
+def check(file: Path) -> None:
     """Every problem at once; also `never`, `apart` and the embedded tests. Changes nothing."""
     from ostiary.control.documents import prove_document
     from ostiary.foundation.settings import load_settings
@@ -44,7 +45,7 @@ def check(file: Path | None) -> None:
     warnings = proof.warnings
     told = {"revision": plan.revision, "grants": len(plan.grants), "warnings": list(warnings)}
     size = f"{counted(len(plan.roles), 'role')}, {counted(len(plan.grants), 'grant')}"
-    show(told, f"{_name(file)} is well: {size}{noted(warnings)}")
+    show(told, f"{file.name} is well: {size}{noted(warnings)}")
 
 
 @policy.command("packs", about_home=False)
@@ -63,7 +64,7 @@ def packs(name: str | None) -> None:
 @policy.command("fmt")
 @FILE
 @click.option("--check", "only_check", is_flag=True, help="Change nothing; exit 2 when it would change.")
-def fmt(file: Path | None, only_check: bool) -> None:
+def fmt(file: Path, only_check: bool) -> None:
     """Writes the policy in one form, comments kept."""
     from ostiary.policy.fmt import formatted
 
@@ -78,14 +79,14 @@ def fmt(file: Path | None, only_check: bool) -> None:
             lines += [f"  {line}" for line in difflib.unified_diff(*both, name, "formatted", lineterm="")]
         raise OperatorFault("not-formatted", "\n".join(lines), hint="run `ostiary policy fmt`")
     for name, one in changed.items():
-        path = _path(file).with_name(name).resolve()
+        path = file.with_name(name).resolve()
         write_atomically(path, one.encode(), mode=path.stat().st_mode & 0o777)
     show({"changed": bool(changed)}, "formatted" if changed else "nothing to change")
 
 
 @policy.command("diff")
 @FILE
-def diff(file: Path | None) -> None:
+def diff(file: Path) -> None:
     """What this policy would widen and narrow, against the one in force."""
     from ostiary.control.documents import compare_document
 
@@ -95,21 +96,19 @@ def diff(file: Path | None) -> None:
 
 @policy.command("test")
 @FILE
-def test(file: Path | None) -> None:
+def test(file: Path) -> None:
     """Runs the tests that stand in the policy."""
     from ostiary.control.documents import test_document
 
     told = test_document(_read(file))
-    show(
-        told, f"{counted(told['tests'], 'test')}, all as expected" if told["tests"] else f"{_name(file)} holds no tests"
-    )
+    show(told, f"{counted(told['tests'], 'test')}, all as expected" if told["tests"] else f"{file.name} holds no tests")
 
 
 @policy.command("apply")
 @FILE
 @click.option("--reason", default="", help="Kept in the audit log.")
 @click.option("--dry-run", is_flag=True, help="All the checks, no change.")
-def apply(file: Path | None, reason: str, dry_run: bool) -> None:
+def apply(file: Path, reason: str, dry_run: bool) -> None:
     """Puts the policy in force; returns when gate and guard both enforce it."""
     told = ask(home(), "policy.apply", document=_whole(file), reason=reason, dry_run=dry_run)
     _show_applied(told, "would be" if dry_run else "is")
@@ -118,7 +117,7 @@ def apply(file: Path | None, reason: str, dry_run: bool) -> None:
 @policy.command("propose")
 @FILE
 @WHY
-def propose(file: Path | None, reason: str) -> None:
+def propose(file: Path, reason: str) -> None:
     """Has all the checks made, and waits for somebody else's yes."""
     _show_applied(ask(home(), "policy.propose", document=_whole(file), reason=reason))
 
@@ -218,12 +217,12 @@ def _show_applied(told: dict[str, Any], verb: str = "is") -> None:
 @FILE
 @click.option("--days", type=click.IntRange(1, 3660), default=90, show_default=True, help="Of use to look at.")
 @click.option("--since", type=NUMBER, help="Against this revision: all that changed, and what proof of it.")
-def prove(file: Path | None, days: int, since: int | None) -> None:
+def prove(file: Path, days: int, since: int | None) -> None:
     """Proves `never`, `apart` and the tests; tells new access, idle lines and what was not used, each with a request."""
     from ostiary.control import questions
 
     told = questions.prove(_read(file), home(), days, since)
-    lines = [f"{_name(file)} is proved: never, apart and its tests hold"]
+    lines = [f"{file.name} is proved: never, apart and its tests hold"]
     lines += [f"since revision {since}:", _changes(told["changes"])] if since else []
     for question, findings in told["answers"].items():
         lines.append(f"{question}: {len(findings) or 'none'}")
@@ -256,7 +255,7 @@ def draft(source: str, since: datetime | None) -> None:
 @policy.command("replay")
 @FILE
 @SINCE
-def replay(file: Path | None, since: datetime | None) -> None:
+def replay(file: Path, since: datetime | None) -> None:
     """What this policy would have decided otherwise: for whom, how often, with a decision to `explain`."""
     from ostiary.control.recorded import replay_document
 
@@ -265,7 +264,7 @@ def replay(file: Path | None, since: datetime | None) -> None:
 
 
 @policy.command("shadow")
-@FILE
+@click.argument("file", type=PATH, required=False)
 @click.option("--end", is_flag=True, help="The draft is asked no longer.")
 def shadow(file: Path | None, *, end: bool) -> None:
     """Has gate and guard ask FILE too, which decides nothing; without FILE, what it would have decided otherwise."""
@@ -310,21 +309,13 @@ def _tick(number: int) -> None:
         click.echo(f"\r{number:,} decisions", err=True, nl=False)
 
 
-def _path(file: Path | None) -> Path:
-    return file or home().policy
-
-
-def _name(file: Path | None) -> str:
-    return _path(file).name
-
-
-def _read(file: Path | None) -> Document:
+def _read(file: Path) -> Document:
     from ostiary.control.folder import read_policy
 
-    return read_policy(_path(file))
+    return read_policy(file)
 
 
-def _whole(file: Path | None) -> dict[str, Any]:
+def _whole(file: Path) -> dict[str, Any]:
     """The policy as the running installation takes it, which reads no file itself."""
     return dict(to_builtins(_read(file)))
 

@@ -18,8 +18,6 @@ from ostiary.foundation.errors import OperatorFault, harmless
 from ostiary.foundation.home import Home
 
 DEFAULT_HOME: Final = "~/.ostiary"
-_HOME = "ostiary.home"
-_JSON = "ostiary.json"
 CELL_MAX_CHARS: Final = 60
 LISTED_MAX: Final = 1_000
 MOMENT: Final = click.DateTime(
@@ -27,17 +25,23 @@ MOMENT: Final = click.DateTime(
 )
 
 
+def _remember(context: click.Context, option: click.Parameter, value: Any) -> None:
+    context.meta[f"ostiary.{option.name}"] = value
+
+
+HOME: Final = click.Option(
+    ["--home"], envvar="OSTIARY_HOME", default=DEFAULT_HOME, show_default=True, is_eager=True,
+    expose_value=False, callback=_remember, help="The installation's folder (or OSTIARY_HOME).",
+)  # fmt: skip
+JSON: Final = click.Option(["--json"], is_flag=True, expose_value=False, callback=_remember, help="Machine-readable.")
+
+
 class Command(click.Command):
     """A command that knows `--json`, and `--home` where it is about an installation."""
 
     def __init__(self, *args: Any, about_home: bool = True, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.params += [_home_option()] if about_home else []
-        self.params.append(
-            click.Option(
-                ["--json"], is_flag=True, expose_value=False, callback=_remember(_JSON), help="Machine-readable."
-            )
-        )
+        self.params += [HOME, JSON] if about_home else [JSON]
 
 
 class Group(click.Group):
@@ -55,26 +59,6 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
-def _home_option() -> click.Option:
-    return click.Option(
-        ["--home"],
-        envvar="OSTIARY_HOME",
-        default=DEFAULT_HOME,
-        show_default=True,
-        expose_value=False,
-        callback=_remember(_HOME),
-        help="The installation's folder (or OSTIARY_HOME).",
-    )
-
-
-def _remember(key: str) -> Any:
-    def callback(context: click.Context, _: click.Parameter, value: Any) -> Any:
-        context.meta[key] = value
-        return value
-
-    return callback
-
-
 LIMIT = click.option(
     "--limit", type=click.IntRange(1, LISTED_MAX), default=20, show_default=True, help="At most so many."
 )
@@ -82,7 +66,7 @@ LIMIT = click.option(
 
 def home() -> Home:
     """The installation that this command is about."""
-    return Home(root=Path(click.get_current_context().meta.get(_HOME, DEFAULT_HOME)).expanduser().absolute())
+    return Home(root=Path(click.get_current_context().meta.get("ostiary.home", DEFAULT_HOME)).expanduser().absolute())
 
 
 def pasteable(command: str, root: Path | None = None) -> str:
@@ -113,7 +97,7 @@ def _login(found: re.Match[str]) -> str:
 
 
 def wants_json() -> bool:
-    return bool(click.get_current_context().meta.get(_JSON))
+    return bool(click.get_current_context().meta.get("ostiary.json"))
 
 
 def show(value: Any, text: str) -> None:
