@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ostiary.cli.demo.erp import DemoErp, prepare, start
+from ostiary.cli.demo.erp import DemoErp, prepare, serving
 
 CACHE = Path(os.environ.get("OSTIARY_CACHE") or Path.home() / ".cache/ostiary")
 IN_THE_COMPANY = {"company": 1, "companies": [1]}
@@ -35,6 +36,7 @@ class RealTryton:
 
     erp: DemoErp
     http: httpx.Client
+    after: ExitStack
     sessions: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -88,13 +90,14 @@ class RealTryton:
 
 def begin(folder: Path, port: int = 0) -> RealTryton:
     """A server of its own on a fresh copy, for a test that stops or spoils it; `end` it."""
-    erp = start(template(), folder, port)
-    return RealTryton(erp=erp, http=httpx.Client(base_url=erp.url, timeout=60, trust_env=False))
+    after = ExitStack()
+    erp = after.enter_context(serving(template(), folder, port))
+    http = after.enter_context(httpx.Client(base_url=erp.url, timeout=60, trust_env=False))
+    return RealTryton(erp=erp, http=http, after=after)
 
 
 def end(server: RealTryton) -> None:
-    server.http.close()
-    server.erp.stop()
+    server.after.close()
 
 
 @cache

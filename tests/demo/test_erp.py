@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from ostiary.cli.demo.erp import USERS, prepare, start
+from ostiary.cli.demo.erp import USERS, prepare, serving
 from ostiary.foundation.errors import SystemFault
 from real_tryton import ErpError, begin, end, template
 
@@ -44,8 +44,8 @@ def test_it_listens_on_loopback_only_and_its_files_are_private(tryton):
 
 def test_a_taken_port_is_a_clear_fault(tryton, tmp_path):
     port = int(tryton.erp.url.rpartition(":")[2])
-    with pytest.raises(SystemFault, match=f"port {port}"):
-        start(template(), tmp_path, port)
+    with pytest.raises(SystemFault, match=f"port {port}"), serving(template(), tmp_path, port):
+        pass
 
 
 def test_a_wrong_password_does_not_come_in(tryton):

@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing.context import ForkProcess
-from typing import Final, Protocol
+from pathlib import Path
+from typing import Any, Final, Protocol
 
 from ostiary.foundation.errors import OstiaryError
 
@@ -56,13 +58,27 @@ def end_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def program(command: Sequence[str], environment: Mapping[str, str]) -> Child:
+@contextmanager
+def signals_wait(numbers: Iterable[signal.Signals]) -> Iterator[None]:
+    """Blocked, they are heard where this process can act on them, and lost nowhere."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def program(
+    command: Sequence[str | Path], environment: Mapping[str, str] | None = None, **more: Any
+) -> subprocess.Popen[bytes]:
+    """`more`: where its words go and what stays open for it, as `subprocess` has it."""
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C is ours to pass on
         umask=PRIVATE_UMASK,
         env=environment,
+        **more,
         preexec_fn=partial(_hear_signals, os.getpid()),  # noqa: PLW1509  this process has one thread
     )
 

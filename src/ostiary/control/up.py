@@ -59,7 +59,7 @@ log = logging.getLogger(__name__)
 
 def run(home: Home) -> None:
     """Runs until SIGINT or SIGTERM; raises when a child can't be kept alive. No child outlives this process."""
-    with _only_one(home), _signals_wait():
+    with _only_one(home), child.signals_wait(_WATCHED):
         log.info("starting")
         starts = _prepared(home)
         children: dict[str, Child] = {}
@@ -188,16 +188,6 @@ def _only_one(home: Home) -> Iterator[None]:
             told = f"the installation in {home.root} runs already"
             raise OperatorFault("already-running", told, hint="see `ostiary status`") from None
         yield
-
-
-@contextmanager
-def _signals_wait() -> Iterator[None]:
-    """Blocked, they are fetched where this process can act on them, and lost nowhere."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _port_is_free(address: str, port: int) -> None:

@@ -11,7 +11,6 @@ from typing import Final
 import click
 
 CACHE: Final = "~/.cache/ostiary"
-STOP: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 @click.command()
@@ -48,6 +47,7 @@ def progress() -> Callable[[str], None]:
 
 def clear_up_when_told_to_stop() -> None:
     """The first Ctrl-C or SIGTERM ends it: what was started is stopped, the folder removed. More change nothing."""
+    from ostiary.cli.demo.erp import STOP
 
     def stop(*_: object) -> None:
         for number in STOP:

@@ -2,17 +2,18 @@
 
 import fcntl
 import json
-import os
 import platform
 import secrets
 import shutil
-import socket
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import httpx
 from uv import find_uv_bin
@@ -20,7 +21,7 @@ from uv import find_uv_bin
 from ostiary.control import child
 from ostiary.control.process import listen_on_loopback
 from ostiary.foundation.errors import SystemFault
-from ostiary.foundation.files import PRIVATE, write_atomically
+from ostiary.foundation.files import write_atomically
 from ostiary.foundation.secret import Secret
 
 DATABASE = "erp"
@@ -34,7 +35,8 @@ SEED = Path(__file__).with_name("seed.py")  # a script of the ERP's interpreter,
 INSTALL_TIMEOUT_S = 600
 BUILD_TIMEOUT_S = 600
 START_TIMEOUT_S = 60
-STOP_TIMEOUT_S = 5
+STOP_TIMEOUT_S = 15
+STOP = (signal.SIGINT, signal.SIGTERM)
 LOG_TAIL_BYTES = 2000
 CONFIGURATION = """\
 [database]
@@ -65,9 +67,6 @@ class DemoErp:
     uids: Mapping[str, int]
     folder: Path
     process: subprocess.Popen[bytes]
-
-    def stop(self) -> None:
-        child.stop([self.process], STOP_TIMEOUT_S)
 
 
 def prepare(cache: Path, progress: Progress) -> Path:
@@ -111,61 +110,52 @@ def _install(template: Path) -> None:
 
 
 def _run(command: Sequence[str | Path], timeout_s: int) -> None:
-    """In a session of its own: Ctrl-C is ours to pass on, or its last words would look like a failure."""
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
-    ) as process:
+    with running(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:
             _, said = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
             said = f"{command[0]} was stopped after {timeout_s} s".encode()
-        finally:
-            child.stop([process], STOP_TIMEOUT_S)
     if process.returncode:
         told = f"the demo ERP could not be built:\n{said[-LOG_TAIL_BYTES:].decode(errors='replace')}"
         hint = "see the text above; a package index must be reachable, and 150 MB of disk free"
         raise SystemFault("demo-erp-build", told, hint=hint)
 
 
-def start(template: Path, folder: Path, port: int = 0) -> DemoErp:
-    """Serves the database of `folder`, a copy of the template's unless it is there; returns when it answers."""
-    database = folder / "db" / FILE
+@contextmanager
+def running(command: Sequence[str | Path], **more: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """While the block runs; afterwards it has ended, also where Ctrl-C came while it was being started."""
+    with ExitStack() as after:
+        with child.signals_wait(STOP):
+            process = after.enter_context(child.program(command, **more))
+            after.callback(child.stop, [process], STOP_TIMEOUT_S)
+        yield process
+
+
+@contextmanager
+def serving(template: Path, folder: Path, port: int = 0) -> Iterator[DemoErp]:
+    """Serves the database of `folder`, a copy of the template's unless it is there; it answers, and ends with the block."""
+    database, conf = folder / "db" / FILE, folder / "trytond.conf"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     database.parent.mkdir(exist_ok=True)
     if not database.exists():
         write_atomically(database, (template / FILE).read_bytes())
-    with listen_on_loopback(port) as listener:  # bound here, so that a free port stays ours until the server has it
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        process = _serve(template, folder, listener)
     known = json.loads((template / USERS).read_bytes())
-    erp = DemoErp(
-        url=url,
-        database=DATABASE,
-        users={login: Secret(user["password"]) for login, user in known.items()},
-        uids={login: user["uid"] for login, user in known.items()},
-        folder=folder,
-        process=process,
-    )
-    _wait_for_answer(erp)
-    return erp
-
-
-def _serve(template: Path, folder: Path, listener: socket.socket) -> subprocess.Popen[bytes]:
-    """The server dies with the thread that started it (prctl(2), PR_SET_PDEATHSIG)."""
-    conf = folder / "trytond.conf"
-    text = CONFIGURATION.format(path=folder / "db", port=listener.getsockname()[1])
-    write_atomically(conf, text.encode())
-    arguments = ["serve", str(conf), str(listener.fileno()), str(os.getpid())]
-    return spawn([template / PYTHON, SEED, *arguments], folder / "server.log", [listener.fileno()])
-
-
-def spawn(command: Sequence[str | Path], log: Path, kept: Sequence[int] = ()) -> subprocess.Popen[bytes]:
-    """In a session of its own, for Ctrl-C is ours to pass on; its words go to `log` (0600), `kept` stay open for it."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE)
-    with os.fdopen(descriptor, "wb") as out:
-        return subprocess.Popen(
-            command, pass_fds=kept, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
-        )
+    with listen_on_loopback(port) as listener, (folder / "server.log").open("ab") as out:
+        port, kept = listener.getsockname()[1], listener.fileno()
+        write_atomically(conf, CONFIGURATION.format(path=database.parent, port=port).encode())
+        command = (template / PYTHON, SEED, "serve", conf, str(kept))
+        with running(command, stdout=out, stderr=out, pass_fds=[kept]) as process:
+            listener.close()  # it was ours until the server had it, so that nobody else got the port
+            erp = DemoErp(
+                url=f"http://127.0.0.1:{port}",
+                database=DATABASE,
+                users={login: Secret(user["password"]) for login, user in known.items()},
+                uids={login: user["uid"] for login, user in known.items()},
+                folder=folder,
+                process=process,
+            )
+            _wait_for_answer(erp)
+            yield erp
 
 
 def _wait_for_answer(erp: DemoErp) -> None:
@@ -175,7 +165,6 @@ def _wait_for_answer(erp: DemoErp) -> None:
         with httpx.Client(trust_env=False, timeout=START_TIMEOUT_S) as client:
             client.post(f"{erp.url}/rpc/", json=question).raise_for_status()
     except httpx.HTTPError as failed:
-        erp.stop()
         tail = (erp.folder / "server.log").read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace")
         told = f"the demo ERP did not answer:\n{tail}"
         raise SystemFault("demo-erp-start", told, hint="try a new folder") from failed

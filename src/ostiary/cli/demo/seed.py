@@ -1,13 +1,11 @@
 """Runs under the demo ERP's own interpreter, never in ours: builds a seeded Tryton database, or serves one.
 
 `build FOLDER` writes FOLDER/erp.sqlite, and to FOLDER/users.json each user's password and id.
-`serve CONF FD PARENT` serves CONF on the listening socket FD until the process PARENT dies.
+`serve CONF FD` serves CONF on the listening socket FD.
 """
 
-import ctypes
 import json
 import os
-import signal
 import sys
 from decimal import Decimal
 from pathlib import Path
@@ -29,7 +27,6 @@ GROUPS: dict[str, list[str]] = {
 }
 PARTIES = {"Globex GmbH": "Wien", "Initech Ltd.": "Graz", "Umbrella AG": "Linz", "Hooli SE": "Salzburg"}
 BUSINESS = ("party.", "company.", "currency.", "country.", "product.", "account.", "stock.", "sale.", "purchase.")
-PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def build(folder: Path) -> None:
@@ -146,11 +143,8 @@ def _user(pool: Any, login: str, password: str) -> Any:
     return user
 
 
-def serve(conf: str, descriptor: int, parent: int) -> None:
+def serve(conf: str, descriptor: int) -> None:
     """Serves with trytond's own application; the socket was bound, on loopback, by the parent."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before we asked to be told
-        return
     config.update_etc([conf])
     from trytond.pool import Pool
     from trytond.wsgi import app  # type: ignore[import-not-found] # see above
@@ -165,7 +159,7 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["build", folder]:
             build(Path(folder))
-        case ["serve", conf, descriptor, parent]:
-            serve(conf, int(descriptor), int(parent))
+        case ["serve", conf, descriptor]:
+            serve(conf, int(descriptor))
         case _:
             sys.exit(__doc__)

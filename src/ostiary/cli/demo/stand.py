@@ -1,6 +1,5 @@
 """The demo as a whole: a throw-away folder, Ostiary up at once, the real ERP behind it as soon as it is built."""
 
-import os
 import socket
 import subprocess
 import sys
@@ -14,8 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from ostiary.cli.admin import ask
-from ostiary.cli.demo.erp import DemoErp, Progress, prepare, spawn, start
-from ostiary.control import child
+from ostiary.cli.demo.erp import DemoErp, Progress, prepare, running, serving
 from ostiary.control.prepare import initialise
 from ostiary.foundation.errors import OstiaryError, SystemFault
 from ostiary.foundation.files import write_atomically
@@ -31,7 +29,7 @@ READER: Final = "gateway"  # the ERP user by whom the guard reads links and orig
 PORTAL: Final = "portal"  # the public client that people sign in with
 PORTAL_REDIRECT: Final = "http://127.0.0.1/back"
 READY_TIMEOUT_S: Final = 30
-STOP_TIMEOUT_S: Final = 15
+LOG: Final = "ostiary.log"
 POLL_S: Final = 0.05
 
 
@@ -66,35 +64,28 @@ def stand(progress: Progress) -> Iterator[Stand]:
         home, port, erp_port = Home(root=Path(folder) / "home"), free_port(), free_port()
         text = POLICY.read_text("utf-8").replace(UPSTREAM_IN_POLICY, f"http://127.0.0.1:{erp_port}")
         initialise(home, text=text, port=port)
-        command = [sys.executable, "-m", "ostiary.control.up", str(home.root), "--with-parent", str(os.getpid())]
-        gate = spawn(command, home.root / "ostiary.log")
-        try:
+        command, log = (sys.executable, "-m", "ostiary.control.up", home.root), home.root / LOG
+        with log.open("ab") as out, running(command, stdout=out, stderr=out) as gate:
             _wait_until_up(home, gate)
             origin = f"https://localhost:{port}"
             progress(f"the gate is up at {origin}; without a token nobody passes")
-            running = Stand(home=home, origin=origin, gate=gate, erp_port=erp_port, secrets=_principals(home))
-            _write_secrets(running)
-            yield running
-        finally:
-            child.stop([gate], STOP_TIMEOUT_S)
+            made = Stand(home=home, origin=origin, gate=gate, erp_port=erp_port, secrets=_principals(home))
+            _write_secrets(made)
+            yield made
 
 
 @contextmanager
-def real_erp(running: Stand, cache: Path, progress: Progress) -> Iterator[DemoErp]:
+def real_erp(on: Stand, cache: Path, progress: Progress) -> Iterator[DemoErp]:
     """The real ERP behind the gate, which knows as whom each call arrives there; afterwards only `cache` is left."""
-    home = running.home
-    erp = start(prepare(cache, progress), home.root.parent / "erp", running.erp_port)
-    try:
+    with serving(prepare(cache, progress), on.home.root.parent / "erp", on.erp_port) as erp:
         accounts = [(f"client:{CLIENT[0]}", CLIENT[2]), *((f"user:{login}", user) for login, _, user in PEOPLE)]
         for principal, login in accounts:
             password = erp.users[login].reveal()
-            ask(home, "account.set", principal=principal, system=SYSTEM, login=login, password=password)
-        ask(home, "system.account", system=SYSTEM, login=READER, password=erp.users[READER].reveal())
-        _wait_until_up(home, running.gate, erp=True)
+            ask(on.home, "account.set", principal=principal, system=SYSTEM, login=login, password=password)
+        ask(on.home, "system.account", system=SYSTEM, login=READER, password=erp.users[READER].reveal())
+        _wait_until_up(on.home, on.gate, erp=True)
         progress(f"Tryton answers at {erp.url}, and the gate knows its {len(accounts)} accounts")
         yield erp
-    finally:
-        erp.stop()
 
 
 def _write_secrets(running: Stand) -> None:
@@ -122,7 +113,7 @@ def _wait_until_up(home: Home, gate: subprocess.Popen[bytes], *, erp: bool = Fal
         except OstiaryError:
             pass
         time.sleep(POLL_S)
-    tail = (home.root / "ostiary.log").read_text("utf-8", "replace")[-2000:]
+    tail = (home.root / LOG).read_text("utf-8", "replace")[-2000:]
     raise SystemFault("demo-not-up", f"Ostiary did not come up:\n{tail}", hint="the last lines above say why")
 
 
