@@ -1,11 +1,14 @@
 """The demo's ERP is a real one: built once, copied, served, stopped."""
 
 import json
+import os
+import signal
 import stat
 
 import pytest
 
-from ostiary.cli.demo.erp import USERS, prepare, serving
+from ostiary.cli.demo.erp import USERS, prepare, running, serving
+from ostiary.control import child
 from ostiary.foundation.errors import SystemFault
 from real_tryton import ErpError, begin, end, template
 
@@ -46,6 +49,24 @@ def test_a_taken_port_is_a_clear_fault(tryton, tmp_path):
     port = int(tryton.erp.url.rpartition(":")[2])
     with pytest.raises(SystemFault, match=f"port {port}"), serving(template(), tmp_path, port):
         pass
+
+
+def test_ctrl_c_between_the_start_of_a_process_and_our_knowing_it_ends_it_too(monkeypatch):
+    begun, start = [], child.program
+
+    def interrupted(*command, **more):
+        begun.append(start(*command, **more))
+        os.kill(os.getpid(), signal.SIGINT)
+        return begun[0]
+
+    monkeypatch.setattr(child, "program", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), running(["sleep", "60"]):
+            pass
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert begun[0].returncode == -signal.SIGTERM
 
 
 def test_a_wrong_password_does_not_come_in(tryton):
