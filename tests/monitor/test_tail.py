@@ -2,7 +2,6 @@
 
 import os
 from datetime import timedelta
-from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -204,7 +203,7 @@ def test_a_clock_that_went_back_does_not_change_the_order_of_files(log):
     assert read_all(log)[0] == ["d0", "d1", "d2"]
 
 
-@pytest.mark.parametrize("problem", [OSError(), HTTPException(), SystemFault("reopen-refused", "no")])
+@pytest.mark.parametrize("problem", [OSError(), TimeoutError(), SystemFault("reopen-refused", "no")])
 def test_a_writer_that_cannot_turn_keeps_its_log(log, problem):
     def reopen():
         raise problem

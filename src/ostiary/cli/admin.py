@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Callable, Mapping
-from http.client import HTTPException
 from typing import Any, Final
 
 from ostiary.cli import shape
@@ -44,7 +43,7 @@ def ask(home: Home, operation: str, **parameters: Any) -> Any:
         refuse_empty(home)
         told = f"no installation runs in {home.root}"
         raise SystemFault("not-running", told, hint="start it with `ostiary up`, or name --home") from problem
-    except (OSError, HTTPException, ValueError) as problem:
+    except (OSError, ValueError) as problem:
         why = plainly(problem) if isinstance(problem, OSError) else "it broke off"
         raise SystemFault("no-answer", f"{operation} got no answer: {why}", hint="try `ostiary doctor`") from problem
     if "error" in content:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime
 from functools import partial
-from http.client import HTTPException
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
@@ -296,7 +295,7 @@ def troubles(home: Home) -> Mapping[str, str]:
     try:
         answer = unix.ask(home.socket("guard-control"), "GET", "/internal/state", timeout_s=CONNECT_TIMEOUT_S)
         return dict(json.loads(answer.body)["troubles"])
-    except (OSError, HTTPException, ValueError, KeyError):
+    except (OSError, ValueError, KeyError):
         return {}
 
 

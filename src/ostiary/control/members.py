@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from http.client import HTTPException
 from logging import getLogger
 from typing import Any, Final
 
@@ -161,7 +160,7 @@ def _tell_control(on: Installation, keys: list[str]) -> None:
     """
     try:
         answer = unix.ask(on.home.socket("control"), "POST", "/internal/revoked", json.dumps({"keys": keys}).encode())
-    except (OSError, HTTPException):
+    except OSError:
         log.exception("control could not be told of a revocation; the gate learns of it when control is back")
         return
     if answer.status != 200:  # noqa: PLR2004  RFC 9110 section 15.3.1

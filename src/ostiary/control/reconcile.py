@@ -5,7 +5,6 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from http.client import HTTPException
 from threading import Lock, RLock
 from typing import Any, Final, NamedTuple
 
@@ -297,7 +296,7 @@ class Reconciler:
         try:
             answer = unix.ask(socket, method, f"/internal/{about}", body, timeout_s=GUARD_TIMEOUT_S)
             told = dict(json.loads(answer.body))
-        except (OSError, HTTPException, ValueError) as problem:
+        except (OSError, ValueError) as problem:
             hint = "see `ostiary status`; nothing it guards passes until it runs again"
             raise SystemFault("guard-silent", "the guard does not answer", hint=hint) from problem
         if answer.status != OK:

@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from http.client import HTTPException
 from importlib import import_module
 from pathlib import Path
 from typing import Final
@@ -132,7 +131,7 @@ class _Pulse:
             self._missed[name] = 0
         except TimeoutError:
             self._missed[name] += 1
-        except (OSError, HTTPException):  # it starts, or it has just ended, which is seen elsewhere
+        except OSError:  # it starts, or it has just ended, which is seen elsewhere
             pass
         if self._missed[name] >= MISSED_MAX:
             log.error("%s is there but does not answer; it is killed, and started again", name)

@@ -7,7 +7,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -124,7 +123,7 @@ class Gate:
         try:
             answer = unix.ask(self._edge.home.socket("envoy"), "GET", target, timeout_s=ADMIN_TIMEOUT_S)
             return list(json.loads(answer.body)["stats"])
-        except (OSError, HTTPException, ValueError, KeyError):
+        except (OSError, ValueError, KeyError):
             return None
 
     def behind(self, state: GateState) -> tuple[str, ...]:

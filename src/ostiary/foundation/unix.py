@@ -2,7 +2,8 @@
 
 import socket
 from contextlib import suppress
-from http.client import HTTPConnection
+from errno import EPROTO
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -15,7 +16,7 @@ class Answer(NamedTuple):
 
 
 def ask(path: Path, method: str, target: str, body: bytes = b"", *, timeout_s: float = TIMEOUT_S) -> Answer:
-    """The answer of the server at socket `path`; raises OSError or HTTPException when there is none."""
+    """The answer of the server at socket `path`; raises OSError when there is none."""
     connection = _UnixConnection(path, timeout_s)
     try:
         connection.connect()
@@ -23,6 +24,8 @@ def ask(path: Path, method: str, target: str, body: bytes = b"", *, timeout_s: f
             connection.request(method, target, body, {"content-type": "application/json"} if body else {})
         response = connection.getresponse()
         return Answer(response.status, response.read())
+    except HTTPException as problem:
+        raise problem if isinstance(problem, OSError) else OSError(EPROTO, "it broke off") from problem
     finally:
         connection.close()
 

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from http.client import HTTPException
 from pathlib import Path
 from typing import Final
 
@@ -91,7 +90,7 @@ def rotate(log: Path, now: datetime, reopen: ReopenLogs, *, segment_max: int = S
     log.rename(aside)
     try:
         reopen()
-    except (OSError, HTTPException, SystemFault):
+    except (OSError, SystemFault):
         if not log.exists():
             aside.rename(log)
         raise

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from http.client import HTTPException
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, TypeVar
@@ -163,7 +162,7 @@ class Watch:
         if not self._home.access_log.exists():
             try:
                 self._reopen()
-            except (OSError, HTTPException, SystemFault) as problem:
+            except (OSError, SystemFault) as problem:
                 log.warning("the access log is gone, and is not reopened: %s", problem)
 
     def _fire(self, connection: Connection, finding: Finding, now: datetime) -> Notice | None:
