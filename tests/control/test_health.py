@@ -113,7 +113,7 @@ def test_a_system_that_does_not_let_the_gate_in_is_told_by_doctor_too(folder):
     with socket.create_server(("127.0.0.1", 0)) as erp:
         initialise(home, upstream=f"http://127.0.0.1:{erp.getsockname()[1]}")
         home.catalogue("erp").parent.mkdir(exist_ok=True)
-        home.catalogue("erp").write_text("{}")
+        home.catalogue("erp").write_text('{"models": {}, "methods": {}}')
         guard = UnixServer(str(home.socket("guard-control")), Echo).start(lambda _: (200, {}, answer))
         try:
             assert "does not let gateway in" in found(home, "erp")["text"]

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import msgspec
 from msgspec import Struct, to_builtins
 
 from ostiary.compile.plan import compile_policy
@@ -155,8 +154,7 @@ def offers(plan: Plan, home: Home) -> Mapping[str, Offer]:
     for system in plan.systems:
         if system.kind is Kind.OPENAPI:
             found[system.name] = openapi.offer(one for one in plan.routes if one.system == system.name)
-        elif (path := home.catalogue(system.name)).exists():
-            catalogue = msgspec.json.decode(path.read_bytes(), type=tryton.Catalogue)
+        elif catalogue := tryton.learned(home.catalogue(system.name)):
             found[system.name] = tryton.offer(catalogue, system.name)
     return found
 

@@ -8,8 +8,6 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
 from ostiary.control.documents import described, prove_document, read_document
 from ostiary.control.folder import read_policy, text_below
 from ostiary.control.installation import refuse_empty
@@ -69,13 +67,12 @@ def draft(home: Home, source: str, since: datetime, tick: Tick) -> dict[str, Any
 
 
 def _of_tryton(home: Home, system: str) -> tuple[Role, ...]:
-    path = home.catalogue(system)
-    found = msgspec.json.decode(path.read_bytes(), type=tryton.Catalogue).groups if path.exists() else ()
-    if not found:
+    catalogue = tryton.learned(home.catalogue(system))
+    if catalogue is None or not catalogue.groups:
         reader = f"let the user of `ostiary system account {system} --login LOGIN` read {', '.join(tryton.OBJECTS)}"
         hint = f"{reader}; then `ostiary system learn {system}`"
         raise OperatorFault("rights-unknown", f"what the groups of {system} may do is not known", hint=hint)
-    return found
+    return catalogue.groups
 
 
 def _of_file(home: Home, file: Path) -> dict[str, Any]:

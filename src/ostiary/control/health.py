@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import msgspec
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
@@ -30,7 +29,7 @@ from ostiary.control.revisions import APPLY, ROLLED_BACK, texts_of
 from ostiary.envoy import binary
 from ostiary.envoy.clusters import cluster_name
 from ostiary.envoy.delivery import Gate
-from ostiary.erp.tryton import Catalogue
+from ostiary.erp.tryton import learned
 from ostiary.event.record import stamp
 from ostiary.foundation import unix
 from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault, counted, plainly
@@ -302,13 +301,13 @@ def troubles(home: Home) -> Mapping[str, str]:
 def known(on: Installation, plan: Plan, system: System, troubled: Mapping[str, str]) -> str:
     """Of a system that answers, that the gate knows what it offers, is let in to ask, and holds it to the policy."""
     reached, hint = f"{system.upstream} answers", f"`ostiary system account {system.name} --login LOGIN`"
-    path = on.home.catalogue(system.name)
-    if system.kind is Kind.TRYTON and not path.exists():
+    catalogue = learned(on.home.catalogue(system.name))
+    if system.kind is Kind.TRYTON and catalogue is None:
         told = f"{reached}, but what it offers is not known yet, so all is denied"
         raise OperatorFault("not-learned", told, hint=hint)
     if trouble := troubled.get(system.name):
         raise OperatorFault("erp-refuses", f"{reached}, but {trouble}: duties are not told apart", hint=hint)
-    if system.kind is Kind.TRYTON and not msgspec.json.decode(path.read_bytes(), type=Catalogue).whole:
+    if system.kind is Kind.TRYTON and catalogue and not catalogue.whole:
         told = f"{reached}, but which of its fields write others was not learned, so more is refused than has to be"
         raise OperatorFault("not-learned", told, hint=f"`ostiary system learn {system.name}`")
     now = on.clock.now()

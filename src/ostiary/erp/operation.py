@@ -79,6 +79,8 @@ class Call(Struct, frozen=True, kw_only=True):
 
 
 class Problem(StrEnum):
+    """Each is a `plan.reason.Reason` too."""
+
     UNKNOWN_OPERATION = "unknown-operation"
     INVALID = "invalid"
     TOO_LARGE = "too-large"

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-import msgspec
 from msgspec.structs import replace
 
 from ostiary.erp import tryton
@@ -24,7 +23,6 @@ class Read(NamedTuple):
 class Adapters:
     def __init__(self, home: Home) -> None:
         self._home = home
-        self._catalogues: dict[str, tuple[int, tryton.Catalogue]] = {}
 
     def read(self, ready: Ready, system: System, request: Request, *, observed: bool) -> Read:
         match system.kind:
@@ -56,14 +54,4 @@ class Adapters:
                 yield from (replace(rule.then, object=name) for name in objects)
 
     def _catalogue(self, system: str) -> tryton.Catalogue | None:
-        """The learned catalogue; read again when its file has changed."""
-        path = self._home.catalogue(system)
-        try:
-            changed = path.stat().st_mtime_ns
-        except FileNotFoundError:
-            return None
-        known = self._catalogues.get(system)
-        if known is None or known[0] != changed:
-            known = changed, msgspec.json.decode(path.read_bytes(), type=tryton.Catalogue)
-            self._catalogues[system] = known
-        return known[1]
+        return tryton.learned(self._home.catalogue(system))

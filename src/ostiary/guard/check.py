@@ -9,7 +9,7 @@ from typing import Final, NoReturn
 
 from msgspec.structs import asdict, replace
 
-from ostiary.erp.operation import Call, Operation, Problem, Request, Unreadable
+from ostiary.erp.operation import Call, Operation, Request, Unreadable
 from ostiary.event.record import stamp
 from ostiary.foundation.clock import Clock
 from ostiary.foundation.errors import SystemFault
@@ -36,11 +36,6 @@ TRIES_MAX: Final = 3  # a link that leads elsewhere each time has no end soon
 RECORD_MAX_CHARS: Final = 200  # an id in a path is what a caller wrote there
 ANSWER_MAX_S: Final = 9.0  # the gate gives up after 10, and would log an end to what then still begins
 TOLD: Final = ("decision", "revision", "system", "subject", "person", "erp_user", "reason", "rule", "us")
-REASON_OF: Final = {
-    Problem.UNKNOWN_OPERATION: Reason.UNKNOWN_OPERATION,
-    Problem.INVALID: Reason.INVALID,
-    Problem.TOO_LARGE: Reason.TOO_LARGE,
-}
 
 log = logging.getLogger(__name__)
 
@@ -100,14 +95,14 @@ class Check:
             trace.whole = False
             if read.operations:  # role first: who may not read an object does not learn its fields by asking
                 await self._decide(ready, system, caller, read.operations, asked, trace)
-            raise Refused(REASON_OF[read.problem], read.detail, pointer=read.pointer)
+            raise Refused(Reason[read.problem.name], read.detail, pointer=read.pointer)
         if read.opened:
             facts = await self._decide(ready, system, caller, read.operations, asked, trace)
         else:
             trace.operation, trace.draft = read.operations[0].permission, str(Decision(reason=Reason.UNKNOWN_OPERATION))
         invalid = validation.validate(match and match.route, request, match.values if match else {})
         if invalid is not None:
-            raise Refused(REASON_OF[invalid.problem], invalid.detail, pointer=invalid.pointer)
+            raise Refused(Reason[invalid.problem.name], invalid.detail, pointer=invalid.pointer)
         if trace.observed:
             return
         await self._hold_and_look(ready, system, facts, read, trace, gone)

@@ -10,6 +10,7 @@ from urllib.parse import unquote_to_bytes
 import jiter
 import jsonschema_rs
 
+from ostiary.erp.openapi.model import escaped
 from ostiary.erp.operation import Refused, Request, Unreadable
 from ostiary.erp.route import Parameter, Route
 from ostiary.foundation import strict_json
@@ -190,5 +191,4 @@ def _check_schema(validator: jsonschema_rs.Draft202012Validator, value: Any, poi
 
 def _escaped(name: object) -> str:
     """One reference token of a JSON pointer (RFC 6901), with nothing in it that a terminal would act on."""
-    text = str(name).replace("~", "~0").replace("/", "~1")
-    return "".join(char if char.isprintable() else "\ufffd" for char in text[:80])
+    return "".join(char if char.isprintable() else "\ufffd" for char in escaped(name)[:80])

@@ -2,9 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -18,6 +20,7 @@ LATE: Final = frozenset(
 # Every model has these (trytond.model.ModelStorage); ir.model.field lists most of them, but not for all.
 STAMPS: Final = ("create_uid", "create_date", "write_uid", "write_date", "last_modified_at")
 EVERYWHERE: Final = ("id", "rec_name", "xml_id", *STAMPS)
+CATALOGUES_MAX: Final = 16  # kept decoded
 
 Ask = Callable[..., Any]  # (method, *params) -> the call's result; raises where there is none
 
@@ -67,6 +70,19 @@ class Catalogue(Struct, frozen=True, kw_only=True, dict=True):
 
     def computes(self, model: str, name: str) -> bool:
         return getattr(self.field(model, name), "computed", True)
+
+
+def learned(path: Path) -> Catalogue | None:
+    """What the file holds now; None where nothing was learned yet."""
+    try:
+        return _decoded(path, path.stat().st_mtime_ns)
+    except FileNotFoundError:
+        return None
+
+
+@lru_cache(maxsize=CATALOGUES_MAX)
+def _decoded(path: Path, _changed_ns: int) -> Catalogue:
+    return msgspec.json.decode(path.read_bytes(), type=Catalogue)
 
 
 def learn(ask: Ask) -> Catalogue:
