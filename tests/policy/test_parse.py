@@ -191,7 +191,11 @@ def test_a_name_that_looks_like_a_truth_value_is_a_name():
         ("", (1, 1), "the document is empty"),
         ("# nothing\n", (1, 1), "the document is empty"),
         ("[a]\n", (1, 1), "the policy is a mapping of names to values"),
-        ("policy: {a\n", (2, 1), "this is not YAML: did not find expected ',' or '}'"),
+        (
+            "policy: {a\n",
+            (2, 1),
+            "this is not YAML: the bracket of line 1 is not closed, or a comma or quotes are missing behind it",
+        ),
     ],
 )
 def test_what_readers_could_read_differently_is_refused_where_it_stands(text, place, message):

@@ -90,7 +90,7 @@ def _apart(reader: Reader, known: Known, item: tuple[int, Node], named: dict[str
 
 
 def _sides(reader: Reader, node: Node | None) -> tuple[Node, ...]:
-    sides = reader.items(node, what="permissions")
+    sides = reader.permissions(node, what="permissions")
     if node is not None and len(sides) != DUTIES:
         reader.report(node, "apart names two permissions", '["party.party: write", "account.payment: execute"]')
     return sides
@@ -99,7 +99,7 @@ def _sides(reader: Reader, node: Node | None) -> tuple[Node, ...]:
 def _side(reader: Reader, known: Known, node: Node) -> list[Pattern]:
     """All that counts as this duty."""
     reader.refuse_empty(node, "a duty is one permission at least", '"party.party: write"')
-    lines = reader.items(node, what="permissions")
+    lines = reader.permissions(node, what="permissions")
     return [pattern for line in lines for pattern in _patterns(reader, known, line, "permissions")]
 
 
@@ -119,7 +119,7 @@ def _patterns(reader: Reader, known: Known, node: Node, what: str) -> tuple[Patt
 def read_statement(reader: Reader, known: Known, kind: type[S], shape: Part, node: Node) -> S:
     """One statement; what it speaks of is not nothing, or it would hold of itself; nor are roles that are named."""
     part = reader.mapping(node, shape, what=f"a rule of `{shape.name}`")
-    items = reader.items(part.get("may"), what="may")
+    items = reader.permissions(part.get("may"), what="may")
     told = f"`may` of a rule of `{shape.name}` names nothing"
     reader.refuse_empty(part.get("may"), told, 'may: "account.*: read, write"')
     roles = reader.texts(part.get("roles"), what="roles")

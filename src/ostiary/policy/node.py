@@ -23,6 +23,20 @@ UNSEEN: Final = re.compile(
     "[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufffe\uffff\ud800-\udfff]|\r(?!\n)"
 )
 
+UNCLOSED: Final = "the bracket of line {} is not closed, or a comma or quotes are missing behind it"
+CLOSE: Final = "close it in its line; a text with a colon or a comma stands in quotes"
+# The first part of it that is among the YAML parser's words, what it says here ("": their own), and what to write.
+MEANINGS: Final = (
+    ("\t", "a tab stands here", "spaces"),
+    ("flow", UNCLOSED, CLOSE),
+    ("scanning a quoted", "the quote of line {} is not closed", "both quotes in one line"),
+    ("scanning an alias", "a text that begins with * needs quotes", '"*: read"'),
+    ("start any token", "a text that begins with this sign needs quotes", '"the text", in quotes'),
+    ("mapping values", "", 'NAME: VALUE in each line; a text with a colon stands in quotes, "sale.*: read"'),
+    ("parsing a block", "", "lines that belong together indented alike, and nothing behind a closing sign"),
+    ("", "", ""),
+)
+
 Place = tuple[int, int]  # line and column, from 1
 
 
@@ -83,16 +97,14 @@ def says_nothing(node: Node) -> bool:
 
 
 class _Reading:
-    """How many nodes may still come, of which file."""
+    """How many nodes may still come, of which file, and in what lines the brackets were opened that are open."""
 
     def __init__(self, file: str) -> None:
-        self.file, self.left = file, NODES_MAX
+        self.file, self.left, self.opened = file, NODES_MAX, list[int]()
 
 
 class Unreadable(Exception):
-    def __init__(self, line: int, column: int, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.where = (line, column, message, hint)
+    """Its arguments: the place, what is wrong there, and what to write instead."""
 
 
 def read(text: str, file: str) -> tuple[Node | None, list[Problem]]:
@@ -100,30 +112,38 @@ def read(text: str, file: str) -> tuple[Node | None, list[Problem]]:
     try:
         return _document(text, file), []
     except Unreadable as problem:
-        line, column, message, hint = problem.where
-        return None, [Problem(file=file, line=line, column=column, message=message, hint=hint)]
+        (line, column), message, hint = problem.args
     except yaml.YAMLError as problem:
-        mark = getattr(problem, "problem_mark", None)
-        said = getattr(problem, "problem", None) or getattr(problem, "reason", None) or "not YAML"
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        return None, [Problem(file=file, line=line, column=column, message=f"this is not YAML: {said}")]
+        (line, column), message, hint = _no_yaml(problem, text)
+    return None, [Problem(file=file, line=line, column=column, message=message, hint=hint)]
+
+
+def _no_yaml(problem: Any, text: str) -> tuple[Place, str, str]:
+    """As of Unreadable, by MEANINGS."""
+    mark = getattr(problem, "problem_mark", None)
+    if mark is None:
+        return (1, 1), f"this is not YAML: {getattr(problem, 'reason', problem)}", ""
+    words = f"{problem.context} {problem.problem}{text[mark.index : mark.index + 1]}"
+    said, hint = next((said, hint) for part, said, hint in MEANINGS if part in words)
+    began = (problem.context_mark or mark).line + 1
+    return _place(mark), f"this is not YAML: {said.format(began) or problem.problem}", hint
 
 
 def _document(text: str, file: str) -> Node:
     _check_characters(text)
     if len(text.encode()) > TEXT_MAX_BYTES:
-        raise Unreadable(1, 1, f"the document is larger than {TEXT_MAX_BYTES} bytes", "split it")
+        raise Unreadable((1, 1), f"the document is larger than {TEXT_MAX_BYTES} bytes", "split it")
     events: Iterator[Any] = iter(yaml.parse(text, Loader=LOADER))
     reading = _Reading(file)
     root: Node | None = None
     for event in events:
         if isinstance(event, yaml.DocumentStartEvent):
             if root is not None:
-                raise Unreadable(*_place(event.start_mark), "there is a second document", "one document in one file")
+                raise Unreadable(_place(event.start_mark), "there is a second document", "one document in one file")
         elif isinstance(event, yaml.NodeEvent):
             root = _node(event, events, reading, DEPTH_MAX)
     if root is None:
-        raise Unreadable(1, 1, "the document is empty", "policy: NAME")
+        raise Unreadable((1, 1), "the document is empty", "policy: NAME")
     return root
 
 
@@ -131,8 +151,8 @@ def _check_characters(text: str) -> None:
     found = UNSEEN.search(text)
     if found:
         before = text[: found.start()]
-        line, column = before.count("\n") + 1, found.start() - before.rfind("\n")
-        raise Unreadable(line, column, f"U+{ord(found[0]):04X} is a character that can't be seen", "remove it")
+        place = before.count("\n") + 1, found.start() - before.rfind("\n")
+        raise Unreadable(place, f"U+{ord(found[0]):04X} is a character that can't be seen", "remove it")
 
 
 def _place(mark: Any) -> Place:
@@ -140,49 +160,46 @@ def _place(mark: Any) -> Place:
 
 
 def _node(event: Any, events: Iterator[Any], reading: _Reading, depth: int) -> Node:
-    line, column = _place(event.start_mark)
+    place = _place(event.start_mark)
     reading.left -= 1
     if isinstance(event, yaml.AliasEvent) or event.anchor:
-        raise Unreadable(line, column, "anchors and aliases are not used here", "write it out")
+        raise Unreadable(place, "anchors and aliases are not used here", "write it out")
     if event.tag is not None:
-        raise Unreadable(line, column, f"tags such as {event.tag} are not used here", "remove it")
+        raise Unreadable(place, f"tags such as {event.tag} are not used here", "remove it")
     if depth == 0 or reading.left < 0:
-        raise Unreadable(line, column, "the document is nested too deeply or too large", LIMITS)
-    match event:
-        case yaml.ScalarEvent():
-            return _scalar(event, reading.file)
-        case yaml.SequenceStartEvent():
-            items = []
-            while not isinstance(inner := next(events), yaml.SequenceEndEvent):
-                items.append(_node(inner, events, reading, depth - 1))
-            return Sequence(tuple(items), line, column, _closed(event, inner), reading.file)
-    entries, last = _entries(events, reading, depth)
-    return Mapping(entries, line, column, _closed(event, last), reading.file)
-
-
-def _scalar(event: Any, file: str) -> Scalar:
-    (line, column), (last, end) = _place(event.start_mark), _place(event.end_mark)
-    if last != line or event.style in {"|", ">"}:
-        raise Unreadable(line, column, "a text stands in one line", '"the text", in quotes')
-    if len(event.value) > SCALAR_MAX_CHARS:
-        raise Unreadable(line, column, f"the text is longer than {SCALAR_MAX_CHARS} characters", "shorten it")
-    if not event.value.isprintable():
-        raise Unreadable(line, column, f"{event.value!r} has characters that can't be seen", "remove them")
-    return Scalar(event.value, line, column, end, file)
-
-
-def _closed(start: Any, last: Any) -> Place | None:
-    return _place(last.end_mark) if start.flow_style else None
-
-
-def _entries(events: Iterator[Any], reading: _Reading, depth: int) -> tuple[dict[str, tuple[Scalar, Node]], Any]:
+        raise Unreadable(place, "the document is nested too deeply or too large", LIMITS)
+    if isinstance(event, yaml.ScalarEvent):
+        return _scalar(event, reading)
+    reading.opened += place[:1] if event.flow_style else ()
+    if isinstance(event, yaml.SequenceStartEvent):
+        items = []
+        while not isinstance(last := next(events), yaml.SequenceEndEvent):
+            items.append(_node(last, events, reading, depth - 1))
+        return Sequence(tuple(items), *place, _closed(last, reading), reading.file)
     entries: dict[str, tuple[Scalar, Node]] = {}
-    while not isinstance(inner := next(events), yaml.MappingEndEvent):
-        key = _node(inner, events, reading, depth - 1)
+    while not isinstance(last := next(events), yaml.MappingEndEvent):
+        key = _node(last, events, reading, depth - 1)
         if not isinstance(key, Scalar):
-            raise Unreadable(key.line, key.column, "a key is a word", "name: value")
+            raise Unreadable((key.line, key.column), "a key is a word", "name: value")
         if key.text in entries:
-            earlier = entries[key.text][0].line
-            raise Unreadable(key.line, key.column, f"{key.text!r} stands already in line {earlier}", "keep one of them")
+            told = f"{key.text!r} stands already in line {entries[key.text][0].line}"
+            raise Unreadable((key.line, key.column), told, "keep one of them")
         entries[key.text] = (key, _node(next(events), events, reading, depth - 1))
-    return entries, inner
+    return Mapping(entries, *place, _closed(last, reading), reading.file)
+
+
+def _scalar(event: Any, reading: _Reading) -> Scalar:
+    (line, column), (last, end) = _place(event.start_mark), _place(event.end_mark)
+    if last != line and reading.opened and not event.style:
+        raise Unreadable((line, column), UNCLOSED.format(reading.opened[-1]), CLOSE)
+    if last != line or event.style in {"|", ">"}:
+        raise Unreadable((line, column), "a text stands in one line", '"the text", in quotes')
+    if len(event.value) > SCALAR_MAX_CHARS:
+        raise Unreadable((line, column), f"the text is longer than {SCALAR_MAX_CHARS} characters", "shorten it")
+    if not event.value.isprintable():
+        raise Unreadable((line, column), f"{event.value!r} has characters that can't be seen", "remove them")
+    return Scalar(event.value, line, column, end, reading.file)
+
+
+def _closed(last: Any, reading: _Reading) -> Place | None:
+    return _place(last.end_mark) if reading.opened and reading.opened.pop() else None

@@ -5,10 +5,10 @@ from enum import StrEnum
 from typing import Final, TypeVar
 
 from ostiary.policy.model import Source
-from ostiary.policy.node import NODES_MAX, Mapping, Node, Scalar, Sequence, problem_at, says_nothing
+from ostiary.policy.node import NODES_MAX, Mapping, Node, Scalar, Sequence, items_of, problem_at, says_nothing
 from ostiary.policy.problem import Problem, nearest
 from ostiary.policy.shape import Part
-from ostiary.policy.words import NAME, VARIABLE, Wrong
+from ostiary.policy.words import DOINGS, NAME, VARIABLE, Wrong
 
 T = TypeVar("T")
 W = TypeVar("W", bound=StrEnum)
@@ -136,6 +136,17 @@ class Reader:
         told = node.items if isinstance(node, Sequence) else (node,) if isinstance(node, Scalar) else ()
         return tuple(one for item in told for one in self._meant(item))
 
+    def permissions(self, node: Node | None, *, what: str) -> tuple[Node, ...]:
+        """As `items`; lines that YAML took apart, for want of quotes, are told once and read as they were meant."""
+        found: list[Node] = []
+        for line, meant in _lines(items_of(node)):
+            if meant and isinstance(line, Scalar):
+                self.report(line, f"{what}: the quotes are missing", f'"{meant}"')
+                found.append(line._replace(text=meant))
+            else:
+                found += self._meant(line)
+        return tuple(found)
+
     def refuse_empty(self, node: Node | None, message: str, hint: str) -> None:
         """Reports a list without items; what else is wrong with a list is reported where it is read."""
         if isinstance(node, Sequence) and not node.items:
@@ -165,3 +176,22 @@ class Reader:
             if name not in existing:
                 self.report(node, f"there is no {what} {name!r}", nearest(name, existing))
         return tuple(name for name, _ in names if name in existing)
+
+
+def _lines(items: Iterable[Node]) -> list[tuple[Node, str]]:
+    """The lines of permissions in a list, each with what it is in quotes where YAML took it apart."""
+    found: list[tuple[Node, str]] = []
+    for item in items:
+        told = item.entries.values() if isinstance(item, Mapping) else ()
+        lines = [(key, f"{key.text}: {verbs}") for key, value in told if (verbs := _verbs(value))]
+        if lines and len(lines) == len(told):
+            found += lines
+        elif found and found[-1][1] and _verbs(item):
+            found[-1] = found[-1][0], f"{found[-1][1]}, {_verbs(item)}"
+        else:
+            found.append((item, ""))
+    return found
+
+
+def _verbs(node: Node) -> str:
+    return node.text if isinstance(node, Scalar) and DOINGS.fullmatch(node.text) else ""

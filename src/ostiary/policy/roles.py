@@ -94,7 +94,7 @@ def _role(reader: Reader, known: Known, name: str, key: Scalar, node: Node) -> R
 
 
 def _may(reader: Reader, known: Known, level: Level | None, node: Node | None) -> Iterable[May]:
-    for item in (node,) if isinstance(node, Entries) else reader.items(node, what="may"):
+    for item in reader.permissions(node, what="may"):
         part: dict[str, Node] = {"do": item}
         if isinstance(item, Entries):
             part = reader.mapping(item, keys.GRANT, what="may")

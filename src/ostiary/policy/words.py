@@ -60,7 +60,10 @@ FIELD: Final = re.compile("[A-Za-z_][A-Za-z0-9_-]*")
 BOUND: Final = re.compile(r"([<>]=?) *(-?[0-9]{1,15}(?:\.[0-9]{1,9})?)")
 VALUE: Final = re.compile("[A-Za-z0-9_.-]{1,100}")
 MOMENT: Final = re.compile("[12][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(?::[0-9]{2})?(?:Z|[+-][0-9]{2}:[0-9]{2})?")
-PERMISSION: Final = re.compile(f" *(?:{_NAME}/)?{_OBJECT} *: *{_DOING}(?: *, *{_DOING})* *")
+_DOINGS: Final = f"{_DOING}(?: *, *{_DOING})* *"
+DOINGS: Final = re.compile(_DOINGS)
+COLONLESS: Final = re.compile(f" *([^ :]+) +({_DOINGS})")
+PERMISSION: Final = re.compile(f" *(?:{_NAME}/)?{_OBJECT} *: *{_DOINGS}")
 OPERATION: Final = re.compile(f" *(?:{_NAME}/)?{_EXACT} *: *{_DOING} *")
 OTHERS: Final = re.compile("[1-9]")
 GUESSES: Final = re.compile("([1-9][0-9]{0,2}) */ *minute")
@@ -278,6 +281,8 @@ def moment(text: str) -> datetime:
 def patterns(text: str, systems: Sequence[str]) -> tuple[Pattern, ...]:
     """`erp/sale.*: read, execute approve`: one pattern for each verb; the system may be left out while it is alone."""
     left, colon, right = text.partition(":")
+    if match := COLONLESS.fullmatch(text):
+        raise Wrong(f"{text!r} has no colon", f'"{match[1]}: {match[2]}"')
     if not colon:
         raise Wrong(f"{text!r} has no verb", f'"{text.strip()}: read"')
     system, object_ = _object(left.strip(), systems)

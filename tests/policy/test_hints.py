@@ -1,0 +1,159 @@
+"""What a newcomer gets wrong is told once, as what it is, with what to write."""
+
+import pytest
+import yaml
+
+from ostiary.policy import node
+from ostiary.policy.parse import parse
+
+BASE = """\
+policy: acme
+systems: {erp: {kind: tryton, at: erp.example.com, upstream: "http://127.0.0.1:8000", database: acme}}
+departments: {sales: {}}
+"""
+CLERK = "roles: {clerk: {level: user, of: sales, may: MAY}}\n"
+LINES = "roles:\n  clerk:\n    level: user\n    of: sales\n    may:\n"
+UNQUOTED = "may: the quotes are missing"
+
+
+def told(text):
+    """Every problem as (line, message, hint)."""
+    return [(one.line, one.message, one.hint) for one in parse(BASE + text, "acme.yaml").problems]
+
+
+@pytest.mark.parametrize(
+    "text, problems",
+    [
+        (CLERK.replace("MAY", "[orders: read, write]"), [(4, UNQUOTED, '"orders: read, write"')]),
+        (CLERK.replace("MAY", "{orders: read}"), [(4, UNQUOTED, '"orders: read"')]),
+        (
+            CLERK.replace("MAY", "[a: read, write, b.*: execute approve, delete]"),
+            [(4, UNQUOTED, '"a: read, write"'), (4, UNQUOTED, '"b.*: execute approve, delete"')],
+        ),
+        (
+            CLERK.replace("MAY", '[a: read, "b: write"]'),
+            [(4, UNQUOTED, '"a: read"')],
+        ),
+        (
+            LINES + "      - orders: read, write\n      - sale.*: read\n",
+            [(9, UNQUOTED, '"orders: read, write"'), (10, UNQUOTED, '"sale.*: read"')],
+        ),
+        (
+            LINES + "      orders: read, write\n      sale.*: read\n",
+            [(9, UNQUOTED, '"orders: read, write"'), (10, UNQUOTED, '"sale.*: read"')],
+        ),
+        ("never: [{name: n, may: [a: read, write]}]\n", [(4, UNQUOTED, '"a: read, write"')]),
+        (
+            "apart: [{name: n, permissions: [a: read, write, b: write]}]\n",
+            [
+                (4, "permissions: the quotes are missing", '"a: read, write"'),
+                (4, "permissions: the quotes are missing", '"b: write"'),
+            ],
+        ),
+        (
+            "apart: [{name: n, permissions: [[a: read, write], b: write]}]\n",
+            [
+                (4, "permissions: the quotes are missing", '"a: read, write"'),
+                (4, "permissions: the quotes are missing", '"b: write"'),
+            ],
+        ),
+    ],
+)
+def test_a_permission_without_its_quotes_is_told_as_just_that(text, problems):
+    assert told(text) == problems
+
+
+def test_what_else_is_wrong_with_a_line_without_quotes_is_told_too():
+    assert told(CLERK.replace("MAY", "[shop/orders: read, write]")) == [
+        (4, UNQUOTED, '"shop/orders: read, write"'),
+        (4, "may: there is no system 'shop'", "erp/orders"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "grant", ['{do: "a: read", feilds: [x]}', "{a: {b: read}}", "{does: a}", "{}", "{a: read, b: 1}"]
+)
+def test_another_mapping_is_no_line_without_quotes(grant):
+    assert "quotes" not in str(told(CLERK.replace("MAY", f"[{grant}]")))
+    assert told(CLERK.replace("MAY", f"[{grant}]")) != []
+
+
+@pytest.mark.parametrize(
+    "line, message, hint",
+    [
+        ("orders read, write", "'orders read, write' has no colon", '"orders: read, write"'),
+        ("erp/orders execute approve", "'erp/orders execute approve' has no colon", '"erp/orders: execute approve"'),
+        ("orders", "'orders' has no verb", '"orders: read"'),
+        ("orders all", "'orders all' has no verb", '"orders all: read"'),
+        ("read", "'read' has no verb", '"read: read"'),
+    ],
+)
+def test_a_permission_without_colon_or_verb_says_which_of_them(line, message, hint):
+    assert told(CLERK.replace("MAY", f'"{line}"')) == [(4, f"may: {message}", hint)]
+
+
+@pytest.mark.parametrize(
+    "level, line, hint",
+    [
+        ("level: partner", "*: write", '"OBJECT: write"'),
+        ("level: user, of: sales", "*: write", '"sale.*: write"'),
+    ],
+)
+def test_who_may_not_hold_every_object_is_told_what_he_may(level, line, hint):
+    (problem,) = told(f'roles: {{carrier: {{{level}, may: "{line}"}}}}\n')
+    assert problem[2] == hint
+    meant = hint.strip('"').replace("OBJECT", "sale.sale")
+    assert told(f'roles: {{carrier: {{{level}, may: "{meant}"}}}}\n') == []
+
+
+OPEN = "the bracket of line {} is not closed, or a comma or quotes are missing behind it"
+NO_YAML = "this is not YAML: "
+END = "  clerk: {level: user, of: sales}\n"
+INDENT = "lines that belong together indented alike, and nothing behind a closing sign"
+BROKEN = [
+    ("roles:\n\tclerk: {level: partner}\n", 5, NO_YAML + "a tab stands here", "spaces"),
+    ("roles:\n  a:\n  \tlevel: partner\n", 6, NO_YAML + "a tab stands here", "spaces"),
+    ("roles:\n  a: {level: partner\n" + END, 5, OPEN.format(5), node.CLOSE),
+    ("roles:\n  a: {level: partner\n", 6, NO_YAML + OPEN.format(5), node.CLOSE),
+    ('roles:\n  a: {level: partner, may: ["a: read"\n' + END, 6, NO_YAML + OPEN.format(5), node.CLOSE),
+    ("roles:\n  a: {level: partner, may: a: read}\n", 5, NO_YAML + OPEN.format(5), node.CLOSE),
+    ("roles:\n  a: {\n    level: partner\n" + END, 6, OPEN.format(5), node.CLOSE),
+    ("roles:\n  a: [\n    {level: partner}, {level: user\n" + END, 6, OPEN.format(6), node.CLOSE),
+    ("roles:\n  a: {b: {}, level: partner\ntests:\n  - {a: b}\n", 5, OPEN.format(5), node.CLOSE),
+    ('roles:\n  a: {level: "partner}\n', 6, NO_YAML + "the quote of line 5 is not closed", "both quotes in one line"),
+    ("roles:\n  a: {may: [*: read]}\n", 5, NO_YAML + "a text that begins with * needs quotes", '"*: read"'),
+    (
+        "limits: @all\n",
+        4,
+        NO_YAML + "a text that begins with this sign needs quotes",
+        '"the text", in quotes',
+    ),
+    (
+        "limits: default: 1\n",
+        4,
+        NO_YAML + "mapping values are not allowed in this context",
+        'NAME: VALUE in each line; a text with a colon stands in quotes, "sale.*: read"',
+    ),
+    ("limits:\n  a: 1\n b: 2\n", 6, NO_YAML + "did not find expected key", INDENT),
+    ("limits: {}}\n", 4, NO_YAML + "did not find expected key", INDENT),
+]
+
+
+@pytest.mark.parametrize("text, line, message, hint", BROKEN)
+def test_what_is_no_yaml_says_what_to_look_for_and_in_which_line(text, line, message, hint):
+    assert told(text) == [(line, message, hint)]
+
+
+def test_a_text_over_several_lines_is_no_bracket_that_is_not_closed_where_none_is_open():
+    assert told("contexts: {}\nroles: a\n  b\n") == [(5, "a text stands in one line", '"the text", in quotes')]
+    assert told('roles: {a: "b\n  c"}\n') == [(4, "a text stands in one line", '"the text", in quotes')]
+
+
+@pytest.mark.parametrize("text, line, message, hint", BROKEN)
+def test_it_says_so_by_the_slower_reader_too(monkeypatch, text, line, message, hint):
+    """Where PyYAML came without its C part; its own words differ, not those that say what is meant."""
+    monkeypatch.setattr(node, "LOADER", yaml.SafeLoader)
+    (problem,) = told(text)
+    assert problem[2] == hint
+    if hint not in {node.MEANINGS[5][2], INDENT}:
+        assert problem[1] == message
