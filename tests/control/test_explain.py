@@ -2,12 +2,13 @@
 
 import json
 import re
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from tools.caller import HIDDEN, machine_token
+from tools.caller import HIDDEN, Caller, basic, machine_token
 
 import ostiary
 from ostiary.cli.demo.lines import authorization
@@ -67,7 +68,23 @@ def test_scope(site):
     token = site.client("narrow", "clerk", scopes=["shop/order:read"])
     text = explained(site, site.once("GET", "/shop/stock", token=token), Reason.SCOPE)
     assert line_of(site, "clerk:") in text
-    assert "a token with a scope that covers shop/stock:read" in text
+    assert "for its client may not ask for it" in text
+    (step,) = re.findall("`ostiary client change narrow (.*)`", text)
+    assert step == "--scope shop/order:read --scope shop/stock:read"
+    site.ask("client.change", client_id="narrow", scopes=step.split()[1::2])
+    assert site.once("GET", "/shop/stock", token=site.fresh("narrow")).status == 200
+
+
+def test_a_token_that_was_asked_for_less_than_its_client_may_is_no_matter_of_the_client(site):
+    for name, scopes in (("modest", []), ("wide", ["shop/*:read"])):
+        site.client(name, "clerk", scopes=scopes)
+        who = basic(name, site.secrets[name])
+        with closing(Caller(site.origin, site.authority)) as caller:
+            answer = caller.form("/identity/token", basic=who, grant_type="client_credentials", scope="shop/order:read")
+        token = answer.json()["access_token"]
+        text = explained(site, site.once("GET", "/shop/stock", token=token), Reason.SCOPE)
+        assert "a token with a scope that covers shop/stock:read" in text
+        assert "client change" not in text
 
 
 def test_token_missing_and_invalid_and_revoked(site):
@@ -175,6 +192,20 @@ def test_it_reads_the_revision_that_was_in_force_then(site):
     text = explained(site, answer, Reason.ROLE)
     assert before in text
     assert revision in text
+    assert f"role clerk, by policy.yaml:{int(before.partition(':')[2]) + 3}" in text  # what helps today
+
+
+def test_a_role_that_is_gone_is_not_proposed_any_more(site):
+    token = site.client("late", "visitor", "clerk")
+    answer = site.once("GET", "/shop/invoices", token=token)
+    assert "role elsewhere, by" in explained(site, answer, Reason.ROLE)
+    gone = next(line for line in site.policy().splitlines() if line.startswith("  elsewhere:"))
+    site.apply(site.policy((gone, ""), ("  visitor:", "  guest:")))
+    text = explained(site, answer, Reason.ROLE)
+    assert "elsewhere" not in text
+    assert "a new line in the `may` of a role" in text
+    assert "`ostiary client roles late clerk ROLE`" in text
+    site.apply(site.policy())
 
 
 @pytest.mark.parametrize("decision", ["gate-000000-1.1", ""])

@@ -29,6 +29,7 @@ from ostiary.prove.explanation import Asked, Explanation
 from ostiary.prove.explanation import explain as explained
 from ostiary.store import backup
 from ostiary.store.directory import role_sets
+from ostiary.store.plans import plan_in_force
 
 WRITTEN_WITHIN: Final = timedelta(seconds=2)  # Envoy writes its log at least every second
 RECENT: Final = timedelta(minutes=1)  # what began before was written long ago
@@ -58,7 +59,7 @@ def explain(home: Home, decision: str) -> dict[str, Any]:
             why = f": {reason.words}" if reason else ""
             told = Explanation(reason=event.reason, sentence=f"it was answered with {event.status}{why}")
         else:
-            told = explained(plan, _asked(on, event, reason))
+            told = explained(plan, _asked(on, event, reason), plan_in_force(home))
             with on.store.read() as connection:
                 told = grounds.behind(connection, home, plan, event, told)
     detail = str(guard["detail"]) if guard and guard.get("detail") else ""

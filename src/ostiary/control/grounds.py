@@ -8,6 +8,7 @@ from sqlalchemy import Connection, or_, select
 
 from ostiary.audit.log import Entry
 from ostiary.erp.openapi import Table
+from ostiary.erp.operation import covering_scopes, operation_named
 from ostiary.event import record
 from ostiary.event.record import NONE, Event
 from ostiary.foundation.home import Home
@@ -16,6 +17,7 @@ from ostiary.plan.reason import Reason
 from ostiary.prove.explanation import Explanation
 from ostiary.store.directory import erp_account
 from ostiary.store.tables.audit import AUDIT_LEAF
+from ostiary.store.tables.identity import CLIENT
 
 # The acts by which tokens that are out end.
 ENDING: Final = (
@@ -58,6 +60,8 @@ def behind(connection: Connection, home: Home, plan: Plan, event: Event, told: E
             return replace(told, sentence=f"{told.sentence}: {act}")
         case Reason.UNKNOWN_OPERATION if system:
             return _unknown(home, plan, system, event, told)
+        case Reason.SCOPE if step := _wider(connection, event):
+            return replace(told, sentence=f"{told.sentence}, for its client may not ask for it", would_allow=(step,))
         case Reason.UNAVAILABLE if system and CONNECTION_FLAGS & set(event.flags.split(",")):
             would = f"{system.name}, answering at {system.upstream}", *told.would_allow
             return replace(told, sentence=f"{told.sentence}: {system.name} does not answer", would_allow=would)
@@ -86,6 +90,16 @@ def _unknown(home: Home, plan: Plan, system: System, event: Event, told: Explana
     would = f"what {system.spec} describes, unknown means denied: `ostiary policy draft --from {system.name}` lists it"
     left_out = f"what {system.spec} has and is left out, once it is mended: `ostiary policy check` notes it"
     return replace(told, sentence=f"{told.sentence}: {why}", would_allow=(would, left_out))
+
+
+def _wider(connection: Connection, event: Event) -> str:
+    """How a client may ask for what was done, where its own scopes leave that out; "" where they do not."""
+    asked, done = select(CLIENT.c.scopes).where(CLIENT.c.principal == f"client:{event.client}"), event.operation
+    scopes, did = (connection.scalar(asked) or "").split(), operation_named(done)
+    if not scopes or did is None or set(scopes) & set(covering_scopes(did)):
+        return ""
+    wider = " ".join(f"--scope {one}" for one in (*scopes, done))
+    return f"a client that may ask for it, and a new token: `ostiary client change {event.client} {wider}`"
 
 
 def _took_back(connection: Connection, event: Event) -> str:

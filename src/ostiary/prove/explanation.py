@@ -55,10 +55,10 @@ class Asked(Struct, frozen=True, kw_only=True):
     subject: str = ""
 
 
-def explain(plan: Plan, asked: Asked) -> Explanation:
-    """The decision in words; the plan is the one that was in force then."""
+def explain(plan: Plan, asked: Asked, now: Plan | None = None) -> Explanation:
+    """The decision in words, by the plan that was in force then; what to do about a role, by the one that is `now`."""
     did = asked.operation.permission if asked.operation else "this request"
-    why, would = _why(plan, asked, did)
+    why, would = _why(plan, asked, did, now or plan)
     sentence = f"{did} was refused: {why}" if why else f"{did} was allowed"
     lines: tuple[str, ...] = ()
     if asked.reason not in ELSEWHERE:
@@ -66,7 +66,7 @@ def explain(plan: Plan, asked: Asked) -> Explanation:
     return Explanation(reason=str(asked.reason), sentence=sentence, lines=lines, would_allow=tuple(would))
 
 
-def _why(plan: Plan, asked: Asked, did: str) -> tuple[str, Iterable[str]]:
+def _why(plan: Plan, asked: Asked, did: str, now: Plan) -> tuple[str, Iterable[str]]:
     """Why it was refused, and what would have allowed it."""
     match asked.reason:
         case Reason.ALLOWED:
@@ -74,7 +74,7 @@ def _why(plan: Plan, asked: Asked, did: str) -> tuple[str, Iterable[str]]:
         case Reason.ROLE:
             held = f"no role of the caller ({', '.join(sorted(asked.roles))}) grants it"
             nobody = "" if not asked.operation or _grants_of(plan, asked) else "; no role of the policy grants it"
-            return (held if asked.roles else "the caller holds no role") + nobody, _granting(plan, asked)
+            return (held if asked.roles else "the caller holds no role") + nobody, _granting(now, asked)
         case Reason.CONTEXT | Reason.STEP_UP | Reason.FIELD | Reason.RECORD:
             missing = _within if asked.reason in {Reason.FIELD, Reason.RECORD} else _missing
             return asked.reason.words.lower(), missing(plan, asked)
@@ -111,7 +111,8 @@ def _granting(plan: Plan, asked: Asked) -> Iterator[str]:
         yield f"a new line in the `may` of a role: {line}"
     if asked.subject:
         kind, _, name = asked.subject.partition(":")
-        roles = " ".join([*sorted(asked.roles), granting[0].role if granting else "ROLE"])
+        held = sorted(asked.roles & plan.closures.keys())
+        roles = " ".join([*held, granting[0].role if granting else "ROLE"])
         yield f"the role is given by `ostiary {kind} roles {name} {roles}`"
 
 
