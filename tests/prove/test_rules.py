@@ -248,17 +248,22 @@ def under_control(text, assigned=None, on=LAST):
 
 def test_a_control_lets_its_role_hold_both_to_the_end_of_its_last_day():
     assert under_control(HOLDING + RULE + CONTROL) == []
-    assert len(under_control(HOLDING + RULE + CONTROL, on=AFTER)) == 1
+    (told,) = under_control(HOLDING + RULE + CONTROL, on=AFTER)
+    line = (HOLDING + RULE + CONTROL).splitlines().index(CONTROL.splitlines()[1]) + 1
+    assert told.endswith(f"; the control of acme.yaml:{len(HEAD.splitlines()) + line} ended on 2026-03-31")
 
 
 def test_no_control_counts_where_nobody_says_which_day_it_is():
-    assert len(check(plan_of(HOLDING + RULE + CONTROL))) == 1
+    (told,) = check(plan_of(HOLDING + RULE + CONTROL))
+    assert "ended" not in told.message
 
 
 def test_a_control_speaks_of_no_other_role_and_of_none_that_includes_its_own():
     more = HOLDING + "  chief: {level: department, of: finance, includes: boss}\n"
     (told,) = under_control(more + RULE + CONTROL)
     assert "role chief holds both" in told
+    told = "\n".join(under_control(more + RULE + CONTROL, on=AFTER))
+    assert told.count("role boss holds both") == told.count("ended on") == 1
     held = {"user:anna": frozenset({"boss"}), "user:ben": frozenset({"buyer", "payer"})}
     (told,) = under_control(HOLDING + RULE + CONTROL, held)
     assert "user:ben holds both" in told

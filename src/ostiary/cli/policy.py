@@ -100,7 +100,7 @@ def test(file: Path) -> None:
     """Runs the tests that stand in the policy."""
     from ostiary.control.documents import test_document
 
-    told = test_document(_read(file))
+    told = test_document(_read(file), home())
     show(told, f"{counted(told['tests'], 'test')}, all as expected" if told["tests"] else f"{file.name} holds no tests")
 
 

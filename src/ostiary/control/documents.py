@@ -79,8 +79,9 @@ def prove_document(
         *_unapprovable(plan, administrators(home, settings)),
         *_endless(plan, now),
     ]
-    _refuse([*unfit, *failures(plan, policy)], policy.file)
-    told = *unlike_told, *broad(plan), *controls(plan), *slips(policy, offers(plan, home))
+    named = list(slips(policy, offers(plan, home)))
+    _refuse([*unfit, *failures(plan, policy)], policy.file, [*unlike_told, *named])
+    told = *unlike_told, *broad(plan), *controls(plan), *named
     notes = (*_alone(plan.approvals), *observed(plan.systems, now), *told)
     return plan, Proof(
         never=len(plan.never), always=len(plan.always), apart=len(plan.apart), tests=len(policy.tests), grants=len(plan.grants),
@@ -159,22 +160,19 @@ def offers(plan: Plan, home: Home) -> Mapping[str, Offer]:
     return found
 
 
-def test_document(document: Document) -> dict[str, Any]:
+def test_document(document: Document, home: Home) -> dict[str, Any]:
     """Runs the tests in the document; raises with those that fail."""
-    policy, plan, _ = read_document(document)
-    _refuse(failures(plan, policy), policy.file)
+    policy, plan, notes = read_document(document)
+    _refuse(failures(plan, policy), policy.file, [*notes, *slips(policy, offers(plan, home))])
     return {"tests": len(policy.tests), "failed": 0}
 
 
-def _refuse(findings: Iterable[Finding], file: str) -> None:
-    found = list(findings)
-    if found:
-        raise OperatorFault(
-            "policy-refused",
-            f"{file} says what must not be, in {counted(len(found), 'place')}:\n"
-            + "\n".join(f"  {one}" for one in found),
-            hint="nothing was changed",
-        )
+def _refuse(findings: Iterable[Finding], file: str, notes: Iterable[str]) -> None:
+    """With notes on names that no system knows: one of them may be why."""
+    if found := list(findings):
+        told = [f"{file} says what must not be, in {counted(len(found), 'place')}:", *map(str, found)]
+        lines = [*told, *(f"note: {one}" for one in notes)]
+        raise OperatorFault("policy-refused", "\n  ".join(lines), hint="nothing was changed")
 
 
 def _loaded(system: System, files: Mapping[str, str]) -> openapi.Loaded:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from ostiary.erp.operation import Pattern, covering_scopes
 from ostiary.plan.decide import Facts, closure, decide
-from ostiary.plan.formula import MFA, Always, AnyOf, Circumstances, Formula
+from ostiary.plan.formula import MFA, Always, AnyOf, Formula
 from ostiary.plan.model import AlwaysMay, Grant, Never, Plan, Source
 from ostiary.plan.reason import Reason
 from ostiary.policy.model import Example, Expected, Policy
@@ -152,30 +152,22 @@ def both(
             one, other = sorted(held & first.keys()), sorted(held & then.keys())
             if one and other:
                 sides = (rule.first, *first[one[0]][0]), (rule.then, *then[other[0]][0])
+                told = f"apart {rule.name!r} ({rule.severity}): {name} holds both {rule.first} and {rule.then}"
+                ended = (one for one in rule.controls if one.until < on < date.max and not own.isdisjoint(one.roles))
                 yield Finding(
-                    message=f"apart {rule.name!r} ({rule.severity}): {name} holds both {rule.first} and {rule.then}",
+                    message=told + "".join(f"; the control of {one.source} ended on {one.until}" for one in ended),
                     hint=PER_RECORD if rule.dynamic else TWO_PERSONS,
                     where=(sides[0][1].source, sides[1][1].source, rule.source),
                     requests=known(*(request(plan, held, grant.pattern.both(side), at) for side, grant, at in sides)),
                 )
 
 
-def _circumstances(test: Example) -> Circumstances:
-    since = None if test.signed_in is None else int(test.when.timestamp()) - test.signed_in
-    return Circumstances(
-        at=test.when,
-        source=ip_address(test.address),
-        country=test.country,
-        device=test.device,
-        acr=MFA if test.mfa else "",
-        signed_in_s=since,
-    )
-
-
 def _failure(plan: Plan, test: Example) -> Finding | None:
+    acr = MFA if test.mfa else ""
+    there = Situation(test.when, ip_address(test.address), test.country, test.device, acr, test.signed_in)
     facts = Facts(
         system=test.does.system,
-        here=_circumstances(test),
+        here=there.here,
         roles=frozenset(test.who),
         scopes=frozenset(covering_scopes(test.does)),
         operations=(test.does,),
