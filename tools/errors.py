@@ -2,10 +2,12 @@
 
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
+from unittest.mock import patch
 
 import msgspec
 from msgspec import Struct
@@ -18,6 +20,7 @@ from ostiary.erp.tryton.catalogue import Field
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.settings import Settings
+from ostiary.prove import situation
 from ostiary.prove.situation import Situation
 
 EXAMPLES: Final = Path(__file__).parents[1] / "docs" / "reference" / "errors.toml"
@@ -29,6 +32,7 @@ REST: Final = {
     "departments": "departments: {sales: {}, finance: {}, ledger: {of: finance}}",
 }
 NOTE: Final = "note: "
+LOWERED: Final = ("TOGETHER_MAX", "LEFT_MAX")  # of the prover
 LONG: Final = "…"  # stands for `long` letters
 OFFERED: Final = tryton.Catalogue(
     models={
@@ -63,13 +67,14 @@ class Error(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One example; `several`: it can't show its error alone. `whole`: nothing is left out, `long`: letters for `…`.
 
     `files`, `links`: what lies beside the policy, and its encoding; `held`: who has which roles.
-    `lone`: what belongs to the policy does not come with it.
+    `lone`: what belongs to the policy does not come with it. `lowered`: the prover's limits, so that little is too much.
     """
 
     policy: str
     why: str = ""
     several: bool = False
     lone: bool = False
+    lowered: bool = False
     whole: bool = False
     long: int = 0
     encoding: str = "utf-8"
@@ -111,7 +116,9 @@ def groups() -> tuple[Group, ...]:
 
 def said(error: Error) -> str:
     """What parser and prover say to the example."""
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, ExitStack() as limits:
+        for name in LOWERED if error.lowered else ():
+            limits.enter_context(patch.object(situation, name, 1))
         home = Home(root=Path(folder).resolve())
         error.put(home)
         home.catalogue("erp").parent.mkdir()
@@ -147,6 +154,8 @@ def _entry(error: Error) -> Iterator[str]:
 
 
 def _beside(error: Error) -> Iterator[str]:
+    if error.lowered:
+        yield "# the limits of the prover are lowered here; two contexts alone are never too many"
     if error.long:
         yield f"# {LONG} stands for {error.long:,} letters"
     for name, text in error.files.items():

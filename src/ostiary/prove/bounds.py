@@ -10,6 +10,7 @@ from ostiary.foundation.errors import counted
 from ostiary.plan.formula import Formula
 from ostiary.plan.model import Apart, Approvals, Control, Limit, Limits, Never, Plan, Response, Source, WhenSilent
 from ostiary.prove.change import Change
+from ostiary.prove.contexts import proving
 from ostiary.prove.situation import NEVER, implies
 
 MB = 1024 * 1024
@@ -87,7 +88,9 @@ def _never(old: Plan, new: Plan, *, widens: bool) -> Iterator[Change]:
     """The rules of `old` of which some part is in no rule of `new`."""
     kept = [part for rule in new.never for part in _parts(new, rule)]
     for rule in old.never:
-        if not all(any(_covers(one, other) for other in kept) for one in _parts(old, rule)):
+        with proving(old, f"{rule.source}: never {rule.name!r}"):
+            all_kept = all(any(_covers(one, other) for other in kept) for one in _parts(old, rule))
+        if not all_kept:
             verb = "no longer proved as it was" if widens else "proved from now on"
             text = f"never {rule.name!r} is {verb} ({rule.source})"
             yield Change(widens=widens, text=text, where=str(rule.source))

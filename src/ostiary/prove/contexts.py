@@ -1,13 +1,46 @@
-"""What differs in the contexts themselves: told once, with an example, not at every grant that names one."""
+"""What differs in the contexts themselves: told once, with an example, not at every grant that names one.
+
+And where a grant holds: who asks for too much at once is told what of the policy it was.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Final
 
 from msgspec.structs import replace
 
-from ostiary.plan.model import Context, Plan, joined
+from ostiary.foundation.errors import OperatorFault
+from ostiary.plan.formula import Formula, atoms
+from ostiary.plan.model import Context, Grant, Plan, joined
 from ostiary.prove.change import Change, few
-from ostiary.prove.situation import counterexample, implies
+from ostiary.prove.situation import NEVER, Situation, TooMany, counterexample, implies
+
+FEWER: Final = "let fewer of them ask for hours, networks, countries and `within` together, or for the same ones"
+
+
+@contextmanager
+def proving(plan: Plan, what: str) -> Iterator[None]:
+    """Names what is proved, and the contexts that it turns on, where these are too many."""
+    try:
+        yield
+    except TooMany as problem:
+        asked = frozenset(atoms(problem.args[0]))
+        named = [f"{one.name} ({one.source})" for one in plan.contexts if not asked.isdisjoint(atoms(one.formula))]
+        told = f"{what}: this turns on too many contexts to prove, on {few(named)}"
+        raise OperatorFault("contexts-too-many", told, hint=FEWER) from problem
+
+
+def where(
+    plan: Plan,
+    grant: Grant,
+    outside: Formula = NEVER,
+    near: Situation | None = None,
+    fixed: frozenset[str] = frozenset(),
+) -> Situation | None:
+    """Where the grant holds and `outside` does not; as `counterexample`."""
+    with proving(plan, f"{grant.source}: role {grant.role} may {grant.pattern}"):
+        return counterexample(grant.context.formula, outside, near, fixed)
 
 
 def as_before(old: Plan, new: Plan) -> Plan:
@@ -30,7 +63,8 @@ def changes(old: Plan, new: Plan) -> Iterator[Change]:
     before, roles = {one.name: one for one in old.contexts}, _roles(new)
     for context in new.contexts:
         if context.name in before and context.name in roles:
-            yield from _change(before[context.name], context, roles[context.name])
+            with proving(new, f"{context.source}: what is changed in context {context.name}"):
+                yield from _change(before[context.name], context, roles[context.name])
 
 
 def _roles(plan: Plan) -> Mapping[str, Sequence[str]]:

@@ -40,7 +40,7 @@ def covering(plan: Plan, role: str, grant: Grant) -> list[Grant]:
 
 def beyond(plan: Plan, role: str, grant: Grant) -> Situation | None:
     """Where the role may not do what the grant grants; None where it may whenever the grant does."""
-    return counterexample(grant.context.formula, either(one.context.formula for one in covering(plan, role, grant)))
+    return contexts.where(plan, grant, either(one.context.formula for one in covering(plan, role, grant)))
 
 
 def _within(one: Grant, other: Grant) -> bool:
@@ -94,7 +94,9 @@ def _computed(old: Plan, new: Plan) -> Iterator[Change]:
         written = any(not one.terms for one in new.writing_of(new.closures, system))
         for role in old.roles if written else ():
             (lines, before), (_, after) = (_bounding(plan, role.name, system) for plan in (old, new))
-            if lines and counterexample(before, after):
+            with contexts.proving(old, f"{role.source}: what whoever holds {role.name} may write in {system}"):
+                freer = lines and counterexample(before, after)
+            if freer:
                 told = f"whoever holds {role.name} and writes in {system} may now write all that it computes"
                 at = lines[0].source
                 yield Change(widens=True, text=f"{told} ({at})", role=role.name, where=str(at))

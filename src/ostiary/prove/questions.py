@@ -12,11 +12,12 @@ from ostiary.plan.decide import closure
 from ostiary.plan.formula import Formula
 from ostiary.plan.model import Grant, Plan, Source
 from ostiary.prove.change import few
+from ostiary.prove.contexts import where
 from ostiary.prove.difference import covering
 from ostiary.prove.explanation import words
 from ostiary.prove.request import Request, known, request, requests
 from ostiary.prove.rules import Finding
-from ostiary.prove.situation import NEVER, Situation, counterexample, either
+from ostiary.prove.situation import NEVER, Situation, either
 
 Uses = Mapping[tuple[str, frozenset[str]], int]  # permission and roles assigned -> how often it was allowed
 KEEP: Final = "take it away, unless it is for what is rare: the end of a quarter, of a year"
@@ -76,7 +77,7 @@ def _ways(
     plan: Plan, role: str, granted: Iterable[Grant], asked: Asked, operation: Operation | None = None
 ) -> Iterator[Way]:
     for grant in granted:
-        there = counterexample(grant.context.formula, asked.outside, asked.near, asked.fixed)
+        there = where(plan, grant, asked.outside, asked.near, asked.fixed)
         if there:
             pattern = grant.pattern.both(operation.pattern) if operation else grant.pattern
             yield Way(
@@ -96,12 +97,12 @@ def idle(plan: Plan, near: Situation | None = None) -> Iterator[Finding]:
     described = {system.name for system in plan.systems if not system.guarded}
     for grant in reversed(plan.grants):
         others = [one for one in covering(plan, grant.role, grant) if one.id not in gone | {grant.id}]
-        there = counterexample(grant.context.formula, near=near)
+        there = where(plan, grant, near=near)
         if there is None:
             why = f"never does: {grant.context.name} holds at no time and place"
         elif grant.pattern.system in described and not plan.known[str(grant.pattern)]:
             why = f"may do nothing there: {grant.pattern.system} has no such operation"
-        elif counterexample(grant.context.formula, either(one.context.formula for one in others)) is None:
+        elif where(plan, grant, either(one.context.formula for one in others)) is None:
             why = f"may do so anyhow, by {', '.join(str(one.source) for one in others)}"
         else:
             continue
@@ -123,7 +124,7 @@ def unused(plan: Plan, uses: Uses, days: int, near: Situation | None = None) -> 
                 done[grant.id][permission] += count
     for grant in plan.grants:
         used = sorted(done[grant.id])
-        there = counterexample(grant.context.formula, near=near)
+        there = where(plan, grant, near=near)
         if there and used != [str(grant.pattern)]:
             yield Finding(
                 message=f"role {grant.role} may {grant.pattern}; in {days} days it "

@@ -14,12 +14,13 @@ from msgspec.structs import replace
 
 from ostiary.erp.operation import Pattern, covering_scopes
 from ostiary.plan.decide import Facts, closure, decide
-from ostiary.plan.formula import MFA, Always, AnyOf, Formula
+from ostiary.plan.formula import MFA, Always, Formula
 from ostiary.plan.model import AlwaysMay, Grant, Never, Plan, Source
 from ostiary.plan.reason import Reason
 from ostiary.policy.model import Example, Expected, Policy
+from ostiary.prove.contexts import proving, where
 from ostiary.prove.request import Request, known, request
-from ostiary.prove.situation import NEVER, Situation, counterexample
+from ostiary.prove.situation import NEVER, Situation, counterexample, either
 
 Assigned = Mapping[str, frozenset[str]]  # principal or person -> roles
 NOBODY: Final[Assigned] = {}
@@ -96,7 +97,7 @@ def _meeting(
     """By role: its own grants by which something in `pattern` may be done `beside` a context, each with where it may."""
     found: dict[str, list[tuple[Grant, Situation]]] = defaultdict(list)
     for grant in plan.grants:
-        if grant.pattern.meets(pattern) and (there := counterexample(grant.context.formula, beside, near)):
+        if grant.pattern.meets(pattern) and (there := where(plan, grant, beside, near)):
             found[grant.role].append((grant, there))
     return found
 
@@ -125,8 +126,9 @@ def _always(plan: Plan, rule: AlwaysMay) -> Iterator[Finding]:
     for role in (role for role in plan.roles if rule.speaks_of(role.name, role.level)):
         for pattern in rule.patterns:
             own = [one for one in whole if one.role in role.closure and pattern.within(one.pattern)]
-            granted = AnyOf(parts=tuple(dict.fromkeys(grant.context.formula for grant in own)))
-            if (there := counterexample(when, granted)) or not own:
+            with proving(plan, f"{rule.source}: always {rule.name!r}"):
+                there = counterexample(when, either(grant.context.formula for grant in own))
+            if there or not own:
                 yield Finding(
                     message=f"always {rule.name!r}: {there or 'in no context'}, role {role.name} may not {pattern}",
                     hint=f"give {pattern} to role {role.name} in every context, or change the rule",

@@ -5,19 +5,19 @@ One value of each part stands for all of it; a condition is the set of the parts
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, reduce
 from ipaddress import IPV6LENGTH, IPv4Address, IPv6Address, ip_address
 from itertools import accumulate, pairwise, product
 from math import prod
 from operator import and_, or_, xor
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ostiary.foundation.errors import OperatorFault, counted
+from ostiary.foundation.errors import counted
 from ostiary.foundation.origin import Address
 from ostiary.plan.formula import (
     MFA,
@@ -54,9 +54,12 @@ NEAR: Final = range(-2, 9)  # days of a week on any clock, and those on which ho
 NOWHERE: Final = "ZZ"  # ISO 3166 leaves it to its users, and no policy can name it
 TOGETHER_MAX: Final = 1 << 16  # situations looked at as one number
 LEFT_MAX: Final = 4096  # formulas of one proof; some seconds
-FEWER: Final = "let fewer contexts ask for hours, networks, countries and `within` together, or for the same ones"
 UNITS: Final = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 SOMEWHERE: Final = ip_address("192.0.2.1")  # of the documentation's (RFC 5737)
+
+
+class TooMany(Exception):
+    """More formulas than one proof may look at; its argument is the whole."""
 
 
 class Situation(Struct, frozen=True):
@@ -112,13 +115,13 @@ def counterexample(
     both = All(parts=(one, Not(part=other)))
     axes = _axes(both, near, fixed)
     dated = any(isinstance(one, Hours) and one.holidays for part in axes.get("at", ()) for one in part.holding)
-    return _search(both, axes, replace(near, turns_on=frozenset([*axes, *["date"] * dated])), set())
+    return _search(both, axes, replace(near, turns_on=frozenset([*axes, *["date"] * dated])), {both: None})
 
 
 # --- the parts
 
 
-class _Part(Struct, frozen=True):
+class _Part(NamedTuple):
     """A value, and the conditions on its fact that hold for it."""
 
     value: Any
@@ -138,9 +141,10 @@ def _axes(formula: Formula, near: Situation, fixed: frozenset[str]) -> Axes:
 
 @lru_cache(maxsize=4096)
 def _parts(fact: str, plain: tuple[Formula, ...], near: Any, fixed: bool) -> tuple[_Part, ...]:
-    values = (near,) if fixed else VALUES[fact](plain, near)
-    heres = ((value, Situation(**{fact: value}).here) for value in values)
-    return _unlike(_Part(value, frozenset(one for one in plain if holds(one, here))) for value, here in heres)
+    own: Any = near.astimezone(zone(plain[0].zone)) if isinstance(plain[0], Hours) else near
+    here = Situation(**{fact: own}).here
+    first = _Part(own, frozenset(one for one in plain if holds(one, here)))
+    return (first,) if fixed else _unlike((first, *PARTS[fact](plain)))
 
 
 def _unlike(parts: Iterable[_Part]) -> tuple[_Part, ...]:
@@ -154,24 +158,36 @@ def _unlike(parts: Iterable[_Part]) -> tuple[_Part, ...]:
 # --- one fact after the other, as long as all of them at once are too many
 
 
-def _search(formula: Formula, axes: Axes, near: Situation, seen: set[Formula]) -> Situation | None:
-    """The first situation where it holds, the last fact turned last; what a value leaves of it is searched once."""
-    named = frozenset(atoms(formula))
-    told = {fact: _unlike(_Part(one.value, one.holding & named) for one in parts) for fact, parts in axes.items()}
-    axes = {fact: parts for fact, parts in told.items() if any(part.holding for part in parts)}
-    if (size := prod(map(len, axes.values()))) <= TOGETHER_MAX:
+def _search(formula: Formula, axes: Axes, near: Situation, seen: dict[Formula, None]) -> Situation | None:
+    """The first situation where it holds, the last fact turned last; what a value leaves of it is searched once.
+
+    `seen`: what was searched, the whole first.
+    """
+    axes = axes if _size(axes) <= TOGETHER_MAX else _named(axes, frozenset(atoms(formula)))
+    if (size := _size(axes)) <= TOGETHER_MAX:
         everywhere = (1 << size) - 1
-        found = _set(formula, _sets(axes, everywhere), everywhere)
+        found = _set(formula, _sets(tuple(axes.values()), everywhere), everywhere)
         return _situation((found & -found).bit_length() - 1, axes, near) if found else None
-    fact, parts = axes.popitem()
+    rest = dict(axes)
+    fact, parts = rest.popitem()
     for part in parts:
         if len(seen) > LEFT_MAX:
-            raise OperatorFault("contexts-too-many", "there are too many contexts to prove", hint=FEWER)
+            raise TooMany(next(iter(seen)))
         if (left := _given(formula, fact, part.holding)) not in seen:
-            seen.add(left)
-            if there := _search(left, axes, replace(near, **{fact: part.value}), seen):
+            seen[left] = None
+            if there := _search(left, rest, replace(near, **{fact: part.value}), seen):
                 return there
     return None
+
+
+def _size(axes: Axes) -> int:
+    return prod(map(len, axes.values()))
+
+
+def _named(axes: Axes, named: frozenset[Formula]) -> dict[str, tuple[_Part, ...]]:
+    """As far as it matters for these."""
+    told = {fact: _unlike(_Part(one.value, one.holding & named) for one in parts) for fact, parts in axes.items()}
+    return {fact: parts for fact, parts in told.items() if any(part.holding for part in parts)}
 
 
 def _given(formula: Formula, fact: str, holding: frozenset[Formula]) -> Formula:
@@ -195,15 +211,15 @@ def _given(formula: Formula, fact: str, holding: frozenset[Formula]) -> Formula:
 # --- a condition as a set of situations: the bit `a + len(first axis) * (b + len(second) * ...)`
 
 
-def _sets(axes: Axes, everywhere: int) -> Mapping[Formula, int]:
-    sets, stride = {}, 1
-    for parts in axes.values():
-        period = stride * len(parts)
-        repeated = everywhere // ((1 << period) - 1)
-        for one in frozenset().union(*(part.holding for part in parts)):
-            places = (n for n, part in enumerate(parts) if one in part.holding)
-            sets[one] = sum(((1 << stride) - 1) << (n * stride) for n in places) * repeated
-        stride = period
+@lru_cache(maxsize=4)
+def _sets(axes: tuple[tuple[_Part, ...], ...], everywhere: int) -> Mapping[Formula, int]:
+    sets, stride = dict[Formula, int](), 1
+    for parts in axes:
+        repeated = everywhere // ((1 << stride * len(parts)) - 1)
+        for n, part in enumerate(parts):
+            places = (((1 << stride) - 1) << (n * stride)) * repeated
+            sets |= {one: sets.get(one, 0) | places for one in part.holding}
+        stride *= len(parts)
     return sets
 
 
@@ -231,35 +247,49 @@ def _situation(bit: int, axes: Axes, near: Situation) -> Situation:
 # --- what each kind of condition looks at, and where it can change there
 
 
-def _overlaps(whole: Iterable[Any], lines: Iterable[Iterable[Any]]) -> Iterator[Any]:
-    """The first place of each way in which `lines` lie over each other inside `whole`.
+def _overlaps(whole: Iterable[Any], lines: Mapping[Any, Iterable[Any]]) -> Iterator[_Part]:
+    """The ways in which `lines` lie over each other inside `whole`, each with its first place.
 
     Each, `whole` too, is where it begins and ends to hold, in turn.
     """
     turns = defaultdict[Any, int](int)
-    for n, line in enumerate((whole, *lines)):
+    for n, line in enumerate((whole, *lines.values())):
         for place in line:
             turns[place] ^= 1 << n
     ways: dict[int, Any] = {}
     for way, place in zip(accumulate((turns[place] for place in sorted(turns)), xor), sorted(turns), strict=True):
         if way & 1:  # outside `whole` nothing holds
             ways.setdefault(way, place)
-    return iter(ways.values())
+    named = tuple(enumerate(lines, 1))
+    return (_Part(place, frozenset(one for n, one in named if way >> n & 1)) for way, place in ways.items())
 
 
-def _addresses(plain: Iterable[Networks], near: Address) -> Iterator[Address]:
-    yield near
-    for place in _overlaps((0, V4 + (1 << IPV6LENGTH)), map(edges, plain)):
-        yield IPv6Address(place - V4) if place >= V4 else IPv4Address(place)
+def _addresses(plain: Iterable[Networks]) -> Iterator[_Part]:
+    for place, holding in _overlaps((0, V4 + (1 << IPV6LENGTH)), {one: edges(one) for one in plain}):
+        yield _Part(IPv6Address(place - V4) if place >= V4 else IPv4Address(place), holding)
 
 
-def _moments(plain: tuple[Hours, ...], near: datetime) -> Iterator[datetime]:
+def _ages(plain: Iterable[Recent]) -> Iterator[_Part]:
+    """The longest of each kind, so counted backwards; and that nobody signed in."""
+    yield _Part(None, frozenset())
+    before_all = -max(one.seconds for one in plain) - 1
+    for place, holding in _overlaps((before_all, 1), {one: (-one.seconds, 1) for one in plain}):
+        yield _Part(-place, holding)
+
+
+def _countries(plain: Sequence[Countries]) -> Iterator[_Part]:
+    for code in (UNKNOWN, NOWHERE, *(code for one in plain for code in one.countries)):
+        yield _Part(code, frozenset(one for one in plain if code in one.countries))
+
+
+def _moments(plain: tuple[Hours, ...]) -> Iterator[_Part]:
     # In a week of each kind of those to come.
     shown = zone(plain[0].zone)
     mondays = _weeks(*(tuple(dict.fromkeys(getattr(one, name) for one in plain)) for name in ("zone", "holidays")))
-    lines = ([moment for monday in mondays for moment in _switches(one, monday)] for one in plain)
+    lines = {one: [moment for monday in mondays for moment in _switches(one, monday)] for one in plain}
     looked_at = [moment for monday in mondays for moment in (monday, monday + WEEK)]
-    yield from (moment.astimezone(shown) for moment in (near, *_overlaps(looked_at, lines)))
+    for moment, holding in _overlaps(looked_at, lines):
+        yield _Part(moment.astimezone(shown), holding)
 
 
 @lru_cache(maxsize=65_536)
@@ -334,13 +364,13 @@ LOOKS_AT: Final[Mapping[type, str]] = {
     Mfa: "acr",
     Recent: "age_s",
 }
-VALUES: Final[Mapping[str, Callable[[Any, Any], Iterable[Any]]]] = {
+PARTS: Final[Mapping[str, Callable[[Any], Iterable[_Part]]]] = {
     "at": _moments,
     "source": _addresses,
-    "country": lambda plain, near: (near, UNKNOWN, NOWHERE, *(code for one in plain for code in one.countries)),
-    "device": lambda _, near: (near, False, True),
-    "acr": lambda _, near: (near, "", MFA),
-    "age_s": lambda plain, near: (near, None, *(age for one in plain for age in (one.seconds, one.seconds + 1))),
+    "country": _countries,
+    "device": lambda plain: (_Part(False, frozenset()), _Part(True, frozenset(plain))),
+    "acr": lambda plain: (_Part("", frozenset()), _Part(MFA, frozenset(plain))),
+    "age_s": _ages,
 }
 COUNTRIES: Final = {UNKNOWN: "an unknown country", NOWHERE: "any other country"}
 WORDS: Final[Mapping[str, Callable[[Situation], str]]] = {
