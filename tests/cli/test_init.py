@@ -82,7 +82,7 @@ def test_an_openapi_system(folder):
     upstream = Server(("127.0.0.1", 0), Echo).start(lambda _: (200, {}, None))
     (folder / "shop.yaml").write_text(f"servers: [{{url: /api/v1}}]\n{SPEC}")
     where = f"--upstream http://127.0.0.1:{upstream.server_port} --spec {folder}/shop.yaml --port {port} --home {home}"
-    shown = pasted(f"ostiary init --erp openapi {where}")
+    shown = pasted(f"ostiary init --erp openapi --system shop {where}")
     up, add, apply = steps(shown)
     assert f"https://localhost:{port}/api/v1/orders" in shown
     assert '# for instance: may: ["order: read"]' in (home / "policy.yaml").read_text()
@@ -92,7 +92,7 @@ def test_an_openapi_system(folder):
         caller = shop(port, home, secret)
         assert caller.send("GET", "/api/v1/stock").reason == "role"
         assert caller.send("GET", "/stock").reason == "unknown-operation"
-        let(home, "stock: read")
+        let(home, "shop/stock: read")
         assert "widens" in pasted(apply)
         answer = caller.send("GET", "/api/v1/stock")
         assert (answer.status, answer.json()["path"]) == (200, "/api/v1/stock")
@@ -144,11 +144,12 @@ def test_a_database_of_ones_own_is_kept_in_the_private_settings(folder):
 def test_a_tryton(folder, tryton):  # noqa: F811
     home, port, erp = folder / "home", free_port(), tryton.erp
     where = f"--upstream {erp.url} --database {erp.database} --port {port} --home {home}"
-    up, reader, add, account, apply = steps(pasted(f"ostiary init --erp tryton {where}"))
+    up, reader, add, account, apply = steps(pasted(f"ostiary init --erp tryton --system books {where}"))
+    assert "--system books" in account
     with first(up, folder / "log"):
         assert "objects" in pasted(reader, typed=erp.users["gateway"].reveal())
         secret = secret_in(pasted(add))
-        let(home, "party.party: read")
+        let(home, "books/party.party: read")
         assert "widens" in pasted(apply)
         pasted(account.replace("LOGIN", "clerk"), typed=erp.users["clerk"].reveal())
         caller = shop(port, home, secret)

@@ -324,7 +324,7 @@ def test_that_a_system_is_observed_stands_on_every_page_and_table(folder, capsys
     home = Home(root=folder / "home")
     until_when = (datetime.now(UTC) + timedelta(days=1)).isoformat(timespec="seconds")
     starter = STARTER.substitute(
-        name="acme", kind="tryton", host="gate.test", upstream='"http://127.0.0.1:9"', example="",
+        name="acme", system="erp", kind="tryton", host="gate.test", upstream='"http://127.0.0.1:9"', example="",
         needs=f'database: acme, observe-until: "{until_when}"',
     )  # fmt: skip
     initialise(home, text=starter, host="gate.test")

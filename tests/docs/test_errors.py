@@ -12,7 +12,16 @@ import ostiary
 SOURCE = Path(ostiary.__file__).parent
 MODULES = [
     *sorted((SOURCE / "policy").glob("*.py")),
-    *(SOURCE / name for name in ("prove/rules.py", "prove/contexts.py", "prove/spelling.py", "control/folder.py", "control/documents.py")),
+    *(
+        SOURCE / name
+        for name in (
+            "prove/rules.py",
+            "prove/contexts.py",
+            "prove/spelling.py",
+            "control/folder.py",
+            "control/documents.py",
+        )
+    ),
 ]
 REPORTS = {"report", "problem_at", "Problem", "Wrong", "Unreadable", "Finding", "OperatorFault"}
 NOTES = {"spelling": None, "rules": {"broad"}}  # modules whose functions give texts that are notes as they are

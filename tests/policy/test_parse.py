@@ -309,7 +309,7 @@ def test_a_role_of_a_department_says_which(level):
         ("roles: {a: {level: system, includes: b}}", "there is no role 'b'"),
         ("roles: {default: {level: system}}", "default is a limit's name, so it can't be a role's"),
         ("roles: {a: {level: system, when: []}}", "no context is named"),
-        ("roles: {1a: {level: system}}", "'1a' is not a name"),
+        ("roles: {1a: {level: system}}", "roles: '1a' is not a name"),
         ("roles: [a]", "roles is a mapping of names to values"),
         ("contexts: {a: {}}", "context a says nothing"),
         ("contexts: {a: {networks: []}}", "networks names none"),

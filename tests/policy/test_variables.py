@@ -103,7 +103,7 @@ def _bare(one):
         ("{a: {b: c}}", "the a", [(5, 16, "variable a holds no values", "a text, or a list of them")]),
         ("{a: [[b]]}", "the a", [(5, 16, "variable a holds no values", "a text, or a list of them")]),
         ("{a: 10.0.0.1/8}", "the a", [(5, 16, "networks: '10.0.0.1/8' is no network (10.0.0.1/8 has host bits set)", "203.0.113.0/24 or 2001:db8::/32")]),
-        ("{the a: 10.0.0.0/8}", "the a", [(5, 13, "'the a' is not a name", "letters, digits, '-', '_' and '.', a letter first"), (6, 26, "there is no variable 'a'", "")]),
+        ("{the a: 10.0.0.0/8}", "the a", [(5, 13, "variables: 'the a' is not a name", "letters, digits, '-', '_' and '.', a letter first"), (6, 26, "there is no variable 'a'", "")]),
         ("[a]", "the a", [(5, 12, "variables is a mapping of names to values", "name: {...}"), (6, 26, "there is no variable 'a'", "")]),
     ],
 )  # fmt: skip

@@ -23,9 +23,12 @@ roles:
 CLERK = """\
   clerk: {level: user, of: sales, may: "sale.sale: write", when: office}
 """
-BOTH = CLERK + """\
+BOTH = (
+    CLERK
+    + """\
   boss: {level: user, of: sales, may: "sale.sale: write", when: home, includes: clerk}
 """
+)
 NEVER = 'never: [{name: not outside, may: "sale.sale: write", outside: home}]\n'
 ALWAYS = 'always: [{name: at home, roles: clerk, may: "sale.sale: write", when: home}]\n'
 FIELDS = CLERK.replace('"sale.sale: write"', '{do: "sale.sale: write", fields: [a]}')

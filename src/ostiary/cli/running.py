@@ -21,9 +21,9 @@ _NEXT: Final = {
     "openapi": (_UP, _CLIENT, _APPLY),
     "tryton": (
         _UP,
-        ("system account erp --login gateway", "a Tryton user that only reads; asks for its password"),
+        ("system account {system} --login gateway", "a Tryton user that only reads; asks for its password"),
         _CLIENT,
-        ("client account shop --system erp --login LOGIN", "the Tryton user as which the client's calls arrive"),
+        ("client account shop --system {system} --login LOGIN", "the Tryton user as which the client's calls arrive"),
         _APPLY,
     ),
 }
@@ -31,6 +31,7 @@ _NEXT: Final = {
 
 @click.command(cls=Command)
 @click.option("--erp", type=click.Choice(["tryton", "openapi"]), required=True, help="What kind of ERP it is.")
+@click.option("--system", default="erp", show_default=True, help="Its name in the policy: `NAME/OBJECT: VERBS`.")
 @click.option("--upstream", required=True, help="Where the ERP answers, seen from here: http://127.0.0.1:8000")
 @click.option("--database", help="Tryton's database; without it, `tryton`.")
 @click.option("--spec", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="The OpenAPI document.")
@@ -48,7 +49,8 @@ def init(erp: str, database: str | None, spec: Path | None, **parameters: Any) -
     plan, proof = initialise(home(), erp=erp, database=database, spec=spec, **parameters)
     path = f"/{database}/rpc/" if erp == "tryton" else next((one.template for one in plan.routes), "/")
     root, policy = home().root, home().policy
-    steps = [(pasteable(command, root), why.format(policy=policy)) for command, why in _NEXT[erp]]
+    system = plan.systems[0].name
+    steps = [(pasteable(command.format(system=system), root), why.format(policy=policy)) for command, why in _NEXT[erp]]
     lines = "".join(f"\n  # {why}\n  {command}" for command, why in steps)
     reach = f"https://{parameters['host']}:{parameters['port']}{plan.systems[0].prefix}{path}"
     told = {"home": str(root), "policy": str(policy), "reach": reach, "next": [command for command, _ in steps]}

@@ -48,6 +48,7 @@ def initialise(
     home: Home,
     *,
     erp: str = "tryton",
+    system: str = "erp",
     upstream: str = "",
     database: str = "tryton",
     spec: Path | None = None,
@@ -63,7 +64,8 @@ def initialise(
     loaded = described(spec.read_bytes(), spec.name, "") if spec else Loaded()
     base = "" if "/" in upstream.partition("://")[2].rstrip("/") else loaded.base
     document, example = (f"{home.specs.name}/{spec.name}", _example(loaded.routes)) if spec else ("", TRYTON_EXAMPLE)
-    policy = text or _starter(erp, upstream, database, document, settings.get("host", "localhost"), base, example)
+    host = settings.get("host", "localhost")
+    policy = text or _starter(system, erp, upstream, database, document, host, base, example)
     _refuse_options(settings, "" if text else policy)
     found = home.root.exists()
     try:
@@ -96,7 +98,9 @@ def _refuse_options(settings: Mapping[str, Any], policy: str) -> None:
     wrong = dict(one.split(": ", 1) for one in mistakes(settings))
     for one in parse(policy, "").problems if policy else ():
         key, _, message = one.message.partition(": ")
-        wrong.setdefault({"at": "host"}.get(key, key), message + (f"; write {one.hint}" if one.hint else ""))
+        wrong.setdefault(
+            {"at": "host", "systems": "system"}.get(key, key), message + (f"; write {one.hint}" if one.hint else "")
+        )
     if wrong:
         told = "\n".join(f"  --{option}: {message}" for option, message in wrong.items())
         raise OperatorFault("options-invalid", f"these options are wrong:\n{told}", hint="see `ostiary init --help`")
@@ -160,13 +164,16 @@ def edge_of(installation: Installation) -> Edge:
     )
 
 
-def _starter(erp: str, upstream: str, database: str, document: str, host: str, base: str, example: str) -> str:  # noqa: PLR0917
+def _starter(  # noqa: PLR0917  what the options say
+    system: str, erp: str, upstream: str, database: str, document: str, host: str, base: str, example: str
+) -> str:
     needs = f"database: {json.dumps(database)}" if erp == "tryton" else f"spec: {json.dumps(document)}"
     over = "session" if erp == "tryton" else "none"
     at, name = json.dumps(host + base), json.dumps(host.partition(".")[0])
     upstream = json.dumps(upstream.rstrip("/") + base if base else upstream)
     needs = f"{needs}, hand-over: {over}"
-    return STARTER.substitute(name=name, kind=erp, host=at, upstream=upstream, needs=needs, example=example)
+    told = {"name": name, "system": json.dumps(system), "kind": erp, "host": at, "upstream": upstream}
+    return STARTER.substitute(told, needs=needs, example=example)
 
 
 def _toml(settings: Mapping[str, Any]) -> str:

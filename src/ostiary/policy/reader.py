@@ -43,7 +43,9 @@ class Reader:
         none = isinstance(node, Mapping) or (isinstance(node, Sequence) and not node.items)
         if none or len(found) < len(told):
             self.report(node, f"variable {name} holds no values", "a text, or a list of them")
-        self._variables[name], self._unused[name] = found, key
+        self._variables[name] = found
+        if NAME.fullmatch(name):  # nothing can name another one
+            self._unused[name] = key
 
     def unused(self) -> None:
         """Reports the variables that nothing has named."""
@@ -97,8 +99,8 @@ class Reader:
         found = []
         for name, (key, value) in node.entries.items():
             if not NAME.fullmatch(name):
-                self.report(key, f"{name!r} is not a name", "letters, digits, '-', '_' and '.', a letter first")
-            elif (one := read(name, key, value)) is not None:
+                self.report(key, f"{what}: {name!r} is not a name", "letters, digits, '-', '_' and '.', a letter first")
+            if (one := read(name, key, value)) is not None:
                 found.append(one)
         return tuple(found)
 
