@@ -20,7 +20,7 @@ def read_contexts(reader: Reader, node: Node | None) -> tuple[ContextRule, ...]:
 
 
 def _context(reader: Reader, plain: dict[str, bool], name: str, key: Scalar, node: Node) -> ContextRule | None:
-    part = reader.mapping(node, keys.CONTEXT, what=f"context {name}")
+    part = reader.mapping(node, keys.PARTS["context"], what=f"context {name}")
     if says_nothing(node):
         reader.report(key, f"context {name} says nothing", '{days: mon-fri, hours: "08:00-18:00", zone: Europe/Berlin}')
         return None

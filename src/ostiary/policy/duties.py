@@ -38,7 +38,7 @@ def _control(
     reader: Reader, known: Known, node: Node, named: Mapping[str, Node]
 ) -> Iterator[tuple[str, model.Control]]:
     """By the id of each rule in whose place it is."""
-    part = reader.mapping(node, keys.CONTROL, what="a control")
+    part = reader.mapping(node, keys.PARTS["control"], what="a control")
     rules = reader.known(reader.texts(part.get("rules"), what="rules"), named, what="rule of `apart` with the id")
     until = reader.understood(part.get("until"), words.day, what="until")
     for name in ("rules", "roles"):
@@ -58,7 +58,7 @@ def _control(
 def _apart(reader: Reader, known: Known, item: tuple[int, Node], named: dict[str, Node]) -> Iterator[model.Apart]:
     """One rule; where its sides name several verbs it is several, `apart/1`, `apart/1.2`, ... under one name."""
     number, node = item
-    part = reader.mapping(node, keys.APART, what="an apart rule")
+    part = reader.mapping(node, keys.PARTS["apart"], what="an apart rule")
     sides = [_side(reader, known, side) for side in _sides(reader, part.get("permissions"))]
     id_ = reader.understood(part.get("id"), words.rule, what="id") or str(number)
     if id_ in named:
@@ -141,7 +141,7 @@ def read_statement(reader: Reader, known: Known, kind: type[S], shape: Part, nod
 
 
 def read_test(reader: Reader, known: Known, node: Node) -> model.Example | None:
-    part = reader.mapping(node, keys.TEST, what="a test")
+    part = reader.mapping(node, keys.PARTS["test"], what="a test")
     does = reader.understood(part.get("does"), partial(words.operation, systems=known.systems), what="does")
     when = reader.understood(part.get("at"), words.moment, what="at")
     address = reader.understood(part.get("from"), words.address, what="from")

@@ -46,7 +46,7 @@ def parse(text: str, file: str, files: Mapping[str, str] = {}) -> Parsed:
 
 
 def _policy(reader: Reader, root: Node) -> Policy:
-    part = reader.mapping(root, keys.POLICY, what="the policy")
+    part = reader.mapping(root, keys.PARTS["policy"], what="the policy")
     reader.named(part.get("variables"), reader.define, what="variables")
     departments = read_departments(reader, part.get("departments"))
     systems = read_systems(reader, part.get("systems"))
@@ -66,10 +66,12 @@ def _policy(reader: Reader, root: Node) -> Policy:
         roles=read_roles(reader, part.get("roles"), known),
         apart=duties.read_apart(reader, known, part.get("apart"), part.get("controls")),
         never=reader.each(
-            part.get("never"), partial(duties.read_statement, reader, known, Never, keys.NEVER), what="never"
+            part.get("never"), partial(duties.read_statement, reader, known, Never, keys.PARTS["never"]), what="never"
         ),
         always=reader.each(
-            part.get("always"), partial(duties.read_statement, reader, known, Always, keys.ALWAYS), what="always"
+            part.get("always"),
+            partial(duties.read_statement, reader, known, Always, keys.PARTS["always"]),
+            what="always",
         ),
         limits=_limits(reader, known.roles, part.get("limits")),
         when_silent=reader.word(part.get("when-silent"), WhenSilent, what="when-silent") or WhenSilent.CLOSE,
@@ -98,14 +100,14 @@ def _refuse_too_much(reader: Reader, policy: Policy) -> None:
 
 
 def _approvals(reader: Reader, node: Node | None) -> Approvals:
-    part = reader.optional(node, keys.APPROVALS, "policy: 1")
+    part = reader.optional(node, keys.PARTS["approvals"], "policy: 1")
     names = ("policy", "break-glass", "roles")
     policy, glass, roles = (reader.understood(part.get(name), words.others, what=name) or 0 for name in names)
     return Approvals(policy=policy, break_glass=glass, roles=roles)
 
 
 def _response(reader: Reader, node: Node | None) -> Response:
-    part = reader.optional(node, keys.RESPONSE, "block: 10 minutes")
+    part = reader.optional(node, keys.PARTS["response"], "block: 10 minutes")
     return Response(
         guesses=reader.understood(part.get("guesses"), words.guesses, what="guesses") or Response().guesses,
         block_s=reader.understood(part.get("block"), words.block, what="block") or Response().block_s,
@@ -132,7 +134,9 @@ def _limit(
 ) -> tuple[str, Limit | None, int | None]:
     """Requests and body, where they are told."""
     reader.known([(name, key)], [*roles, *keys.RESERVED_LIMITS], what="role")
-    part = reader.mapping(node, keys.DEFAULT_LIMIT if name == "default" else keys.LIMIT, what=f"limit {name}")
+    part = reader.mapping(
+        node, keys.PARTS["default-limit"] if name == "default" else keys.PARTS["limit"], what=f"limit {name}"
+    )
     if says_nothing(node):
         reader.report(key, f"limit {name} says nothing", "requests: 1000/hour")
     rate = reader.understood(part.get("requests"), words.rate, what="requests")

@@ -40,7 +40,7 @@ def read_departments(reader: Reader, node: Node | None) -> Above:
 
 
 def _department(reader: Reader, name: str, key: Scalar, node: Node) -> tuple[str, str, Node]:
-    part = reader.mapping(node, keys.DEPARTMENT, what=f"department {name}")
+    part = reader.mapping(node, keys.PARTS["department"], what=f"department {name}")
     return name, reader.text(part.get("of"), what="of"), part.get("of", key)
 
 
@@ -74,7 +74,7 @@ def reached(name: str, steps: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
 def _role(reader: Reader, known: Known, name: str, key: Scalar, node: Node) -> RoleRule:
     if name in keys.RESERVED_LIMITS:
         reader.report(key, f"{name} is a limit's name, so it can't be a role's", f"{name}-role")
-    part = reader.mapping(node, keys.ROLE, what=f"role {name}")
+    part = reader.mapping(node, keys.PARTS["role"], what=f"role {name}")
     level = reader.word(part.get("level"), Level, what="level")
     department = reader.text(part.get("of"), what="of")
     if department:
@@ -97,7 +97,7 @@ def _may(reader: Reader, known: Known, level: Level | None, node: Node | None) -
     for item in reader.permissions(node, what="may"):
         part: dict[str, Node] = {"do": item}
         if isinstance(item, Entries):
-            part = reader.mapping(item, keys.GRANT, what="may")
+            part = reader.mapping(item, keys.PARTS["grant"], what="may")
         found = reader.understood(part.get("do"), partial(words.patterns, systems=known.systems), what="may") or ()
         for much in excess(level, found, known.kinds) if level else ():
             reader.report(item, much.message, much.hint)

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from ostiary.policy.keys import PARTS, POLICY
+from ostiary.policy.keys import PARTS
 from ostiary.policy.shape import Key, Part
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -14,8 +14,8 @@ def json_schema() -> dict[str, Any]:
         "$schema": DIALECT,
         "$id": "urn:ostiary:policy",
         "title": "Ostiary policy",
-        **_part(POLICY),
-        "$defs": {part.name: _part(part) for part in PARTS},
+        **_part(PARTS["policy"]),
+        "$defs": {name: _part(part) for name, part in PARTS.items() if name != "policy"},
     }
 
 

@@ -39,8 +39,8 @@ def text(form: re.Pattern[str]) -> Schema:
     return {"type": "string", "pattern": f"^(?:{form.pattern}|{VARIABLE.pattern})$"}
 
 
-def one_of(told: type[StrEnum], default: str = "") -> Schema:
-    return {"enum": [str(word) for word in told], **({"default": str(default)} if default else {})}
+def one_of(told: type[StrEnum]) -> Schema:
+    return {"enum": [str(word) for word in told]}
 
 
 def some(item: Schema) -> Schema:
@@ -48,18 +48,14 @@ def some(item: Schema) -> Schema:
     return {"anyOf": [item, {"type": "array", "items": item}]}
 
 
-def needs(key: str, told: tuple[str, ...], then: str) -> Schema:
-    held = {"properties": {key: {"enum": list(told)}}, "required": [key]}
-    return {"if": held, "then": {"required": [then]}}
+def part(name: str) -> Schema:
+    return {"$ref": f"#/$defs/{name}"}
 
 
-def named(part: str) -> Schema:
-    return {
-        "type": "object",
-        "propertyNames": {"pattern": f"^(?:{NAME.pattern})$"},
-        "additionalProperties": {"$ref": f"#/$defs/{part}"},
-    }
+def named(name: str) -> Schema:
+    names = {"pattern": f"^(?:{NAME.pattern})$"}
+    return {"type": "object", "propertyNames": names, "additionalProperties": part(name)}
 
 
-def list_of(part: str) -> Schema:
-    return {"type": "array", "items": {"$ref": f"#/$defs/{part}"}}
+def list_of(name: str) -> Schema:
+    return {"type": "array", "items": part(name)}

@@ -22,7 +22,7 @@ def read_systems(reader: Reader, node: Node | None) -> tuple[System, ...]:
 
 
 def _system(reader: Reader, name: str, key: Scalar, node: Node) -> System | None:
-    part = reader.mapping(node, keys.SYSTEM, what=f"system {name}")
+    part = reader.mapping(node, keys.PARTS["system"], what=f"system {name}")
     kind = reader.word(part.get("kind"), Kind, what="kind")
     place = reader.understood(part.get("at"), words.place, what="at")
     upstream = reader.understood(part.get("upstream"), words.upstream, what="upstream")
