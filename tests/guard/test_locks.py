@@ -1,6 +1,7 @@
 """Operations on one record are held in order until the gate has logged the answer."""
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -191,13 +192,17 @@ async def test_one_who_goes_away_while_he_waits_leaves_nothing_behind(tmp_path):
     locks.stop()
 
 
-@given(st.lists(st.tuples(st.sets(st.integers(0, 5), min_size=1), st.booleans()), max_size=30))
+RECORDS = st.sets(st.integers(0, 5))
+
+
+@given(st.lists(st.tuples(st.sets(st.integers(0, 5), min_size=1), RECORDS, st.booleans()), max_size=30))
 def test_however_requests_come_and_end_all_are_served_and_no_record_is_held_twice(wants):
     async def run():
-        locks, served, held = Locks(Path("/nowhere")), [], set()
+        locks, served, held, seen = Locks(Path("/nowhere")), [], set(), Counter()
 
-        async def one(name, records, *, gives_up):
-            hold = asyncio.create_task(locks.hold(name, [("erp", "x", str(n)) for n in records], name))
+        async def one(name, records, shared, *, gives_up):
+            whole, looks = ([("erp", "x", str(n)) for n in some] for some in (records, shared))
+            hold = asyncio.create_task(locks.hold(name, whole, name, looks))
             await asyncio.sleep(0)
             if gives_up and not hold.done():
                 hold.cancel()
@@ -205,14 +210,17 @@ def test_however_requests_come_and_end_all_are_served_and_no_record_is_held_twic
                 served.append(name)
                 return
             await hold
-            assert held.isdisjoint(records)
+            assert held.isdisjoint(records | shared)
+            assert not any(seen[n] for n in records)
             held.update(records)
+            seen.update(shared - records)
             await asyncio.sleep(0)
             held.difference_update(records)
+            seen.subtract(shared - records)
             locks.release(name)
             served.append(name)
 
-        tasks = [one(f"d{n}", records, gives_up=gives_up) for n, (records, gives_up) in enumerate(wants)]
+        tasks = [one(f"d{n}", *records, gives_up=gives_up) for n, (*records, gives_up) in enumerate(wants)]
         await asyncio.wait_for(asyncio.gather(*tasks), 10)
         assert len(served) == len(wants)
         locks.stop()
