@@ -23,7 +23,7 @@ from ostiary.guard.erp import Erp, NotEstablished
 from ostiary.guard.journal import Journal, Line
 from ostiary.guard.knowledge import Caller, Knowledge, Ready
 from ostiary.guard.locks import Busy, Locks, Record
-from ostiary.guard.records import Whose, established
+from ostiary.guard.records import established
 from ostiary.plan.decide import Decision, Facts, decide
 from ostiary.plan.formula import UNKNOWN, Circumstances
 from ostiary.plan.model import OBSERVE, OWN_KEYS, HandOver, System
@@ -190,13 +190,16 @@ class Check:
             and not rule.controlled(facts.roles or (), now.date())
             and any(map(rule.then.holds, call.operations))
         ]
-        case = history.Case(call=call, person=trace.person, erp=self._erp_of(system), past=self._accounts, now=now)
+        case = history.Case(
+            system=system.name, call=call, person=trace.person, now=now, erp=self._erp_of(system), past=self._accounts,
+            account=await self._accounts.account(trace.subject, system.name),
+        )  # fmt: skip
         for _ in range(TRIES_MAX):
             linked = await history.linked(rules, case)
             await self._hold(ready, call, linked, trace, gone)
             try:
                 if trace.pending:
-                    await self._look_at_records(ready, system, facts, trace)
+                    await self._look_at_records(ready, facts, case, trace)
                 await history.judge(rules, replace(case, held=linked))
             except history.Moved:
                 self._locks.release(trace.decision)
@@ -204,12 +207,10 @@ class Check:
                 return
         raise Refused(Reason.UNAVAILABLE, "the records that it is linked to change meanwhile; try again")
 
-    async def _look_at_records(self, ready: Ready, system: System, facts: Facts, trace: Trace) -> None:
+    async def _look_at_records(self, ready: Ready, facts: Facts, case: history.Case, trace: Trace) -> None:
         """Decides once more, with what the ERP holds of the records, which are held meanwhile."""
-        account = await self._accounts.account(trace.subject, system.name)
-        whose = Whose(system.name, trace.person, account, self._erp_of(system), self._accounts)
         try:
-            records = await established(ready.plan, facts, whose)
+            records = await established(ready.plan, facts, case)
         except NotEstablished as problem:
             raise Refused(Reason.RECORD, f"what the record holds can't be established: {problem}") from None
         decision = decide(ready.plan, replace(facts, records=records))

@@ -18,6 +18,7 @@ from ostiary.guard.erp import Erp, NotEstablished
 from ostiary.guard.locks import Record
 from ostiary.plan.model import Apart
 from ostiary.plan.reason import Reason
+from ostiary.store.directory import ErpAccount
 
 CLOCKS_APART_MAX: Final = timedelta(days=1)  # an ERP writes times in its own zone, or an unnamed one
 LINK_STEPS_MAX: Final = 4
@@ -31,13 +32,15 @@ class Moved(Exception):
 
 
 class Case(Struct, frozen=True, kw_only=True):
-    """One request to be judged: what `person` is about to do, and where the answers are found.
+    """One request to be judged: what `person` is about to do, as which ERP user, and where the answers are found.
 
     `held`: the records of links that can't change meanwhile.
     """
 
+    system: str
     call: Call
     person: str
+    account: ErpAccount | None
     erp: Erp | None
     past: Accounts
     now: datetime
