@@ -20,15 +20,15 @@ def demo() -> None:
     The first start installs Tryton and fills its database (about a minute); after that it takes seconds. All of it
     stands in a folder of its own under /tmp, which is removed at the end.
     """
-    from ostiary.cli.demo.lines import erp_lines, first_lines
+    from ostiary.cli.demo.lines import lines
     from ostiary.cli.demo.stand import real_erp, stand
 
     clear_up_when_told_to_stop()
     say = progress()
     with stand(say) as running:
-        click.echo(first_lines(running))
+        click.echo(lines("gate", running))
         with real_erp(running, cache(), say):
-            click.echo(erp_lines(running))
+            click.echo(lines("erp", running))
             with suppress(KeyboardInterrupt):
                 signal.pause()
     click.echo("stopped; nothing is left but the cache")

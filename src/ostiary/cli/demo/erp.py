@@ -38,21 +38,7 @@ START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 15
 STOP = (signal.SIGINT, signal.SIGTERM)
 LOG_TAIL_BYTES = 2000
-CONFIGURATION = """\
-[database]
-uri = sqlite://
-path = {path}
-list = False
-
-[web]
-listen = 127.0.0.1:{port}
-root =
-num_proxies = 1
-
-[session]
-timeout = 3600
-max_age = 86400
-"""
+CONFIGURATION = Path(__file__).with_name("trytond.conf")
 
 Progress = Callable[[str], None]
 
@@ -142,7 +128,7 @@ def serving(template: Path, folder: Path, port: int = 0) -> Iterator[DemoErp]:
     known = json.loads((template / USERS).read_bytes())
     with listen_on_loopback(port) as listener, (folder / "server.log").open("ab") as out:
         port, kept = listener.getsockname()[1], listener.fileno()
-        write_atomically(conf, CONFIGURATION.format(path=database.parent, port=port).encode())
+        write_atomically(conf, CONFIGURATION.read_text("utf-8").format(path=database.parent, port=port).encode())
         command = (template / PYTHON, SEED, "serve", conf, str(kept))
         with running(command, stdout=out, stderr=out, pass_fds=[kept]) as process:
             listener.close()  # it was ours until the server had it, so that nobody else got the port
