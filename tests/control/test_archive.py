@@ -113,6 +113,11 @@ def test_a_proposal_is_named_by_all_that_it_is(store):
         assert proposals.propose(Change(connection, "uid:1", AT), again).at == AT  # it waits already
 
 
+def open_one(connection):
+    (one,) = proposals.found(connection, Kind.POLICY)
+    return one
+
+
 def test_each_approval_counts_once_and_none_by_who_asked(store):
     with store.begin() as connection:
         made = proposals.propose(Change(connection, "uid:1", AT), ASKED)
@@ -122,13 +127,11 @@ def test_each_approval_counts_once_and_none_by_who_asked(store):
             with pytest.raises(OperatorFault, match="does not count"):
                 proposals.approve(Change(connection, stranger, AT), made, WHO)
         for actor in ("uid:2", "uid:2", "uid:3"):
-            made = proposals.approve(
-                Change(connection, actor, AT), proposals.one(connection, Kind.POLICY, made.id), WHO
-            )
-        assert proposals.one(connection, Kind.POLICY, made.id).approvals == ("uid:2", "uid:3")
+            made = proposals.approve(Change(connection, actor, AT), open_one(connection), WHO)
+        assert open_one(connection).approvals == ("uid:2", "uid:3")
         proposals.close(Change(connection, "uid:3", AT), made, State.REJECTED)
-        with pytest.raises(CallerFault):
-            proposals.one(connection, Kind.POLICY, made.id)
+    with pytest.raises(CallerFault):
+        proposals.asked(store, Kind.POLICY, made.id)
 
 
 def test_the_yes_of_who_is_asked_no_longer_counts_no_longer(store):
@@ -137,7 +140,7 @@ def test_the_yes_of_who_is_asked_no_longer_counts_no_longer(store):
         made = proposals.propose(Change(connection, "uid:1", AT), ASKED)
         made = proposals.approve(Change(connection, "uid:2", AT), made, WHO)
         made = proposals.approve(Change(connection, "uid:3", AT), made, left)
-        assert proposals.one(connection, Kind.POLICY, made.id).approvals == ("uid:3",)
+        assert open_one(connection).approvals == ("uid:3",)
 
 
 def test_so_many_wait_and_no_more(store):

@@ -108,19 +108,15 @@ def _found(connection: Connection, *which: ColumnElement[bool]) -> list[Proposal
     ]  # fmt: skip
 
 
-def one(connection: Connection, kind: Kind, identity: str, *states: State) -> Proposal:
+def asked(store: Store, kind: Kind, identity: str, *states: State) -> Proposal:
     """The one with this id, in one of these states; without any, an open one."""
     which = (PROPOSAL.c.kind == kind, PROPOSAL.c.state.in_(states or [State.OPEN]), PROPOSAL.c.id == identity)
-    if known := _found(connection, *which):
-        return known[0]
-    told = f"there is no {kind} proposal {identity} that is {' or '.join(states or [State.OPEN])}"
-    raise CallerFault("no-proposal", told, hint=f"see `ostiary {kind.listed}`")
-
-
-def asked(store: Store, kind: Kind, identity: str, *states: State) -> Proposal:
-    """As `one`, in a transaction of its own."""
     with store.read() as connection:
-        return one(connection, kind, identity, *states)
+        known = _found(connection, *which)
+    if not known:
+        told = f"there is no {kind} proposal {identity} that is {' or '.join(states or [State.OPEN])}"
+        raise CallerFault("no-proposal", told, hint=f"see `ostiary {kind.listed}`")
+    return known[0]
 
 
 def missing(proposal: Proposal, needed: Approvals, who: Administrators) -> dict[str, Any]:
