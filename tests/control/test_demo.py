@@ -16,6 +16,7 @@ import pytest
 from tools.caller import Caller, answer_page
 
 from ostiary.cli import admin
+from ostiary.cli.demo import stand
 from ostiary.control import evidence
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home
@@ -205,3 +206,17 @@ def signed_in(address, authority, login, password):
     back = answer_page(caller, caller.send("GET", path), login, Secret(password))
     caller.close()
     return parse_qs(urlsplit(back).query)["code"][0]
+
+
+def test_gate_and_erp_never_get_the_same_port(monkeypatch):
+    """The kernel may tell one twice that nobody took yet."""
+
+    class Told(socket.socket):
+        ports = iter([40_001, 40_001, 40_002])
+
+        def getsockname(self):
+            return "127.0.0.1", next(self.ports)
+
+    monkeypatch.setattr(stand.socket, "socket", Told)
+    first = stand.free_port()
+    assert (first, stand.free_port(but=first)) == (40_001, 40_002)

@@ -61,7 +61,8 @@ class Stand:
 def stand(progress: Progress) -> Iterator[Stand]:
     """Ostiary in a throw-away folder; afterwards no process and no file is left."""
     with TemporaryDirectory(prefix="ostiary-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        home, port, erp_port = Home(root=Path(folder) / "home"), free_port(), free_port()
+        home, port = Home(root=Path(folder) / "home"), free_port()
+        erp_port = free_port(but=port)
         text = POLICY.read_text("utf-8").replace(UPSTREAM_IN_POLICY, f"http://127.0.0.1:{erp_port}")
         initialise(home, text=text, port=port)
         command, log = (sys.executable, "-m", "ostiary.control.up", home.root), home.root / LOG
@@ -96,10 +97,12 @@ def _write_secrets(running: Stand) -> None:
     write_atomically(running.passwords, people.encode())
 
 
-def free_port() -> int:
+def free_port(*, but: int = 0) -> int:
+    """One at which nobody listens, and not this one: asked again, the kernel may tell the same."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        found = int(probe.getsockname()[1])
+        return free_port(but=but) if found == but else found
 
 
 def _wait_until_up(home: Home, gate: subprocess.Popen[bytes], *, erp: bool = False) -> None:
