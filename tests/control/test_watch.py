@@ -220,8 +220,8 @@ def test_figures_for_prometheus_are_on_loopback(site):
             connection.close()
 
     counted = 'ostiary_decisions_total{reason="allowed",system="shop",verb="read"}'
-    text = until(lambda: (found := figures()) and counted in found and found)
-    assert f'ostiary_policy_revision{{revision="{site.revision}"}} 1.0' in text
+    in_force = f'ostiary_policy_revision{{revision="{site.revision}"}} 1.0'  # looked at now and then
+    text = until(lambda: (found := figures()) and counted in found and in_force in found and found)
     assert 'http_request_method="GET",http_response_status_code="200"' in text
     table = Path(f"/proc/{site.children()['control']}/net/tcp").read_text().splitlines()
     listening = [line.split()[1] for line in table if line.split()[3] == "0A"]
