@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -19,7 +19,7 @@ from ostiary.envoy.run import command, environment
 from ostiary.envoy.signals import Signals, signal_resources
 from ostiary.envoy.translate import Population, translate
 from ostiary.foundation.home import Home
-from ostiary.tls.authority import Certificates, ensure
+from ostiary.tls.authority import ensure
 
 Change = Callable[[Resources], Resources]
 TYPES: Final = "type.googleapis.com/"
@@ -38,11 +38,20 @@ class Running(Struct, frozen=True, kw_only=True):
 Start = Callable[[], AbstractContextManager[Running]]
 
 
+class Certificates(NamedTuple):
+    """Where they lie: of who vouches, the gate's own, and its key."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+
 def certificates(folder: Path) -> Certificates:
     """The product's own authority vouches for the gate and for the upstream, both at 127.0.0.1."""
     home = Home(root=folder)
     home.create()
-    return ensure(home, "gate.test")
+    ensure(home, "gate.test")
+    return Certificates(home.keys / "ca.crt", home.keys / "gate.crt", home.keys / "gate.key")
 
 
 def pem_of(chosen: Certificates, folder: Path) -> Path:

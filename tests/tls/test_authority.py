@@ -32,11 +32,18 @@ def handshake(server: ssl.SSLContext, client: ssl.SSLContext, host: str) -> ssl.
     return far
 
 
+def ensured(home, host, now=None):
+    """The gate's certificate as it is afterwards."""
+    ensure(home, host, now)
+    return (home.keys / "gate.crt").read_bytes()
+
+
 def contexts(home):
-    made = ensure(home, "erp.example.com")
-    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(made.ca))
-    server.load_cert_chain(made.certificate, made.key)
-    return server, ssl.create_default_context(cafile=str(made.ca))
+    ensure(home, "erp.example.com")
+    ca = str(home.keys / "ca.crt")
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=ca)
+    server.load_cert_chain(home.keys / "gate.crt", home.keys / "gate.key")
+    return server, ssl.create_default_context(cafile=ca)
 
 
 @pytest.mark.parametrize("host", ["erp.example.com", "localhost", "127.0.0.1"])
@@ -72,14 +79,14 @@ def test_the_certificate_of_the_gate_is_no_client_certificate(home):
 
 def test_it_is_kept_while_fresh_and_renewed_when_a_third_remains(home):
     now = datetime.now(UTC)
-    first = ensure(home, "a.example", now).certificate.read_bytes()
-    assert ensure(home, "a.example", now + timedelta(days=59)).certificate.read_bytes() == first
-    assert ensure(home, "a.example", now + timedelta(days=61)).certificate.read_bytes() != first
+    first = ensured(home, "a.example", now)
+    assert ensured(home, "a.example", now + timedelta(days=59)) == first
+    assert ensured(home, "a.example", now + timedelta(days=61)) != first
 
 
 def test_another_host_gets_another_certificate(home):
-    first = ensure(home, "a.example").certificate.read_bytes()
-    assert ensure(home, "b.example").certificate.read_bytes() != first
+    first = ensured(home, "a.example")
+    assert ensured(home, "b.example") != first
 
 
 def test_keys_are_private_and_refused_when_they_are_not(home):
@@ -126,14 +133,13 @@ def test_an_authority_near_its_end_is_told_though_the_certificate_is_fresh(home)
 
 
 def test_a_certificate_of_another_authority_is_replaced_though_its_name_is_the_same(home, tmp_path):
-    before = ensure(home, "a.example").certificate.read_bytes()
+    before = ensured(home, "a.example")
     other = Home(root=tmp_path / "other")
     other.create()
     ensure(other, "a.example")
     for name in ("ca.key", "ca.crt"):
         write_atomically(home.keys / name, (other.keys / name).read_bytes())
-    made = ensure(home, "a.example")
-    assert made.certificate.read_bytes() != before
+    assert ensured(home, "a.example") != before
     server, client = contexts(home)
     assert handshake(server, client, "localhost").version() == "TLSv1.3"
 

@@ -87,8 +87,7 @@ def append(connection: Connection, entry: Entry) -> int:
 def tree(connection: Connection) -> Tree:
     """The tree as the store says it is; `verify` is what believes nothing."""
     row = connection.execute(select(AUDIT_TREE)).one_or_none()
-    frontier = () if row is None else unpacked(row.frontier)
-    return Tree(size=0 if row is None else row.size, frontier=frontier)
+    return Tree(size=0) if row is None else Tree(size=row.size, frontier=unpacked(row.frontier))
 
 
 def count(connection: Connection) -> int:

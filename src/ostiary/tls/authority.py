@@ -22,7 +22,7 @@ CA_DAYS: Final = 3650
 LEAF_DAYS: Final = 90
 RENEW_DAYS: Final = LEAF_DAYS // 3  # renewed when a third of its life remains
 OVERDUE: Final = timedelta(days=RENEW_DAYS - 1)  # it was to be renewed a day ago, and control tries every hour
-CA, GATE = "ca.crt", "gate.crt"
+CA, GATE, GATE_KEY = "ca.crt", "gate.crt", "gate.key"
 NOT_RENEWED: Final = (
     "the output of `ostiary up` says why it could not be renewed; mend that, it is tried again every hour"
 )
@@ -30,14 +30,6 @@ NEW_AUTHORITY: Final = "move ca.key and ca.crt away, start again, and give calle
 BACKDATED: Final = timedelta(minutes=5)  # for clocks that lag behind
 SHOWN: Final = 0o644  # a certificate is public
 NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")  # common name (X.520: 64) and DNS name
-
-
-class Certificates(Struct, frozen=True, kw_only=True):
-    """Where the gate's certificate, its key and the authority that vouches for it lie."""
-
-    ca: Path
-    certificate: Path
-    key: Path
 
 
 class Issued(Struct, frozen=True, kw_only=True):
@@ -52,16 +44,14 @@ class Issued(Struct, frozen=True, kw_only=True):
         return x509.load_pem_x509_certificate(self.certificate).fingerprint(hashes.SHA256()).hex()
 
 
-def ensure(home: Home, host: str, now: datetime | None = None) -> Certificates:
+def ensure(home: Home, host: str, now: datetime | None = None) -> None:
     """The gate's certificate for `host`, valid for at least a third of its life; made or renewed where needed."""
     at = now or datetime.now(UTC)
-    found = Certificates(ca=home.keys / CA, certificate=home.keys / GATE, key=home.keys / "gate.key")
     signer = _authority(home, at)
-    if not _serves(found, host, at, signer[0]):
+    if not _serves(home, host, at, signer[0]):
         issued = _issue(signer, host, _names(host), purpose=ExtendedKeyUsageOID.SERVER_AUTH, at=at, days=LEAF_DAYS)
-        write_atomically(found.key, issued.key, durable=True)
-        write_atomically(found.certificate, issued.certificate, mode=SHOWN, durable=True)
-    return found
+        write_atomically(home.keys / GATE_KEY, issued.key, durable=True)
+        write_atomically(home.keys / GATE, issued.certificate, mode=SHOWN, durable=True)
 
 
 def issue_client(home: Home, name: str, *, days: int = LEAF_DAYS, now: datetime | None = None) -> Issued:
@@ -179,10 +169,11 @@ def _usage(*, ca: bool) -> x509.KeyUsage:
     )
 
 
-def _serves(found: Certificates, host: str, at: datetime, ca: x509.Certificate) -> bool:
-    if not (found.certificate.exists() and found.key.exists()):
+def _serves(home: Home, host: str, at: datetime, ca: x509.Certificate) -> bool:
+    shown, path = home.keys / GATE, home.keys / GATE_KEY
+    if not (shown.exists() and path.exists()):
         return False
-    certificate, key = _read(found.certificate), _read_key(found.key)
+    certificate, key = _read(shown), _read_key(path)
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return (
         certificate.public_key() == key.public_key()  # else a stop between the two files would stay for ever
