@@ -155,7 +155,6 @@ def edge_of(installation: Installation) -> Edge:
         tls_minimum=settings.tls_minimum,
         start=(home.run / START_FILE).read_text("ascii"),
         issuer=settings.issuer,
-        workers=settings.envoy_workers,
         home=home,
         geoip=home.root / settings.geoip_database if settings.geoip_database else None,
         trusted_hops=settings.trusted_hops,

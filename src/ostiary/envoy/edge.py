@@ -1,6 +1,8 @@
 """Where the gate listens and who it is: what is fixed when Envoy starts, unlike policy and population."""
 
+import tomllib
 from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,6 +12,7 @@ from ostiary.foundation.home import Home
 
 Json = Any  # what Envoy reads: dicts, lists, texts, numbers, and `msgspec.Raw` for a part that is JSON already
 Resources = Mapping[str, Json]  # file name below home/envoy -> a DiscoveryResponse
+FIXED: Final[Mapping[str, Json]] = tomllib.loads((resources.files("ostiary.envoy") / "fixed.toml").read_text("utf-8"))
 HSTS: Final = "max-age=31536000; includeSubDomains"  # RFC 6797
 SYSTEM_AUTHORITIES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 
@@ -30,7 +33,6 @@ class Edge(Struct, frozen=True, kw_only=True):
     node: str = "gate"
     start: str = "0"
     issuer: str
-    workers: int = 1
     home: Home
     identity_prefix: str = "/identity"
     plain: bool = False  # for measuring only: no TLS

@@ -10,7 +10,7 @@ from typing import Final
 from ostiary.envoy.access_log import access_log
 from ostiary.envoy.country import GEOIP
 from ostiary.envoy.device import DEVICE_HEADER
-from ostiary.envoy.edge import Edge, Json
+from ostiary.envoy.edge import FIXED, Edge, Json
 from ostiary.envoy.guard_call import BUFFER, EXT_AUTHZ, TELL
 from ostiary.envoy.limits import LOCAL
 from ostiary.envoy.matcher import MUTATION, NOTHING, RBAC, WITH_MATCHER
@@ -18,15 +18,10 @@ from ostiary.envoy.message import CALL_HEADER, CLASS_HEADER, TYPES, extension, h
 from ostiary.envoy.refusal import local_replies
 from ostiary.envoy.token import JWT, kept_for_log
 
+LISTENER: Final = "envoy.config.listener.v3.Listener"
 MANAGER: Final = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 TLS: Final = "envoy.extensions.transport_sockets.tls.v3"
 CERTIFICATE: Final = "certificate.json"
-BUFFER_MAX_BYTES: Final = 32 * 1024
-HANDSHAKE_TIMEOUT: Final = "5s"  # else a connection that says nothing stands for the idle time
-HEADERS_MAX_KIB: Final = 60
-STREAMS_MAX: Final = 100
-STREAM_WINDOW_BYTES: Final = 64 * 1024
-CONNECTION_WINDOW_BYTES: Final = 1024 * 1024
 # Changeable filter -> what its file may hold.
 CHANGEABLE: Final = {
     "blocked": (WITH_MATCHER, NOTHING),
@@ -51,55 +46,24 @@ ORDER: Final = (
 
 
 def listener_file(edge: Edge) -> Json:
-    chain: dict[str, Json] = {
-        "transport_socket_connect_timeout": HANDSHAKE_TIMEOUT,
-        "filters": [extension("http", MANAGER, **_manager(edge))],
-    }
+    chain = {**FIXED["chain"], "filters": [extension("http", MANAGER, **_manager(edge))]}
     if not edge.plain:
         chain["transport_socket"] = _tls(edge)
-    return resource_file(
-        [
-            typed(
-                "envoy.config.listener.v3.Listener",
-                name="gate",
-                address={"socket_address": {"address": edge.listen, "port_value": edge.port}},
-                per_connection_buffer_limit_bytes=BUFFER_MAX_BYTES,
-                filter_chains=[chain],
-            )
-        ]
-    )
+    address = {"socket_address": {"address": edge.listen, "port_value": edge.port}}
+    return resource_file([typed(LISTENER, address=address, filter_chains=[chain], **FIXED["listener"])])
 
 
 def _manager(edge: Edge) -> dict[str, Json]:
-    rds = {"route_config_name": "routes", "config_source": watched(edge, "rds.json")}
-    return {"stat_prefix": "gate", "rds": rds, **_paths(), **_origin(edge), **_protocols(), **_answers(edge)} | {
-        "http_filters": _filters(edge)
-    }
-
-
-def _paths() -> dict[str, Json]:
-    """Envoy's defaults let 12 of 16 spellings of a path pass a rule about it (measured)."""
-    return {
-        "normalize_path": True,
-        "merge_slashes": True,
-        "path_with_escaped_slashes_action": "REJECT_REQUEST",
-        "strip_any_host_port": True,
-        "strip_trailing_host_dot": True,
-    }
-
-
-def _origin(edge: Edge) -> dict[str, Json]:
     """The address is the connection's, unless proxies in front are trusted by number; a certificate is the caller's."""
-    shown: dict[str, Json] = {"forward_client_cert_details": "SANITIZE"}
-    if edge.client_ca is not None:
-        details = {"subject": True, "cert": True, "uri": True, "dns": True}
-        shown = {"forward_client_cert_details": "SANITIZE_SET", "set_current_client_cert_details": details}
     return {
-        "use_remote_address": True,
+        **FIXED["manager"],
+        "rds": {"route_config_name": "routes", "config_source": watched(edge, "rds.json")},
         "xff_num_trusted_hops": edge.trusted_hops,
-        "skip_xff_append": True,
         "early_header_mutation_extensions": [_early(edge)],
-        **shown,
+        **FIXED["no_certificate" if edge.client_ca is None else "certificate"],
+        "local_reply_config": local_replies(edge),
+        "access_log": access_log(edge),
+        "http_filters": _filters(edge),
     }
 
 
@@ -118,39 +82,6 @@ def _early(edge: Edge) -> Json:
         mutations.append({"append": header(DEVICE_HEADER, "%DOWNSTREAM_PEER_FINGERPRINT_256%")})
     message = "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
     return extension("inside-headers", message, mutations=mutations)
-
-
-def _protocols() -> dict[str, Json]:
-    return {
-        "codec_type": "AUTO",
-        "http_protocol_options": {},
-        "http2_protocol_options": {
-            "max_concurrent_streams": STREAMS_MAX,
-            "initial_stream_window_size": STREAM_WINDOW_BYTES,
-            "initial_connection_window_size": CONNECTION_WINDOW_BYTES,
-        },
-        "common_http_protocol_options": {
-            "idle_timeout": "120s",
-            "max_headers_count": 100,
-            "headers_with_underscores_action": "REJECT_REQUEST",
-        },
-        "max_request_headers_kb": HEADERS_MAX_KIB,
-        "request_headers_timeout": "10s",
-        "request_timeout": "60s",
-        "stream_idle_timeout": "0s",  # every phase has its own end, and one more timer is set anew at every step
-        "stream_flush_timeout": "120s",
-        "delayed_close_timeout": "1s",
-        "generate_request_id": False,
-    }
-
-
-def _answers(edge: Edge) -> dict[str, Json]:
-    return {
-        "server_name": "ostiary",
-        "server_header_transformation": "OVERWRITE",
-        "local_reply_config": local_replies(edge),
-        "access_log": access_log(edge),
-    }
 
 
 def _filters(edge: Edge) -> list[Json]:
