@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Final
 
-from ostiary.envoy.access_log import DECIDED
 from ostiary.envoy.edge import Json
 from ostiary.envoy.handover import TRYTON, described_headers, own_keys
 from ostiary.envoy.message import changeable, typed
@@ -30,7 +29,7 @@ def guard_filter(plans: Sequence[Plan]) -> tuple[str, Json]:
             "server_uri": {"uri": "http://guard", "cluster": "guard", "timeout": GUARD_TIMEOUT},
             "path_prefix": "/check",
             "authorization_response": {
-                "dynamic_metadata_from_headers": _exactly(("authorization", *own, DECIDED)),
+                "dynamic_metadata_from_headers": _exactly(("authorization", *own, "ostiary-decided")),
                 "allowed_client_headers": _exactly(REFUSED),
             },
         },

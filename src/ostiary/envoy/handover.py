@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from ostiary.envoy.access_log import GUARD
 from ostiary.envoy.edge import Json
 from ostiary.envoy.matcher import MUTATION
 from ostiary.envoy.message import changeable, header
@@ -22,6 +21,7 @@ PASSED: Final = (
     "odata-version", "odata-maxversion",
 )  # fmt: skip
 TRYTON: Final = ("x-tryton-context", "x-tryton-usage")
+GUARD: Final = "envoy.filters.http.ext_authz"  # where its answers are found
 CREDENTIAL_HEADER: Final = "x-gw-credential"  # what the injector gives
 CREDENTIALS: Final = ("authorization", "cookie", "proxy-authorization")  # no document can list these as parameters
 

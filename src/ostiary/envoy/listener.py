@@ -7,7 +7,6 @@ that policy or a signal touches is a name here and a file below ecds/.
 from collections.abc import Sequence
 from typing import Final
 
-from ostiary.envoy.access_log import access_log
 from ostiary.envoy.country import GEOIP
 from ostiary.envoy.device import DEVICE_HEADER
 from ostiary.envoy.edge import FIXED, Edge, Json
@@ -16,9 +15,12 @@ from ostiary.envoy.limits import LOCAL
 from ostiary.envoy.matcher import MUTATION, NOTHING, RBAC, WITH_MATCHER
 from ostiary.envoy.message import CALL_HEADER, CLASS_HEADER, TYPES, extension, header, resource_file, typed
 from ostiary.envoy.refusal import local_replies
-from ostiary.envoy.token import JWT, kept_for_log
+from ostiary.envoy.token import JWT
+from ostiary.event.record import KEPT, WRITTEN
 
 LISTENER: Final = "envoy.config.listener.v3.Listener"
+FILE_LOG: Final = "envoy.extensions.access_loggers.file.v3.FileAccessLog"
+FILTER_STATE: Final = "envoy.extensions.filters.http.set_filter_state.v3.Config"
 MANAGER: Final = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 TLS: Final = "envoy.extensions.transport_sockets.tls.v3"
 CERTIFICATE: Final = "certificate.json"
@@ -62,7 +64,7 @@ def _manager(edge: Edge) -> dict[str, Json]:
         "early_header_mutation_extensions": [_early(edge)],
         **FIXED["no_certificate" if edge.client_ca is None else "certificate"],
         "local_reply_config": local_replies(edge),
-        "access_log": access_log(edge),
+        "access_log": [_log(edge)],
         "http_filters": _filters(edge),
     }
 
@@ -84,9 +86,18 @@ def _early(edge: Edge) -> Json:
     return extension("inside-headers", message, mutations=mutations)
 
 
+def _log(edge: Edge) -> Json:
+    """One JSON line for each request, which `event.record` reads."""
+    line = {
+        key: " ".join(words.values()).format(node=edge.node, decision=edge.decision) for key, words in WRITTEN.items()
+    }
+    form = {"json_format": line, "omit_empty_values": False}
+    return extension("file", FILE_LOG, path=str(edge.home.access_log), log_format=form)
+
+
 def _filters(edge: Edge) -> list[Json]:
     found = {name: _discovered(edge, name, messages) for name, messages in CHANGEABLE.items()}
-    found |= {one["name"]: one for one in (_mark(), kept_for_log(), _tell(edge))}
+    found |= {one["name"]: one for one in (_mark(), _kept(), _tell(edge))}
     router = extension(
         "router", "envoy.extensions.filters.http.router.v3.Router", suppress_envoy_headers=True, dynamic_stats=False
     )
@@ -98,6 +109,13 @@ def _mark() -> Json:
     """What the route found, as a header: matchers read headers."""
     mutations = [{"append": header(CLASS_HEADER, "%ROUTE_NAME%")}]
     return extension("mark", MUTATION, mutations={"request_mutations": mutations, "response_mutations": _told()})
+
+
+def _kept() -> Json:
+    """Who asked for what, for the log."""
+    text = {"text_format_source": {"inline_string": " ".join(KEPT.values())}}
+    kept = {"object_key": "ostiary.kept", "factory_key": "envoy.string", "format_string": text}
+    return extension("kept", FILTER_STATE, on_request_headers=[kept])
 
 
 def _tell(edge: Edge) -> Json:

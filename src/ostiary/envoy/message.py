@@ -9,7 +9,6 @@ from ostiary.foundation.ids import content_hash
 
 TYPES: Final = "type.googleapis.com/"
 EXTENSION: Final = "envoy.config.core.v3.TypedExtensionConfig"
-TEXT_MAX: Final = 200  # characters of what a caller chose, in the log
 CALL_HEADER: Final = "x-gw-call"  # "/shop/orders GET": path without query and method in one, for one map
 CLASS_HEADER: Final = "x-gw-class"  # the route's name: "system:class operation", all that it tells the native filters
 

@@ -10,17 +10,15 @@ from typing import Any, Final
 
 import msgspec
 
-from ostiary.envoy.condition import ACR_HEADER, COUNTRY_HEADER, SIGNED_IN_HEADER
+from ostiary.envoy.condition import ACR_HEADER, SIGNED_IN_HEADER
 from ostiary.envoy.device import TOKEN_DEVICE_HEADER
 from ostiary.envoy.edge import Edge, Json
-from ostiary.envoy.message import CLASS_HEADER, TEXT_MAX, changeable, extension, place
+from ostiary.envoy.message import CLASS_HEADER, changeable, place
 from ostiary.plan.formula import Device, Mfa, Recent
 from ostiary.plan.model import Plan
 
 JWT: Final = "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"
-FILTER_STATE: Final = "envoy.extensions.filters.http.set_filter_state.v3.Config"
 NOTHING: Final = "urn:ostiary:nothing"  # without a system nobody has a token, but one provider must ask for it
-KEPT: Final = "ostiary.kept"  # the key of the filter state: who asked for what, for the log
 LIFETIME_MAX_S: Final = 2 * 3600
 CLOCK_SKEW_S: Final = 1  # 0 would mean Envoy's default of 60
 OR_NONE: Final[Json] = {"allow_missing_or_failed": {}}
@@ -39,8 +37,6 @@ CLAIM_HEADERS: Final = {
 # What a claim is asked for by a context of the policy, and only then.
 ASSURANCE_HEADERS: Final = {"acr": ACR_HEADER, "auth_time": SIGNED_IN_HEADER}
 DEVICE_HEADERS: Final = {"dev": TOKEN_DEVICE_HEADER}
-LOGGED: Final = ("x-gw-sub", "x-gw-cgen", "x-gw-grant", "x-gw-rs", COUNTRY_HEADER, ACR_HEADER, SIGNED_IN_HEADER)
-SCOPES_MAX: Final = 400  # characters of the token's scopes in the log; what is cut covers nothing
 
 
 def token_filter(plans: Sequence[Plan], jwks: Mapping[str, Any], edge: Edge, asked: Sequence[Plan]) -> tuple[str, Json]:
@@ -66,15 +62,6 @@ def token_filter(plans: Sequence[Plan], jwks: Mapping[str, Any], edge: Edge, ask
             anywhere,
         ],
     )
-
-
-def kept_for_log() -> Json:
-    """Who asked for what: by the time of the log, headers and path are as the ERP sees them."""
-    text = " ".join(
-        [*(f"%REQ({name})%" for name in LOGGED), f"%PATH(NQ:PATH):{TEXT_MAX}%", f"%REQ(x-gw-scope):{SCOPES_MAX}%"]
-    )
-    kept = {"object_key": KEPT, "factory_key": "envoy.string", "format_string": {"text_format_source": {"inline_string": text}}}  # fmt: skip
-    return extension("kept", FILTER_STATE, on_request_headers=[kept])
 
 
 def _asked_for(plans: Sequence[Plan]) -> dict[str, str]:

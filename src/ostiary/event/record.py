@@ -1,8 +1,10 @@
 """One request as it happened: read from the line that Envoy wrote, and shown to people."""
 
 import re
+import tomllib
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from importlib import resources
 from typing import Any, Final
 
 import msgspec
@@ -62,14 +64,12 @@ class Event(Struct, frozen=True, kw_only=True):
 
 
 NUMBERS: Final = tuple(one.name for one in msgspec.structs.fields(Event) if one.type is int)
-# The access log's keys, and what each tells, parted by spaces; the last of them may hold spaces.
+_TOLD: Final = tomllib.loads((resources.files("ostiary.event") / "line.toml").read_text("utf-8"))
+KEPT: Final = _TOLD["kept"]  # word -> what Envoy writes for it
+WRITTEN: Final = _TOLD["line"]  # key -> the same of each of its words
 LINE: Final = {
-    "decision": ("at", "node", "decision"),
-    "route": ("revision", "class", "operation"),
-    "caller": ("source", "subject", "acting", "grant", "role_set", "country", "acr", "signed_in_s", "asked", "scopes"),
-    "call": ("method", "path"),
-    "decided": ("reason", "judged", "device", "details", "draft", "inside"),
-    "answer": ("status", "flags", "bytes_in", "bytes_out", "duration_ms", "passed_us", "upstream_us", "tls", "agent"),
+    key: tuple(name for word in words for name in (KEPT if word == "kept" else word.split()))
+    for key, words in WRITTEN.items()
 }
 
 
