@@ -9,7 +9,7 @@ the next, the table holds the classes of both, and a request is judged by those 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from itertools import groupby
 from typing import Final
 
@@ -20,7 +20,7 @@ from ostiary.envoy import cel, matcher
 from ostiary.envoy.condition import condition, somebody_signed_in, stepped_up
 from ostiary.envoy.edge import Json
 from ostiary.envoy.message import CLASS_HEADER, SUBJECT_HEADER, place
-from ostiary.erp.operation import Operation, Pattern, covering_scopes
+from ostiary.erp.operation import Operation, covering_scopes
 from ostiary.foundation.ids import content_hash
 from ostiary.plan.decide import RoleSets
 from ostiary.plan.model import OBSERVE, Grant, Plan, Route
@@ -62,29 +62,25 @@ class AccessClass(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Classes:
-    """Finds the class of an operation without walking every grant: a covering pattern has the text of a scope."""
+    """The classes of a plan, each made once."""
 
     def __init__(self, plan: Plan) -> None:
-        self._grants = plan.grants
+        self._plan = plan
         self._until = {system.name: system.observe_until for system in plan.systems}
-        self._known: dict[tuple[str, bool, tuple[int, ...]], AccessClass] = {}
+        self._class = cache(self._made)
         self._including: dict[str, list[str]] = defaultdict(list)
         for role in plan.roles:
             for included in role.closure:
                 self._including[included].append(role.name)
-        self._by_pattern: dict[str, list[int]] = defaultdict(list)
-        for number, grant in enumerate(plan.grants):
-            self._by_pattern[str(grant.pattern)].append(number)
         self._by_route = {route: self.of(route.operation) for route in plan.routes}
         systems = [self.of_system(system.name) for system in plan.systems if system.guarded]
-        self.used: Mapping[str, AccessClass] = {
-            one.id: one for one in (*self._by_route.values(), *systems)
-        }  # by a route of the plan
+        # By a route of the plan.
+        self.used: Mapping[str, AccessClass] = {one.id: one for one in (*self._by_route.values(), *systems)}
 
     def of(self, operation: Operation) -> AccessClass:
-        texts = covering_scopes(operation)
-        numbers = {number for text in texts for number in self._by_pattern.get(text, ())}
-        return self._class(operation.system, numbers, inside=False)
+        """By the patterns that cover it and have grants, of which there are few."""
+        patterns = tuple(text for text in covering_scopes(operation) if text in self._plan.places)
+        return self._class(operation.system, patterns)
 
     def of_route(self, route: Route) -> AccessClass:
         """Of a route of the plan."""
@@ -92,16 +88,14 @@ class Classes:
 
     def of_system(self, name: str) -> AccessClass:
         """May this caller do anything at all there: what the gate can say of a guarded system."""
-        numbers = {number for number, grant in enumerate(self._grants) if grant.pattern.system == name}
-        return self._class(name, numbers, inside=True)
+        return self._class(name, None)
 
-    def _class(self, system: str, numbers: set[int], *, inside: bool) -> AccessClass:
-        key = (system, inside, tuple(sorted(numbers)))
-        if key not in self._known:
-            self._known[key] = self._made(system, [self._grants[number] for number in key[2]], inside=inside)
-        return self._known[key]
-
-    def _made(self, system: str, chosen: Sequence[Grant], *, inside: bool) -> AccessClass:
+    def _made(self, system: str, patterns: tuple[str, ...] | None) -> AccessClass:
+        """Of these patterns; None: of all that the system has."""
+        if inside := patterns is None:
+            chosen = [grant for grant in self._plan.grants if grant.pattern.system == system]
+        else:
+            chosen = self._plan.granting(patterns)
         held_by = tuple(tuple(sorted(self._including[grant.role])) for grant in chosen)
         meaning = [
             (grant.id, str(grant.pattern), held, grant.context.formula, bool(grant.terms))
@@ -130,7 +124,7 @@ def policy_filter(
     """
     judge = partial(_judge, holders=_holders(role_sets), narrow=_narrow(plans))
     table = {f"{name} ": judge(classes[name]) for name in sorted(classes)}
-    judged = matcher.prefix(matcher.request_header(CLASS_HEADER), table, matcher.deny(Reason.UNKNOWN_OPERATION))
+    judged = matcher.prefix(CLASS_HEADER, table, matcher.deny(Reason.UNKNOWN_OPERATION))
     return matcher.decides("policy", judged, _shadow(plans, draft, judge) if draft else None)
 
 
@@ -151,9 +145,8 @@ def _shadow(plans: Sequence[Plan], draft: Plan, judge: Callable[[AccessClass], J
     }
     known, unknown = classes_of(draft).used, matcher.deny(Reason.UNKNOWN_OPERATION)
     said = {meant: judge(known[meant]) if meant in known else unknown for meant in {*usual.values(), *odd.values()}}
-    route = matcher.request_header(CLASS_HEADER)
-    most = matcher.prefix(route, {f"{name} ": said[meant] for name, meant in sorted(usual.items())}, unknown)
-    return matcher.exact(route, {name: said[meant] for name, meant in sorted(odd.items())}, most)
+    most = matcher.prefix(CLASS_HEADER, {f"{name} ": said[meant] for name, meant in sorted(usual.items())}, unknown)
+    return matcher.exact(CLASS_HEADER, {name: said[meant] for name, meant in sorted(odd.items())}, most)
 
 
 def _meant(plan: Plan, draft: Plan) -> Iterator[tuple[str, str, str]]:
@@ -185,15 +178,8 @@ def _covered(judged: AccessClass, narrow: Json | None) -> Json | None:
     """The token has a scope for the operation; None where that is not asked. A scope as wide as a grant is found first."""
     if judged.inside or narrow is None:
         return None
-    texts = sorted({text for grant in judged.grants for text in as_wide_as(grant.pattern)})
-    held = matcher.request_header(SCOPE_HEADER)
-    return matcher.either([*(matcher.contains(held, spaced(text)) for text in texts), narrow])
-
-
-def as_wide_as(pattern: Pattern) -> tuple[str, ...]:
-    """The scopes that cover all of `pattern`."""
-    widest = Operation(system=pattern.system, object=pattern.object, verb=pattern.verb, action=pattern.action)
-    return covering_scopes(widest)
+    texts = sorted({text for grant in judged.grants for text in covering_scopes(grant.pattern)})
+    return matcher.either([*(matcher.contains(SCOPE_HEADER, spaced(text)) for text in texts), narrow])
 
 
 def spaced(scope: str) -> str:
@@ -230,8 +216,7 @@ def _judge(judged: AccessClass, holders: Mapping[str, Sequence[str]], narrow: Js
 
 def _observed(until: datetime, judged: Json) -> Json:
     """A caller without a token passes to the guard, by the clock and no other word."""
-    in_time = cel.predicate(cel.call("_<_", cel.attribute("request.time"), cel.timestamp(until)))
-    unknown = matcher.first([(in_time, matcher.allow(OBSERVE))], matcher.deny(Reason.TOKEN_MISSING))
+    unknown = matcher.first([(cel.before(until), matcher.allow(OBSERVE))], matcher.deny(Reason.TOKEN_MISSING))
     return matcher.first([(matcher.without(SUBJECT_HEADER), unknown)], judged)
 
 
@@ -271,4 +256,4 @@ def _by_role_set(found: Iterable[Held], decision: Decision, otherwise: Json | No
         for name in sorted(sets):
             first.setdefault(name, grant.id)
     entries = {name: decision(rule) for name, rule in sorted(first.items())}
-    return matcher.exact(matcher.request_header("x-gw-rs"), entries, otherwise)
+    return matcher.exact("x-gw-rs", entries, otherwise)

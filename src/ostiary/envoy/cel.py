@@ -7,20 +7,24 @@ A missing header or attribute makes an expression match nothing, so a term that 
 from collections.abc import Sequence
 from datetime import datetime
 
+from ostiary.envoy import matcher
 from ostiary.envoy.edge import Json
 from ostiary.envoy.message import extension
 
 
 def predicate(expression: Json) -> Json:
     """A matcher predicate that holds when `expression` is true of the request."""
-    return {
-        "single_predicate": {
-            "input": extension("attributes", "xds.type.matcher.v3.HttpAttributesCelMatchInput"),
-            "custom_match": extension(
-                "cel", "xds.type.matcher.v3.CelMatcher", expr_match={"cel_expr_parsed": {"expr": expression}}
-            ),
-        }
-    }
+    parsed = {"cel_expr_parsed": {"expr": expression}}
+    holds = extension("cel", "xds.type.matcher.v3.CelMatcher", expr_match=parsed)
+    return matcher.predicate(
+        extension("attributes", "xds.type.matcher.v3.HttpAttributesCelMatchInput"), custom_match=holds
+    )
+
+
+def before(until: datetime) -> Json:
+    """A predicate: the request came before then. A constant: `timestamp(text)` is read anew for every request."""
+    then = {"const_expr": {"timestamp_value": until.strftime("%Y-%m-%dT%H:%M:%SZ")}}
+    return predicate(call("_<_", attribute("request.time"), then))
 
 
 def number(value: int) -> Json:
@@ -29,11 +33,6 @@ def number(value: int) -> Json:
 
 def text(value: str) -> Json:
     return {"const_expr": {"string_value": value}}
-
-
-def timestamp(value: datetime) -> Json:
-    """Cheaper than CEL's `timestamp(text)`, which reads the text for every request."""
-    return {"const_expr": {"timestamp_value": value.strftime("%Y-%m-%dT%H:%M:%SZ")}}
 
 
 def numbers(values: Sequence[int]) -> Json:

@@ -42,7 +42,7 @@ def condition(formula: Formula) -> Json | bool:  # noqa: C901, PLR0911  a case f
         case kind.Device():
             return _registered()
         case kind.Mfa():
-            return matcher.regex(matcher.request_header(ACR_HEADER), MFA)
+            return matcher.regex(ACR_HEADER, MFA)
         case kind.Recent():
             return _recent(formula.seconds)
         case kind.All():
@@ -69,14 +69,15 @@ def stepped_up(formula: Formula) -> Formula:
 
 def somebody_signed_in() -> Json:
     """A predicate: the token stands for a person."""
-    return matcher.regex(matcher.request_header(SIGNED_IN_HEADER), ".+")
+    return matcher.regex(SIGNED_IN_HEADER, ".+")
 
 
 def _countries(codes: tuple[str, ...]) -> Json | bool:
-    by = matcher.request_header(COUNTRY_HEADER)
-    known = [matcher.regex(by, "|".join(code for code in codes if code))] if set(codes) - {UNKNOWN} else []
-    unknown = [{"not_matcher": matcher.regex(by, ".+")}] if UNKNOWN in codes else []
-    return matcher.either([*known, *unknown]) if codes else False
+    known = "|".join(code for code in codes if code)
+    asked = [matcher.regex(COUNTRY_HEADER, known)] if known else []
+    if UNKNOWN in codes:
+        asked.append({"not_matcher": matcher.regex(COUNTRY_HEADER, ".+")})
+    return matcher.either(asked) if codes else False
 
 
 def _registered() -> Json:
@@ -94,7 +95,7 @@ def _recent(seconds: int) -> Json:
 def networks(texts: tuple[str, ...]) -> Json | bool:
     ip = "envoy.extensions.matching.input_matchers.ip.v3.Ip"
     listed = extension("ip", ip, cidr_ranges=ranges(texts), stat_prefix="context")
-    return {"single_predicate": {"input": matcher.source_address(), "custom_match": listed}} if texts else False
+    return matcher.predicate(matcher.source_address(), custom_match=listed) if texts else False
 
 
 def ranges(networks: Iterable[str]) -> list[Json]:

@@ -9,7 +9,7 @@ from typing import Final
 from ostiary.envoy import matcher
 from ostiary.envoy.condition import REGISTERED
 from ostiary.envoy.edge import Edge, Json
-from ostiary.envoy.message import changeable
+from ostiary.envoy.message import SUBJECT_HEADER, changeable
 from ostiary.plan.formula import Device
 from ostiary.plan.model import Plan
 
@@ -32,9 +32,8 @@ def device_filter(plans: Sequence[Plan], devices: Mapping[str, str], edge: Edge)
 def _told(devices: Mapping[str, str], name: str, otherwise: Json | None) -> Json:
     """Where a device is somebody else's, `otherwise` is asked."""
     registered = {"action": matcher.named(REGISTERED)}
-    by_sub = matcher.request_header("x-gw-sub")
     entries = {
-        fingerprint: matcher.exact(by_sub, {principal: registered}, None) if principal else registered
+        fingerprint: matcher.exact(SUBJECT_HEADER, {principal: registered}, None) if principal else registered
         for fingerprint, principal in sorted(devices.items())
     }
-    return matcher.exact(matcher.request_header(name), entries, otherwise)
+    return matcher.exact(name, entries, otherwise)

@@ -34,7 +34,6 @@ class Edge(Struct, frozen=True, kw_only=True):
     start: str = "0"
     issuer: str
     home: Home
-    identity_prefix: str = "/identity"
     plain: bool = False  # for measuring only: no TLS
     upstream_authorities: Path = SYSTEM_AUTHORITIES
     connections: int = 10_000

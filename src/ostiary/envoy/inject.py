@@ -25,10 +25,10 @@ def inject_filter(plan: Plan, credentials: Mapping[tuple[str, str], str]) -> tup
             nobody = matcher.refuse(Reason.UNAVAILABLE)
             if system.observe_until:
                 nobody = matcher.first([(matcher.without(SUBJECT_HEADER), matcher.skip())], nobody)
-            decisions[place(system.name)] = matcher.exact(matcher.request_header("x-gw-sub"), chosen, nobody)
+            decisions[place(system.name)] = matcher.exact("x-gw-sub", chosen, nobody)
     if not decisions:
         return matcher.nothing("inject")
-    return matcher.exceptions("inject", matcher.prefix(matcher.request_header(CLASS_HEADER), decisions, matcher.skip()))
+    return matcher.exceptions("inject", matcher.prefix(CLASS_HEADER, decisions, matcher.skip()))
 
 
 def _inject(text: str) -> Json:

@@ -77,22 +77,18 @@ def execute(filter_config: Json) -> Json:
     return {"action": extension("execute", EXECUTE, typed_config=filter_config)}
 
 
-def request_header(name: str) -> Json:
-    return extension("header", "envoy.type.matcher.v3.HttpRequestHeaderMatchInput", header_name=name)
-
-
 def source_address() -> Json:
     return extension("source", "envoy.extensions.matching.common_inputs.network.v3.SourceIPInput")
 
 
-def exact(by: Json, entries: Mapping[str, Json], otherwise: Json | None) -> Json:
-    """Chooses by the exact value of `by`; Envoy refuses an empty map, so no entries is just `otherwise`."""
-    return _tree(by, "exact_match_map", entries, otherwise)
+def exact(header: str, entries: Mapping[str, Json], otherwise: Json | None) -> Json:
+    """Chooses by the exact value of `header`; Envoy refuses an empty map, so no entries is just `otherwise`."""
+    return _tree(header, "exact_match_map", entries, otherwise)
 
 
-def prefix(by: Json, entries: Mapping[str, Json], otherwise: Json | None) -> Json:
-    """Chooses by the longest prefix of `by`."""
-    return _tree(by, "prefix_match_map", entries, otherwise)
+def prefix(header: str, entries: Mapping[str, Json], otherwise: Json | None) -> Json:
+    """Chooses by the longest prefix of `header`."""
+    return _tree(header, "prefix_match_map", entries, otherwise)
 
 
 def first(cases: Sequence[tuple[Json, Json]], otherwise: Json | None) -> Json:
@@ -103,19 +99,24 @@ def first(cases: Sequence[tuple[Json, Json]], otherwise: Json | None) -> Json:
     return _nested({"matcher_list": {"matchers": matchers}}, otherwise)
 
 
-def regex(by: Json, pattern: str) -> Json:
-    """A predicate: the whole of `by` matches `pattern` (RE2)."""
-    return {"single_predicate": {"input": by, "value_match": {"safe_regex": {"google_re2": {}, "regex": pattern}}}}
+def regex(header: str, pattern: str) -> Json:
+    """A predicate: the whole of `header` matches `pattern` (RE2)."""
+    return predicate(_value(header), value_match={"safe_regex": {"google_re2": {}, "regex": pattern}})
 
 
-def contains(by: Json, part: str) -> Json:
-    """A predicate: `part` stands in `by`."""
-    return {"single_predicate": {"input": by, "value_match": {"contains": part}}}
+def contains(header: str, part: str) -> Json:
+    """A predicate: `part` stands in `header`."""
+    return predicate(_value(header), value_match={"contains": part})
 
 
-def without(name: str) -> Json:
+def without(header: str) -> Json:
     """A predicate: there is no such header."""
-    return {"not_matcher": regex(request_header(name), "(?s).*")}
+    return {"not_matcher": regex(header, "(?s).*")}
+
+
+def predicate(by: Json, **match: Json) -> Json:
+    """A predicate: what `by` finds in the request is a match."""
+    return {"single_predicate": {"input": by, **match}}
 
 
 def whole(decision: Json) -> Json:
@@ -132,10 +133,14 @@ def either(parts: Sequence[Json]) -> Json:
     return parts[0] if len(parts) == 1 else {"or_matcher": {"predicate": list(parts)}}
 
 
-def _tree(by: Json, kind: str, entries: Mapping[str, Json], otherwise: Json | None) -> Json:
+def _value(header: str) -> Json:
+    return extension("header", "envoy.type.matcher.v3.HttpRequestHeaderMatchInput", header_name=header)
+
+
+def _tree(header: str, kind: str, entries: Mapping[str, Json], otherwise: Json | None) -> Json:
     if not entries:
         return otherwise
-    return _nested({"matcher_tree": {"input": by, kind: {"map": dict(entries)}}}, otherwise)
+    return _nested({"matcher_tree": {"input": _value(header), kind: {"map": dict(entries)}}}, otherwise)
 
 
 def _nested(matcher: dict[str, Json], otherwise: Json | None) -> Json:

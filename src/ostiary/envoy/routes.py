@@ -47,8 +47,8 @@ UTF8: Final = "|".join(
 )
 NO_UTF8: Final = matcher.both(
     [
-        matcher.contains(matcher.request_header(CALL_HEADER), "%"),
-        {"not_matcher": matcher.regex(matcher.request_header(CALL_HEADER), f"(?:[^%]|{UTF8})*")},
+        matcher.contains(CALL_HEADER, "%"),
+        {"not_matcher": matcher.regex(CALL_HEADER, f"(?:[^%]|{UTF8})*")},
     ]
 )
 # An operation that describes no parameter and no body takes none: nobody looks at them.
@@ -56,6 +56,7 @@ NOTHING_INSIDE: Final = (
     {"name": ":path", "string_match": {"contains": "?"}, "invert_match": True},
     {"name": "content-length", "string_match": {"safe_regex": {"regex": "0?"}}, "treat_missing_header_as_empty": True},
 )
+METADATA_PATH: Final = "/.well-known/oauth-authorization-server/identity"  # RFC 8414 section 3.1
 FORM_MAX_BYTES: Final = 32 * 1024  # of the identity server, which reads less: strangers fill no memory
 UPSTREAM_TIMEOUT: Final = "60s"
 REMEMBERED_MAX: Final = 20_000  # routes, as long as a document may have
@@ -70,17 +71,11 @@ def route_file(plan: Plan, classes: Classes, edge: Edge) -> Json:
     for system in plan.systems:
         by_host[system.host].append(system)
     hosts = [_host(host, systems, plan, classes, edge) for host, systems in sorted(by_host.items())]
-    return resource_file(
-        [
-            typed(
-                ROUTES,
-                name="routes",
-                virtual_hosts=[*hosts, _elsewhere(plan)],
-                response_headers_to_add=on_every_answer(edge),
-                response_headers_to_remove=["x-powered-by", "x-aspnet-version"],
-            )
-        ]
-    )
+    answers = {
+        "response_headers_to_add": on_every_answer(edge),
+        "response_headers_to_remove": ["x-powered-by", "x-aspnet-version"],
+    }
+    return resource_file([typed(ROUTES, name="routes", virtual_hosts=[*hosts, _elsewhere(plan)], **answers)])
 
 
 def _elsewhere(plan: Plan) -> Json:
@@ -94,14 +89,11 @@ def _elsewhere(plan: Plan) -> Json:
 
 def _host(host: str, systems: Sequence[System], plan: Plan, classes: Classes, edge: Edge) -> Json:
     """The longest prefix finds the system; a system refuses by itself what it doesn't know."""
-    identity = edge.identity_prefix
     places: dict[str, Json] = {f"{system.prefix}/": _system(system, plan, classes) for system in systems}
     if host == edge.host:
-        places[f"{identity}/"] = _safe(identity + "/", _identity())
-        places[f"/.well-known/oauth-authorization-server{identity}"] = matcher.first(
-            [(_path(re.escape(f"/.well-known/oauth-authorization-server{identity}")), _identity())], _refused("-")
-        )
-    found = matcher.prefix(matcher.request_header(CALL_HEADER), places, _refused("-"))
+        places["/identity/"] = _safe("/identity/", _identity())
+        places[METADATA_PATH] = matcher.first([(_path(re.escape(METADATA_PATH)), _identity())], _refused("-"))
+    found = matcher.prefix(CALL_HEADER, places, _refused("-"))
     found = matcher.first([(NO_UTF8, _refused("-"))], found)
     return {
         "name": host,
@@ -118,10 +110,9 @@ def _system(system: System, plan: Plan, classes: Classes) -> Json:
     routes = [route for route in plan.routes if route.system == system.name]
     templated = [route for route in routes if "{" in route.template]
     plain = [route for route in routes if "{" not in route.template]
-    by_call = matcher.request_header(CALL_HEADER)
     most = plan.limits.body_bytes
     exact = {_called(system, route): _native(system, route, classes, most) for route in plain}
-    return matcher.exact(by_call, exact, _templates(system, templated, classes, most))
+    return matcher.exact(CALL_HEADER, exact, _templates(system, templated, classes, most))
 
 
 def _templates(system: System, routes: Sequence[Route], classes: Classes, body_bytes: int) -> Json:
@@ -136,7 +127,7 @@ def _templates(system: System, routes: Sequence[Route], classes: Classes, body_b
         for head, below in sorted(by_head.items())
     }
     unknown = _refused(system.name, observed=system.observe_until is not None)
-    return matcher.prefix(matcher.request_header(CALL_HEADER), lists, unknown)
+    return matcher.prefix(CALL_HEADER, lists, unknown)
 
 
 def _specificity(route: Route) -> tuple[tuple[bool, ...], str]:
@@ -155,9 +146,7 @@ def _head(system: System, route: Route) -> str:
 def _call(system: System, route: Route) -> Json:
     pieces = re.split(r"\{[^{}]*\}", route.template)
     pattern = SEGMENT.join(re.escape(piece) for piece in pieces)
-    return matcher.regex(
-        matcher.request_header(CALL_HEADER), f"{re.escape(system.prefix)}{pattern} {route.method.upper()}"
-    )
+    return matcher.regex(CALL_HEADER, f"{re.escape(system.prefix)}{pattern} {route.method.upper()}")
 
 
 def _safe(prefix: str, decision: Json) -> Json:
@@ -166,7 +155,7 @@ def _safe(prefix: str, decision: Json) -> Json:
 
 
 def _path(pattern: str) -> Json:
-    return matcher.regex(matcher.request_header(CALL_HEADER), f"{pattern} [^ ]+")
+    return matcher.regex(CALL_HEADER, f"{pattern} [^ ]+")
 
 
 def _native(system: System, route: Route, classes: Classes, body_bytes: int) -> Json:

@@ -74,7 +74,7 @@ def _revoked(keys: Iterable[str], refused: Json, otherwise: Json) -> Json:
         by_kind[kind].add(value)
     for kind in sorted(by_kind, reverse=True):
         entries = dict.fromkeys(sorted(by_kind[kind]), refused)
-        otherwise = matcher.exact(matcher.request_header(REVOCABLE[kind]), entries, otherwise)
+        otherwise = matcher.exact(REVOCABLE[kind], entries, otherwise)
     return otherwise
 
 
@@ -82,6 +82,5 @@ def _lease(until: int | None) -> Json:
     """The gate closes by itself when nobody renews the lease: fail closed without anyone acting."""
     if until is None:
         return matcher.skip()
-    deadline = cel.timestamp(datetime.fromtimestamp(until, UTC))
-    in_time = cel.predicate(cel.call("_<_", cel.attribute("request.time"), deadline))
+    in_time = cel.before(datetime.fromtimestamp(until, UTC))
     return matcher.first([(in_time, matcher.skip())], matcher.refuse(Reason.CLOSED))

@@ -129,7 +129,7 @@ class Plan(Struct, frozen=True, kw_only=True, cache_hash=True, dict=True):
         return {role.name: frozenset(role.closure) for role in self.roles}
 
     @cached_property
-    def _places(self) -> Mapping[str, Mapping[str, Sequence[int]]]:
+    def places(self) -> Mapping[str, Mapping[str, Sequence[int]]]:
         """Pattern -> role -> the places of its grants of just this pattern."""
         found: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
         for place, grant in enumerate(self.grants):
@@ -151,7 +151,7 @@ class Plan(Struct, frozen=True, kw_only=True, cache_hash=True, dict=True):
     def granting(self, scopes: Iterable[str], held: frozenset[str] | None = None) -> list[Grant]:
         """The grants of an operation that these scopes cover, in their order; of the roles `held`, or of all."""
         found = []
-        for by_role in filter(None, map(self._places.get, scopes)):
+        for by_role in filter(None, map(self.places.get, scopes)):
             names = by_role if held is None else held & by_role.keys()
             found += [place for role in names for place in by_role[role]]
         return [self.grants[place] for place in sorted(found)]
