@@ -28,6 +28,9 @@ NOT_RENEWED: Final = (
 )
 NEW_AUTHORITY: Final = "move ca.key and ca.crt away, start again, and give callers the new ca.crt"
 BACKDATED: Final = timedelta(minutes=5)  # for clocks that lag behind
+OTHER_USES: Final = (
+    "content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only", "decipher_only",
+)  # fmt: skip
 SHOWN: Final = 0o644  # a certificate is public
 NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")  # common name (X.520: 64) and DNS name
 
@@ -106,14 +109,8 @@ def _signer(home: Home) -> _Signer:
 
 
 def _self_signed(key: ec.EllipticCurvePrivateKey, at: datetime) -> x509.Certificate:
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Ostiary authority")])
-    return (
-        _builder(name, name, key.public_key(), at, CA_DAYS)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(ca=True), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
-    )
+    name = _common_name("Ostiary authority")
+    return _unsigned(name, name, key.public_key(), at, CA_DAYS, ca=True).sign(key, hashes.SHA256())
 
 
 def _issue(
@@ -127,23 +124,24 @@ def _issue(
 ) -> Issued:
     ca, ca_key = signer
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])  # X.520: ub-common-name
     certificate = (
-        _builder(subject, ca.subject, key.public_key(), at, days)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(ca=False), critical=True)
+        _unsigned(_common_name(name[:64]), ca.subject, key.public_key(), at, days, ca=False)  # X.520: ub-common-name
         .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
     return Issued(certificate=certificate.public_bytes(serialization.Encoding.PEM), key=_pem(key))
 
 
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, at: datetime, days: int
+def _common_name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _unsigned(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, at: datetime, days: int, *, ca: bool
 ) -> x509.CertificateBuilder:
+    """What every certificate of ours has."""
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -152,21 +150,14 @@ def _builder(
         .serial_number(x509.random_serial_number())
         .not_valid_before(at - BACKDATED)
         .not_valid_after(at + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=0 if ca else None), critical=True)
+        .add_extension(_usage(ca=ca), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 
 
 def _usage(*, ca: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not ca,
-        key_cert_sign=ca,
-        crl_sign=ca,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
+    return x509.KeyUsage(digital_signature=not ca, key_cert_sign=ca, crl_sign=ca, **dict.fromkeys(OTHER_USES, False))
 
 
 def _serves(home: Home, host: str, at: datetime, ca: x509.Certificate) -> bool:
