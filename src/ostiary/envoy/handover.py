@@ -8,10 +8,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from ostiary.envoy import matcher
 from ostiary.envoy.edge import Json
-from ostiary.envoy.matcher import MUTATION
-from ostiary.envoy.message import changeable, header
-from ostiary.plan.model import OWN_KEYS, Kind, Plan
+from ostiary.envoy.message import CLASS_HEADER, SUBJECT_HEADER, changeable, extension, header, place
+from ostiary.plan.model import OWN_KEYS, HandOver, Kind, Plan
+from ostiary.plan.reason import Reason
 
 PASSED: Final = (
     "accept", "accept-charset", "accept-encoding", "accept-language", "cache-control", "content-disposition",
@@ -43,7 +44,35 @@ def strip_filter(plans: Sequence[Plan]) -> tuple[str, Json]:
         {"remove_on_match": {"key_matcher": {"prefix": "x-gw-"}}},  # most of what goes, at less than the expression
         {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": all_but(passed)}}}},
     ]
-    return changeable("strip", MUTATION, mutations={"request_mutations": mutations})
+    return changeable("strip", matcher.MUTATION, mutations={"request_mutations": mutations})
+
+
+def inject_filter(plan: Plan, credentials: Mapping[tuple[str, str], str]) -> tuple[str, Json]:
+    """Static ERP keys, put on natively: without one of his own a caller is denied.
+
+    `credentials`: (system, principal) -> the value of Authorization. A credential_injector with a secret file, delivered
+    within a changed filter, never fetches its secret (measured: every request refused until a restart). So the keys
+    stand in the filter's own file, which only its owner may read; Envoy's admin socket, which shows filters, is as
+    private.
+    """
+    decisions: dict[str, Json] = {}
+    for system in plan.systems:
+        if system.hand_over is HandOver.STATIC:
+            own = {principal: text for (name, principal), text in credentials.items() if name == system.name}
+            chosen = {principal: _inject(own[principal]) for principal in sorted(own)}
+            nobody = matcher.refuse(Reason.UNAVAILABLE)
+            if system.observe_until:
+                nobody = matcher.first([(matcher.without(SUBJECT_HEADER), matcher.skip())], nobody)
+            decisions[place(system.name)] = matcher.exact(SUBJECT_HEADER, chosen, nobody)
+    if not decisions:
+        return matcher.nothing("inject")
+    return matcher.exceptions("inject", matcher.prefix(CLASS_HEADER, decisions, matcher.skip()))
+
+
+def _inject(text: str) -> Json:
+    """The strip filter moves it to Authorization, once the caller's is gone; a value is a format, hence `%%`."""
+    mutation = {"append": header(CREDENTIAL_HEADER, text.replace("%", "%%"))}
+    return matcher.execute(extension("inject", matcher.MUTATION, mutations={"request_mutations": [mutation]}))
 
 
 def own_keys(plans: Sequence[Plan]) -> tuple[str, ...]:

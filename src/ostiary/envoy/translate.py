@@ -12,8 +12,7 @@ from ostiary.envoy.country import country_filter
 from ostiary.envoy.device import device_filter
 from ostiary.envoy.edge import Edge, Json, Resources
 from ostiary.envoy.guard_call import body_filter, guard_filter
-from ostiary.envoy.handover import strip_filter
-from ostiary.envoy.inject import inject_filter
+from ostiary.envoy.handover import inject_filter, strip_filter
 from ostiary.envoy.limits import address_filter, caller_filter
 from ostiary.envoy.listener import listener_file
 from ostiary.envoy.routes import route_file
