@@ -13,9 +13,9 @@ from msgspec import Struct
 from bench.process import CORES, NotUp, free_port, running, wait_for_port
 from bench.shop import ISSUER, Shop
 from ostiary.envoy import binary
+from ostiary.envoy.binary import command, environment
 from ostiary.envoy.delivery import Gate
 from ostiary.envoy.edge import Edge, Resources
-from ostiary.envoy.run import command, environment
 from ostiary.envoy.signals import Signals, signal_resources
 from ostiary.envoy.translate import Population, translate
 from ostiary.foundation.home import Home

@@ -25,7 +25,7 @@ from bench.gate.scale import DENSITIES, FEW, OPERATIONS, TEN_ROLES
 from bench.load import Line
 from bench.process import NotUp, running
 from ostiary.envoy import binary
-from ostiary.envoy.run import command, environment
+from ostiary.envoy.binary import command, environment
 
 WARM_UP: Final = 250  # every token has been seen
 WARM_UP_AT_SIZE: Final = 4_000

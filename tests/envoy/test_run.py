@@ -5,7 +5,7 @@ import resource
 
 import pytest
 
-from ostiary.envoy.run import check_watches
+from ostiary.envoy.binary import check_watches
 from ostiary.foundation.errors import SystemFault
 
 

@@ -34,7 +34,7 @@ EDGE = Edge(
     issuer="https://gate.test/identity", home=Home(root=Path("/h")),
 )  # fmt: skip
 OUTSIDE = {"random", "secrets", "time", "socket", "os", "subprocess", "sqlalchemy", "threading", "asyncio"}
-IMPURE = {"binary.py", "delivery.py", "run.py"}  # not part of the translation
+IMPURE = {"binary.py", "delivery.py"}  # not part of the translation
 SETS = {role_set_id(["clerk"]): frozenset({"clerk"})}
 
 

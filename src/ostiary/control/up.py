@@ -23,7 +23,7 @@ from ostiary.control.child import Child, Copy, program
 from ostiary.control.documents import observed
 from ostiary.control.installation import opened, refuse_empty
 from ostiary.control.revisions import recovered
-from ostiary.envoy import run as envoy
+from ostiary.envoy import binary as envoy
 from ostiary.foundation import unix
 from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault
 from ostiary.foundation.files import PRIVATE

@@ -1,5 +1,6 @@
-"""Finds the Envoy to run: the one a setting names, the wheel's, or one on PATH; nothing older than 1.40."""
+"""The Envoy to run: the one a setting names, the wheel's, or one on PATH; nothing older than 1.40. How it is started."""
 
+import ctypes
 import os
 import re
 import shutil
@@ -7,13 +8,17 @@ import subprocess
 import sysconfig
 from collections.abc import Iterator
 from functools import lru_cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from ostiary.foundation.errors import OperatorFault
+from ostiary.foundation.errors import OperatorFault, SystemFault
+from ostiary.foundation.home import Home
 
 OLDEST: Final = (1, 40)  # below: CVE-2026-73553, -73551 (`;` past RBAC), -73511 (ext_authz crashes)
 VERSION_TIMEOUT_S: Final = 20
+LOG_FLUSH_MS: Final = 50
+WATCHES: Final = 24  # Envoy takes one inotify instance for each file and folder that it follows
 VERSION: Final = re.compile(r"/(\d+)\.(\d+)\.\d+")
 
 
@@ -51,3 +56,33 @@ def _places() -> Iterator[Path]:
     yield Path(sysconfig.get_path("purelib")) / "envoy" / "_bin" / "envoy"
     if on_path := shutil.which("envoy"):
         yield Path(on_path)
+
+
+def command(binary: Path, home: Home, workers: int) -> list[str]:
+    options = {
+        "config-path": home.envoy / "bootstrap.json",
+        "concurrency": workers or os.cpu_count() or 1,
+        "log-level": "warning",
+        "component-log-level": "main:error",  # it tells of every ordinary end as of a warning
+        "file-flush-interval-msec": LOG_FLUSH_MS,
+    }
+    told = (part for name, value in options.items() for part in (f"--{name}", str(value)))
+    return [str(binary), *told, "--disable-hot-restart"]
+
+
+def environment() -> dict[str, str]:
+    """`getHours(zone)` is an error without zone files, and an error can open a rule: Envoy reads what Python reads."""
+    return {"PATH": os.environ.get("PATH", ""), "TZDIR": str(files("tzdata") / "zoneinfo")}
+
+
+def check_watches(wanted: int = WATCHES) -> None:
+    """Raises when this user can't have as many inotify instances as Envoy needs: it would abort without a word."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    taken = [libc.inotify_init1(os.O_CLOEXEC) for _ in range(wanted)]
+    for descriptor in taken:
+        if descriptor >= 0:
+            os.close(descriptor)
+    if -1 in taken:
+        told = f"this user can't watch {wanted} more files (fs.inotify.max_user_instances)"
+        hint = "sysctl fs.inotify.max_user_instances=1024, or end other programs that watch files"
+        raise SystemFault("inotify-exhausted", told, hint=hint)

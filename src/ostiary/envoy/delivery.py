@@ -14,10 +14,10 @@ from urllib.parse import urlencode
 import msgspec
 from msgspec import Struct
 
+from ostiary.envoy.binary import environment
 from ostiary.envoy.bootstrap import bootstrap
 from ostiary.envoy.edge import Edge, Resources
 from ostiary.envoy.listener import CERTIFICATE, certificate_file
-from ostiary.envoy.run import environment
 from ostiary.foundation import unix
 from ostiary.foundation.errors import OurFault, SystemFault
 from ostiary.foundation.files import write_atomically
@@ -194,10 +194,9 @@ def _file(subject: str) -> str | None:
 def _static(start: Any, resources: Resources) -> Any:
     """One configuration without discovery: clusters, listeners, routes and filters all in place."""
     whole = {name: value for name, value in start.items() if name not in {"dynamic_resources", "admin"}}
-    fixed = dict(whole.get("static_resources", {}))
-    fixed["clusters"] = [*fixed.get("clusters", []), *map(_bare, resources["cds.json"]["resources"])]
-    fixed["listeners"] = [_undiscovered(_bare(one), resources) for one in resources["lds.json"]["resources"]]
-    return {**whole, "static_resources": fixed}
+    listeners = [_undiscovered(_bare(one), resources) for one in resources["lds.json"]["resources"]]
+    clusters = [_bare(one) for one in resources["cds.json"]["resources"]]
+    return {**whole, "static_resources": {"clusters": clusters, "listeners": listeners}}
 
 
 def _bare(resource: Any) -> Any:
@@ -217,7 +216,7 @@ def _inline(discovered: Any, resources: Resources) -> Any:
     """Signals (revocations, blocks, lease) have one shape whatever the policy, and are left out where not given."""
     if "config_discovery" not in discovered:
         return discovered
-    found = resources.get(f"ecds/{discovered['name']}.json")
-    if found is None:
-        return {"name": discovered["name"], "typed_config": {"@type": discovered["config_discovery"]["type_urls"][-1]}}
-    return {"name": discovered["name"], "typed_config": found["resources"][0]["typed_config"]}
+    config = {"@type": discovered["config_discovery"]["type_urls"][-1]}
+    if found := resources.get(f"ecds/{discovered['name']}.json"):
+        config = found["resources"][0]["typed_config"]
+    return {"name": discovered["name"], "typed_config": config}
