@@ -105,42 +105,28 @@ def _host(host: str, systems: Sequence[System], plan: Plan, classes: Classes, ed
 
 
 def _system(system: System, plan: Plan, classes: Classes) -> Json:
+    """Templates stand in lists below their literal heads. Where a list has no match, Envoy goes on with the next shorter
+    head.
+    """
     if system.guarded:
         return _safe(f"{system.prefix}/", _guarded(system, plan, classes))
-    routes = [route for route in plan.routes if route.system == system.name]
-    templated = [route for route in routes if "{" in route.template]
-    plain = [route for route in routes if "{" not in route.template]
-    most = plan.limits.body_bytes
-    exact = {_called(system, route): _native(system, route, classes, most) for route in plain}
-    return matcher.exact(CALL_HEADER, exact, _templates(system, templated, classes, most))
-
-
-def _templates(system: System, routes: Sequence[Route], classes: Classes, body_bytes: int) -> Json:
-    """Lists below their literal heads. Where a list has no match, Envoy goes on with the next shorter head."""
-    by_head: dict[str, list[Route]] = defaultdict(list)
-    for route in sorted(routes, key=_specificity):
-        by_head[_head(system, route)].append(route)
-    lists = {
-        head: matcher.first(
-            [(_call(system, route), _native(system, route, classes, body_bytes)) for route in below], None
-        )
-        for head, below in sorted(by_head.items())
-    }
+    exact: dict[str, Json] = {}
+    lists: dict[str, list[tuple[Json, Json]]] = defaultdict(list)
+    for route in sorted((route for route in plan.routes if route.system == system.name), key=_specificity):
+        decision = _native(system, route, classes, plan.limits.body_bytes)
+        head, templated, _ = route.template.partition("{")
+        if templated:
+            lists[system.prefix + head].append((_call(system, route), decision))
+        else:
+            exact[f"{system.prefix}{route.template} {route.method.upper()}"] = decision
+    below = {head: matcher.first(cases, None) for head, cases in sorted(lists.items())}
     unknown = _refused(system.name, observed=system.observe_until is not None)
-    return matcher.prefix(CALL_HEADER, lists, unknown)
+    return matcher.exact(CALL_HEADER, exact, matcher.prefix(CALL_HEADER, below, unknown))
 
 
 def _specificity(route: Route) -> tuple[tuple[bool, ...], str]:
     """Literal segments before `{name}`, from the left."""
     return tuple("{" in segment for segment in route.template.split("/")), route.template
-
-
-def _called(system: System, route: Route) -> str:
-    return f"{system.prefix}{route.template} {route.method.upper()}"
-
-
-def _head(system: System, route: Route) -> str:
-    return system.prefix + route.template.partition("{")[0]
 
 
 def _call(system: System, route: Route) -> Json:
