@@ -181,14 +181,15 @@ def test_the_log_tells_what_contexts_looked_at(place: Any) -> None:
 def test_a_registered_device_is_known_by_the_certificate_of_its_connection(make_gate: Any, tmp_path: Path) -> None:
     home = Home(root=tmp_path / "home")
     home.create()
-    made = authority.ensure(home, "gate.test")
+    authority.ensure(home, "gate.test")
+    ca = home.keys / "ca.crt"
     issued = {name: authority.issue_client(home, name) for name in ("ours", "lost", "anna", "stranger")}
     devices = {issued["ours"].fingerprint: "", issued["anna"].fingerprint: "user:anna"}
-    gate = make_gate(plain=False, certificate=made.certificate, key=made.key, client_ca=made.ca)
+    gate = make_gate(plain=False, certificate=home.keys / "gate.crt", key=home.keys / "gate.key", client_ca=ca)
     forged = {"x-gw-device": issued["ours"].fingerprint, "x-gw-token-device": issued["ours"].fingerprint}
 
     def reason(shown: str, headers: Any = {}, **claims: Any) -> str:  # noqa: B006  read only
-        own = ssl.create_default_context(cafile=str(made.ca))
+        own = ssl.create_default_context(cafile=str(ca))
         if shown:
             (tmp_path / "pair.pem").write_bytes(issued[shown].certificate + issued[shown].key)
             own.load_cert_chain(tmp_path / "pair.pem")

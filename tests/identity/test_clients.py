@@ -31,10 +31,10 @@ REDIRECT = "http://127.0.0.1:49152/callback"
 
 
 @contextmanager
-def served(app, listener, certificates):
+def served(app, listener, keys):
     """By uvicorn in a thread, over TLS, until the block ends."""
     config = uvicorn.Config(
-        app, ssl_certfile=certificates.certificate, ssl_keyfile=certificates.key, lifespan="off", log_config=None
+        app, ssl_certfile=keys / "gate.crt", ssl_keyfile=keys / "gate.key", lifespan="off", log_config=None
     )  # fmt: skip
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -88,7 +88,7 @@ class Site:
 def site(world_with):
     listener = socket.create_server(("127.0.0.1", 0))
     with world_with(port=listener.getsockname()[1]) as world:
-        certificates = ensure(world.home, "localhost")
+        ensure(world.home, "localhost")
         world.do(
             principals.add_client,
             sealer=world.sealer,
@@ -96,8 +96,8 @@ def site(world_with):
             redirects=["http://127.0.0.1/callback"],
             public=True,
         )
-        with served(world.app, listener, certificates):
-            yield Site(world, certificates.ca)
+        with served(world.app, listener, world.home.keys):
+            yield Site(world, world.home.keys / "ca.crt")
 
 
 def desk(site):
