@@ -1,4 +1,7 @@
-"""The plan: one policy, compiled; equal policies give equal plans."""
+"""The plan: one policy, compiled; equal policies give equal plans.
+
+Shapes that it has from below as they are, it gives on (`Kind as Kind`).
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,44 +13,23 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ostiary.erp.operation import Condition, Operation, Pattern, Verb, covering_scopes
-from ostiary.erp.route import Route
+from ostiary.erp.route import Route as Route
 from ostiary.foundation.ids import content_hash
 from ostiary.plan.formula import Always, Formula, Networks, atoms, edges, every
 from ostiary.policy.model import Always as AlwaysMay
-from ostiary.policy.model import (
-    Apart,
-    Approvals,
-    Control,
-    HandOver,
-    Kind,
-    Level,
-    Limit,
-    Limits,
-    Never,
-    Response,
-    Source,
-    System,
-    WhenSilent,
-)
-
-# Shapes that the plan has from below as they are.
-__all__ = [
-    "AlwaysMay",
-    "Apart",
-    "Approvals",
-    "Control",
-    "HandOver",
-    "Kind",
-    "Level",
-    "Limit",
-    "Limits",
-    "Never",
-    "Response",
-    "Route",
-    "Source",
-    "System",
-    "WhenSilent",
-]
+from ostiary.policy.model import Apart as Apart
+from ostiary.policy.model import Approvals as Approvals
+from ostiary.policy.model import Control as Control
+from ostiary.policy.model import HandOver as HandOver
+from ostiary.policy.model import Kind as Kind
+from ostiary.policy.model import Level as Level
+from ostiary.policy.model import Limit as Limit
+from ostiary.policy.model import Limits as Limits
+from ostiary.policy.model import Never as Never
+from ostiary.policy.model import Response as Response
+from ostiary.policy.model import Source as Source
+from ostiary.policy.model import System as System
+from ostiary.policy.model import WhenSilent as WhenSilent
 
 # `gc=False` here, and on all that a grant is made of: a tree without circles, which the collector need not walk.
 JOINT: Final = " + "

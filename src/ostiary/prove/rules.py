@@ -15,8 +15,9 @@ from msgspec.structs import replace
 from ostiary.erp.operation import Pattern, covering_scopes
 from ostiary.plan.decide import Facts, closure, decide
 from ostiary.plan.formula import MFA, Always, Formula
-from ostiary.plan.model import AlwaysMay, Grant, Never, Plan, Source
+from ostiary.plan.model import Grant, Never, Plan, Source
 from ostiary.plan.reason import Reason
+from ostiary.policy.model import Always as AlwaysMay
 from ostiary.policy.model import Example, Expected, Policy
 from ostiary.prove.contexts import proving, where
 from ostiary.prove.request import Request, known, request
