@@ -37,7 +37,6 @@ class Edge(Struct, frozen=True, kw_only=True):
     plain: bool = False  # for measuring only: no TLS
     upstream_authorities: Path = SYSTEM_AUTHORITIES
     connections: int = 10_000
-    heap_bytes: int = 2 * 1024**3
     geoip: Path | None = None  # a database of countries (MMDB)
     trusted_hops: int = 0  # proxies in front of the gate whose X-Forwarded-For counts
 
