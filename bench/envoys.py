@@ -63,7 +63,7 @@ def pem_of(chosen: Certificates, folder: Path) -> Path:
 
 
 def resources_of(shop: Shop, edge: Edge, signals: Signals) -> Resources:
-    population = Population(role_sets=shop.role_sets, jwks=shop.jwks, principals=shop.principals)
+    population = Population(role_sets=shop.role_sets, jwks=shop.jwks, callers=len(shop.callers))
     return {**translate(shop.plan, population, edge), **signal_resources(signals)}
 
 

@@ -57,7 +57,6 @@ class Shop(Struct, frozen=True, kw_only=True):
     plan: Plan
     role_sets: RoleSets
     jwks: dict[str, Any]
-    principals: dict[str, str]
     callers: tuple[Caller, ...]
     lines: tuple[Line, ...]
 
@@ -73,7 +72,6 @@ def build(size: Size, upstream: str) -> Shop:
         plan=plan,
         role_sets=sets,
         jwks={"keys": [key.public()]},
-        principals={f"client:{one.name}": role_set_id(one.roles) for one in callers},
         callers=callers,
         lines=tuple(_lines(size, operations, callers, chance)),
     )

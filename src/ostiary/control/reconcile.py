@@ -9,7 +9,7 @@ from threading import Lock, RLock
 from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from ostiary.control.installation import Installation
 from ostiary.envoy.delivery import Gate
@@ -18,7 +18,6 @@ from ostiary.envoy.signals import Signals, signal_resources
 from ostiary.envoy.translate import Population, beside_routes, bridge, news, translate
 from ostiary.foundation import unix
 from ostiary.foundation.errors import SystemFault, retold
-from ostiary.foundation.ids import role_set_id
 from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import LEASE_S
 from ostiary.monitor.measures import blocked
@@ -26,7 +25,7 @@ from ostiary.plan.model import HandOver, Plan, WhenSilent
 from ostiary.store import directory
 from ostiary.store.database import AROUND
 from ostiary.store.plans import draft, draft_since, keep_plan, plan_in_force, put_beside, put_in_force
-from ostiary.store.tables.directory import ASSIGNMENT, ERP_ACCOUNT, PRINCIPAL
+from ostiary.store.tables.directory import ERP_ACCOUNT, PRINCIPAL
 
 ROUTES: Final = "rds.json"
 HOT_MAX: Final = 300  # revocations pushed one by one; a longer list becomes part of the cold one
@@ -271,7 +270,7 @@ class Reconciler:
             return Population(
                 role_sets=directory.role_sets(connection),
                 jwks=directory.access_keys(connection),
-                principals=_role_set_ids(connection),
+                callers=connection.execute(select(func.count()).select_from(PRINCIPAL)).scalar_one(),
                 devices=directory.devices(connection),
                 static_credentials=self._static_credentials(connection, plan),
                 draft=self._draft,
@@ -306,11 +305,3 @@ class Reconciler:
 
 def _asked_as(system: str, login: str, password: Secret | None) -> dict[str, Any]:
     return {"system": system, "login": login, "password": password.reveal() if password else ""}
-
-
-def _role_set_ids(connection: Connection) -> dict[str, str]:
-    """Each principal's role set, as its tokens name it."""
-    roles: dict[str, list[str]] = {name: [] for name in connection.scalars(select(PRINCIPAL.c.id))}
-    for row in connection.execute(select(ASSIGNMENT)):
-        roles[row.principal].append(row.role)
-    return {principal: role_set_id(held) for principal, held in roles.items()}

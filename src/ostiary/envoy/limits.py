@@ -5,7 +5,6 @@ Any change to a limit filter refills its buckets, so neither holds the revision.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
 from typing import Final
 
 from ostiary.envoy.edge import Json
@@ -67,7 +66,7 @@ def _not(header: Json) -> Json:
     return {**header, "invert_match": True, "treat_missing_header_as_empty": True}
 
 
-def caller_filter(plan: Plan, role_sets: RoleSets, principals: Mapping[str, str]) -> tuple[str, Json]:
+def caller_filter(plan: Plan, role_sets: RoleSets, callers: int) -> tuple[str, Json]:
     """One bucket for each subject, its size by the most generous limit that the token's role set names."""
     by_limit: dict[str, list[str]] = defaultdict(list)
     limits = {plan.limits.default.name: plan.limits.default}
@@ -80,7 +79,7 @@ def caller_filter(plan: Plan, role_sets: RoleSets, principals: Mapping[str, str]
     actions = [_caller(name, held, invert=False) for name, held in sorted(by_limit.items())]
     actions.append(_caller(plan.limits.default.name, named or ["-"], invert=True))
     descriptors = [_descriptor("header_match", name, "sub", limit) for name, limit in sorted(limits.items())]
-    return _limiter("caller-limit", actions, descriptors, _room(len(principals)))
+    return _limiter("caller-limit", actions, descriptors, _room(callers))
 
 
 def _room(callers: int) -> int:

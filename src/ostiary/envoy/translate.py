@@ -24,14 +24,14 @@ PART_ROUTES: Final = 5_000
 
 
 class Population(Struct, frozen=True, kw_only=True):
-    """What the directory says: role-set id -> roles, the public keys of access tokens, principal -> role-set id, and
+    """What the directory says: role-set id -> roles, the public keys of access tokens, how many may call, and
     (system, principal) -> Authorization value, where a system takes a static key, and registered devices:
     fingerprint -> principal. `draft` is asked too, and not obeyed.
     """
 
     role_sets: RoleSets
     jwks: Mapping[str, Any]
-    principals: Mapping[str, str] = {}
+    callers: int = 0
     static_credentials: Mapping[tuple[str, str], str] = {}
     devices: Mapping[str, str] = {}
     draft: Plan | None = None
@@ -48,7 +48,7 @@ def beside_routes(plan: Plan, population: Population, edge: Edge) -> Resources:
         [
             ("lds.json", listener_file(edge)),
             address_filter(plan),
-            caller_filter(plan, population.role_sets, population.principals),
+            caller_filter(plan, population.role_sets, population.callers),
             body_filter(),
             inject_filter(plan, population.static_credentials),
             *_tables((plan,), classes_of(plan).used, population, edge),
