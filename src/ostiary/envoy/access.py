@@ -34,7 +34,7 @@ Decision = Callable[[str], Json]  # of the grant of this id
 
 
 class AccessClass(msgspec.Struct, frozen=True, kw_only=True):
-    """`held_by`: for each grant, its role and every role that includes it.
+    """`grants`: each with its role and every role that includes it.
 
     `inside`: operations of a guarded system, whose scopes are the guard's to judge. `limited`: a grant turns on fields
     or records, which only the guard sees. `until`: callers without a token pass to the guard before it.
@@ -44,8 +44,7 @@ class AccessClass(msgspec.Struct, frozen=True, kw_only=True):
     inside: bool
     limited: bool
     until: datetime | None
-    grants: tuple[Grant, ...]
-    held_by: tuple[tuple[str, ...], ...]
+    grants: tuple[tuple[Grant, tuple[str, ...]], ...]
 
     @property
     def guarded(self) -> bool:
@@ -55,10 +54,9 @@ class AccessClass(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def challenges(self) -> tuple[tuple[str, str], ...]:
         """What the refusal says for each grant that may ask for a better sign-in, by the details that Envoy keeps of it."""
-        asked = [
-            one for one in self.grants if not self.guarded and stepped_up(one.context.formula) != one.context.formula
-        ]
-        return tuple((matcher.denied_by(Reason.STEP_UP, one.id), step_up(one.context.formula)) for one in asked)
+        asked = [one for one, _ in self.grants if stepped_up(one.context.formula) != one.context.formula]
+        told = ((matcher.denied_by(Reason.STEP_UP, one.id), step_up(one.context.formula)) for one in asked)
+        return () if self.guarded else tuple(told)
 
 
 class Classes:
@@ -96,16 +94,13 @@ class Classes:
             chosen = [grant for grant in self._plan.grants if grant.pattern.system == system]
         else:
             chosen = self._plan.granting(patterns)
-        held_by = tuple(tuple(sorted(self._including[grant.role])) for grant in chosen)
-        meaning = [
-            (grant.id, str(grant.pattern), held, grant.context.formula, bool(grant.terms))
-            for grant, held in zip(chosen, held_by, strict=True)
-        ]
+        grants = tuple((grant, tuple(sorted(self._including[grant.role]))) for grant in chosen)
+        meaning = [(one.id, str(one.pattern), held, one.context.formula, bool(one.terms)) for one, held in grants]
         limited, until = any(grant.terms for grant in chosen), self._until.get(system)
         meant = content_hash(msgspec.json.encode([inside, until, meaning], order="deterministic"))
         return AccessClass(
             id=place(system, observed=until is not None) + meant, inside=inside, limited=limited, until=until,
-            grants=tuple(chosen), held_by=held_by,
+            grants=grants,
         )  # fmt: skip
 
 
@@ -178,7 +173,7 @@ def _covered(judged: AccessClass, narrow: Json | None) -> Json | None:
     """The token has a scope for the operation; None where that is not asked. A scope as wide as a grant is found first."""
     if judged.inside or narrow is None:
         return None
-    texts = sorted({text for grant in judged.grants for text in covering_scopes(grant.pattern)})
+    texts = sorted({text for grant, _ in judged.grants for text in covering_scopes(grant.pattern)})
     return matcher.either([*(matcher.contains(SCOPE_HEADER, spaced(text)) for text in texts), narrow])
 
 
@@ -202,8 +197,7 @@ def _judge(judged: AccessClass, holders: Mapping[str, Sequence[str]], narrow: Js
 
     A role set that holds none, or that nobody knows, is denied.
     """
-    held = [_held(names, holders) for names in judged.held_by]
-    found = list(zip(judged.grants, held, strict=True))
+    found = [(grant, _held(roles, holders)) for grant, roles in judged.grants]
     blocking = [(grant, sets) for grant, sets in found if condition(grant.context.formula) is not True]
     denied = _by_role_set(blocking, partial(matcher.deny, Reason.CONTEXT), matcher.deny(Reason.ROLE))
     anew, scope = (partial(matcher.deny, reason) for reason in (Reason.STEP_UP, Reason.SCOPE))
