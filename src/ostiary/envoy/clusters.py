@@ -5,11 +5,12 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from ostiary.envoy.edge import FIXED, Edge, Json
-from ostiary.envoy.message import resource_file, typed
+from ostiary.envoy.message import extension, resource_file, typed
 from ostiary.foundation.ids import content_hash
 from ostiary.plan.model import Plan, System
 
 CLUSTER: Final = "envoy.config.cluster.v3.Cluster"
+UPSTREAM_TLS: Final = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
 
 
 def cluster_file(plans: Sequence[Plan], edge: Edge) -> Json:
@@ -56,6 +57,5 @@ def _tls(at: SplitResult, edge: Edge) -> Json:
         "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
         "validation_context": {"trusted_ca": trusted, "match_typed_subject_alt_names": [name]},
     }
-    upstream = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
     sni = {} if kind == "IP_ADDRESS" else {"sni": host}
-    return {"name": "tls", "typed_config": typed(upstream, **sni, common_tls_context=context)}
+    return extension("tls", UPSTREAM_TLS, **sni, common_tls_context=context)

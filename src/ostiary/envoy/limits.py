@@ -7,7 +7,7 @@ Any change to a limit filter refills its buckets, so neither holds the revision.
 from collections import defaultdict
 from typing import Final
 
-from ostiary.envoy.edge import Json
+from ostiary.envoy.edge import FIXED, Json
 from ostiary.envoy.handover import own_keys
 from ostiary.envoy.message import CALL_HEADER, CLASS_HEADER, changeable, place
 from ostiary.plan.decide import RoleSets, limit_of
@@ -23,7 +23,6 @@ BEARER: Final = {"prefix": "Bearer "}  # as the token filter reads it: another s
 MACHINES: Final = {
     "safe_regex": {"regex": "/identity/(token|revoke|userinfo) [A-Z]+"}
 }  # where something shown is looked at
-GATE_LIMIT: Final = {"max_tokens": 1_000_000_000, "tokens_per_fill": 1_000_000_000, "fill_interval": "1s"}
 
 
 def address_filter(plan: Plan) -> tuple[str, Json]:
@@ -106,17 +105,13 @@ def _descriptor(key: str, value: str, each: str, limit: Limit) -> Json:
 
 
 def _limiter(name: str, actions: list[list[Json]], descriptors: list[Json], most: int) -> tuple[str, Json]:
-    always = {"default_value": {"numerator": 100}}
     return changeable(
         name,
         LOCAL,
         stat_prefix=name,
-        token_bucket=GATE_LIMIT,
-        filter_enabled=always,
-        filter_enforced=always,
         rate_limits=[{"actions": action} for action in actions],
         descriptors=descriptors,
         max_dynamic_descriptors=most,
         enable_x_ratelimit_headers="DRAFT_VERSION_03" if name == "caller-limit" else "OFF",
-        enable_retry_after_header=True,
+        **FIXED["limiter"],
     )
