@@ -13,7 +13,6 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
-from msgspec.structs import replace
 
 from ostiary.envoy import matcher
 from ostiary.envoy.access import METADATA, STEP_UP, Classes, spaced
@@ -58,6 +57,7 @@ NOTHING_INSIDE: Final = (
 )
 METADATA_PATH: Final = "/.well-known/oauth-authorization-server/identity"  # RFC 8414 section 3.1
 FORM_MAX_BYTES: Final = 32 * 1024  # of the identity server, which reads less: strangers fill no memory
+TELLING: Final = ["x-powered-by", "x-aspnet-version"]  # what runs behind the gate is nobody's business
 UPSTREAM_TIMEOUT: Final = "60s"
 REMEMBERED_MAX: Final = 20_000  # routes, as long as a document may have
 # A route of the identity server: it checks its callers itself; blocked addresses and address limits still hold.
@@ -71,20 +71,9 @@ def route_file(plan: Plan, classes: Classes, edge: Edge) -> Json:
     for system in plan.systems:
         by_host[system.host].append(system)
     hosts = [_host(host, systems, plan, classes, edge) for host, systems in sorted(by_host.items())]
-    answers = {
-        "response_headers_to_add": on_every_answer(edge),
-        "response_headers_to_remove": ["x-powered-by", "x-aspnet-version"],
-    }
-    return resource_file([typed(ROUTES, name="routes", virtual_hosts=[*hosts, _elsewhere(plan)], **answers)])
-
-
-def _elsewhere(plan: Plan) -> Json:
-    return {
-        "name": "elsewhere",
-        "domains": ["*"],
-        "metadata": _facts(revision=plan.revision),
-        "matcher": {"on_no_match": _refused("-")},
-    }
+    hosts.append(_virtual("elsewhere", "*", plan, _refused("-")))
+    answers = {"response_headers_to_add": on_every_answer(edge), "response_headers_to_remove": TELLING}
+    return resource_file([typed(ROUTES, name="routes", virtual_hosts=hosts, **answers)])
 
 
 def _host(host: str, systems: Sequence[System], plan: Plan, classes: Classes, edge: Edge) -> Json:
@@ -95,13 +84,12 @@ def _host(host: str, systems: Sequence[System], plan: Plan, classes: Classes, ed
         places[METADATA_PATH] = matcher.first([(_path(re.escape(METADATA_PATH)), _identity())], _refused("-"))
     found = matcher.prefix(CALL_HEADER, places, _refused("-"))
     found = matcher.first([(NO_UTF8, _refused("-"))], found)
-    return {
-        "name": host,
-        "domains": [host],
-        "metadata": _facts(revision=plan.revision),
-        "matcher": matcher.whole(found),
-        "typed_per_filter_config": NOT_LOOKED_INTO,
-    }
+    return _virtual(host, host, plan, found, typed_per_filter_config=NOT_LOOKED_INTO)
+
+
+def _virtual(name: str, domain: str, plan: Plan, found: Json, **more: Json) -> Json:
+    facts = _facts(revision=plan.revision)
+    return {"name": name, "domains": [domain], "metadata": facts, "matcher": matcher.whole(found), **more}
 
 
 def _system(system: System, plan: Plan, classes: Classes) -> Json:
@@ -109,7 +97,8 @@ def _system(system: System, plan: Plan, classes: Classes) -> Json:
     head.
     """
     if system.guarded:
-        return _safe(f"{system.prefix}/", _guarded(system, plan, classes))
+        name = f"{classes.of_system(system.name).id} {system.name}/-"  # the operation is for the guard to find
+        return _safe(f"{system.prefix}/", _to(system, name, overrides=looked_into(plan.limits.body_bytes)))
     exact: dict[str, Json] = {}
     lists: dict[str, list[tuple[Json, Json]]] = defaultdict(list)
     for route in sorted((route for route in plan.routes if route.system == system.name), key=_specificity):
@@ -146,28 +135,21 @@ def _path(pattern: str) -> Json:
 
 def _native(system: System, route: Route, classes: Classes, body_bytes: int) -> Json:
     judged = classes.of_route(route)
-    looked_at = replace(route, inspect=True) if judged.guarded and not route.inspect else route
-    return _written(system, looked_at, judged.id, judged.challenges, body_bytes)
+    shown = body_bytes if judged.guarded or route.inspect else None
+    return _written(system, route, judged.id, judged.challenges, shown)
 
 
 @lru_cache(maxsize=REMEMBERED_MAX)
 def _written(
-    system: System, route: Route, class_id: str, challenges: tuple[tuple[str, str], ...], body_bytes: int
+    system: System, route: Route, class_id: str, challenges: tuple[tuple[str, str], ...], shown_bytes: int | None
 ) -> msgspec.Raw:
-    """As the file has it: from one revision to the next most routes stay the same."""
+    """As the file has it: from one revision to the next most routes stay the same. `shown_bytes`: to the guard."""
     operation = route.operation
     scopes = [spaced(scope) for scope in covering_scopes(operation)]
     facts = _facts(scopes=scopes, **({STEP_UP: dict(challenges)} if challenges else {}))
     name = f"{class_id} {operation.permission}"
-    own = {"overrides": looked_into(body_bytes)} if route.inspect else {"only": NOTHING_INSIDE}
+    own = {"only": NOTHING_INSIDE} if shown_bytes is None else {"overrides": looked_into(shown_bytes)}
     return msgspec.Raw(msgspec.json.encode(_to(system, name, metadata=facts, **own)))
-
-
-def _guarded(system: System, plan: Plan, classes: Classes) -> Json:
-    """The class is the whole system's; the operation is for the guard to find."""
-    return _to(
-        system, f"{classes.of_system(system.name).id} {system.name}/-", overrides=looked_into(plan.limits.body_bytes)
-    )
 
 
 def _to(
