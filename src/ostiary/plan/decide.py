@@ -6,7 +6,7 @@ record, step-up. The gate goes as far as the scope; what has fields or records t
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from enum import StrEnum
+from enum import Enum
 from functools import cached_property
 from typing import Final
 
@@ -24,11 +24,13 @@ UNFORESEEN: Final = "writing it may change more than it names, so a line has to 
 RoleSets = Mapping[str, frozenset[str]]  # role-set id -> directly assigned role names
 
 
-class Token(StrEnum):
-    MISSING = "missing"
-    INVALID = "invalid"
-    REVOKED = "revoked"
-    VALID = "valid"
+class Token(Enum):
+    """What was shown: the reason against it."""
+
+    MISSING = Reason.TOKEN_MISSING
+    INVALID = Reason.TOKEN_INVALID
+    REVOKED = Reason.TOKEN_REVOKED
+    VALID = None
 
 
 class Facts(Struct, frozen=True, kw_only=True):
@@ -134,15 +136,7 @@ def _reaching(plan: Plan, held: frozenset[str], known: "_Known") -> Iterator[Ope
 def _before_operations(facts: Facts) -> Reason | None:
     if facts.address_blocked:
         return Reason.ADDRESS_BLOCKED
-    match facts.token:
-        case Token.MISSING:
-            return Reason.TOKEN_MISSING
-        case Token.INVALID:
-            return Reason.TOKEN_INVALID
-        case Token.REVOKED:
-            return Reason.TOKEN_REVOKED
-        case Token.VALID:
-            return Reason.CLOSED if facts.lease_lapsed else None
+    return facts.token.value or (Reason.CLOSED if facts.lease_lapsed else None)
 
 
 class _Known(dict[Formula, bool]):
