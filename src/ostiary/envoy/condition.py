@@ -125,19 +125,21 @@ def _joined(parts: tuple[Formula, ...], *, neutral: bool) -> Json | bool:
 
 def _hours(hours: kind.Hours) -> Json | bool:
     """[start, end) of each day, or from start to midnight and from midnight to the next day's end."""
-    days = tuple(sorted(set(hours.days)))
-    if not days:
+    if not hours.days:
         return False
-    today = [*_on(days, hours.zone), *_no_holiday(hours.holidays, hours.zone, later=0)]
     if hours.start <= hours.end:
         within = _between(hours.start, hours.end, hours.zone) if hours.start < hours.end else []
-        terms = [*within, *today]
+        terms = [*within, *_begun(hours, later=0)]
         return cel.predicate(cel.every(terms)) if terms else True
-    evening = [*_between(hours.start, MINUTES_A_DAY, hours.zone), *today]
-    next_days = tuple(sorted((day + 1) % DAYS_A_WEEK for day in days))
-    begun = [*_on(next_days, hours.zone), *_no_holiday(hours.holidays, hours.zone, later=1)]
-    morning = [*_between(0, hours.end, hours.zone), *begun]
+    evening = [*_between(hours.start, MINUTES_A_DAY, hours.zone), *_begun(hours, later=0)]
+    morning = [*_between(0, hours.end, hours.zone), *_begun(hours, later=1)]
     return cel.predicate(cel.some([cel.every(evening), cel.every(morning)]))
+
+
+def _begun(hours: kind.Hours, *, later: int) -> list[Json]:
+    """So many days after a day on which they begin."""
+    days = {(day + later) % DAYS_A_WEEK for day in hours.days}
+    return [*_on(days, hours.zone), *_no_holiday(hours.holidays, hours.zone, later=later)]
 
 
 def _no_holiday(holidays: Iterable[str], zone: str, *, later: int) -> list[Json]:
@@ -159,7 +161,7 @@ def _in_year(day: date) -> int:
     return (day.month - 1) * MONTH + day.day
 
 
-def _on(days: tuple[int, ...], zone: str) -> list[Json]:
+def _on(days: Iterable[int], zone: str) -> list[Json]:
     """Today is one of these, where that says something. Our Monday is 0, CEL's Sunday is 0."""
     theirs = {(day + 1) % DAYS_A_WEEK for day in days}
     if len(theirs) == DAYS_A_WEEK:

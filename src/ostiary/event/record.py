@@ -159,8 +159,7 @@ def _number(value: Any) -> int:
 
 def shape(event: Event) -> dict[str, Any]:
     """For JSON output and tables."""
-    more = {"at": stamp(event.at), "break_glass": event.emergency}
-    return {**msgspec.structs.asdict(event), **more}
+    return {**msgspec.structs.asdict(event), "at": stamp(event.at), "break_glass": event.emergency}
 
 
 def stamp(at: datetime) -> str:
