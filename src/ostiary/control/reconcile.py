@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, select
 from ostiary.control.installation import Installation
 from ostiary.envoy.delivery import Gate
 from ostiary.envoy.edge import Edge, Resources
-from ostiary.envoy.signals import Signals, signal_resources
+from ostiary.envoy.signals import Signals, blocked_filter, cold_filter, hot_filter, signal_resources
 from ostiary.envoy.translate import Population, beside_routes, bridge, news, translate
 from ostiary.foundation import unix
 from ostiary.foundation.errors import SystemFault, retold
@@ -181,7 +181,7 @@ class Reconciler:
         """
         with self._delivering:
             before, living = self._hot, self._revoked()  # what is hot was recorded first
-            self._gate.put(self._one("revoked-cold", revoked_cold=tuple(living)))
+            self._gate.put(dict([cold_filter(living)]))
             self._cold = living
             with self._signalling:
                 self._hot -= before
@@ -195,7 +195,7 @@ class Reconciler:
     def signal(self) -> None:
         """Brings blocks that came or went, and renews the lease: a store that can't be read lets it lapse."""
         with self._signalling:
-            self._write("blocked", blocked=self._blocked())
+            self._gate.write(dict([blocked_filter(self._blocked())]))
             self._write_hot()
 
     def catch_up(self) -> None:
@@ -237,15 +237,7 @@ class Reconciler:
 
     def _write_hot(self) -> None:
         """The hot list and the lease, which share a file."""
-        self._write("revoked-hot", revoked_hot=tuple(self._hot), lease_until=self._lease())
-
-    def _write(self, name: str, **signal: Any) -> None:
-        self._gate.write(self._one(name, **signal))
-
-    def _one(self, name: str, **signal: Any) -> Resources:
-        """The one file that this signal is about."""
-        file = f"ecds/{name}.json"
-        return {file: signal_resources(Signals(**signal))[file]}
+        self._gate.write(dict([hot_filter(self._hot, self._lease())]))
 
     def _lease(self) -> int | None:
         if self._disk_low:

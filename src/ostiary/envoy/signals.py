@@ -1,7 +1,7 @@
 """What changes on its own between two policies: revocations, blocked addresses, the lease. Each is a file of its own."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -31,10 +31,11 @@ class Signals(Struct, frozen=True, kw_only=True):
 
 def signal_resources(signals: Signals) -> Resources:
     """The files of the three filters; pure."""
-    return dict([_blocked(signals.blocked), _cold(signals.revoked_cold), _hot(signals)])
+    hot = hot_filter(signals.revoked_hot, signals.lease_until)
+    return dict([blocked_filter(signals.blocked), cold_filter(signals.revoked_cold), hot])
 
 
-def _blocked(blocked: tuple[str, ...]) -> tuple[str, Json]:
+def blocked_filter(blocked: Collection[str]) -> tuple[str, Json]:
     if not blocked:
         return matcher.nothing("blocked")
     listed = ranges(sorted(set(blocked)))
@@ -48,20 +49,20 @@ def _blocked(blocked: tuple[str, ...]) -> tuple[str, Json]:
     return matcher.exceptions("blocked", {"matcher": {**tree, "on_no_match": matcher.skip()}})
 
 
-def _cold(keys: Iterable[str]) -> tuple[str, Json]:
+def cold_filter(keys: Collection[str]) -> tuple[str, Json]:
     """A decision's entry is small; one that makes an exception is a filter, ten thousand times (measured: slow to load)."""
     if not keys:
         return matcher.nothing("revoked-cold")
     return matcher.decides("revoked-cold", _revoked(keys, matcher.deny(Reason.TOKEN_REVOKED), matcher.allow()))
 
 
-def _hot(signals: Signals) -> tuple[str, Json]:
+def hot_filter(keys: Collection[str], lease_until: int | None) -> tuple[str, Json]:
     """With the lease, which is renewed every few seconds: both files are small."""
-    open_ = _lease(signals.lease_until)
-    if not signals.revoked_hot and open_ == matcher.skip():
+    open_ = _lease(lease_until)
+    if not keys and open_ == matcher.skip():
         return matcher.nothing("revoked-hot")
     refused = matcher.refuse(Reason.TOKEN_REVOKED)
-    return matcher.exceptions("revoked-hot", _revoked(signals.revoked_hot, refused, open_))
+    return matcher.exceptions("revoked-hot", _revoked(keys, refused, open_))
 
 
 def _revoked(keys: Iterable[str], refused: Json, otherwise: Json) -> Json:
