@@ -17,7 +17,7 @@ import msgspec
 from ostiary.envoy import matcher
 from ostiary.envoy.access import METADATA, STEP_UP, Classes, spaced
 from ostiary.envoy.clusters import cluster_name
-from ostiary.envoy.edge import Edge, Json
+from ostiary.envoy.edge import FIXED, Edge, Json
 from ostiary.envoy.guard_call import ON, TELL, body_limit, looked_into
 from ostiary.envoy.listener import ORDER
 from ostiary.envoy.message import CALL_HEADER, place, resource_file, typed
@@ -50,14 +50,8 @@ NO_UTF8: Final = matcher.both(
         {"not_matcher": matcher.regex(CALL_HEADER, f"(?:[^%]|{UTF8})*")},
     ]
 )
-# An operation that describes no parameter and no body takes none: nobody looks at them.
-NOTHING_INSIDE: Final = (
-    {"name": ":path", "string_match": {"contains": "?"}, "invert_match": True},
-    {"name": "content-length", "string_match": {"safe_regex": {"regex": "0?"}}, "treat_missing_header_as_empty": True},
-)
 METADATA_PATH: Final = "/.well-known/oauth-authorization-server/identity"  # RFC 8414 section 3.1
 FORM_MAX_BYTES: Final = 32 * 1024  # of the identity server, which reads less: strangers fill no memory
-TELLING: Final = ["x-powered-by", "x-aspnet-version"]  # what runs behind the gate is nobody's business
 UPSTREAM_TIMEOUT: Final = "60s"
 REMEMBERED_MAX: Final = 20_000  # routes, as long as a document may have
 # A route of the identity server: it checks its callers itself; blocked addresses and address limits still hold.
@@ -72,8 +66,8 @@ def route_file(plan: Plan, classes: Classes, edge: Edge) -> Json:
         by_host[system.host].append(system)
     hosts = [_host(host, systems, plan, classes, edge) for host, systems in sorted(by_host.items())]
     hosts.append(_virtual("elsewhere", "*", plan, _refused("-")))
-    answers = {"response_headers_to_add": on_every_answer(edge), "response_headers_to_remove": TELLING}
-    return resource_file([typed(ROUTES, name="routes", virtual_hosts=hosts, **answers)])
+    headers = on_every_answer(edge)
+    return resource_file([typed(ROUTES, virtual_hosts=hosts, response_headers_to_add=headers, **FIXED["routes"])])
 
 
 def _host(host: str, systems: Sequence[System], plan: Plan, classes: Classes, edge: Edge) -> Json:
@@ -148,7 +142,7 @@ def _written(
     scopes = [spaced(scope) for scope in covering_scopes(operation)]
     facts = _facts(scopes=scopes, **({STEP_UP: dict(challenges)} if challenges else {}))
     name = f"{class_id} {operation.permission}"
-    own = {"only": NOTHING_INSIDE} if shown_bytes is None else {"overrides": looked_into(shown_bytes)}
+    own = {"only": FIXED["nothing_inside"]} if shown_bytes is None else {"overrides": looked_into(shown_bytes)}
     return msgspec.Raw(msgspec.json.encode(_to(system, name, metadata=facts, **own)))
 
 
