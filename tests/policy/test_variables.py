@@ -49,7 +49,7 @@ def test_a_variable_stands_for_a_text_or_for_several():
     )
     a, b = policy(text).contexts
     assert a.networks == ("10.0.0.0/8", "203.0.113.0/24", "198.51.100.0/24")
-    assert (b.networks, b.start, b.end) == (("203.0.113.0/24",), 480, 1080)
+    assert (b.networks, b.hours) == (("203.0.113.0/24",), (480, 1080))
     assert [str(may.patterns[0]) for may in policy(text).roles[0].may] == ["erp/party.party:read", "erp/sale.*:read"]
 
 

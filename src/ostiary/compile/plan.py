@@ -85,14 +85,15 @@ def _or_unknown(formula: Formula) -> Formula:
 
 def _conditions(rule: ContextRule) -> Iterable[Formula]:
     if rule.days:
-        yield kind.Hours(days=rule.days, start=rule.start, end=rule.end, zone=rule.zone, holidays=rule.holidays)
+        start, end = rule.hours
+        yield kind.Hours(days=rule.days, start=start, end=end, zone=rule.zone, holidays=rule.holidays)
     if rule.networks:
         yield kind.Networks(networks=rule.networks)
     if rule.countries:
         yield kind.Countries(countries=rule.countries)
     if rule.device:
         yield kind.Device()
-    if rule.mfa:
+    if rule.assurance:
         yield kind.Mfa()
     if rule.within:
         yield kind.Recent(seconds=rule.within)

@@ -32,6 +32,13 @@ HOLDS: Final[Mapping[str, Schema]] = {
     "LIMITS": {**named("limit"), "properties": {"default": part("default-limit")}},
 }
 HOLDS_OF: Final[Mapping[str, Callable[[str], Schema]]] = {"by name": named, "list": list_of, "part": part}
+# What reads a text of the form; an enumeration reads its own words.
+READS: Final[Mapping[str, Callable[..., Any]]] = {
+    **{name.upper(): read for name, read in vars(words).items() if name.islower() and hasattr(words, name.upper())},
+    **{told.__name__: told for told in ENUMERATIONS},
+    "PERMISSION": words.patterns,
+    "TEXT": str,
+}
 SCHEMA_WORDS: Final = ("default", "minItems", "maxItems")  # that keys.toml may add
 
 
@@ -49,9 +56,24 @@ def _part(name: str, told: Mapping[str, Any]) -> Part:
     return Part(
         name=name,
         says=told["says"],
-        keys=tuple(Key(key, one["says"], _value(one), one["example"]) for key, one in told["keys"].items()),
+        keys=tuple(_key(key, one) for key, one in told["keys"].items()),
         needed=tuple(told.get("needed", ())),
         rules=told.get("rules", {}),
+        example=told.get("example", ""),
+    )
+
+
+def _key(name: str, told: Mapping[str, Any]) -> Key:
+    return Key(
+        name=name,
+        says=told["says"],
+        value=_value(told),
+        example=told["example"],
+        field=told.get("field", name.replace("-", "_")),
+        read=READS.get(told["holds"]),
+        names=told.get("names", ""),
+        many="many" in told,
+        empty=tuple(told.get("empty", ())),
     )
 
 

@@ -101,14 +101,13 @@ class ContextRule(Struct, frozen=True, kw_only=True):
 
     name: str
     days: tuple[int, ...] = ()
-    start: int = 0
-    end: int = 0
+    hours: tuple[int, int] = (0, 0)  # minutes of the day
     zone: str = ""
     holidays: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
     countries: tuple[str, ...] = ()
-    device: bool = False
-    mfa: bool = False
+    device: Devices | None = None
+    assurance: Assurance | None = None
     within: int = 0
     every: tuple[str, ...] = ()
     some: tuple[str, ...] = ()
@@ -128,10 +127,10 @@ class May(Struct, frozen=True, kw_only=True):
 class RoleRule(Struct, frozen=True, kw_only=True):
     name: str
     level: Level
-    department: str
-    includes: tuple[str, ...]
-    may: tuple[May, ...]
-    when: tuple[str, ...]
+    department: str = ""
+    includes: tuple[str, ...] = ()
+    may: tuple[May, ...] = ()
+    when: tuple[str, ...] = ()
     source: Source
 
 
@@ -219,11 +218,12 @@ class Limit(Struct, frozen=True, kw_only=True):
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    anonymous: Limit  # for each address without a known caller
-    default: Limit  # for each principal
+    # For each address without a known caller, and for each principal.
+    anonymous: Limit = Limit(name="anonymous", requests=60, seconds=60)
+    default: Limit = Limit(name="default", requests=1000, seconds=3600)
     # For each principal that holds the role, or one that includes it: the most generous wins.
     roles: tuple[Limit, ...] = ()
-    body_bytes: int = 10 * 1024 * 1024
+    body_bytes: int = 10 * 1024 * 1024  # standard E4
 
 
 class Approvals(Struct, frozen=True, kw_only=True):
@@ -253,10 +253,10 @@ class Example(Struct, frozen=True, kw_only=True):
     who: tuple[str, ...]
     does: Operation
     when: datetime
-    address: str
+    address: str = "127.0.0.1"
     country: str = ""
-    device: bool = False
-    mfa: bool = False
+    device: Devices | None = None
+    assurance: Assurance | None = None
     signed_in: int | None = None  # so many seconds ago; None where nobody did
     expect: Expected
     source: Source

@@ -1,26 +1,45 @@
 """Reads typed values off the tree and keeps every problem, so that all are told at once."""
 
 from collections.abc import Callable, Iterable
-from enum import StrEnum
-from typing import Final, TypeVar
+from enum import EnumType, StrEnum
+from functools import partial
+from typing import Any, Final, TypeVar
 
-from ostiary.policy.model import Source
+from msgspec import Struct
+from msgspec.structs import fields
+
+from ostiary.erp.operation import Pattern
+from ostiary.policy import words
+from ostiary.policy.keys import PARTS
+from ostiary.policy.model import Kind, Source
 from ostiary.policy.node import NODES_MAX, Mapping, Node, Scalar, Sequence, items_of, problem_at, says_nothing
 from ostiary.policy.problem import Problem, nearest
-from ostiary.policy.shape import Part
+from ostiary.policy.shape import Key, Part
 from ostiary.policy.words import DOINGS, NAME, VARIABLE, Wrong
 
 T = TypeVar("T")
-W = TypeVar("W", bound=StrEnum)
+S = TypeVar("S", bound=Struct)
+OF_SYSTEMS: Final = (words.patterns, words.operation)  # what they mean turns on which systems there are
 LINE_MAX_CHARS: Final = 300  # a plan holds a line again for each grant that it makes
 
 
+def made(kind: type[S], told: dict[str, Any], **more: Any) -> S | None:
+    """One of this kind; None where a field that it needs was not understood."""
+    whole = {**told, **more}
+    return kind(**whole) if whole.keys() >= {one.name for one in fields(kind) if one.required} else None
+
+
 class Reader:
-    """`problems` grows; what could not be read comes back as None or is left out."""
+    """`problems` grows; what could not be read comes back as None or is left out.
+
+    `names`: what the document defines, by what it is; `kinds`: those of the systems that were understood.
+    """
 
     def __init__(self, file: str, texts: dict[str, str]) -> None:
         self.file = file
         self.problems: list[Problem] = []
+        self.names: dict[str, tuple[str, ...]] = {}
+        self.kinds: dict[str, Kind] = {}
         self._variables: dict[str, tuple[Node, ...]] = {}
         self._unused: dict[str, Scalar] = {}
         self._left = NODES_MAX  # that variables may still stand for
@@ -67,11 +86,20 @@ class Reader:
             self.report(node, f"variables stand for more than {NODES_MAX} values in all", "fewer values, or wider ones")
         return found if self._left >= 0 else ()
 
-    def mapping(self, node: Node, part: Part, *, what: str) -> dict[str, Node]:
-        """The entries by key; unknown keys and missing ones are problems."""
+    def read(self, node: Node, name: str, *, what: str = "") -> tuple[dict[str, Node], dict[str, Any]]:
+        """The part of this name: what stands under its keys, and by the model's fields what of it was understood."""
+        nodes = self._entries(node, PARTS[name], what=what or name)
+        keys = [key for key in PARTS[name].keys if key.read and key.name in nodes]
+        values = {key.field: self._value(key, nodes[key.name]) for key in keys}
+        return nodes, {field: value for field, value in values.items() if value is not None}
+
+    def _entries(self, node: Node, part: Part, *, what: str) -> dict[str, Node]:
+        """By key; unknown keys and missing ones are problems."""
         if not isinstance(node, Mapping):
             self.report(node, f"{what} is a mapping of names to values", "key: value")
             return {}
+        if part.example and says_nothing(node):
+            self.report(node, f"{what} says nothing", part.example)
         known = part.names
         for name, (key, _) in node.entries.items():
             if name not in known:
@@ -81,13 +109,33 @@ class Reader:
                 self.report(node, f"{what} needs the key {name!r}", f"{name}: ...")
         return {name: value for name, (_, value) in node.entries.items() if name in known}
 
-    def optional(self, node: Node | None, part: Part, example: str) -> dict[str, Node]:
-        """As `mapping`, of a part that may be left out; where it stands, it says something."""
-        if node is None:
-            return {}
-        if says_nothing(node):
-            self.report(node, f"{part.name} says nothing", example)
-        return self.mapping(node, part, what=part.name)
+    def _value(self, key: Key, node: Node) -> Any:
+        """What the text under the key means, or all that the list there does."""
+        if key.empty:
+            self.refuse_empty(node, *key.empty)
+        if key.names and key.many:
+            return self.known(self.texts(node, what=key.name), key.names)
+        if key.many and key.read is words.patterns:
+            lines = self.permissions(node, what=key.name)
+            return tuple(one for line in lines for one in self.patterns(line, what=key.name))
+        if key.many:
+            return self.each(node, partial(self._one, key), what=key.name)
+        return self._one(key, node)
+
+    def _one(self, key: Key, node: Node) -> Any:
+        assert key.read
+        if isinstance(key.read, EnumType):
+            return self._word(node, key.read, what=key.name)
+        if key.read is str:
+            text = self.text(node, what=key.name)
+            told = self.known([(text, node)], key.names) if text and key.names else (text,)
+            return told[0] if told else None
+        more = {"systems": self.names["system"]} if key.read in OF_SYSTEMS else {}
+        return self.understood(node, partial(key.read, **more), what=key.name)
+
+    def patterns(self, node: Node, *, what: str) -> tuple[Pattern, ...]:
+        """What a line of permissions means."""
+        return self.understood(node, partial(words.patterns, systems=self.names["system"]), what=what) or ()
 
     def named(self, node: Node | None, read: Callable[[str, Scalar, Node], T | None], *, what: str) -> tuple[T, ...]:
         """`{name: value}` where the names are the operator's own."""
@@ -108,28 +156,19 @@ class Reader:
         """A list, item by item."""
         return tuple(one for item in self.items(node, what=what) if (one := read(item)) is not None)
 
-    def each_of(self, part: dict[str, Node], key: str, read: Callable[[str], T], example: str) -> tuple[T, ...]:
-        """A list of texts that `read` understands; where the key stands, it names one at least."""
-        self.refuse_empty(part.get(key), f"{key} names none", f"{key}: [{example}]")
-        return self.each(part.get(key), lambda item: self.understood(item, read, what=key), what=key)
+    def text(self, node: Node, *, what: str) -> str:
+        if isinstance(node, Scalar) and node.text:
+            return node.text
+        self.report(node, f"{what} is a text", "one text, and no empty one")
+        return ""
 
-    def text(self, node: Node | None, *, what: str, default: str = "") -> str:
-        if node is None:
-            return default
-        if not isinstance(node, Scalar) or not node.text:
-            self.report(node, f"{what} is a text", "one text, and no empty one")
-            return default
-        return node.text
-
-    def word(self, node: Node | None, words: type[W], *, what: str) -> W | None:
+    def _word(self, node: Node, words: EnumType, *, what: str) -> StrEnum | None:
         """One of a few words."""
         told = self.text(node, what=what)
-        if node is None or not told:
-            return None
-        if told not in set(words):
+        if told and told not in set(words):
             self.report(node, f"{what} can't be {told!r}", nearest(told, words))
             return None
-        return words(told)
+        return words(told) if told else None
 
     def items(self, node: Node | None, *, what: str) -> tuple[Node, ...]:
         """A list; one value alone counts as a list of one."""
@@ -158,12 +197,11 @@ class Reader:
         found = ((self.text(item, what=f"each of {what}"), item) for item in self.items(node, what=what))
         return tuple((text, item) for text, item in found if text)
 
-    def understood(self, node: Node | None, read: Callable[[str], T], *, what: str) -> T | None:
+    def understood(self, node: Node, read: Callable[[str], T], *, what: str) -> T | None:
         """What `read` makes of the text; None where there is none, or where `read` finds it Wrong."""
-        if node is not None and len(meant := self._meant(node)) == 1:
+        if len(meant := self._meant(node)) == 1:
             (node,) = meant
-        text = self.text(node, what=what)
-        if node is None or not text:
+        if not (text := self.text(node, what=what)):
             return None
         try:
             return read(text)
@@ -171,9 +209,9 @@ class Reader:
             self.report(node, f"{what}: {problem.message}", problem.hint)
             return None
 
-    def known(self, names: Iterable[tuple[str, Node]], words: Iterable[str], *, what: str) -> tuple[str, ...]:
-        """The names that exist; others are problems with the nearest one as the hint."""
-        existing = set(words)
+    def known(self, names: Iterable[tuple[str, Node]], what: str, besides: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """The names that the document defines, or `besides`; others are problems with the nearest one as the hint."""
+        existing = (*self.names[what], *besides)
         for name, node in names:
             if name not in existing:
                 self.report(node, f"there is no {what} {name!r}", nearest(name, existing))

@@ -5,10 +5,9 @@ from datetime import UTC
 from functools import partial
 from typing import Final
 
-from ostiary.policy import keys, words
 from ostiary.policy.model import HandOver, Kind, System
 from ostiary.policy.node import Mapping, Node, Scalar
-from ostiary.policy.reader import Reader
+from ostiary.policy.reader import Reader, made
 
 NEEDED: Final = {Kind.TRYTON: "database", Kind.OPENAPI: "spec"}
 
@@ -22,34 +21,22 @@ def read_systems(reader: Reader, node: Node | None) -> tuple[System, ...]:
 
 
 def _system(reader: Reader, name: str, key: Scalar, node: Node) -> System | None:
-    part = reader.mapping(node, keys.PARTS["system"], what=f"system {name}")
-    kind = reader.word(part.get("kind"), Kind, what="kind")
-    place = reader.understood(part.get("at"), words.place, what="at")
-    upstream = reader.understood(part.get("upstream"), words.upstream, what="upstream")
+    part, told = reader.read(node, "system", what=f"system {name}")
+    kind, place = told.get("kind"), told.pop("at", None)
     if kind and (needed := NEEDED[kind]) not in part:
         reader.report(key, f"a system of kind {kind} needs the key {needed!r}", f"{needed}: ...")
-    if place and place[1] and kind is Kind.TRYTON:
-        reader.report(part["at"], "Tryton answers at its own paths, without a prefix", place[0])
-    audience = reader.text(part.get("audience"), what="audience", default=f"https://{''.join(place or ())}")
-    database = reader.understood(part.get("database"), words.database, what="database")
-    spec = reader.text(part.get("spec"), what="spec")
-    until = reader.understood(part.get("observe-until"), words.moment, what="observe-until")
-    hand_over = reader.word(part.get("hand-over"), HandOver, what="hand-over")
-    if kind is None or place is None or upstream is None:
+    if place is None:
         return None
-    return System(
-        name=name,
-        kind=kind,
-        host=place[0],
-        prefix=place[1],
-        upstream=upstream,
-        audience=audience,
-        database=database or "",
-        spec=spec,
-        hand_over=hand_over or (HandOver.SESSION if kind is Kind.TRYTON else HandOver.NONE),
-        observe_until=until and until.astimezone(UTC),
-        source=reader.source(key),
-    )
+    host, prefix = place
+    if prefix and kind is Kind.TRYTON:
+        reader.report(part["at"], "Tryton answers at its own paths, without a prefix", host)
+    if until := told.get("observe_until"):
+        told["observe_until"] = until.astimezone(UTC)
+    otherwise = {
+        "audience": f"https://{host}{prefix}",
+        "hand_over": HandOver.SESSION if kind is Kind.TRYTON else HandOver.NONE,
+    }
+    return made(System, {**otherwise, **told}, name=name, host=host, prefix=prefix, source=reader.source(key))
 
 
 def _places_differ(reader: Reader, node: Mapping, systems: Sequence[System]) -> None:

@@ -1,6 +1,7 @@
 """The small texts of the document: hours, days, networks, rates, sizes, permissions. Each raises Wrong.
 
-The patterns are shared with the JSON Schema, so they keep to what every regular expression engine understands.
+The patterns are shared with the JSON Schema, so they keep to what every regular expression engine understands. A text of
+the form `RATE` is read by `rate`.
 """
 
 import re
@@ -51,6 +52,7 @@ SIZE: Final = re.compile("([0-9]{1,9}) *(" + "|".join(BYTES) + ")")
 HOLIDAY: Final = re.compile("(?:20[0-8][0-9]-)?[0-9]{2}-[0-9]{2}")  # a proof looks no further
 COUNTRY: Final = re.compile("[A-Z]{2}")
 AGE: Final = re.compile("([0-9]{1,5}) *(" + "|".join(SECONDS) + ")s?")
+BLOCK: Final = AGE
 WITHIN: Final = re.compile("([0-9]{1,4}) *days?")
 PLACE: Final = re.compile(f"({_HOST})((?:/[A-Za-z0-9._~-]+)*)/?")
 UPSTREAM: Final = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::([0-9]{1,5}))?(?:/[A-Za-z0-9._~/-]*)?")

@@ -166,8 +166,8 @@ def both(
 
 
 def _failure(plan: Plan, test: Example) -> Finding | None:
-    acr = MFA if test.mfa else ""
-    there = Situation(test.when, ip_address(test.address), test.country, test.device, acr, test.signed_in)
+    acr, device = MFA if test.assurance else "", test.device is not None
+    there = Situation(test.when, ip_address(test.address), test.country, device, acr, test.signed_in)
     facts = Facts(
         system=test.does.system,
         here=there.here,
