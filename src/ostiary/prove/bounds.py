@@ -9,7 +9,7 @@ from ostiary.erp.operation import Pattern
 from ostiary.foundation.errors import counted
 from ostiary.plan.formula import Formula
 from ostiary.plan.model import Apart, Approvals, Control, Limit, Limits, Never, Plan, Response, Source, WhenSilent
-from ostiary.prove.change import Change
+from ostiary.prove.change import Change, at_line
 from ostiary.prove.contexts import proving
 from ostiary.prove.situation import NEVER, implies
 
@@ -63,8 +63,7 @@ def _apart(old: Plan, new: Plan, *, widens: bool) -> Iterator[Change]:
             how = (
                 f"is kept apart {degree} than before" if degree else f"is {'no longer' if widens else 'now'} kept apart"
             )
-            text = f"{rule.name!r} {how}: {rule.first} and {rule.then} ({rule.source})"
-            yield Change(widens=widens, text=text, where=str(rule.source))
+            yield at_line(rule.source, f"{rule.name!r} {how}: {rule.first} and {rule.then}", widens=widens)
 
 
 def _as_strict(rule: Apart, other: Apart) -> bool:
@@ -92,8 +91,7 @@ def _never(old: Plan, new: Plan, *, widens: bool) -> Iterator[Change]:
             all_kept = all(any(_covers(one, other) for other in kept) for one in _parts(old, rule))
         if not all_kept:
             verb = "no longer proved as it was" if widens else "proved from now on"
-            text = f"never {rule.name!r} is {verb} ({rule.source})"
-            yield Change(widens=widens, text=text, where=str(rule.source))
+            yield at_line(rule.source, f"never {rule.name!r} is {verb}", widens=widens)
 
 
 Part = tuple[tuple[str, str], Pattern, Formula]  # of whom, what, and the context outside which
@@ -119,8 +117,7 @@ def _always(old: Plan, new: Plan) -> Iterator[Change]:
         (after.keys() - before.keys(), "proved from now on"),
     ):
         for rule in which:
-            source = {**before, **after}[rule].source
-            yield Change(widens=False, text=f"always {rule.name!r} is {verb} ({source})", where=str(source))
+            yield at_line({**before, **after}[rule].source, f"always {rule.name!r} is {verb}", widens=False)
 
 
 def _limits(old: Limits, new: Limits) -> Iterator[Change]:

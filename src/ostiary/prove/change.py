@@ -1,10 +1,11 @@
 """One difference between two plans."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
+from ostiary.plan.model import Source
 from ostiary.prove.request import Request
 
 NAMES_TOLD_MAX: Final = 10
@@ -23,6 +24,11 @@ class Change(Struct, frozen=True, kw_only=True):
     context: str = ""
     where: str = ""
     request: Request | None = None
+
+
+def at_line(source: Source | None, text: str, *, widens: bool, **more: Any) -> Change:
+    """What this line makes another, told with it."""
+    return Change(widens=widens, text=f"{text} ({source})", where=str(source), **more)
 
 
 def few(names: Sequence[str]) -> str:

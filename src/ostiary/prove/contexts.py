@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from ostiary.foundation.errors import OperatorFault
 from ostiary.plan.formula import Formula, atoms
 from ostiary.plan.model import Context, Grant, Plan, joined
-from ostiary.prove.change import Change, few
+from ostiary.prove.change import Change, at_line, few
 from ostiary.prove.situation import NEVER, Situation, TooMany, counterexample, implies
 
 FEWER: Final = "let fewer of them ask for hours, networks, countries and `within` together, or for the same ones"
@@ -86,5 +86,4 @@ def _change(old: Context, new: Context, roles: Sequence[str]) -> Iterator[Change
         told.append(f"it holds now {now}")
     if narrower and (gone := counterexample(old.formula, new.formula)):
         told.append(f"it no longer holds {gone}")
-    text = f"{'; '.join(told)} ({new.source})"
-    yield Change(widens=wider, text=text, context=new.name, where=str(new.source))
+    yield at_line(new.source, "; ".join(told), widens=wider, context=new.name)

@@ -10,7 +10,7 @@ from ostiary.erp.operation import Condition
 from ostiary.plan.formula import Always, Formula, Not
 from ostiary.plan.model import Grant, Plan
 from ostiary.prove import bounds, contexts, surroundings
-from ostiary.prove.change import Change
+from ostiary.prove.change import Change, at_line
 from ostiary.prove.request import request
 from ostiary.prove.situation import Situation, counterexample, either
 
@@ -77,12 +77,9 @@ def _grants(old: Plan, new: Plan, real: tuple[Plan, Plan], *, widens: bool) -> I
 
 def _restricted(role: str, grant: Grant, left: Sequence[Grant]) -> Change:
     """It is still granted, but not always when it was; told at the line that restricts it."""
-    what_is_left = " or ".join(dict.fromkeys(_under(one) for one in left))
-    text = f"{role} may {grant.pattern} now only {what_is_left} ({left[0].source})"
-    return Change(
-        widens=False, text=text, role=role, permission=str(grant.pattern), context=grant.context.name,
-        where=str(left[0].source),
-    )  # fmt: skip
+    text = f"{role} may {grant.pattern} now only {' or '.join(dict.fromkeys(_under(one) for one in left))}"
+    about = {"role": role, "permission": str(grant.pattern), "context": grant.context.name}
+    return at_line(left[0].source, text, widens=False, **about)
 
 
 def _computed(old: Plan, new: Plan) -> Iterator[Change]:
@@ -98,8 +95,7 @@ def _computed(old: Plan, new: Plan) -> Iterator[Change]:
                 freer = lines and counterexample(before, after)
             if freer:
                 told = f"whoever holds {role.name} and writes in {system} may now write all that it computes"
-                at = lines[0].source
-                yield Change(widens=True, text=f"{told} ({at})", role=role.name, where=str(at))
+                yield at_line(lines[0].source, told, widens=True, role=role.name)
 
 
 def _bounding(plan: Plan, role: str, system: str) -> tuple[list[Grant], Formula]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from ostiary.plan.model import Plan, Route, System
-from ostiary.prove.change import Change, few
+from ostiary.prove.change import Change, at_line, few
 
 ROUTES_TOLD_MAX: Final = 20
 PARTS: Final = ("kind", "host", "prefix", "upstream", "database", "audience", "hand_over")
@@ -30,13 +30,13 @@ def _roles(old: Plan, new: Plan, holders: Mapping[str, Sequence[str]]) -> Iterat
         role = after.get(name) or before[name]
         held = f"held by {few(holders[name])}"
         text = f"role {name} is there, and already {held}" if name in after else f"role {name} is gone, still {held}"
-        yield Change(widens=name in after, text=f"{text} ({role.source})", role=name, where=str(role.source))
+        yield at_line(role.source, text, widens=name in after, role=name)
 
 
 def _system(old: System | None, new: System | None) -> Iterator[Change]:
     if old is None and new is not None:
-        text = f"{new.host}{new.prefix} leads to the system {new.name} at {new.upstream} ({new.source})"
-        yield Change(widens=True, text=text, where=str(new.source))
+        text = f"{new.host}{new.prefix} leads to the system {new.name} at {new.upstream}"
+        yield at_line(new.source, text, widens=True)
     elif new is None and old is not None:
         yield Change(widens=False, text=f"the system {old.name} is not reached any more", where=str(old.source))
     elif old is not None and new is not None:
@@ -44,19 +44,17 @@ def _system(old: System | None, new: System | None) -> Iterator[Change]:
             was, now = getattr(old, part), getattr(new, part)
             if was != now:
                 said = f"{part.replace('_', '-')} {now or 'none'} instead of {was or 'none'}"
-                text = f"the system {new.name} has {said} ({new.source})"
-                yield Change(widens=True, text=text, where=str(new.source))
+                yield at_line(new.source, f"the system {new.name} has {said}", widens=True)
 
 
 def _observed(old: System | None, new: System) -> Iterator[Change]:
     was, until = old.observe_until if old else None, new.observe_until
     if until is None and was:
-        text = f"the system {new.name} is observed no longer: only what the policy grants passes ({new.source})"
-        yield Change(widens=False, text=text, where=str(new.source))
+        told = "only what the policy grants passes"
+        yield at_line(new.source, f"the system {new.name} is observed no longer: {told}", widens=False)
     elif until and until != was:
         told = f"until {until:%Y-%m-%d %H:%M} UTC whoever the ERP itself lets in may do all there"
-        text = f"the system {new.name} is observed: {told} ({new.source})"
-        yield Change(widens=was is None or was < until, text=text, where=str(new.source))
+        yield at_line(new.source, f"the system {new.name} is observed: {told}", widens=was is None or was < until)
 
 
 def _routes(plan: Plan, system: str) -> dict[str, Route]:
