@@ -53,7 +53,7 @@ def _holds(value: dict[str, Any]) -> str:
     if "anyOf" in value:
         return "one or a list"
     if value.get("type") == "object" and "$ref" not in value["additionalProperties"]:
-        return "fields with a value or a list"
+        return "fields with a value" + (" or a list" if "anyOf" in value["additionalProperties"] else "")
     if value.get("type") == "object":
         return " and ".join(map(_named, [value["additionalProperties"], *value.get("properties", {}).values()]))
     if value.get("type") == "array":

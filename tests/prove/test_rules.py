@@ -222,6 +222,34 @@ tests:
     assert list(map(str, found.where)) == ["acme.yaml:15"]
 
 
+@pytest.mark.parametrize(
+    ("does", "told", "expect"),
+    [
+        ("read", "record: {amount: 5, party: own}", "allow"),
+        ("read", "record: {amount: 6, party: own}", "deny"),  # more than the bound
+        ("read", "record: {amount: 5, party: 7}", "deny"),  # somebody else's
+        ("read", "record: {amount: 5}", "deny"),  # nobody knows whose
+        ("read", "record: {amount: 5, party: own}, fields: [name]", "allow"),
+        ("read", "record: {amount: 5, party: own}, fields: [secret]", "deny"),
+        ("write", "record: {amount: 5, party: own}, fields: [amount]", "allow"),  # to what it holds then
+        ("write", "record: {amount: 6, party: own}, fields: [amount]", "deny"),
+        ("write", "record: {amount: 5, party: own, name: x}, fields: [name]", "allow"),
+        ("write", "record: {amount: 5, name: x}, fields: [name, party]", "deny"),
+        ("write", "fields: [amount]", "allow"),  # of a record that meets the conditions
+    ],
+)
+def test_a_test_may_name_what_the_record_holds_and_is_judged_by_it(does, told, expect):
+    where = '{amount: "<= 5", party: own}'
+    text = f"""\
+roles: {{clerk: {{level: system, may: [{{do: "erp/sale.sale: read, write", fields: [amount, name, party], where: {where}}}]}}}}
+tests:
+  - {{who: clerk, does: "erp/sale.sale: {does}", at: "2026-03-03T10:00Z", {told}, expect: allow}}
+  - {{who: clerk, does: "erp/sale.sale: {does}", at: "2026-03-03T10:00Z", {told}, expect: deny}}
+"""
+    (found,) = failures(plan_of(text), policy_of(text))
+    assert found.where[0].line == {"deny": 12, "allow": 13}[expect]
+
+
 def test_never_and_apart_count_a_grant_of_some_fields_or_records_as_a_grant():
     text = """\
 roles: {clerk: {level: system, may: [{do: "erp/sale.sale: write", fields: [a]}, {do: "erp/account.move: write", where: {y: own}}]}}

@@ -163,8 +163,9 @@ def test_a_field_that_no_object_of_the_line_has_is_told_as_an_object_is(line, sl
     assert [one.partition(": ")[2] for one in told(text)] == slips
 
 
-def test_a_field_of_a_test_is_held_to_the_object_too():
-    test = '{who: a, does: "erp/party.party: read", fields: [nam], at: "2026-03-03T10:00Z", expect: deny}'
+@pytest.mark.parametrize("named", ["fields: [nam]", "record: {nam: x}"])
+def test_a_field_of_a_test_is_held_to_the_object_too(named):
+    test = f'{{who: a, does: "erp/party.party: read", {named}, at: "2026-03-03T10:00Z", expect: deny}}'
     assert [one.partition(": ")[2] for one in told(f"roles: {{a: {{level: system}}}}\ntests: [{test}]\n")] == [
         "party.party has no field nam; did you mean name?"
     ]

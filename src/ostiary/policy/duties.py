@@ -7,8 +7,8 @@ from typing import Final, TypeVar
 from msgspec.structs import replace
 
 from ostiary.erp.operation import Pattern, Verb
-from ostiary.policy import model
-from ostiary.policy.node import Node
+from ostiary.policy import model, words
+from ostiary.policy.node import Mapping, Node, says_nothing
 from ostiary.policy.reader import Reader, made
 
 S = TypeVar("S", model.Never, model.Always)
@@ -99,8 +99,19 @@ def read_statement(reader: Reader, kind: type[S], node: Node) -> S | None:
 
 
 def read_test(reader: Reader, node: Node) -> model.Example | None:
-    _, told = reader.read(node, "test", what="a test")
+    part, told = reader.read(node, "test", what="a test")
     fields = frozenset(told.pop("fields", ()))
     if does := told.get("does"):
         told["does"] = replace(does, **{"fields_read" if does.verb is Verb.READ else "fields_written": fields})
-    return made(model.Example, told, source=reader.source(node))
+    return made(model.Example, told, record=dict(_record(reader, part.get("record"))), source=reader.source(node))
+
+
+def _record(reader: Reader, node: Node | None) -> Iterator[tuple[str, str]]:
+    """Each field and its one value."""
+    if node is not None and (not isinstance(node, Mapping) or says_nothing(node)):
+        reader.report(node, "record is a mapping of fields to values", 'record: {amount: "4999", create_uid: own}')
+    for key, value in node.entries.values() if isinstance(node, Mapping) else ():
+        name = reader.understood(key, words.field, what="record")
+        held = reader.understood(value, words.value, what=key.text)
+        if name and held:
+            yield name, held

@@ -28,6 +28,7 @@ HOLDS: Final[Mapping[str, Schema]] = {
     "LINES": some({"anyOf": [PERMISSION, part("grant")]}),
     "DUTIES": {"anyOf": [TWO_LINES, some(text(words.VARIABLE))]},
     "CONDITIONS": {"type": "object", "propertyNames": text(words.FIELD), "additionalProperties": some(TEXT)},
+    "RECORD": {"type": "object", "propertyNames": text(words.FIELD), "additionalProperties": TEXT},
     "HELD": {**named("value"), "additionalProperties": {**some(TEXT), "minItems": 1}},
     "LIMITS": {**named("limit"), "properties": {"default": part("default-limit")}},
 }

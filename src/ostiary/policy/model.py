@@ -248,10 +248,11 @@ class Response(Struct, frozen=True, kw_only=True):
 
 
 class Example(Struct, frozen=True, kw_only=True):
-    """A test that stands in the policy."""
+    """A test that stands in the policy. `record`: field -> value; empty: what meets every condition."""
 
     who: tuple[str, ...]
     does: Operation
+    record: Mapping[str, str] = {}
     when: datetime
     address: str = "127.0.0.1"
     country: str = ""

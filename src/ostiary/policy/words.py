@@ -259,6 +259,11 @@ def field(text: str) -> str:
     return _read(FIELD, text, told, "party; and name where party.party is granted")[0]
 
 
+def value(text: str) -> str:
+    """What a record holds under a field."""
+    return _read(VALUE, text, "is no value that a record may hold", "4999, draft, or own")[0]
+
+
 def condition(name: str, text: str) -> Condition:
     """Of the field `name`: `own`, a bound (`<= 5000`), or what it must be (`draft`)."""
     if text == OWN:

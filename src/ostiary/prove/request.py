@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ostiary.erp.operation import Pattern, covering_scopes, operation_named
+from ostiary.erp.operation import Operation, Pattern, covering_scopes, operation_named
 from ostiary.plan.decide import Decision, Facts, decide
 from ostiary.plan.formula import UNKNOWN
 from ostiary.plan.model import Plan
@@ -63,13 +63,10 @@ def replay(plan: Plan, asked: Request) -> Decision:
     described = {system.name for system in plan.systems if not system.guarded}
     does = () if named is None or (named.system in described and named not in plan.known[asked.operation]) else (named,)
     there = Situation(asked.at, ip_address(asked.source), asked.country, asked.device, asked.acr, asked.age_s)
-    return decide(
-        plan,
-        Facts(
-            system=asked.operation.partition("/")[0],
-            here=there.here,
-            roles=frozenset(asked.roles),
-            scopes=frozenset(scope for one in does for scope in covering_scopes(one)),
-            operations=does,
-        ),
-    )
+    return decide(plan, asking(asked.operation.partition("/")[0], asked.roles, there, does))
+
+
+def asking(system: str, roles: Iterable[str], there: Situation, does: tuple[Operation, ...]) -> Facts:
+    """A caller with just these roles, and a token that covers all that he does."""
+    scopes = frozenset(scope for one in does for scope in covering_scopes(one))
+    return Facts(system=system, here=there.here, roles=frozenset(roles), scopes=scopes, operations=does)

@@ -12,19 +12,21 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ostiary.erp.operation import Pattern, covering_scopes
-from ostiary.plan.decide import Facts, closure, decide
+from ostiary.erp.operation import Operation, Pattern
+from ostiary.plan.decide import closure, decide
 from ostiary.plan.formula import MFA, Always, Formula
 from ostiary.plan.model import Grant, Never, Plan, Source
 from ostiary.plan.reason import Reason
+from ostiary.plan.records import Records
 from ostiary.policy.model import Always as AlwaysMay
 from ostiary.policy.model import Example, Expected, Policy
 from ostiary.prove.contexts import proving, where
-from ostiary.prove.request import Request, known, request
+from ostiary.prove.request import Request, asking, known, request
 from ostiary.prove.situation import NEVER, Situation, counterexample, either
 
 Assigned = Mapping[str, frozenset[str]]  # principal or person -> roles
 NOBODY: Final[Assigned] = {}
+THE_RECORD: Final = "1"  # its id, of which a test says nothing
 TWO_PERSONS: Final = """\
 give them to two persons; or say `link` and `within`, so that only the same record is kept apart; \
 or say in `controls` what is done instead"""
@@ -87,9 +89,9 @@ def controls(plan: Plan) -> Iterator[str]:
 
 
 def failures(plan: Plan, policy: Policy) -> tuple[Finding, ...]:
-    """The tests in the policy that do not hold; of records with conditions they speak as if these were met."""
-    plan = replace(plan, grants=tuple(replace(grant, where=()) for grant in plan.grants))
-    return tuple(finding for test in policy.tests if (finding := _failure(plan, test)))
+    """The tests in the policy that do not hold; where they say nothing of the record, it meets all conditions."""
+    met = replace(plan, grants=tuple(replace(grant, where=()) for grant in plan.grants))
+    return tuple(found for test in policy.tests if (found := _failure(plan if test.record else met, test)))
 
 
 def _meeting(
@@ -168,14 +170,8 @@ def both(
 def _failure(plan: Plan, test: Example) -> Finding | None:
     acr, device = MFA if test.assurance else "", test.device is not None
     there = Situation(test.when, ip_address(test.address), test.country, device, acr, test.signed_in)
-    facts = Facts(
-        system=test.does.system,
-        here=there.here,
-        roles=frozenset(test.who),
-        scopes=frozenset(covering_scopes(test.does)),
-        operations=(test.does,),
-    )
-    decision = decide(plan, facts)
+    records, does = _record(test)
+    decision = decide(plan, replace(asking(does.system, test.who, there, (does,)), records=records))
     expected = decision.reason is Reason.STEP_UP if test.expect is Expected.STEP_UP else not decision.allowed
     if decision.allowed if test.expect is Expected.ALLOW else expected:
         return None
@@ -186,3 +182,13 @@ def _failure(plan: Plan, test: Example) -> Finding | None:
         hint="change the roles, or the test's `expect`",
         where=(test.source,),
     )
+
+
+def _record(test: Example) -> tuple[Records, Operation]:
+    """What the test says of the record, and what is done to it: the record holds that before and after."""
+    if not test.record:
+        return Records(), test.does
+    name, sent = test.does.object, frozenset(one for one in test.record.items() if one[0] in test.does.fields_written)
+    stored = frozenset((name, field) for field in test.record)
+    does = replace(test.does, ids=(THE_RECORD,), sent=frozenset({sent} if sent else ()))
+    return Records(stored=stored, held={(name, THE_RECORD): test.record}), does

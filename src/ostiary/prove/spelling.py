@@ -83,7 +83,8 @@ def _fields_named(policy: Policy) -> Iterator[tuple[Source, Pattern, frozenset[s
         names = frozenset((*may.fields, *(condition.field for condition in may.where)))
         yield from ((may.source, pattern, names) for pattern in may.patterns)
     yield from (
-        (test.source, test.does.pattern, test.does.fields_read | test.does.fields_written) for test in policy.tests
+        (test.source, test.does.pattern, test.does.fields_read | test.does.fields_written | test.record.keys())
+        for test in policy.tests
     )
 
 
