@@ -10,11 +10,10 @@ from msgspec.structs import fields
 
 from ostiary.erp.operation import Pattern
 from ostiary.policy import words
-from ostiary.policy.keys import PARTS
+from ostiary.policy.keys import PARTS, Key, Part
 from ostiary.policy.model import Kind, Source
 from ostiary.policy.node import NODES_MAX, Mapping, Node, Scalar, Sequence, items_of, problem_at, says_nothing
 from ostiary.policy.problem import Problem, nearest
-from ostiary.policy.shape import Key, Part
 from ostiary.policy.words import DOINGS, NAME, VARIABLE, Wrong
 
 T = TypeVar("T")
@@ -100,7 +99,7 @@ class Reader:
             return {}
         if part.example and says_nothing(node):
             self.report(node, f"{what} says nothing", part.example)
-        known = part.names
+        known = tuple(key.name for key in part.keys)
         for name, (key, _) in node.entries.items():
             if name not in known:
                 self.report(key, f"{what} has no key {name!r}", nearest(name, known))
