@@ -8,6 +8,7 @@ import pytest
 from tools.errors import NOTE, groups, said, shown
 
 import ostiary
+from ostiary.policy.keys import PARTS
 
 SOURCE = Path(ostiary.__file__).parent
 MODULES = [
@@ -93,6 +94,14 @@ def test_every_form_of_a_text_has_an_example_that_does_not_fit_it():
     assert len(forms) > 5
     told = "\n".join(map(said, ERRORS))
     assert [one for one in sorted(forms) if one not in told] == []
+
+
+def test_every_way_to_say_that_a_list_is_empty_has_an_example():
+    keys = [key for part in PARTS.values() for key in part.keys if key.empty]
+    ways = {key.empty[0].replace(key.name, "").strip("` ").partition(" `")[0] for key in keys}
+    assert len(ways) > 4
+    told = "\n".join(map(said, ERRORS))
+    assert [one for one in sorted(ways) if one not in told] == []
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: " ".join(error.policy.split())[:60])

@@ -20,6 +20,10 @@ class Source(Struct, frozen=True, kw_only=True, gc=False):
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
 
+    @property
+    def cited(self) -> str:
+        return f"{self}: {self.text}"
+
 
 class Level(StrEnum):
     """What a role may at most be about (standard B2)."""

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
+from ostiary.policy.model import Source
 from ostiary.policy.problem import Problem
 
 TEXT_MAX_BYTES: Final = 1024 * 1024
@@ -88,7 +89,7 @@ def items_of(node: Node | None) -> tuple[Node, ...]:
     return node.items if isinstance(node, Sequence) else () if node is None else (node,)
 
 
-def problem_at(node: Node, message: str, hint: str = "") -> Problem:
+def problem_at(node: "Node | Source", message: str, hint: str = "") -> Problem:
     return Problem(file=node.file, line=node.line, column=node.column, message=message, hint=hint)
 
 

@@ -79,9 +79,8 @@ def _refuse_too_much(reader: Reader, policy: Policy) -> None:
         context = sum(own[part] for name in role.when for part in parts.get(name, ()))
         left -= sum(len(may.patterns) * (context + len(may.fields) + len(may.where)) for may in role.may)
         if left < 0:
-            at, hint = role.source, "larger networks, or fewer lines of `may` in that context"
             told = f"with role {role.name} the grants hold more than {VALUES_MAX} values of their contexts"
-            reader.problems.append(Problem(file=at.file, line=at.line, column=at.column, message=told, hint=hint))
+            reader.report(role.source, told, "larger networks, or fewer lines of `may` in that context")
             return
 
 

@@ -44,7 +44,7 @@ class Reader:
         self._left = NODES_MAX  # that variables may still stand for
         self._lines = {name: text.splitlines() for name, text in texts.items()}
 
-    def report(self, node: Node, message: str, hint: str = "") -> None:
+    def report(self, node: Node | Source, message: str, hint: str = "") -> None:
         self.problems.append(problem_at(node, message, hint))
 
     def source(self, node: Node) -> Source:

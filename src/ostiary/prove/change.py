@@ -26,9 +26,9 @@ class Change(Struct, frozen=True, kw_only=True):
     request: Request | None = None
 
 
-def at_line(source: Source | None, text: str, *, widens: bool, **more: Any) -> Change:
-    """What this line makes another, told with it."""
-    return Change(widens=widens, text=f"{text} ({source})", where=str(source), **more)
+def at_line(source: Source | None, text: str, *, widens: bool, before: str = "", **more: Any) -> Change:
+    """What this line makes another, or what made it so `before`, told with it."""
+    return Change(widens=widens, text=f"{text} ({before}{source})", where=str(source), **more)
 
 
 def few(names: Sequence[str]) -> str:

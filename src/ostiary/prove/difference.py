@@ -71,15 +71,24 @@ def _grants(old: Plan, new: Plan, real: tuple[Plan, Plan], *, widens: bool) -> I
         for grant in (grant for name in role.closure if name not in inherited for grant in own[name]):
             if where := beyond(old, role.name, grant):
                 left = [] if widens else old.near(role.name, grant)
-                told = _restricted(role.name, grant, left) if left else _change(role.name, grant, widens=widens)
-                yield replace(told, request=request(real[1], [role.name], grant.pattern, where, unlike=real[0]))
+                yield at_line(
+                    left[0].source if left else grant.source,
+                    _told(role.name, grant, left, widens=widens),
+                    widens=widens,
+                    before="" if widens or left else "before: ",
+                    role=role.name,
+                    permission=str(grant.pattern),
+                    context=grant.context.name,
+                    request=request(real[1], [role.name], grant.pattern, where, unlike=real[0]),
+                )
 
 
-def _restricted(role: str, grant: Grant, left: Sequence[Grant]) -> Change:
-    """It is still granted, but not always when it was; told at the line that restricts it."""
-    text = f"{role} may {grant.pattern} now only {' or '.join(dict.fromkeys(_under(one) for one in left))}"
-    about = {"role": role, "permission": str(grant.pattern), "context": grant.context.name}
-    return at_line(left[0].source, text, widens=False, **about)
+def _told(role: str, grant: Grant, left: Sequence[Grant], *, widens: bool) -> str:
+    """`left`: what still grants it, but not always when it was."""
+    if left:
+        return f"{role} may {grant.pattern} now only {' or '.join(dict.fromkeys(map(_under, left)))}"
+    limited = grant.terms or not isinstance(grant.context.formula, Always)
+    return f"{role} may {'now' if widens else 'no longer'} {grant.pattern}{f' {_under(grant)}' if limited else ''}"
 
 
 def _computed(old: Plan, new: Plan) -> Iterator[Change]:
@@ -113,16 +122,3 @@ def _under(grant: Grant) -> str:
     """`when office for the fields name`: how far it goes; always, where nothing bounds it."""
     when = [] if grant.terms and isinstance(grant.context.formula, Always) else [f"when {grant.context.name}"]
     return " ".join([*when, *([f"for {grant.terms}"] if grant.terms else [])])
-
-
-def _change(role: str, grant: Grant, *, widens: bool) -> Change:
-    verb, before = ("may now", "") if widens else ("may no longer", "before: ")
-    limited = grant.terms or not isinstance(grant.context.formula, Always)
-    return Change(
-        widens=widens,
-        text=f"{role} {verb} {grant.pattern}{f' {_under(grant)}' if limited else ''} ({before}{grant.source})",
-        role=role,
-        permission=str(grant.pattern),
-        context=grant.context.name,
-        where=str(grant.source),
-    )

@@ -9,7 +9,7 @@ from ostiary.erp.operation import Operation, Verb
 from ostiary.plan import formula as kind
 from ostiary.plan.decide import closure
 from ostiary.plan.formula import MINUTES_A_DAY, Circumstances, Formula, holds
-from ostiary.plan.model import OBSERVE, Grant, Plan
+from ostiary.plan.model import OBSERVE, Grant, Plan, Source
 from ostiary.plan.reason import Reason
 from ostiary.prove.situation import DAYS, duration
 
@@ -60,9 +60,7 @@ def explain(plan: Plan, asked: Asked, now: Plan | None = None) -> Explanation:
     did = asked.operation.permission if asked.operation else "this request"
     why, would = _why(plan, asked, did, now or plan)
     sentence = f"{did} was refused: {why}" if why else f"{did} was allowed"
-    lines: tuple[str, ...] = ()
-    if asked.reason not in ELSEWHERE:
-        lines = _role_lines(plan, asked.roles) if asked.reason is Reason.ROLE else _rule_lines(plan, asked.rule)
+    lines = () if asked.reason in ELSEWHERE else tuple(source.cited for source in _deciding(plan, asked))
     return Explanation(reason=str(asked.reason), sentence=sentence, lines=lines, would_allow=tuple(would))
 
 
@@ -87,24 +85,21 @@ def _why(plan: Plan, asked: Asked, did: str, now: Plan) -> tuple[str, Iterable[s
     return asked.reason.words, (ELSEWHERE[asked.reason],)
 
 
-def _rule_lines(plan: Plan, rule: str) -> tuple[str, ...]:
-    """The lines of a grant, of an apart rule or of what is observed, by id."""
-    sources = [grant.source for grant in plan.grants if grant.id == rule]
-    sources += [apart.source for apart in plan.apart if apart.id == rule]
-    sources += [system.source for system in plan.systems if rule == OBSERVE and system.observe_until]
-    return tuple(f"{source}: {source.text}" for source in sources)
-
-
-def _role_lines(plan: Plan, roles: frozenset[str]) -> tuple[str, ...]:
-    held = closure(plan, roles)
-    return tuple(f"{role.source}: {role.source.text}" for role in plan.roles if role.name in held)
+def _deciding(plan: Plan, asked: Asked) -> Iterator[Source]:
+    """The lines of the caller's roles; or of the grant, the apart rule or what is observed that decided, by id."""
+    held = closure(plan, asked.roles) if asked.reason is Reason.ROLE else ()
+    yield from (role.source for role in plan.roles if role.name in held)
+    if asked.reason is not Reason.ROLE:
+        yield from (grant.source for grant in plan.grants if grant.id == asked.rule)
+        yield from (apart.source for apart in plan.apart if apart.id == asked.rule)
+        yield from (system.source for system in plan.systems if asked.rule == OBSERVE and system.observe_until)
 
 
 def _granting(plan: Plan, asked: Asked) -> Iterator[str]:
     """The roles that would have granted it, or the line that no role has yet; and how one is given."""
     operation, granting = asked.operation, _grants_of(plan, asked)
     for grant in granting[:SUGGESTIONS_MAX]:
-        yield f"role {grant.role}, by {grant.source}: {grant.source.text}"
+        yield f"role {grant.role}, by {grant.source.cited}"
     if operation and not granting:
         action = f" {operation.action}" if operation.verb is Verb.EXECUTE and operation.action else ""
         line = f'"{operation.system}/{operation.object}: {operation.verb}{action}"'
@@ -124,7 +119,7 @@ def _within(plan: Plan, asked: Asked) -> Iterator[str]:
     """What each of the caller's own grants covers, told where it stands."""
     for grant in islice(_blocked(plan, asked), SUGGESTIONS_MAX):
         terms = f"{grant.terms}, by id" if grant.where else grant.terms or "all of the object"
-        yield f"a request within {terms}: {grant.id}, {grant.source}: {grant.source.text}"
+        yield f"a request within {terms}: {grant.id}, {grant.source.cited}"
 
 
 def _missing(plan: Plan, asked: Asked) -> Iterator[str]:

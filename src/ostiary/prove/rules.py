@@ -42,7 +42,7 @@ class Finding(Struct, frozen=True, kw_only=True):
     requests: tuple[Request, ...] = ()
 
     def __str__(self) -> str:
-        lines = dict.fromkeys(f"    because {source}: {source.text}" for source in self.where)
+        lines = dict.fromkeys(f"    because {source.cited}" for source in self.where)
         return "\n".join([self.message, *lines, f"    what to do: {self.hint}"])
 
 
