@@ -87,13 +87,11 @@ def _conditions(rule: ContextRule) -> Iterable[Formula]:
     if rule.days:
         start, end = rule.hours
         yield kind.Hours(days=rule.days, start=start, end=end, zone=rule.zone, holidays=rule.holidays)
-    if rule.networks:
-        yield kind.Networks(networks=rule.networks)
-    if rule.countries:
-        yield kind.Countries(countries=rule.countries)
-    if rule.device:
-        yield kind.Device()
-    if rule.assurance:
-        yield kind.Mfa()
-    if rule.within:
-        yield kind.Recent(seconds=rule.within)
+    others = (
+        (rule.networks, kind.Networks(networks=rule.networks)),
+        (rule.countries, kind.Countries(countries=rule.countries)),
+        (rule.device, kind.Device()),
+        (rule.assurance, kind.Mfa()),
+        (rule.within, kind.Recent(seconds=rule.within)),
+    )
+    yield from (formula for asked_for, formula in others if asked_for)

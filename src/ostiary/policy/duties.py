@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from ostiary.erp.operation import Pattern, Verb
 from ostiary.policy import model, words
-from ostiary.policy.node import Mapping, Node, says_nothing
+from ostiary.policy.node import Node
 from ostiary.policy.reader import Reader, made
 
 S = TypeVar("S", model.Never, model.Always)
@@ -108,10 +108,7 @@ def read_test(reader: Reader, node: Node) -> model.Example | None:
 
 def _record(reader: Reader, node: Node | None) -> Iterator[tuple[str, str]]:
     """Each field and its one value."""
-    if node is not None and (not isinstance(node, Mapping) or says_nothing(node)):
-        reader.report(node, "record is a mapping of fields to values", 'record: {amount: "4999", create_uid: own}')
-    for key, value in node.entries.values() if isinstance(node, Mapping) else ():
-        name = reader.understood(key, words.field, what="record")
-        held = reader.understood(value, words.value, what=key.text)
+    for name, written, value in reader.by_field(node, what="record", example='{amount: "4999", create_uid: own}'):
+        held = reader.understood(value, words.value, what=written)
         if name and held:
             yield name, held

@@ -1,6 +1,6 @@
 """Reads typed values off the tree and keeps every problem, so that all are told at once."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from enum import EnumType, StrEnum
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -150,6 +150,13 @@ class Reader:
             if (one := read(name, key, value)) is not None:
                 found.append(one)
         return tuple(found)
+
+    def by_field(self, node: Node | None, *, what: str, example: str) -> Iterator[tuple[str, str, Node]]:
+        """`{field: value}`: each field, "" for what is none, how it is written, and the value."""
+        if node is not None and (not isinstance(node, Mapping) or says_nothing(node)):
+            self.report(node, f"{what} is a mapping of fields to values", f"{what}: {example}")
+        for key, value in node.entries.values() if isinstance(node, Mapping) else ():
+            yield self.understood(key, words.field, what=what) or "", key.text, value
 
     def each(self, node: Node | None, read: Callable[[Node], T | None], *, what: str) -> tuple[T, ...]:
         """A list, item by item."""

@@ -83,15 +83,13 @@ def _may(reader: Reader, level: Level | None, line: Node) -> May:
 
 def _where(reader: Reader, node: Node | None) -> Iterable[Condition]:
     """Of a field, every bound must hold, and of its values one."""
-    if node is not None and (not isinstance(node, Entries) or not node.entries):
-        reader.report(node, "where is a mapping of fields to values", 'where: {amount: "<= 5000"}')
-    for key, value in node.entries.values() if isinstance(node, Entries) else ():
-        name, items = reader.understood(key, words.field, what="where") or "", reader.items(value, what=key.text)
+    for name, written, value in reader.by_field(node, what="where", example='{amount: "<= 5000"}'):
+        items = reader.items(value, what=written)
         told = [one for item in items if (one := reader.understood(item, partial(words.condition, name), what=name))]
         yield from (one for one in told if one.compare != "in")
         if among := {word for one in told if one.compare == "in" for word in one.values}:
             yield Condition(field=name, compare="in", values=tuple(sorted(among)))
-        reader.refuse_empty(value, f"{key.text} may hold nothing", "[draft, submitted]")
+        reader.refuse_empty(value, f"{written} may hold nothing", "[draft, submitted]")
 
 
 def _check_seen(reader: Reader, patterns: Iterable[Pattern], part: dict[str, Node]) -> None:
