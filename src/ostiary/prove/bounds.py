@@ -15,15 +15,15 @@ from ostiary.prove.situation import NEVER, implies
 
 MB = 1024 * 1024
 EVERYBODY: Final = ("", "")
+PROVED: Final = {True: "no longer proved as it was", False: "proved from now on"}  # by whether it is gone
 NOWHERE: Final = Source(file="", line=0, text="")
 
 
 def changes(old: Plan, new: Plan) -> Iterator[Change]:
-    yield from _apart(old, new, widens=True)
-    yield from _apart(new, old, widens=False)
-    yield from _never(old, new, widens=True)
-    yield from _never(new, old, widens=False)
-    yield from _always(old, new)
+    for one, other, widens in ((old, new, True), (new, old, False)):
+        yield from _apart(one, other, widens=widens)
+        yield from _never(one, other, widens=widens)
+        yield from _always(one, other, gone=widens)
     yield from _limits(old.limits, new.limits)
     if old.when_silent is not new.when_silent:
         widens = new.when_silent is WhenSilent.KEEP
@@ -90,8 +90,7 @@ def _never(old: Plan, new: Plan, *, widens: bool) -> Iterator[Change]:
         with proving(old, f"{rule.source}: never {rule.name!r}"):
             all_kept = all(any(_covers(one, other) for other in kept) for one in _parts(old, rule))
         if not all_kept:
-            verb = "no longer proved as it was" if widens else "proved from now on"
-            yield at_line(rule.source, f"never {rule.name!r} is {verb}", widens=widens)
+            yield at_line(rule.source, f"never {rule.name!r} is {PROVED[widens]}", widens=widens)
 
 
 Part = tuple[tuple[str, str], Pattern, Formula]  # of whom, what, and the context outside which
@@ -109,15 +108,12 @@ def _covers(one: Part, other: Part) -> bool:
     return other[0] in {one[0], EVERYBODY} and one[1].within(other[1]) and implies(other[2], one[2])
 
 
-def _always(old: Plan, new: Plan) -> Iterator[Change]:
-    """Neither lets anybody do more; that one is gone may let others do less from now on."""
-    before, after = ({replace(rule, source=NOWHERE): rule for rule in plan.always} for plan in (old, new))
-    for which, verb in (
-        (before.keys() - after.keys(), "no longer proved as it was"),
-        (after.keys() - before.keys(), "proved from now on"),
-    ):
-        for rule in which:
-            yield at_line({**before, **after}[rule].source, f"always {rule.name!r} is {verb}", widens=False)
+def _always(old: Plan, new: Plan, *, gone: bool) -> Iterator[Change]:
+    """The rules of `old` that `new` has not. None lets anybody do more; of one that is gone others may do less."""
+    kept = {replace(rule, source=NOWHERE) for rule in new.always}
+    for rule in old.always:
+        if replace(rule, source=NOWHERE) not in kept:
+            yield at_line(rule.source, f"always {rule.name!r} is {PROVED[gone]}", widens=False)
 
 
 def _limits(old: Limits, new: Limits) -> Iterator[Change]:
