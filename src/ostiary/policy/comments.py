@@ -9,6 +9,7 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 from ostiary.policy.node import Mapping, Node, Place, Scalar, Sequence
@@ -17,7 +18,7 @@ HASH = re.compile(r"(?:^|(?<=[ \t]))#")
 OPENING = re.compile(r"[ \t?-]*$")
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class Entry:
     """A key with its value, or an item. `above`: comment lines, "" for an empty one; `below`: behind the last child."""
 
@@ -32,7 +33,11 @@ class Entry:
     beside: str = ""
     below: list[str] = field(default_factory=list)
     gap: bool = False
-    holds_comments: bool = False
+
+    @cached_property
+    def holds_comments(self) -> bool:
+        """What does can't stand on one line; asked when every comment is at its place."""
+        return bool(self.below) or any(one.above or one.beside or one.holds_comments for one in self.children)
 
     @property
     def start(self) -> Place:
@@ -140,12 +145,9 @@ class _Attach:
         after = bisect_left(self._starts, comment.place)
         closed = self._closed(after, comment.place)
         if closed is None and after < len(self._order):
-            following = _outermost(self._order[after])
-            following.above += lines
-            _mark(following.parent)
+            _outermost(self._order[after]).above += lines
         else:
             (closed or self._top).below += lines
-            _mark(closed)
 
     def _ended(self, place: Place) -> Entry | None:
         """What ends last before `place`, in its line; of several the outermost."""
@@ -158,7 +160,6 @@ class _Attach:
         if entry.beside:
             _outermost(entry).above.append(entry.beside)
         entry.beside = text
-        _mark(entry.parent)
 
     def _closed(self, after: int, place: Place) -> Entry | None:
         """The part that a comment at `place` closes, before the entry number `after`; None: it belongs to that one."""
@@ -187,10 +188,3 @@ def _outermost(entry: Entry) -> Entry:
     while above is not None and above.parent is not None and above.key is None and above.children[0] is entry:
         entry, above = above, above.parent
     return entry
-
-
-def _mark(entry: Entry | None) -> None:
-    """What holds a comment can't stand on one line."""
-    while entry is not None and not entry.holds_comments:
-        entry.holds_comments = True
-        entry = entry.parent
