@@ -6,6 +6,7 @@ import re
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -30,8 +31,7 @@ STATISTICS: Final = {
     "listener_manager.lds": "lds.json",
     "cluster_manager.cds": "cds.json",
 }
-ASKED: Final = "(version_text|update_rejected|config_fail)$"
-REJECTIONS: Final = ("update_rejected", "config_fail")
+ASKED: Final = r"\.(version_text|update_rejected|config_fail)$"
 POLL_S: Final = 0.01
 ADMIN_TIMEOUT_S: Final = 5.0
 VALIDATE_TIMEOUT_S: Final = 60
@@ -61,23 +61,22 @@ class Gate:
         self._store("bootstrap.json", msgspec.json.encode(bootstrap(self._edge)))
         self._store(CERTIFICATE, msgspec.json.encode(certificate_file(self._edge)))
 
-    def write(self, resources: Resources) -> tuple[str, ...]:
-        """Writes what differs from what was written last, in order; returns the names of these files."""
-        changed = [
-            name for name in sorted(resources, key=_place) if self._written.get(name) != _version(resources[name])
-        ]
-        for name in changed:
-            self._store(name, msgspec.json.encode(resources[name]))
-            self._written[name] = _version(resources[name])
-        return tuple(changed)
+    def write(self, resources: Resources) -> Mapping[str, str]:
+        """Writes what differs from what was written last, in order; returns the versions of these files."""
+        changed: dict[str, str] = {}
+        for name in sorted(resources, key=_place):
+            version = str(resources[name]["version_info"])
+            if self._written.get(name) != version:
+                self._store(name, msgspec.json.encode(resources[name]))
+                self._written[name] = changed[name] = version
+        return changed
 
     def put(self, resources: Resources) -> None:
         """Writes `resources` and returns when Envoy has them in force; else the files before are back, and it raises."""
         before = {name: (self._stored(name), self._written.get(name)) for name in resources}
         refused = self.state().rejected
         try:
-            changed = self.write(resources)
-            self._wait({name: _version(resources[name]) for name in changed}, refused)
+            self._wait(self.write(resources), refused)
         except (SystemFault, OSError):
             for name, (data, version) in before.items():
                 self._restore(name, data, version)
@@ -106,15 +105,14 @@ class Gate:
         if found is None:
             return GateState(live=False)
         versions: dict[str, str] = {}
-        rejected: dict[str, int] = {}
+        rejected = Counter[str]()
         for one in found:
             subject, _, what = str(one.get("name", "")).rpartition(".")
-            if (file := _file(subject)) is None:
-                continue
-            if what == "version_text":
+            file = _file(subject)
+            if file and what == "version_text":
                 versions[file] = str(one["value"])
-            elif what in REJECTIONS:
-                rejected[file] = rejected.get(file, 0) + int(one["value"])
+            elif file:
+                rejected[file] += int(one["value"])
         return GateState(live=True, versions=versions, rejected=rejected)
 
     def _statistics(self, wanted: str) -> list[dict[str, Any]] | None:
@@ -179,10 +177,6 @@ class Gate:
 
 def _place(name: str) -> tuple[int, str]:
     return next((number for number, kind in enumerate(ORDER) if name.startswith(kind)), len(ORDER)), name
-
-
-def _version(resource: Any) -> str:
-    return str(resource["version_info"])
 
 
 def _file(subject: str) -> str | None:
