@@ -10,12 +10,12 @@ from ostiary.erp.operation import Refused, Request, Verb
 from ostiary.erp.tryton.domain import filters, orders
 from ostiary.erp.tryton.rpc import BY_NAME, ID, callable_, json_body
 from ostiary.erp.tryton.values import creates, row, writes
-from ostiary.erp.tryton.walk import NAME, Walk, context
+from ostiary.erp.tryton.walk import METHOD, NAME, OBJECT, Walk, context
 from ostiary.foundation import strict_json
 
 NUMBER: Final = r"([1-9][0-9]{0,17})"  # Tryton would take 007 for 7
-PATH: Final = re.compile(rf"model/([a-z0-9_]+(?:[._][A-Za-z0-9_]+)*)(?:/{NUMBER})?(?:/([A-Za-z][A-Za-z0-9_]*))?")
-REPORT: Final = re.compile(rf"report/([a-z0-9_.]+)/{NUMBER}")
+PATH: Final = re.compile(rf"model/{OBJECT}(?:/{NUMBER})?(?:/{METHOD})?")
+REPORT: Final = re.compile(rf"report/{OBJECT}/{NUMBER}")
 SEARCHING: Final = frozenset({"d", "f", "s", "p", "o"})
 ANSWERING: Final = frozenset({"f"})  # which fields the answer to a change shows
 QUERY_MAX_FIELDS: Final = 200

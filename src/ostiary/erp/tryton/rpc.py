@@ -7,10 +7,10 @@ from typing import Any, Final
 from ostiary.erp.operation import Refused, Request, Verb
 from ostiary.erp.tryton.domain import filters, orders
 from ostiary.erp.tryton.values import copies, creates, pairs
-from ostiary.erp.tryton.walk import Walk, context, dead_end, texts
+from ostiary.erp.tryton.walk import METHOD, OBJECT, Walk, context, dead_end, texts
 from ostiary.foundation import strict_json
 
-METHOD: Final = re.compile(r"(model|wizard|report)\.([a-z0-9_]+(?:[._][A-Za-z0-9_]+)*)\.([A-Za-z][A-Za-z0-9_]*)")
+CALLED: Final = re.compile(rf"(model|wizard|report)\.{OBJECT}\.{METHOD}")
 ROOT: Final = "/rpc/"
 # What its own client asks before it has a session, to get one, and to end it.
 ABOUT: Final = ("common.server.version", "common.db.list", "common.authentication.services")
@@ -38,7 +38,7 @@ def read(request: Request, walk: Walk) -> None:
     if method in (ABOUT if request.path == ROOT else SESSION):
         walk.beyond(method)
         return
-    found = METHOD.fullmatch(method) if isinstance(method, str) and request.path != ROOT else None
+    found = CALLED.fullmatch(method) if isinstance(method, str) and request.path != ROOT else None
     if found is None:
         raise Refused.unknown("this kind of method is not open", "/method")
     if not isinstance(params, list) or not params:

@@ -19,6 +19,10 @@ HOPS_MAX: Final = 8
 IDS_MAX: Final = 10_000
 ID_MAX: Final = 2**63 - 1
 CONTEXT_PRIVATE: Final = frozenset({"_timestamp"})  # `_datetime`, the other one that Tryton hears, reads the past
+# Names as in a request, none of them long. Each text is read in one way only: were `_` also what parts the words of an
+# object's name, the ways to read a name of many would double with each.
+OBJECT: Final = r"([a-z0-9_][A-Za-z0-9_]{0,99}(?:\.[A-Za-z0-9_]{1,100}){0,9})"
+METHOD: Final = "([A-Za-z][A-Za-z0-9_]{0,99})"
 NAME: Final = frozenset({"rec_name"})  # what a link shows of the record it leads to
 
 
