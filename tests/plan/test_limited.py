@@ -1,5 +1,6 @@
 """Fewer fields and records: the evaluator against an ERP played through step by step."""
 
+import sys
 from datetime import UTC, datetime
 from decimal import Decimal
 from ipaddress import ip_address
@@ -209,3 +210,35 @@ def test_what_an_action_of_the_same_call_makes_of_a_record_is_not_known_before()
     assert decide(plan, facts([act, look], table)).reason is Reason.RECORD
     assert decide(plan, facts([act, operation(Verb.READ, ids=("2",))], table)).allowed
     assert lacking((Verb.EXECUTE, frozenset(), BOUND), act, table=table).allowed
+
+
+def steps_of(act):
+    """How many lines of Python `act` runs: no clock, so a busy machine changes nothing."""
+    ran = 0
+
+    def count(_frame, event, _):
+        nonlocal ran
+        ran += event == "line"
+        return count
+
+    sys.settrace(count)
+    try:
+        act()
+    finally:
+        sys.settrace(None)
+    return ran
+
+
+def test_writing_the_same_records_many_times_costs_no_more_than_so_many_writes():
+    """The same ten records in every part of one call: each part looked at all others, a thousand parts took 17 seconds."""
+    ten = tuple(map(str, range(1, 11)))
+    table = {one: {"amount": "1", "state": "draft"} for one in ten}
+    draft = Condition(field="state", compare="in", values=("draft",))
+    plan = plan_of([(Verb.WRITE, frozenset(), (*BOUND, draft))])
+
+    def judged(parts):
+        rows = [{"amount": str(number % 5), "state": "draft"} for number in range(parts)]
+        call = [operation(Verb.WRITE, "write", ten, rows=(row,)) for row in rows]
+        assert decide(plan, facts(call, table)).allowed
+
+    assert steps_of(lambda: judged(200)) < 2.5 * steps_of(lambda: judged(100))

@@ -4,7 +4,6 @@ Order (the contract of gate and evaluator): address, token, revocation, lease, o
 record, step-up. The gate goes as far as the scope; what has fields or records to look at, it asks the guard about.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from functools import cached_property
@@ -155,10 +154,7 @@ class _Known(dict[Formula, bool]):
 
     @cached_property
     def together(self) -> Together:
-        found = defaultdict[tuple[str, str], list[Operation]](list)
-        for one, record in ((each, record) for each in self.facts.operations for record in each.ids):
-            found[one.object, record].append(one)
-        return found
+        return Together(self.facts.operations, self.facts.records)
 
 
 def _decide_one(plan: Plan, held: frozenset[str], known: _Known, operation: Operation) -> Decision:
@@ -202,6 +198,6 @@ def _judge_by(grant: Grant, known: _Known, operation: Operation | None, *, scope
     if operation and (more := beyond(grant.fields, operation)):
         told = "not among its fields" if grant.fields else UNFORESEEN
         return Reason.FIELD, f"{told}: {', '.join(sorted(more))}"
-    if operation and (lacking := unmet(grant.where, operation, known.together, known.facts.records)):
+    if operation and (lacking := unmet(grant.where, operation, known.together)):
         return Reason.RECORD, lacking
     return Reason.ALLOWED, ""
