@@ -25,7 +25,7 @@ from ostiary.guard.journal import Journal
 from ostiary.guard.knowledge import Knowledge
 from ostiary.guard.locks import Locks
 from ostiary.guard.tryton import TrytonErp
-from ostiary.identity import principals, tokens
+from ostiary.identity import principals, registration, tokens
 from ostiary.identity.server import Server
 
 POLICY: Final = """
@@ -99,7 +99,7 @@ def _installed(home: Home, spec: str, erp: str) -> Installation:
     on = open_installation(home)
     with on.store.begin() as connection:
         change = Change(connection, "bench", on.clock.now())
-        principals.add_client(change, sealer=on.sealer, client_id="c", roles=["clerk"])
+        registration.add_client(change, sealer=on.sealer, client_id="c", roles=["clerk"])
         account = {"principal": CLIENT, "system": "erp", "login": "clerk", "password": Secret("x" * 12)}
         principals.set_erp_account(change, sealer=on.sealer, **account)
     return on

@@ -93,7 +93,7 @@ class Member:
 
 
 def enrolled(stand: Stand, count: int) -> list[Member]:
-    stand.ask("client.add", client_id=WEB, redirects=[BACK], public=True)
+    stand.ask("client.add", client_id=WEB, redirects=[BACK], auth="none")
     members = []
     for number in range(count):
         client, login = stand.client(f"c{number}", ["r0"], []), f"u{number}"

@@ -53,7 +53,7 @@ def test_a_refusal_by_country_is_explained_by_where_the_caller_was(site):
 def person(site):
     """Signs in, and makes that sign-in older than it is."""
     login = f"mara{next(number)}"
-    site.ask("client.add", client_id=f"{login}-portal", public=True, redirects=[BACK])
+    site.ask("client.add", client_id=f"{login}-portal", auth="none", redirects=[BACK])
     site.ask("user.add", login=login, password=PASSWORD, roles=["elsewhere"])
 
     def token(ago_s=0):

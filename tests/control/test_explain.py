@@ -163,7 +163,7 @@ def test_a_wrong_client_secret_is_said_in_words_and_never_shown(site):
 
 
 def test_wrong_passwords_and_the_lock_they_lead_to_are_said_in_words(site):
-    site.ask("client.add", client_id="door", public=True, redirects=["https://door.example/back"])
+    site.ask("client.add", client_id="door", auth="none", redirects=["https://door.example/back"])
     site.ask("user.add", login="locky", password="seven green lanterns", roles=["clerk"])
     page = site.caller().send("GET", authorization("door", "https://door.example/back", "v" * 43))
     cookie = page.headers["set-cookie"].split(";")[0]

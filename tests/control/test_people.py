@@ -37,7 +37,7 @@ def client(site, name):
 @pytest.fixture
 def person(site, name):
     """(the login, an open connection with a token of the person signed in)."""
-    site.ask("client.add", client_id=f"{name}-portal", public=True, redirects=[BACK])
+    site.ask("client.add", client_id=f"{name}-portal", auth="none", redirects=[BACK])
     site.ask("user.add", login=name, password=PASSWORD, roles=["visitor"])
     caller = site.caller(token_of(site, name))
     assert caller.send("GET", "/shop/stock").status == 200
@@ -178,7 +178,7 @@ def test_what_a_client_may_and_where_it_acts_is_shown_without_its_secret(site, n
     site.ask("account.set", principal=f"client:{name}", system="shop", login="js", password="erp-key-of-js")
     shown = site.ask("principal.show", principal=f"client:{name}")
     assert shown == {
-        **facts, "id": f"client:{name}", "person": f"client:{name}", "active": True, "public": False, "accounts": {"shop": "js"},
+        **facts, "id": f"client:{name}", "person": f"client:{name}", "active": True, "auth": "client_secret", "profile": "oauth21", "bound": "", "jwks": "", "accounts": {"shop": "js"},
     }  # fmt: skip
     assert shown in site.ask("client.list")
 
@@ -212,9 +212,9 @@ def test_another_name_takes_nothing_away(site, client):
 def test_a_client_is_not_made_public_where_nobody_could_sign_in_with_it(site, name):
     site.ask("client.add", client_id=name)
     with pytest.raises(CallerFault, match="no use") as problem:
-        site.ask("client.change", client_id=name, public=True)
+        site.ask("client.change", client_id=name, auth="none")
     assert "--redirect" in problem.value.hint
-    assert site.ask("principal.show", principal=f"client:{name}")["public"] is False
+    assert site.ask("principal.show", principal=f"client:{name}")["auth"] == "client_secret"
 
 
 def test_an_account_that_was_taken_back_is_shown_no_more_and_was_recorded(site, name):
@@ -231,9 +231,9 @@ def test_an_account_that_was_taken_back_is_shown_no_more_and_was_recorded(site, 
 
 def test_a_client_made_public_has_no_secret_and_made_confidential_gets_one_anew(site, client):
     name, caller = client
-    site.ask("client.change", client_id=name, public=True, redirects=[BACK])
+    site.ask("client.change", client_id=name, auth="none", redirects=[BACK])
     assert refused_soon(caller)
-    site.ask("client.change", client_id=name, public=False)
+    site.ask("client.change", client_id=name, auth="client_secret")
     with pytest.raises(AssertionError, match="invalid_client"):
         site.fresh(name)
     site.secrets[name] = Secret(site.ask("client.rotate", client_id=name)["client_secret"])

@@ -53,7 +53,7 @@ def everything(site):
 
 
 def tokens_of_a_person(site):
-    site.ask("client.add", client_id="portal", public=True, redirects=[BACK])
+    site.ask("client.add", client_id="portal", auth="none", redirects=[BACK])
     site.ask("user.add", login="anna", password=PASSWORDS["right"], roles=["clerk"])
     with pytest.raises(OstiaryError):
         sign_in(site.caller(), "portal", BACK, "anna", Secret(PASSWORDS["wrong"]), SCOPE)

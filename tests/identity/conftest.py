@@ -18,7 +18,7 @@ from ostiary.foundation.home import Home
 from ostiary.foundation.jose import verify_access_token
 from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import Settings
-from ostiary.identity import app, principals
+from ostiary.identity import app, principals, registration
 from ostiary.identity.credentials import hash_password
 from ostiary.plan.model import Kind, Limit, Limits, Plan, Source, System, seal, to_json
 from ostiary.store.database import open_store
@@ -65,9 +65,9 @@ class World:
         hashed = hash_password(Secret(self.password), login="")
         self.do(principals.add_user, login="anna", hashed=hashed, roles=["clerk"])
         made = self.do(
-            principals.add_client, sealer=self.sealer, client_id="shop", roles=["bot"], scopes=["erp/sale.*:read"]
+            registration.add_client, sealer=self.sealer, client_id="shop", roles=["bot"], scopes=["erp/sale.*:read"]
         )
-        self.do(principals.add_client, sealer=self.sealer, client_id="web", redirects=[self.back], public=True)
+        self.do(registration.add_client, sealer=self.sealer, client_id="web", redirects=[self.back], auth="none")
         self.secret = made.secret.reveal()
         self.cookies = httpx.Cookies()
 
@@ -84,6 +84,11 @@ class World:
         """An administrator's act, in its transaction."""
         with self.store.begin() as connection:
             return act(Change(connection, "uid:0", self.clock.now()), **told)
+
+    def register(self, client_id, **told):
+        """A client more; its secret, where it has one."""
+        made = self.do(registration.add_client, sealer=self.sealer, client_id=client_id, **told)
+        return made.secret.reveal() if made.secret else None
 
     def later(self, **passed):
         self.clock.at += timedelta(**passed)

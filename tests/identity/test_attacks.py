@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl, urlencode
 import pytest
 
 from ostiary.foundation.secret import Secret
-from ostiary.identity import credentials, principals
+from ostiary.identity import credentials, principals, registration
 
 JSON = "application/json"
 FORM = {"content-type": "application/x-www-form-urlencoded"}
@@ -45,8 +45,8 @@ def test_a_form_that_asked_for_a_password_is_answered_by_its_owner_whoever_signe
     [{"scope": "openid profile erp/*:write"}, {"redirect_uri": "https://shop.example/other"}, {"client_id": "desk"}],
 )
 def test_what_was_shown_cannot_be_exchanged_for_what_was_not(world, changed):
-    more = {"redirects": ["https://shop.example/other", world.back], "public": True}
-    world.do(principals.add_client, sealer=world.sealer, client_id="desk", **more)
+    more = {"redirects": ["https://shop.example/other", world.back], "auth": "none"}
+    world.do(registration.add_client, sealer=world.sealer, client_id="desk", **more)
     page = world.authorize(scope="openid")
     asked = dict(parse_qsl(base64.urlsafe_b64decode(world.hidden(page)["request"]).decode()))
     forged = base64.urlsafe_b64encode(urlencode({**asked, **changed}).encode()).decode()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ostiary.foundation.secret import Secret
-from ostiary.identity import principals, roster
+from ostiary.identity import principals, registration, roster
 from ostiary.identity.credentials import hash_password, pepper
 from ostiary.identity.names import same_redirect
 
@@ -33,8 +33,8 @@ def test_the_longest_state_that_is_taken_comes_back(world):
 
 def test_the_page_names_client_and_scopes_and_can_be_framed_and_scripted_by_nobody(world):
     world.do(
-        principals.add_client, sealer=world.sealer, client_id="odd", name="<b>Odd & Co</b>",
-        redirects=[world.back], public=True, scopes=["erp/sale.*:read"],
+        registration.add_client, sealer=world.sealer, client_id="odd", name="<b>Odd & Co</b>",
+        redirects=[world.back], auth="none", scopes=["erp/sale.*:read"],
     )  # fmt: skip
     page = world.authorize(client_id="odd", scope="openid erp/sale.*:read")
     assert "&lt;b&gt;Odd &amp; Co&lt;/b&gt;" in page.text
@@ -136,7 +136,7 @@ def test_no_other_address_is_taken_for_a_registered_one(asked):
 )  # fmt: skip
 def test_no_unsafe_redirect_is_registered(sqlite_world, redirect):
     with pytest.raises(principals.CallerFault, match="safe redirect"):
-        sqlite_world.do(principals.add_client, sealer=sqlite_world.sealer, client_id="x", redirects=[redirect])
+        sqlite_world.do(registration.add_client, sealer=sqlite_world.sealer, client_id="x", redirects=[redirect])
 
 
 def test_the_answer_to_credentials_is_303_and_nothing_is_sent_on_with_them(world):

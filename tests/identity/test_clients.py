@@ -20,7 +20,7 @@ from joserfc.jwk import KeySet
 
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.settings import load_settings
-from ostiary.identity import principals
+from ostiary.identity import registration
 from ostiary.tls.authority import ensure
 
 with warnings.catch_warnings():  # it tells every user of httpx about a successor
@@ -90,11 +90,11 @@ def site(world_with):
     with world_with(port=listener.getsockname()[1]) as world:
         ensure(world.home, "localhost")
         world.do(
-            principals.add_client,
+            registration.add_client,
             sealer=world.sealer,
             client_id="desk",
             redirects=["http://127.0.0.1/callback"],
-            public=True,
+            auth="none",
         )
         with served(world.app, listener, world.home.keys):
             yield Site(world, world.home.keys / "ca.crt")

@@ -33,7 +33,7 @@ def plainly(port, request):
 def test_every_endpoint_is_reached_by_tls_only(site):  # noqa: F811
     told = site.once("GET", "/identity/.well-known/openid-configuration").json()
     places = [told[name] for name in told if name.endswith(("_endpoint", "_uri"))]
-    assert len(places) == 5
+    assert len(places) == 7
     for place in places:
         assert place.startswith(f"{site.origin}/identity/")
         path = place.removeprefix(site.origin)
@@ -71,7 +71,7 @@ def test_a_refresh_token_that_comes_again_takes_its_whole_family_away_at_the_gat
             "/identity/token", grant_type="refresh_token", client_id="till", refresh_token=token
         )  # fmt: skip
 
-    site.ask("client.add", client_id="till", public=True, redirects=[BACK])
+    site.ask("client.add", client_id="till", auth="none", redirects=[BACK])
     site.ask("user.add", login="tina", password=PASSWORD, roles=["visitor"])
     first = sign_in(site.caller(), "till", BACK, "tina", Secret(PASSWORD), "openid shop/*:read")
     second = renewed(first["refresh_token"]).json()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ostiary.identity.request import Refused, client_credentials, parse, site
+from ostiary.identity.request import Refused, Shown, parse, shown, site
 
 PATHS = ("authorize", "sign-in", "token", "revoke", "userinfo", "jwks", ".well-known/openid-configuration")
 NAMES = (
@@ -183,18 +183,18 @@ def test_what_was_written_is_read(fields):
 @given(st.text(max_size=80) | st.binary(max_size=60).map(lambda data: "Basic " + base64.b64encode(data).decode()))
 def test_any_credentials_are_read_or_refused(header):
     try:
-        client, secret = client_credentials(header, {})
+        told = shown(SimpleNamespace(headers={"authorization": header}), {})
     except Refused as refused:
         assert refused.status == 401  # noqa: PT017 - reading it is fine too
         return
-    assert isinstance(client, str)
-    assert isinstance(secret, str)
+    assert all(isinstance(text, str) for text in told)
 
 
 def test_credentials_in_a_header_are_form_encoded():
     """RFC 6749 section 2.3.1."""
     encoded = base64.b64encode(f"{quote('a b', safe='')}:{quote('p:+%', safe='')}".encode()).decode()
-    assert client_credentials(f"Basic {encoded}", {}) == ("a b", "p:+%")
+    asked = SimpleNamespace(headers={"authorization": f"Basic {encoded}"})
+    assert shown(asked, {}) == Shown("a b", "p:+%")
 
 
 @given(st.text(max_size=50))

@@ -9,13 +9,13 @@ from sqlalchemy import func, select
 from ostiary.audit.log import entries
 from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.secret import Secret
-from ostiary.identity import keys, principals, roster
+from ostiary.identity import keys, principals, registration, roster
 from ostiary.identity.credentials import easily_guessed, hash_password
 from ostiary.store.database import METADATA
 from ostiary.store.directory import erp_account, role_sets
 from ostiary.store.seal import Sealer
 from ostiary.store.tables.directory import ASSIGNMENT, ERP_ACCOUNT, PRINCIPAL
-from ostiary.store.tables.identity import CLIENT, CLIENT_SECRET, CODE, GRANT, PASSWORD, REFRESH, SESSION
+from ostiary.store.tables.identity import CLIENT, CLIENT_SECRET, GRANT, ONE_TIME, PASSWORD, REFRESH, SESSION
 
 GOOD = Secret("seven green lanterns")
 HASHED = hash_password(GOOD, login="")
@@ -27,7 +27,7 @@ def audit(world):
 
 
 def client(world, **told):
-    return world.do(principals.add_client, sealer=world.sealer, **{"client_id": "new", **told})
+    return world.do(registration.add_client, sealer=world.sealer, **{"client_id": "new", **told})
 
 
 def test_every_act_is_audited_with_what_was_before_and_after_and_holds_no_secret(world, caplog):
@@ -38,7 +38,7 @@ def test_every_act_is_audited_with_what_was_before_and_after_and_holds_no_secret
     world.do(principals.set_roles, principal="user:ben", roles=["c"])
     world.do(principals.set_password, sealer=world.sealer, login="ben", hashed="another")
     world.later(seconds=1)
-    planted.append(world.do(principals.rotate_secret, sealer=world.sealer, client_id="new").secret.reveal())
+    planted.append(world.do(registration.rotate_secret, sealer=world.sealer, client_id="new").secret.reveal())
     account = {"principal": "user:ben", "system": "erp", "login": "ben", "password": Secret("erp-password-of-ben")}
     world.do(principals.set_erp_account, sealer=world.sealer, **account)
     world.do(principals.set_reader, sealer=world.sealer, system="erp", login="reader", password=Secret("reader-secret"))
@@ -139,7 +139,7 @@ def test_a_name_that_differs_by_capitals_alone_is_refused(world):
 
 def test_a_public_client_that_nobody_can_sign_in_with_is_refused(world):
     with pytest.raises(CallerFault, match="no use") as problem:
-        client(world, public=True)
+        client(world, auth="none")
     assert "--redirect" in problem.value.hint
 
 
@@ -190,7 +190,7 @@ def test_a_password_is_kept_as_argon2id_with_the_parameters_of_the_profile(world
 def test_two_secrets_live_and_the_third_ends_the_first(world):
     def rotate():
         world.later(seconds=1)
-        return world.do(principals.rotate_secret, sealer=world.sealer, client_id="shop").secret.reveal()
+        return world.do(registration.rotate_secret, sealer=world.sealer, client_id="shop").secret.reveal()
 
     def status(secret):
         return world.token(("shop", secret), grant_type="client_credentials").status_code
@@ -200,7 +200,7 @@ def test_two_secrets_live_and_the_third_ends_the_first(world):
     third = rotate()
     assert [status(secret) for secret in (world.secret, second, third)] == [401, 200, 200]
     with pytest.raises(CallerFault):
-        world.do(principals.rotate_secret, sealer=world.sealer, client_id="web")
+        world.do(registration.rotate_secret, sealer=world.sealer, client_id="web")
 
 
 def test_the_role_set_that_a_token_names_is_known_to_the_gate(world):
@@ -225,7 +225,7 @@ def test_nothing_of_who_was_removed_is_left_but_the_audit_log(world):
             ASSIGNMENT,
             CLIENT,
             CLIENT_SECRET,
-            CODE,
+            ONE_TIME,
             ERP_ACCOUNT,
             GRANT,
             PASSWORD,

@@ -7,11 +7,11 @@ from threading import Barrier
 from sqlalchemy import select
 
 from ostiary.foundation.errors import CallerFault
-from ostiary.identity import grants, keys, principals
+from ostiary.identity import grants, keys, principals, registration
 from ostiary.identity.credentials import digest, pepper
 from ostiary.store.seal import Sealer
 from ostiary.store.tables.directory import PRINCIPAL, SIGNING_KEY
-from ostiary.store.tables.identity import CLIENT_SECRET, CODE, REFRESH
+from ostiary.store.tables.identity import CLIENT_SECRET, ONE_TIME, REFRESH
 
 SEALER = Sealer(b"k" * 32)
 AT = datetime(2026, 3, 3, 12, tzinfo=UTC)
@@ -110,7 +110,7 @@ def test_a_name_is_given_once(world):
 
 def test_no_more_than_two_secrets_live_however_they_are_made(world):
     for _ in range(5):
-        made = together(4, lambda _: world.do(principals.rotate_secret, sealer=world.sealer, client_id="shop"))
+        made = together(4, lambda _: world.do(registration.rotate_secret, sealer=world.sealer, client_id="shop"))
         with world.store.read() as connection:
             assert len(connection.execute(select(CLIENT_SECRET)).all()) == 2
         given = [world.token(("shop", one.secret.reveal()), grant_type="client_credentials") for one in made]
@@ -142,4 +142,4 @@ def test_forgetting_what_has_expired_disturbs_nobody(world):
     results = together(4, lambda n: purge(n) if n else world.signed_in())
     assert [one for one in results if isinstance(one, Exception)] == []
     with world.store.read() as connection:
-        assert len(connection.execute(select(CODE)).all()) == 1
+        assert len(connection.execute(select(ONE_TIME)).all()) == 1

@@ -13,11 +13,11 @@ from sqlalchemy import func, select, text
 from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.foundation.jose import TokenRefused
 from ostiary.foundation.settings import load_settings
-from ostiary.identity import grants, keys, principals
+from ostiary.identity import clients, grants, keys, principals
 from ostiary.store.database import METADATA
 from ostiary.store.directory import access_keys, revoked_keys
 from ostiary.store.tables.directory import REVOCATION
-from ostiary.store.tables.identity import CODE, GRANT, REFRESH, SESSION, THROTTLE
+from ostiary.store.tables.identity import GRANT, ONE_TIME, REFRESH, SESSION, THROTTLE
 
 
 def error_of(answer):
@@ -135,7 +135,7 @@ def test_a_scope_within_the_clients_own_is_given_and_nothing_beyond(world):
 
 def test_a_client_without_a_scope_of_its_own_may_ask_for_all_its_roles_give(world):
     told = world.signed_in(scope="")
-    assert set(told["scope"].split()) == {f"erp/*:{verb}" for verb in grants.VERBS}
+    assert set(told["scope"].split()) == {f"erp/*:{verb}" for verb in clients.VERBS}
 
 
 def test_who_asks_for_the_sign_in_alone_is_given_nothing_else(world):
@@ -448,7 +448,7 @@ def test_what_has_expired_is_forgotten(world):
     world.code()
     world.answer(world.authorize(prompt="login"), password="guess guess guess")
     world.do(principals.revoke_principal, principal="client:shop")
-    tables = (SESSION, GRANT, CODE, REFRESH, THROTTLE, REVOCATION)
+    tables = (SESSION, GRANT, ONE_TIME, REFRESH, THROTTLE, REVOCATION)
 
     def counts():
         with world.store.read() as connection:
@@ -489,9 +489,7 @@ def test_no_token_and_no_secret_lies_readable_in_journal_or_store(world, caplog)
 def test_a_store_that_fails_is_told_without_inner_details(sqlite_world, monkeypatch, caplog):
     world = sqlite_world
     with monkeypatch.context() as patched:
-        patched.setattr(
-            grants, "find_client", lambda connection, _: connection.execute(text("SELECT hidden FROM nowhere"))
-        )
+        patched.setattr(clients, "find", lambda connection, _: connection.execute(text("SELECT hidden FROM nowhere")))
         answer = world.machine()
     assert answer.status_code == 503
     assert answer.json()["error"] == "temporarily_unavailable"

@@ -15,7 +15,7 @@ from ostiary.audit.log import Change, Entry, append
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.settings import load_settings
-from ostiary.identity import keys, principals
+from ostiary.identity import keys, principals, registration
 from ostiary.store import backup as module
 from ostiary.store.backup import backup, restore
 from ostiary.store.database import METADATA, open_store
@@ -56,7 +56,7 @@ def fill(store, home):
         change = Change(connection, "uid:0", AT)
         keys.ensure(connection, sealer, AT)
         principals.add_user(change, login="anna", hashed="hash", roles=["clerk"])
-        principals.add_client(change, sealer=sealer, client_id="shop", scopes=["erp/sale.*:read"])
+        registration.add_client(change, sealer=sealer, client_id="shop", scopes=["erp/sale.*:read"])
         principals.disable(change, principal="client:shop")
         connection.execute(insert(GUARD_HISTORY), [{**HISTORY, "record": str(n)} for n in range(3)])
         connection.execute(insert(ALERT).values(ALERT_ROW))

@@ -10,6 +10,7 @@ import click
 from ostiary.cli.admin import ask, done
 from ostiary.cli.review import told_given
 from ostiary.cli.shape import Group, home, noted, show, show_table, words
+from ostiary.identity.registration import CHOICES
 
 Wrapped = TypeVar("Wrapped", bound=Callable[..., Any])
 ROLES = click.option("--role", "roles", multiple=True, help="A role of the policy; may be repeated.")
@@ -32,6 +33,19 @@ def client() -> None:
     """The machines that call, and the applications people sign in with."""
 
 
+def _proves(command: Wrapped) -> Wrapped:
+    """How a client proves who it is, and what its tokens are bound to."""
+    for option in reversed((
+        click.option("--auth", type=click.Choice(CHOICES["auth"]), help="How it proves who it is; client_secret unless said."),
+        click.option("--public", "auth", flag_value="none", help="It can keep no secret: PKCE alone."),
+        click.option("--keys", "jwks", type=click.File("r"), help="Its public keys (JWKS), where it proves itself by one."),
+        click.option("--profile", type=click.Choice(CHOICES["profile"]), help="How strict we are with it; oauth21 unless said."),
+        click.option("--bound", type=click.Choice(CHOICES["bound"][1:]), help="Only who holds its key can use its tokens."),
+    )):  # fmt: skip
+        command = option(command)
+    return command
+
+
 @client.command("add")
 @CLIENT_ID
 @click.option("--name", default="", help="What it is called on the sign-in page and in lists.")
@@ -43,7 +57,7 @@ def client() -> None:
     help="Its tokens are limited to this, e.g. `erp/party.party:read`; may be repeated. Without one, to what roles grant.",
 )
 @click.option("--redirect", "redirects", multiple=True, help="An exact redirect address, where users sign in with it.")
-@click.option("--public", is_flag=True, help="It can keep no secret: PKCE alone.")
+@_proves
 @PERSON
 def add_client(client_id: str, **parameters: Any) -> None:
     """Registers a client; its secret is shown once."""
@@ -55,7 +69,7 @@ def add_client(client_id: str, **parameters: Any) -> None:
 def list_clients() -> None:
     """Every client, its roles and state."""
     rows = ask(home(), "client.list")
-    show_table(rows, ("id", "name", "roles", "scopes", "public", "accounts", "active"), empty="No client yet.")
+    show_table(rows, ("id", "name", "roles", "scopes", "auth", "accounts", "active"), empty="No client yet.")
 
 
 @client.command("change")
@@ -63,10 +77,10 @@ def list_clients() -> None:
 @click.option("--name", help="What it is called on the sign-in page and in lists.")
 @click.option("--scope", "scopes", multiple=True, help="Exactly these from now on; '' for what roles grant.")
 @click.option("--redirect", "redirects", multiple=True, help="Exactly these from now on; '' for none.")
-@click.option("--public/--confidential", default=None, help="Without a secret; or with one, which `rotate` gives.")
+@_proves
 def change_client(client_id: str, **parameters: Any) -> None:
     """Changes what is named; but for a new name, tokens already out are refused at once."""
-    told = {name: value for name, value in _lists(parameters).items() if value not in (None, [])}
+    told = {name: value for name, value in _lists(parameters).items() if value != []}
     if not told:
         raise click.UsageError("say what to change")
     told |= {name: [] for name, value in told.items() if value == [""]}
@@ -260,4 +274,8 @@ def _facts(one: dict[str, Any]) -> str:
 
 
 def _lists(parameters: dict[str, Any]) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in parameters.items()}
+    """What was said, as an operation takes it."""
+    told = {name: value.read() if hasattr(value, "read") else value for name, value in parameters.items()}
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in told.items() if value is not None
+    }

@@ -12,14 +12,15 @@ from ostiary.control.board import Board
 from ostiary.control.documents import offers
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.secret import Secret
-from ostiary.identity import devices, keys, principals, roster
+from ostiary.identity import devices, keys, principals, registration, roster
 from ostiary.identity.credentials import hash_password, pepper
-from ostiary.identity.principals import Keys, Made
+from ostiary.identity.principals import Keys
+from ostiary.identity.registration import Made
 from ostiary.prove.spelling import scope_slips
 from ostiary.tls import authority
 
 
-@wraps(principals.add_client, assigned=())  # whose parameters it takes
+@wraps(registration.add_client, assigned=())  # whose parameters it takes
 def add_client(
     board: Board, actor: str, *, client_id: str, roles: Sequence[str] = (), person: str = "", **more: Any
 ) -> dict[str, Any]:
@@ -29,15 +30,15 @@ def add_client(
     def act(change: Change) -> Made:
         giving.refuse_alone(board, roles)
         holders.allow(change, board.reconciler.plan, f"client:{client_id}", roles, person=person)
-        return principals.add_client(change, sealer=board.on.sealer, **told)
+        return registration.add_client(change, sealer=board.on.sealer, **told)
 
     with board.turn:
         return {**_told(board, board.add_to_directory(actor, act)), **_warned(board, more.get("scopes") or ())}
 
 
-@wraps(principals.change_client, assigned=())  # whose parameters it takes
+@wraps(registration.change_client, assigned=())  # whose parameters it takes
 def change_client(board: Board, actor: str, *, client_id: str, **told: Any) -> dict[str, Any]:
-    board.change_directory(actor, lambda change: principals.change_client(change, client_id=client_id, **told))
+    board.change_directory(actor, lambda change: registration.change_client(change, client_id=client_id, **told))
     return {**show(board, actor, f"client:{client_id}"), **_warned(board, told.get("scopes") or ())}
 
 
@@ -48,14 +49,14 @@ def _warned(board: Board, scopes: Sequence[str]) -> dict[str, Any]:
 
 def rotate_client(board: Board, actor: str, client_id: str) -> dict[str, Any]:
     sealer = board.on.sealer
-    made = board.change(actor, lambda change: principals.rotate_secret(change, sealer=sealer, client_id=client_id))
+    made = board.change(actor, lambda change: registration.rotate_secret(change, sealer=sealer, client_id=client_id))
     return _told(board, made)
 
 
 def issue_certificate(board: Board, actor: str, client_id: str, days: int = authority.LEAF_DAYS) -> dict[str, Any]:
     """A certificate for a client, by the gate's own authority; its key is in this answer and nowhere else."""
     issued = _issued(board, client_id, days)
-    board.change(actor, lambda change: principals.note_certificate(change, client_id=client_id, days=days))
+    board.change(actor, lambda change: registration.note_certificate(change, client_id=client_id, days=days))
     return {"certificate": issued.certificate.decode(), "key": issued.key.decode()}
 
 

@@ -44,6 +44,9 @@ class Claims(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     authenticated_at: int | None = field(name="auth_time", default=None)
     acr: str = ""
     amr: tuple[str, ...] = ()
+    bound: str = field(
+        name="bnd", default=""
+    )  # "jkt:<thumbprint>", "x5t:<hex>": as `cnf` says it, for the gate to read
     device: str = field(name="dev", default="")  # the fingerprint of the registered one that it was issued to
 
 
@@ -86,7 +89,16 @@ class SigningKey:
 
 def sign_access_token(key: SigningKey, claims: Claims) -> str:
     scope = " ".join(sorted(claims.scopes))
-    return key.sign({**msgspec.to_builtins(claims), "scope": scope, "sc": _spaced(scope)}, type_=ACCESS_TOKEN)
+    cnf = {"cnf": confirmation(claims.bound)} if claims.bound else {}
+    return key.sign({**msgspec.to_builtins(claims), "scope": scope, "sc": _spaced(scope), **cnf}, type_=ACCESS_TOKEN)
+
+
+def confirmation(bound: str) -> dict[str, str]:
+    """What the bearer must hold, in the standard's words (RFC 7800, 8705 section 3.1, 9449 section 6.1)."""
+    kind, _, value = bound.partition(":")
+    if kind == "x5t":
+        return {"x5t#S256": base64.urlsafe_b64encode(bytes.fromhex(value)).rstrip(b"=").decode()}
+    return {kind: value} if bound else {}
 
 
 def _spaced(scope: str) -> str:
@@ -133,6 +145,8 @@ def _read(told: dict[str, Any]) -> dict[str, Any]:
     """The claims as our own fields have them; the two lists of scopes must be one."""
     if told.pop("sc") != _spaced(told["scope"]):
         raise ValueError("two lists of scopes")
+    if told.pop("cnf", {}) != confirmation(told.get("bnd", "")):
+        raise ValueError("bound in two ways")
     return {**told, "scope": told["scope"].split()}
 
 

@@ -1,7 +1,7 @@
-"""Users and clients as administrators see them: each change is audited in its transaction and says what it revoked."""
+"""Who there is, as administrators see them: each change is audited in its transaction and says what it revoked."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sqlalchemy import delete, func, insert, select, update
 
@@ -12,93 +12,25 @@ from ostiary.foundation.ids import role_set_id
 from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import LIFE_MAX_S
 from ostiary.identity import names, roster, tries
-from ostiary.identity.credentials import digest, new_secret, pepper
+from ostiary.identity.credentials import pepper
 from ostiary.store import directory
 from ostiary.store.database import insert_into, upsert
 from ostiary.store.seal import Sealer
 from ostiary.store.tables.control import PROPOSAL
 from ostiary.store.tables.directory import ASSIGNMENT, DEVICE, ERP_ACCOUNT, PRINCIPAL, REVOCATION, ROLE_SET
-from ostiary.store.tables.identity import CLIENT, CLIENT_SECRET, CODE, GRANT, PASSWORD, REFRESH, SESSION
+from ostiary.store.tables.identity import CLIENT, CLIENT_SECRET, GRANT, ONE_TIME, PASSWORD, REFRESH, SESSION
 
 REVOKED_S: Final = LIFE_MAX_S + 120  # a token may be signed while its revocation waits for the lock; clocks differ
-LIVE_SECRETS: Final = 2
 Keys = tuple[str, ...]
-
-
-class Made(NamedTuple):
-    """A new or renewed client; the secret is shown once."""
-
-    id: str
-    secret: Secret | None
 
 
 def add_user(
     change: Change, *, login: str, hashed: str, name: str = "", roles: Sequence[str] = (), person: str = ""
 ) -> str:
     """Makes `user:<login>` and returns its id; the password comes hashed, which takes too long for a transaction."""
-    principal = _add(change, "user", login, name, person, roles=roles)
+    principal = add(change, "user", login, name, person, roles=roles)
     change.connection.execute(insert(PASSWORD).values(principal=principal, hash=hashed))
     return principal
-
-
-def add_client(
-    change: Change, *, sealer: Sealer, client_id: str, name: str = "", roles: Sequence[str] = (), person: str = "",
-    scopes: Sequence[str] = (), redirects: Sequence[str] = (), public: bool = False,
-) -> Made:  # fmt: skip
-    """Makes `client:<id>`; a confidential one gets its secret."""
-    names.refuse_redirects(redirects)
-    names.refuse_scopes(scopes)
-    more = {"public": public, "redirects": list(redirects), "scopes": list(scopes)}
-    _refuse_useless(more)
-    principal = _add(change, "client", client_id, name, person, roles=roles, more=more)
-    change.connection.execute(insert(CLIENT).values(principal=principal, **_row(more)))
-    return Made(principal, None if public else _add_secret(change, sealer, principal))
-
-
-def change_client(
-    change: Change, *, client_id: str, name: str | None = None,
-    scopes: Sequence[str] | None = None, redirects: Sequence[str] | None = None, public: bool | None = None,
-) -> Keys:  # fmt: skip
-    """What is given is changed; but for the name, what the client was given before ends. A public one has no secret."""
-    principal = f"client:{client_id}"
-    before = roster.one(change.connection, principal)
-    told = {"name": name, "scopes": scopes, "redirects": redirects, "public": public}
-    after = {what: value for what, value in told.items() if value not in (None, before.get(what))}
-    _refuse_useless({**before, **after})
-    names.refuse_text(name=name or "")
-    names.refuse_redirects(redirects or ())
-    names.refuse_scopes(scopes or ())
-    if name:
-        change.connection.execute(update(PRINCIPAL).where(PRINCIPAL.c.id == principal).values(name=name))
-    row = _row({what: value for what, value in after.items() if what != "name"})
-    if row:
-        change.connection.execute(update(CLIENT).where(CLIENT.c.principal == principal).values(row))
-    if public:
-        change.connection.execute(delete(CLIENT_SECRET).where(CLIENT_SECRET.c.principal == principal))
-    change.note("client.change", principal, before={what: before[what] for what in after}, after=after)
-    return _end(change, principal, "client changed") if row else ()
-
-
-def rotate_secret(change: Change, *, sealer: Sealer, client_id: str) -> Made:
-    """A second secret; of more than two the oldest goes."""
-    principal = f"client:{client_id}"
-    one_at_a_time = select(CLIENT.c.public).where(CLIENT.c.principal == principal).with_for_update()
-    row = change.connection.execute(one_at_a_time).one_or_none()
-    if row is None or row.public:
-        raise CallerFault("no-such-client", f"{principal} has no secret", hint="see `ostiary client list`")
-    mine = select(CLIENT_SECRET.c.digest).where(CLIENT_SECRET.c.principal == principal)
-    old = list(change.connection.scalars(mine.order_by(CLIENT_SECRET.c.made_at_us.desc())))
-    change.connection.execute(delete(CLIENT_SECRET).where(CLIENT_SECRET.c.digest.in_(old[LIVE_SECRETS - 1 :])))
-    secret = _add_secret(change, sealer, principal)
-    change.note("client.rotate", principal)
-    return Made(principal, secret)
-
-
-def note_certificate(change: Change, *, client_id: str, days: int) -> None:
-    """Records that the client was given a certificate for so many days."""
-    principal = f"client:{client_id}"
-    roster.one(change.connection, principal)  # raises where there is none
-    change.note("client.certificate", principal, after={"days": days})
 
 
 def set_roles(change: Change, *, principal: str, roles: Sequence[str], reason: str = "") -> Keys:
@@ -114,7 +46,7 @@ def set_roles(change: Change, *, principal: str, roles: Sequence[str], reason: s
 
 def disable(change: Change, *, principal: str) -> Keys:
     """No token, no sign-in; sessions and grants end."""
-    keys = _end(change, principal, "disabled")
+    keys = end(change, principal, "disabled")
     _set_active(change, principal, active=False)
     return keys
 
@@ -133,9 +65,9 @@ def remove(change: Change, *, principal: str) -> Keys:
     if acting := list(change.connection.scalars(others.order_by(PRINCIPAL.c.id))):
         hint = "remove these first; `disable` takes all access away at once"
         raise CallerFault("person-behind", f"{principal} is the person behind {', '.join(acting)}", hint=hint)
-    keys = _end(change, principal, "removed")
+    keys = end(change, principal, "removed")
     mine = select(GRANT.c.id).where((GRANT.c.principal == principal) | (GRANT.c.client == principal))
-    for table in (CODE, REFRESH):
+    for table in (ONE_TIME, REFRESH):
         change.connection.execute(delete(table).where(table.c.grant.in_(mine)))
     change.connection.execute(delete(GRANT).where(GRANT.c.id.in_(mine)))
     directory.keep_past(change.connection, to_us(change.now), ERP_ACCOUNT.c.principal == principal)
@@ -149,7 +81,7 @@ def remove(change: Change, *, principal: str) -> Keys:
 def set_password(change: Change, *, sealer: Sealer, login: str, hashed: str) -> Keys:
     """A new password, hashed; sessions, grants and older tokens end. Wrong tries of the old one count no more."""
     principal = f"user:{login}"
-    keys = _end(change, principal, "password changed")
+    keys = end(change, principal, "password changed")
     tries.unlock(change.connection, pepper(change.connection, sealer), login)
     upsert(change.connection, PASSWORD, {"principal": principal}, {"hash": hashed})
     change.note("user.password", principal)
@@ -158,7 +90,7 @@ def set_password(change: Change, *, sealer: Sealer, login: str, hashed: str) -> 
 
 def revoke_principal(change: Change, *, principal: str, reason: str = "") -> Keys:
     """Every token, session and grant of the principal ends; it may sign in again."""
-    keys = _end(change, principal, reason or "revoked")
+    keys = end(change, principal, reason or "revoked")
     change.note("token.revoke", principal, reason=reason)
     return keys
 
@@ -215,7 +147,7 @@ def set_reader(change: Change, *, sealer: Sealer, system: str, login: str, passw
     """Says as which ERP user the guard itself reads; the system becomes a principal, `system:<name>`, at the first."""
     principal = f"system:{system}"
     if not change.connection.execute(select(PRINCIPAL.c.id).where(PRINCIPAL.c.id == principal)).first():
-        _add(change, "system", system, "", "", roles=())
+        add(change, "system", system, "", "", roles=())
     account: dict[str, Any] = {"system": system, "login": login, "password": password, "uid": uid}
     return set_erp_account(change, sealer=sealer, principal=principal, **account)
 
@@ -227,21 +159,10 @@ def revoke_keys(change: Change, keys: Keys, reason: str) -> Keys:
     return keys
 
 
-def _refuse_useless(client: Mapping[str, Any]) -> None:
-    if client["public"] and not client["redirects"]:
-        hint = "say with --redirect where people are sent back to, or leave out --public: it then gets a secret"
-        raise CallerFault("redirect-missing", "a public client that nobody can sign in with has no use", hint=hint)
-
-
-def _row(told: Mapping[str, Any]) -> dict[str, Any]:
-    """What is told of a client as its row holds it; no redirect and no scope has a blank in it."""
-    marks = {"redirects": "\n", "scopes": " "}
-    return {what: marks[what].join(value) if what in marks else value for what, value in told.items()}
-
-
-def _add(
+def add(
     change: Change, kind: str, name: str, title: str, person: str, *, roles: Sequence[str], more: Mapping[str, Any] = {}
 ) -> str:
+    """The row of a principal of this kind, with its roles, audited with `more`; returns its id."""
     names.refuse_name(name)
     names.refuse_text(name=title, person=person)
     principal = f"{kind}:{name}"
@@ -267,14 +188,6 @@ def _assign(change: Change, principal: str, roles: Sequence[str]) -> None:
     upsert(change.connection, ROLE_SET, {"id": role_set_id(held)}, {"roles": ",".join(held)})
 
 
-def _add_secret(change: Change, sealer: Sealer, principal: str) -> Secret:
-    secret = new_secret()
-    stored = digest(pepper(change.connection, sealer), "client-secret", principal, secret.reveal())
-    row = {"digest": stored, "principal": principal, "made_at_us": to_us(change.now)}
-    change.connection.execute(insert(CLIENT_SECRET), row)
-    return secret
-
-
 def _set_active(change: Change, principal: str, *, active: bool) -> None:
     roster.one(change.connection, principal)  # raises where there is none
     change.connection.execute(update(PRINCIPAL).where(PRINCIPAL.c.id == principal).values(active=active))
@@ -282,7 +195,8 @@ def _set_active(change: Change, principal: str, *, active: bool) -> None:
     change.note(action, principal, before={"active": not active}, after={"active": active})
 
 
-def _end(change: Change, principal: str, reason: str) -> Keys:
+def end(change: Change, principal: str, reason: str) -> Keys:
+    """Everything that the principal was given ends."""
     keys = next_generation(change, principal, reason)
     change.connection.execute(delete(SESSION).where(SESSION.c.principal == principal))
     mine = (GRANT.c.principal == principal) | (GRANT.c.client == principal)

@@ -2,16 +2,24 @@
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
-from typing import Any, Final
-from urllib.parse import parse_qsl, unquote_plus
+from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qsl, unquote, unquote_plus
 
+from cryptography import x509
+from starlette.requests import Request
+
+from ostiary.foundation.jose import TokenRefused
 from ostiary.foundation.origin import named
+from ostiary.foundation.proof import speaker
 
 PARAMETERS_MAX: Final = 40
 TEXT_MAX_BYTES: Final = 16_384
 QUERY_MAX_BYTES: Final = 6_000  # of an authorization request: its form carries it back in base64
 VALUE_MAX_CHARS: Final = 8_192
+ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+CERTIFICATE: Final = re.compile(r'(?:^|;)Cert="([^"]*)"')  # in the words of x-forwarded-client-cert
 
 
 class Refused(Exception):
@@ -47,21 +55,78 @@ def parse(text: bytes, *, max_bytes: int = TEXT_MAX_BYTES) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def client_credentials(authorization: str, form: Mapping[str, str]) -> tuple[str, str]:
-    """(client id, secret or "") by client_secret_basic or _post, never both (RFC 6749 section 2.3)."""
-    if not authorization:
-        return form.get("client_id", ""), form.get("client_secret", "")
-    scheme, _, encoded = authorization.partition(" ")
-    if scheme.lower() != "basic" or "client_secret" in form:
+class Shown(NamedTuple):
+    """What a client proves itself by, as far as it stands in header and form."""
+
+    client: str
+    secret: str = ""
+    assertion: str = ""
+
+
+def shown(request: Request, form: Mapping[str, str]) -> Shown:
+    """By client_secret_basic or _post or private_key_jwt, one of them alone (RFC 6749 section 2.3)."""
+    authorization, secret, assertion = (
+        request.headers.get("authorization", ""), form.get("client_secret", ""), form.get("client_assertion", "")
+    )  # fmt: skip
+    if sum(map(bool, (authorization, secret, assertion))) > 1:
         raise Refused("invalid_client", "authenticate in one way", status=401)
+    if authorization:
+        return _basic(authorization, form)
+    if not assertion:
+        return Shown(form.get("client_id", ""), secret)
+    if form.get("client_assertion_type") != ASSERTION_TYPE:
+        raise Refused("invalid_client", f"the client_assertion_type is {ASSERTION_TYPE}", status=401)
+    try:
+        name = speaker(assertion)
+    except TokenRefused:
+        raise _unreadable() from None
+    if form.get("client_id", name) != name:
+        raise _unreadable()
+    return Shown(name, assertion=assertion)
+
+
+def _basic(authorization: str, form: Mapping[str, str]) -> Shown:
+    scheme, _, encoded = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        raise _unreadable()
     try:
         name, colon, secret = base64.b64decode(encoded, validate=True).decode("ascii").partition(":")
     except (binascii.Error, UnicodeError, ValueError):
-        raise Refused("invalid_client", "the credentials cannot be read", status=401) from None
+        raise _unreadable() from None
     client = unquote_plus(name)
     if not colon or form.get("client_id", client) != client:
-        raise Refused("invalid_client", "the credentials cannot be read", status=401)
-    return client, unquote_plus(secret)
+        raise _unreadable()
+    return Shown(client, unquote_plus(secret))
+
+
+def _unreadable() -> Refused:
+    return Refused("invalid_client", "the credentials cannot be read", status=401)
+
+
+def form(request: Request, body: bytes) -> dict[str, str]:
+    """The parameters of a form, which no other web page sent."""
+    refuse_foreign(request)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if query(request) or kind != "application/x-www-form-urlencoded":
+        raise Refused("invalid_request", "send a form, and nothing in the query")
+    return parse(body)
+
+
+def refuse_foreign(request: Request) -> None:
+    """Wrong tries block an address: another web page must not make its visitors' browsers try."""
+    if request.headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
+        raise Refused("invalid_request", "another web page sent this", status=403)
+
+
+def certificate(request: Request) -> x509.Certificate | None:
+    """What the caller's TLS connection showed and proved the key of, as the gate tells it."""
+    found = CERTIFICATE.search(request.headers.get("x-gw-client-cert", ""))
+    return x509.load_pem_x509_certificate(unquote(found[1]).encode()) if found else None
+
+
+def fingerprint(request: Request) -> str:
+    """SHA-256 of that certificate, hex; "" where there is none."""
+    return str(request.headers.get("x-gw-device", ""))
 
 
 def call(request: Any) -> str:

@@ -63,4 +63,5 @@ def _list(connection: Connection, which: ColumnElement[bool]) -> list[dict[str, 
 def _client(row: Any) -> dict[str, Any]:
     if row is None:
         return {}
-    return {"public": row.public, "redirects": row.redirects.split(), "scopes": row.scopes.split()}
+    lists = {"redirects": row.redirects.split(), "scopes": row.scopes.split()}
+    return {"auth": row.auth, "profile": row.profile, "bound": row.bound, "jwks": row.jwks, **lists}

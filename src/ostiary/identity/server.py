@@ -1,13 +1,15 @@
 """What every endpoint stands on: store, keys, the systems of the current plan, and the journal."""
 
 import json
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from threading import Lock
 from typing import Any
 
 import anyio.from_thread
 from sqlalchemy import Connection
+from starlette.requests import Request
 
 from ostiary.foundation.append import Appended
 from ostiary.foundation.clock import Clock
@@ -16,6 +18,7 @@ from ostiary.foundation.jose import SigningKey
 from ostiary.foundation.settings import Settings
 from ostiary.identity import keys
 from ostiary.identity.credentials import pepper
+from ostiary.identity.once import Drawer
 from ostiary.identity.request import Refused, call, source
 from ostiary.store.database import Store
 from ostiary.store.plans import read_plan, revision_in_force
@@ -47,6 +50,21 @@ class Server:
     @property
     def issuer(self) -> str:
         return self.settings.issuer
+
+    def url(self, request: Request) -> str:
+        """Where the request was sent, as its caller knows it: under the gate's own name, whatever it called itself."""
+        return f"{self.settings.origin}{request.scope['path']}"
+
+    @contextmanager
+    def transaction(self, request: Request, form: Mapping[str, str], *, writes: bool) -> Iterator[Connection]:
+        """One that writes where it must: a proof or an assertion is marked as seen."""
+        seen = "dpop" in request.headers or "client_assertion" in form
+        with self.store.begin() if writes or seen else self.store.read() as connection:
+            yield connection
+
+    def drawer(self, connection: Connection, kind: str) -> Drawer:
+        """The one-time things of this kind."""
+        return Drawer(connection, self.key, kind, self.now_s())
 
     def now(self) -> datetime:
         return self.clock.now()

@@ -11,7 +11,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from ostiary.foundation.secret import Secret, new_id
-from ostiary.identity import grants, tries
+from ostiary.identity import clients, grants, tries
+from ostiary.identity.clients import FAPI2, Client
 from ostiary.identity.credentials import derived, digest, new_secret, password_matches
 from ostiary.identity.page import HEADERS, page
 from ostiary.identity.request import QUERY_MAX_BYTES, Refused, parse, query, site
@@ -21,6 +22,8 @@ from ostiary.store.tables.directory import PRINCIPAL
 from ostiary.store.tables.identity import PASSWORD, SESSION
 
 ACR: Final = "pwd"  # the one way to sign in
+PUSHED: Final = "urn:ietf:params:oauth:request_uri:"  # how the name of a pushed request begins (RFC 9126)
+THUMBPRINT: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 AGE: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 CHALLENGE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 SESSION_LIFE_S: Final = 8 * 3600
@@ -50,7 +53,7 @@ class Asked(NamedTuple):
     """A request whose client and redirect are known good; `problem` goes back to the client."""
 
     text: bytes
-    client: grants.Client
+    client: Client
     redirect: str
     state: str
     problem: Refused | None
@@ -59,6 +62,7 @@ class Asked(NamedTuple):
     silent: bool  # prompt=none: no page
     fresh: bool  # the person shows the password again
     age_max_s: int | None  # or at least where the last time is longer ago than this
+    pushed: str = ""  # the name of the pushed request that it is
 
 
 class Person(NamedTuple):
@@ -129,23 +133,46 @@ def _stopped(server: Server, request: Request, outcome: str, why: str) -> Respon
 
 
 def read(server: Server, connection: Connection, text: bytes) -> Asked:
-    """The request in `text`; raises Refused only while nobody may be redirected to."""
+    """The request in `text`, or the pushed one that it names; raises Refused only while nobody may be redirected to."""
     given = parse(text, max_bytes=QUERY_MAX_BYTES)
-    client = grants.find_client(connection, given.get("client_id", ""))
+    client = clients.find(connection, given.get("client_id", ""))
+    pushed = given.get("request_uri", "")
+    if client and pushed.startswith(PUSHED):
+        given = _pushed(server, connection, client, pushed)
     redirect = given.get("redirect_uri", "")
-    if client is None or not grants.redirect_known(client, redirect):
+    if client is None or not clients.redirect_known(client, redirect):
         raise Refused("invalid_request", "the client or its redirect address is not registered")
     problem, values = None, {}
     try:
+        _refuse_unpushed(client, pushed)
         values = _checked(server, client, given)
     except Refused as refused:
         problem = refused
     prompts = set(given.get("prompt", "").split())
     return Asked(
         text, client, redirect, given.get("state", ""), problem, values, given.get("code_challenge", ""),
-        silent="none" in prompts, fresh=bool(prompts & FRESH),
+        silent="none" in prompts, fresh=bool(prompts & FRESH), pushed=pushed,
         age_max_s=int(given["max_age"]) if problem is None and "max_age" in given else None,
     )  # fmt: skip
+
+
+def _refuse_unpushed(client: Client, pushed: str) -> None:
+    if client.profile == FAPI2 and not pushed:
+        raise Refused("invalid_request", "this client pushes its requests first")
+
+
+def _pushed(server: Server, connection: Connection, client: Client, uri: str) -> dict[str, str]:
+    kept = server.drawer(connection, "pushed").look(uri)
+    if kept is None or kept.used or kept.client != client.principal:
+        raise Refused("invalid_request", "this request was used or has lapsed; start again where you came from")
+    return dict(kept.facts["asked"])
+
+
+def checked(server: Server, client: Client, given: dict[str, str]) -> None:
+    """Raises Refused for what an authorization request of this client may not ask for."""
+    if not clients.redirect_known(client, given.get("redirect_uri", "")):
+        raise Refused("invalid_request", "the redirect address is not registered")
+    _checked(server, client, given)
 
 
 def _young(server: Server, asked: Asked, person: Person | None) -> Person | None:
@@ -172,7 +199,7 @@ def _csrf(server: Server, cookie: str, text: bytes, person: Person | None) -> st
     return digest(server.key, "form", cookie, text.decode("latin-1"), person.sid if person else "")
 
 
-def _checked(server: Server, client: grants.Client, given: dict[str, str]) -> dict[str, Any]:
+def _checked(server: Server, client: Client, given: dict[str, str]) -> dict[str, Any]:
     if given.get("response_type") != "code":
         raise Refused("unsupported_response_type", "only response_type=code is known")
     if {"request", "request_uri"} & set(given):
@@ -189,17 +216,20 @@ def _checked(server: Server, client: grants.Client, given: dict[str, str]) -> di
     # RFC 7636 section 4.4.1; plain, and a missing method, which means plain, are refused
     if given.get("code_challenge_method") != "S256" or not CHALLENGE.fullmatch(given.get("code_challenge", "")):
         raise Refused("invalid_request", "PKCE with S256 is required")
+    if "dpop_jkt" in given and not THUMBPRINT.fullmatch(given["dpop_jkt"]):
+        raise Refused("invalid_request", "dpop_jkt is the thumbprint of a key")
     audience, system = server.audience(given.get("resource", ""))
-    scopes = grants.narrow(client, given.get("scope", ""), system)
+    scopes = clients.narrow(client, given.get("scope", ""), system)
     told = {"client": client.principal, "audience": audience, "scopes": " ".join(sorted(scopes))}
-    return {**told, "nonce": given.get("nonce", "")}
+    bound = f"jkt:{given['dpop_jkt']}" if "dpop_jkt" in given else ""
+    return {**told, "nonce": given.get("nonce", ""), "bound": bound}
 
 
 def _form(server: Server, request: Request, asked: Asked, person: Person | None, problem: str = "") -> Response:
     cookie = request.cookies.get(FORM_COOKIE, "")
     if not FORM_COOKIE_VALUE.fullmatch(cookie):
         cookie = new_secret().reveal()
-    everything, scopes = grants.in_words(asked.values["scopes"].split())
+    everything, scopes = clients.in_words(asked.values["scopes"].split())
     shown = page(
         "Sign in", client=asked.client.name, everything=everything, scopes=scopes, problem=problem,
         action=f"{server.issuer}/sign-in", person=person.name if person else "",
@@ -217,6 +247,8 @@ def _given(server: Server, asked: Asked, person: Person, place: str) -> Secret |
         now_s = server.now_s()
         if _generation(connection, person.principal) != person.generation:
             return None
+        if asked.pushed and server.drawer(connection, "pushed").use(asked.pushed) is None:
+            return None
         if person.session:
             tries.clear(connection, place)
             _keep(connection, server, person)
@@ -224,9 +256,9 @@ def _given(server: Server, asked: Asked, person: Person, place: str) -> Secret |
             return None
         values = {
             **asked.values, "principal": person.principal, "sid": person.sid,
-            "authenticated_at_s": person.authenticated_at_s,
+            "authenticated_at_s": person.authenticated_at_s, "amr": "pwd",
         }  # fmt: skip
-        return grants.begin(connection, server.key, now_s, values, asked.redirect, asked.challenge)
+        return grants.begin(server.drawer(connection, "code"), values, asked.redirect, asked.challenge)
 
 
 def _keep(connection: Connection, server: Server, person: Person) -> None:

@@ -1,15 +1,18 @@
 """Makes access and ID tokens, and takes them back."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Row, and_, bindparam, select
+from starlette.requests import Request
 
 from ostiary.foundation import jose
 from ostiary.foundation.ids import role_set_id
 from ostiary.foundation.secret import new_id
-from ostiary.identity.request import Refused
+from ostiary.identity.request import Refused, fingerprint
 from ostiary.identity.server import Server
+from ostiary.plan.formula import MFA
 from ostiary.store.directory import access_keys, emergency_set, registered
 from ostiary.store.tables.control import PROPOSAL
 from ostiary.store.tables.directory import ASSIGNMENT, PRINCIPAL
@@ -35,14 +38,21 @@ class OfItsOwn(NamedTuple):
     audience: str
     sid: str = ""
     authenticated_at_s: int | None = None
+    amr: str = ""
+
+
+def acr_of(amr: Sequence[str]) -> str:
+    """How sure we are who it is: "mfa" by more than one factor (RFC 8176), "pwd" by a password; "" for a machine."""
+    return MFA if "mfa" in amr else "pwd" if amr else ""
 
 
 def claims_for(
-    server: Server, connection: Connection, grant: OfItsOwn | Row[Any], *, scopes: frozenset[str], device: str
-) -> jose.Claims:
+    server: Server, connection: Connection, grant: OfItsOwn | Row[Any], request: Request, *, scopes: frozenset[str],
+    bound: str,
+) -> jose.Claims:  # fmt: skip
     """The claims as the directory stands in this transaction; subject and client must be active.
 
-    `device`: the fingerprint of the certificate that the connection shows; claimed where it is registered.
+    The device is claimed where the certificate that the connection shows is a registered one's.
     A token of an emergency ends with it: the gate needs nobody to tell it so.
     """
     subject, client, at = grant.principal, grant.client, server.now_s()
@@ -55,13 +65,13 @@ def claims_for(
     for row in rows:
         if row.emergency:
             role_set, ends = emergency_set(roles, row.more, row.emergency)[0], min(ends, row.until_s)
-    person = grant.authenticated_at_s is not None
+    amr, device = tuple(grant.amr.split()), fingerprint(request)
     return jose.Claims(
         issuer=server.issuer, audience=grant.audience, subject=subject, client=client.partition(":")[2], jti=new_id("at"),
         grant=grant.id, session=grant.sid, generation=f"{subject}#{generations[subject]}",
         client_generation="" if client == subject else f"{client}#{generations[client]}", role_set=role_set, scopes=scopes,
-        issued_at=at, expires_at=ends, authenticated_at=grant.authenticated_at_s, acr="pwd" if person else "",
-        amr=("pwd",) if person else (), device=device if device and registered(connection, device, subject) else "",
+        issued_at=at, expires_at=ends, authenticated_at=grant.authenticated_at_s, amr=amr,
+        acr=acr_of(amr), bound=bound, device=device if device and registered(connection, device, subject) else "",
     )  # fmt: skip
 
 
@@ -72,7 +82,7 @@ def answer(access_key: jose.SigningKey, claims: jose.Claims) -> dict[str, Any]:
         raise Refused("invalid_scope", "so many scopes make the token too long; ask for fewer, or for patterns")
     return {
         "access_token": text,
-        "token_type": "Bearer",
+        "token_type": "DPoP" if claims.bound.startswith("jkt:") else "Bearer",
         "expires_in": claims.expires_at - claims.issued_at,
         "scope": " ".join(sorted(claims.scopes)),
     }
@@ -90,6 +100,17 @@ def id_token(key: jose.SigningKey, claims: jose.Claims, *, name: str, nonce: str
     if "profile" in claims.scopes:
         told["name"] = name
     return key.sign(told, type_="JWT")
+
+
+def told_of(claims: jose.Claims) -> dict[str, Any]:
+    """What introspection says of a good token (RFC 7662 section 2.2)."""
+    told = {
+        "iss": claims.issuer, "aud": claims.audience, "sub": claims.subject, "client_id": claims.client,
+        "jti": claims.jti, "exp": claims.expires_at, "iat": claims.issued_at, "scope": " ".join(sorted(claims.scopes)),
+        "token_type": "DPoP" if claims.bound.startswith("jkt:") else "Bearer", "acr": claims.acr,
+        "auth_time": claims.authenticated_at, "cnf": jose.confirmation(claims.bound),
+    }  # fmt: skip
+    return {name: value for name, value in told.items() if value}
 
 
 def read_access_token(server: Server, connection: Connection, text: str) -> jose.Claims | None:

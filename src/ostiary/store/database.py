@@ -16,7 +16,7 @@ from sqlalchemy.schema import SchemaItem
 from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.foundation.files import PRIVATE
 
-VERSION: Final = "0006"  # the newest file in migrations/versions: a store of this version needs no migration
+VERSION: Final = "0007"  # the newest file in migrations/versions: a store of this version needs no migration
 NAMES: Final = {  # one name for each constraint on both databases, so that a migration can speak of it
     "pk": "pk_%(table_name)s",
     "fk": "fk_%(table_name)s_%(column_0_name)s",

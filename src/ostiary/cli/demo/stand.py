@@ -124,7 +124,7 @@ def _principals(home: Home) -> dict[str, Secret]:
     name, role, _ = CLIENT
     made = ask(home, "client.add", client_id=name, name="The web shop", roles=[role])
     secrets = {name: Secret(made["client_secret"])}
-    ask(home, "client.add", client_id=PORTAL, name="Staff portal", public=True, redirects=[PORTAL_REDIRECT])
+    ask(home, "client.add", client_id=PORTAL, name="Staff portal", auth="none", redirects=[PORTAL_REDIRECT])
     for login, held, _ in PEOPLE:
         secrets[login] = Secret(token_urlsafe(18))
         ask(home, "user.add", login=login, name=login.title(), password=secrets[login].reveal(), roles=[held])

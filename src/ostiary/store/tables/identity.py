@@ -2,16 +2,21 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Integer, LargeBinary, String, Text
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Integer, LargeBinary, String, Text, text
 
 from ostiary.store.database import table
+
+EMPTY: Final = text("''")  # a default that SQLite gives back as it was said
 
 CLIENT: Final = table(
     "oauth_client",
     Column("principal", ForeignKey("principal.id"), primary_key=True),
-    Column("public", Boolean, nullable=False),
     Column("redirects", Text, nullable=False),  # one address a line
     Column("scopes", Text, nullable=False),  # space separated patterns; "" is everything its roles may
+    Column("auth", Text, nullable=False, server_default="client_secret"),  # how it proves who it is
+    Column("profile", Text, nullable=False, server_default="oauth21"),
+    Column("bound", Text, nullable=False, server_default=EMPTY),  # "dpop", "certificate": its tokens are, always
+    Column("jwks", Text, nullable=False, server_default=EMPTY),  # its own public keys, JSON
 )
 
 CLIENT_SECRET: Final = table(
@@ -40,6 +45,7 @@ SESSION: Final = table(
     Column("principal", ForeignKey("principal.id"), nullable=False, index=True),
     Column("authenticated_at_s", BigInteger, nullable=False),
     Column("expires_at_s", BigInteger, nullable=False, index=True),
+    Column("amr", Text, nullable=False, server_default="pwd"),
 )
 
 GRANT: Final = table(
@@ -54,14 +60,16 @@ GRANT: Final = table(
     Column("authenticated_at_s", BigInteger, nullable=False),
     Column("expires_at_s", BigInteger, nullable=False, index=True),  # the absolute end, fixed at the first grant
     Column("revoked", Boolean, nullable=False),
+    Column("bound", Text, nullable=False, server_default=EMPTY),  # "jkt:...": what its refresh tokens are bound to
+    Column("amr", Text, nullable=False, server_default="pwd"),  # how the person signed in (RFC 8176)
 )
 
-CODE: Final = table(
-    "oauth_code",
-    Column("digest", String(64), primary_key=True),
-    Column("grant", ForeignKey("oauth_grant.id"), nullable=False, index=True),
-    Column("redirect", Text, nullable=False),
-    Column("challenge", String(43), nullable=False),
+ONE_TIME: Final = table(
+    "one_time",
+    Column("digest", String(64), primary_key=True),  # of its kind and its text
+    Column("client", String(200), nullable=False, index=True),  # whose it is
+    Column("grant", String(100), nullable=False, index=True),  # what it opens, or opened; "" where nothing yet
+    Column("facts", Text, nullable=False),  # JSON
     Column("used", Boolean, nullable=False),  # kept until it expires, so that a replay is seen
     Column("expires_at_s", BigInteger, nullable=False, index=True),
 )

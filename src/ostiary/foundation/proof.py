@@ -1,0 +1,203 @@
+"""What callers sign themselves: proofs that they hold a key (DPoP, RFC 9449), and who they are (RFC 7523).
+
+The header is held to an exact list of names, so that no `crit`, `jku`, `x5u` or `x5c` is ever followed (RFC 8725).
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+from joserfc import jws
+from joserfc.errors import JoseError, SecurityWarning
+from joserfc.jwk import ECKey, JWKRegistry, Key, OKPKey, RSAKey
+from msgspec import Struct
+
+from ostiary.foundation.jose import TokenRefused
+
+ALGORITHMS: Final[Mapping[str, tuple[type[Key], tuple[str, ...]]]] = {  # and the curves of each
+    "ES256": (ECKey, ("P-256",)),
+    "EdDSA": (OKPKey, ("Ed25519",)),
+    "Ed25519": (OKPKey, ("Ed25519",)),  # RFC 9864
+    "PS256": (RSAKey, ()),
+}
+RSA_MIN_BITS: Final = 2048
+RSA_MAX_BITS: Final = 4096  # what a signature costs to look at grows with it
+RSA_CHARS: Final = range(RSA_MIN_BITS // 6, RSA_MAX_BITS // 6 + 3)  # of the modulus in base64url
+PROOF_MAX_BYTES: Final = 4096
+ID_MAX_CHARS: Final = 200
+JWKS_MAX_BYTES: Final = 16_384
+AHEAD_S: Final = 30  # of our clock; ten seconds must be borne, a minute must not
+PROOF_LIFE_S: Final = 60
+ASSERTION_LIFE_MAX_S: Final = 3600
+PORTS: Final = {"https": 443, "http": 80}
+
+warnings.filterwarnings("ignore", category=SecurityWarning, message="EdDSA is deprecated")  # clients still say so
+
+
+class Proof(NamedTuple):
+    """A good DPoP proof: `key` is the RFC 7638 thumbprint of the key that signed it; `jti` may be seen once."""
+
+    key: str
+    jti: str
+    nonce: str
+
+
+class Assertion(NamedTuple):
+    """A good client assertion; `jti` may be seen once until `expires_at_s`."""
+
+    jti: str
+    expires_at_s: int
+
+
+class _DpopClaims(Struct):
+    jti: str
+    htm: str
+    htu: str
+    iat: int | float
+    ath: str = ""
+    nonce: str = ""
+
+
+class _AssertionClaims(Struct):
+    iss: str
+    sub: str
+    aud: str | tuple[str, ...]
+    jti: str
+    exp: int | float
+    iat: int | float | None = None
+    nbf: int | float | None = None
+
+
+def verify_proof(text: str, *, method: str, url: str, now: datetime, token: str = "") -> Proof:
+    """What a DPoP proof for this request proves (RFC 9449 section 4.3); with a `token`, for that one too.
+
+    Raises TokenRefused. Whether its `jti` was seen before is the caller's to ask.
+    """
+    header = _header(text, {"typ", "alg", "jwk"})
+    if header["typ"] != "dpop+jwt":
+        raise TokenRefused("the proof is not of type dpop+jwt")
+    key = _public(header["jwk"])
+    told = _claims(text, header["alg"], key, _DpopClaims)
+    if told.htm != method or _place(told.htu) != _place(url):
+        raise TokenRefused("the proof is for another request")
+    if not -AHEAD_S <= now.timestamp() - told.iat <= PROOF_LIFE_S:
+        raise TokenRefused("the proof is too old, or from the future: set the clock")
+    if token and not hmac.compare_digest(told.ath.encode(), hashed(token).encode()):
+        raise TokenRefused("the proof is for another token")
+    return Proof(str(key.thumbprint()), _id(told.jti), told.nonce)
+
+
+def verify_assertion(text: str, jwks: str, *, client: str, audiences: Sequence[str], now: datetime) -> Assertion:
+    """What a client's own statement proves (RFC 7523 section 3, with one audience); raises TokenRefused."""
+    header = _header(text, {"alg"}, {"typ", "kid"})
+    keys = [_public(one) for one in json.loads(jwks)["keys"] if header.get("kid", one.get("kid")) == one.get("kid")]
+    fitting = [key for key in keys if isinstance(key, ALGORITHMS[header["alg"]][0])]
+    if not fitting:
+        raise TokenRefused("none of the client's keys has this id and algorithm")
+    told = _claims(text, header["alg"], fitting[0], _AssertionClaims)
+    if not told.iss == told.sub == client:
+        raise TokenRefused("the assertion is another client's")
+    if told.aud not in audiences:
+        raise TokenRefused("the assertion's audience is not this server's issuer")
+    at = now.timestamp()
+    if not at < told.exp <= at + ASSERTION_LIFE_MAX_S or max(told.iat or 0, told.nbf or 0) > at + AHEAD_S:
+        raise TokenRefused("the assertion has expired, lives too long, or is not yet valid: set the clock")
+    return Assertion(_id(told.jti), int(told.exp))
+
+
+def speaker(text: str) -> str:
+    """Who an assertion says it is from: nothing is proved yet."""
+    _header(text, {"alg"}, {"typ", "kid"})
+    with suppress(ValueError, TypeError, KeyError, RecursionError):
+        return str(json.loads(jws.extract_compact(text.encode()).payload or b"")["sub"])
+    raise TokenRefused("the assertion has no `sub`")
+
+
+def usable_jwks(text: str) -> str:
+    """The public keys in `text`, as they are kept; raises TokenRefused for a private or a weak one, or none."""
+    try:
+        keys = [_named(one) for one in json.loads(text[:JWKS_MAX_BYTES])["keys"]]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise TokenRefused('this is no JWKS: write {"keys": [{"kty": "EC", ...}]}') from None
+    if not keys:
+        raise TokenRefused("there is no key in it")
+    return json.dumps({"keys": keys})
+
+
+def registered(key: Any, jwks: str) -> bool:
+    """Whether a certificate's public key is one of these."""
+    return any(_public(one).public_key == key for one in json.loads(jwks)["keys"])
+
+
+def hashed(token: str) -> str:
+    """As a proof names a token (`ath`), and a challenge its verifier: base64url of its SHA-256."""
+    return base64.urlsafe_b64encode(hashlib.sha256(token.encode()).digest()).rstrip(b"=").decode()
+
+
+def _named(told: dict[str, Any]) -> dict[str, Any]:
+    key = _public({name: value for name, value in told.items() if name not in {"kid", "use", "alg", "x5c"}})
+    return {**key.as_dict(private=False), "kid": str(told.get("kid", key.thumbprint()))}
+
+
+def _header(text: str, required: AbstractSet[str], allowed: AbstractSet[str] = frozenset()) -> dict[str, Any]:
+    if len(text) > PROOF_MAX_BYTES or not text.isascii():
+        raise TokenRefused("what was signed is too long or not ASCII")
+    try:
+        header: dict[str, Any] = jws.extract_compact(text.encode()).headers()
+    except (JoseError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as problem:
+        raise TokenRefused("what was signed cannot be read") from problem
+    if not required <= set(header) <= required | allowed:
+        raise TokenRefused("the header has other names than it may")
+    if header["alg"] not in ALGORITHMS:
+        raise TokenRefused(f"the algorithm is none of {', '.join(ALGORITHMS)}")
+    return header
+
+
+def _public(told: Any) -> Key:
+    if isinstance(told, dict) and told.get("kty") == "RSA" and len(str(told.get("n"))) not in RSA_CHARS:
+        raise TokenRefused(f"an RSA key has {RSA_MIN_BITS} to {RSA_MAX_BITS} bits")
+    try:
+        key = JWKRegistry.import_key({name: value for name, value in told.items() if name != "key_ops"})
+    except (JoseError, ValueError, TypeError, KeyError, AttributeError) as problem:
+        raise TokenRefused("the key cannot be read") from problem
+    curve = told.get("crv")
+    if key.is_private or not any(
+        isinstance(key, kind) and curve in (curves or (None,)) for kind, curves in ALGORITHMS.values()
+    ):
+        raise TokenRefused("the key is private, or of a kind that is not accepted")
+    return key
+
+
+def _claims(text: str, algorithm: str, key: Key, kind: type[Any]) -> Any:
+    if not isinstance(key, ALGORITHMS[algorithm][0]):
+        raise TokenRefused("the key is not one for this algorithm")
+    try:
+        payload = jws.deserialize_compact(text.encode(), key, algorithms=[algorithm]).payload
+        return msgspec.convert(msgspec.json.decode(payload), kind)
+    except (JoseError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as problem:
+        raise TokenRefused("the claims or the signature are wrong") from problem
+
+
+def _place(url: str) -> tuple[str, str, int, str]:
+    """A URL without query and fragment, in its normal form (RFC 3986 section 6.2)."""
+    try:
+        found = urlsplit(url)
+        port = found.port or PORTS[found.scheme]
+    except (ValueError, KeyError):
+        raise TokenRefused("the proof names no address") from None
+    return found.scheme, (found.hostname or "").lower(), port, unquote(found.path) or "/"
+
+
+def _id(text: str) -> str:
+    if not 0 < len(text) <= ID_MAX_CHARS:
+        raise TokenRefused(f"a `jti` has 1 to {ID_MAX_CHARS} characters")
+    return text

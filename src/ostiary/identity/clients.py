@@ -1,0 +1,231 @@
+"""Which client asks, how it proves it, and what it may ask for."""
+
+import hmac
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, NamedTuple
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from sqlalchemy import Connection, bindparam, select
+from starlette.requests import Request
+
+from ostiary.erp.operation import Pattern, Verb, operation_named
+from ostiary.foundation.jose import TokenRefused
+from ostiary.foundation.proof import AHEAD_S, PROOF_LIFE_S, registered, verify_assertion, verify_proof
+from ostiary.identity import names
+from ostiary.identity.credentials import derived, digest
+from ostiary.identity.request import Refused, Shown, certificate, fingerprint, shown
+from ostiary.identity.server import Server
+from ostiary.store.tables.directory import PRINCIPAL
+from ostiary.store.tables.identity import CLIENT, CLIENT_SECRET
+
+NONE: Final = "none"  # a public client: it can keep no secret
+FAPI2: Final = "fapi2"
+DPOP: Final = "dpop"
+CERTIFICATE: Final = "certificate"
+VERBS: Final = tuple(Verb)
+OIDC_SCOPES: Final = frozenset({"openid", "profile"})
+NONCE_LIFE_S: Final = 300  # a nonce is good until the one after the next
+# The statement of every request is made once: to put one together takes as long as to carry it out (measured).
+_CLIENT: Final = (
+    select(CLIENT, PRINCIPAL.c.name, CLIENT_SECRET.c.digest)
+    .join(PRINCIPAL, PRINCIPAL.c.id == CLIENT.c.principal)
+    .outerjoin(CLIENT_SECRET, CLIENT_SECRET.c.principal == CLIENT.c.principal)
+    .where(CLIENT.c.principal == bindparam("id"), PRINCIPAL.c.active)
+)
+
+
+class Client(NamedTuple):
+    """`auth`: a key of WAYS; `bound`: what its tokens must be bound to, "" where that is its own choice."""
+
+    principal: str
+    name: str
+    auth: str
+    profile: str
+    bound: str
+    jwks: str
+    redirects: tuple[str, ...]
+    scopes: frozenset[str]
+    digests: tuple[str, ...]  # of its secrets
+
+    @property
+    def id(self) -> str:
+        return self.principal.partition(":")[2]
+
+    @property
+    def public(self) -> bool:
+        return self.auth == NONE
+
+
+def find(connection: Connection, client_id: str) -> Client | None:
+    """The active client of that id."""
+    if not names.NAME.fullmatch(client_id):
+        return None
+    rows = connection.execute(_CLIENT, {"id": f"client:{client_id}"}).all()
+    if not rows:
+        return None
+    row, digests = rows[0], tuple(one.digest for one in rows if one.digest)
+    redirects = tuple(filter(None, row.redirects.split("\n")))
+    return Client(
+        row.principal, row.name, row.auth, row.profile, row.bound, row.jwks, redirects, frozenset(row.scopes.split()),
+        digests,
+    )  # fmt: skip
+
+
+def authenticate(server: Server, connection: Connection, request: Request, form: Mapping[str, str]) -> Client:
+    """The client that the request's credentials prove, in the one way that is registered for it."""
+    told = shown(request, form)
+    client = find(connection, told.client)
+    if client is None:  # its name is not kept: it may be a secret, sent in the wrong field
+        raise _unproved(told, why="no such client, or it is disabled")
+    if why := WAYS[client.auth](server, connection, client, told, request):
+        raise _unproved(told, client=client.id, why=why)
+    return client
+
+
+def _unproved(told: Shown, **facts: str) -> Refused:
+    """The same for every caller; `facts` are for the journal."""
+    why = "the client is not known or does not prove who it is in the way registered for it"
+    return Refused("invalid_client", why, status=401, guessed=bool(told.secret or told.assertion), **facts)
+
+
+def _by_nothing(_server: Server, _: Connection, _client: Client, told: Shown, _request: Request) -> str:
+    return "a public client shows nothing" if told.secret or told.assertion else ""
+
+
+def _by_secret(server: Server, _: Connection, client: Client, told: Shown, _request: Request) -> str:
+    digested = digest(server.key, "client-secret", client.principal, told.secret)
+    if any([hmac.compare_digest(digested, one) for one in client.digests]):  # noqa: C419  every one, in equal time
+        return ""
+    return "wrong client secret" if told.secret else "no client secret"
+
+
+def _by_assertion(server: Server, connection: Connection, client: Client, told: Shown, request: Request) -> str:
+    """private_key_jwt. Outside fapi2 many clients name the endpoint as audience (RFC 7523 section 3)."""
+    if not told.assertion:
+        return "no assertion"
+    audiences = [server.issuer, *([] if client.profile == FAPI2 else [server.url(request)])]
+    try:
+        one = verify_assertion(
+            told.assertion, client.jwks, client=client.id, audiences=audiences, now=server.now()
+        )  # fmt: skip
+    except TokenRefused as refused:
+        return str(refused)
+    fresh = server.drawer(connection, "assertion").first(
+        f"{client.id} {one.jti}", one.expires_at_s - server.now_s() + AHEAD_S
+    )
+    return "" if fresh else "the assertion was used before"
+
+
+def _by_authority(server: Server, _: Connection, client: Client, told: Shown, request: Request) -> str:
+    """tls_client_auth: a certificate of our own authority that bears the client's name (RFC 8705 section 2.1)."""
+    found = certificate(request)
+    if told.secret or told.assertion or found is None:
+        return "no certificate, or more than that"
+    try:
+        found.verify_directly_issued_by(x509.load_pem_x509_certificate((server.home.keys / "ca.crt").read_bytes()))
+    except (ValueError, TypeError, InvalidSignature):
+        return "the certificate is not by our authority"
+    if not found.not_valid_before_utc <= server.now() <= found.not_valid_after_utc:
+        return "the certificate has lapsed"
+    named = [one.value for one in found.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
+    return "" if named == [client.id] else "the certificate is for another client"
+
+
+def _by_key(_server: Server, _: Connection, client: Client, told: Shown, request: Request) -> str:
+    """self_signed_tls_client_auth: of the certificate the key alone counts (RFC 8705 section 2.2)."""
+    found = certificate(request)
+    if told.secret or told.assertion or found is None:
+        return "no certificate, or more than that"
+    return "" if registered(found.public_key(), client.jwks) else "the certificate's key is not registered"
+
+
+Way = Callable[[Server, Connection, Client, Shown, Request], str]
+# How a client proves who it is: "", or why it does not.
+WAYS: Final[Mapping[str, Way]] = {
+    "client_secret": _by_secret,
+    "private_key_jwt": _by_assertion,
+    "tls_client_auth": _by_authority,
+    "self_signed_tls_client_auth": _by_key,
+    NONE: _by_nothing,
+}
+
+
+def binding(server: Server, connection: Connection, request: Request, client: Client, token: str = "") -> str:
+    """What a token given here is bound to: "jkt:<thumbprint>" by a DPoP proof, "x5t:<hex>" by a certificate, or ""."""
+    proofs = request.headers.getlist("dpop")
+    if proofs or client.bound == DPOP:
+        return f"jkt:{_proved(server, connection, request, proofs, token)}"
+    if client.bound != CERTIFICATE:
+        return ""
+    if not fingerprint(request):
+        raise Refused("invalid_request", "this client's tokens are bound to its certificate: show it")
+    return f"x5t:{fingerprint(request)}"
+
+
+def _proved(server: Server, connection: Connection, request: Request, proofs: list[str], token: str) -> str:
+    if len(proofs) != 1:
+        raise Refused("invalid_dpop_proof", "show one DPoP proof")
+    try:
+        proof = verify_proof(proofs[0], method=request.method, url=server.url(request), now=server.now(), token=token)
+    except TokenRefused as refused:
+        raise Refused("invalid_dpop_proof", str(refused)) from None
+    if (proof.nonce or server.settings.dpop_nonce) and proof.nonce not in nonces(server):
+        raise Refused("use_dpop_nonce", "put the nonce of the answer's DPoP-Nonce header into the proof")
+    if not server.drawer(connection, "dpop").first(f"{proof.key} {proof.jti}", PROOF_LIFE_S + AHEAD_S):
+        raise Refused("invalid_dpop_proof", "the proof was used before")
+    return proof.key
+
+
+def holds(server: Server, connection: Connection, request: Request, token: str, bound: str) -> bool:
+    """Whether who shows this access token holds what it is bound to; a bound one is never a bearer's."""
+    scheme = request.headers.get("authorization", "").partition(" ")[0].lower()
+    kind, _, value = bound.partition(":")
+    if kind == "jkt":
+        proofs = request.headers.getlist("dpop")
+        return scheme == "dpop" and _proved(server, connection, request, proofs, token) == value
+    return scheme == "bearer" and (not kind or fingerprint(request) == value)
+
+
+def nonces(server: Server) -> list[str]:
+    """The present nonce, and the one before it: the same for everybody, and nobody has to keep them."""
+    period = server.now_s() // NONCE_LIFE_S
+    return [derived(server.key, "dpop-nonce", str(one)).reveal() for one in (period, period - 1)]
+
+
+def redirect_known(client: Client, redirect: str) -> bool:
+    return any(names.same_redirect(one, redirect) for one in client.redirects)
+
+
+def narrow(client: Client, asked: str, system: str) -> frozenset[str]:
+    """What of `asked` the client may have at `system`; all it may, when no scope is asked for (RFC 6749 section 3.3)."""
+    wanted = frozenset(asked.split())
+    here = frozenset(scope for scope in client.scopes if scope.startswith(f"{system}/"))
+    allowed = here if client.scopes else frozenset(f"{system}/*:{verb}" for verb in VERBS)
+    business = wanted - OIDC_SCOPES
+    if odd := [scope for scope in business if not covered(scope, allowed)]:
+        raise Refused("invalid_scope", f"{len(odd)} of the scopes may not be asked for by this client")
+    told = wanted or allowed
+    if not told:
+        raise Refused("invalid_scope", "this client may ask for nothing at this system")
+    return told
+
+
+def in_words(scopes: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The systems of which a client asks for everything, which is what the person's roles allow; and the other scopes."""
+    asked = set(scopes)
+    systems = sorted({scope.partition("/")[0] for scope in asked - OIDC_SCOPES})
+    whole = {system: {f"{system}/*:{verb}" for verb in VERBS} for system in systems}
+    everything = [system for system in systems if whole[system] <= asked]
+    return everything, sorted(asked.difference(*(whole[system] for system in everything)))
+
+
+def covered(scope: str, allowed: Iterable[str]) -> bool:
+    """`erp/sale.*:read` covers `erp/sale.sale:read` and `erp/sale.line.*:read`."""
+    return names.SCOPE.fullmatch(scope) is not None and any(_pattern(scope).within(_pattern(one)) for one in allowed)
+
+
+def _pattern(scope: str) -> Pattern:
+    named = operation_named(scope)
+    assert named is not None, "what is kept of a client, and what has a scope's form, names a verb"
+    return named.pattern

@@ -1,0 +1,68 @@
+"""Whatever may be used once: codes, pushed requests, ids of proofs. Each is consumed by one statement.
+
+What is kept stays until it expires, used or not: so that a replay is seen.
+"""
+
+import json
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
+
+from ostiary.identity.credentials import digest
+from ostiary.store.database import insert_into
+from ostiary.store.tables.identity import ONE_TIME
+
+_HERE: Final = (ONE_TIME.c.digest == bindparam("shown"), ONE_TIME.c.expires_at_s > bindparam("now_s"))
+_WHAT: Final = (ONE_TIME.c.client, ONE_TIME.c.grant, ONE_TIME.c.facts, ONE_TIME.c.used)
+# Made once: to put a statement together takes as long as to carry it out (measured).
+_USE: Final = update(ONE_TIME).where(*_HERE, ONE_TIME.c.used.is_(False)).values(used=True).returning(*_WHAT)
+_LOOK: Final = select(*_WHAT).where(*_HERE)
+
+
+class Kept(NamedTuple):
+    """What was kept beside it; `grant` is "" where there is none yet."""
+
+    client: str
+    grant: str
+    facts: dict[str, Any]
+    used: bool
+
+
+class Drawer(NamedTuple):
+    """The one-time things of one `kind`, as they stand at `now_s`; the text of one is kept as a digest alone."""
+
+    connection: Connection
+    key: bytes
+    kind: str
+    now_s: int
+
+    def keep(self, text: str, life_s: int, *, client: str, grant: str = "", **facts: Any) -> None:
+        told = {"client": client, "grant": grant, "facts": json.dumps(facts)}
+        row = {"digest": self._digest(text), "used": False, "expires_at_s": self.now_s + life_s, **told}
+        self.connection.execute(insert(ONE_TIME), row)
+
+    def use(self, text: str) -> Kept | None:
+        """What was kept, for one caller alone."""
+        return self._kept(_USE, text)
+
+    def look(self, text: str) -> Kept | None:
+        """What was kept, used or not."""
+        return self._kept(_LOOK, text)
+
+    def first(self, text: str, life_s: int) -> bool:
+        """Whether nobody has shown this text within its life: true for one caller alone."""
+        new = insert_into(self.connection, ONE_TIME).values(
+            digest=self._digest(text), client="", grant="", facts="{}", used=True, expires_at_s=self.now_s + life_s
+        )
+        lapsed = ONE_TIME.c.expires_at_s <= self.now_s
+        again = {"expires_at_s": self.now_s + life_s}
+        shown = new.on_conflict_do_update(index_elements=["digest"], set_=again, where=lapsed)
+        return self.connection.execute(shown.returning(ONE_TIME.c.digest)).first() is not None
+
+    def _kept(self, statement: Any, text: str) -> Kept | None:
+        here = {"shown": self._digest(text), "now_s": self.now_s}
+        row: Row[Any] | None = self.connection.execute(statement, here).one_or_none()
+        return Kept(row.client, row.grant, json.loads(row.facts), row.used) if row else None
+
+    def _digest(self, text: str) -> str:
+        return digest(self.key, self.kind, text)

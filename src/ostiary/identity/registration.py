@@ -1,0 +1,138 @@
+"""Clients as administrators register them: how each proves who it is, and what it may ask for."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import delete, insert, select, update
+
+from ostiary.audit.log import Change
+from ostiary.foundation.clock import to_us
+from ostiary.foundation.errors import CallerFault
+from ostiary.foundation.jose import TokenRefused
+from ostiary.foundation.proof import usable_jwks
+from ostiary.foundation.secret import Secret
+from ostiary.identity import names, roster
+from ostiary.identity.clients import CERTIFICATE, DPOP, FAPI2, NONE, WAYS
+from ostiary.identity.credentials import digest, new_secret, pepper
+from ostiary.identity.principals import Keys, add, end
+from ostiary.store.seal import Sealer
+from ostiary.store.tables.directory import PRINCIPAL
+from ostiary.store.tables.identity import CLIENT, CLIENT_SECRET
+
+SECRET: Final = "client_secret"  # noqa: S105  the way, and no secret
+LIVE_SECRETS: Final = 2
+BY_TLS: Final = frozenset({"tls_client_auth", "self_signed_tls_client_auth"})
+BY_JWKS: Final = frozenset({"private_key_jwt", "self_signed_tls_client_auth"})
+CHOICES: Final[Mapping[str, Sequence[str]]] = {
+    "auth": tuple(WAYS), "profile": ("oauth21", FAPI2), "bound": ("", DPOP, CERTIFICATE),
+}  # fmt: skip
+
+
+class Made(NamedTuple):
+    """A new or renewed client; the secret is shown once."""
+
+    id: str
+    secret: Secret | None
+
+
+def add_client(
+    change: Change, *, sealer: Sealer, client_id: str, name: str = "", roles: Sequence[str] = (), person: str = "",
+    scopes: Sequence[str] = (), redirects: Sequence[str] = (), auth: str = SECRET, profile: str = "oauth21",
+    bound: str = "", jwks: str = "",
+) -> Made:  # fmt: skip
+    """Makes `client:<id>`; one that authenticates by a secret gets it."""
+    told = {"auth": auth, "profile": profile, "bound": bound, "jwks": jwks, "scopes": scopes, "redirects": redirects}
+    facts = _fit(told)
+    principal = add(change, "client", client_id, name, person, roles=roles, more=facts)
+    change.connection.execute(insert(CLIENT).values(principal=principal, **_row(facts)))
+    return Made(principal, _add_secret(change, sealer, principal) if facts["auth"] == SECRET else None)
+
+
+def change_client(
+    change: Change, *, client_id: str, name: str | None = None, scopes: Sequence[str] | None = None,
+    redirects: Sequence[str] | None = None, auth: str | None = None, profile: str | None = None,
+    bound: str | None = None, jwks: str | None = None,
+) -> Keys:  # fmt: skip
+    """What is given is changed; but for the name, what it was given before ends, and secrets that it has no use for."""
+    principal = f"client:{client_id}"
+    before = roster.one(change.connection, principal)
+    names.refuse_text(name=name or "")
+    told = {"auth": auth, "profile": profile, "bound": bound, "jwks": jwks, "scopes": scopes, "redirects": redirects}
+    whole = _fit({what: before[what] if value is None else value for what, value in told.items()})
+    row = {what: value for what, value in whole.items() if value != before[what]}
+    if row:
+        change.connection.execute(update(CLIENT).where(CLIENT.c.principal == principal).values(_row(row)))
+    if row.get("auth", SECRET) != SECRET:
+        change.connection.execute(delete(CLIENT_SECRET).where(CLIENT_SECRET.c.principal == principal))
+    titled = {"name": name} if name and name != before["name"] else {}
+    if titled:
+        change.connection.execute(update(PRINCIPAL).where(PRINCIPAL.c.id == principal).values(titled))
+    after = {**titled, **row}
+    change.note("client.change", principal, before={what: before[what] for what in after}, after=after)
+    return end(change, principal, "client changed") if row else ()
+
+
+def rotate_secret(change: Change, *, sealer: Sealer, client_id: str) -> Made:
+    """A second secret; of more than two the oldest goes."""
+    principal = f"client:{client_id}"
+    one_at_a_time = select(CLIENT.c.auth).where(CLIENT.c.principal == principal).with_for_update()
+    if change.connection.execute(one_at_a_time).scalar_one_or_none() != SECRET:
+        raise CallerFault("no-such-client", f"{principal} has no secret", hint="see `ostiary client list`")
+    mine = select(CLIENT_SECRET.c.digest).where(CLIENT_SECRET.c.principal == principal)
+    old = list(change.connection.scalars(mine.order_by(CLIENT_SECRET.c.made_at_us.desc())))
+    change.connection.execute(delete(CLIENT_SECRET).where(CLIENT_SECRET.c.digest.in_(old[LIVE_SECRETS - 1 :])))
+    secret = _add_secret(change, sealer, principal)
+    change.note("client.rotate", principal)
+    return Made(principal, secret)
+
+
+def note_certificate(change: Change, *, client_id: str, days: int) -> None:
+    """Records that the client was given a certificate for so many days."""
+    principal = f"client:{client_id}"
+    roster.one(change.connection, principal)  # raises where there is none
+    change.note("client.certificate", principal, after={"days": days})
+
+
+def _fit(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What is told of a client, as it is kept; raises CallerFault for what does not go together."""
+    for what, known in CHOICES.items():
+        if told[what] not in known:
+            raise CallerFault(
+                "client-unfit", f"{told[what]!r} is no {what}", hint=f"one of {', '.join(filter(None, known))}"
+            )
+    names.refuse_redirects(told["redirects"])
+    names.refuse_scopes(told["scopes"])
+    fitted = {**told, "redirects": list(told["redirects"]), "scopes": list(told["scopes"])}
+    if told["auth"] == NONE and not told["redirects"]:
+        hint = "say with --redirect where people are sent back to, or leave out --public: it then gets a secret"
+        raise CallerFault("redirect-missing", "a public client that nobody can sign in with has no use", hint=hint)
+    if told["auth"] in BY_JWKS:
+        fitted["jwks"] = _jwks(told["jwks"])
+    if told["profile"] == FAPI2:
+        if told["auth"] in {SECRET, NONE}:
+            hint = "--auth private_key_jwt, tls_client_auth or self_signed_tls_client_auth"
+            raise CallerFault("client-unfit", "in the profile fapi2 a client proves itself by a key", hint=hint)
+        fitted["bound"] = told["bound"] or (CERTIFICATE if told["auth"] in BY_TLS else DPOP)
+    return fitted
+
+
+def _jwks(text: str) -> str:
+    try:
+        return usable_jwks(text)
+    except TokenRefused as refused:
+        hint = "give its public keys with --keys FILE (RFC 7517)"
+        raise CallerFault("keys-unfit", f"the client's keys can't be used: {refused}", hint=hint) from None
+
+
+def _row(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What is told of a client as its row holds it; no redirect and no scope has a blank in it."""
+    marks = {"redirects": "\n", "scopes": " "}
+    return {what: marks[what].join(value) if what in marks else value for what, value in told.items()}
+
+
+def _add_secret(change: Change, sealer: Sealer, principal: str) -> Secret:
+    secret = new_secret()
+    stored = digest(pepper(change.connection, sealer), "client-secret", principal, secret.reveal())
+    row = {"digest": stored, "principal": principal, "made_at_us": to_us(change.now)}
+    change.connection.execute(insert(CLIENT_SECRET), row)
+    return secret
