@@ -25,19 +25,22 @@ def guard_filter(plans: Sequence[Plan]) -> tuple[str, Json]:
     return changeable(
         "guard",
         EXT_AUTHZ,
-        http_service={
-            "server_uri": {"uri": "http://guard", "cluster": "guard", "timeout": GUARD_TIMEOUT},
-            "path_prefix": "/check",
-            "authorization_response": {
-                "dynamic_metadata_from_headers": _exactly(("authorization", *own, "ostiary-decided")),
-                "allowed_client_headers": _exactly(REFUSED),
-            },
-        },
+        http_service=guard_service(
+            "/check",
+            dynamic_metadata_from_headers=_exactly(("authorization", *own, "ostiary-decided")),
+            allowed_client_headers=_exactly(REFUSED),
+        ),
         allowed_headers={"patterns": [*asked, {"prefix": "x-gw-"}]},
         with_request_body={"max_request_bytes": BODY_MAX_BYTES, "allow_partial_message": False},
         failure_mode_allow=False,
         status_on_error={"code": "ServiceUnavailable"},
     )
+
+
+def guard_service(prefix: str, **answer: Json) -> Json:
+    """The guard's own paths below `prefix`, and what of its `answer` counts."""
+    server = {"uri": "http://guard", "cluster": "guard", "timeout": GUARD_TIMEOUT}
+    return {"server_uri": server, "path_prefix": prefix, "authorization_response": answer}
 
 
 def body_filter() -> tuple[str, Json]:

@@ -19,7 +19,9 @@ CALLERS_MIN: Final = 10_000
 ADDRESS_LIMIT: Final = Limit(
     name="address", requests=60_000, seconds=60
 )  # an office behind one address; a flood is not
-BEARER: Final = {"prefix": "Bearer "}  # as the token filter reads it: another spelling shows no token
+BEARER: Final = {
+    "safe_regex": {"regex": "(Bearer|DPoP) .*"}
+}  # as the token filter reads it: another spelling shows no token
 MACHINES: Final = {
     "safe_regex": {"regex": "/identity/(token|revoke|userinfo) [A-Z]+"}
 }  # where something shown is looked at

@@ -31,6 +31,7 @@ CHANGEABLE: Final = {
     "token": (JWT,),
     "country": (GEOIP, NOTHING),
     "device": (RBAC, NOTHING),
+    "bound": (WITH_MATCHER,),
     "revoked-cold": (RBAC, NOTHING),
     "revoked-hot": (WITH_MATCHER, NOTHING),
     "policy": (RBAC,),
@@ -42,7 +43,7 @@ CHANGEABLE: Final = {
 }
 # As a request meets them: cheap and anonymous first, the guard last.
 ORDER: Final = (
-    "mark", "blocked", "address-limit", "token", "country", "device", "kept", "revoked-cold", "revoked-hot", "policy", "caller-limit", "body",
+    "mark", "blocked", "address-limit", "token", "country", "device", "kept", "bound", "revoked-cold", "revoked-hot", "policy", "caller-limit", "body",
     TELL, "guard", "inject", "strip",
 )  # fmt: skip
 

@@ -12,6 +12,7 @@ from ostiary.envoy.message import extension, header
 from ostiary.plan.reason import HEADER, Reason, problem
 
 GUARD_UNAVAILABLE: Final = 424  # what the guard says for 503: of any 5xx Envoy takes the status alone (measured)
+UNPROVED: Final = 421  # what the guard says of a proof: it knows neither decision nor revision of the request then
 EXPRESSION: Final = "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
 ASKED_ANEW: Final = "%CEL(xds.route_metadata.filter_metadata['ostiary']['step-up'][response.code_details])%"
 WHY: Final = "The decision id tells the operator of this gate why."
@@ -28,6 +29,7 @@ def local_replies(edge: Edge) -> Json:
             _refuse(Reason.TOO_LARGE, _status(413), edge),
             _refuse(Reason.RATE_LIMITED, _status(429), edge),
             _refuse(Reason.UNAVAILABLE, _all([_flag("UAEX"), _any([_range(100, 399), _status(503)])]), edge),
+            _refuse(Reason.TOKEN_UNBOUND, _all([_flag("UAEX"), _status(UNPROVED)]), edge),
             _pass(_all([_flag("UAEX"), _status(GUARD_UNAVAILABLE)]), edge) | {"status_code": Reason.UNAVAILABLE.status},
             _pass(_flag("UAEX"), edge),
             _refuse(Reason.TOKEN_MISSING, _details(f"{TOKEN}{{Jwt_is_missing}}"), edge),

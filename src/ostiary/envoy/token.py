@@ -24,7 +24,10 @@ CLOCK_SKEW_S: Final = 1  # 0 would mean Envoy's default of 60
 OR_NONE: Final[Json] = {"allow_missing_or_failed": {}}
 CACHED_TOKENS: Final = 20_000
 CACHED_TOKEN_MAX_BYTES: Final = 4096
+BOUND_HEADER: Final = "x-gw-bound"  # what the token is bound to
+SCHEMES: Final = {"": "Bearer ", "jkt": "DPoP "}  # how a token is shown, by what it is bound to
 CLAIM_HEADERS: Final = {
+    "bnd": BOUND_HEADER,
     "sub": "x-gw-sub",
     "jti": "x-gw-jti",
     "grant": "x-gw-grant",
@@ -89,7 +92,7 @@ def _provider(audience: str, keys: str, edge: Edge, headers: Mapping[str, str]) 
         "clock_skew_seconds": CLOCK_SKEW_S,
         "local_jwks": {"inline_string": keys},
         "forward": True,  # the guard verifies the token itself; the hand-over filter takes it off before the ERP
-        "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
+        "from_headers": [{"name": "authorization", "value_prefix": scheme} for scheme in SCHEMES.values()],
         "jwt_cache_config": {"jwt_cache_size": CACHED_TOKENS, "jwt_max_token_size": CACHED_TOKEN_MAX_BYTES},
         "claim_to_headers": [{"header_name": name, "claim_name": claim} for claim, name in headers.items()],
     }

@@ -7,6 +7,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ostiary.envoy.access import AccessClass, classes_of, policy_filter
+from ostiary.envoy.bound import bound_filter
 from ostiary.envoy.clusters import cluster_file
 from ostiary.envoy.country import country_filter
 from ostiary.envoy.device import device_filter
@@ -50,6 +51,7 @@ def beside_routes(plan: Plan, population: Population, edge: Edge) -> Resources:
             address_filter(plan),
             caller_filter(plan, population.role_sets, population.callers),
             body_filter(),
+            bound_filter(),
             inject_filter(plan, population.static_credentials),
             *_tables((plan,), classes_of(plan).used, population, edge),
         ]

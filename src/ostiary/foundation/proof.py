@@ -49,6 +49,7 @@ class Proof(NamedTuple):
     key: str
     jti: str
     nonce: str
+    issued_at: float
 
 
 class Assertion(NamedTuple):
@@ -93,7 +94,7 @@ def verify_proof(text: str, *, method: str, url: str, now: datetime, token: str 
         raise TokenRefused("the proof is too old, or from the future: set the clock")
     if token and not hmac.compare_digest(told.ath.encode(), hashed(token).encode()):
         raise TokenRefused("the proof is for another token")
-    return Proof(str(key.thumbprint()), _id(told.jti), told.nonce)
+    return Proof(str(key.thumbprint()), _id(told.jti), told.nonce, told.iat)
 
 
 def verify_assertion(text: str, jwks: str, *, client: str, audiences: Sequence[str], now: datetime) -> Assertion:

@@ -26,6 +26,7 @@ from ostiary.guard.erp import NotEstablished, NotLetIn
 from ostiary.guard.journal import Journal
 from ostiary.guard.knowledge import Knowledge, Ready
 from ostiary.guard.locks import Locks
+from ostiary.guard.proof import Proofs
 from ostiary.guard.tryton import PATIENCE_S, Tried, TrytonErp
 from ostiary.plan.model import Kind, System
 from ostiary.plan.reason import Reason, problem
@@ -33,10 +34,12 @@ from ostiary.store.database import Store
 from ostiary.store.seal import Sealer
 
 PREFIX: Final = b"/check"
+PROOF: Final = "/proof"
 BODY_MAX_BYTES: Final = 64 * 1024 * 1024  # the gate holds to the policy's own limit; this one only bounds memory
 INSIDE_MAX_BYTES: Final = 16 * 1024 * 1024
 FORGET_EVERY_S: Final = 3_600.0
 RETRY_AFTER_S: Final = "1"
+UNPROVED: Final = 421  # `envoy.refusal` knows it too
 FOR_UNAVAILABLE: Final = 424  # RFC 4918 section 11.4; `envoy.refusal` knows it
 
 Scope = MutableMapping[str, Any]
@@ -71,6 +74,7 @@ class Guard:
         self._accounts, self._knowledge = Accounts(store, sealer), Knowledge(home, store, settings.issuer, clock)
         self._erps: dict[tuple[str, str, str], TrytonErp] = {}
         self._check: Check | None = None
+        self._proofs = Proofs(settings.origin, clock)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Guard"]:
@@ -113,6 +117,9 @@ class Guard:
         """ext_authz: the caller's method and path below /check, its headers, its whole body."""
         if scope["type"] != "http":
             return
+        if scope["path"].startswith(PROOF):
+            await self._prove(scope, send)
+            return
         try:
             asked = await _asked(scope, receive)
             if self._check is None or isinstance(asked, Trace):
@@ -125,6 +132,14 @@ class Guard:
             log.exception("a request could not be judged")
             answer = _not_now("the request can't be judged")
         await _send(send, _status(answer.reason), _headers(answer), _body(answer))
+
+    async def _prove(self, scope: Scope, send: Send) -> None:
+        """The other filter's question: does who shows this bound token hold its key? No more is known of it yet."""
+        names = [name for name, _ in scope["headers"]]
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        why = "a header stands more than once" if len(set(names)) < len(names) else ""
+        why = why or self._proofs.refused(scope["method"], scope["path"].removeprefix(PROOF), headers)
+        await _send(send, UNPROVED if why else 200, [], b"")
 
     async def inside(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The control side's wishes: a new plan, revoked keys, how the guard stands."""

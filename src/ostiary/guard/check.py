@@ -124,13 +124,15 @@ class Check:
         if SUBJECT_HEADER not in asked.headers and system.observed(self._clock.now()):
             return await self._unproved(asked, system, trace)
         scheme, _, text = asked.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not text:
+        if scheme.lower() not in {"bearer", "dpop"} or not text:
             raise Refused(Reason.TOKEN_MISSING, "send an access token: Authorization: Bearer ...")
         try:
             caller = await self._knowledge.caller(text, system.audience)
         except TokenRefused:
             raise Refused(Reason.TOKEN_INVALID, "this is no valid access token for this system") from None
         trace.claims = caller.claims
+        if (scheme.lower() == "dpop") is not caller.claims.bound.startswith("jkt:"):  # the gate asked for the proof
+            raise Refused(Reason.TOKEN_UNBOUND, "the token is not bound as it is shown")
         if self._knowledge.revoked(caller):
             raise Refused(Reason.TOKEN_REVOKED, "the token was revoked")
         trace.person = await self._accounts.person(caller.claims.subject)

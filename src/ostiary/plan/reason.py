@@ -8,6 +8,7 @@ from ostiary.plan.formula import MFA, Formula, Mfa, Recent, atoms
 HEADER: Final = "ostiary-reason"  # of an answer, by which the gate notes it
 UNCLEAR: Final = "unclear"  # what a draft would say, where that turns on what is not kept, or was not asked
 BEARER: Final = 'Bearer realm="ostiary"'
+UNBOUND: Final = 'DPoP realm="ostiary", error="invalid_dpop_proof", algs="ES256 EdDSA PS256"'
 SIGN_IN_ANEW: Final = f'{BEARER}, error="insufficient_user_authentication"'
 
 
@@ -32,6 +33,7 @@ class Reason(StrEnum):
     TOKEN_MISSING = "token-missing", 401, "An access token is needed", BEARER
     TOKEN_INVALID = "token-invalid", 401, "The access token is not valid here", f'{BEARER}, error="invalid_token"'
     TOKEN_REVOKED = "token-revoked", 401, "The access token was revoked", f'{BEARER}, error="invalid_token"'
+    TOKEN_UNBOUND = "token-unbound", 401, "The caller does not hold the key that the token is bound to", UNBOUND
     # Said by the identity server alone.
     CREDENTIAL_INVALID = "credential-invalid", 401, "The password, client secret, code or refresh token is wrong"
     CLOSED = "closed", 503, "The gate is closed: its control side is silent"

@@ -24,6 +24,7 @@ ELSEWHERE = {
     Reason.TOKEN_MISSING: TOKEN,
     Reason.TOKEN_INVALID: TOKEN,
     Reason.TOKEN_REVOKED: TOKEN,
+    Reason.TOKEN_UNBOUND: "a DPoP proof for this request, or the connection's certificate: by the key the token is bound to",
     Reason.CREDENTIAL_INVALID: "the right one: the client's owner, or the person, has it",
     Reason.ADDRESS_BLOCKED: "another address, or the end of the measure: `ostiary measure list`",
     Reason.RATE_LIMITED: "waiting as long as Retry-After says",

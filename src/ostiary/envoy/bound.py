@@ -1,0 +1,46 @@
+"""Tokens that are bound to a key are good for nobody who does not hold it (RFC 8705 section 3, RFC 9449 section 7).
+
+A certificate's fingerprint is compared natively; a DPoP proof is signed anew for each request, so the guard looks at it.
+What the token filter verified has the claim `bnd` in a header: without it, the caller may not call his token bound.
+"""
+
+from typing import Final
+
+from ostiary.envoy import cel, matcher
+from ostiary.envoy.device import DEVICE_HEADER
+from ostiary.envoy.edge import Json
+from ostiary.envoy.guard_call import EXT_AUTHZ, guard_service
+from ostiary.envoy.message import extension
+from ostiary.envoy.token import BOUND_HEADER, SCHEMES
+from ostiary.plan.reason import Reason
+
+SHA256_CHARS: Final = 64  # in hex
+SHOWN: Final = ("authorization", "dpop", BOUND_HEADER)
+
+
+def bound_filter() -> tuple[str, Json]:
+    refused = matcher.refuse(Reason.TOKEN_UNBOUND)
+    same = matcher.first([(_certified(), matcher.skip())], refused)
+
+    def no_proof(otherwise: Json) -> Json:
+        return matcher.prefix(matcher.request_header("authorization"), {SCHEMES["jkt"]: refused}, otherwise)
+
+    kinds = {"jkt:": matcher.execute(_proof()), "x5t:": no_proof(same)}
+    by = matcher.request_header(BOUND_HEADER)
+    return matcher.exceptions("bound", matcher.prefix(by, kinds, no_proof(matcher.skip())))
+
+
+def _certified() -> Json:
+    """The token names the connection's certificate; every text ends with an empty one, hence its size (CEL adds no texts)."""
+    headers = cel.attribute("request.headers")
+    shown = cel.index(headers, DEVICE_HEADER)
+    whole = cel.call("_==_", cel.call("size", shown), cel.number(SHA256_CHARS))
+    return cel.predicate(cel.call("_&&_", whole, cel.method(cel.index(headers, BOUND_HEADER), "endsWith", shown)))
+
+
+def _proof() -> Json:
+    asked = {"patterns": [{"exact": name} for name in SHOWN]}
+    return extension(
+        "proof", EXT_AUTHZ, http_service=guard_service("/proof"), allowed_headers=asked, failure_mode_allow=False,
+        status_on_error={"code": "ServiceUnavailable"},
+    )  # fmt: skip

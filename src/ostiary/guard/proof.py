@@ -1,0 +1,47 @@
+"""Whether who shows a DPoP-bound token signed this very request with its key (RFC 9449 section 7.1)."""
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Final
+
+from ostiary.foundation.clock import Clock
+from ostiary.foundation.jose import TokenRefused
+from ostiary.foundation.proof import AHEAD_S, PROOF_LIFE_S, verify_proof
+
+SEEN_MAX: Final = 500_000  # some 100 MB: more at once than a guard looks at while a proof is good
+KEPT_S: Final = PROOF_LIFE_S + AHEAD_S
+
+
+class Proofs:
+    """Remembers what it has seen for as long as it would be good; a proof from before its time is not."""
+
+    def __init__(self, origin: str, clock: Clock) -> None:
+        self._origin, self._clock = origin, clock
+        self._began_s = clock.now().timestamp()
+        self._seen: set[str] = set()
+        self._order: deque[tuple[float, str]] = deque()
+
+    def refused(self, method: str, path: str, headers: Mapping[str, str]) -> str:
+        """Why the request is not its token holder's; "" where it is."""
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "dpop":
+            return "the token is bound to a key: send it as DPoP, with a proof"
+        now = self._clock.now()
+        try:
+            proof = verify_proof(
+                headers.get("dpop", ""), method=method, url=f"{self._origin}{path}", now=now, token=token
+            )  # fmt: skip
+        except TokenRefused as refused:
+            return str(refused)
+        if f"jkt:{proof.key}" != headers.get("x-gw-bound"):
+            return "the proof is signed with another key than the token is bound to"
+        return "" if self._first(f"{proof.key} {proof.jti}", proof.issued_at, now.timestamp()) else "used before"
+
+    def _first(self, name: str, issued_at: float, now_s: float) -> bool:
+        while self._order and self._order[0][0] <= now_s:
+            self._seen.discard(self._order.popleft()[1])
+        if name in self._seen or issued_at < self._began_s - AHEAD_S or len(self._seen) >= SEEN_MAX:
+            return False
+        self._seen.add(name)
+        self._order.append((now_s + KEPT_S, name))
+        return True

@@ -1,0 +1,153 @@
+"""Bound tokens at a real Envoy, with the guard's own look at proofs behind it (RFC 9449 section 7, RFC 8705 section 3)."""
+
+import base64
+import hashlib
+import http.client
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from joserfc import jwt
+from joserfc.jwk import ECKey
+
+from ostiary.foundation.clock import SystemClock
+from ostiary.foundation.home import Home
+from ostiary.foundation.jose import confirmation
+from ostiary.guard.proof import Proofs
+from ostiary.plan.formula import Always
+from ostiary.tls import authority
+
+from .test_contexts import plan_of, read  # isort: skip
+
+ORIGIN = "https://gate.test"
+KEY, OTHER = ECKey.generate_key("P-256"), ECKey.generate_key("P-256")
+
+
+@pytest.fixture(scope="module")
+def place(make_gate: Any, tmp_path_factory: Any) -> Iterator[Any]:
+    home = Home(root=tmp_path_factory.mktemp("bound") / "home")
+    home.create()
+    made = authority.ensure(home, "gate.test")
+    gate = make_gate(plain=False, certificate=made.certificate, key=made.key, client_ca=made.ca)
+    proofs = Proofs(ORIGIN, SystemClock())
+
+    def guard(seen: Any) -> Any:
+        if not seen["path"].startswith("/proof"):
+            return 200, {}, ""
+        refused = proofs.refused(seen["method"], seen["path"].removeprefix("/proof"), seen["headers"])
+        return 421 if refused else 200, {}, refused
+
+    gate.guard_reply = guard
+    try:
+        gate.start(gate.files(plan_of(gate, [read(Always())]), [["clerk"]]))
+        yield SimpleNamespace(gate=gate, home=home, ca=made.ca, folder=home.root)
+    finally:
+        gate.stop()
+
+
+def ask(place: Any, authorization: Any, *, proof: Any = (), shown: Any = None, method: str = "GET") -> tuple[int, str]:
+    own = ssl.create_default_context(cafile=str(place.ca))
+    if shown:
+        (place.folder / "pair.pem").write_bytes(shown.certificate + shown.key)
+        own.load_cert_chain(place.folder / "pair.pem")
+    connection = http.client.HTTPSConnection("gate.test", place.gate.edge.port, context=own, timeout=10)
+    connection.sock = own.wrap_socket(socket.create_connection(("127.0.0.1", place.gate.edge.port)), server_hostname="gate.test")  # fmt: skip
+    connection.putrequest(method, "/orders", skip_host=True)
+    for name, value in [("host", "shop.test"), ("authorization", authorization), *(("dpop", one) for one in proof)]:
+        connection.putheader(name, value)
+    connection.endheaders()
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    return answer.status, str(answer.getheader("ostiary-reason", "allowed"))
+
+
+def token(place: Any, bound: str = "") -> str:
+    told = {"bnd": bound, "cnf": confirmation(bound)} if bound else {}
+    return str(place.gate.token(["clerk"], scope="shop/*:read", **told))
+
+
+def proof_of(text: str, key: ECKey = KEY, **changed: Any) -> str:
+    ath = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+    claims = {"jti": str(time.monotonic_ns()), "htm": "GET", "htu": f"{ORIGIN}/orders", "iat": int(time.time())}
+    header = {"typ": "dpop+jwt", "alg": "ES256", "jwk": key.as_dict(private=False)}
+    return jwt.encode(header, {**claims, "ath": ath, **changed}, key, algorithms=["ES256"])
+
+
+REFUSED = (401, "token-unbound")
+
+
+@pytest.mark.standard("A8")
+def test_a_dpop_bound_token_is_its_key_holder_s_alone(place: Any) -> None:
+    free, bound = token(place), token(place, f"jkt:{KEY.thumbprint()}")
+    good = proof_of(bound)
+    assert ask(place, f"Bearer {free}") == (200, "allowed")
+    assert ask(place, f"DPoP {bound}", proof=[good]) == (200, "allowed")
+    for shown, proofs in [
+        (f"DPoP {bound}", [good]),  # seen before
+        (f"DPoP {bound}", []),
+        (f"DPoP {bound}", ["nonsense"]),
+        (f"DPoP {bound}", [proof_of(bound), proof_of(bound)]),
+        (f"DPoP {bound}", [proof_of(bound, OTHER)]),
+        (f"DPoP {bound}", [proof_of(free)]),
+        (f"DPoP {bound}", [proof_of(bound, htm="POST")]),
+        (f"DPoP {bound}", [proof_of(bound, htu=f"{ORIGIN}/stock")]),
+        (f"DPoP {bound}", [proof_of(bound, htu="https://shop.evil/orders")]),
+        (f"DPoP {bound}", [proof_of(bound, iat=int(time.time()) - 3600)]),
+        (f"DPoP {bound}", [proof_of(bound, iat=int(time.time()) + 3600)]),
+        (f"Bearer {bound}", [proof_of(bound)]),
+        (f"Bearer {bound}", []),
+        (f"DPoP {free}", [proof_of(free)]),
+        (f"DPoP {free}", []),
+    ]:
+        assert ask(place, shown, proof=proofs) == REFUSED, (shown[:8], len(proofs))
+
+
+def test_two_tokens_in_one_header_are_none(place: Any) -> None:
+    """The claims of one and the proof of another must never meet."""
+    free, bound = token(place), token(place, f"jkt:{OTHER.thumbprint()}")
+    own = token(place, f"jkt:{KEY.thumbprint()}")
+    for shown in (f"Bearer {free} DPoP {bound}", f"DPoP {bound} Bearer {free}", f"DPoP {bound}, Bearer {free}",
+                  f"Bearer {free},DPoP {bound}", f"DPoP {own} Bearer {bound}", f"Bearer {bound} DPoP {own}"):  # fmt: skip
+        for proofs in ([], [proof_of(bound)], [proof_of(own)]):
+            assert ask(place, shown, proof=proofs)[0] in {401, 403}, shown[:8]
+
+
+def test_a_guard_that_does_not_answer_lets_no_bound_token_pass(place: Any) -> None:
+    bound, answers = token(place, f"jkt:{KEY.thumbprint()}"), place.gate.guard_reply
+    place.gate.guard_reply = lambda _: (500, {}, "")
+    try:
+        assert ask(place, f"DPoP {bound}", proof=[proof_of(bound)]) == (503, "unavailable")
+    finally:
+        place.gate.guard_reply = answers
+
+
+@pytest.mark.standard("A8")
+def test_a_token_bound_to_a_certificate_is_for_its_connections_alone(place: Any) -> None:
+    ours, other = (authority.issue_client(place.home, name) for name in ("ours", "other"))
+    bound = token(place, f"x5t:{ours.fingerprint}")
+    assert ask(place, f"Bearer {bound}", shown=ours) == (200, "allowed")
+    assert ask(place, f"Bearer {token(place)}", shown=other) == (200, "allowed")
+    for shown in (other, None):
+        assert ask(place, f"Bearer {bound}", shown=shown) == REFUSED
+    assert ask(place, f"DPoP {bound}", shown=ours, proof=[proof_of(bound)])[0] == 401
+    for odd in ("x5t:", f"x5t:{ours.fingerprint[:-1]}", f"x5t:x{ours.fingerprint}"):
+        told = {"bnd": odd}
+        text = str(place.gate.token(["clerk"], scope="shop/*:read", **told))
+        assert ask(place, f"Bearer {text}")[0] == 401, odd
+
+
+def test_where_nobody_is_asked_for_a_certificate_a_token_bound_to_one_does_not_pass(make_gate: Any) -> None:
+    gate = make_gate()
+    try:
+        gate.start(gate.files(plan_of(gate, [read(Always())]), [["clerk"]]))
+        text = gate.token(["clerk"], scope="shop/*:read", bnd="x5t:" + "a" * 64)
+        for headers in ({}, {"x-gw-device": "a" * 64}, {"x-gw-bound": "x"}):
+            assert gate.ask("/orders", token=text, headers=headers).reason == "token-unbound"
+    finally:
+        gate.stop()
