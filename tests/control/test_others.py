@@ -4,11 +4,11 @@ import json
 
 import pytest
 from joserfc.jwk import ECKey
+from tools.caller import answer_page
 
 import others
 from ostiary.foundation.secret import Secret
 from running import RUNNING
-from tools.caller import answer_page
 
 pytestmark = RUNNING
 BACK = "https://bank.example/back"

@@ -152,6 +152,7 @@ def edge_of(installation: Installation) -> Edge:
         certificate=home.keys / "gate.crt",
         key=home.keys / "gate.key",
         client_ca=home.keys / "ca.crt" if settings.ask_client_certificate else None,
+        any_client_certificate=settings.any_client_certificate,
         tls_minimum=settings.tls_minimum,
         start=(home.run / START_FILE).read_text("ascii"),
         issuer=settings.issuer,

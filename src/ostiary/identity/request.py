@@ -4,6 +4,7 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, unquote, unquote_plus
 
@@ -121,7 +122,9 @@ def refuse_foreign(request: Request) -> None:
 def certificate(request: Request) -> x509.Certificate | None:
     """What the caller's TLS connection showed and proved the key of, as the gate tells it."""
     found = CERTIFICATE.search(request.headers.get("x-gw-client-cert", ""))
-    return x509.load_pem_x509_certificate(unquote(found[1]).encode()) if found else None
+    with suppress(ValueError):
+        return x509.load_pem_x509_certificate(unquote(found[1]).encode()) if found else None
+    return None
 
 
 def fingerprint(request: Request) -> str:
