@@ -228,7 +228,9 @@ def test_an_age_that_is_no_number_of_seconds_goes_back_to_the_client(world, age)
 
 def test_who_asks_for_more_than_a_password_is_told_that_it_can_t_be_had(world):
     """RFC 9470 section 5, rather than a sign-in that leads to the same challenge again."""
-    assert world.sent_back(world.authorize(acr_values="mfa"))["error"] == "unmet_authentication_requirements"
+    asked = world.authorize(acr_values="mfa")
+    assert world.sent_back(world.answer(asked))["error"] == "unmet_authentication_requirements"
+    assert world.sent_back(world.authorize(acr_values="gold"))["error"] == "unmet_authentication_requirements"
     assert "code" in world.sent_back(world.answer(world.authorize(acr_values="mfa pwd")))
 
 

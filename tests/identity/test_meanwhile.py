@@ -3,7 +3,7 @@
 import pytest
 
 from ostiary.audit.log import Change
-from ostiary.identity import principals, sign_in
+from ostiary.identity import principals, session, sign_in
 from ostiary.store.seal import Sealer
 
 
@@ -42,5 +42,5 @@ def test_no_session_outlives_the_change_that_was_to_end_it(world, meanwhile, act
 
 def test_a_session_that_ended_while_the_form_was_open_gives_no_code(world, monkeypatch):
     world.signed_in()
-    monkeypatch.setattr(sign_in, "_in_force", lambda *_: False)
+    monkeypatch.setattr(session, "in_force", lambda *_: False)
     assert "code=" not in world.answer(world.authorize()).headers.get("location", "")

@@ -87,10 +87,11 @@ def test_discovery_names_only_what_is_there(world, path):
     assert told["issuer"] == world.settings.issuer == "https://localhost:8443/identity"
     assert told["response_types_supported"] == ["code"]
     assert told["code_challenge_methods_supported"] == ["S256"]
-    assert set(told["grant_types_supported"]) == {"authorization_code", "client_credentials", "refresh_token"}
+    plain = {"authorization_code", "client_credentials", "refresh_token"}
+    assert set(told["grant_types_supported"]) == plain | {"urn:ietf:params:oauth:grant-type:device_code"}
     assert told["authorization_response_iss_parameter_supported"] is True
-    for name in ("authorization", "token", "revocation", "userinfo"):
-        place = told[f"{name}_endpoint"].removeprefix("https://localhost:8443")
+    for place in (told[name] for name in told if name.endswith("_endpoint")):
+        place = place.removeprefix("https://localhost:8443")
         assert world.ask("PATCH", place).status_code == 405, name
     assert world.ask("GET", told["jwks_uri"].removeprefix("https://localhost:8443")).status_code == 200
 

@@ -20,7 +20,8 @@ from ostiary.foundation.home import Home
 from ostiary.foundation.jose import revocation_keys
 from ostiary.foundation.proof import ALGORITHMS
 from ostiary.foundation.settings import Settings
-from ostiary.identity import clients, endpoint, keys, sign_in, tokens
+from ostiary.identity import account, clients, device, endpoint, keys, sign_in, tokens
+from ostiary.identity.asked import ACRS
 from ostiary.identity.endpoint import NO_STORE
 from ostiary.identity.request import TEXT_MAX_BYTES, Refused, call, refuse_foreign
 from ostiary.identity.server import Revoked, Server
@@ -35,7 +36,7 @@ PASSWORD_THREADS: Final = 2  # each argon2id takes 19 MiB and a core
 WAITING_MAX: Final = 50  # for one of these threads; more would only wait in vain
 ENDPOINTS: Final = {
     "authorization": "authorize", "pushed_authorization_request": "par", "token": "token", "revocation": "revoke",
-    "introspection": "introspect", "userinfo": "userinfo",
+    "introspection": "introspect", "userinfo": "userinfo", "device_authorization": "device-authorization",
 }  # fmt: skip
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,10 @@ def create(
         routes=[
             route(f"{base}/authorize", "GET", sign_in.show),
             route(f"{base}/sign-in", "POST", sign_in.answer, slow),
+            route(f"{base}/device", "GET", sign_in.show_device),
+            route(f"{base}/account", "GET", account.show),
+            route(f"{base}/account", "POST", account.act),
+            route(f"{base}/device-authorization", "POST", device.begin),
             route(f"{base}/token", "POST", endpoint.token),
             route(f"{base}/par", "POST", endpoint.push),
             route(f"{base}/revoke", "POST", endpoint.revoke),
@@ -165,7 +170,7 @@ def metadata(server: Server, _request: Request, _body: bytes) -> Response:
         "tls_client_certificate_bound_access_tokens": True,
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["ES256"],
-        "acr_values_supported": [sign_in.ACR],
+        "acr_values_supported": ACRS,
         "scopes_supported": sorted(clients.OIDC_SCOPES),
         "claims_supported": ["sub", "name", "auth_time", "acr", "amr", "sid"],
         "authorization_response_iss_parameter_supported": True,

@@ -211,6 +211,13 @@ def narrow(client: Client, asked: str, system: str) -> frozenset[str]:
     return told
 
 
+def scope_of(server: Server, client: Client, given: Mapping[str, str]) -> dict[str, str]:
+    """The columns of a grant that say what the client asks for."""
+    audience, system = server.audience(given.get("resource", ""))
+    scopes = narrow(client, given.get("scope", ""), system)
+    return {"client": client.principal, "audience": audience, "scopes": " ".join(sorted(scopes))}
+
+
 def in_words(scopes: Iterable[str]) -> tuple[list[str], list[str]]:
     """The systems of which a client asks for everything, which is what the person's roles allow; and the other scopes."""
     asked = set(scopes)

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from ostiary.audit.log import Change
 from ostiary.foundation.jose import Claims, revocation_keys
 from ostiary.foundation.secret import new_id
-from ostiary.identity import clients, grants, sign_in, tokens
+from ostiary.identity import asked, clients, device, grants, tokens
 from ostiary.identity.clients import Client
 from ostiary.identity.credentials import new_secret
 from ostiary.identity.principals import revoke_grant, revoke_token
@@ -18,7 +18,8 @@ from ostiary.identity.server import Server
 from ostiary.store.directory import revoked_keys
 
 NO_STORE: Final = {"cache-control": "no-store"}
-GRANT_TYPES: Final = ("authorization_code", "client_credentials", "refresh_token")
+DEVICE: Final = "urn:ietf:params:oauth:grant-type:device_code"
+GRANT_TYPES: Final = ("authorization_code", "client_credentials", "refresh_token", DEVICE)
 PUSHED_LIFE_S: Final = 300  # a person may take so long to sign in
 CREDENTIALS: Final = frozenset({"client_secret", "client_assertion", "client_assertion_type"})
 
@@ -28,6 +29,8 @@ def token(server: Server, request: Request, body: bytes) -> Response:
     kind = told.get("grant_type", "")
     if kind not in GRANT_TYPES:
         raise Refused("unsupported_grant_type" if kind else "invalid_request", "the grant type is not known")
+    if kind == DEVICE and device.polled_too_soon(server, told.get("device_code", "")):
+        raise Refused("slow_down", f"ask every {device.POLL_S} seconds")
     try:
         with server.transaction(request, told, writes=kind != "client_credentials") as connection:
             client = clients.authenticate(server, connection, request, told)
@@ -61,8 +64,10 @@ def _for_machine(  # noqa: PLR0917  what the request shows
 def _for_person(  # noqa: PLR0917  what the request shows
     server: Server, connection: Connection, request: Request, client: Client, told: dict[str, str], bound: str
 ) -> tuple[dict[str, Any], Claims]:
-    with_code = told["grant_type"] == "authorization_code"
-    if with_code:
+    kind = told["grant_type"]
+    if kind == DEVICE:
+        grant, renewal = device.redeem(server, connection, client, told.get("device_code", ""), bound)
+    elif kind == "authorization_code":
         code, redirect, verifier = (told.get(name, "") for name in ("code", "redirect_uri", "code_verifier"))
         shown = {"code": code, "redirect": redirect, "verifier": verifier, "bound": bound}
         grant, renewal = grants.redeem(server.drawer(connection, "code"), client, **shown)
@@ -80,7 +85,7 @@ def _for_person(  # noqa: PLR0917  what the request shows
     answer = tokens.answer(signs["access"], claims)
     answer["refresh_token"] = renewal.reveal()
     if "openid" in wanted:
-        nonce = grant.nonce if with_code else ""
+        nonce = grant.nonce if kind == "authorization_code" else ""
         answer["id_token"] = tokens.id_token(signs["id"], claims, name=grant.name, nonce=nonce)
     return answer, claims
 
@@ -146,11 +151,10 @@ def push(server: Server, request: Request, body: bytes) -> Response:
             bound = clients.binding(server, connection, request, client).removeprefix("jkt:")
             if told.setdefault("dpop_jkt", bound) != bound:
                 raise Refused("invalid_dpop_proof", "dpop_jkt names another key than the proof")
-        asked = {name: value for name, value in told.items() if name not in CREDENTIALS} | {"client_id": client.id}
-        sign_in.checked(server, client, asked)
-        uri = f"{sign_in.PUSHED}{new_secret().reveal()}"
-        pushed = server.drawer(connection, "pushed")
-        pushed.keep(uri, PUSHED_LIFE_S, client=client.principal, asked=asked)
+        wanted = {name: value for name, value in told.items() if name not in CREDENTIALS} | {"client_id": client.id}
+        asked.checked(server, client, wanted)
+        uri = f"{asked.PUSHED}{new_secret().reveal()}"
+        server.drawer(connection, "pushed").keep(uri, PUSHED_LIFE_S, client=client.principal, asked=wanted)
     server.note(request, "kept", client=client.id)
     return JSONResponse({"request_uri": uri, "expires_in": PUSHED_LIFE_S}, 201, headers=NO_STORE)
 

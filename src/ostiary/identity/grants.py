@@ -43,24 +43,25 @@ class Replayed(Exception):
         self.grant = grant
 
 
-def begin(codes: Drawer, values: Mapping[str, Any], redirect: str, challenge: str) -> Secret:
-    """A new grant (its `values` without id and end) and the code that opens it."""
+def begin(connection: Connection, now_s: int, values: Mapping[str, Any]) -> str:
+    """The id of a new grant: its `values` without id and end."""
     grant = new_id("gr")
-    row = {"id": grant, "expires_at_s": codes.now_s + GRANT_LIFE_S, "revoked": False, **values}
-    codes.connection.execute(insert(GRANT), row)
+    row = {"id": grant, "expires_at_s": now_s + GRANT_LIFE_S, "revoked": False, **values}
+    connection.execute(insert(GRANT), row)
+    return grant
+
+
+def code_for(codes: Drawer, grant: str, *, client: str, redirect: str, challenge: str) -> Secret:
+    """The code that opens the grant."""
     code = new_secret()
-    opens = {"client": values["client"], "grant": grant, "redirect": redirect, "challenge": challenge}
-    codes.keep(code.reveal(), CODE_LIFE_S, **opens)
+    codes.keep(code.reveal(), CODE_LIFE_S, client=client, grant=grant, redirect=redirect, challenge=challenge)
     return code
 
 
 def redeem(
     codes: Drawer, client: Client, *, code: str, redirect: str, verifier: str, bound: str
 ) -> tuple[Row[Any], Secret]:
-    """The grant behind `code`, once, and its first refresh token; raises Replayed when its own client shows it again.
-
-    A public client's refresh tokens are bound as the access token is (RFC 9449 section 5).
-    """
+    """The grant behind `code`, once, and its first refresh token; raises Replayed when its own client shows it again."""
     kept = codes.use(code)
     wrong = Refused("invalid_grant", "the code is not valid", guessed=bool(code))
     if kept is None:
@@ -71,7 +72,12 @@ def redeem(
     same = hmac.compare_digest(hashed(verifier), kept.facts["challenge"])
     if kept.client != client.principal or kept.facts["redirect"] != redirect or not same:
         raise wrong  # the transaction rolls back: another client cannot use the code up
-    grant = _alive(_grant(codes.connection, kept.grant), codes.now_s)
+    return opened(codes, client, kept.grant, bound)
+
+
+def opened(codes: Drawer, client: Client, grant_id: str, bound: str) -> tuple[Row[Any], Secret]:
+    """The grant, and its first refresh token: a public client's is bound as the access token is (RFC 9449 section 5)."""
+    grant = _alive(_grant(codes.connection, grant_id), codes.now_s)
     if grant.bound and grant.bound != bound:
         raise Refused("invalid_grant", "the code is bound to another key")
     if client.public and bound:

@@ -18,7 +18,7 @@ from ostiary.store.database import insert_into, upsert
 from ostiary.store.seal import Sealer
 from ostiary.store.tables.control import PROPOSAL
 from ostiary.store.tables.directory import ASSIGNMENT, DEVICE, ERP_ACCOUNT, PRINCIPAL, REVOCATION, ROLE_SET
-from ostiary.store.tables.identity import CLIENT, CLIENT_SECRET, GRANT, ONE_TIME, PASSWORD, REFRESH, SESSION
+from ostiary.store.tables.identity import CLIENT, CLIENT_SECRET, FACTOR, GRANT, ONE_TIME, PASSWORD, REFRESH, SESSION
 
 REVOKED_S: Final = LIFE_MAX_S + 120  # a token may be signed while its revocation waits for the lock; clocks differ
 Keys = tuple[str, ...]
@@ -71,7 +71,7 @@ def remove(change: Change, *, principal: str) -> Keys:
         change.connection.execute(delete(table).where(table.c.grant.in_(mine)))
     change.connection.execute(delete(GRANT).where(GRANT.c.id.in_(mine)))
     directory.keep_past(change.connection, to_us(change.now), ERP_ACCOUNT.c.principal == principal)
-    for table in (CLIENT_SECRET, CLIENT, PASSWORD, ERP_ACCOUNT, DEVICE, ASSIGNMENT):
+    for table in (CLIENT_SECRET, CLIENT, PASSWORD, FACTOR, ERP_ACCOUNT, DEVICE, ASSIGNMENT):
         change.connection.execute(delete(table).where(table.c.principal == principal))
     change.connection.execute(delete(PRINCIPAL).where(PRINCIPAL.c.id == principal))
     change.note("principal.remove", principal, before=before)
@@ -102,6 +102,16 @@ def revoke_grant(change: Change, *, grant: str, reason: str = "") -> Keys:
     change.connection.execute(update(GRANT).where(GRANT.c.id == grant).values(revoked=True))
     change.note("token.revoke", grant, reason=reason)
     return revoke_keys(change, (f"grant:{grant}",), reason or "revoked")
+
+
+def end_session(change: Change, *, principal: str, sid: str, reason: str) -> Keys:
+    """One sign-in of the person ends, with all that was given in it; nothing where it is not his."""
+    mine = delete(SESSION).where(SESSION.c.sid == sid, SESSION.c.principal == principal).returning(SESSION.c.sid)
+    if change.connection.execute(mine).first() is None:
+        return ()
+    change.connection.execute(update(GRANT).where(GRANT.c.sid == sid).values(revoked=True))
+    change.note("session.end", principal, after={"sid": sid}, reason=reason)
+    return revoke_keys(change, (f"sid:{sid}",), reason)
 
 
 def revoke_token(change: Change, *, jti: str, reason: str) -> Keys:

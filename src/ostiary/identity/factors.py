@@ -1,0 +1,126 @@
+"""What a person proves himself by beside the password: an app's codes (RFC 6238), and codes for when it is lost."""
+
+import base64
+import secrets
+from collections.abc import Sequence
+from typing import Any, Final
+
+import pyotp
+from sqlalchemy import Connection, delete, insert, select, update
+
+from ostiary.audit.log import Change
+from ostiary.foundation.clock import to_us
+from ostiary.foundation.secret import Secret, new_id
+from ostiary.identity.credentials import digest
+from ostiary.identity.server import Server
+from ostiary.store.tables.identity import FACTOR
+
+TOTP: Final = "totp"
+RECOVERY: Final = "recovery"
+STEP_S: Final = 30
+AROUND: Final = (-1, 0, 1)  # steps that a phone's clock may be off
+RECOVERY_CODES: Final = 10
+RECOVERY_LETTERS: Final = "abcdefghjkmnpqrstuvwxyz23456789"
+RECOVERY_LENGTH: Final = 12  # 59 bits
+DIGITS: Final = 6
+
+
+def asked_for(connection: Connection, principal: str) -> bool:
+    """Whether the password alone is not enough for this account."""
+    return connection.execute(select(FACTOR.c.id).where(FACTOR.c.principal == principal)).first() is not None
+
+
+def proves(server: Server, connection: Connection, principal: str, shown: str) -> tuple[str, ...]:
+    """How the code proves that it is he (RFC 8176), each code once; () where it does not."""
+    text = shown.replace(" ", "").replace("-", "").lower()
+    if text.isascii() and text.isdigit() and len(text) == DIGITS:
+        return ("pwd", "otp", "mfa") if _by_app(server, connection, principal, text) else ()
+    used = delete(FACTOR).where(FACTOR.c.id == _recovery(server, principal, text), FACTOR.c.principal == principal)
+    return ("pwd", "kba", "mfa") if connection.execute(used.returning(FACTOR.c.id)).first() else ()
+
+
+def _by_app(server: Server, connection: Connection, principal: str, code: str) -> bool:
+    """One UPDATE takes the step: whoever saw the code comes too late (RFC 6238 section 5.2)."""
+    mine = select(FACTOR.c.id, FACTOR.c.sealed).where(FACTOR.c.principal == principal, FACTOR.c.kind == TOTP)
+    for row in connection.execute(mine).all():
+        secret = server.sealer.open(row.sealed, _sealed_for(principal))
+        for step in _steps(server, secret, code):
+            taken = update(FACTOR).where(FACTOR.c.id == row.id, FACTOR.c.counter < step).values(counter=step)
+            if connection.execute(taken.returning(FACTOR.c.id)).first():
+                return True
+    return False
+
+
+def _steps(server: Server, secret: Secret, code: str) -> list[int]:
+    """The steps whose code this is."""
+    made, now = pyotp.TOTP(secret.reveal()), server.now_s() // STEP_S
+    return [now + off for off in AROUND if secrets.compare_digest(made.generate_otp(now + off), code)]
+
+
+def new_secret() -> Secret:
+    """A new app's, in base32."""
+    return Secret(pyotp.random_base32())
+
+
+def address(secret: Secret, login: str, issuer: str) -> str:
+    """What the app's QR code says."""
+    return pyotp.TOTP(secret.reveal()).provisioning_uri(name=login, issuer_name=issuer)
+
+
+def add_app(server: Server, change: Change, principal: str, secret: Secret, code: str) -> bool:
+    """Kept once the app has shown its first code."""
+    steps = _steps(server, secret, code.replace(" ", ""))
+    if not steps:
+        return False
+    _insert(change, new_id("totp"), principal, TOTP, server.sealer.seal(secret, _sealed_for(principal)), steps[0])
+    change.note("factor.add", principal, after={"kind": TOTP})
+    return True
+
+
+def new_recovery(server: Server, change: Change, principal: str) -> list[str]:
+    """Ten codes, shown once; those of before are gone."""
+    gone = delete(FACTOR).where(FACTOR.c.principal == principal, FACTOR.c.kind == RECOVERY)
+    change.connection.execute(gone)
+    codes = ["".join(secrets.choice(RECOVERY_LETTERS) for _ in range(RECOVERY_LENGTH)) for _ in range(RECOVERY_CODES)]
+    for code in codes:
+        _insert(change, _recovery(server, principal, code), principal, RECOVERY, b"", 0)
+    change.note("factor.add", principal, after={"kind": RECOVERY, "codes": len(codes)})
+    return codes
+
+
+def remove(change: Change, principal: str, factor: str = "") -> int:
+    """The factor, or all of them; those for when one is lost go with the last."""
+    which = (FACTOR.c.principal == principal, *([FACTOR.c.id == factor] if factor else []))
+    gone = len(change.connection.execute(delete(FACTOR).where(*which).returning(FACTOR.c.id)).all())
+    if not [one for one in listed(change.connection, principal) if one["kind"] != RECOVERY]:
+        change.connection.execute(delete(FACTOR).where(FACTOR.c.principal == principal))
+    if gone:
+        change.note("factor.remove", principal, before={"factors": gone})
+    return gone
+
+
+def listed(connection: Connection, principal: str) -> Sequence[dict[str, Any]]:
+    rows = select(FACTOR.c.id, FACTOR.c.kind, FACTOR.c.made_at_us).where(FACTOR.c.principal == principal)
+    return [dict(row) for row in connection.execute(rows.order_by(FACTOR.c.made_at_us)).mappings()]
+
+
+def sealed(server: Server, principal: str, secret: Secret) -> str:
+    """A secret that is not confirmed yet, as it may lie about."""
+    return base64.b64encode(server.sealer.seal(secret, _sealed_for(principal))).decode()
+
+
+def unsealed(server: Server, principal: str, text: str) -> Secret:
+    return server.sealer.open(base64.b64decode(text), _sealed_for(principal))
+
+
+def _insert(change: Change, name: str, principal: str, kind: str, sealed: bytes, counter: int) -> None:  # noqa: PLR0917
+    row = {"id": name, "principal": principal, "kind": kind, "sealed": sealed, "counter": counter}
+    change.connection.execute(insert(FACTOR), {**row, "made_at_us": to_us(change.now)})
+
+
+def _recovery(server: Server, principal: str, code: str) -> str:
+    return digest(server.key, "recovery", principal, code)
+
+
+def _sealed_for(principal: str) -> str:
+    return f"factor:{principal}"

@@ -1,0 +1,68 @@
+"""Who is signed in at a browser, how, and since when."""
+
+from typing import Final, NamedTuple
+
+from sqlalchemy import Connection, bindparam, insert, select
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ostiary.identity.credentials import digest
+from ostiary.identity.server import Server
+from ostiary.store.tables.directory import PRINCIPAL
+from ostiary.store.tables.identity import SESSION
+
+SESSION_LIFE_S: Final = 8 * 3600
+SESSION_COOKIE: Final = "__Host-ostiary-session"
+
+_SESSION: Final = (
+    select(SESSION, PRINCIPAL.c.name, PRINCIPAL.c.generation)
+    .join(PRINCIPAL, PRINCIPAL.c.id == SESSION.c.principal)
+    .where(SESSION.c.digest == bindparam("shown"), SESSION.c.expires_at_s > bindparam("now_s"), PRINCIPAL.c.active)
+)
+
+
+class Person(NamedTuple):
+    """Who answers; `session` is what the browser keeps from now on, "" where it has it already."""
+
+    principal: str
+    name: str
+    sid: str
+    authenticated_at_s: int
+    generation: int
+    amr: tuple[str, ...]  # how he signed in (RFC 8176)
+    session: str = ""
+
+
+def current(server: Server, connection: Connection, request: Request) -> Person | None:
+    """The person whose session the browser has, while it lives."""
+    cookie = request.cookies.get(SESSION_COOKIE, "")
+    facts = {"shown": digest(server.key, "session", cookie), "now_s": server.now_s()}
+    row = connection.execute(_SESSION, facts).one_or_none() if cookie else None
+    if row is None:
+        return None
+    return Person(row.principal, row.name, row.sid, row.authenticated_at_s, row.generation, tuple(row.amr.split()))
+
+
+def keep(connection: Connection, server: Server, person: Person) -> None:
+    """The session of who has just signed in."""
+    since_s = person.authenticated_at_s
+    row = {
+        "digest": digest(server.key, "session", person.session), "sid": person.sid, "principal": person.principal,
+        "authenticated_at_s": since_s, "expires_at_s": since_s + SESSION_LIFE_S, "amr": " ".join(person.amr),
+    }  # fmt: skip
+    connection.execute(insert(SESSION), row)
+
+
+def in_force(connection: Connection, person: Person, now_s: int) -> bool:
+    chosen = select(SESSION.c.sid).where(SESSION.c.sid == person.sid, SESSION.c.expires_at_s > now_s)
+    return connection.execute(chosen).first() is not None
+
+
+def generation(connection: Connection, principal: str) -> int | None:
+    """Of an active principal, which nobody changes until this transaction ends."""
+    chosen = select(PRINCIPAL.c.generation).where(PRINCIPAL.c.id == principal, PRINCIPAL.c.active).with_for_update()
+    return connection.execute(chosen).scalar_one_or_none()
+
+
+def set_cookie(response: Response, cookie: str, value: str, life_s: int | None = None) -> None:
+    response.set_cookie(cookie, value, path="/", secure=True, httponly=True, samesite="lax", max_age=life_s)

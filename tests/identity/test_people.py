@@ -1,0 +1,283 @@
+"""What a person proves himself by, where he is signed in, and devices that he lets in (RFC 6238, 8628)."""
+
+import re
+from datetime import timedelta
+from html import unescape
+
+import pyotp
+import pytest
+
+from ostiary.identity import principals
+
+
+def form_of(page, act):
+    """The fields of the form on the page that does this."""
+    for form in re.findall(r"<form.*?</form>", page.text, re.DOTALL):
+        if f'value="{act}"' in form:
+            fields = re.findall(r'name="(\w+)" value="([^"]*)"', form)
+            return {name: unescape(value) for name, value in fields if name != "act"} | {"act": act}
+    raise AssertionError(page.text)
+
+
+class Browser:
+    """The account page, and an app with codes."""
+
+    def __init__(self, world):
+        self.world, self.app = world, None
+
+    def page(self):
+        return self.world.ask("GET", "/identity/account")
+
+    def sign_in(self, **changed):
+        answer = self.world.answer(self.page(), **changed)
+        if answer.status_code == 303:
+            assert answer.headers["location"].endswith("/identity/account")
+        return answer
+
+    def act(self, act, page=None, **changed):
+        form = {**form_of(page or self.page(), act), **changed}
+        return self.world.ask("POST", "/identity/account", data=form)
+
+    def enrol(self):
+        """The recovery codes."""
+        page = self.act("app-new")
+        self.app = pyotp.TOTP(re.search(r"<code>([A-Z2-7]{32})</code>", page.text)[1])
+        page = self.act("app-confirm", page, code=self.code())
+        return re.findall(r"<li><code>([\w-]+)</code>", page.text)
+
+    def code(self, **later):
+        return self.app.at(self.world.clock.now() + timedelta(**later))
+
+    def forget(self):
+        self.world.cookies.clear()
+
+    def half(self, page=None, **changed):
+        """The page that asks for the code."""
+        return self.world.answer(page or self.page(), **changed)
+
+    def whole(self, code, page=None):
+        page = page or self.half()
+        hidden = dict(re.findall(r'name="(request|csrf|half)" value="([^"]*)"', page.text))
+        return self.world.ask("POST", "/identity/sign-in", data={**hidden, "code": code, "decision": "allow"})
+
+
+@pytest.fixture
+def browser(world):
+    made = Browser(world)
+    made.sign_in()
+    return made
+
+
+@pytest.mark.standard("B4")
+def test_an_app_is_enrolled_and_then_asked_for(world, browser):
+    assert len(browser.enrol()) == 10
+    browser.forget()
+    world.later(seconds=60)
+    half = browser.half(world.authorize())
+    assert (half.status_code, "code" in dict(re.findall(r'name="(code)"()', half.text))) == (200, True)
+    back = browser.whole(browser.code(), half)
+    tokens = world.redeem(world.sent_back(back)["code"]).json()
+    claims = world.claims(tokens["access_token"])
+    assert (claims.acr, claims.amr) == ("mfa", ("pwd", "otp", "mfa"))
+    renewed = world.claims(world.refresh(tokens["refresh_token"]).json()["access_token"])
+    assert renewed.acr == "mfa"
+
+
+def test_a_code_is_good_once_and_near_its_time(world, browser):
+    browser.enrol()
+    browser.forget()
+    assert browser.whole(browser.code()).status_code == 200  # the one that was enrolled with
+    world.later(seconds=60)
+    code = browser.code()
+    assert browser.whole(browser.code(minutes=5)).status_code == 200
+    assert browser.whole("000000").status_code == 200
+    assert browser.whole("").status_code == 200
+    assert browser.whole(code).status_code == 303
+    browser.forget()
+    assert browser.whole(code).status_code == 200
+
+
+def test_codes_are_tried_as_often_as_passwords_and_the_right_one_comes_too_late(world, browser):
+    browser.enrol()
+    browser.forget()
+    world.later(seconds=60)
+    page = browser.half()
+    for _ in range(5):
+        browser.whole("000000", page)
+    assert browser.whole(browser.code(), page).status_code == 200
+    world.later(seconds=301)
+    assert browser.whole(browser.code()).status_code == 303
+
+
+def test_half_a_proof_is_nobody_s_and_lapses(world, browser):
+    browser.enrol()
+    browser.forget()
+    world.later(seconds=60)
+    page = browser.half()
+    assert world.ask("GET", "/identity/account").text.count('name="username"') == 1  # no session yet
+    world.later(seconds=301)
+    assert browser.whole(browser.code(), page).status_code == 400
+    page = browser.half()
+    world.do(principals.set_password, sealer=world.sealer, login="anna", hashed="x")
+    assert browser.whole(browser.code(), page).status_code == 200
+
+
+def test_a_recovery_code_is_good_once(world, browser):
+    codes = browser.enrol()
+    assert len(set(codes)) == 10
+    browser.forget()
+    assert browser.whole(codes[0]).status_code == 303
+    browser.forget()
+    assert browser.whole(codes[0].upper()).status_code == 200
+    assert browser.whole(codes[1].upper()).status_code == 303
+
+
+def test_who_signed_in_by_the_password_alone_changes_no_factor_once_there_is_one(world, browser):
+    browser.enrol()
+    for act in ("app-new", "recovery-new", "remove"):
+        assert "Sign in again" in browser.act(act).text
+    browser.forget()
+    world.later(seconds=60)
+    browser.whole(browser.code())
+    assert "shown only now" in browser.act("recovery-new").text
+    world.later(seconds=901)
+    assert "Sign in again" in browser.act("recovery-new").text
+
+
+def test_the_last_app_takes_the_recovery_codes_with_it(world, browser):
+    codes = browser.enrol()
+    browser.forget()
+    world.later(seconds=60)
+    browser.whole(browser.code())
+    browser.act("remove")
+    browser.forget()
+    assert browser.sign_in().status_code == 303
+    assert world.claims(world.signed_in(acr_values="pwd")["access_token"]).acr == "pwd"
+    assert codes
+
+
+def test_an_app_that_shows_another_code_is_not_kept(world, browser):
+    page = browser.act("app-new")
+    assert "not accepted" in browser.act("app-confirm", page, code="000000").text
+    assert "data:image/svg+xml" in page.text
+    browser.forget()
+    assert browser.sign_in().status_code == 303
+
+
+def test_another_page_and_another_session_change_nothing(world, browser):
+    form = form_of(browser.page(), "app-new")
+    for headers, changed in [({"sec-fetch-site": "cross-site"}, {}), ({}, {"csrf": "x"}), ({}, {"act": "nothing"})]:
+        answer = world.ask("POST", "/identity/account", data={**form, **changed}, headers=headers)
+        assert answer.status_code in {400, 403}
+    browser.forget()
+    assert world.ask("POST", "/identity/account", data=form).status_code == 403
+
+
+@pytest.mark.standard("A5")
+def test_a_session_that_its_person_ends_takes_its_tokens_along(world, browser):
+    tokens = world.redeem(world.sent_back(world.answer(world.authorize()))["code"]).json()
+    page = browser.page()
+    sid = world.claims(tokens["access_token"]).session
+    assert f'value="{sid}"' in page.text
+    world.ask("POST", "/identity/account", data={**form_of(page, "end"), "id": sid})
+    assert f"sid:{sid}" in world.gone
+    assert world.refresh(tokens["refresh_token"]).json()["error"] == "invalid_grant"
+    assert 'name="username"' in browser.page().text
+
+
+def test_nobody_ends_another_s_session(world, browser):
+    world.do(principals.add_user, login="ben", hashed=principals_hash(world))
+    other = world.redeem(world.sent_back(world.answer(world.authorize(prompt="login"), username="ben"))["code"]).json()
+    sid = world.claims(other["access_token"]).session
+    browser.forget()
+    browser.sign_in()
+    world.ask("POST", "/identity/account", data={**form_of(browser.page(), "end"), "id": sid})
+    assert world.gone == []
+
+
+def principals_hash(world):
+    from ostiary.foundation.secret import Secret
+    from ostiary.identity.credentials import hash_password
+
+    return hash_password(Secret(world.password), login="")
+
+
+def test_the_pages_speak_the_browser_s_language(world):
+    for asked, word in [("de-AT,de;q=0.9,en;q=0.5", "Anmelden"), ("fr, en", "Sign in"), ("", "Sign in"), ("x" * 5000, "Sign in")]:  # fmt: skip
+        page = world.ask("GET", "/identity/account", headers={"accept-language": asked})
+        assert f"<h1>{word}</h1>" in page.text
+
+
+# --- devices
+
+
+def begun(world, **form):
+    return world.ask("POST", "/identity/device-authorization", data={"client_id": "web", **form})
+
+
+def polled(world, code, client="web"):
+    form = {"grant_type": "urn:ietf:params:oauth:grant-type:device_code", "client_id": client, "device_code": code}
+    return world.token(**form)
+
+
+def shown(world, code):
+    return world.ask("GET", "/identity/device", params={"user_code": code})
+
+
+@pytest.mark.standard("A2")
+def test_a_device_gets_its_tokens_once_a_person_has_entered_its_code(world):
+    told = begun(world, scope="openid erp/sale.*:read").json()
+    assert re.fullmatch("[B-Z]{4}-[B-Z]{4}", told["user_code"])
+    assert polled(world, told["device_code"]).json()["error"] == "authorization_pending"
+    assert polled(world, told["device_code"]).json()["error"] == "slow_down"
+    world.later(seconds=6)
+    assert 'name="user_code"' in world.ask("GET", "/identity/device").text
+    page = shown(world, told["user_code"].lower())
+    assert told["user_code"].lower() in page.text
+    assert "web" in page.text
+    assert world.answer(page).status_code == 200
+    tokens = polled(world, told["device_code"]).json()
+    claims = world.claims(tokens["access_token"])
+    assert (claims.subject, claims.client, claims.scopes) == ("user:anna", "web", {"openid", "erp/sale.*:read"})
+    assert "id_token" in tokens
+    assert shown(world, told["user_code"]).status_code == 400
+    world.later(seconds=6)
+    assert polled(world, told["device_code"]).json()["error"] == "invalid_grant"  # came twice: all is taken back
+    assert f"grant:{claims.grant}" in world.gone
+
+
+def test_who_says_no_is_believed_and_who_waits_too_long_begins_again(world):
+    told = begun(world).json()
+    world.answer(shown(world, told["user_code"]), decision="deny")
+    assert polled(world, told["device_code"]).json()["error"] == "access_denied"
+    told = begun(world).json()
+    world.later(seconds=601)
+    assert polled(world, told["device_code"]).json()["error"] == "expired_token"
+    assert shown(world, told["user_code"]).status_code == 400
+
+
+def test_a_device_code_is_its_client_s_alone(world):
+    world.register("other", auth="none", redirects=[world.back])
+    told = begun(world).json()
+    world.answer(shown(world, told["user_code"]))
+    assert polled(world, told["device_code"], "other").json()["error"] == "invalid_grant"
+    world.later(seconds=6)
+    forged = "x" + told["device_code"][1:]
+    assert polled(world, forged).json()["error"] == "invalid_grant"
+    assert polled(world, told["device_code"]).status_code == 200
+
+
+def test_who_guesses_codes_is_stopped(world):
+    told = begun(world).json()
+    for number in range(5):
+        assert shown(world, "BBBBBBB" + "BCDFG"[number]).status_code == 400
+    assert shown(world, told["user_code"]).status_code == 400
+    world.later(seconds=301)
+    assert shown(world, told["user_code"]).status_code == 200
+
+
+def test_two_answers_at_once_open_a_device_once(world):
+    told = begun(world).json()
+    page = shown(world, told["user_code"])
+    answers = world.answer_at_once(3, page)
+    assert sorted(one.status_code for one in answers) == [200, 400, 400]
