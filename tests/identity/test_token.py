@@ -90,8 +90,8 @@ def test_discovery_names_only_what_is_there(world, path):
     plain = {"authorization_code", "client_credentials", "refresh_token"}
     assert set(told["grant_types_supported"]) == plain | {"urn:ietf:params:oauth:grant-type:device_code"}
     assert told["authorization_response_iss_parameter_supported"] is True
-    for place in (told[name] for name in told if name.endswith("_endpoint")):
-        place = place.removeprefix("https://localhost:8443")
+    for name in (name for name in told if name.endswith("_endpoint")):
+        place = told[name].removeprefix("https://localhost:8443")
         assert world.ask("PATCH", place).status_code == 405, name
     assert world.ask("GET", told["jwks_uri"].removeprefix("https://localhost:8443")).status_code == 200
 

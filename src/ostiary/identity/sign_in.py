@@ -113,7 +113,7 @@ def _by_password(server: Server, request: Request, asked: Asked, form: Mapping[s
         tries.clear(connection, place)
         if factors.asked_for(connection, proved.principal):
             half = new_secret().reveal()
-            facts = {"principal": proved.principal, "generation": proved.generation}
+            facts: dict[str, Any] = {"principal": proved.principal, "generation": proved.generation}
             server.drawer(connection, "half").keep(half, HALF_LIFE_S, client="", **facts)
     if not half:
         return _unmet(server, request, asked) if asked.mfa else _allowed(server, request, asked, proved)
