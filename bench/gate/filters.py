@@ -16,7 +16,7 @@ from ostiary.envoy.token import CLAIM_HEADERS
 
 AREA: Final = "gate"
 ALONE: Final = (
-    "address-limit", "blocked", "revoked-hot", "revoked-cold", "policy", "kept", "tell", "caller-limit", "body", "guard",
+    "address-limit", "blocked", "bound", "revoked-hot", "revoked-cold", "policy", "kept", "tell", "caller-limit", "body", "guard",
     "inject", "strip",
 )  # fmt: skip
 MUTATION: Final = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"

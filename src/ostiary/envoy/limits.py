@@ -10,6 +10,7 @@ from typing import Final
 from ostiary.envoy.edge import FIXED, Json
 from ostiary.envoy.handover import own_keys
 from ostiary.envoy.message import CALL_HEADER, CLASS_HEADER, changeable, place
+from ostiary.envoy.token import SCHEMES
 from ostiary.plan.decide import RoleSets, limit_of
 from ostiary.plan.model import Limit, Plan
 
@@ -19,11 +20,8 @@ CALLERS_MIN: Final = 10_000
 ADDRESS_LIMIT: Final = Limit(
     name="address", requests=60_000, seconds=60
 )  # an office behind one address; a flood is not
-BEARER: Final = {
-    "safe_regex": {"regex": "(Bearer|DPoP) .*"}
-}  # as the token filter reads it: another spelling shows no token
 MACHINES: Final = {
-    "safe_regex": {"regex": "/identity/(token|revoke|userinfo) [A-Z]+"}
+    "safe_regex": {"regex": "/identity/(token|revoke|userinfo|introspect|par|device-authorization) [A-Z]+"}
 }  # where something shown is looked at
 
 
@@ -36,7 +34,7 @@ def address_filter(plan: Plan) -> tuple[str, Json]:
     machine = _header(CALL_HEADER, MACHINES)
     own = own_keys([plan])
     known = [{"name": name, "present_match": True, "invert_match": True} for name in ("authorization", *own)]
-    strange = [_not(_header("authorization", BEARER)), _not(identity)]
+    strange = [*(_not(_header("authorization", {"prefix": scheme})) for scheme in SCHEMES.values()), _not(identity)]
     observed = _header(CLASS_HEADER, {"safe_regex": {"regex": place("[^:]*", observed=True) + ".*"}})
     anonymous = [
         *([_matches([*strange, _not(observed)]), _matches([observed, *known])] if own else [_matches(strange)]),

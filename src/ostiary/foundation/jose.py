@@ -47,6 +47,7 @@ class Claims(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     bound: str = field(
         name="bnd", default=""
     )  # "jkt:<thumbprint>", "x5t:<hex>": as `cnf` says it, for the gate to read
+    actor: dict[str, Any] | None = field(name="act", default=None)  # who acts for the subject, and before him who
     device: str = field(name="dev", default="")  # the fingerprint of the registered one that it was issued to
 
 

@@ -44,6 +44,7 @@ class Client(NamedTuple):
     profile: str
     bound: str
     jwks: str
+    exchange: tuple[str, ...]  # clients whose tokens it may exchange
     redirects: tuple[str, ...]
     scopes: frozenset[str]
     digests: tuple[str, ...]  # of its secrets
@@ -67,7 +68,7 @@ def find(connection: Connection, client_id: str) -> Client | None:
     row, digests = rows[0], tuple(one.digest for one in rows if one.digest)
     redirects = tuple(filter(None, row.redirects.split("\n")))
     return Client(
-        row.principal, row.name, row.auth, row.profile, row.bound, row.jwks, redirects, frozenset(row.scopes.split()),
+        row.principal, row.name, row.auth, row.profile, row.bound, row.jwks, tuple(row.exchange.split()), redirects, frozenset(row.scopes.split()),
         digests,
     )  # fmt: skip
 

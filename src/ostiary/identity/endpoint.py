@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from msgspec.structs import replace
 from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -19,7 +20,11 @@ from ostiary.store.directory import revoked_keys
 
 NO_STORE: Final = {"cache-control": "no-store"}
 DEVICE: Final = "urn:ietf:params:oauth:grant-type:device_code"
-GRANT_TYPES: Final = ("authorization_code", "client_credentials", "refresh_token", DEVICE)
+EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
+ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105  the name of a type
+EXCHANGED_LIFE_S: Final = 300  # its first client may lose all it had: what was exchanged does not outlive that long
+ACTORS_MAX: Final = 4
+GRANT_TYPES: Final = ("authorization_code", "client_credentials", "refresh_token", DEVICE, EXCHANGE)
 PUSHED_LIFE_S: Final = 300  # a person may take so long to sign in
 CREDENTIALS: Final = frozenset({"client_secret", "client_assertion", "client_assertion_type"})
 
@@ -35,7 +40,7 @@ def token(server: Server, request: Request, body: bytes) -> Response:
         with server.transaction(request, told, writes=kind != "client_credentials") as connection:
             client = clients.authenticate(server, connection, request, told)
             bound = clients.binding(server, connection, request, client)
-            give = _for_machine if kind == "client_credentials" else _for_person
+            give = GIVES.get(kind, _for_person)
             answer, claims = give(server, connection, request, client, told, bound)
     except grants.Replayed as replayed:
         _take_back(server, replayed)
@@ -55,10 +60,47 @@ def _for_machine(  # noqa: PLR0917  what the request shows
     wanted = asked - clients.OIDC_SCOPES
     if asked and not wanted:  # nothing left would mean everything
         raise Refused("invalid_scope", "a client signs nobody in: ask for a scope of the system")
-    grant = tokens.OfItsOwn(new_id("gr"), client.principal, client.principal, audience)
+    grant = tokens.Given(new_id("gr"), client.principal, client.principal, audience)
     scopes = clients.narrow(client, " ".join(wanted), system)
     claims = tokens.claims_for(server, connection, grant, request, scopes=scopes, bound=bound)
     return tokens.answer(server.signing(connection)["access"], claims), claims
+
+
+def _exchanged(  # noqa: PLR0917  what the request shows
+    server: Server, connection: Connection, request: Request, client: Client, told: dict[str, str], bound: str
+) -> tuple[dict[str, Any], Claims]:
+    """RFC 8693: never more than the subject's token allows, nor longer, and it says who acts for whom."""
+    for name in ("subject_token_type", "requested_token_type"):
+        if told.get(name, ACCESS_TOKEN) != ACCESS_TOKEN:
+            raise Refused("invalid_request", f"the {name} is {ACCESS_TOKEN}")
+    if "actor_token" in told:
+        raise Refused("invalid_request", "the client that asks is the one that acts")
+    subject = tokens.read_access_token(server, connection, told.get("subject_token", ""))
+    if subject is None or subject.bound or revoked_keys(connection, server.now_s()) & set(revocation_keys(subject)):
+        raise Refused("invalid_request", "the subject token is not valid, or is bound to a key")
+    if client.public or subject.client not in {client.id, *client.exchange}:
+        raise Refused("unauthorized_client", "this client may not exchange tokens of the one that it was given to")
+    audience = told.get("resource", told.get("audience", subject.audience))
+    had = subject.scopes - clients.OIDC_SCOPES
+    wanted = frozenset(told.get("scope", "").split()) or had
+    if audience != subject.audience or not all(clients.covered(scope, had) for scope in wanted):
+        raise Refused(
+            "invalid_target" if audience != subject.audience else "invalid_scope", "more than the subject had"
+        )
+    system = server.audience(audience)[1]
+    grant = tokens.Given(
+        subject.grant, subject.subject, client.principal, audience, subject.session, subject.authenticated_at,
+        " ".join(subject.amr),
+    )  # fmt: skip
+    scopes = clients.narrow(client, " ".join(wanted), system)
+    claims = tokens.claims_for(server, connection, grant, request, scopes=scopes, bound=bound)
+    actor = {"sub": client.principal, **({"act": subject.actor} if subject.actor else {})}
+    if str(actor).count("'sub'") > ACTORS_MAX:
+        raise Refused("invalid_request", "it was exchanged too often")
+    ends = min(claims.expires_at, subject.expires_at, claims.issued_at + EXCHANGED_LIFE_S)
+    claims = replace(claims, actor=actor, expires_at=ends)
+    answer = tokens.answer(server.signing(connection)["access"], claims)
+    return {**answer, "issued_token_type": ACCESS_TOKEN}, claims
 
 
 def _for_person(  # noqa: PLR0917  what the request shows
@@ -88,6 +130,9 @@ def _for_person(  # noqa: PLR0917  what the request shows
         nonce = grant.nonce if kind == "authorization_code" else ""
         answer["id_token"] = tokens.id_token(signs["id"], claims, name=grant.name, nonce=nonce)
     return answer, claims
+
+
+GIVES: Final = {"client_credentials": _for_machine, EXCHANGE: _exchanged}
 
 
 def _take_back(server: Server, replayed: grants.Replayed) -> None:

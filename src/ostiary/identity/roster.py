@@ -63,5 +63,5 @@ def _list(connection: Connection, which: ColumnElement[bool]) -> list[dict[str, 
 def _client(row: Any) -> dict[str, Any]:
     if row is None:
         return {}
-    lists = {"redirects": row.redirects.split(), "scopes": row.scopes.split()}
+    lists = {name: getattr(row, name).split() for name in ("redirects", "scopes", "exchange")}
     return {"auth": row.auth, "profile": row.profile, "bound": row.bound, "jwks": row.jwks, **lists}

@@ -29,8 +29,8 @@ _HELD: Final = (
 )
 
 
-class OfItsOwn(NamedTuple):
-    """What a client gives itself: as a person's grant, but nobody signed in and nothing is kept of it."""
+class Given(NamedTuple):
+    """What nothing is kept of: a client's own, or what it exchanged; as a person's grant."""
 
     id: str
     principal: str
@@ -47,7 +47,7 @@ def acr_of(amr: Sequence[str]) -> str:
 
 
 def claims_for(
-    server: Server, connection: Connection, grant: OfItsOwn | Row[Any], request: Request, *, scopes: frozenset[str],
+    server: Server, connection: Connection, grant: Given | Row[Any], request: Request, *, scopes: frozenset[str],
     bound: str,
 ) -> jose.Claims:  # fmt: skip
     """The claims as the directory stands in this transaction; subject and client must be active.

@@ -17,6 +17,7 @@ CLIENT: Final = table(
     Column("profile", Text, nullable=False, server_default="oauth21"),
     Column("bound", Text, nullable=False, server_default=EMPTY),  # "dpop", "certificate": its tokens are, always
     Column("jwks", Text, nullable=False, server_default=EMPTY),  # its own public keys, JSON
+    Column("exchange", Text, nullable=False, server_default=EMPTY),  # clients whose tokens it may exchange
 )
 
 CLIENT_SECRET: Final = table(

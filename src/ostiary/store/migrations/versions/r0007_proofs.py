@@ -13,7 +13,13 @@ def upgrade() -> None:
     for table in (ONE_TIME, FACTOR):
         table.create(op.get_bind())
     op.drop_table("oauth_code")  # a code lives for a minute
-    for name, default in {"auth": "client_secret", "profile": "oauth21", "bound": "", "jwks": ""}.items():
+    for name, default in {
+        "auth": "client_secret",
+        "profile": "oauth21",
+        "bound": "",
+        "jwks": "",
+        "exchange": "",
+    }.items():
         op.add_column("oauth_client", sa.Column(name, sa.Text(), nullable=False, server_default=default or EMPTY))
     op.execute("UPDATE oauth_client SET auth = 'none' WHERE public")
     op.drop_column("oauth_client", "public")
