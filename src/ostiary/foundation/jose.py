@@ -3,7 +3,7 @@
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
@@ -20,6 +20,7 @@ from ostiary.foundation.secret import Secret
 ALGORITHM: Final = "ES256"  # RFC 8725 section 3.1: one algorithm, chosen here and never by the token
 TOKEN_MAX_BYTES: Final = 4096
 HEADER_NAMES: Final = frozenset({"alg", "typ", "kid"})  # no crit, jku, x5u, jwk (RFC 8725 section 3.10)
+ID_TOKEN: Final = "JWT"  # noqa: S105
 ACCESS_TOKEN: Final = "at+jwt"  # noqa: S105  RFC 9068 section 2.1, the type and not a token
 SKEW_S: Final = 1
 OBJECT: Final = re.compile(r"eyJ[\w-]*", re.ASCII)  # how the base64url of a JSON object begins
@@ -49,6 +50,15 @@ class Claims(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     )  # "jkt:<thumbprint>", "x5t:<hex>": as `cnf` says it, for the gate to read
     actor: dict[str, Any] | None = field(name="act", default=None)  # who acts for the subject, and before him who
     device: str = field(name="dev", default="")  # the fingerprint of the registered one that it was issued to
+
+
+class Hint(Struct, frozen=True, kw_only=True):
+    """Whose session an ID token was given in, and to which client."""
+
+    issuer: str = field(name="iss")
+    client: str = field(name="aud")
+    subject: str = field(name="sub")
+    session: str = field(name="sid")
 
 
 class TokenRefused(CallerFault):
@@ -109,7 +119,7 @@ def _spaced(scope: str) -> str:
 
 def verify_access_token(text: str, jwks: Mapping[str, Any], *, issuer: str, audience: str, now: datetime) -> Claims:
     """The claims of an access token valid here and now, in the order of RFC 9068 section 4; raises TokenRefused."""
-    claims = _verified(text, jwks, type_=ACCESS_TOKEN)
+    claims: Claims = _verified(text, jwks, ACCESS_TOKEN, lambda told: msgspec.convert(_read(told), Claims))
     if claims.issuer != issuer:
         raise TokenRefused("the token is of another issuer")
     if claims.audience != audience:
@@ -118,6 +128,14 @@ def verify_access_token(text: str, jwks: Mapping[str, Any], *, issuer: str, audi
     if not claims.issued_at - SKEW_S <= at < claims.expires_at + SKEW_S:
         raise TokenRefused("the token has expired or is not yet valid")
     return claims
+
+
+def verify_hint(text: str, jwks: Mapping[str, Any], *, issuer: str) -> Hint:
+    """What an ID token of ours said once, though it may have expired; raises TokenRefused."""
+    hint: Hint = _verified(text, jwks, ID_TOKEN, lambda told: msgspec.convert(told, Hint))
+    if hint.issuer != issuer:
+        raise TokenRefused("the token is of another issuer")
+    return hint
 
 
 def issued_by(issuer: str, text: str) -> bool:
@@ -151,18 +169,17 @@ def _read(told: dict[str, Any]) -> dict[str, Any]:
     return {**told, "scope": told["scope"].split()}
 
 
-def _verified(text: str, jwks: Mapping[str, Any], *, type_: str) -> Claims:
+def _verified(text: str, jwks: Mapping[str, Any], type_: str, read: Callable[[dict[str, Any]], Any]) -> Any:
     if len(text) > TOKEN_MAX_BYTES or not text.isascii():
         raise TokenRefused("the token is too long or not ASCII")
     try:
         header = jws.extract_compact(text.encode()).headers()
         if set(header) != HEADER_NAMES or header["typ"] != type_ or header["alg"] != ALGORITHM:
-            raise TokenRefused("the token's header is not that of an access token")
+            raise TokenRefused("the token's header is not that of such a token")
         keys = KeySet.import_key_set({"keys": [key for key in jwks["keys"] if key["kid"] == header["kid"]]})
         if not keys.keys:
             raise TokenRefused("the token is signed with a key that is not ours")
         payload = jws.deserialize_compact(text.encode(), keys.keys[0], algorithms=[ALGORITHM]).payload
-        told = msgspec.json.decode(payload)
-        return msgspec.convert(_read(told), Claims)
+        return read(msgspec.json.decode(payload))
     except (JoseError, ValueError, TypeError, KeyError, AttributeError) as problem:
         raise TokenRefused("the token's form or signature is wrong") from problem

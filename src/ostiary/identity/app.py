@@ -20,7 +20,7 @@ from ostiary.foundation.home import Home
 from ostiary.foundation.jose import revocation_keys
 from ostiary.foundation.proof import ALGORITHMS
 from ostiary.foundation.settings import Settings
-from ostiary.identity import account, clients, device, endpoint, keys, sign_in, tokens
+from ostiary.identity import account, clients, device, endpoint, keys, logout, sign_in, tokens
 from ostiary.identity.asked import ACRS
 from ostiary.identity.endpoint import NO_STORE
 from ostiary.identity.request import TEXT_MAX_BYTES, Refused, call, refuse_foreign
@@ -36,7 +36,7 @@ PASSWORD_THREADS: Final = 2  # each argon2id takes 19 MiB and a core
 WAITING_MAX: Final = 50  # for one of these threads; more would only wait in vain
 ENDPOINTS: Final = {
     "authorization": "authorize", "pushed_authorization_request": "par", "token": "token", "revocation": "revoke",
-    "introspection": "introspect", "userinfo": "userinfo", "device_authorization": "device-authorization",
+    "introspection": "introspect", "userinfo": "userinfo", "end_session": "logout", "device_authorization": "device-authorization",
 }  # fmt: skip
 log = logging.getLogger(__name__)
 
@@ -61,6 +61,7 @@ def create(
             route(f"{base}/device", "GET", sign_in.show_device),
             route(f"{base}/account", "GET", account.show),
             route(f"{base}/account", "POST", account.act),
+            route(f"{base}/logout", "GET,POST", logout.end),
             route(f"{base}/device-authorization", "POST", device.begin),
             route(f"{base}/token", "POST", endpoint.token),
             route(f"{base}/par", "POST", endpoint.push),

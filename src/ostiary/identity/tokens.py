@@ -99,7 +99,7 @@ def id_token(key: jose.SigningKey, claims: jose.Claims, *, name: str, nonce: str
         told["nonce"] = nonce
     if "profile" in claims.scopes:
         told["name"] = name
-    return key.sign(told, type_="JWT")
+    return key.sign(told, type_=jose.ID_TOKEN)
 
 
 def told_of(claims: jose.Claims) -> dict[str, Any]:
