@@ -52,6 +52,7 @@ ASKED = {
     "user add": "js --role visitor --password-file -",
     "user list": "",
     "user show": "js",
+    "user forget-factors": "js",
     "user password": "js --password-file -",
     "user roles": "js",
     "user disable": "js",

@@ -33,6 +33,7 @@ CHANGES = {
     "account.set": {"principal": "user:anna", "system": "erp", "login": "anna", "password": "hers"},
     "system.account": {"system": "erp", "login": "gateway", "password": "its"},
     "account.remove": {"principal": "user:anna", "system": "erp"},
+    "user.forget-factors": {"login": "anna"},
     "user.password": {"login": "anna", "password": PASSWORD[::-1]},
     "principal.roles": {"principal": "user:anna", "roles": ["reader"]},
     "review.remove": {"principal": "user:anna", "role": "reader", "reason": "why"},

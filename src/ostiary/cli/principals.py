@@ -145,6 +145,13 @@ def list_users() -> None:
     show_table(ask(home(), "user.list"), columns, empty="No user yet.")
 
 
+@user.command("forget-factors")
+@LOGIN
+def forget_factors(login: str) -> None:
+    """Lets one in by the password alone, whose app and recovery codes are lost; sessions and tokens end."""
+    done("user.forget-factors", f"user:{login} signs in by the password alone.", login=login)
+
+
 @user.command("password")
 @LOGIN
 @PASSWORD_FILE
