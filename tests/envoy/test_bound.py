@@ -23,7 +23,7 @@ from ostiary.tls import authority
 
 from .test_contexts import plan_of, read  # isort: skip
 
-ORIGIN = "https://gate.test"
+ORIGIN = "https://shop.test"
 KEY, OTHER = ECKey.generate_key("P-256"), ECKey.generate_key("P-256")
 
 
@@ -33,7 +33,7 @@ def place(make_gate: Any, tmp_path_factory: Any) -> Iterator[Any]:
     home.create()
     made = authority.ensure(home, "gate.test")
     gate = make_gate(plain=False, certificate=made.certificate, key=made.key, client_ca=made.ca)
-    proofs = Proofs(ORIGIN, SystemClock())
+    proofs = Proofs(8443, SystemClock())
 
     def guard(seen: Any) -> Any:
         if not seen["path"].startswith("/proof"):
@@ -87,6 +87,7 @@ def test_a_dpop_bound_token_is_its_key_holder_s_alone(place: Any) -> None:
     good = proof_of(bound)
     assert ask(place, f"Bearer {free}") == (200, "allowed")
     assert ask(place, f"DPoP {bound}", proof=[good]) == (200, "allowed")
+    assert ask(place, f"DPoP {bound}", proof=[proof_of(bound, htu="https://shop.test:8443/orders")]) == (200, "allowed")
     for shown, proofs in [
         (f"DPoP {bound}", [good]),  # seen before
         (f"DPoP {bound}", []),
@@ -96,7 +97,8 @@ def test_a_dpop_bound_token_is_its_key_holder_s_alone(place: Any) -> None:
         (f"DPoP {bound}", [proof_of(free)]),
         (f"DPoP {bound}", [proof_of(bound, htm="POST")]),
         (f"DPoP {bound}", [proof_of(bound, htu=f"{ORIGIN}/stock")]),
-        (f"DPoP {bound}", [proof_of(bound, htu="https://shop.evil/orders")]),
+        (f"DPoP {bound}", [proof_of(bound, htu="https://gate.test/orders")]),
+        (f"DPoP {bound}", [proof_of(bound, htu="https://shop.test:9443/orders")]),
         (f"DPoP {bound}", [proof_of(bound, iat=int(time.time()) - 3600)]),
         (f"DPoP {bound}", [proof_of(bound, iat=int(time.time()) + 3600)]),
         (f"Bearer {bound}", [proof_of(bound)]),

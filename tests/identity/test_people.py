@@ -321,3 +321,13 @@ def test_nobody_is_signed_out_blindly_and_sent_anywhere(world):
     assert world.gone == []
     answer = signed_out(world, id_token_hint=told["id_token"], post_logout_redirect_uri="https://evil.example")
     assert answer.headers["location"] == f"{world.settings.issuer}/account"
+
+
+def test_a_code_of_one_s_own_gives_no_more_guesses(world):
+    """Whoever starts devices himself knows right codes: they must not wipe out the wrong ones."""
+    own = begun(world).json()["user_code"]
+    for number in range(4):
+        assert shown(world, "BBBBBBB" + "BCDF"[number]).status_code == 400
+    assert shown(world, own).status_code == 200
+    assert shown(world, "BBBBBBBG").status_code == 400
+    assert shown(world, own).status_code == 400

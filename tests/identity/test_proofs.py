@@ -317,8 +317,8 @@ def test_a_bound_token_is_no_bearer_s_and_the_other_way_round(world):
     assert status("Bearer", bound) == 401
     assert status("Bearer", bound, proof(bound)) == 401
     assert status("DPoP", free, proof(free)) == 401
-    assert status("DPoP", bound) == 400
-    assert status("DPoP", bound, proof(free)) == 400
+    assert status("DPoP", bound) == 401
+    assert status("DPoP", bound, proof(free)) == 401
     assert status("DPoP", bound, proof(bound, key=ECKey.generate_key("P-256"))) == 401
 
 

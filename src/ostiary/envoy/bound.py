@@ -15,7 +15,7 @@ from ostiary.envoy.token import BOUND_HEADER, SCHEMES
 from ostiary.plan.reason import Reason
 
 SHA256_CHARS: Final = 64  # in hex
-SHOWN: Final = ("authorization", "dpop", BOUND_HEADER)
+SHOWN: Final = ("authorization", "dpop", "host", BOUND_HEADER)
 
 
 def bound_filter() -> tuple[str, Json]:

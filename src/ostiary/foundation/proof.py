@@ -78,17 +78,17 @@ class _AssertionClaims(Struct):
     nbf: int | float | None = None
 
 
-def verify_proof(text: str, *, method: str, url: str, now: datetime, token: str = "") -> Proof:
+def verify_proof(text: str, *, method: str, urls: Sequence[str], now: datetime, token: str = "") -> Proof:
     """What a DPoP proof for this request proves (RFC 9449 section 4.3); with a `token`, for that one too.
 
-    Raises TokenRefused. Whether its `jti` was seen before is the caller's to ask.
+    `urls` all name the place it was sent to. Raises TokenRefused. Whether its `jti` was seen before is the caller's to ask.
     """
     header = _header(text, {"typ", "alg", "jwk"})
     if header["typ"] != "dpop+jwt":
         raise TokenRefused("the proof is not of type dpop+jwt")
     key = _public(header["jwk"])
     told = _claims(text, header["alg"], key, _DpopClaims)
-    if told.htm != method or _place(told.htu) != _place(url):
+    if told.htm != method or _place(told.htu) not in map(_place, urls):
         raise TokenRefused("the proof is for another request")
     if not -AHEAD_S <= now.timestamp() - told.iat <= PROOF_LIFE_S:
         raise TokenRefused("the proof is too old, or from the future: set the clock")

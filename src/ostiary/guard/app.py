@@ -74,7 +74,7 @@ class Guard:
         self._accounts, self._knowledge = Accounts(store, sealer), Knowledge(home, store, settings.issuer, clock)
         self._erps: dict[tuple[str, str, str], TrytonErp] = {}
         self._check: Check | None = None
-        self._proofs = Proofs(settings.origin, clock)
+        self._proofs = Proofs(settings.port, clock)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Guard"]:

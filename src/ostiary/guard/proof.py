@@ -15,8 +15,8 @@ KEPT_S: Final = PROOF_LIFE_S + AHEAD_S
 class Proofs:
     """Remembers what it has seen for as long as it would be good; a proof from before its time is not."""
 
-    def __init__(self, origin: str, clock: Clock) -> None:
-        self._origin, self._clock = origin, clock
+    def __init__(self, port: int, clock: Clock) -> None:
+        self._port, self._clock = port, clock
         self._began_s = clock.now().timestamp()
         self._seen: set[str] = set()
         self._order: deque[tuple[float, str]] = deque()
@@ -26,10 +26,11 @@ class Proofs:
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "dpop":
             return "the token is bound to a key: send it as DPoP, with a proof"
-        now = self._clock.now()
+        now, host = self._clock.now(), headers.get("host", "")  # by which the gate has found the system
+        urls = [f"https://{host}{path}", f"https://{host}:{self._port}{path}"]
         try:
             proof = verify_proof(
-                headers.get("dpop", ""), method=method, url=f"{self._origin}{path}", now=now, token=token
+                headers.get("dpop", ""), method=method, urls=urls, now=now, token=token
             )  # fmt: skip
         except TokenRefused as refused:
             return str(refused)

@@ -131,14 +131,21 @@ def userinfo(server: Server, request: Request, _body: bytes) -> Response:
             return _challenge(Reason.TOKEN_INVALID)
         if revoked_keys(connection, server.now_s()) & set(revocation_keys(claims)):
             return _challenge(Reason.TOKEN_REVOKED)
-        if not clients.holds(server, connection, request, text, claims.bound):
-            return _challenge(Reason.TOKEN_INVALID)
+        if not _held(server, connection, request, text, claims.bound):
+            return _challenge(Reason.TOKEN_UNBOUND)
         if "openid" not in claims.scopes:
             return _challenge(Reason.SCOPE)
         told = {"sub": claims.subject}
         if "profile" in claims.scopes:
             told["name"] = _name(connection, claims.subject)
     return JSONResponse(told, headers=NO_STORE)
+
+
+def _held(server: Server, connection: Connection, request: Request, token: str, bound: str) -> bool:
+    try:
+        return clients.holds(server, connection, request, token, bound)
+    except Refused:
+        return False
 
 
 def _challenge(reason: Reason) -> Response:

@@ -168,10 +168,12 @@ def _proved(server: Server, connection: Connection, request: Request, proofs: li
     if len(proofs) != 1:
         raise Refused("invalid_dpop_proof", "show one DPoP proof")
     try:
-        proof = verify_proof(proofs[0], method=request.method, url=server.url(request), now=server.now(), token=token)
+        proof = verify_proof(
+            proofs[0], method=request.method, urls=[server.url(request)], now=server.now(), token=token
+        )
     except TokenRefused as refused:
         raise Refused("invalid_dpop_proof", str(refused)) from None
-    if (proof.nonce or server.settings.dpop_nonce) and proof.nonce not in nonces(server):
+    if (proof.nonce or (server.settings.dpop_nonce and not token)) and proof.nonce not in nonces(server):
         raise Refused("use_dpop_nonce", "put the nonce of the answer's DPoP-Nonce header into the proof")
     if not server.drawer(connection, "dpop").first(f"{proof.key} {proof.jti}", PROOF_LIFE_S + AHEAD_S):
         raise Refused("invalid_dpop_proof", "the proof was used before")

@@ -50,12 +50,12 @@ def show_device(server: Server, request: Request, _body: bytes) -> Response:
         return page(request, "device", action=f"{server.issuer}/device")
     place = tries.place_of(server.key, "device", site(request))
     with server.store.begin() as connection:
-        if tries.count(connection, place, server.now_s()):
+        if tries.over(connection, place, server.now_s()):
             return _stopped(server, request, "locked", "too many codes from here; wait for five minutes")
     answer = ask(server, request, text)
-    if answer.status_code == HTTPStatus.OK:
+    if answer.status_code != HTTPStatus.OK:
         with server.store.begin() as connection:
-            tries.clear(connection, place)
+            tries.count(connection, place, server.now_s())
     return answer
 
 
@@ -130,7 +130,8 @@ def _by_code(server: Server, request: Request, asked: Asked, form: Mapping[str, 
         if kept is None or kept.used:
             raise Refused("invalid_request", "this sign-in has lapsed; start again where you came from")
         principal = kept.facts["principal"]
-        place = tries.place_of(server.key, principal.removeprefix("user:"), "second factor")
+        login = principal.removeprefix("user:")
+        place = tries.place_of(server.key, login, "code, known browser" if _known(server, request, login) else "code")
         locked_s = tries.count(connection, place, server.now_s())
         amr = () if locked_s else factors.proves(server, connection, principal, form.get("code", ""))
         person = _person(server, connection, principal, amr) if amr else None
@@ -259,8 +260,11 @@ def _place(server: Server, request: Request, login: str) -> str:
 
     So nobody's wrong tries keep him out of his own browser, though they come from the same office.
     """
-    known = hmac.compare_digest(_device(server, login).encode(), request.cookies.get(DEVICE_COOKIE, "").encode())
-    return tries.place_of(server.key, login, "known browser" if known else site(request))
+    return tries.place_of(server.key, login, "known browser" if _known(server, request, login) else site(request))
+
+
+def _known(server: Server, request: Request, login: str) -> bool:
+    return hmac.compare_digest(_device(server, login).encode(), request.cookies.get(DEVICE_COOKIE, "").encode())
 
 
 def _device(server: Server, login: str) -> str:

@@ -35,6 +35,12 @@ def count(connection: Connection, place: str, now_s: int) -> int:
     return int(row.expires_at_s) - now_s if row.failures > FAILURES_MAX else 0
 
 
+def over(connection: Connection, place: str, now_s: int) -> bool:
+    """Whether the next try would be one too many."""
+    here = (THROTTLE.c.key == place, THROTTLE.c.failures >= FAILURES_MAX, THROTTLE.c.expires_at_s > now_s)
+    return connection.execute(select(THROTTLE.c.key).where(*here)).first() is not None
+
+
 def clear(connection: Connection, place: str) -> None:
     """After the right password."""
     connection.execute(delete(THROTTLE).where(THROTTLE.c.key == place))
