@@ -269,7 +269,7 @@ _ACTS: Final[Mapping[str, Callable[..., Any]]] = {
     "user.add": people.add_user,
     "user.list": people.list_users,
     "user.password": people.set_password,
-    "user.forget-factors": people.forget_factors,
+    "user.forget-factors": principals.forget_factors,
     "device.add": people.add_device,
     "device.list": devices.listed,
     "device.remove": devices.remove,

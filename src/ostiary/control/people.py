@@ -12,7 +12,7 @@ from ostiary.control.board import Board
 from ostiary.control.documents import offers
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.secret import Secret
-from ostiary.identity import devices, factors, keys, principals, registration, roster
+from ostiary.identity import devices, keys, principals, registration, roster
 from ostiary.identity.credentials import hash_password, pepper
 from ostiary.identity.principals import Keys
 from ostiary.identity.registration import Made
@@ -122,17 +122,6 @@ def set_password(board: Board, actor: str, login: str, password: str) -> dict[st
     hashed = hash_password(Secret(password), login=login)
     facts: dict[str, Any] = {"sealer": board.on.sealer, "login": login, "hashed": hashed}
     board.change_directory(actor, lambda change: principals.set_password(change, **facts))
-    return {}
-
-
-def forget_factors(board: Board, actor: str, login: str) -> dict[str, Any]:
-    """Lets a person in by the password alone, who has lost app and recovery codes; what he was given ends."""
-
-    def act(change: Change) -> Keys:
-        factors.remove(change, f"user:{login}")
-        return principals.revoke_principal(change, principal=f"user:{login}", reason="second factor taken off")
-
-    board.change_directory(actor, act)
     return {}
 
 

@@ -11,7 +11,7 @@ from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.ids import role_set_id
 from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import LIFE_MAX_S
-from ostiary.identity import names, roster, tries
+from ostiary.identity import factors, names, roster, tries
 from ostiary.identity.credentials import pepper
 from ostiary.store import directory
 from ostiary.store.database import insert_into, upsert
@@ -86,6 +86,12 @@ def set_password(change: Change, *, sealer: Sealer, login: str, hashed: str) -> 
     upsert(change.connection, PASSWORD, {"principal": principal}, {"hash": hashed})
     change.note("user.password", principal)
     return keys
+
+
+def forget_factors(change: Change, *, login: str) -> Keys:
+    """The password alone is enough again for who has lost app and codes; what he was given ends."""
+    factors.remove(change, f"user:{login}")
+    return revoke_principal(change, principal=f"user:{login}", reason="second factor taken off")
 
 
 def revoke_principal(change: Change, *, principal: str, reason: str = "") -> Keys:
