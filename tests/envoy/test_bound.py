@@ -31,8 +31,9 @@ KEY, OTHER = ECKey.generate_key("P-256"), ECKey.generate_key("P-256")
 def place(make_gate: Any, tmp_path_factory: Any) -> Iterator[Any]:
     home = Home(root=tmp_path_factory.mktemp("bound") / "home")
     home.create()
-    made = authority.ensure(home, "gate.test")
-    gate = make_gate(plain=False, certificate=made.certificate, key=made.key, client_ca=made.ca)
+    authority.ensure(home, "gate.test")
+    ca = home.keys / "ca.crt"
+    gate = make_gate(plain=False, certificate=home.keys / "gate.crt", key=home.keys / "gate.key", client_ca=ca)
     proofs = Proofs(8443, SystemClock())
 
     def guard(seen: Any) -> Any:
@@ -44,7 +45,7 @@ def place(make_gate: Any, tmp_path_factory: Any) -> Iterator[Any]:
     gate.guard_reply = guard
     try:
         gate.start(gate.files(plan_of(gate, [read(Always())]), [["clerk"]]))
-        yield SimpleNamespace(gate=gate, home=home, ca=made.ca, folder=home.root)
+        yield SimpleNamespace(gate=gate, home=home, ca=ca, folder=home.root)
     finally:
         gate.stop()
 
