@@ -1,9 +1,14 @@
 """The authorization server of a running installation, on one core, asked over its own socket: no gate in front."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
+
+from joserfc import jwt
+from joserfc.jwk import ECKey
 
 from bench import shop
 from bench.database import postgresql
@@ -12,9 +17,14 @@ from bench.members import Member, Round, enrolled, together
 from bench.process import CORES, pin
 from bench.rounds import Pace, Say
 from bench.stand import Stand, new_home, standing
+from ostiary.foundation.proof import hashed, verify_proof
 
 AREA: Final = "identity"
 SIZE: Final = shop.Size(operations=10)
+PLACE: Final = "https://gate.test/orders"
+PROOFS: Final = 500
+PROOF_ROUNDS: Final = 5
+PROOF_MOST_US: Final = 250.0
 UPSTREAM: Final = "http://127.0.0.1:9"  # nobody asks it
 CALLERS: Final = 8
 QUICK_SHARE: Final = 5
@@ -27,7 +37,23 @@ KINDS: Final[Mapping[str, tuple[str, int]]] = {
 }
 
 
+def proofs() -> Figure:
+    """What a DPoP proof costs to look at, in CPU time of this process; the median of several rounds."""
+    key, held = ECKey.generate_key("P-256"), "x" * 900
+    header = {"typ": "dpop+jwt", "alg": "ES256", "jwk": key.as_dict(private=False)}
+    told = {"htm": "GET", "htu": PLACE, "iat": int(time.time()), "ath": hashed(held)}
+    shown = [jwt.encode(header, {**told, "jti": str(number)}, key) for number in range(PROOFS)]
+    rounds = []
+    for _ in range(PROOF_ROUNDS):
+        began = time.process_time()
+        for text in shown:
+            verify_proof(text, method="GET", urls=[PLACE], now=datetime.now(UTC), token=held)
+        rounds.append((time.process_time() - began) / PROOFS * 1e6)
+    return at_most(AREA, "cpu of one DPoP proof", middle(rounds), "µs", PROOF_MOST_US)
+
+
 def measure(folder: Path, pace: Pace, say: Say) -> Iterator[Figure]:
+    yield proofs()
     spec = folder / "shop.json"
     spec.write_text(shop.document(shop.described(SIZE)), "utf-8")
     # The pages' own caller asks for scopes of a system called erp.

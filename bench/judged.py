@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import msgspec
+from starlette.requests import Request
 
 from bench import shop
 from bench import tryton as small
@@ -15,7 +16,7 @@ from bench.process import free_port
 from ostiary.audit.log import Change
 from ostiary.control.installation import Installation, open_installation
 from ostiary.control.prepare import initialise
-from ostiary.erp.operation import Request
+from ostiary.erp.operation import Request as Asked
 from ostiary.foundation.home import Home
 from ostiary.foundation.secret import Secret, new_id
 from ostiary.guard.accounts import Accounts
@@ -50,12 +51,12 @@ class Judge:
         self._check, self._known, self._tokens = check, known, issued
         self._numbers = itertools.count()
 
-    def asked(self, host: str, path: str, body: bytes) -> Request:
+    def asked(self, host: str, path: str, body: bytes) -> Asked:
         own = {"host": host, "x-gw-decision": f"d{next(self._numbers)}", "content-type": "application/json"}
         headers = {**self._known, **own, "authorization": f"Bearer {self._tokens[host]}"}
-        return Request(method="POST", path=path, query="", headers=headers, body=body)
+        return Asked(method="POST", path=path, query="", headers=headers, body=body)
 
-    async def each_s(self, requests: list[Request], at_once: int) -> float:
+    async def each_s(self, requests: list[Asked], at_once: int) -> float:
         """Seconds for one request, `at_once` of them together; raises where one of them is refused."""
         began = time.perf_counter()
         for start in range(0, len(requests), at_once):
@@ -108,8 +109,8 @@ def _installed(home: Home, spec: str, erp: str) -> Installation:
 def _token(on: Installation, audience: str) -> str:
     server = Server(on.store, on.sealer, on.settings, on.clock, on.home, _tell_nobody)
     with on.store.read() as connection:
-        grant = tokens.OfItsOwn(new_id("gr"), CLIENT, CLIENT, audience)
-        claims = tokens.claims_for(server, connection, grant, scopes=SCOPES, device="")
+        grant = tokens.Given(new_id("gr"), CLIENT, CLIENT, audience)
+        claims = tokens.claims_for(server, connection, grant, Request({"type": "http", "headers": []}), scopes=SCOPES)
         key = server.signing(connection)["access"]
     server.close()
     return str(tokens.answer(key, claims)["access_token"])

@@ -48,7 +48,7 @@ def acr_of(amr: Sequence[str]) -> str:
 
 def claims_for(
     server: Server, connection: Connection, grant: Given | Row[Any], request: Request, *, scopes: frozenset[str],
-    bound: str,
+    bound: str = "",
 ) -> jose.Claims:  # fmt: skip
     """The claims as the directory stands in this transaction; subject and client must be active.
 
