@@ -23,11 +23,10 @@ def bound_filter() -> tuple[str, Json]:
     same = matcher.first([(_certified(), matcher.skip())], refused)
 
     def no_proof(otherwise: Json) -> Json:
-        return matcher.prefix(matcher.request_header("authorization"), {SCHEMES["jkt"]: refused}, otherwise)
+        return matcher.prefix("authorization", {SCHEMES["jkt"]: refused}, otherwise)
 
     kinds = {"jkt:": matcher.execute(_proof()), "x5t:": no_proof(same)}
-    by = matcher.request_header(BOUND_HEADER)
-    return matcher.exceptions("bound", matcher.prefix(by, kinds, no_proof(matcher.skip())))
+    return matcher.exceptions("bound", matcher.prefix(BOUND_HEADER, kinds, no_proof(matcher.skip())))
 
 
 def _certified() -> Json:
