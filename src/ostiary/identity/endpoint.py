@@ -2,7 +2,6 @@
 
 from typing import Any, Final
 
-from msgspec.structs import replace
 from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -13,6 +12,7 @@ from ostiary.foundation.secret import new_id
 from ostiary.identity import asked, clients, device, grants, tokens
 from ostiary.identity.clients import Client
 from ostiary.identity.credentials import new_secret
+from ostiary.identity.exchange import exchange
 from ostiary.identity.principals import revoke_grant, revoke_token
 from ostiary.identity.request import Refused, form
 from ostiary.identity.server import Server
@@ -21,9 +21,6 @@ from ostiary.store.directory import revoked_keys
 NO_STORE: Final = {"cache-control": "no-store"}
 DEVICE: Final = "urn:ietf:params:oauth:grant-type:device_code"
 EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
-ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105  the name of a type
-EXCHANGED_LIFE_S: Final = 300  # its first client may lose all it had: what was exchanged does not outlive that long
-ACTORS_MAX: Final = 4
 GRANT_TYPES: Final = ("authorization_code", "client_credentials", "refresh_token", DEVICE, EXCHANGE)
 PUSHED_LIFE_S: Final = 300  # a person may take so long to sign in
 CREDENTIALS: Final = frozenset({"client_secret", "client_assertion", "client_assertion_type"})
@@ -66,43 +63,6 @@ def _for_machine(  # noqa: PLR0917  what the request shows
     return tokens.answer(server.signing(connection)["access"], claims), claims
 
 
-def _exchanged(  # noqa: PLR0917  what the request shows
-    server: Server, connection: Connection, request: Request, client: Client, told: dict[str, str], bound: str
-) -> tuple[dict[str, Any], Claims]:
-    """RFC 8693: never more than the subject's token allows, nor longer, and it says who acts for whom."""
-    for name in ("subject_token_type", "requested_token_type"):
-        if told.get(name, ACCESS_TOKEN) != ACCESS_TOKEN:
-            raise Refused("invalid_request", f"the {name} is {ACCESS_TOKEN}")
-    if "actor_token" in told:
-        raise Refused("invalid_request", "the client that asks is the one that acts")
-    subject = tokens.read_access_token(server, connection, told.get("subject_token", ""))
-    if subject is None or subject.bound or revoked_keys(connection, server.now_s()) & set(revocation_keys(subject)):
-        raise Refused("invalid_request", "the subject token is not valid, or is bound to a key")
-    if client.public or subject.client not in {client.id, *client.exchange}:
-        raise Refused("unauthorized_client", "this client may not exchange tokens of the one that it was given to")
-    audience = told.get("resource", told.get("audience", subject.audience))
-    had = subject.scopes - clients.OIDC_SCOPES
-    wanted = frozenset(told.get("scope", "").split()) or had
-    if audience != subject.audience or not all(clients.covered(scope, had) for scope in wanted):
-        raise Refused(
-            "invalid_target" if audience != subject.audience else "invalid_scope", "more than the subject had"
-        )
-    system = server.audience(audience)[1]
-    grant = tokens.Given(
-        subject.grant, subject.subject, client.principal, audience, subject.session, subject.authenticated_at,
-        " ".join(subject.amr),
-    )  # fmt: skip
-    scopes = clients.narrow(client, " ".join(wanted), system)
-    claims = tokens.claims_for(server, connection, grant, request, scopes=scopes, bound=bound)
-    actor = {"sub": client.principal, **({"act": subject.actor} if subject.actor else {})}
-    if str(actor).count("'sub'") > ACTORS_MAX:
-        raise Refused("invalid_request", "it was exchanged too often")
-    ends = min(claims.expires_at, subject.expires_at, claims.issued_at + EXCHANGED_LIFE_S)
-    claims = replace(claims, actor=actor, expires_at=ends)
-    answer = tokens.answer(server.signing(connection)["access"], claims)
-    return {**answer, "issued_token_type": ACCESS_TOKEN}, claims
-
-
 def _for_person(  # noqa: PLR0917  what the request shows
     server: Server, connection: Connection, request: Request, client: Client, told: dict[str, str], bound: str
 ) -> tuple[dict[str, Any], Claims]:
@@ -132,7 +92,7 @@ def _for_person(  # noqa: PLR0917  what the request shows
     return answer, claims
 
 
-GIVES: Final = {"client_credentials": _for_machine, EXCHANGE: _exchanged}
+GIVES: Final = {"client_credentials": _for_machine, EXCHANGE: exchange}
 
 
 def _take_back(server: Server, replayed: grants.Replayed) -> None:
