@@ -84,8 +84,34 @@ def test_the_admin_socket_reads_nothing_for_a_caller_either(site):
             site.ask("policy.apply", document={"text": text, "file": str(site.home.policy)}, reason="")
 
 
-@pytest.mark.parametrize("name", ["../outside", "/tmp/ost-outside", "a/../../outside"])
-def test_what_somebody_proposed_is_not_written_outside_its_folder(tmp_path, name):
-    with pytest.raises(OperatorFault, match="leads out of"):
-        write_policy(tmp_path / "new", {"policy.yaml": "policy: x", name: "x"})
+STRAY = ("policy.yaml", "specs/../policy.yaml", "./policy.yaml", "specs//shop.yaml", "other.yaml", "sod/tryton", "")
+
+
+@pytest.mark.parametrize("name", STRAY)
+def test_no_file_comes_with_a_policy_that_it_does_not_name_by_its_plain_path(folder, name):
+    text = POLICY % "specs/shop.yaml"
+    files = {"specs/shop.yaml": SPEC, name: text}
+    with pytest.raises(OperatorFault, match="names no such file, or not by its plain path"):
+        read_document(Document(text=text, file="policy.yaml", files=files))
+
+
+@pytest.mark.parametrize("name", STRAY[:4])
+def test_naming_it_as_a_description_does_not_let_a_file_lie_in_anothers_place(name):
+    document = Document(text=POLICY % name, file="policy.yaml", files={name: SPEC})
+    with pytest.raises(OperatorFault) as refused:
+        read_document(document)
+    assert refused.value.code == "file-not-named"
+
+
+def test_the_admin_socket_takes_no_file_that_would_be_read_in_the_policys_place(site):
+    document = site.document(site.policy())["document"]
+    document["files"]["policy.yaml"] = site.policy(("limits:", "# harmless\nlimits:"))
+    with pytest.raises(OperatorFault, match=r"names no such file.*: policy\.yaml"):
+        site.ask("policy.propose", document=document, reason="a blank line")
+
+
+@pytest.mark.parametrize("name", ["../outside", "/tmp/ost-outside", "a/../../outside", *STRAY[:4]])
+def test_what_somebody_proposed_is_not_written_outside_its_folder_or_over_the_policy(tmp_path, name):
+    with pytest.raises(OperatorFault, match="would lie in another's place, or leads out of"):
+        write_policy(tmp_path / "new", "policy.yaml", "policy: x", {name: "x"})
     assert list(tmp_path.iterdir()) == []

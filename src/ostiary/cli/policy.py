@@ -160,7 +160,7 @@ def show_revision(number: str, name: str | None, out: Path | None) -> None:
 
     told = look(home(), "policy.show", revisions.show_revision, which=number)
     if out:
-        written = revisions.write_policy(out, {home().policy.name: told["text"], **told["files"]})
+        written = revisions.write_policy(out, home().policy.name, told["text"], told["files"])
         show({"files": written}, "\n".join(written))
         return
     about = {name: value for name, value in told.items() if name not in {"text", "files", "changes", "proof"}}

@@ -21,10 +21,11 @@ from ostiary.foundation.home import Home
 from ostiary.foundation.settings import Settings
 from ostiary.plan.formula import Countries, Device, atoms
 from ostiary.plan.model import Approvals, Kind, Plan, System
-from ostiary.policy.document import Document
+from ostiary.policy.document import Document, plain
 from ostiary.policy.model import Policy
 from ostiary.policy.parse import parse
 from ostiary.policy.problem import refusal
+from ostiary.prove.change import few
 from ostiary.prove.difference import diff
 from ostiary.prove.rules import Finding, broad, check, controls, failures
 from ostiary.prove.situation import Situation
@@ -43,6 +44,7 @@ def read_document(document: Document) -> tuple[Policy, Plan, tuple[str, ...]]:
     parsed = parse(document.text, document.name, document.files)
     if parsed.policy is None:
         raise refusal(document.name, parsed.problems)
+    _refuse_stray(document, parsed.files | {one.spec for one in parsed.policy.systems})
     found = [(one, _loaded(one, document.files)) for one in parsed.policy.systems if one.spec]
     notes = tuple(note for system, loaded in found for note in unlike(system, loaded))
     return parsed.policy, compile_policy(parsed.policy, {one.name: loaded.routes for one, loaded in found}), notes
@@ -173,6 +175,16 @@ def _refuse(findings: Iterable[Finding], file: str, notes: Iterable[str]) -> Non
         told = [f"{file} says what must not be, in {counted(len(found), 'place')}:", *map(str, found)]
         lines = [*told, *(f"note: {one}" for one in notes)]
         raise OperatorFault("policy-refused", "\n  ".join(lines), hint="nothing was changed")
+
+
+def _refuse_stray(document: Document, named: frozenset[str]) -> None:
+    """Who approves reads what is written out: no file may lie there in another's place, or be for nothing."""
+    stray = [one for one in document.files if one not in named or one == document.name or not plain(one)]
+    if stray:
+        told = f"{document.name} names no such file, or not by its plain path: {few(stray)}"
+        raise OperatorFault(
+            "file-not-named", told, hint="`ostiary policy apply FILE` sends what FILE names; no ./ or .."
+        )
 
 
 def _loaded(system: System, files: Mapping[str, str]) -> openapi.Loaded:

@@ -19,7 +19,8 @@ from ostiary.foundation.errors import CallerFault, OperatorFault, SystemFault
 from ostiary.foundation.files import write_atomically
 from ostiary.foundation.home import Home
 from ostiary.plan.model import Plan, from_json, to_json
-from ostiary.policy.document import Document
+from ostiary.policy.document import Document, plain
+from ostiary.prove.change import few
 from ostiary.prove.difference import diff
 from ostiary.store.database import Store
 from ostiary.store.plans import keep_plan, put_in_force, read_plan, revision_in_force
@@ -150,16 +151,19 @@ def show_revision(home: Home, which: str = "") -> dict[str, Any]:
     return {**_proposal(found), **{name: found.content[name] for name in ("text", "files", "changes")}}
 
 
-def write_policy(folder: Path, texts: Mapping[str, str]) -> list[str]:
-    """Writes the texts into a new folder, each under its name; raises where there is one, or a name leads out of it."""
-    paths = {(folder / name).resolve(): text for name, text in texts.items()}
-    if folder.exists() or not all(path.is_relative_to(folder.resolve()) for path in paths):
-        told = f"{folder} exists already, or a file of the policy leads out of it"
-        raise OperatorFault("folder-exists", told, hint="name a new folder")
-    for path, text in paths.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text.encode())
-    return list(map(str, paths))
+def write_policy(folder: Path, name: str, text: str, files: Mapping[str, str]) -> list[str]:
+    """Writes the policy under this name, and its files, into a new folder; raises where there is one, or a file leads astray."""
+    if folder.exists():
+        raise OperatorFault("folder-exists", f"{folder} exists already", hint="name a new folder")
+    if astray := [one for one in files if one == name or not plain(one)]:
+        told = f"a file of the policy would lie in another's place, or leads out of {folder}: {few(astray)}"
+        raise OperatorFault(
+            "file-astray", told, hint="`ostiary policy show --file NAME` shows it; trust it in nothing else"
+        )
+    for path, one in {name: text, **files}.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / path, one.encode())
+    return [str(folder.resolve() / one) for one in (name, *files)]
 
 
 def compare(home: Home, first: int, second: int) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """A policy as it travels: what was read once is what is shown, approved, proved and kept."""
 
 from collections.abc import Mapping
-from pathlib import PurePath
+from pathlib import PurePath, PurePosixPath
 from typing import Final
 
 from msgspec import Struct
@@ -27,3 +27,8 @@ class Document(Struct, frozen=True, kw_only=True):
     def name(self) -> str:
         """As problems and lines name it."""
         return PurePath(self.file).name
+
+
+def plain(name: str) -> bool:
+    """Whether this path leads down from a folder, and is the only one to where it leads."""
+    return name == str(PurePosixPath(name)) and not {"..", "/", "."} & {*PurePosixPath(name).parts}

@@ -23,10 +23,11 @@ VALUES_MAX: Final = 5_000_000  # about 100 MB of plan
 
 
 class Parsed(Struct, frozen=True, kw_only=True):
-    """`policy` is None where a problem keeps it from meaning anything for certain."""
+    """`policy` is None where a problem keeps it from meaning anything for certain; `files` are those that it includes."""
 
     policy: Policy | None
     problems: tuple[Problem, ...]
+    files: frozenset[str] = frozenset()
 
 
 def parse(text: str, file: str, files: Mapping[str, str] = {}) -> Parsed:
@@ -34,13 +35,14 @@ def parse(text: str, file: str, files: Mapping[str, str] = {}) -> Parsed:
     told = gathered(file, text, among(files))
     if told.problems:
         return Parsed(policy=None, problems=tuple(told.problems))
+    included = frozenset(told.texts)
     root = with_packs(merged(told), told)
     reader = Reader(file, told.texts)
     policy = _policy(reader, root)
     order = list(told.texts)
     found = dict.fromkeys([*told.problems, *reader.problems])
     problems = tuple(sorted(found, key=lambda one: (order.index(one.file), one.line, one.column)))
-    return Parsed(policy=None if problems else policy, problems=problems)
+    return Parsed(policy=None if problems else policy, problems=problems, files=included)
 
 
 def _policy(reader: Reader, root: Node) -> Policy:
