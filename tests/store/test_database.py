@@ -4,7 +4,6 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -19,7 +18,6 @@ import ostiary.store.tables  # noqa: F401 - registers every table
 from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.store import database, migrations
 from ostiary.store.database import METADATA, VERSION, connect, open_store, take_turns
-from ostiary.store.tables.directory import ROLE_SET
 
 
 @pytest.fixture
@@ -109,15 +107,10 @@ def test_a_migration_that_fails_leaves_nothing_behind(empty_url):
     open_store(empty_url).close()
 
 
-def test_a_store_of_the_first_version_is_brought_to_this_one_with_what_is_in_it(empty_url):
-    engine = connect(empty_url)
-    with engine.execution_options(writes=True).begin() as connection:
-        migrations.upgrade(connection, "0001")
-        connection.execute(ROLE_SET.insert().values(id="kept", roles="clerk"))
-    engine.dispose()
-    with closing(open_store(empty_url)) as store, store.read() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
-        assert connection.execute(ROLE_SET.select()).all() == [("kept", "clerk")]
+def test_a_store_from_before_the_first_release_is_refused_and_left_alone(database_url):
+    say(database_url, "UPDATE alembic_version SET version_num = '0003'")
+    with pytest.raises(OperatorFault, match=r"0003: it was made before anything was released"):
+        open_store(database_url)
 
 
 def test_a_store_of_a_newer_ostiary_is_refused_and_left_alone(database_url):

@@ -51,6 +51,9 @@ def _wait_longer(connection: Connection) -> None:
 
 
 def _newer(version: str) -> OperatorFault:
+    if version < VERSION:
+        told = f"its version is {version}: it was made before anything was released"
+        return OperatorFault("store-old", told, hint="make it anew: `ostiary init` in another folder")
     told = f"it was made by a newer Ostiary: its version is {version}, this Ostiary knows up to {VERSION}"
     hint = "install the newer Ostiary again, or restore a backup from before the update"
     return OperatorFault("store-newer", told, hint=hint)

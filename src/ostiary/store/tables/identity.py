@@ -2,22 +2,20 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Integer, LargeBinary, String, Text, text
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Integer, LargeBinary, String, Text
 
 from ostiary.store.database import table
-
-EMPTY: Final = text("''")  # a default that SQLite gives back as it was said
 
 CLIENT: Final = table(
     "oauth_client",
     Column("principal", ForeignKey("principal.id"), primary_key=True),
     Column("redirects", Text, nullable=False),  # one address a line
     Column("scopes", Text, nullable=False),  # space separated patterns; "" is everything its roles may
-    Column("auth", Text, nullable=False, server_default="client_secret"),  # how it proves who it is
-    Column("profile", Text, nullable=False, server_default="oauth21"),
-    Column("bound", Text, nullable=False, server_default=EMPTY),  # "dpop", "certificate": its tokens are, always
-    Column("jwks", Text, nullable=False, server_default=EMPTY),  # its own public keys, JSON
-    Column("exchange", Text, nullable=False, server_default=EMPTY),  # clients whose tokens it may exchange
+    Column("auth", Text, nullable=False),  # how it proves who it is
+    Column("profile", Text, nullable=False),
+    Column("bound", Text, nullable=False),  # "dpop", "certificate": its tokens are, always
+    Column("jwks", Text, nullable=False),  # its own public keys, JSON
+    Column("exchange", Text, nullable=False),  # clients whose tokens it may exchange
 )
 
 CLIENT_SECRET: Final = table(
@@ -56,7 +54,7 @@ SESSION: Final = table(
     Column("principal", ForeignKey("principal.id"), nullable=False, index=True),
     Column("authenticated_at_s", BigInteger, nullable=False),
     Column("expires_at_s", BigInteger, nullable=False, index=True),
-    Column("amr", Text, nullable=False, server_default="pwd"),
+    Column("amr", Text, nullable=False),
 )
 
 GRANT: Final = table(
@@ -71,8 +69,8 @@ GRANT: Final = table(
     Column("authenticated_at_s", BigInteger, nullable=False),
     Column("expires_at_s", BigInteger, nullable=False, index=True),  # the absolute end, fixed at the first grant
     Column("revoked", Boolean, nullable=False),
-    Column("bound", Text, nullable=False, server_default=EMPTY),  # "jkt:...": what its refresh tokens are bound to
-    Column("amr", Text, nullable=False, server_default="pwd"),  # how the person signed in (RFC 8176)
+    Column("bound", Text, nullable=False),  # "jkt:...": what its refresh tokens are bound to
+    Column("amr", Text, nullable=False),  # how the person signed in (RFC 8176)
 )
 
 ONE_TIME: Final = table(
