@@ -256,6 +256,39 @@ def test_a_rule_that_holds_people_back_is_compared_by_what_it_holds(rule, before
     assert changed(before, after, ROLES + rule) == changes
 
 
+CARRIER = """\
+roles:
+  carrier: {level: partner, may: ["erp/sale.sale: read"]}
+%s: [{name: no, level: partner, roles: [%s], may: ["erp/a.b: read"]}]
+"""
+USER = "level: user, of: sales,"
+
+
+@pytest.mark.parametrize("kind, by_name", [("never", ""), ("never", "carrier"), ("always", "")])
+def test_a_role_does_not_leave_a_statement_by_its_level_without_a_word(kind, by_name):
+    before = (CARRIER % (kind, by_name)).replace("roles: [], ", "")
+    if kind == "always":
+        before = before.replace("sale.sale", "a.b")
+    after = before.replace("level: partner,", USER, 1)
+    sign = "- " if kind == "always" else "+ "
+    moved = [f"{kind} 'no' is no longer proved of role carrier"] * (not by_name)
+    assert set(told(before, after)) == {
+        *(f"{sign}{one}" for one in moved),
+        f"{'-' if by_name else sign[0]} role carrier has the level user instead of partner",
+        "- role carrier has the department sales instead of none",
+    }
+    back = [f"- {kind} 'no' is proved from now on of role carrier"] * (not by_name)
+    assert set(told(after, before)) == {
+        *back, "- role carrier has the level partner instead of user", "- role carrier has the department none instead of sales",
+    }  # fmt: skip
+
+
+def test_a_statement_that_speaks_of_the_new_level_too_still_holds_for_the_role():
+    before = CARRIER.replace("roles: [%s], ", "") % "never"
+    both = before.replace("\nnever: [", '\nnever: [{name: too, level: user, may: "erp/*: read, write"}, ')
+    assert not [one for one in told(before, both.replace("level: partner,", USER, 1)) if "longer" in one]
+
+
 def test_a_rule_without_within_has_no_order():
     static = APART.replace(", within: 30 days, link: c", "")
     assert (

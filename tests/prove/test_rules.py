@@ -345,6 +345,17 @@ roles:
     assert changed(reads, outside)["no longer held"]
 
 
+def test_a_role_that_leaves_a_level_is_still_held_to_what_was_proved_of_it():
+    roles = 'roles: {carrier: {%s may: "erp/account.move: %s"}}\n'
+    never = 'never: [{name: no ledger, level: partner, may: "erp/account.*: write"}]\n'
+    before = plan_of(roles % ("level: partner,", "read") + never)
+    after = plan_of(roles % ("level: user, of: sales,", "write") + never)
+    assert not check(after)
+    assert [one.message for one in changed(before, after)["no longer held"]] == [
+        "never 'no ledger': at any time, from any address, role carrier may erp/account.move:write"
+    ]
+
+
 WHOLE_WEEKS = HEAD + '  open-days: {days: mon-sun, hours: "00:00-24:00", zone: UTC, holidays: [12-24, 12-31]}\n'
 
 

@@ -1,6 +1,6 @@
 """What differs in the rules that hold people back: `apart`, `never`, limits, the silence of control, approvals."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from msgspec.structs import replace
@@ -8,14 +8,27 @@ from msgspec.structs import replace
 from ostiary.erp.operation import Pattern
 from ostiary.foundation.errors import counted
 from ostiary.plan.formula import Formula
-from ostiary.plan.model import Apart, Approvals, Control, Limit, Limits, Never, Plan, Response, Source, WhenSilent
-from ostiary.prove.change import Change, at_line
+from ostiary.plan.model import (
+    Apart,
+    Approvals,
+    Control,
+    Level,
+    Limit,
+    Limits,
+    Never,
+    Plan,
+    Response,
+    Source,
+    WhenSilent,
+)
+from ostiary.policy.model import Statement
+from ostiary.prove.change import Change, at_line, few
 from ostiary.prove.contexts import proving
 from ostiary.prove.situation import NEVER, implies
 
 MB = 1024 * 1024
 EVERYBODY: Final = ("", "")
-PROVED: Final = {True: "no longer proved as it was", False: "proved from now on"}  # by whether it is gone
+PROVED: Final = {True: "no longer proved", False: "proved from now on"}  # by whether it is gone
 NOWHERE: Final = Source(file="", line=0, text="")
 
 
@@ -85,20 +98,39 @@ def _as_wide(one: Control, other: Control) -> bool:
 
 def _never(old: Plan, new: Plan, *, widens: bool) -> Iterator[Change]:
     """The rules of `old` of which some part is in no rule of `new`."""
-    kept = [part for rule in new.never for part in _parts(new, rule)]
+    moved, there = _moved(old, new), _moved(new, old)
+    kept = [part for rule in new.never for part in _parts(new, rule, there)]
     for rule in old.never:
         with proving(old, f"{rule.source}: never {rule.name!r}"):
-            all_kept = all(any(_covers(one, other) for other in kept) for one in _parts(old, rule))
-        if not all_kept:
-            yield at_line(rule.source, f"never {rule.name!r} is {PROVED[widens]}", widens=widens)
+            lost = {one[0] for one in _parts(old, rule, moved) if not any(_covers(one, other) for other in kept)}
+        if lost:
+            alone = lost <= {("role", name) for name in _by_level(rule, moved)}
+            yield _proved("never", rule, [name for _, name in lost] if alone else (), gone=widens, widens=widens)
+
+
+def _proved(kind: str, rule: Statement, roles: Collection[str], *, gone: bool, widens: bool) -> Change:
+    """`roles`: those of which alone it is so, by a level that they have no longer."""
+    of = f" of role {few(sorted(roles))}" if roles else " as it was" if gone else ""
+    return at_line(rule.source, f"{kind} {rule.name!r} is {PROVED[gone]}{of}", widens=widens)
+
+
+def _moved(plan: Plan, other: Plan) -> dict[str, Level]:
+    """The roles that have another level in the other plan, with the one they have here."""
+    there = {role.name: role.level for role in other.roles}
+    return {role.name: role.level for role in plan.roles if there.get(role.name, role.level) is not role.level}
+
+
+def _by_level(rule: Statement, moved: Mapping[str, Level]) -> list[str]:
+    """Those of which it speaks only as long as they have this level."""
+    return [name for name, level in moved.items() if level is rule.level and name not in rule.roles]
 
 
 Part = tuple[tuple[str, str], Pattern, Formula]  # of whom, what, and the context outside which
 
 
-def _parts(plan: Plan, rule: Never) -> Iterator[Part]:
+def _parts(plan: Plan, rule: Never, moved: Mapping[str, Level]) -> Iterator[Part]:
     whom = [("level", str(rule.level))] if rule.level else []
-    whom += [("role", role) for role in rule.roles]
+    whom += [("role", role) for role in (*rule.roles, *_by_level(rule, moved))]
     beside = next((one.formula for one in plan.contexts if one.name == rule.context), NEVER)
     yield from ((one, pattern, beside) for one in whom or [EVERYBODY] for pattern in rule.patterns)
 
@@ -110,10 +142,11 @@ def _covers(one: Part, other: Part) -> bool:
 
 def _always(old: Plan, new: Plan, *, gone: bool) -> Iterator[Change]:
     """The rules of `old` that `new` has not. None lets anybody do more; of one that is gone others may do less."""
-    kept = {replace(rule, source=NOWHERE) for rule in new.always}
+    kept, moved = {replace(rule, source=NOWHERE) for rule in new.always}, _moved(old, new)
     for rule in old.always:
-        if replace(rule, source=NOWHERE) not in kept:
-            yield at_line(rule.source, f"always {rule.name!r} is {PROVED[gone]}", widens=False)
+        left = _by_level(rule, moved)
+        if (lost := replace(rule, source=NOWHERE) not in kept) or left:
+            yield _proved("always", rule, () if lost else left, gone=gone, widens=False)
 
 
 def _limits(old: Limits, new: Limits) -> Iterator[Change]:

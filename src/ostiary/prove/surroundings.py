@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from ostiary.plan.model import Plan, Route, System
+from ostiary.plan.model import Never, Plan, Role, Route, System
 from ostiary.prove.change import Change, at_line, few
 
 ROUTES_TOLD_MAX: Final = 20
@@ -31,6 +31,18 @@ def _roles(old: Plan, new: Plan, holders: Mapping[str, Sequence[str]]) -> Iterat
         held = f"held by {few(holders[name])}"
         text = f"role {name} is there, and already {held}" if name in after else f"role {name} is gone, still {held}"
         yield at_line(role.source, text, widens=name in after, role=name)
+    for name in sorted(before.keys() & after.keys()):
+        yield from _role(before[name], after[name], old.never)
+
+
+def _role(old: Role, new: Role, never: Sequence[Never]) -> Iterator[Change]:
+    """Neither lets anybody do more by itself; a level is what statements speak of."""
+    for part in ("level", "department"):
+        was, now = getattr(old, part), getattr(new, part)
+        if was != now:
+            freed = any(one.speaks_of(old.name, old.level) and not one.speaks_of(old.name, new.level) for one in never)
+            told = f"role {new.name} has the {part} {now or 'none'} instead of {was or 'none'}"
+            yield at_line(new.source, told, widens=part == "level" and freed, role=new.name)
 
 
 def _system(old: System | None, new: System | None) -> Iterator[Change]:
