@@ -72,8 +72,10 @@ def plan_of(
                 Grant(id="carrier/1", role="carrier", pattern=Pattern(system="shop", object="*", verb=Verb.READ), context=ALWAYS, source=SOURCE),
             ),
             routes=(
-                Route(system="shop", method="GET", template="/orders", object="order", verb=Verb.READ, parameters=(
+                Route(system="shop", method="GET", template="/orders", object="order", verb=Verb.READ),
+                Route(system="shop", method="GET", template="/pages", object="order", verb=Verb.READ, inspect=True, parameters=(
                     Parameter(name="X-Page", place="header", required=False, schema="{}"),
+                    Parameter(name="X-Bad:%Name", place="header", required=False, schema="{}"),
                     Parameter(name="Cookie", place="header", required=False, schema="{}"))),
                 Route(system="shop", method="GET", template="/orders/{id}", object="order", verb=Verb.READ),
                 Route(system="shop", method="POST", template="/orders", object="order", verb=Verb.WRITE),
@@ -275,7 +277,21 @@ def test_only_listed_headers_reach_the_erp(live: Any) -> None:
         "x-envoy-upstream-rq-timeout-ms": "1", "x-envoy-retry-on": "5xx", "acceptx": "1", "accep": "1", "aut": "1",
     }  # fmt: skip
     names = set(live.ask("/shop/orders", token=clerk(live), headers=sent).json["names"])
-    assert names == {"host", "accept", "x-page", "x-tryton-context"}
+    assert names == {"host", "accept", "x-tryton-context"}
+
+
+def test_a_described_header_reaches_the_erp_on_its_own_route_alone_and_only_as_the_guard_found_it(live: Any) -> None:
+    """Of an operation that describes no such header nobody looks at its value."""
+    sent, token = {"x-page": "3"}, clerk(live)
+    for path, method in (("/shop/orders", "GET"), ("/shop/checked", "POST"), ("/acme/rpc/", "POST")):
+        host = "gate.test" if path.startswith("/acme") else "shop.test"
+        bearer = token if host == "shop.test" else clerk(live, aud="https://erp.test")
+        answer = live.ask(path, host=host, method=method, token=bearer, headers=sent)
+        assert (answer.status, "x-page" in answer.json["names"]) == (200, False), path
+    assert "x-page" not in live.ask("/shop/pages", token=token, headers=sent).json["names"]  # the guard gave none
+    live.guard_reply = lambda seen: (200, {"x-gw-given-x-page": seen["headers"]["x-page"] + "%a"}, "")
+    answer = live.ask("/shop/pages", token=token, headers={**sent, "x-gw-given-x-page": "4"})
+    assert (answer.json["headers"]["x-page"], "x-gw-given-x-page" in answer.json["names"]) == ("3%a", False)
 
 
 def test_the_complement_of_the_header_list_is_exact() -> None:

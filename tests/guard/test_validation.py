@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ostiary.erp.openapi import load
 from ostiary.erp.operation import Request, Verb
 from ostiary.erp.route import Parameter, Route
+from ostiary.guard import validation
 from ostiary.guard.validation import validate
 
 ORDER = {
@@ -124,6 +125,36 @@ def test_a_body_that_is_not_as_described_is_refused_by_pointer(body, pointer):
     assert said(body=body)[1] == pointer
 
 
+PAGED = Route(
+    system="shop",
+    method="GET",
+    template="/orders",
+    object="order",
+    verb=Verb.READ,
+    inspect=True,
+    parameters=(
+        parameter("x-tenant", {"type": "string", "enum": ["acme", "caf\u00e9"]}, "header"),
+        parameter("x-note", {"type": "string"}, "header"),
+        parameter("cookie", {"type": "string"}, "header"),
+        parameter("x-gw-sub", {"type": "string"}, "header"),
+    ),
+)
+
+
+def test_of_described_headers_those_are_given_that_the_operation_describes_and_no_credential():
+    headers = {"x-tenant": "acme", "x-http-method-override": "DELETE", "cookie": "s=1", "x-gw-sub": "user:root"}
+    request = Request(method="GET", path="/orders", headers=headers)
+    assert validate(PAGED, request, {}) is None
+    assert validation.given(PAGED, request) == {"x-gw-given-x-tenant": "acme"}
+    assert validation.given(ROUTE, request) == {}
+
+
+@pytest.mark.parametrize("value", ["caf\u00e9", "a\tb", "a" * 8_001])
+def test_a_header_that_could_not_be_given_as_it_stands_is_refused(value):
+    request = Request(method="GET", path="/orders", headers={"x-note": value})
+    assert validate(PAGED, request, {}).pointer == "/header/x-note"
+
+
 @pytest.mark.parametrize(
     "kind", ["", "text/xjson", "application/xml", "application/json; charset=utf-16", "application/json, text/xml"]
 )
@@ -162,6 +193,7 @@ ATTACKS = """
 import json, resource
 from ostiary.erp.openapi import load
 from ostiary.erp.operation import Request
+from ostiary.guard import validation
 from ostiary.guard.validation import validate
 
 resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from ostiary.envoy.edge import Json
-from ostiary.envoy.handover import TRYTON, described_headers, own_keys
+from ostiary.envoy.handover import TRYTON, own_keys
 from ostiary.envoy.message import changeable, typed
+from ostiary.erp.route import GIVEN
 from ostiary.plan.model import Plan
 
 EXT_AUTHZ: Final = "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz"
@@ -21,13 +22,14 @@ REFUSED: Final = ("ostiary-reason", "content-type", "retry-after", "www-authenti
 def guard_filter(plans: Sequence[Plan]) -> tuple[str, Json]:
     """A part of a body is never shown: an attacker pads the head (hence `allow_partial_message` is off)."""
     own = own_keys(plans)
-    asked = [{"exact": name} for name in dict.fromkeys([*SHOWN, *own, *sorted(described_headers(plans))])]
+    described = {name for plan in plans for route in plan.routes for name in route.headers}
+    asked = [{"exact": name} for name in dict.fromkeys([*SHOWN, *own, *sorted(described)])]
     return changeable(
         "guard",
         EXT_AUTHZ,
         http_service=guard_service(
             "/check",
-            dynamic_metadata_from_headers=_exactly(("authorization", *own, "ostiary-decided")),
+            dynamic_metadata_from_headers=_exactly(("authorization", *own, "ostiary-decided"), {"prefix": GIVEN}),
             allowed_client_headers=_exactly(REFUSED),
         ),
         allowed_headers={"patterns": [*asked, {"prefix": "x-gw-"}]},
@@ -58,5 +60,5 @@ def body_limit(most_bytes: int) -> Json:
     return typed(f"{BUFFER}.BufferPerRoute", buffer={"max_request_bytes": most_bytes})
 
 
-def _exactly(names: tuple[str, ...]) -> Json:
-    return {"patterns": [{"exact": name, "ignore_case": True} for name in names]}
+def _exactly(names: tuple[str, ...], *more: Json) -> Json:
+    return {"patterns": [*({"exact": name, "ignore_case": True} for name in names), *more]}

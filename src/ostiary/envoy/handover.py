@@ -11,7 +11,8 @@ from typing import Final
 from ostiary.envoy import matcher
 from ostiary.envoy.edge import Json
 from ostiary.envoy.message import CLASS_HEADER, SUBJECT_HEADER, changeable, extension, header, place
-from ostiary.plan.model import OWN_KEYS, HandOver, Kind, Plan
+from ostiary.erp.route import GIVEN
+from ostiary.plan.model import OWN_KEYS, HandOver, Kind, Plan, Route
 from ostiary.plan.reason import Reason
 
 PASSED: Final = (
@@ -24,7 +25,6 @@ PASSED: Final = (
 TRYTON: Final = ("x-tryton-context", "x-tryton-usage")
 GUARD: Final = "envoy.filters.http.ext_authz"  # where its answers are found
 CREDENTIAL_HEADER: Final = "x-gw-credential"  # what the injector gives
-CREDENTIALS: Final = ("authorization", "cookie", "proxy-authorization")  # no document can list these as parameters
 
 
 def strip_filter(plans: Sequence[Plan]) -> tuple[str, Json]:
@@ -36,7 +36,7 @@ def strip_filter(plans: Sequence[Plan]) -> tuple[str, Json]:
     if any(system.kind is Kind.TRYTON for plan in plans for system in plan.systems):
         passed |= {*TRYTON}
     own = own_keys(plans)
-    passed |= {*described_headers(plans), *own}
+    passed |= {*own}
     mutations = [
         *({"remove": name} for name in ("authorization", *own)),
         {"append": header("authorization", f"%REQ({CREDENTIAL_HEADER})%")},
@@ -78,14 +78,13 @@ def _inject(text: str) -> Json:
 def own_keys(plans: Sequence[Plan]) -> tuple[str, ...]:
     """Headers by which the guard hands over a caller's own key, where a system is observed."""
     observed = any(system.observe_until for plan in plans for system in plan.systems)
-    return tuple(name for name in OWN_KEYS if observed and name not in described_headers(plans))
+    return OWN_KEYS if observed else ()
 
 
-def described_headers(plans: Sequence[Plan]) -> set[str]:
-    """Header parameters that a system's own document names, unless they carry a credential or our own facts."""
-    parameters = (parameter for plan in plans for route in plan.routes for parameter in route.parameters)
-    names = {parameter.name.lower() for parameter in parameters if parameter.place == "header"}
-    return {name for name in names if name not in CREDENTIALS and not name.startswith(("x-gw-", "x-forwarded", ":"))}
+def given(route: Route) -> list[Json]:
+    """The described headers: stripped as all others are, and set again on this route to what the guard has found."""
+    named = (name for name in route.headers if name not in PASSED)
+    return [header(name, f"%DYNAMIC_METADATA({GUARD}:{GIVEN}{name})%") for name in named]
 
 
 def all_but(names: Iterable[str]) -> str:

@@ -19,6 +19,7 @@ from ostiary.envoy.access import METADATA, STEP_UP, Classes, spaced
 from ostiary.envoy.clusters import cluster_name
 from ostiary.envoy.edge import FIXED, Edge, Json
 from ostiary.envoy.guard_call import ON, TELL, body_limit, looked_into
+from ostiary.envoy.handover import given
 from ostiary.envoy.listener import ORDER
 from ostiary.envoy.message import CALL_HEADER, place, resource_file, typed
 from ostiary.envoy.refusal import on_every_answer
@@ -143,12 +144,13 @@ def _written(
     facts = _facts(scopes=scopes, **({STEP_UP: dict(challenges)} if challenges else {}))
     name = f"{class_id} {operation.permission}"
     own = {"only": FIXED["nothing_inside"]} if shown_bytes is None else {"overrides": looked_into(shown_bytes)}
-    return msgspec.Raw(msgspec.json.encode(_to(system, name, metadata=facts, **own)))
+    return msgspec.Raw(msgspec.json.encode(_to(system, name, given(route), metadata=facts, **own)))
 
 
 def _to(
-    system: System, name: str, *, overrides: Mapping[str, Json] = {}, only: Json = (), metadata: Json | None = None
-) -> Json:
+    system: System, name: str, added: Sequence[Json] = (), *,
+    overrides: Mapping[str, Json] = {}, only: Json = (), metadata: Json | None = None,
+) -> Json:  # fmt: skip
     """A route's name is what the gate knows of a request: access class and operation. Names cost less than metadata."""
     upstream = urlsplit(system.upstream)
     target = {
@@ -162,6 +164,7 @@ def _to(
         match={"prefix": f"{system.prefix}/", "headers": list(only)},
         route=target,
         **({"metadata": metadata} if metadata else {}),
+        **({"request_headers_to_add": added} if added else {}),
         typed_per_filter_config=dict(overrides),
         response_headers_to_remove=["set-cookie", "server", HEADER],  # only our own servers give reasons
     )

@@ -1,8 +1,16 @@
 """An operation that the URL names, as an OpenAPI document describes it and the plan keeps it."""
 
+import re
+from typing import Final
+
 from msgspec import Struct
 
 from ostiary.erp.operation import Operation, Verb
+
+GIVEN: Final = "x-gw-given-"  # before the name of a described header, as the guard gives it to the gate
+HEADER: Final = re.compile(r"[a-z0-9.-]{1,100}")  # the gate takes no `_` in a name
+# Credentials, and what tells of the caller: no document can list these as parameters.
+NO_PARAMETERS: Final = ("authorization", "cookie", "proxy-authorization", "dpop", "x-gw-", "x-forwarded")
 
 
 class Parameter(Struct, frozen=True, kw_only=True):
@@ -34,6 +42,12 @@ class Route(Struct, frozen=True, kw_only=True, cache_hash=True):
     @property
     def operation(self) -> Operation:
         return Operation(system=self.system, object=self.object, verb=self.verb, action=self.action)
+
+    @property
+    def headers(self) -> tuple[str, ...]:
+        """Those of its parameters that reach the system, as the guard found them, and on no other route."""
+        names = (parameter.name.lower() for parameter in self.parameters if parameter.place == "header")
+        return tuple(name for name in names if HEADER.fullmatch(name) and not name.startswith(NO_PARAMETERS))
 
     @property
     def permission(self) -> str:

@@ -103,6 +103,8 @@ class Check:
         invalid = validation.validate(match and match.route, request, match.values if match else {})
         if invalid is not None:
             raise Refused(Reason[invalid.problem.name], invalid.detail, pointer=invalid.pointer)
+        if match:
+            trace.credentials |= validation.given(match.route, request)
         if trace.observed:
             return
         await self._hold_and_look(ready, system, facts, read, trace, gone)

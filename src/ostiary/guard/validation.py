@@ -12,7 +12,7 @@ import jsonschema_rs
 
 from ostiary.erp.openapi.model import escaped
 from ostiary.erp.operation import Refused, Request, Unreadable
-from ostiary.erp.route import Parameter, Route
+from ostiary.erp.route import GIVEN, Parameter, Route
 from ostiary.foundation import strict_json
 
 QUERY_MAX_PAIRS: Final = 200
@@ -24,6 +24,7 @@ DANGEROUS: Final = re.compile(
 )
 HUGE_NUMBER: Final = re.compile(rb"[eE]\+?\d{3}|\d{300}")
 JSON_TYPE: Final = re.compile(r"application/([\w.+-]+\+)?json(\s*;\s*charset=\"?utf-8\"?)?\s*\Z", re.IGNORECASE)
+PLAIN: Final = re.compile(r"[ -~]{0,8000}")  # of a header: what the gate is told whole
 PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 NUMBER: Final = re.compile(r"-?(0|[1-9]\d{0,30})(\.\d{1,30})?([eE][-+]?\d{1,2})?\Z", re.ASCII)
 INTEGER: Final = re.compile(r"-?(0|[1-9]\d{0,30})\Z", re.ASCII)
@@ -61,6 +62,11 @@ def _check_parameters(route: Route, request: Request, values: Mapping[str, str])
         _check_parameter(parameter, texts)
 
 
+def given(route: Route, request: Request) -> dict[str, str]:
+    """The headers that the system gets to see of a request that was found to be as `route` describes it."""
+    return {f"{GIVEN}{name}": request.headers[name] for name in route.headers if name in request.headers}
+
+
 def _pairs(query: str) -> dict[str, list[str]]:
     pairs: dict[str, list[str]] = {}
     parts = query.split("&") if query else []
@@ -91,7 +97,7 @@ def _check_parameter(parameter: Parameter, texts: list[str] | None) -> None:
             raise Refused.invalid("a required parameter is missing", pointer)
         return
     schema, validator = _validator(parameter.schema)
-    if any(DANGEROUS.search(text) for text in texts):
+    if any(DANGEROUS.search(text) or (parameter.place == "header" and not PLAIN.fullmatch(text)) for text in texts):
         raise Refused.invalid("a character that is not taken", pointer)
     if _types(schema) == {"array"}:
         items = texts[0].split(",") if schema.get("x-commas") and len(texts) == 1 else texts
