@@ -8,13 +8,14 @@ from typing import Final
 
 from ostiary.envoy import cel, matcher
 from ostiary.envoy.device import DEVICE_HEADER
-from ostiary.envoy.edge import Json
+from ostiary.envoy.edge import FIXED, Json
 from ostiary.envoy.guard_call import EXT_AUTHZ, guard_service
 from ostiary.envoy.message import extension
-from ostiary.envoy.token import BOUND_HEADER, SCHEMES
+from ostiary.envoy.token import CLAIM_HEADERS, SCHEMES
 from ostiary.plan.reason import Reason
 
 SHA256_CHARS: Final = 64  # in hex
+BOUND_HEADER: Final = CLAIM_HEADERS["bnd"]
 SHOWN: Final = ("authorization", "dpop", "host", BOUND_HEADER)
 
 
@@ -39,7 +40,5 @@ def _certified() -> Json:
 
 def _proof() -> Json:
     asked = {"patterns": [{"exact": name} for name in SHOWN]}
-    return extension(
-        "proof", EXT_AUTHZ, http_service=guard_service("/proof"), allowed_headers=asked, failure_mode_allow=False,
-        status_on_error={"code": "ServiceUnavailable"},
-    )  # fmt: skip
+    service = guard_service("/proof")
+    return extension("proof", EXT_AUTHZ, http_service=service, allowed_headers=asked, **FIXED["unanswered"])

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from ostiary.envoy.edge import Json
+from ostiary.envoy.edge import FIXED, Json
 from ostiary.envoy.handover import TRYTON, own_keys
 from ostiary.envoy.message import changeable, typed
 from ostiary.erp.route import GIVEN
@@ -11,7 +11,6 @@ from ostiary.plan.model import Plan
 
 EXT_AUTHZ: Final = "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz"
 BUFFER: Final = "envoy.extensions.filters.http.buffer.v3"
-GUARD_TIMEOUT: Final = "10s"
 BODY_MAX_BYTES: Final = 100 * 1024 * 1024  # no policy may say more
 TELL: Final = "tell"  # the filter that says what a request is about to our own servers
 ON: Final = typed("envoy.config.route.v3.FilterConfig", config={})
@@ -34,15 +33,13 @@ def guard_filter(plans: Sequence[Plan]) -> tuple[str, Json]:
         ),
         allowed_headers={"patterns": [*asked, {"prefix": "x-gw-"}]},
         with_request_body={"max_request_bytes": BODY_MAX_BYTES, "allow_partial_message": False},
-        failure_mode_allow=False,
-        status_on_error={"code": "ServiceUnavailable"},
+        **FIXED["unanswered"],
     )
 
 
 def guard_service(prefix: str, **answer: Json) -> Json:
     """The guard's own paths below `prefix`, and what of its `answer` counts."""
-    server = {"uri": "http://guard", "cluster": "guard", "timeout": GUARD_TIMEOUT}
-    return {"server_uri": server, "path_prefix": prefix, "authorization_response": answer}
+    return {"server_uri": FIXED["guard"], "path_prefix": prefix, "authorization_response": answer}
 
 
 def body_filter() -> tuple[str, Json]:

@@ -12,31 +12,16 @@ import msgspec
 
 from ostiary.envoy.condition import ACR_HEADER, SIGNED_IN_HEADER
 from ostiary.envoy.device import TOKEN_DEVICE_HEADER
-from ostiary.envoy.edge import Edge, Json
+from ostiary.envoy.edge import FIXED, Edge, Json
 from ostiary.envoy.message import CLASS_HEADER, changeable, place
 from ostiary.plan.formula import Device, Mfa, Recent
 from ostiary.plan.model import Plan
 
 JWT: Final = "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"
 NOTHING: Final = "urn:ostiary:nothing"  # without a system nobody has a token, but one provider must ask for it
-LIFETIME_MAX_S: Final = 2 * 3600
-CLOCK_SKEW_S: Final = 1  # 0 would mean Envoy's default of 60
 OR_NONE: Final[Json] = {"allow_missing_or_failed": {}}
-CACHED_TOKENS: Final = 20_000
-CACHED_TOKEN_MAX_BYTES: Final = 4096
-BOUND_HEADER: Final = "x-gw-bound"  # what the token is bound to
 SCHEMES: Final = {"": "Bearer ", "jkt": "DPoP "}  # how a token is shown, by what it is bound to
-CLAIM_HEADERS: Final = {
-    "bnd": BOUND_HEADER,
-    "sub": "x-gw-sub",
-    "jti": "x-gw-jti",
-    "grant": "x-gw-grant",
-    "sid": "x-gw-sid",
-    "gen": "x-gw-gen",
-    "cgen": "x-gw-cgen",
-    "rs": "x-gw-rs",
-    "sc": "x-gw-scope",
-}
+CLAIM_HEADERS: Final[Mapping[str, str]] = FIXED["claim_headers"]
 # What a claim is asked for by a context of the policy, and only then.
 ASSURANCE_HEADERS: Final = {"acr": ACR_HEADER, "auth_time": SIGNED_IN_HEADER}
 DEVICE_HEADERS: Final = {"dev": TOKEN_DEVICE_HEADER}
@@ -53,7 +38,7 @@ def token_filter(plans: Sequence[Plan], jwks: Mapping[str, Any], edge: Edge, ask
     places = sorted({(system.name, system.audience) for system in systems})
     observed = sorted({(system.name, system.audience) for system in systems if system.observe_until})
     audiences = sorted({audience for _, audience in places}) or [NOTHING]
-    headers = CLAIM_HEADERS | _asked_for(asked)
+    headers = {**CLAIM_HEADERS, **_asked_for(asked)}
     anywhere = {"match": {"prefix": "/"}, "requires": _any_of(audiences)}
     return changeable(
         "token",
@@ -85,15 +70,11 @@ def _rule(start: str, requires: Json) -> Json:
 
 def _provider(audience: str, keys: str, edge: Edge, headers: Mapping[str, str]) -> Json:
     return {
+        **FIXED["provider"],
         "issuer": edge.issuer,
         "audiences": [audience],
-        "require_expiration": True,
-        "max_lifetime": f"{LIFETIME_MAX_S}s",
-        "clock_skew_seconds": CLOCK_SKEW_S,
-        "local_jwks": {"inline_string": keys},
-        "forward": True,  # the guard verifies the token itself; the hand-over filter takes it off before the ERP
         "from_headers": [{"name": "authorization", "value_prefix": scheme} for scheme in SCHEMES.values()],
-        "jwt_cache_config": {"jwt_cache_size": CACHED_TOKENS, "jwt_max_token_size": CACHED_TOKEN_MAX_BYTES},
+        "local_jwks": {"inline_string": keys},
         "claim_to_headers": [{"header_name": name, "claim_name": claim} for claim, name in headers.items()],
     }
 
