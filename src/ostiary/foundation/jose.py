@@ -23,6 +23,7 @@ HEADER_NAMES: Final = frozenset({"alg", "typ", "kid"})  # no crit, jku, x5u, jwk
 ID_TOKEN: Final = "JWT"  # noqa: S105
 ACCESS_TOKEN: Final = "at+jwt"  # noqa: S105  RFC 9068 section 2.1, the type and not a token
 SKEW_S: Final = 1
+REVOCABLE: Final = ("jti", "grant", "sid", "gen", "cgen")  # the claims under which a token can be revoked
 OBJECT: Final = re.compile(r"eyJ[\w-]*", re.ASCII)  # how the base64url of a JSON object begins
 
 
@@ -99,9 +100,14 @@ class SigningKey:
 
 
 def sign_access_token(key: SigningKey, claims: Claims) -> str:
+    return key.sign(signed(claims), type_=ACCESS_TOKEN)
+
+
+def signed(claims: Claims) -> dict[str, Any]:
+    """The claims as the token says them, by the names of the standards and our own."""
     scope = " ".join(sorted(claims.scopes))
     cnf = {"cnf": confirmation(claims.bound)} if claims.bound else {}
-    return key.sign({**msgspec.to_builtins(claims), "scope": scope, "sc": _spaced(scope), **cnf}, type_=ACCESS_TOKEN)
+    return {**msgspec.to_builtins(claims), "scope": scope, "sc": _spaced(scope), **cnf}
 
 
 def confirmation(bound: str) -> dict[str, str]:
@@ -150,14 +156,8 @@ def issued_by(issuer: str, text: str) -> bool:
 
 def revocation_keys(claims: Claims) -> tuple[str, ...]:
     """The names under which this token can have been revoked."""
-    kinds = {
-        "jti": claims.jti,
-        "grant": claims.grant,
-        "sid": claims.session,
-        "gen": claims.generation,
-        "cgen": claims.client_generation,
-    }
-    return tuple(f"{kind}:{value}" for kind, value in kinds.items() if value)
+    told = msgspec.to_builtins(claims)
+    return tuple(f"{claim}:{told[claim]}" for claim in REVOCABLE if claim in told)
 
 
 def _read(told: dict[str, Any]) -> dict[str, Any]:

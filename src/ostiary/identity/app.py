@@ -1,8 +1,10 @@
 """The authorization server's endpoints (RFC 6749, 7009, 8414, 9207, OpenID Connect Core) as one ASGI application."""
 
 import logging
+import tomllib
 from collections.abc import Callable
 from http import HTTPStatus
+from importlib import resources
 from typing import Any, Final
 
 import anyio
@@ -17,7 +19,6 @@ from starlette.routing import Route
 from ostiary.foundation.clock import Clock
 from ostiary.foundation.errors import OstiaryError
 from ostiary.foundation.home import Home
-from ostiary.foundation.jose import revocation_keys
 from ostiary.foundation.proof import ALGORITHMS
 from ostiary.foundation.settings import Settings
 from ostiary.identity import account, clients, device, endpoint, keys, logout, sign_in, tokens
@@ -27,17 +28,13 @@ from ostiary.identity.request import TEXT_MAX_BYTES, Refused, call, refuse_forei
 from ostiary.identity.server import Revoked, Server
 from ostiary.plan.reason import HEADER, Reason
 from ostiary.store.database import Store
-from ostiary.store.directory import revoked_keys
 from ostiary.store.seal import Sealer
 from ostiary.store.tables.directory import PRINCIPAL
 
 THREADS: Final = 8
 PASSWORD_THREADS: Final = 2  # each argon2id takes 19 MiB and a core
 WAITING_MAX: Final = 50  # for one of these threads; more would only wait in vain
-ENDPOINTS: Final = {
-    "authorization": "authorize", "pushed_authorization_request": "par", "token": "token", "revocation": "revoke",
-    "introspection": "introspect", "userinfo": "userinfo", "end_session": "logout", "device_authorization": "device-authorization",
-}  # fmt: skip
+METADATA: Final = tomllib.loads((resources.files("ostiary.identity") / "metadata.toml").read_text("utf-8"))
 log = logging.getLogger(__name__)
 
 Handler = Callable[[Server, Request, bytes], Response]
@@ -129,7 +126,7 @@ def userinfo(server: Server, request: Request, _body: bytes) -> Response:
         claims = tokens.read_access_token(server, connection, text)
         if claims is None:
             return _challenge(Reason.TOKEN_INVALID)
-        if revoked_keys(connection, server.now_s()) & set(revocation_keys(claims)):
+        if tokens.revoked(server, connection, claims):
             return _challenge(Reason.TOKEN_REVOKED)
         if not _held(server, connection, request, text, claims.bound):
             return _challenge(Reason.TOKEN_UNBOUND)
@@ -161,30 +158,19 @@ def jwks(server: Server, _request: Request, _body: bytes) -> Response:
 
 
 def metadata(server: Server, _request: Request, _body: bytes) -> Response:
-    issuer = server.issuer
+    """What metadata.toml says, and what the code goes by."""
     ways = ["client_secret_basic", "client_secret_post", *(way for way in clients.WAYS if way != "client_secret")]
     told = {
-        "issuer": issuer,
-        **{f"{name}_endpoint": f"{issuer}/{path}" for name, path in ENDPOINTS.items()},
-        "jwks_uri": f"{issuer}/jwks",
-        "response_types_supported": ["code"],
-        "response_modes_supported": ["query"],
+        **{name: f"{server.issuer}{path}" for name, path in METADATA["places"].items()},
+        **METADATA["told"],
         "grant_types_supported": endpoint.GRANT_TYPES,
-        "code_challenge_methods_supported": ["S256"],
-        **{f"{name}_endpoint_auth_methods_supported": ways for name in ("token", "revocation", "introspection")},
-        **{f"{name}_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS)
-           for name in ("token", "revocation", "introspection")},
         "dpop_signing_alg_values_supported": list(ALGORITHMS),
-        "tls_client_certificate_bound_access_tokens": True,
-        "subject_types_supported": ["public"],
-        "id_token_signing_alg_values_supported": ["ES256"],
         "acr_values_supported": ACRS,
         "scopes_supported": sorted(clients.OIDC_SCOPES),
-        "claims_supported": ["sub", "name", "auth_time", "acr", "amr", "sid"],
-        "authorization_response_iss_parameter_supported": True,
-        "request_parameter_supported": False,
-        "request_uri_parameter_supported": False,  # one of a client's own; a pushed one is known everywhere
-    }  # fmt: skip
+    }
+    for name in ("token", "revocation", "introspection"):
+        told[f"{name}_endpoint_auth_methods_supported"] = ways
+        told[f"{name}_endpoint_auth_signing_alg_values_supported"] = list(ALGORITHMS)
     return JSONResponse(told)
 
 

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ostiary.audit.log import Change
-from ostiary.foundation.jose import Claims, revocation_keys
+from ostiary.foundation.jose import Claims
 from ostiary.foundation.secret import new_id
 from ostiary.identity import asked, clients, device, grants, tokens
 from ostiary.identity.clients import Client
@@ -16,7 +16,6 @@ from ostiary.identity.exchange import exchange
 from ostiary.identity.principals import revoke_grant, revoke_token
 from ostiary.identity.request import Refused, form
 from ostiary.identity.server import Server
-from ostiary.store.directory import revoked_keys
 
 NO_STORE: Final = {"cache-control": "no-store"}
 DEVICE: Final = "urn:ietf:params:oauth:grant-type:device_code"
@@ -140,9 +139,7 @@ def _looked_at(server: Server, connection: Connection, client: Client, text: str
         told = {"client_id": client.id, "sub": grant.principal, "scope": grant.scopes, "exp": grant.expires_at_s}
         return {**told, "aud": grant.audience, "iss": server.issuer} if live else {}
     claims = tokens.read_access_token(server, connection, text)
-    if claims is None or claims.client != client.id:
-        return {}
-    if revoked_keys(connection, server.now_s()) & set(revocation_keys(claims)):
+    if claims is None or claims.client != client.id or tokens.revoked(server, connection, claims):
         return {}
     return tokens.told_of(claims)
 

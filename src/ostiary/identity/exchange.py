@@ -7,12 +7,11 @@ from msgspec.structs import replace
 from sqlalchemy import Connection
 from starlette.requests import Request
 
-from ostiary.foundation.jose import Claims, revocation_keys
+from ostiary.foundation.jose import Claims
 from ostiary.identity import clients, tokens
 from ostiary.identity.clients import Client
 from ostiary.identity.request import Refused
 from ostiary.identity.server import Server
-from ostiary.store.directory import revoked_keys
 
 ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105  the name of a type
 LIFE_S: Final = 300  # its first client may lose all it had: what was exchanged does not outlive that long
@@ -30,16 +29,12 @@ def exchange(  # noqa: PLR0917  what the request shows
         raise Refused("invalid_request", "the client that asks is the one that acts")
     subject = _subject(server, connection, client, told.get("subject_token", ""))
     scopes = _scopes(server, client, subject, told)
-    amr = " ".join(subject.amr)
-    grant = tokens.Given(
-        subject.grant,
-        subject.subject,
-        client.principal,
-        subject.audience,
-        subject.session,
-        subject.authenticated_at,
-        amr,
-    )
+    signed_in: dict[str, Any] = {
+        "sid": subject.session,
+        "authenticated_at_s": subject.authenticated_at,
+        "amr": " ".join(subject.amr),
+    }
+    grant = tokens.Given(subject.grant, subject.subject, client.principal, subject.audience, **signed_in)
     claims = tokens.claims_for(server, connection, grant, request, scopes=scopes, bound=bound)
     ends = min(claims.expires_at, subject.expires_at, claims.issued_at + LIFE_S)
     claims = replace(claims, actor=_actor(client, subject), expires_at=ends)
@@ -50,7 +45,7 @@ def exchange(  # noqa: PLR0917  what the request shows
 def _subject(server: Server, connection: Connection, client: Client, text: str) -> Claims:
     """The token of the person, which was given to a client whose tokens this one may exchange."""
     subject = tokens.read_access_token(server, connection, text)
-    if subject is None or subject.bound or revoked_keys(connection, server.now_s()) & set(revocation_keys(subject)):
+    if subject is None or subject.bound or tokens.revoked(server, connection, subject):
         raise Refused("invalid_request", "the subject token is not valid, or is bound to a key")
     if client.public or subject.client not in {client.id, *client.exchange}:
         raise Refused("unauthorized_client", "this client may not exchange tokens of the one that it was given to")

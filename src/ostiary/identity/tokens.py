@@ -13,10 +13,12 @@ from ostiary.foundation.secret import new_id
 from ostiary.identity.request import Refused, fingerprint
 from ostiary.identity.server import Server
 from ostiary.plan.formula import MFA
-from ostiary.store.directory import access_keys, emergency_set, registered
+from ostiary.store.directory import access_keys, emergency_set, registered, revoked_keys
 from ostiary.store.tables.control import PROPOSAL
 from ostiary.store.tables.directory import ASSIGNMENT, PRINCIPAL
 
+ID_CLAIMS: Final = ("iss", "sub", "exp", "iat", "auth_time", "acr", "amr", "sid")
+TOLD_CLAIMS: Final = ("iss", "aud", "sub", "client_id", "jti", "exp", "iat", "scope", "acr", "auth_time", "cnf")
 # Who is active, in which generation, and what the subject holds; in an emergency one role more, for a time.
 _SUBJECT: Final = PRINCIPAL.c.id == bindparam("subject")
 _EMERGENCY: Final = and_(PROPOSAL.c.principal == PRINCIPAL.c.id, _SUBJECT, PROPOSAL.c.until_s > bindparam("now_s"))
@@ -80,21 +82,13 @@ def answer(access_key: jose.SigningKey, claims: jose.Claims) -> dict[str, Any]:
     text = jose.sign_access_token(access_key, claims)
     if len(text) > jose.TOKEN_MAX_BYTES:
         raise Refused("invalid_scope", "so many scopes make the token too long; ask for fewer, or for patterns")
-    return {
-        "access_token": text,
-        "token_type": "DPoP" if claims.bound.startswith("jkt:") else "Bearer",
-        "expires_in": claims.expires_at - claims.issued_at,
-        "scope": " ".join(sorted(claims.scopes)),
-    }
+    ends_s, scope = claims.expires_at - claims.issued_at, " ".join(sorted(claims.scopes))
+    return {"access_token": text, "token_type": _type(claims), "expires_in": ends_s, "scope": scope}
 
 
 def id_token(key: jose.SigningKey, claims: jose.Claims, *, name: str, nonce: str) -> str:
     """OpenID Connect Core section 2, signed with the ID tokens' own key."""
-    told: dict[str, Any] = {
-        "iss": claims.issuer, "sub": claims.subject, "aud": claims.client, "exp": claims.expires_at,
-        "iat": claims.issued_at, "auth_time": claims.authenticated_at, "acr": claims.acr, "amr": list(claims.amr),
-        "sid": claims.session,
-    }  # fmt: skip
+    told = _named(claims, ID_CLAIMS) | {"aud": claims.client}
     if nonce:
         told["nonce"] = nonce
     if "profile" in claims.scopes:
@@ -104,13 +98,21 @@ def id_token(key: jose.SigningKey, claims: jose.Claims, *, name: str, nonce: str
 
 def told_of(claims: jose.Claims) -> dict[str, Any]:
     """What introspection says of a good token (RFC 7662 section 2.2)."""
-    told = {
-        "iss": claims.issuer, "aud": claims.audience, "sub": claims.subject, "client_id": claims.client,
-        "jti": claims.jti, "exp": claims.expires_at, "iat": claims.issued_at, "scope": " ".join(sorted(claims.scopes)),
-        "token_type": "DPoP" if claims.bound.startswith("jkt:") else "Bearer", "acr": claims.acr,
-        "auth_time": claims.authenticated_at, "cnf": jose.confirmation(claims.bound),
-    }  # fmt: skip
-    return {name: value for name, value in told.items() if value}
+    return _named(claims, TOLD_CLAIMS) | {"token_type": _type(claims)}
+
+
+def _named(claims: jose.Claims, names: Sequence[str]) -> dict[str, Any]:
+    """Those of the access token's claims, as it says them itself."""
+    told = jose.signed(claims)
+    return {name: told[name] for name in names if name in told}
+
+
+def _type(claims: jose.Claims) -> str:
+    return "DPoP" if claims.bound.startswith("jkt:") else "Bearer"
+
+
+def revoked(server: Server, connection: Connection, claims: jose.Claims) -> bool:
+    return not revoked_keys(connection, server.now_s()).isdisjoint(jose.revocation_keys(claims))
 
 
 def read_access_token(server: Server, connection: Connection, text: str) -> jose.Claims | None:
