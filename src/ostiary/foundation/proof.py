@@ -52,13 +52,6 @@ class Proof(NamedTuple):
     issued_at: float
 
 
-class Assertion(NamedTuple):
-    """A good client assertion; `jti` may be seen once until `expires_at_s`."""
-
-    jti: str
-    expires_at_s: int
-
-
 class _DpopClaims(Struct):
     jti: str
     htm: str
@@ -68,7 +61,9 @@ class _DpopClaims(Struct):
     nonce: str = ""
 
 
-class _AssertionClaims(Struct):
+class Assertion(Struct):
+    """What a client states; `jti` may be seen once until `exp`."""
+
     iss: str
     sub: str
     aud: str | tuple[str, ...]
@@ -94,7 +89,8 @@ def verify_proof(text: str, *, method: str, urls: Sequence[str], now: datetime, 
         raise TokenRefused("the proof is too old, or from the future: set the clock")
     if token and not hmac.compare_digest(told.ath.encode(), hashed(token).encode()):
         raise TokenRefused("the proof is for another token")
-    return Proof(str(key.thumbprint()), _id(told.jti), told.nonce, told.iat)
+    _refuse_id(told.jti)
+    return Proof(str(key.thumbprint()), told.jti, told.nonce, told.iat)
 
 
 def verify_assertion(text: str, jwks: str, *, client: str, audiences: Sequence[str], now: datetime) -> Assertion:
@@ -104,7 +100,7 @@ def verify_assertion(text: str, jwks: str, *, client: str, audiences: Sequence[s
     fitting = [key for key in keys if isinstance(key, ALGORITHMS[header["alg"]][0])]
     if not fitting:
         raise TokenRefused("none of the client's keys has this id and algorithm")
-    told = _claims(text, header["alg"], fitting[0], _AssertionClaims)
+    told: Assertion = _claims(text, header["alg"], fitting[0], Assertion)
     if not told.iss == told.sub == client:
         raise TokenRefused("the assertion is another client's")
     if told.aud not in audiences:
@@ -112,7 +108,8 @@ def verify_assertion(text: str, jwks: str, *, client: str, audiences: Sequence[s
     at = now.timestamp()
     if not at < told.exp <= at + ASSERTION_LIFE_MAX_S or max(told.iat or 0, told.nbf or 0) > at + AHEAD_S:
         raise TokenRefused("the assertion has expired, lives too long, or is not yet valid: set the clock")
-    return Assertion(_id(told.jti), int(told.exp))
+    _refuse_id(told.jti)
+    return told
 
 
 def speaker(text: str) -> str:
@@ -198,7 +195,6 @@ def _place(url: str) -> tuple[str, str, int, str]:
     return found.scheme, (found.hostname or "").lower(), port, unquote(found.path) or "/"
 
 
-def _id(text: str) -> str:
+def _refuse_id(text: str) -> None:
     if not 0 < len(text) <= ID_MAX_CHARS:
         raise TokenRefused(f"a `jti` has 1 to {ID_MAX_CHARS} characters")
-    return text

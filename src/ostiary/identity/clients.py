@@ -2,7 +2,7 @@
 
 import hmac
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -17,7 +17,7 @@ from ostiary.identity.credentials import derived, digest
 from ostiary.identity.request import Refused, Shown, certificate, fingerprint, shown
 from ostiary.identity.server import Server
 from ostiary.store.tables.directory import PRINCIPAL
-from ostiary.store.tables.identity import CLIENT, CLIENT_SECRET
+from ostiary.store.tables.identity import CLIENT, CLIENT_LISTS, CLIENT_SECRET
 
 NONE: Final = "none"  # a public client: it can keep no secret
 FAPI2: Final = "fapi2"
@@ -46,7 +46,7 @@ class Client(NamedTuple):
     jwks: str
     exchange: tuple[str, ...]  # clients whose tokens it may exchange
     redirects: tuple[str, ...]
-    scopes: frozenset[str]
+    scopes: tuple[str, ...]
     digests: tuple[str, ...]  # of its secrets
 
     @property
@@ -65,12 +65,10 @@ def find(connection: Connection, client_id: str) -> Client | None:
     rows = connection.execute(_CLIENT, {"id": f"client:{client_id}"}).all()
     if not rows:
         return None
-    row, digests = rows[0], tuple(one.digest for one in rows if one.digest)
-    redirects = tuple(filter(None, row.redirects.split("\n")))
-    return Client(
-        row.principal, row.name, row.auth, row.profile, row.bound, row.jwks, tuple(row.exchange.split()), redirects, frozenset(row.scopes.split()),
-        digests,
-    )  # fmt: skip
+    told, digests = rows[0]._asdict(), tuple(one.digest for one in rows if one.digest)
+    del told["digest"]
+    lists = {name: tuple(told[name].split()) for name in CLIENT_LISTS}
+    return Client(**{**told, **lists}, digests=digests)
 
 
 def authenticate(server: Server, connection: Connection, request: Request, form: Mapping[str, str]) -> Client:
@@ -106,15 +104,13 @@ def _by_assertion(server: Server, connection: Connection, client: Client, told: 
     if not told.assertion:
         return "no assertion"
     audiences = [server.issuer, *([] if client.profile == FAPI2 else [server.url(request)])]
+    facts: dict[str, Any] = {"client": client.id, "audiences": audiences, "now": server.now()}
     try:
-        one = verify_assertion(
-            told.assertion, client.jwks, client=client.id, audiences=audiences, now=server.now()
-        )  # fmt: skip
+        one = verify_assertion(told.assertion, client.jwks, **facts)
     except TokenRefused as refused:
         return str(refused)
-    fresh = server.drawer(connection, "assertion").first(
-        f"{client.id} {one.jti}", one.expires_at_s - server.now_s() + AHEAD_S
-    )
+    life_s = int(one.exp) - server.now_s() + AHEAD_S
+    fresh = server.drawer(connection, "assertion").first(f"{client.id} {one.jti}", life_s)
     return "" if fresh else "the assertion was used before"
 
 

@@ -17,7 +17,7 @@ from ostiary.identity.credentials import digest, new_secret, pepper
 from ostiary.identity.principals import Keys, add, end
 from ostiary.store.seal import Sealer
 from ostiary.store.tables.directory import PRINCIPAL
-from ostiary.store.tables.identity import CLIENT, CLIENT_SECRET
+from ostiary.store.tables.identity import CLIENT, CLIENT_LISTS, CLIENT_SECRET
 
 SECRET: Final = "client_secret"  # noqa: S105  the way, and no secret
 LIVE_SECRETS: Final = 2
@@ -106,7 +106,7 @@ def _fit(told: Mapping[str, Any]) -> dict[str, Any]:
     names.refuse_scopes(told["scopes"])
     for name in told["exchange"]:
         names.refuse_name(name)
-    fitted = {**told, **{name: list(told[name]) for name in ("redirects", "scopes", "exchange")}}
+    fitted = {**told, **{name: list(told[name]) for name in CLIENT_LISTS}}
     if told["auth"] == NONE and not told["redirects"]:
         hint = "say with --redirect where people are sent back to, or leave out --public: it then gets a secret"
         raise CallerFault("redirect-missing", "a public client that nobody can sign in with has no use", hint=hint)
@@ -130,8 +130,7 @@ def _jwks(text: str) -> str:
 
 def _row(told: Mapping[str, Any]) -> dict[str, Any]:
     """What is told of a client as its row holds it; no redirect and no scope has a blank in it."""
-    marks = {"redirects": "\n", "scopes": " ", "exchange": " "}
-    return {what: marks[what].join(value) if what in marks else value for what, value in told.items()}
+    return {what: CLIENT_LISTS[what].join(value) if what in CLIENT_LISTS else value for what, value in told.items()}
 
 
 def _add_secret(change: Change, sealer: Sealer, principal: str) -> Secret:

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, select
 from ostiary.foundation.errors import CallerFault
 from ostiary.identity import tries
 from ostiary.store.tables.directory import ASSIGNMENT, ERP_ACCOUNT, PRINCIPAL
-from ostiary.store.tables.identity import CLIENT
+from ostiary.store.tables.identity import CLIENT, CLIENT_LISTS
 
 
 def users(connection: Connection) -> list[dict[str, Any]]:
@@ -63,5 +63,5 @@ def _list(connection: Connection, which: ColumnElement[bool]) -> list[dict[str, 
 def _client(row: Any) -> dict[str, Any]:
     if row is None:
         return {}
-    lists = {name: getattr(row, name).split() for name in ("redirects", "scopes", "exchange")}
+    lists = {name: getattr(row, name).split() for name in CLIENT_LISTS}
     return {"auth": row.auth, "profile": row.profile, "bound": row.bound, "jwks": row.jwks, **lists}

@@ -17,6 +17,7 @@ CLIENT: Final = table(
     Column("jwks", Text, nullable=False),  # its own public keys, JSON
     Column("exchange", Text, nullable=False),  # clients whose tokens it may exchange
 )
+CLIENT_LISTS: Final = {"redirects": "\n", "scopes": " ", "exchange": " "}  # and what stands between its entries
 
 CLIENT_SECRET: Final = table(
     "oauth_client_secret",
