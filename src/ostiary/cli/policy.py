@@ -15,7 +15,7 @@ from ostiary.cli.admin import ask, done, look, waits
 from ostiary.cli.questions import report, what_can, who_can
 from ostiary.cli.shape import LIMIT, MOMENT, Group, at_home, home, noted, show, show_table, table, with_names
 from ostiary.foundation.errors import OperatorFault, counted, harmless
-from ostiary.foundation.files import write_atomically
+from ostiary.foundation.files import write_together
 from ostiary.policy.document import Document
 
 SINCE = click.option("--since", type=MOMENT, help="Not before this; else the last 30 days.")
@@ -78,9 +78,7 @@ def fmt(file: Path, only_check: bool) -> None:
             both = before[name].splitlines(), one.splitlines()
             lines += [f"  {line}" for line in difflib.unified_diff(*both, name, "formatted", lineterm="")]
         raise OperatorFault("not-formatted", "\n".join(lines), hint="run `ostiary policy fmt`")
-    for name, one in changed.items():
-        path = file.with_name(name).resolve()
-        write_atomically(path, one.encode(), mode=path.stat().st_mode & 0o777)
+    write_together({(file.parent / name).resolve(): one.encode() for name, one in changed.items()})
     show({"changed": bool(changed)}, "formatted" if changed else "nothing to change")
 
 

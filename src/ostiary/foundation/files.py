@@ -3,6 +3,7 @@
 import os
 import secrets
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -14,14 +15,23 @@ OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 def write_atomically(path: Path, data: bytes, *, mode: int = PRIVATE, durable: bool = False) -> None:
     """Replaces `path` by `data` in one rename; `durable` waits until the disk has both file and name."""
-    beside = _write_beside(path, data, mode, durable=durable)
-    try:
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    write_together({path: data}, mode=mode, durable=durable)
     if durable:
         sync_folder(path.parent)
+
+
+def write_together(files: Mapping[Path, bytes], *, mode: int | None = None, durable: bool = False) -> None:
+    """Replaces these files by renames, begun when all are written beside; without `mode` each keeps its own."""
+    beside = dict[Path, Path]()
+    try:
+        for path, data in files.items():
+            beside[path] = _write_beside(path, data, mode or stat.S_IMODE(path.stat().st_mode), durable=durable)
+        for path, new in beside.items():
+            new.replace(path)
+    except BaseException:
+        for new in beside.values():
+            new.unlink(missing_ok=True)
+        raise
 
 
 def write_once(path: Path, data: bytes) -> bytes:
