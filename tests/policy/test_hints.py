@@ -106,6 +106,21 @@ def test_who_may_not_hold_every_object_is_told_what_he_may(level, line, hint):
     assert told(f'roles: {{carrier: {{{level}, may: "{meant}"}}}}\n') == []
 
 
+SHOP = 'systems: {shop: {kind: openapi, at: shop.test, upstream: "http://127.0.0.1:9", spec: shop.yaml, %s}}\n'
+
+
+@pytest.mark.parametrize(
+    "key, message, hint",
+    [
+        ("database: acme", "a system of kind openapi has no database", "leave `database` out"),
+        ("hand-over: session", "nobody signs in to a system of kind openapi", "static, or none"),
+    ],
+)
+def test_what_a_described_system_can_not_have_is_told_and_not_passed_over(key, message, hint):
+    (one,) = parse("policy: acme\n" + SHOP % key, "acme.yaml").problems
+    assert (one.line, one.message, one.hint) == (2, message, hint)
+
+
 OPEN = "the bracket of line {} is not closed, or a comma or quotes are missing behind it"
 NO_YAML = "this is not YAML: "
 END = "  clerk: {level: user, of: sales}\n"

@@ -23,8 +23,13 @@ def read_systems(reader: Reader, node: Node | None) -> tuple[System, ...]:
 def _system(reader: Reader, name: str, key: Scalar, node: Node) -> System | None:
     part, told = reader.read(node, "system", what=f"system {name}")
     kind, place = told.get("kind"), told.pop("at", None)
-    if kind and (needed := NEEDED[kind]) not in part:
-        reader.report(key, f"a system of kind {kind} needs the key {needed!r}", f"{needed}: ...")
+    for of, needed in NEEDED.items() if kind else ():
+        if of is kind and needed not in part:
+            reader.report(key, f"a system of kind {kind} needs the key {needed!r}", f"{needed}: ...")
+        if of is not kind and needed in part:
+            reader.report(part[needed], f"a system of kind {kind} has no {needed}", f"leave `{needed}` out")
+    if told.get("hand_over") is HandOver.SESSION and kind is Kind.OPENAPI:
+        reader.report(part["hand-over"], f"nobody signs in to a system of kind {kind}", "static, or none")
     if place is None:
         return None
     host, prefix = place
