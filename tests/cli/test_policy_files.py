@@ -48,3 +48,13 @@ def test_where_one_of_them_can_not_be_written_none_is(policy, monkeypatch, capsy
     assert "No space left on device" in capsys.readouterr().err
     assert policy.read_text() == MAIN
     assert sorted(one.name for one in policy.parent.iterdir()) == ["policy.yaml", "roles"]
+
+
+def test_no_policy_is_well_while_one_of_its_controls_has_ended(policy, capsys):
+    rule = 'apart: [{id: A-1, name: n, permissions: ["party.party: write", "account.payment: execute"]}]\n'
+    control = "controls: [{rules: A-1, roles: clerk, what: w, owner: o, reason: r, until: 2020-12-31}]\n"
+    policy.write_text(MAIN + rule + control)
+    for command, code in (("check", 2), ("diff", 0)):
+        assert run(["policy", command, str(policy), "--home", str(policy.parent)]) == code
+        told = capsys.readouterr()
+        assert "the control of policy.yaml:8 ended on 2020-12-31" in told.out + told.err

@@ -6,7 +6,7 @@ import pytest
 
 from ostiary.compile.plan import compile_policy
 from ostiary.prove.difference import diff
-from ostiary.prove.rules import broad, changed, check, controls, failures
+from ostiary.prove.rules import broad, changed, check, controls, ended, failures
 from policy.compiled import HEAD, plan_of, policy_of
 
 ROLES = """\
@@ -279,6 +279,13 @@ def test_a_control_lets_its_role_hold_both_to_the_end_of_its_last_day():
     (told,) = under_control(HOLDING + RULE + CONTROL, on=AFTER)
     line = (HOLDING + RULE + CONTROL).splitlines().index(CONTROL.splitlines()[1]) + 1
     assert told.endswith(f"; the control of acme.yaml:{len(HEAD.splitlines()) + line} ended on 2026-03-31")
+
+
+def test_a_control_that_has_ended_is_told_also_where_nobody_holds_both():
+    plan = plan_of(ROLES + RULE + CONTROL)
+    assert (check(plan, on=AFTER), list(ended(plan, LAST))) == ((), [])
+    (told,) = ended(plan, AFTER)
+    assert told.message == f"the control of {told.where[0]} ended on 2026-03-31"
 
 
 def test_no_control_counts_where_nobody_says_which_day_it_is():

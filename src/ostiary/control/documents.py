@@ -27,7 +27,7 @@ from ostiary.policy.parse import parse
 from ostiary.policy.problem import refusal
 from ostiary.prove.change import few
 from ostiary.prove.difference import diff
-from ostiary.prove.rules import Finding, broad, check, controls, failures
+from ostiary.prove.rules import Finding, broad, check, controls, ended, failures
 from ostiary.prove.situation import Situation
 from ostiary.prove.spelling import slips
 from ostiary.store.plans import plan_in_force, revision_in_force
@@ -76,7 +76,8 @@ def prove_document(
     policy, plan, unlike_told = read_document(document)
     now = near.at if near else SystemClock().now()
     unfit = [
-        *check(plan, assigned, near, SystemClock().now().date()),
+        *check(plan, assigned, near, now.date()),
+        *ended(plan, now.date()),
         *_unknowable(plan, settings),
         *_unapprovable(plan, administrators(home, settings)),
         *_endless(plan, now),
@@ -143,7 +144,8 @@ def compare_document(document: Document, home: Home) -> dict[str, Any]:
     policy, plan, notes = read_document(document)
     before, holders = (plan_in_force(home), _holders(home)) if revision_in_force(home) else (None, {})
     changes = [to_builtins(change) for change in diff(before, plan, holders)]
-    return {"changes": changes, "warnings": [*notes, *slips(policy, offers(plan, home))]}
+    late = (f"{one.message}: {one.hint}" for one in ended(plan, SystemClock().now().date()))
+    return {"changes": changes, "warnings": [*notes, *late, *slips(policy, offers(plan, home))]}
 
 
 def _holders(home: Home) -> Mapping[str, Sequence[str]]:

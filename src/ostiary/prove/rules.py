@@ -92,6 +92,13 @@ def controls(plan: Plan) -> Iterator[str]:
         yield f"{told}: {one.reason}; instead, {one.what} ({one.owner})"
 
 
+def ended(plan: Plan, on: date) -> Iterator[Finding]:
+    """Controls that counted before the day `on` alone: somebody decides anew before the policy is applied."""
+    for one in dict.fromkeys(one for rule in plan.apart for one in rule.controls if one.until < on):
+        told = f"the control of {one.source} ended on {one.until}"
+        yield Finding(message=told, hint="remove it, or decide anew until when", where=(one.source,))
+
+
 def failures(plan: Plan, policy: Policy) -> tuple[Finding, ...]:
     """The tests in the policy that do not hold; where they say nothing of the record, it meets all conditions."""
     met = replace(plan, grants=tuple(replace(grant, where=()) for grant in plan.grants))
