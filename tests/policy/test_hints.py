@@ -106,6 +106,30 @@ def test_who_may_not_hold_every_object_is_told_what_he_may(level, line, hint):
     assert told(f'roles: {{carrier: {{{level}, may: "{meant}"}}}}\n') == []
 
 
+@pytest.mark.parametrize(
+    "text, line, message, hint",
+    [
+        ("roles: {a: {level:user, of: sales}}\n", 4, "role a: a space is missing behind the colon", "level: user"),
+        ("roles: {a: {levels: user, of: sales}}\n", 4, "role a has no key 'levels'", "level"),
+        ('contexts: {a: {days: [mon, tue], hours: "08:00-18:00", zone: UTC}}\n', 4, "days is a text", '"mon, tue", in quotes'),
+    ],
+)  # fmt: skip
+def test_a_slip_is_told_alone_and_the_rest_read_as_it_was_meant(text, line, message, hint):
+    assert told(text) == [(line, message, hint)]
+
+
+def test_a_part_that_is_misspelled_is_the_one_problem_that_there_is():
+    base = BASE.replace("departments:", "department:") + CLERK.replace("MAY", '"a.b: read"')
+    (one,) = parse(base, "acme.yaml").problems
+    assert (one.line, one.message, one.hint) == (3, "the policy has no key 'department'", "departments")
+
+
+def test_of_a_key_and_its_misspelling_the_key_counts():
+    assert told('roles: {a: {level: partner, levels: user, may: "a.b: read"}}\n') == [
+        (4, "role a has no key 'levels'", "level")
+    ]
+
+
 SHOP = 'systems: {shop: {kind: openapi, at: shop.test, upstream: "http://127.0.0.1:9", spec: shop.yaml, %s}}\n'
 
 
@@ -122,6 +146,7 @@ def test_what_a_described_system_can_not_have_is_told_and_not_passed_over(key, m
 
 
 OPEN = "the bracket of line {} is not closed, or a comma or quotes are missing behind it"
+CURLY = "these are typographic quotes"
 NO_YAML = "this is not YAML: "
 END = "  clerk: {level: user, of: sales}\n"
 INDENT = "lines that belong together indented alike, and nothing behind a closing sign"
@@ -147,10 +172,27 @@ BROKEN = [
         "limits: default: 1\n",
         4,
         NO_YAML + "mapping values are not allowed in this context",
-        'NAME: VALUE in each line; a text with a colon stands in quotes, "sale.*: read"',
+        'NAME: VALUE in each line; a text with a colon stands in quotes, "orders: read"',
     ),
-    ("limits:\n  a: 1\n b: 2\n", 6, NO_YAML + "did not find expected key", INDENT),
-    ("limits: {}}\n", 4, NO_YAML + "did not find expected key", INDENT),
+    ("limits:\n  a: 1\n b: 2\n", 6, NO_YAML + "line 6 is indented less than line 5", INDENT),
+    ("limits: {}\n\n  a: b\n", 6, NO_YAML + "line 6 is indented more than line 4", INDENT),
+    ('may:\n  - "a"\n   - "b"\n', 6, NO_YAML + "line 6 is indented more than line 5", INDENT),
+    ("roles:\n  a:\n    level: user\n     of: sales\n", 7, "line 7 is indented more than line 6", INDENT),
+    ("never:\n  - name: a\n     level: user\n", 6, "line 6 is indented more than line 5", INDENT),
+    ("limits: {}}\n", 4, NO_YAML + "what stands here does not belong to what stands above it", INDENT),
+    ("roles\n  a: {level: partner}\n", 4, "a colon is missing behind roles in line 4", "roles: ..."),
+    ("roles\ntests: []\n", 4, "a colon is missing behind roles in line 4", "roles: ..."),
+    ("roles:\n  a\n    level: user\n", 5, "a colon is missing behind a in line 5", "a: ..."),
+    ("roles:\n  a:\n    level user\n    of: sales\n", 6, "a colon is missing behind level in line 6", "level: user"),
+    (
+        "roles:\n  a:\n    level:user\n    of: sales\n",
+        6,
+        "a space is missing behind the colon of line 6",
+        "level: user",
+    ),
+    ("roles: {a: {level: partner, may: “a.b: read”}}\n", 4, CURLY, '"the text"'),
+    ("roles:\n  a:\n    may: “a.b: read”\n", 6, CURLY, '"the text"'),
+    ('contexts: {a: {hours: „08:00-18:00", zone: UTC}}\n', 4, CURLY, '"the text"'),
 ]
 
 

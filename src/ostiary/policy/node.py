@@ -26,6 +26,9 @@ UNSEEN: Final = re.compile(
 
 UNCLOSED: Final = "the bracket of line {} is not closed, or a comma or quotes are missing behind it"
 CLOSE: Final = "close it in its line; a text with a colon or a comma stands in quotes"
+INDENTED: Final = "lines that belong together indented alike, and nothing behind a closing sign"
+CURLY: Final = tuple("“”„‟«»‘’‚")
+NAMED: Final = re.compile(" *[^ :]+:( |$)")
 # The first part of it that is among the YAML parser's words, what it says here ("": their own), and what to write.
 MEANINGS: Final = (
     ("\t", "a tab stands here", "spaces"),
@@ -33,8 +36,8 @@ MEANINGS: Final = (
     ("scanning a quoted", "the quote of line {} is not closed", "both quotes in one line"),
     ("scanning an alias", "a text that begins with * needs quotes", '"*: read"'),
     ("start any token", "a text that begins with this sign needs quotes", '"the text", in quotes'),
-    ("mapping values", "", 'NAME: VALUE in each line; a text with a colon stands in quotes, "sale.*: read"'),
-    ("parsing a block", "", "lines that belong together indented alike, and nothing behind a closing sign"),
+    ("mapping values", "", 'NAME: VALUE in each line; a text with a colon stands in quotes, "orders: read"'),
+    ("parsing a block", "what stands here does not belong to what stands above it", INDENTED),
     ("", "", ""),
 )
 
@@ -98,10 +101,10 @@ def says_nothing(node: Node) -> bool:
 
 
 class _Reading:
-    """How many nodes may still come, of which file, and in what lines the brackets were opened that are open."""
+    """How many nodes may still come, of which file and lines, and in which the brackets were opened that are open."""
 
-    def __init__(self, file: str) -> None:
-        self.file, self.left, self.opened = file, NODES_MAX, list[int]()
+    def __init__(self, file: str, text: str) -> None:
+        self.file, self.left, self.opened, self.lines = file, NODES_MAX, list[int](), text.split("\n")
 
 
 class Unreadable(Exception):
@@ -126,8 +129,31 @@ def _no_yaml(problem: Any, text: str) -> tuple[Place, str, str]:
         return (1, 1), f"this is not YAML: {getattr(problem, 'reason', problem)}", ""
     words = f"{problem.context} {problem.problem}{text[mark.index : mark.index + 1]}"
     said, hint = next((said, hint) for part, said, hint in MEANINGS if part in words)
-    began = (problem.context_mark or mark).line + 1
-    return _place(mark), f"this is not YAML: {said.format(began) or problem.problem}", hint
+    lines, began = text.split("\n"), _place(problem.context_mark or mark)
+    if "expected ':'" in words:
+        return began, *_colonless(lines, *began)
+    if "parsing a block" in words:
+        said = _misplaced(lines, mark) or said
+    return _place(mark), f"this is not YAML: {said.format(began[0]) or problem.problem}", hint
+
+
+def _colonless(lines: list[str], line: int, column: int) -> tuple[str, str]:
+    """What is wrong with a line that should begin `NAME: `, and what to write instead."""
+    word, _, rest = lines[line - 1][column - 1 :].partition(" ")
+    name, colon, value = word.strip().partition(":")
+    if colon and value:
+        return f"a space is missing behind the colon of line {line}", f"{name}: {value}"
+    return f"a colon is missing behind {name} in line {line}", f"{name}: {rest.strip() or '...'}"
+
+
+def _misplaced(lines: list[str], mark: Any) -> str:
+    """How the line with the mark is indented otherwise than the one above it; "" where it is not, or not wholly."""
+    above = next((number for number in range(mark.line - 1, -1, -1) if lines[number].strip(" \r")), mark.line)
+    own = lines[mark.line][mark.column :]
+    indent = len(lines[above]) - len(lines[above].lstrip(" " if own.startswith("-") else " -"))
+    if indent == mark.column or lines[mark.line][: mark.column].strip():
+        return ""
+    return f"line {mark.line + 1} is indented {'more' if mark.column > indent else 'less'} than line {above + 1}"
 
 
 def _document(text: str, file: str) -> Node:
@@ -135,7 +161,7 @@ def _document(text: str, file: str) -> Node:
     if len(text.encode()) > TEXT_MAX_BYTES:
         raise Unreadable((1, 1), f"the document is larger than {TEXT_MAX_BYTES} bytes", "split it")
     events: Iterator[Any] = iter(yaml.parse(text, Loader=LOADER))
-    reading = _Reading(file)
+    reading = _Reading(file, text)
     root: Node | None = None
     for event in events:
         if isinstance(event, yaml.DocumentStartEvent):
@@ -191,8 +217,10 @@ def _node(event: Any, events: Iterator[Any], reading: _Reading, depth: int) -> N
 
 def _scalar(event: Any, reading: _Reading) -> Scalar:
     (line, column), (last, end) = _place(event.start_mark), _place(event.end_mark)
-    if last != line and reading.opened and not event.style:
-        raise Unreadable((line, column), UNCLOSED.format(reading.opened[-1]), CLOSE)
+    if not event.style and event.value.startswith(CURLY):
+        raise Unreadable((line, column), "these are typographic quotes", '"the text"')
+    if last != line and not event.style:
+        _over_lines(reading, line, column)
     if last != line or event.style in {"|", ">"}:
         raise Unreadable((line, column), "a text stands in one line", '"the text", in quotes')
     if len(event.value) > SCALAR_MAX_CHARS:
@@ -200,6 +228,18 @@ def _scalar(event: Any, reading: _Reading) -> Scalar:
     if not event.value.isprintable():
         raise Unreadable((line, column), f"{event.value!r} has characters that can't be seen", "remove them")
     return Scalar(event.value, line, column, end, reading.file)
+
+
+def _over_lines(reading: _Reading, line: int, column: int) -> None:
+    """Says why a text that begins there goes on in the next line, as far as that can be seen."""
+    if reading.opened:
+        raise Unreadable((line, column), UNCLOSED.format(reading.opened[-1]), CLOSE)
+    own, below = reading.lines[line - 1 : line + 1]
+    indent = len(below) - len(below.lstrip(" "))
+    if NAMED.match(below) and (indent == column - 1 or not own[: column - 1].strip()):
+        raise Unreadable((line, column), *_colonless(reading.lines, line, column))
+    if NAMED.match(below):
+        raise Unreadable((line + 1, indent + 1), f"line {line + 1} is indented more than line {line}", INDENTED)
 
 
 def _closed(last: Any, reading: _Reading) -> Place | None:

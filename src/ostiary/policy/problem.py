@@ -35,6 +35,9 @@ def refusal(file: str, problems: Sequence[Problem]) -> OperatorFault:
 def nearest(word: str, known: Iterable[str]) -> str:
     """The known word that was probably meant; else all of them, when they are few; else nothing."""
     words = sorted(known)
-    close = get_close_matches(word, words, n=1)
-    few = words if len(words) <= FEW else []
-    return close[0] if close else ", ".join(few)
+    return closest(word, words) or (", ".join(words) if len(words) <= FEW else "")
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """The known word that was probably meant; else nothing."""
+    return next(iter(get_close_matches(word, known, n=1)), "")

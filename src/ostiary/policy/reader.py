@@ -13,7 +13,7 @@ from ostiary.policy import words
 from ostiary.policy.keys import PARTS, Key, Part
 from ostiary.policy.model import Kind, Source
 from ostiary.policy.node import NODES_MAX, Mapping, Node, Scalar, Sequence, items_of, problem_at, says_nothing
-from ostiary.policy.problem import Problem, nearest
+from ostiary.policy.problem import Problem, closest, nearest
 from ostiary.policy.words import DOINGS, NAME, VARIABLE, Wrong
 
 T = TypeVar("T")
@@ -93,20 +93,26 @@ class Reader:
         return nodes, {field: value for field, value in values.items() if value is not None}
 
     def _entries(self, node: Node, part: Part, *, what: str) -> dict[str, Node]:
-        """By key; unknown keys and missing ones are problems."""
+        """By key; unknown keys, read as what was probably meant, and missing ones are problems."""
         if not isinstance(node, Mapping):
             self.report(node, f"{what} is a mapping of names to values", "key: value")
             return {}
         if part.example and says_nothing(node):
             self.report(node, f"{what} says nothing", part.example)
-        known = tuple(key.name for key in part.keys)
-        for name, (key, _) in node.entries.items():
-            if name not in known:
-                self.report(key, f"{what} has no key {name!r}", nearest(name, known))
+        known = [key.name for key in part.keys]
+        found = {name: value for name, (_, value) in node.entries.items() if name in known}
+        for key, value in (entry for name, entry in node.entries.items() if name not in known):
+            word, _, text = key.text.partition(":")
+            if text and word in known:
+                self.report(key, f"{what}: a space is missing behind the colon", f"{word}: {text}")
+                found.setdefault(word, key._replace(text=text))
+            else:
+                self.report(key, f"{what} has no key {key.text!r}", nearest(key.text, known))
+                found.setdefault(closest(key.text, known), value)  # read as it was meant
         for name in part.needed:
-            if name not in node.entries:
+            if name not in found:
                 self.report(node, f"{what} needs the key {name!r}", f"{name}: ...")
-        return {name: value for name, (_, value) in node.entries.items() if name in known}
+        return {name: found[name] for name in known if name in found}
 
     def _value(self, key: Key, node: Node) -> Any:
         """What the text under the key means, or all that the list there does."""
@@ -165,7 +171,9 @@ class Reader:
     def text(self, node: Node, *, what: str) -> str:
         if isinstance(node, Scalar) and node.text:
             return node.text
-        self.report(node, f"{what} is a text", "one text, and no empty one")
+        words = items_of(node) if isinstance(node, Sequence) else ()
+        told = ", ".join(one.text for one in words if isinstance(one, Scalar))
+        self.report(node, f"{what} is a text", f'"{told}", in quotes' if told else "one text, and no empty one")
         return ""
 
     def _word(self, node: Node, words: EnumType, *, what: str) -> StrEnum | None:
