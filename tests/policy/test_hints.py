@@ -130,6 +130,21 @@ def test_of_a_key_and_its_misspelling_the_key_counts():
     ]
 
 
+def test_of_a_described_system_no_object_of_another_erp_is_proposed():
+    (one,) = parse(
+        "policy: acme\n" + SHOP % "" + 'roles: {a: {level: partner, may: "*: read"}}\n', "acme.yaml"
+    ).problems
+    assert one.hint == '"OBJECT: read"'
+    text = 'departments: {sales: {}}\nroles: {a: {level: user, of: sales, may: "*: read"}}\n'
+    (one,) = parse("policy: acme\n" + SHOP % "" + text, "acme.yaml").problems
+    assert one.hint == '"OBJECT: read"'
+
+
+def test_an_included_file_without_anything_is_told_what_it_may_say():
+    (one,) = parse(BASE + "include: a.yaml\n", "acme.yaml", {"a.yaml": "# nothing\n"}).problems
+    assert (one.file, one.hint) == ("a.yaml", "policy: NAME; in a file that is included roles: ...")
+
+
 SHOP = 'systems: {shop: {kind: openapi, at: shop.test, upstream: "http://127.0.0.1:9", spec: shop.yaml, %s}}\n'
 
 

@@ -281,6 +281,14 @@ def test_a_control_lets_its_role_hold_both_to_the_end_of_its_last_day():
     assert told.endswith(f"; the control of acme.yaml:{len(HEAD.splitlines()) + line} ended on 2026-03-31")
 
 
+def test_what_only_an_erp_can_tell_of_records_is_advised_for_no_described_system():
+    rule = 'apart: [{name: n, permissions: ["%s: write", "%s: execute"]}]\n'
+    for first, then, advised in (("erp/a", "erp/b", True), ("shop/a", "shop/b", False), ("erp/a", "shop/b", False)):
+        role = f'roles: {{all: {{level: system, may: ["{first}: write", "{then}: execute"]}}}}\n'
+        (one,) = check(plan_of(role + rule % (first, then)))
+        assert ("`within`" in one.hint, one.hint.startswith("give them to two persons; ")) == (advised, True)
+
+
 def test_a_control_that_has_ended_is_told_also_where_nobody_holds_both():
     plan = plan_of(ROLES + RULE + CONTROL)
     assert (check(plan, on=AFTER), list(ended(plan, LAST))) == ((), [])

@@ -52,8 +52,11 @@ class Group(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click's, but says which command was probably meant."""
         if not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
-            near = get_close_matches(args[0], self.list_commands(ctx), n=1)
-            meant = f"did you mean `{ctx.command_path} {near[0]}`? " if near else ""
+            top, near = ctx.find_root(), get_close_matches(args[0], self.list_commands(ctx), n=1)
+            path = f"{ctx.command_path} {near[0]}" if near else ""
+            if isinstance(top.command, click.Group) and args[0] in top.command.list_commands(top):
+                path = f"{top.command_path} {args[0]}"
+            meant = f"did you mean `{path}`? " if path else ""
             hint = f"{meant}see `{ctx.command_path} --help`"
             raise OperatorFault("usage", f"there is no command {args[0]!r}", hint=hint)
         return super().resolve_command(ctx, args)

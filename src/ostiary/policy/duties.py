@@ -65,13 +65,13 @@ def _apart(reader: Reader, item: tuple[int, Node], named: dict[str, Node]) -> It
 def _sides(reader: Reader, node: Node | None) -> tuple[Node, ...]:
     sides = reader.permissions(node, what="permissions")
     if node is not None and len(sides) != DUTIES:
-        reader.report(node, "apart names two permissions", '["party.party: write", "account.payment: execute"]')
+        reader.report(node, "apart names two permissions", '["OBJECT: write", "OTHER: execute"]')
     return sides
 
 
 def _side(reader: Reader, node: Node) -> list[Pattern]:
     """All that counts as this duty."""
-    reader.refuse_empty(node, "a duty is one permission at least", '"party.party: write"')
+    reader.refuse_empty(node, "a duty is one permission at least", '"OBJECT: write"')
     lines = reader.permissions(node, what="permissions")
     return [pattern for line in lines for pattern in reader.patterns(line, what="permissions")]
 

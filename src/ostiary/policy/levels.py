@@ -22,7 +22,7 @@ def excess(level: Level, patterns: Iterable[Pattern], kinds: Mapping[str, Kind])
     for pattern in patterns:
         tryton = kinds.get(pattern.system) is Kind.TRYTON
         if level is not Level.SYSTEM and pattern.object == "*":
-            meant = "OBJECT" if level is Level.PARTNER else "sale.*"
+            meant = "sale.*" if tryton and level is not Level.PARTNER else "OBJECT"
             told = f"only a role of level system may hold every object, not one of level {level}"
             yield Wrong(told, f'"{meant}: {pattern.verb}"')
         elif level is not Level.SYSTEM and tryton and pattern.verb is not Verb.READ and _administers(pattern):

@@ -170,7 +170,7 @@ def _document(text: str, file: str) -> Node:
         elif isinstance(event, yaml.NodeEvent):
             root = _node(event, events, reading, DEPTH_MAX)
     if root is None:
-        raise Unreadable((1, 1), "the document is empty", "policy: NAME")
+        raise Unreadable((1, 1), "the document is empty", "policy: NAME; in a file that is included roles: ...")
     return root
 
 

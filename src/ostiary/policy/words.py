@@ -256,7 +256,7 @@ def link(text: str) -> str:
 
 def field(text: str) -> str:
     told = "is no field of the object itself"
-    return _read(FIELD, text, told, "party; and name where party.party is granted")[0]
+    return _read(FIELD, text, told, "its name alone; what it leads to is granted by a line of that object")[0]
 
 
 def value(text: str) -> str:
@@ -301,7 +301,7 @@ def operation(text: str, systems: Sequence[str]) -> Operation:
     """One operation, exactly: `sale.sale: write`, `account.payment: execute approve`."""
     found = patterns(text, systems)
     if "," in text or "*" in found[0].object:
-        raise Wrong(f"{text!r} is more than one operation", '"sale.sale: write"')
+        raise Wrong(f"{text!r} is more than one operation", '"OBJECT: write", of one object and one verb')
     return found[0].operation
 
 
@@ -314,7 +314,7 @@ def _object(text: str, systems: Sequence[str]) -> tuple[str, str]:
     elif system not in systems:
         raise Wrong(f"there is no system {system!r}", ", ".join(f"{known}/{name}" for known in sorted(systems)))
     if not OBJECT.fullmatch(name):
-        raise Wrong(f"{name!r} names no object", "sale.sale, sale.* or *")
+        raise Wrong(f"{name!r} names no object", "letters, digits, '_', '-' and '.', perhaps .* at its end; or *")
     return system, name
 
 

@@ -27,9 +27,8 @@ from ostiary.prove.situation import NEVER, Situation, counterexample, either
 Assigned = Mapping[str, frozenset[str]]  # principal or person -> roles
 NOBODY: Final[Assigned] = {}
 THE_RECORD: Final = "1"  # its id, of which a test says nothing
-TWO_PERSONS: Final = """\
-give them to two persons; or say `link` and `within`, so that only the same record is kept apart; \
-or say in `controls` what is done instead"""
+TWO_PERSONS: Final = "give them to two persons; {}or say in `controls` what is done instead"
+BY_RECORD: Final = "or say `link` and `within`, so that only the same record is kept apart; "
 PER_RECORD: Final = "nothing has to be done: the guard refuses the second duty to the same record"
 
 
@@ -160,6 +159,7 @@ def both(
     """Who holds both duties of a rule, each in some situation, under no control: roles alone, and their holders."""
     roles = {f"role {role.name}": frozenset({role.name}) for role in plan.roles}
     holders = [(name, own, closure(plan, own)) for name, own in (*roles.items(), *sorted(assigned.items()))]
+    inside = {system.name for system in plan.systems if system.guarded}
     for rule in (rule for rule in plan.apart if rule.dynamic is dynamic):
         first, then = _meeting(plan, rule.first, near), _meeting(plan, rule.then, near)
         for name, own, held in holders:
@@ -169,10 +169,11 @@ def both(
             if one and other:
                 sides = (rule.first, *first[one[0]][0]), (rule.then, *then[other[0]][0])
                 told = f"apart {rule.name!r} ({rule.severity}): {name} holds both {rule.first} and {rule.then}"
+                recorded = rule.first.system == rule.then.system and rule.first.system in inside
                 ended = (one for one in rule.controls if one.until < on < date.max and not own.isdisjoint(one.roles))
                 yield Finding(
                     message=told + "".join(f"; the control of {one.source} ended on {one.until}" for one in ended),
-                    hint=PER_RECORD if rule.dynamic else TWO_PERSONS,
+                    hint=PER_RECORD if rule.dynamic else TWO_PERSONS.format(BY_RECORD if recorded else ""),
                     where=(sides[0][1].source, sides[1][1].source, rule.source),
                     requests=known(*(request(plan, held, grant.pattern.both(side), at) for side, grant, at in sides)),
                 )
