@@ -7,7 +7,7 @@ import pytest
 from erp.test_tryton import CATALOGUE
 from ostiary.erp import tryton
 from ostiary.erp.openapi import load, offer
-from ostiary.prove.spelling import OFFERED_TOLD_MAX, SLIPS_TOLD_MAX, slips
+from ostiary.prove.spelling import OFFERED_TOLD_MAX, SLIPS_TOLD_MAX, slips, void
 from policy.compiled import policy_of
 
 SHOP = load(
@@ -169,3 +169,20 @@ def test_a_field_of_a_test_is_held_to_the_object_too(named):
     assert [one.partition(": ")[2] for one in told(f"roles: {{a: {{level: system}}}}\ntests: [{test}]\n")] == [
         "party.party has no field nam; did you mean name?"
     ]
+
+
+@pytest.mark.parametrize(
+    "rule, slip",
+    [
+        ('never: [{name: r, level: partner, may: "shop/bill: delete"}]', "shop knows no object bill; did you mean bills?"),
+        ('never: [{name: r, level: partner, may: "shop/bills: delete"}]', ""),
+        ('never: [{name: r, level: partner, may: ["shop/bill: read", "shop/bills: read"]}]', ""),
+        ('always: [{name: r, level: system, may: "shop/ordr.open: read"}]', "shop knows no object ordr.open; did you mean order.open?"),
+        ('apart: [{name: r, permissions: ["shop/bills: write", "shop/bills: execute aprove"]}]', "shop knows no execute aprove of bills; did you mean execute approve?"),
+        ('apart: [{name: r, permissions: ["shop/bills: write, delete", "shop/bills: execute approve"]}]', ""),
+        ('apart: [{name: r, permissions: ["erp/party.prty: write", "shop/bills: execute approve"]}]', ""),
+    ],
+)  # fmt: skip
+def test_a_rule_that_holds_of_nothing_a_described_system_has_is_a_problem_and_no_note(rule, slip):
+    found = [one.message for one in void(policy_of(f"{rule}\n"), OFFERS)]
+    assert found == ([f"this rule holds of nothing: {slip}"] if slip else [])

@@ -232,7 +232,8 @@ def prove(file: Path, days: int, since: int | None) -> None:
 
 
 def _request(told: dict[str, Any]) -> str:
-    return f"{told['when']}: {', '.join(told['roles'])} doing {told['operation']} is {told['reason']}"
+    answer = told["reason"] if told["reason"] == "allowed" else f"refused ({told['reason']})"
+    return f"{told['when']}: {', '.join(told['roles'])} doing {told['operation']} is {answer}"
 
 
 @policy.command("draft")

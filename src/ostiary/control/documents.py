@@ -27,9 +27,10 @@ from ostiary.policy.parse import parse
 from ostiary.policy.problem import refusal
 from ostiary.prove.change import few
 from ostiary.prove.difference import diff
+from ostiary.prove.explanation import clock
 from ostiary.prove.rules import Finding, broad, check, controls, ended, failures
 from ostiary.prove.situation import Situation
-from ostiary.prove.spelling import slips
+from ostiary.prove.spelling import slips, void
 from ostiary.store.plans import plan_in_force, revision_in_force
 
 LEFT_OUT_TOLD_MAX: Final = 20  # of one document
@@ -82,10 +83,11 @@ def prove_document(
         *_unapprovable(plan, administrators(home, settings)),
         *_endless(plan, now),
     ]
-    named = list(slips(policy, offers(plan, home)))
-    _refuse([*unfit, *failures(plan, policy)], policy.file, [*unlike_told, *named])
+    known = offers(plan, home)
+    named = list(slips(policy, known))
+    _refuse([*unfit, *void(policy, known), *failures(plan, policy)], policy.file, [*unlike_told, *named])
     told = *unlike_told, *broad(plan), *controls(plan), *named
-    notes = (*_alone(plan.approvals), *observed(plan.systems, now), *told)
+    notes = (*_alone(plan.approvals), *observed(plan.systems, now), *_over_midnight(policy), *told)
     return plan, Proof(
         never=len(plan.never), always=len(plan.always), apart=len(plan.apart), tests=len(policy.tests), grants=len(plan.grants),
         people=len(assigned), warnings=notes,
@@ -120,6 +122,14 @@ def _unapprovable(plan: Plan, who: Administrators) -> Iterator[Finding]:
 def _alone(asked: Approvals) -> Iterator[str]:
     if asked.giving and not asked.policy:
         yield "approvals: a role needs the yes of others, but one alone may change what it may do; add policy: 1"
+
+
+def _over_midnight(policy: Policy) -> Iterator[str]:
+    for one in policy.contexts:
+        start, end = one.hours
+        if 0 < end < start:
+            told = f"context {one.name} crosses midnight: {clock(start)} to {clock(end)} of the next day"
+            yield f"{one.source}:{one.source.column}: {told}"
 
 
 def _endless(plan: Plan, now: datetime) -> Iterator[Finding]:

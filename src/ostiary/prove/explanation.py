@@ -180,9 +180,9 @@ def _hours(formula: kind.Hours) -> str:
     if whole and daily:
         return "at any time"
     days = "every day" if daily else f"on {', '.join(DAYS[day] for day in formula.days)}"
-    hours = "all day" if whole else f"from {_clock(formula.start)} to {_clock(formula.end)}"
+    hours = "all day" if whole else f"from {clock(formula.start)} to {clock(formula.end)}"
     return f"{days} {hours} {formula.zone}"
 
 
-def _clock(minute: int) -> str:
+def clock(minute: int) -> str:
     return f"{minute // 60:02}:{minute % 60:02}"

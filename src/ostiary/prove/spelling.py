@@ -8,11 +8,13 @@ from typing import Final
 
 from ostiary.erp.offer import Offer
 from ostiary.erp.operation import Operation, Pattern, covering_scopes, doing, operation_named
-from ostiary.policy.model import Apart, Policy, Source
+from ostiary.policy.model import Apart, Kind, Policy, Source
 from ostiary.policy.packs import packs
+from ostiary.prove.rules import Finding
 
 SLIPS_TOLD_MAX: Final = 20
 OFFERED_TOLD_MAX: Final = 12
+MEND: Final = "mend the name, or take the rule away"
 Doings = dict[str, set[str]]
 
 
@@ -25,7 +27,7 @@ def slips(policy: Policy, offers: Mapping[str, Offer]) -> Iterator[str]:
             hint = f"`ostiary system account {system.name} --login LOGIN` learns it"
             told = f"what {system.name} offers is not known yet, so no name of it was checked"
             yield f"{_place(system.source)}: {told}; {hint}"
-    unknown = [(at, one) for at, one in named if one.system in doings and not _knows(doings[one.system], one)]
+    unknown = list(_unknown(named, doings))
     yield from dict.fromkeys(f"{_place(at)}: {_slip(doings[one.system], one)}" for at, one in unknown[:SLIPS_TOLD_MAX])
     if len(unknown) > SLIPS_TOLD_MAX:
         yield f"{policy.file}: {len(unknown) - SLIPS_TOLD_MAX} more names are not known"
@@ -38,6 +40,22 @@ def slips(policy: Policy, offers: Mapping[str, Offer]) -> Iterator[str]:
             and (slip := _astray(rule, offers[rule.then.system].links))
         ):
             yield f"{_place(rule.source)}: {slip}"
+
+
+def void(policy: Policy, offers: Mapping[str, Offer]) -> Iterator[Finding]:
+    """Rules that hold of nothing, whoever may what: their system is described as a whole, and has none of it."""
+    doings = {one.name: _doings(offers[one.name].operations) for one in policy.systems if one.kind is Kind.OPENAPI}
+    unknown = set(_unknown(_named(policy, doings), doings))
+    sides = defaultdict[tuple[Source, bool], list[Pattern]](list)
+    for rule in policy.apart:
+        sides[rule.source, False].append(rule.first)
+        sides[rule.source, True].append(rule.then)
+    for statement in (*policy.never, *policy.always):
+        sides[statement.source, False] += statement.patterns
+    for (at, _), patterns in sides.items():
+        if at.file not in packs() and all((at, one) in unknown for one in patterns):
+            told = "; ".join(dict.fromkeys(_slip(doings[one.system], one) for one in patterns))
+            yield Finding(message=f"this rule holds of nothing: {told}", hint=MEND, where=(at,))
 
 
 def scope_slips(scopes: Iterable[str], offers: Mapping[str, Offer]) -> list[str]:
@@ -60,6 +78,10 @@ def _named(policy: Policy, doings: Mapping[str, Doings]) -> Iterator[tuple[Sourc
     never = ((rule.source, pattern) for rule in policy.never for pattern in rule.patterns)
     yield from ((at, one) for at, one in never if one.action or one.object not in doings.get(one.system, ()))
     yield from ((test.source, test.does.pattern) for test in policy.tests)
+
+
+def _unknown(named: Iterable[tuple[Source, Pattern]], doings: Mapping[str, Doings]) -> Iterator[tuple[Source, Pattern]]:
+    return ((at, one) for at, one in named if one.system in doings and not _knows(doings[one.system], one))
 
 
 def _unknown_fields(policy: Policy, offers: Mapping[str, Offer]) -> Iterator[str]:
