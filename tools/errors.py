@@ -67,7 +67,7 @@ class Error(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One example; `several`: it can't show its error alone. `whole`: nothing is left out, `long`: letters for `…`.
 
     `files`, `links`: what lies beside the policy, and its encoding; `held`: who has which roles.
-    `lone`: what belongs to the policy does not come with it. `lowered`: the prover's limits, so that little is too much.
+    `asked`: the file that is checked. `lone`: what belongs to the policy does not come with it. `lowered`: the prover's limits, so that little is too much.
     """
 
     policy: str
@@ -78,6 +78,7 @@ class Error(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     whole: bool = False
     long: int = 0
     encoding: str = "utf-8"
+    asked: str = "policy.yaml"
     files: Mapping[str, str] = {}
     links: Mapping[str, str] = {}
     held: Mapping[str, frozenset[str]] = {}
@@ -124,7 +125,7 @@ def said(error: Error) -> str:
         home.catalogue("erp").parent.mkdir()
         home.catalogue("erp").write_bytes(msgspec.json.encode(OFFERED))
         try:
-            document = read_policy(home.policy)
+            document = read_policy(home.root / error.asked)
             document = replace(document, files={}) if error.lone else document
             _, proof = prove_document(document, home, Settings(), error.held, NEAR)
             answer = "\n".join(f"{NOTE}{one}" for one in proof.warnings)
@@ -159,7 +160,8 @@ def _beside(error: Error) -> Iterator[str]:
     if error.long:
         yield f"# {LONG} stands for {error.long:,} letters"
     for name, text in error.files.items():
-        yield from (f"# the file {name}:", *text.splitlines())
+        checked = ", and it is checked" if name == error.asked else ""
+        yield from (f"# the file {name}{checked}:", *text.splitlines())
     yield from (f"# {name} leads to {target}" for name, target in error.links.items())
     yield from (f"# {principal} has the roles {', '.join(sorted(roles))}" for principal, roles in error.held.items())
 

@@ -58,3 +58,35 @@ def test_no_policy_is_well_while_one_of_its_controls_has_ended(policy, capsys):
         assert run(["policy", command, str(policy), "--home", str(policy.parent)]) == code
         told = capsys.readouterr()
         assert "the control of policy.yaml:8 ended on 2020-12-31" in told.out + told.err
+
+
+def test_a_file_that_another_policy_includes_is_told_as_a_part_of_that(policy, capsys):
+    assert run(["policy", "check", str(policy.parent / "roles" / "roles.yaml")]) == 2
+    told = capsys.readouterr().err
+    assert f"roles.yaml is part of {policy}, which includes it [policy-part]" in told
+    assert f"`ostiary policy check {policy}`" in told
+    draft = policy.with_name("draft.yaml")
+    draft.write_text(MAIN)
+    assert run(["policy", "check", str(draft), "--home", str(policy.parent)]) == 0
+
+
+def test_hours_the_wrong_way_round_are_noted_as_what_they_mean(policy, capsys):
+    policy.write_text(
+        MAIN + 'contexts:\n  a: {hours: "22:00-06:00", zone: UTC}\n  b: {hours: "18:00-00:00", zone: UTC}\n'
+    )
+    assert run(["policy", "check", str(policy), "--home", str(policy.parent)]) == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if "midnight" in line]
+    assert notes == ["note: policy.yaml:8:3: context a crosses midnight: 22:00 to 06:00 of the next day"]
+
+
+def test_a_command_of_another_level_is_the_one_that_was_meant(capsys):
+    assert run(["policy", "explain", "x"]) == 2
+    assert "did you mean `ostiary explain`?" in capsys.readouterr().err
+    assert run(["policy", "chek", "x"]) == 2
+    assert "did you mean `ostiary policy check`?" in capsys.readouterr().err
+
+
+def test_a_file_that_is_not_there_is_told_with_the_folder_that_was_searched(policy, capsys):
+    policy.write_text(MAIN.replace("roles/*.yaml", "rolls/*.yaml"))
+    assert run(["policy", "check", str(policy)]) == 2
+    assert f"policy.yaml:2:10: include: there is no file {policy.parent}/rolls/*.yaml" in capsys.readouterr().err

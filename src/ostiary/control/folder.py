@@ -5,12 +5,14 @@ What they say then travels with the policy, so that what is shown, approved, pro
 
 import os
 import stat
+from contextlib import suppress
 from errno import EINVAL
 from functools import partial
 from pathlib import Path
 
 from ostiary.erp.openapi import DOCUMENT_MAX_BYTES
 from ostiary.foundation.errors import OperatorFault, owner_only, plainly
+from ostiary.foundation.home import Home
 from ostiary.policy.document import Document
 from ostiary.policy.include import FILES_MAX, gathered
 from ostiary.policy.model import Policy
@@ -27,7 +29,21 @@ def read_policy(path: Path) -> Document:
     except (OSError, UnicodeDecodeError) as problem:
         why = f"{path} can't be read: {plainly(problem)}"
         raise OperatorFault("policy-unreadable", why, hint=owner_only(problem, "name the policy's file")) from problem
+    if whole := _including(path.absolute()):
+        told = f"{path.name} is part of {whole}, which includes it"
+        raise OperatorFault("policy-part", told, hint=f"name that: `ostiary policy check {whole}`")
     return Document(text=text, file=str(path.absolute()), files=files_of(path.parent, path.name, text))
+
+
+def _including(path: Path) -> Path | None:
+    """The policy that includes this file, in its folder or in one above."""
+    for whole in (Home(root=folder).policy for folder in path.parents):
+        with suppress(OSError, UnicodeDecodeError):
+            if whole != path and whole.is_file():
+                files = gathered(whole.name, _text(whole, TEXT_MAX_BYTES), partial(_found, whole.parent))
+                if str(path.relative_to(whole.parent)) in files.texts:
+                    return whole
+    return None
 
 
 def files_of(folder: Path, file: str, text: str) -> dict[str, str]:
@@ -55,6 +71,8 @@ def _documents(folder: Path, policy: Policy | None) -> dict[str, str]:
 def _found(folder: Path, pattern: str) -> dict[str, str]:
     """What is hidden is not meant."""
     names = sorted(str(path.relative_to(folder)) for path in folder.glob(pattern))
+    if not names:
+        raise Wrong(f"there is no file {folder.absolute() / pattern}", "the name of one that is there, or leave it out")
     return {name: _included(folder, name) for name in names[: FILES_MAX + 1] if "/." not in f"/{name}"}
 
 
