@@ -187,6 +187,23 @@ def test_a_guard_that_started_while_a_plan_was_put_in_force_is_told_of_it(gate, 
     assert "plan" not in guard.told
 
 
+def test_the_guard_hears_that_the_gate_changed_over_once_its_routes_are_in_force_and_again_where_it_did_not(
+    gate, guard, reconciler, monkeypatch
+):
+    """From then on the policy before judges nothing any more but what is on its way."""
+    put, write = gate.put, reconciler._write_hot
+    monkeypatch.setattr(gate, "put", lambda resources: guard.told.append("routes") if ROUTES in resources else put(resources))  # fmt: skip
+    reconciler.apply(another(reconciler))
+    assert guard.told == ["plan", "routes", "changed-over"]
+    guard.told.clear()
+    monkeypatch.setattr(reconciler, "_write_hot", full)
+    reconciler.apply(another(reconciler))
+    monkeypatch.setattr(reconciler, "_write_hot", write)
+    assert "changed-over" not in guard.told
+    reconciler.catch_up()
+    assert guard.told[-1] == "changed-over"
+
+
 def test_a_silent_guard_does_not_keep_revocations_from_the_gate(on, gate, guard, reconciler):
     guard.down = True
     record(on, ["grant:elsewhere"])

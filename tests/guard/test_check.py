@@ -214,6 +214,33 @@ async def test_a_policy_taken_over_counts_from_the_next_request_and_the_one_befo
         assert (await push(world, "/internal/plan", {"revision": "aaaa"}))[0] == 409
 
 
+async def test_the_policy_before_judges_what_is_on_its_way_and_no_more_when_the_gate_has_changed_over(
+    world, erp, tmp_path, monkeypatch
+):
+    """Of a request whose head came before a roll-out the body may come a minute later."""
+    wider = make(tmp_path / "wider", policy=POLICY.replace('"account.payment.journal: read"', '"sale.*: read"'))
+    plan = (wider.home.plans / f"{wider.revision}.json").read_bytes()
+    (world.home.plans / f"{wider.revision}.json").write_bytes(plan)
+    token, passed, past = world.token("user:anna"), knowledge._monotonic, [0.0]
+    monkeypatch.setattr(knowledge, "_monotonic", lambda: passed() + past[0])
+
+    async def reason(by=world.revision):
+        await push(world, "/internal/directory", {})  # so that what it knows is fresh
+        return (await world.ask(token, READ, x_gw_revision=by)).reason
+
+    async with guarded(world, erp):
+        await push(world, "/internal/plan", {"revision": wider.revision})
+        past[0] += 3_600
+        assert await reason() == "allowed"  # the gate takes its time
+        assert (await push(world, "/internal/changed-over", {}))[0] == 200
+        assert await reason() == "allowed"
+        past[0] += knowledge.ON_THEIR_WAY_S
+        await push(world, "/internal/changed-over", {})
+        assert (await reason(), await reason(wider.revision)) == ("unavailable", "allowed")
+        await push(world, "/internal/plan", {"revision": world.revision})
+        assert (await reason(), await reason(wider.revision)) == ("allowed", "allowed")
+
+
 async def test_long_lists_of_networks_are_made_ready_before_a_plan_counts_and_not_on_the_loop(
     tmp_path, erp, monkeypatch
 ):

@@ -110,7 +110,9 @@ class Reconciler:
                     put_beside(self._on.home, None)
                 with self._signalling:
                     self._write_hot()
+                self._tell_guard("changed-over", {})
             except AROUND:
+                self._behind = True
                 log.exception("revision %s is in force; the rest of it is written later", revision)
             return ends
 
@@ -156,6 +158,7 @@ class Reconciler:
                 self._gate.put(self._resources(self._plan, made_by))
             finally:
                 self._tell_guard("directory", {})
+            self._tell_guard("changed-over", {})
             self._behind = False
 
     def refuse(self, keys: Iterable[str]) -> None:

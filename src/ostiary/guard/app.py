@@ -161,6 +161,8 @@ class Guard:
         match method, path:
             case "POST", "/internal/plan":
                 await self._knowledge.take_plan(msgspec.json.decode(body or b"", type=PlanNamed).revision)
+            case "POST", "/internal/changed-over":
+                self._knowledge.changed_over()
             case "POST", "/internal/revoked":
                 self._knowledge.take_revoked(msgspec.json.decode(body or b"", type=KeysRevoked).keys)
             case "POST", "/internal/directory":

@@ -26,6 +26,7 @@ REFRESH_S: Final = 2.0
 SOONER_S: Final = 0.25  # how often an unknown key or role set may ask for a refresh
 TOKENS_MAX: Final = 10_000
 REVISION_MAX_CHARS: Final = 40
+ON_THEIR_WAY_S: Final = 5.0  # whoever begins a request and keeps its body back does not keep the policy of then
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class Knowledge:
     def __init__(self, home: Home, store: Store, issuer: str, clock: Clock) -> None:
         self._home, self._store, self.issuer, self._clock = home, store, issuer, clock
         self._plans: OrderedDict[str, Ready] = OrderedDict()  # previous, current
+        self._previous_until = float("inf")  # the gate still asks by it while it changes over
         self.draft: Plan | None = None
         self._jwks: dict[str, Any] = {"keys": []}
         self._roles: Mapping[str, frozenset[str]] = {}
@@ -112,7 +114,7 @@ class Knowledge:
         """The plan of `revision` becomes the current one; raises SystemFault when its file does not hold that plan."""
         ready, self.draft = await anyio.to_thread.run_sync(self._made_ready, revision)  # a large one takes a second
         self._plans.pop(revision, None)
-        self._plans[revision] = ready
+        self._plans[revision], self._previous_until = ready, float("inf")
         while len(self._plans) > 2:  # noqa: PLR2004  previous and current
             self._plans.popitem(last=False)
 
@@ -126,8 +128,13 @@ class Knowledge:
         beside = draft(self._home)
         return Ready(plan), beside and prepared(beside)
 
+    def changed_over(self) -> None:
+        """The gate asks by the current plan alone; by the one before, only what is on its way."""
+        self._previous_until = min(self._previous_until, _monotonic() + ON_THEIR_WAY_S)
+
     def plan(self, revision: str) -> Ready | None:
-        return self._plans.get(revision)
+        ready = self._plans.get(revision)
+        return ready if ready is self.current or _monotonic() < self._previous_until else None
 
     @property
     def current(self) -> Ready | None:
