@@ -114,6 +114,32 @@ def test_what_no_role_of_the_pack_keeps_apart_is_refused_with_the_line_of_the_pa
     assert found.where[-1].text.startswith("- id: P2P-01")
 
 
+@pytest.mark.parametrize(
+    ("enters", "then", "rule"),
+    [
+        ("account.move.line: write", "account.move: execute post", "R2R-01"),
+        ("account.invoice.line: write", "account.payment: execute approve", "P2P-08"),
+        ("account.invoice.tax: write", "account.payment: execute approve", "P2P-08"),
+        ("purchase.line: write", "purchase.purchase: execute confirm", "P2P-04"),
+        ("purchase.purchase: write", "purchase.purchase: execute confirm", "P2P-04"),
+        ("sale.line: write", "party.party: write", "O2C-01"),
+        ("stock.inventory.line: write", "stock.inventory: execute confirm", "INV-01"),
+    ],
+)
+def test_who_writes_the_lines_of_a_record_enters_it(enters, then, rule):
+    both = f'roles: {{one: {{level: system, may: ["{enters}", "{then}"]}}}}'
+    (found,) = check(compile_policy(policy_with("sod/tryton", both)))
+    assert found.where[-1].text == f"- id: {rule}"
+
+
+def test_a_purchase_is_entered_by_who_writes_it_also_by_record():
+    rules = policy_with("[sod/tryton, sod-by-record/tryton]").apart
+    assert [str(rule.first) for rule in rules if rule.id.startswith("apart/P2P-04")] == [
+        "erp/purchase.purchase:write",
+        "erp/purchase.purchase:execute.quote",
+    ]
+
+
 def test_by_record_takes_the_place_of_its_rules_and_leaves_the_others():
     rules = {rule.id: rule for rule in policy_with("[sod/tryton, sod-by-record/tryton]").apart}
     assert rules["apart/P2P-01"].dynamic
