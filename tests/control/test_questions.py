@@ -18,6 +18,7 @@ from ostiary.control import questions, report
 from ostiary.control.documents import read_document
 from ostiary.control.folder import files_of
 from ostiary.control.prepare import STARTER, initialise
+from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.home import Home
 from ostiary.plan.reason import Reason
 from ostiary.policy.document import Document
@@ -133,6 +134,14 @@ def test_who_can_takes_the_form_that_is_printed_and_a_verb_also_asks_for_its_act
     site.apply(asked.replace('"report: execute"', '"report: execute run"'))
     ways = questions.who_can(site.home, operation, at=None, source="", outside="")
     assert [(way["role"], way["permission"]) for way in ways] == [("night", "shop/report:execute.run")]
+
+
+def test_who_can_of_a_family_is_answered_and_of_what_is_none_refused(site, asked):
+    site.apply(asked)
+    ways = questions.who_can(site.home, "shop/*:execute", at=None, source="", outside="")
+    assert "shop/report:execute" in {way["permission"] for way in ways}
+    with pytest.raises(CallerFault, match=r"'or\*' names no object"):
+        questions.who_can(site.home, "shop/or*:read", at=None, source="", outside="")
 
 
 def test_who_can_says_that_no_system_knows_what_was_asked_about(site):

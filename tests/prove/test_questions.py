@@ -40,3 +40,21 @@ def test_every_line_that_allows_it_is_found_for_every_role_that_has_it(asked):
     assert parts == ACTIONS.get(asked, set())
     assert all(way.request is None or way.request.reason is Reason.ALLOWED for way in ways)
     assert all(way.request for way in ways if way.permission.startswith("erp/"))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["erp/*:write", "erp/sale.*:write", "erp/sale.sale.*:write", "erp/*:execute", "shop/*:read", "erp/account.*:read"],
+)
+def test_of_a_family_every_line_is_told_that_allows_some_of_it(asked):
+    operation = operation_named(asked)
+    meeting = {
+        (role.name, grant.id)
+        for role in PLAN.roles
+        for grant in PLAN.grants
+        if grant.role in role.closure and grant.pattern.meets(operation.pattern)
+    }
+    ways = list(who_can(PLAN, operation))
+    assert meeting
+    assert {(way.role, way.rule) for way in ways} == meeting
+    assert all(way.request for way in ways if way.permission.startswith("erp/"))

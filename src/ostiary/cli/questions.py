@@ -29,7 +29,7 @@ def _situation(command: Callable[..., None]) -> Callable[..., None]:
 def who_can(operation: str, **asked: Any) -> None:
     """Who may do OPERATION (erp/sale.sale:write) by the policy in force: roles, lines, contexts, and who holds them.
 
-    Without an action (erp/account.payment:execute) also who may do only one of its actions.
+    Without an action (erp/account.payment:execute), or of a family (erp/sale.*:write), also who may do only a part of it.
     """
     from ostiary.control import questions
 

@@ -121,10 +121,10 @@ def _role(plan: Plan, name: str) -> str:
 
 
 def _operation(plan: Plan, text: str) -> Operation:
-    """`erp/sale.sale:write`, as events name it, or as the policy does."""
+    """`erp/sale.sale:write`, as events name it, or as the policy does; or a family, `erp/sale.*:write`."""
     systems = [system.name for system in plan.systems]
     named = operation_named(text if "/" in text or len(systems) > 1 else f"{systems[0]}/{text}")
-    if named and named.system in systems:
+    if named and named.system in systems and ("*" not in named.object or words.OBJECT.fullmatch(named.object)):
         return named
     return _understood(partial(words.operation, systems=systems), text)
 

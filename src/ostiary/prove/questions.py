@@ -47,7 +47,7 @@ ANYWHERE: Final = Asked()
 
 
 def who_can(plan: Plan, operation: Operation, asked: Asked = ANYWHERE) -> Iterator[Way]:
-    """Every role by which the operation is allowed, or an action of its verb where it names none, and every line."""
+    """Every role by which the operation, or one of what it holds (a verb's actions, `sale.*`), is allowed, and every line."""
     near, by_role = _about(plan, operation), defaultdict(list)
     for grant in near.grants:
         if grant.pattern.meets(operation.pattern):
@@ -60,8 +60,9 @@ def who_can(plan: Plan, operation: Operation, asked: Asked = ANYWHERE) -> Iterat
 def _about(plan: Plan, operation: Operation) -> Plan:
     """As far as the plan speaks of the operation's object: found in one pass, where one question is worth no index."""
     names = {scope.partition("/")[2].rpartition(":")[0] for scope in covering_scopes(operation)}
-    grants = [grant for grant in plan.grants if grant.pattern.object in names]
-    routes = [route for route in plan.routes if route.object == operation.object]
+    inside = operation.pattern.holds_object  # more than one, of a family
+    grants = [grant for grant in plan.grants if grant.pattern.object in names or inside(grant.pattern.object)]
+    routes = [route for route in plan.routes if inside(route.object)]
     return replace(plan, grants=tuple(grants), routes=tuple(routes))
 
 
