@@ -28,10 +28,9 @@ class Proofs:
             return "the token is bound to a key: send it as DPoP, with a proof"
         now, host = self._clock.now(), headers.get("host", "")  # by which the gate has found the system
         urls = [f"https://{host}{path}", f"https://{host}:{self._port}{path}"]
+        shown = headers.get("dpop", "")
         try:
-            proof = verify_proof(
-                headers.get("dpop", ""), method=method, urls=urls, now=now, token=token
-            )  # fmt: skip
+            proof = verify_proof(shown, method=method, urls=urls, now=now, token=token)
         except TokenRefused as refused:
             return str(refused)
         if f"jkt:{proof.key}" != headers.get("x-gw-bound"):

@@ -43,16 +43,15 @@ def act(server: Server, request: Request, body: bytes) -> Response:
         person = session.current(server, connection, request)
         if person is None or not hmac.compare_digest(_csrf(server, person).encode(), form.get("csrf", "").encode()):
             raise Refused("invalid_request", "the form is not of this session; open the page again", status=403)
-        name = form.get("act", "")
+        name, change = form.get("act", ""), Change(connection, person.principal, server.now())
         if name == "end":
-            change = Change(connection, person.principal, server.now())
             gone = end_session(change, principal=person.principal, sid=form.get("id", ""), reason="signed out")
         elif name not in ACTS:
             raise Refused("invalid_request", "there is no such act")
         elif not _sure(server, connection, person):
             return _page(server, request, connection, person, problem="again")
         else:
-            more = ACTS[name](server, connection, person, form)
+            more = ACTS[name](server, change, person, form)
             server.note(request, name, subject=person.principal)
             return _page(server, request, connection, person, **more)
     server.note(request, name, subject=person.principal)
@@ -66,11 +65,11 @@ def _sure(server: Server, connection: Connection, person: Person) -> bool:
     return recent and ("mfa" in person.amr or not factors.asked_for(connection, person.principal))
 
 
-def _app_new(server: Server, connection: Connection, person: Person, _: Mapping[str, str]) -> dict[str, Any]:
+def _app_new(server: Server, change: Change, person: Person, _: Mapping[str, str]) -> dict[str, Any]:
     secret = factors.new_secret()
     token = new_secret().reveal()
     kept = {"principal": person.principal, "secret": factors.sealed(server, person.principal, secret)}
-    server.drawer(connection, "app").keep(token, KEPT_S, client="", **kept)
+    server.drawer(change.connection, "app").keep(token, KEPT_S, client="", **kept)
     return _shown(server, person, secret, token)
 
 
@@ -79,30 +78,26 @@ def _shown(server: Server, person: Person, secret: Secret, token: str) -> dict[s
     return {"picture": segno.make(address, error="m").svg_data_uri(scale=4), "key": secret.reveal(), "id": token}
 
 
-def _app_confirm(server: Server, connection: Connection, person: Person, form: Mapping[str, str]) -> dict[str, Any]:
+def _app_confirm(server: Server, change: Change, person: Person, form: Mapping[str, str]) -> dict[str, Any]:
     """The first app brings recovery codes with it."""
-    drawer = server.drawer(connection, "app")
+    drawer = server.drawer(change.connection, "app")
     kept = drawer.look(form.get("id", ""))
     if kept is None or kept.used or kept.facts["principal"] != person.principal:
         return {"problem": "again"}
     secret = factors.unsealed(server, person.principal, kept.facts["secret"])
-    change, first = (
-        Change(connection, person.principal, server.now()),
-        not factors.asked_for(connection, person.principal),
-    )
+    first = not factors.asked_for(change.connection, person.principal)
     if not factors.add_app(server, change, person.principal, secret, form.get("code", "")):
         return {**_shown(server, person, secret, form["id"]), "problem": "wrong-code"}
     drawer.use(form["id"])
     return {"codes": factors.new_recovery(server, change, person.principal)} if first else {}
 
 
-def _recovery_new(server: Server, connection: Connection, person: Person, _: Mapping[str, str]) -> dict[str, Any]:
-    change = Change(connection, person.principal, server.now())
+def _recovery_new(server: Server, change: Change, person: Person, _: Mapping[str, str]) -> dict[str, Any]:
     return {"codes": factors.new_recovery(server, change, person.principal)}
 
 
-def _remove(server: Server, connection: Connection, person: Person, form: Mapping[str, str]) -> dict[str, Any]:
-    factors.remove(Change(connection, person.principal, server.now()), person.principal, form.get("id", "-"))
+def _remove(_server: Server, change: Change, person: Person, form: Mapping[str, str]) -> dict[str, Any]:
+    factors.remove(change, person.principal, form.get("id", "-"))
     return {}
 
 

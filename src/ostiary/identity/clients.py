@@ -163,10 +163,9 @@ def binding(server: Server, connection: Connection, request: Request, client: Cl
 def _proved(server: Server, connection: Connection, request: Request, proofs: list[str], token: str) -> str:
     if len(proofs) != 1:
         raise Refused("invalid_dpop_proof", "show one DPoP proof")
+    urls, now = [server.url(request)], server.now()
     try:
-        proof = verify_proof(
-            proofs[0], method=request.method, urls=[server.url(request)], now=server.now(), token=token
-        )
+        proof = verify_proof(proofs[0], method=request.method, urls=urls, now=now, token=token)
     except TokenRefused as refused:
         raise Refused("invalid_dpop_proof", str(refused)) from None
     if (proof.nonce or (server.settings.dpop_nonce and not token)) and proof.nonce not in nonces(server):

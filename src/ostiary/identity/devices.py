@@ -26,11 +26,8 @@ def add(change: Change, *, name: str, principal: str, fingerprint: str) -> Keys:
 
 def remove(change: Change, *, name: str) -> Keys:
     """Its certificate counts no more, nor does a token that was issued to it count as one of a device."""
-    gone = (
-        change.connection.execute(delete(DEVICE).where(DEVICE.c.name == name).returning(DEVICE))
-        .mappings()
-        .one_or_none()
-    )
+    ends = delete(DEVICE).where(DEVICE.c.name == name).returning(DEVICE)
+    gone = change.connection.execute(ends).mappings().one_or_none()
     if gone is None:
         raise CallerFault("no-such-device", f"there is no device {name}", hint="see `ostiary device list`")
     change.note("device.remove", f"device:{name}", before=dict(gone))

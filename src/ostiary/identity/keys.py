@@ -40,14 +40,11 @@ def ensure(connection: Connection, sealer: Sealer, now: datetime) -> None:
 def turn(change: Change, sealer: Sealer) -> tuple[str, ...]:
     """Rotates what is due and lets go of what has retired; returns the purposes that changed. Call it every hour."""
     ensure(change.connection, sealer, change.now)
-    gone = delete(SIGNING_KEY).where(
-        _KEY.state == "retiring", _KEY.since_us <= to_us(change.now) - RETIRING_S * 1_000_000
-    )
+    lapsed_us = to_us(change.now) - RETIRING_S * 1_000_000
+    gone = delete(SIGNING_KEY).where(_KEY.state == "retiring", _KEY.since_us <= lapsed_us)
     changed = set(change.connection.scalars(gone.returning(_KEY.purpose)))
     for purpose in PURPOSES:
-        if _age_s(change.connection, purpose, "active", change.now) >= ACTIVE_S and _known(
-            change.connection, purpose, change.now
-        ):
+        if _age_s(change, purpose, "active") >= ACTIVE_S and _age_s(change, purpose, "next") >= PUBLISHED_S:
             rotate(change, sealer, purpose=purpose)
             changed.add(purpose)
     return tuple(sorted(changed))
@@ -62,7 +59,7 @@ def rotate(
     key may have got at the next one.
     """
     ensure(change.connection, sealer, change.now)
-    if not compromised and not _known(change.connection, purpose, change.now):
+    if not compromised and _age_s(change, purpose, "next") < PUBLISHED_S:
         told = f"the next key has not been published for {PUBLISHED_S // 3600} h yet: clients may not know it"
         raise CallerFault("key-too-new", told, hint="try again later; where the present key is compromised, say so")
     if compromised:
@@ -101,28 +98,19 @@ def _standing(connection: Connection) -> dict[tuple[str, str], Any]:
     return {(row.purpose, row.state): row for row in connection.execute(_KEYS)}
 
 
-def _age_s(connection: Connection, purpose: str, state: str, now: datetime) -> float:
-    since_us: int = _standing(connection)[purpose, state].since_us
-    return (to_us(now) - since_us) / 1_000_000
-
-
-def _known(connection: Connection, purpose: str, now: datetime) -> bool:
-    return _age_s(connection, purpose, "next", now) >= PUBLISHED_S
+def _age_s(change: Change, purpose: str, state: str) -> float:
+    since_us: int = _standing(change.connection)[purpose, state].since_us
+    return (to_us(change.now) - since_us) / 1_000_000
 
 
 def _make(connection: Connection, sealer: Sealer, now: datetime, purpose: str, state: str) -> None:
-    key = SigningKey.generate()
-    connection.execute(
-        insert(SIGNING_KEY).values(
-            kid=key.kid,
-            purpose=purpose,
-            state=state,
-            public_jwk=json.dumps(key.public()),
-            sealed_private=sealer.seal(key.private(), _sealed_for(purpose)),
-            made_at_us=to_us(now),
-            since_us=to_us(now),
-        )
-    )
+    key, at_us = SigningKey.generate(), to_us(now)
+    halves = {
+        "public_jwk": json.dumps(key.public()),
+        "sealed_private": sealer.seal(key.private(), _sealed_for(purpose)),
+    }
+    row = {"kid": key.kid, "purpose": purpose, "state": state, "made_at_us": at_us, "since_us": at_us, **halves}
+    connection.execute(insert(SIGNING_KEY), row)
 
 
 def _sealed_for(purpose: str) -> str:

@@ -16,9 +16,8 @@ SCOPE: Final = re.compile(
     rf"{words.NAME.pattern}/{words.OBJECT.pattern}:(?:{'|'.join(Verb)})(?:\.{words.ACTION.pattern})?"
 )
 REDIRECT: Final = re.compile(r"https?://[!-~]+")  # printable ASCII, no space
-NOT_IN_REDIRECT: Final = re.compile(
-    r'[#@\\"<>^`{|}]'
-)  # a fragment (RFC 6749 section 3.1.2), a user, what browsers bend
+# A fragment (RFC 6749 section 3.1.2), a user, what browsers bend.
+NOT_IN_REDIRECT: Final = re.compile(r'[#@\\"<>^`{|}]')
 LOOPBACK: Final = re.compile(r"http://(127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?([/?][!-~]*)?")
 TEXT_MAX_CHARS: Final = 200
 REDIRECT_MAX_CHARS: Final = 1_000

@@ -135,10 +135,8 @@ def set_erp_account(
     sealed = sealer.seal(password, directory.sealed_for(system, principal))
     place = {"principal": principal, "system": system}
     table = ERP_ACCOUNT.c
-    other = (table.login != login) | (table.uid != uid)
-    directory.keep_past(
-        change.connection, to_us(change.now), table.principal == principal, table.system == system, other
-    )
+    other = (table.principal == principal, table.system == system, (table.login != login) | (table.uid != uid))
+    directory.keep_past(change.connection, to_us(change.now), *other)
     upsert(change.connection, ERP_ACCOUNT, place, {"login": login, "uid": uid, "sealed_secret": sealed})
     change.note("account.set", principal, after={"system": system, "login": login, "uid": uid})
     return ()
@@ -148,9 +146,8 @@ def remove_erp_account(change: Change, *, principal: str, system: str) -> Keys:
     """The principal acts as nobody there from now on; whose hand the ERP user was stays known."""
     mine = (ERP_ACCOUNT.c.principal == principal, ERP_ACCOUNT.c.system == system)
     directory.keep_past(change.connection, to_us(change.now), *mine)
-    gone = change.connection.execute(
-        delete(ERP_ACCOUNT).where(*mine).returning(ERP_ACCOUNT.c.login)
-    ).scalar_one_or_none()
+    ends = delete(ERP_ACCOUNT).where(*mine).returning(ERP_ACCOUNT.c.login)
+    gone = change.connection.execute(ends).scalar_one_or_none()
     if gone is None:
         kind, _, name = principal.partition(":")
         told = f"{principal} has no account in {system}"

@@ -66,9 +66,8 @@ class Shown(NamedTuple):
 
 def shown(request: Request, form: Mapping[str, str]) -> Shown:
     """By client_secret_basic or _post or private_key_jwt, one of them alone (RFC 6749 section 2.3)."""
-    authorization, secret, assertion = (
-        request.headers.get("authorization", ""), form.get("client_secret", ""), form.get("client_assertion", "")
-    )  # fmt: skip
+    authorization = request.headers.get("authorization", "")
+    secret, assertion = form.get("client_secret", ""), form.get("client_assertion", "")
     if sum(map(bool, (authorization, secret, assertion))) > 1:
         raise Refused("invalid_client", "authenticate in one way", status=401)
     if authorization:

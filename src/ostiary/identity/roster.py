@@ -17,12 +17,9 @@ def users(connection: Connection) -> list[dict[str, Any]]:
 
 def with_locks(connection: Connection, key: bytes, rows: list[dict[str, Any]], now_s: int) -> list[dict[str, Any]]:
     """The same, and for how long wrong passwords keep each user out yet; 0 where they don't."""
-    logins = [row["id"].removeprefix("user:") for row in rows if row["id"].startswith("user:")]
-    locked = tries.locked(connection, key, logins, now_s)
-    return [
-        {**row, "locked_s": locked.get(row["id"].removeprefix("user:"), 0)} if row["id"].startswith("user:") else row
-        for row in rows
-    ]
+    logins = {row["id"]: row["id"].removeprefix("user:") for row in rows if row["id"].startswith("user:")}
+    locked = tries.locked(connection, key, list(logins.values()), now_s)
+    return [{**row, "locked_s": locked.get(logins[row["id"]], 0)} if row["id"] in logins else row for row in rows]
 
 
 def clients(connection: Connection) -> list[dict[str, Any]]:
@@ -44,13 +41,11 @@ def _list(connection: Connection, which: ColumnElement[bool]) -> list[dict[str, 
     """With roles, ERP logins by system, and for a client what it may ask for and where people are sent back."""
     some = select(PRINCIPAL.c.id).where(which)
     roles, accounts = defaultdict[str, list[str]](list), defaultdict[str, dict[str, str]](dict)
-    for row in connection.execute(
-        select(ASSIGNMENT).where(ASSIGNMENT.c.principal.in_(some)).order_by(ASSIGNMENT.c.role)
-    ):
+    held = select(ASSIGNMENT).where(ASSIGNMENT.c.principal.in_(some))
+    for row in connection.execute(held.order_by(ASSIGNMENT.c.role)):
         roles[row.principal].append(row.role)
-    for row in connection.execute(
-        select(ERP_ACCOUNT).where(ERP_ACCOUNT.c.principal.in_(some)).order_by(ERP_ACCOUNT.c.system)
-    ):
+    acts_as = select(ERP_ACCOUNT).where(ERP_ACCOUNT.c.principal.in_(some))
+    for row in connection.execute(acts_as.order_by(ERP_ACCOUNT.c.system)):
         accounts[row.principal][row.system] = row.login
     clients = {row.principal: row for row in connection.execute(select(CLIENT).where(CLIENT.c.principal.in_(some)))}
     shown = select(PRINCIPAL.c.id, PRINCIPAL.c.name, PRINCIPAL.c.person, PRINCIPAL.c.active).where(which)
