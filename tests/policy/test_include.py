@@ -1,6 +1,7 @@
 """A policy over several files means what it would in one; every problem and every line names its own file."""
 
 import os
+import time
 from random import Random
 
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 from ostiary.compile.plan import compile_policy
 from ostiary.control.folder import read_policy
 from ostiary.foundation.errors import OperatorFault
+from ostiary.policy.document import Document
 from ostiary.policy.fmt import formatted
-from ostiary.policy.include import DEPTH_MAX, FILES_MAX
+from ostiary.policy.include import DEPTH_MAX, FILES_MAX, among
 from ostiary.policy.node import TEXT_MAX_BYTES
 from ostiary.policy.parse import parse
 from policy.documents import Writer, structures
@@ -168,6 +170,31 @@ def test_no_link_leads_out_of_the_folder(tmp_path):
     (path.parent / "roles").symlink_to(tmp_path)
     with pytest.raises(OperatorFault, match="leads out of the policy's folder"):
         read_policy(path)
+
+
+def test_a_pattern_with_many_stars_costs_nothing_and_names_nothing():
+    long = f"{'a' * 480}.yaml"
+    began = time.process_time()
+    for stars in range(1, 13):
+        assert among({long: ""})(f"{'*a' * stars}*b.yaml") == {}
+        (told,) = problems(f"include: ['{'*a' * stars}*b.yaml']\n{MAIN}", {long: CLERK})
+        assert "no file below the policy's folder is named" in told
+    assert time.process_time() - began < 5
+    assert problems(f"include: ['*a*a.yaml']\n{MAIN}", {long: CLERK}) == []
+    assert problems(f"include: ['*a*a*a.yaml']\n{MAIN}", {long: CLERK})
+
+
+def test_a_star_leads_into_no_other_folder():
+    files = dict.fromkeys(["a.yaml", "b/a.yaml", "b/ba.yaml", "b/c/a.yaml", "ab/a.yaml"], "")
+    assert list(among(files)("b/*.yaml")) == ["b/a.yaml", "b/ba.yaml"]
+    assert list(among(files)("*/a.yaml")) == ["ab/a.yaml", "b/a.yaml"]
+    assert list(among(files)("*b*/*a*.yaml")) == ["ab/a.yaml", "b/a.yaml", "b/ba.yaml"]
+
+
+@pytest.mark.parametrize("name", ["/a.yaml", "b/a.yaml"])
+def test_the_path_of_a_file_has_a_length(name):
+    with pytest.raises(ValueError, match="at most 500 characters"):
+        Document(text=MAIN, file="policy.yaml", files={"a" * 500 + name: ""})
 
 
 @pytest.mark.parametrize("name", ["roles/Büro.yaml", "roles/a b.yaml", "roles/a.yaml"])

@@ -18,8 +18,8 @@ class Document(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """A name is one line that can be seen: who approves is shown it."""
-        if len(self.file) > FILE_MAX_CHARS:
-            raise ValueError(f"the path of a policy's file has at most {FILE_MAX_CHARS} characters")
+        if any(len(one) > FILE_MAX_CHARS for one in (self.file, *self.files)):
+            raise ValueError(f"the path of a file of the policy has at most {FILE_MAX_CHARS} characters")
         if not all(one.isprintable() for one in (self.file, *self.files)):
             raise ValueError("the name of a file holds what can't be seen")
 

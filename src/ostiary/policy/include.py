@@ -3,8 +3,8 @@
 Nothing is read from a disk here: whoever has the texts finds those that a pattern names.
 """
 
-import re
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
 
 from ostiary.policy import node
@@ -14,6 +14,7 @@ from ostiary.policy.words import PATH, PATTERN, Wrong
 
 FILES_MAX: Final = 100
 DEPTH_MAX: Final = 8
+STARS_MAX: Final = 2  # in one step of a path
 AT_MOST: Final = f"at most {FILES_MAX} files, {DEPTH_MAX} deep, with {TEXT_MAX_BYTES} characters in all"
 
 Find = Callable[[str], Mapping[str, str]]  # a pattern -> texts, by their path below the policy's folder; raises Wrong
@@ -51,10 +52,15 @@ def among(texts: Mapping[str, str]) -> Find:
     """Finds in texts that somebody else has read."""
 
     def find(pattern: str) -> Mapping[str, str]:
-        form = re.compile(re.escape(pattern).replace(r"\*", "[^/]*"))
-        return {name: texts[name] for name in sorted(texts) if PATH.fullmatch(name) and form.fullmatch(name)}
+        return {name: texts[name] for name in sorted(texts) if PATH.fullmatch(name) and _matches(name, pattern)}
 
     return find
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """Step by step, as a folder would: a star leads into no other folder."""
+    steps, forms = name.split("/"), pattern.split("/")
+    return len(steps) == len(forms) and all(map(fnmatchcase, steps, forms))
 
 
 def merged(files: Files) -> node.Mapping:
@@ -74,7 +80,8 @@ def _named(item: Node, find: Find, problems: list[Problem]) -> Mapping[str, str]
     pattern = item.text if isinstance(item, Scalar) else ""
     found: Mapping[str, str] = {}
     try:
-        found = find(pattern) if PATTERN.fullmatch(pattern) and "**" not in pattern else {}
+        plain = PATTERN.fullmatch(pattern) and "**" not in pattern
+        found = find(pattern) if plain and all(one.count("*") <= STARS_MAX for one in pattern.split("/")) else {}
     except Wrong as problem:
         problems.append(problem_at(item, f"include: {problem.message}", problem.hint))
     else:
