@@ -1,12 +1,13 @@
 """The OpenAPI adapter: what a document opens, what it can't open, and which operation a request is."""
 
 import json
+from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.erp.openapi import Table, load, operation_of
+from ostiary.erp.openapi import Table, describe, load, operation_of, schema
 from ostiary.erp.operation import Verb
 
 SHOP = b"""
@@ -313,3 +314,39 @@ TABLE = Table(shop().routes)
 @given(st.sampled_from(["GET", "POST", "DELETE"]), st.text(max_size=40))
 def test_no_path_makes_the_reader_fail(method, path):
     TABLE.find(method, f"/orders/{path}")
+
+
+def many(operations, schema):
+    body = {"content": {"application/json": {"schema": schema}}}
+    refers = {"post": {"requestBody": {"$ref": "#/components/requestBodies/B"}}}
+    told = {"openapi": "3.1.0", "paths": {f"/p{n}": refers for n in range(operations)}, "components": {"requestBodies": {"B": body}}}  # fmt: skip
+    return json.dumps(told).encode()
+
+
+def test_one_schema_that_many_operations_name_is_kept_once_and_does_not_make_a_plan_without_end(monkeypatch):
+    wide = {"enum": [f"value-{n:08}" for n in range(500)]}
+    whole = load(many(20, wide), "shop")
+    assert len({id(route.body_schema) for route in whole.routes}) == 1
+    size = len(whole.routes[0].body_schema)
+    monkeypatch.setattr(schema, "SCHEMAS_MAX_BYTES", 5 * size)
+    loaded = load(many(20, wide), "shop")
+    assert len(loaded.routes) == 6
+    assert len(loaded.problems) == 14
+    assert f"all schemas together are larger than {5 * size} bytes" in str(loaded.problems[0])
+
+
+def test_a_schema_that_is_refused_again_and_again_is_not_read_again_and_again(monkeypatch):
+    monkeypatch.setattr(schema, "SCHEMA_MAX_BYTES", 1_000)
+    monkeypatch.setattr(schema, "SCHEMAS_MAX_BYTES", 100_000)
+    loaded = load(many(50, {"enum": ["a" * 30_000]}), "shop")
+    told = Counter(str(one).partition(": ")[2].partition(" larger")[0] for one in loaded.problems)
+    assert sorted(told.values()) == [4, 46]
+
+
+def test_a_document_of_too_many_operations_is_read_no_further(monkeypatch):
+    read = []
+    monkeypatch.setattr(describe, "ROUTES_MAX", 3)
+    monkeypatch.setattr(schema.Bundler, "bundle", lambda *_: read.append(1) or "{}")
+    loaded = load(many(50, {}), "shop")
+    assert loaded.fatal
+    assert len(read) == 4

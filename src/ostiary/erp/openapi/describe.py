@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from itertools import chain, dropwhile
+from itertools import chain, dropwhile, islice
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -47,7 +47,8 @@ def load(document: bytes, system: str) -> Loaded:
     except Refused as refused:
         return Loaded(problems=(refused.trouble,), fatal=True)
     reader = _Reader(root, system)
-    routes = tuple(route for template, item in paths.items() for route in reader.path(str(template), item))
+    found = (route for template, item in paths.items() for route in reader.path(str(template), item))
+    routes = tuple(islice(found, ROUTES_MAX + 1))
     if len(routes) > ROUTES_MAX:
         return Loaded(problems=(Trouble(pointer="/paths", message=f"more than {ROUTES_MAX} operations"),), fatal=True)
     return Loaded(routes=routes, problems=tuple(reader.problems), base=_base(root.get("servers")))

@@ -11,6 +11,7 @@ from ostiary.erp.openapi.model import Refused, escaped
 
 DEFINITIONS_MAX: Final = 500
 SCHEMA_MAX_BYTES: Final = 256 * 1024
+SCHEMAS_MAX_BYTES: Final = 64 * 1024 * 1024  # of all operations: a plan holds each, also where they name the same
 WEIGHT_MAX: Final = 2_000  # schemas that judge one value: a body may hold 200,000, and each takes 10 ns at least
 # Keywords whose value is a schema, a list of schemas, or a mapping of names to schemas (JSON Schema 2020-12, core):
 # all of those beside it judge what a schema judges; of those inside it one judges each part of that.
@@ -30,9 +31,12 @@ class Bundler:
     def __init__(self, document: dict[str, Any]) -> None:
         self._document = document
         self._old = str(document["openapi"]).startswith("3.0")
+        self._left, self._texts = SCHEMAS_MAX_BYTES, dict[str, str]()
 
     def bundle(self, schema: Any, pointer: str, extra: dict[str, Any] | None = None) -> str:
         """The text; raises Refused where the schema can't be enforced as it stands, or not in bounded time."""
+        if self._left < 0:
+            raise Refused(pointer, f"all schemas together are larger than {SCHEMAS_MAX_BYTES} bytes")
         self._targets, self._leads, parts = [pointer], list[list[int]](), list[Any]()
         for target in self._targets:  # it grows meanwhile
             self._leads.append([])
@@ -43,9 +47,12 @@ class Bundler:
             whole = {"$defs": named, **(whole if isinstance(whole, dict) else {"allOf": [whole]})}
         if extra and isinstance(whole, dict):
             whole = {**whole, **extra}
-        text = _checked(whole, pointer)
-        self._weigh(parts)
-        return text
+        text = msgspec.json.encode(whole, order="deterministic").decode()
+        self._left -= len(text)
+        if text not in self._texts:
+            _check(whole, text, pointer)
+            self._weigh(parts)
+        return self._texts.setdefault(text, text)
 
     def _convert(self, schema: Any, pointer: str) -> Any:
         if isinstance(schema, bool):
@@ -112,8 +119,7 @@ def _from_3_0(schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-def _checked(schema: Any, pointer: str) -> str:
-    text = msgspec.json.encode(schema, order="deterministic").decode()
+def _check(schema: Any, text: str, pointer: str) -> None:
     if len(text) > SCHEMA_MAX_BYTES:
         raise Refused(pointer, f"the schema with all it refers to is larger than {SCHEMA_MAX_BYTES} bytes")
     try:
@@ -124,7 +130,6 @@ def _checked(schema: Any, pointer: str) -> str:
         raise Refused(
             pointer, f"not a schema that can be enforced: {str(problem).splitlines()[0][:200]}{hint}"
         ) from None
-    return text
 
 
 def _inner_first(leads: Sequence[Sequence[int]]) -> list[int]:
