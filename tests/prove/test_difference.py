@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ostiary.compile.plan import compile_policy
 from ostiary.erp.openapi import load
 from ostiary.erp.operation import Operation, Verb
-from ostiary.plan.decide import Facts, decide
+from ostiary.plan.decide import Facts, decide, limit_of
 from ostiary.plan.formula import All, Always, AnyOf, Circumstances, Hours, Networks, Not, holds
 from ostiary.prove.difference import diff
 from ostiary.prove.situation import counterexample, implies
@@ -228,6 +228,25 @@ def test_a_system_that_comes_or_goes_is_told():
 def test_a_limit_of_a_role_that_is_taken_away_is_told():
     limits = "limits: {clerk: {requests: 9000/hour}}\n"
     assert told(ROLES + limits, ROLES) == ["- limit clerk: 1000 requests in 3600 s instead of 9000 requests in 3600 s"]
+
+
+SECOND_LIMIT = "limits: {clerk: {requests: 10/hour}%s}\n"
+
+
+@pytest.mark.parametrize(
+    "limit, change",
+    [
+        ("900/hour", "+ limit manager: 900 requests in 3600 s instead of 1000 requests in 3600 s, for who holds clerk too of 10 requests in 3600 s"),
+        ("1000/hour", "+ limit manager: 1000 requests in 3600 s instead of 1000 requests in 3600 s, for who holds clerk too of 10 requests in 3600 s"),
+        ("9/hour", "- limit manager: 9 requests in 3600 s instead of 1000 requests in 3600 s"),
+    ],
+)  # fmt: skip
+def test_a_new_limit_widens_that_of_who_holds_a_role_with_a_smaller_one(limit, change):
+    before, after = (ROLES + SECOND_LIMIT % one for one in ("", f", manager: {{requests: {limit}}}"))
+    assert told(before, after) == [change]
+    plans = [plan_of(one) for one in (before, after)]
+    was, now = (limit_of(plan, {"clerk", "manager"}).requests for plan in plans)
+    assert (now > was) is (change[0] == "+")
 
 
 APART = 'apart: [{name: two, permissions: ["erp/a: write", "erp/b.*: execute"], within: 30 days, link: c}]\n'

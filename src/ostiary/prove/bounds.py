@@ -8,20 +8,8 @@ from msgspec.structs import replace
 from ostiary.erp.operation import Pattern
 from ostiary.foundation.errors import counted
 from ostiary.plan.formula import Formula
-from ostiary.plan.model import (
-    Apart,
-    Approvals,
-    Control,
-    Level,
-    Limit,
-    Limits,
-    Never,
-    Plan,
-    Response,
-    Source,
-    WhenSilent,
-)
-from ostiary.policy.model import Statement
+from ostiary.plan.model import Apart, Approvals, Control, Limit, Limits, Never, Plan, Response, Source, WhenSilent
+from ostiary.policy.model import Level, Statement
 from ostiary.prove.change import Change, at_line, few
 from ostiary.prove.contexts import proving
 from ostiary.prove.situation import NEVER, implies
@@ -150,13 +138,15 @@ def _always(old: Plan, new: Plan, *, gone: bool) -> Iterator[Change]:
 
 
 def _limits(old: Limits, new: Limits) -> Iterator[Change]:
-    """A role without a limit of its own has the default."""
+    """A role without a limit of its own has the default; who holds several roles, the most generous that is named."""
     before, after = _named(old), _named(new)
     for name in sorted(before.keys() | after.keys()):
         was, now = before.get(name, old.default), after.get(name, new.default)
-        if _size(was) != _size(now):
-            widens = any(a > b for a, b in zip(_size(now), _size(was), strict=True))
-            yield Change(widens=widens, text=f"limit {name}: {_words(now)} instead of {_words(was)}")
+        smaller = [one for one in old.roles if name not in before and _size(one)[0] < _size(now)[0]]
+        if _size(was) != _size(now) or smaller:
+            widens = any(a > b for a, b in zip(_size(now), _size(was), strict=True)) or bool(smaller)
+            beside = [f", for who holds {one.name} too of {_words(one)}" for one in sorted(smaller, key=_size)[:1]]
+            yield Change(widens=widens, text=f"limit {name}: {_words(now)} instead of {_words(was)}{''.join(beside)}")
     if old.body_bytes != new.body_bytes:
         widens = new.body_bytes > old.body_bytes
         text = f"bodies up to {new.body_bytes / MB:g} MB instead of {old.body_bytes / MB:g} MB"
