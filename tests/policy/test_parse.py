@@ -132,6 +132,8 @@ def test_a_role_includes_what_belongs_to_it_in_the_tree_of_departments(role, inc
     "line, least",
     [
         ("res.user: read", 0), ("res.user: write", 3), ("res.*: delete", 3), ("ir.*: write", 3), ("ir.rule: write create", 3),
+        *((f"{one}: write", 3) for one in ("ir.model", "ir.action.*", "ir.action.report", "ir.ui.view", "ir.ui.*", "ir.sequence", "ir.queue", "ir.email.template")),
+        ("ir.ui.view_search: write", 0), ("ir.action.report: read", 0),
         ("ir.attachment: write", 0), ("ir.model.access: read, execute x", 3), ("wizard.*: execute x", 3), ("result: write", 0),
         ("*: read", 3), ("sale.*: read", 1), ("sale.sale: execute", 1), ("sale.sale: execute confirm", 0), ("sale.sale: delete", 0),
     ],

@@ -8,10 +8,13 @@ from ostiary.policy.model import Kind, Level, RoleRule
 from ostiary.policy.words import Wrong
 
 RANK: Final = {Level.PARTNER: 0, Level.USER: 1, Level.DEPARTMENT: 2, Level.SYSTEM: 3}
-# What rules Tryton itself: users, groups, keys, access rules, modules, what runs by the clock.
+# What rules Tryton itself: users, groups, keys, access rules, modules, what runs by the clock or is a program of its own
+# (reports, templates, tasks), what people are shown, and the numbers of documents.
 ADMINISTRATION: Final = (
-    "res.*", "ir.model.*", "ir.rule", "ir.rule.*", "ir.module", "ir.module.*", "ir.cron", "ir.cron.*", "ir.trigger",
-    "ir.configuration", "wizard.ir.module.*", "wizard.res.*",
+    "res.*", "ir.model", "ir.model.*", "ir.rule", "ir.rule.*", "ir.module", "ir.module.*", "ir.cron", "ir.cron.*",
+    "ir.trigger", "ir.configuration", "ir.action", "ir.action.*", "ir.ui.view", "ir.ui.menu", "ir.sequence",
+    "ir.sequence.*", "ir.email.template", "ir.queue", "ir.lang", "ir.translation", "ir.message", "wizard.ir.*",
+    "wizard.res.*",
 )  # fmt: skip
 
 Above = Mapping[str, tuple[str, ...]]  # department -> those that it is part of, the nearest first
