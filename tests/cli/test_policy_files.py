@@ -3,6 +3,7 @@
 import pytest
 
 from ostiary.cli.main import run
+from ostiary.cli.policy import _request
 
 MAIN = """\
 policy: acme
@@ -90,3 +91,9 @@ def test_a_file_that_is_not_there_is_told_with_the_folder_that_was_searched(poli
     policy.write_text(MAIN.replace("roles/*.yaml", "rolls/*.yaml"))
     assert run(["policy", "check", str(policy)]) == 2
     assert f"policy.yaml:2:10: include: there is no file {policy.parent}/rolls/*.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("reason, answer", [("allowed", "allowed"), ("context", "refused (context)")])
+def test_an_example_of_prove_says_whether_it_is_allowed_or_refused(reason, answer):
+    told = {"when": "at any time", "roles": ["clerk"], "operation": "erp/a:read", "reason": reason}
+    assert _request(told) == f"at any time: clerk doing erp/a:read is {answer}"

@@ -4,7 +4,7 @@ import json
 import socket
 import sqlite3
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from types import SimpleNamespace
 
 import msgspec
@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 from guard_world import small_catalogue
 from ostiary.control.administrators import administrators
 from ostiary.control.board import Board
-from ostiary.control.health import _from_inside, applied, examine, looked
+from ostiary.control.health import _from_inside, applied, examine, lasting, looked
 from ostiary.control.installation import open_installation
 from ostiary.control.prepare import initialise
 from ostiary.foundation.errors import SystemFault
@@ -28,6 +28,7 @@ from ostiary.store.database import open_store
 from ostiary.store.plans import plan_in_force
 from ostiary.store.tables.audit import AUDIT_LEAF
 from ostiary.tls import authority
+from policy.compiled import plan_of
 from running import RUNNING
 from upstream import Echo, UnixServer
 
@@ -170,3 +171,14 @@ def policy(site):
     (part,) = [part for part in site.ask("status")["parts"] if part["name"] == "policy"]
     assert part["ok"], "a draft is no fault"
     return part["text"]
+
+
+def test_a_control_that_has_ended_is_a_fault_from_the_day_after_its_last():
+    plan = plan_of(
+        'apart: [{id: A-1, name: n, permissions: ["erp/a: write", "erp/b: execute"]}]\n'
+        "controls: [{rules: A-1, roles: clerk, what: w, owner: o, reason: r, until: 2026-03-31}]\n"
+        "roles: {clerk: {level: system}}\n"
+    )
+    assert lasting(plan, date(2026, 3, 31)) == "1 control in place of a rule"
+    with pytest.raises(SystemFault, match="the control of acme.yaml:[0-9]+ ended on 2026-03-31"):
+        lasting(plan, date(2026, 4, 1))

@@ -39,6 +39,7 @@ from ostiary.identity import keys
 from ostiary.monitor.alerts import open_alerts
 from ostiary.plan.model import HandOver, Kind, Plan, System
 from ostiary.prove.change import few
+from ostiary.prove.rules import ended
 from ostiary.store.database import Store
 from ostiary.store.plans import draft_since, plan_in_force
 from ostiary.store.seal import Sealer
@@ -156,9 +157,9 @@ def policy(on: Installation, plan: Plan) -> str:
 def lasting(plan: Plan, today: date) -> str:
     """How many may do what is kept apart all the same; a fault once a control has ended, for the rule counts again."""
     found = {one for rule in plan.apart for one in rule.controls}
-    if ended := sorted(f"{one.source}, on {one.until}" for one in found if one.until < today):
+    if late := [one.message for one in ended(plan, today)]:
         hint = "set another day with whoever owns it, or take the control away, and apply the policy"
-        raise SystemFault("control-ended", f"a control has ended: {'; '.join(ended)}", hint=hint)
+        raise SystemFault("control-ended", "; ".join(late), hint=hint)
     return f"{counted(len(found), 'control')} in place of a rule" if found else "every rule is kept"
 
 
@@ -360,17 +361,11 @@ def _is_here(host: str, own: Sequence[str]) -> bool:
 
 
 def _connects(address: str, port: int) -> bool:
-    try:
-        socket.create_connection((address, port), CONNECT_TIMEOUT_S).close()
-    except OSError:
-        return False
-    return True
+    with suppress(OSError), socket.create_connection((address, port), CONNECT_TIMEOUT_S):
+        return True
+    return False
 
 
 def is_up(home: Home, name: str) -> bool:
     """Whether somebody listens at the socket of `name`."""
-    try:
-        answers(home, name)
-    except OstiaryError:
-        return False
-    return True
+    return bool(looked(name, lambda: answers(home, name))["ok"])
