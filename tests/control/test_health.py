@@ -180,5 +180,5 @@ def test_a_control_that_has_ended_is_a_fault_from_the_day_after_its_last():
         "roles: {clerk: {level: system}}\n"
     )
     assert lasting(plan, date(2026, 3, 31)) == "1 control in place of a rule"
-    with pytest.raises(SystemFault, match="the control of acme.yaml:[0-9]+ ended on 2026-03-31"):
+    with pytest.raises(SystemFault, match=r"the control of acme.yaml:[0-9]+ ended on 2026-03-31"):
         lasting(plan, date(2026, 4, 1))
