@@ -7,10 +7,12 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fixed_clock import FixedClock
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
@@ -34,7 +36,8 @@ def place(make_gate: Any, tmp_path_factory: Any) -> Iterator[Any]:
     authority.ensure(home, "gate.test")
     ca = home.keys / "ca.crt"
     gate = make_gate(plain=False, certificate=home.keys / "gate.crt", key=home.keys / "gate.key", client_ca=ca)
-    proofs = Proofs(8443, SystemClock())
+    proofs = Proofs(8443, FixedClock(datetime.now(UTC) - timedelta(minutes=1)))
+    proofs._clock = SystemClock()
 
     def guard(seen: Any) -> Any:
         if not seen["path"].startswith("/proof"):
@@ -108,6 +111,20 @@ def test_a_dpop_bound_token_is_its_key_holder_s_alone(place: Any) -> None:
         (f"DPoP {free}", []),
     ]:
         assert ask(place, shown, proof=proofs) == REFUSED, (shown[:8], len(proofs))
+
+
+def test_after_a_restart_no_proof_from_before_it_is_good(place: Any) -> None:
+    bound, now = token(place, f"jkt:{KEY.thumbprint()}"), datetime.now(UTC)
+    after = Proofs(8443, FixedClock(now))
+    for iat in (-50, -5, 0, 10):
+        headers = {"authorization": f"DPoP {bound}", "host": "shop.test", "x-gw-bound": f"jkt:{KEY.thumbprint()}"}
+        headers["dpop"] = proof_of(bound, iat=int(now.timestamp()) + iat)
+        assert after.refused("GET", "/orders", headers) == "used before"
+
+
+def test_a_scheme_that_only_holds_the_word_is_none(place: Any) -> None:
+    for scheme in ("XBearer", "Basic x Bearer", "xDPoP"):
+        assert ask(place, f"{scheme} {token(place)}")[0] == 401, scheme
 
 
 def test_two_tokens_in_one_header_are_none(place: Any) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import re
+from collections.abc import Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
@@ -38,6 +39,10 @@ def plan_of(*names):
     )  # fmt: skip
     limit = Limit(name="default", requests=1, seconds=1)
     return seal(Plan(policy="p", systems=systems, roles=(), grants=(), limits=Limits(anonymous=limit, default=limit)))
+
+
+def dict_items(headers):
+    return headers if isinstance(headers, list) else list((headers or {}).items())
 
 
 class World:
@@ -96,8 +101,11 @@ class World:
     def ask(self, method, path, **more):
         return self.ask_at_once(1, method, path, **more)[0]
 
+    headers: Mapping[str, str] = {}  # what the gate adds to each request
+
     def ask_at_once(self, times, method, path, **more):
         """The same request several times at one moment, as from several connections."""
+        more["headers"] = [*dict(self.headers).items(), *dict_items(more.get("headers"))]
 
         async def go():
             transport = httpx.ASGITransport(app=self.app)

@@ -9,7 +9,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from joserfc.jwk import ECKey
 
 from certificates import public_pem, signed_by_itself
-from client_keys import jwks
+from client_keys import Keyed, jwks
+from ostiary.identity import registration
 from ostiary.tls import authority
 
 
@@ -29,8 +30,14 @@ def asked(world, client, headers, **form):
 def tls(world):
     authority.ensure(world.home, "localhost", world.clock.now())
     world.register("mill", auth="tls_client_auth", profile="fapi2", roles=["bot"])
-    issued = authority.issue_client(world.home, "mill", now=world.clock.now())
-    return world, x509.load_pem_x509_certificate(issued.certificate)
+    return world, given(world, "mill")
+
+
+def given(world, client):
+    """As `ostiary client certificate` gives it."""
+    issued = authority.issue_client(world.home, client, now=world.clock.now())
+    world.do(registration.note_certificate, client_id=client, days=7, key=issued.public_key)
+    return x509.load_pem_x509_certificate(issued.certificate)
 
 
 def test_a_certificate_of_our_authority_proves_its_client_and_binds_its_tokens(tls):
@@ -69,3 +76,17 @@ def test_who_binds_to_a_certificate_must_show_one(world):
     secret = world.register("baker", bound="certificate", roles=["bot"])
     bare = world.token(("baker", secret), grant_type="client_credentials")
     assert (bare.status_code, bare.json()["error"]) == (400, "invalid_request")
+
+
+def test_a_device_s_certificate_and_one_from_before_prove_nobody(tls):
+    """Our authority makes both with the same name: what counts is the key that was given last, or before it."""
+    world, first = tls
+    device = authority.issue_client(world.home, "mill", now=world.clock.now())
+    assert asked(world, "mill", shown(x509.load_pem_x509_certificate(device.certificate))).status_code == 401
+    second, third = given(world, "mill"), given(world, "mill")
+    assert [asked(world, "mill", shown(one)).status_code for one in (first, second, third)] == [401, 200, 200]
+
+
+def test_who_must_show_a_certificate_does_not_get_by_with_a_proof(world):
+    one = Keyed(world, bound="certificate")
+    assert one.token(proof=one.proof()).json()["error"] == "invalid_dpop_proof"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ostiary.identity import principals
+from ostiary.identity import devices, principals
 
 KIND = "urn:ietf:params:oauth:grant-type:token-exchange"
 TYPE = "urn:ietf:params:oauth:token-type:access_token"
@@ -68,7 +68,7 @@ def test_what_was_revoked_is_not_exchanged(world, service):
 
 
 def test_each_who_acts_is_named_and_not_without_end(world, service):
-    token = world.signed_in()["access_token"]
+    token = world.signed_in(scope="erp/sale.*:read")["access_token"]
     names = ["service"]
     told = service(token)
     for number in range(4):
@@ -84,3 +84,19 @@ def test_each_who_acts_is_named_and_not_without_end(world, service):
         chain.append(actor["sub"].removeprefix("client:"))
         actor = actor.get("act")
     assert chain == names[:-1][::-1]
+
+
+def test_a_token_that_allows_nothing_is_exchanged_for_nothing(world, service):
+    """Of a client that limits nothing, no scope would mean all."""
+    token = world.signed_in(scope="openid")["access_token"]
+    for scope in ({}, {"scope": " "}, {"scope": "openid"}):
+        assert service(token, **scope).json()["error"] == "invalid_scope"
+
+
+def test_what_is_exchanged_has_the_subject_s_device_and_roles(world, service):
+    token = world.signed_in(scope="erp/sale.*:read")["access_token"]
+    fingerprint = "ab" * 32
+    world.do(devices.add, name="desk", principal="", fingerprint=fingerprint)
+    world.headers = {"x-gw-device": fingerprint}
+    claims = world.claims(service(token).json()["access_token"])
+    assert (claims.device, claims.role_set) == ("", world.claims(token).role_set)

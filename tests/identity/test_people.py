@@ -7,7 +7,7 @@ from html import unescape
 import pyotp
 import pytest
 
-from ostiary.identity import principals
+from ostiary.identity import principals, registration
 
 
 def form_of(page, act):
@@ -132,16 +132,35 @@ def test_a_recovery_code_is_good_once(world, browser):
     assert browser.whole(codes[1].upper()).status_code == 303
 
 
-def test_who_signed_in_by_the_password_alone_changes_no_factor_once_there_is_one(world, browser):
+def test_once_there_is_an_app_no_session_by_the_password_alone_is_left(world, browser):
+    other = Browser(world)
     browser.enrol()
-    for act in ("app-new", "recovery-new", "remove"):
-        assert "Sign in again" in browser.act(act).text
+    assert 'name="username"' in other.page().text  # this browser's, too: it signed in before
+    assert "code=" not in world.authorize(prompt="none").headers.get("location", "")
     browser.forget()
     world.later(seconds=60)
     browser.whole(browser.code())
     assert "shown only now" in browser.act("recovery-new").text
     world.later(seconds=901)
     assert "Sign in again" in browser.act("recovery-new").text
+
+
+def test_recovery_codes_come_with_an_app_alone(world, browser):
+    form = {**form_of(browser.page(), "app-new"), "act": "recovery-new"}
+    assert "shown only now" not in world.ask("POST", "/identity/account", data=form).text
+    browser.forget()
+    assert browser.sign_in().status_code == 303
+
+
+def test_one_enrolment_is_one_app_however_often_it_is_confirmed_at_once(world, browser):
+    page = browser.act("app-new")
+    browser.app = pyotp.TOTP(re.search(r"<code>([A-Z2-7]{32})</code>", page.text)[1])
+    form = {**form_of(page, "app-confirm"), "code": browser.code()}
+    answers = world.ask_at_once(6, "POST", "/identity/account", data=form)
+    assert sum("shown only now" in one.text for one in answers) == 1
+    world.later(seconds=60)
+    codes = [browser.whole(browser.code()).status_code for _ in range(3)]
+    assert codes.count(303) == 1
 
 
 def test_the_last_app_takes_the_recovery_codes_with_it(world, browser):
@@ -233,7 +252,7 @@ def test_a_device_gets_its_tokens_once_a_person_has_entered_its_code(world):
     world.later(seconds=6)
     assert 'name="user_code"' in world.ask("GET", "/identity/device").text
     page = shown(world, told["user_code"].lower())
-    assert told["user_code"].lower() in page.text
+    assert told["user_code"] in page.text
     assert "web" in page.text
     assert world.answer(page).status_code == 200
     tokens = polled(world, told["device_code"]).json()
@@ -260,10 +279,9 @@ def test_a_device_code_is_its_client_s_alone(world):
     world.register("other", auth="none", redirects=[world.back])
     told = begun(world).json()
     world.answer(shown(world, told["user_code"]))
-    assert polled(world, told["device_code"], "other").json()["error"] == "invalid_grant"
-    world.later(seconds=6)
+    assert polled(world, told["device_code"], "other").json()["error"] == "expired_token"
     forged = "x" + told["device_code"][1:]
-    assert polled(world, forged).json()["error"] == "invalid_grant"
+    assert polled(world, forged).json()["error"] == "expired_token"
     assert polled(world, told["device_code"]).status_code == 200
 
 
@@ -274,6 +292,49 @@ def test_who_guesses_codes_is_stopped(world):
     assert shown(world, told["user_code"]).status_code == 400
     world.later(seconds=301)
     assert shown(world, told["user_code"]).status_code == 200
+
+
+def test_codes_are_guessed_nowhere_else(world):
+    told = begun(world).json()
+    assert world.ask("GET", "/identity/authorize", params={"user_code": told["user_code"]}).status_code == 400
+    code = told["user_code"].replace("-", "")
+    for guess in (f"x{code}.{code}", "x.BBBBBBBB"):
+        assert polled(world, guess).json()["error"] == "expired_token"
+    asked = [shown_at_once(world, 20, "BBBBBBBB")]
+    assert sum("no device waits" in one.text for one in asked[0]) <= 5
+
+
+def shown_at_once(world, times, code):
+    return world.ask_at_once(times, "GET", "/identity/device", params={"user_code": code})
+
+
+def test_another_page_tries_no_codes(world):
+    headers = {"sec-fetch-site": "cross-site"}
+    answer = world.ask("GET", "/identity/device", params={"user_code": "BBBBBBBB"}, headers=headers)
+    assert answer.status_code == 403
+
+
+def test_nobody_s_name_counts_as_a_device(world):
+    for number in range(5):
+        shown(world, "BBBBBBB" + "BCDFG"[number])
+    world.do(principals.add_user, login="device", hashed=principals_hash(world))
+    assert world.answer(world.authorize(), username="device").status_code == 303
+    assert shown(world, begun(world).json()["user_code"]).status_code == 400
+
+
+def test_a_device_gets_what_its_client_may_when_the_person_answers(world):
+    world.register("scanner", auth="none", redirects=[world.back])
+    told = world.ask(
+        "POST", "/identity/device-authorization", data={"client_id": "scanner", "scope": "erp/*:delete"}
+    ).json()
+    world.do(registration.change_client, client_id="scanner", scopes=["erp/sale.sale:read"])
+    assert shown(world, told["user_code"]).status_code == 400
+
+
+def test_the_code_is_shown_as_the_device_shows_it(world):
+    code = begun(world).json()["user_code"]
+    page = shown(world, f"{code.lower()} <b>Erik</b>")
+    assert f"<strong>{code}</strong>" in page.text or page.status_code == 400
 
 
 def test_two_answers_at_once_open_a_device_once(world):

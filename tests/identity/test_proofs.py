@@ -1,5 +1,7 @@
 """Clients that prove themselves by a key, push their requests, and bind their tokens (RFC 7523, 9126, 9449, 7662)."""
 
+import base64
+import json
 import warnings
 from itertools import count
 
@@ -244,6 +246,62 @@ def test_a_proof_is_good_once_and_alone(bank):
 def test_a_proof_s_clock_may_be_a_little_off(bank, off_s, status):
     at = int(bank.world.clock.now().timestamp()) + off_s
     assert bank.token(proof=bank.proof(iat=at)).status_code == status
+
+
+@pytest.mark.parametrize("bits", [2048, 4096])
+def test_an_rsa_key_proves_too(bank, bits):
+    key = RSAKey.generate_key(bits)
+    header = {"typ": "dpop+jwt", "alg": "PS256", "jwk": key.as_dict(private=False)}
+    assert bank.token(proof=bank.proof(key=key, header=header)).json()["token_type"] == "DPoP"
+
+
+@pytest.mark.filterwarnings("ignore:Key size")
+def test_an_rsa_key_is_as_long_as_it_is_and_not_as_it_is_written(sqlite_world):
+    told = weak_rsa().as_dict(private=False)
+    whole = base64.urlsafe_b64decode(told["n"] + "==")
+    told["n"] = base64.urlsafe_b64encode(bytes(128) + whole).rstrip(b"=").decode()
+    with pytest.raises(CallerFault, match="keys can't be used"):
+        sqlite_world.register("padded", auth="private_key_jwt", jwks=json.dumps({"keys": [told]}))
+
+
+@pytest.mark.parametrize(
+    "header", [{"alg": []}, {"alg": {}}, {"alg": None}, {"alg": 5}, [], 5, {"alg": "ES256", "jwk": []}]
+)
+@pytest.mark.filterwarnings("error")
+def test_no_header_makes_a_fault(bank, header):
+    text = f"{base64.urlsafe_b64encode(json.dumps(header).encode()).decode().rstrip('=')}.e30.AAAA"
+    assert bank.token(assertion=text).status_code == 401
+    assert error(bank.token(proof=text)) == (400, "invalid_dpop_proof")
+
+
+@pytest.mark.parametrize("odd", [10**400, -1, 1e300, "1", None, []])
+def test_no_time_makes_a_fault(bank, odd):
+    assert error(bank.token(proof=bank.proof(iat=odd))) == (400, "invalid_dpop_proof")
+    assert bank.token(assertion=bank.assertion(exp=odd)).status_code == 401
+
+
+def test_a_proof_of_a_request_that_was_refused_is_used_up(bank):
+    assertion, proof = bank.assertion(), bank.proof()
+    assert error(bank.token(assertion=assertion, proof=proof, scope="nonsense")) == (400, "invalid_scope")
+    assert error(bank.token(assertion=assertion, proof=bank.proof())) == (401, "invalid_client")
+    assert error(bank.token(proof=proof)) == (400, "invalid_dpop_proof")
+
+
+def test_any_of_a_client_s_keys_will_do(sqlite_world):
+    one = made(sqlite_world)
+    second = KEYS["ES256"]()
+    told = jwks(one.key, second)
+    sqlite_world.do(registration.change_client, client_id=one.id, jwks=told)
+    assert one.token().status_code == one.token(assertion=one.assertion(key=second)).status_code == 200
+    with pytest.raises(CallerFault, match="1 to 10 keys"):
+        sqlite_world.register("many", auth="private_key_jwt", jwks=jwks(*(KEYS["ES256"]() for _ in range(11))))
+
+
+def test_at_par_the_token_endpoint_may_be_the_audience(bank):
+    place = f"{bank.world.settings.issuer}/token"
+    form = {"response_type": "code", "redirect_uri": bank.world.back, "scope": "openid erp/sale.*:read"}
+    more = {"code_challenge": bank.world.challenge, "code_challenge_method": "S256"}
+    assert bank.post("par", {**form, **more}, assertion=bank.assertion(aud=place)).status_code == 201
 
 
 def test_query_and_fragment_and_case_of_the_host_do_not_count(bank):

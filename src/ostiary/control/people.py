@@ -56,7 +56,10 @@ def rotate_client(board: Board, actor: str, client_id: str) -> dict[str, Any]:
 def issue_certificate(board: Board, actor: str, client_id: str, days: int = authority.LEAF_DAYS) -> dict[str, Any]:
     """A certificate for a client, by the gate's own authority; its key is in this answer and nowhere else."""
     issued = _issued(board, client_id, days)
-    board.change(actor, lambda change: registration.note_certificate(change, client_id=client_id, days=days))
+    board.change(
+        actor,
+        lambda change: registration.note_certificate(change, client_id=client_id, days=days, key=issued.public_key),
+    )
     return {"certificate": issued.certificate.decode(), "key": issued.key.decode()}
 
 

@@ -10,7 +10,7 @@ from ostiary.envoy import cel, matcher
 from ostiary.envoy.device import DEVICE_HEADER
 from ostiary.envoy.edge import FIXED, Json
 from ostiary.envoy.guard_call import EXT_AUTHZ, guard_service
-from ostiary.envoy.message import extension
+from ostiary.envoy.message import SUBJECT_HEADER, extension
 from ostiary.envoy.token import CLAIM_HEADERS, SCHEMES
 from ostiary.plan.reason import Reason
 
@@ -24,7 +24,10 @@ def bound_filter() -> tuple[str, Json]:
     same = matcher.first([(_certified(), matcher.skip())], refused)
 
     def no_proof(otherwise: Json) -> Json:
-        return matcher.prefix("authorization", {SCHEMES["jkt"]: refused}, otherwise)
+        told = {SCHEMES[""]: otherwise, SCHEMES["jkt"]: refused}  # the token filter finds its words anywhere
+        return matcher.prefix(
+            "authorization", told, matcher.first([(matcher.without(SUBJECT_HEADER), otherwise)], refused)
+        )
 
     kinds = {"jkt:": matcher.execute(_proof()), "x5t:": no_proof(same)}
     return matcher.exceptions("bound", matcher.prefix(BOUND_HEADER, kinds, no_proof(matcher.skip())))

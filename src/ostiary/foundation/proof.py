@@ -12,14 +12,16 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import msgspec
+from cryptography.hazmat.primitives import serialization
 from joserfc import jws
 from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, JWKRegistry, Key, OKPKey, RSAKey
-from msgspec import Struct
+from joserfc.jws import JWSRegistry
+from msgspec import Meta, Struct
 
 from ostiary.foundation.jose import TokenRefused
 
@@ -32,10 +34,11 @@ ALGORITHMS: Final[Mapping[str, tuple[type[Key], tuple[str, ...]]]] = {  # and th
 RSA_MIN_BITS: Final = 2048
 RSA_MAX_BITS: Final = 4096  # what a signature costs to look at grows with it
 RSA_CHARS: Final = range(RSA_MIN_BITS // 6, RSA_MAX_BITS // 6 + 3)  # of the modulus in base64url
+KEYS_MAX: Final = 10  # of a client: each may be tried
 PROOF_MAX_BYTES: Final = 4096
 ID_MAX_CHARS: Final = 200
 JWKS_MAX_BYTES: Final = 16_384
-AHEAD_S: Final = 30  # of our clock; ten seconds must be borne, a minute must not
+AHEAD_S: Final = 10  # of our clock; so much must be borne, a minute must not
 PROOF_LIFE_S: Final = 60
 ASSERTION_LIFE_MAX_S: Final = 3600
 PORTS: Final = {"https": 443, "http": 80}
@@ -52,11 +55,18 @@ class Proof(NamedTuple):
     issued_at: float
 
 
+class _Registry(JWSRegistry):  # an RSA key alone takes more than the library's own bound
+    max_header_length = PROOF_MAX_BYTES
+
+
+Moment = Annotated[float, Meta(ge=0, le=1e11)]  # seconds since 1970
+
+
 class _DpopClaims(Struct):
     jti: str
     htm: str
     htu: str
-    iat: int | float
+    iat: Moment
     ath: str = ""
     nonce: str = ""
 
@@ -68,9 +78,9 @@ class Assertion(Struct):
     sub: str
     aud: str | tuple[str, ...]
     jti: str
-    exp: int | float
-    iat: int | float | None = None
-    nbf: int | float | None = None
+    exp: Moment
+    iat: Moment = 0
+    nbf: Moment = 0
 
 
 def verify_proof(text: str, *, method: str, urls: Sequence[str], now: datetime, token: str = "") -> Proof:
@@ -100,23 +110,32 @@ def verify_assertion(text: str, jwks: str, *, client: str, audiences: Sequence[s
     fitting = [key for key in keys if isinstance(key, ALGORITHMS[header["alg"]][0])]
     if not fitting:
         raise TokenRefused("none of the client's keys has this id and algorithm")
-    told: Assertion = _claims(text, header["alg"], fitting[0], Assertion)
+    told: Assertion = _by_one_of(text, header["alg"], fitting)
     if not told.iss == told.sub == client:
         raise TokenRefused("the assertion is another client's")
     if told.aud not in audiences:
         raise TokenRefused("the assertion's audience is not this server's issuer")
     at = now.timestamp()
-    if not at < told.exp <= at + ASSERTION_LIFE_MAX_S or max(told.iat or 0, told.nbf or 0) > at + AHEAD_S:
+    if not at < told.exp <= at + ASSERTION_LIFE_MAX_S or max(told.iat, told.nbf) > at + AHEAD_S:
         raise TokenRefused("the assertion has expired, lives too long, or is not yet valid: set the clock")
     _refuse_id(told.jti)
     return told
+
+
+def _by_one_of(text: str, algorithm: str, keys: Sequence[Key]) -> Any:
+    """The claims, by whichever key they were signed with: an assertion need not name it."""
+    *others, last = keys
+    for key in others:
+        with suppress(TokenRefused):
+            return _claims(text, algorithm, key, Assertion)
+    return _claims(text, algorithm, last, Assertion)
 
 
 def speaker(text: str) -> str:
     """Who an assertion says it is from: nothing is proved yet."""
     _header(text, {"alg"}, {"typ", "kid"})
     with suppress(ValueError, TypeError, KeyError, RecursionError):
-        return str(json.loads(jws.extract_compact(text.encode()).payload or b"")["sub"])
+        return str(json.loads(jws.extract_compact(text.encode(), registry=_Registry()).payload or b"")["sub"])
     raise TokenRefused("the assertion has no `sub`")
 
 
@@ -126,14 +145,21 @@ def usable_jwks(text: str) -> str:
         keys = [_named(one) for one in json.loads(text[:JWKS_MAX_BYTES])["keys"]]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise TokenRefused('this is no JWKS: write {"keys": [{"kty": "EC", ...}]}') from None
-    if not keys:
-        raise TokenRefused("there is no key in it")
+    if not 0 < len(keys) <= KEYS_MAX:
+        raise TokenRefused(f"a client has 1 to {KEYS_MAX} keys")
     return json.dumps({"keys": keys})
+
+
+def with_key(jwks: str, key: Any, most: int) -> str:
+    """The public key added to these, the last `most` of them."""
+    pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    new = ECKey.import_key(pem).as_dict(private=False)
+    return json.dumps({"keys": [*json.loads(jwks or '{"keys": []}')["keys"], new][-most:]})
 
 
 def registered(key: Any, jwks: str) -> bool:
     """Whether a certificate's public key is one of these."""
-    return any(_public(one).public_key == key for one in json.loads(jwks)["keys"])
+    return any(_public(one).public_key == key for one in json.loads(jwks or '{"keys": []}')["keys"])
 
 
 def hashed(token: str) -> str:
@@ -150,12 +176,12 @@ def _header(text: str, required: AbstractSet[str], allowed: AbstractSet[str] = f
     if len(text) > PROOF_MAX_BYTES or not text.isascii():
         raise TokenRefused("what was signed is too long or not ASCII")
     try:
-        header: dict[str, Any] = jws.extract_compact(text.encode()).headers()
+        header: dict[str, Any] = jws.extract_compact(text.encode(), registry=_Registry()).headers()
     except (JoseError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as problem:
         raise TokenRefused("what was signed cannot be read") from problem
     if not required <= set(header) <= required | allowed:
         raise TokenRefused("the header has other names than it may")
-    if header["alg"] not in ALGORITHMS:
+    if not isinstance(header["alg"], str) or header["alg"] not in ALGORITHMS:
         raise TokenRefused(f"the algorithm is none of {', '.join(ALGORITHMS)}")
     return header
 
@@ -172,6 +198,8 @@ def _public(told: Any) -> Key:
         isinstance(key, kind) and curve in (curves or (None,)) for kind, curves in ALGORITHMS.values()
     ):
         raise TokenRefused("the key is private, or of a kind that is not accepted")
+    if isinstance(key, RSAKey) and key.public_key.key_size not in range(RSA_MIN_BITS, RSA_MAX_BITS + 1):
+        raise TokenRefused(f"an RSA key has {RSA_MIN_BITS} to {RSA_MAX_BITS} bits")
     return key
 
 
@@ -179,7 +207,7 @@ def _claims(text: str, algorithm: str, key: Key, kind: type[Any]) -> Any:
     if not isinstance(key, ALGORITHMS[algorithm][0]):
         raise TokenRefused("the key is not one for this algorithm")
     try:
-        payload = jws.deserialize_compact(text.encode(), key, algorithms=[algorithm]).payload
+        payload = jws.deserialize_compact(text.encode(), key, registry=_Registry(algorithms=[algorithm])).payload
         return msgspec.convert(msgspec.json.decode(payload), kind)
     except (JoseError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as problem:
         raise TokenRefused("the claims or the signature are wrong") from problem

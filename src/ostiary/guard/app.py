@@ -137,9 +137,13 @@ class Guard:
         """The other filter's question: does who shows this bound token hold its key? No more is known of it yet."""
         names = [name for name, _ in scope["headers"]]
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        why = "a header stands more than once" if len(set(names)) < len(names) else ""
-        why = why or self._proofs.refused(scope["method"], scope["path"].removeprefix(PROOF), headers)
-        await _send(send, UNPROVED if why else 200, [], b"")
+        path = (scope.get("raw_path") or b"").decode("latin-1").removeprefix(PROOF)
+        try:
+            fails = len(set(names)) < len(names) or self._proofs.refused(scope["method"], path, headers)
+        except Exception:
+            log.exception("a proof could not be judged")
+            fails = True
+        await _send(send, UNPROVED if fails else 200, [], b"")
 
     async def inside(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The control side's wishes: a new plan, revoked keys, how the guard stands."""

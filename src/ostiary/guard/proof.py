@@ -9,11 +9,11 @@ from ostiary.foundation.jose import TokenRefused
 from ostiary.foundation.proof import AHEAD_S, PROOF_LIFE_S, verify_proof
 
 SEEN_MAX: Final = 500_000  # some 100 MB: more at once than a guard looks at while a proof is good
-KEPT_S: Final = PROOF_LIFE_S + AHEAD_S
+KEPT_S: Final = PROOF_LIFE_S + AHEAD_S + 1
 
 
 class Proofs:
-    """Remembers what it has seen for as long as it would be good; a proof from before its time is not."""
+    """Remembers what it has seen for as long as it would be good; a proof that may be from before its time is not."""
 
     def __init__(self, port: int, clock: Clock) -> None:
         self._port, self._clock = port, clock
@@ -32,7 +32,7 @@ class Proofs:
         try:
             proof = verify_proof(shown, method=method, urls=urls, now=now, token=token)
         except TokenRefused as refused:
-            return str(refused)
+            return refused.message
         if f"jkt:{proof.key}" != headers.get("x-gw-bound"):
             return "the proof is signed with another key than the token is bound to"
         return "" if self._first(f"{proof.key} {proof.jti}", proof.issued_at, now.timestamp()) else "used before"
@@ -40,7 +40,7 @@ class Proofs:
     def _first(self, name: str, issued_at: float, now_s: float) -> bool:
         while self._order and self._order[0][0] <= now_s:
             self._seen.discard(self._order.popleft()[1])
-        if name in self._seen or issued_at < self._began_s - AHEAD_S or len(self._seen) >= SEEN_MAX:
+        if name in self._seen or issued_at <= self._began_s + AHEAD_S or len(self._seen) >= SEEN_MAX:
             return False
         self._seen.add(name)
         self._order.append((now_s + KEPT_S, name))

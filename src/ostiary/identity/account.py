@@ -48,7 +48,7 @@ def act(server: Server, request: Request, body: bytes) -> Response:
             gone = end_session(change, principal=person.principal, sid=form.get("id", ""), reason="signed out")
         elif name not in ACTS:
             raise Refused("invalid_request", "there is no such act")
-        elif not _sure(server, connection, person):
+        elif not _sure(server, person):
             return _page(server, request, connection, person, problem="again")
         else:
             more = ACTS[name](server, change, person, form)
@@ -59,10 +59,9 @@ def act(server: Server, request: Request, body: bytes) -> Response:
     return show(server, request, b"")
 
 
-def _sure(server: Server, connection: Connection, person: Person) -> bool:
-    """Whether he has just proved it, by all that this account asks for."""
-    recent = server.now_s() - person.authenticated_at_s <= RECENT_S
-    return recent and ("mfa" in person.amr or not factors.asked_for(connection, person.principal))
+def _sure(server: Server, person: Person) -> bool:
+    """Whether he has just proved it."""
+    return server.now_s() - person.authenticated_at_s <= RECENT_S
 
 
 def _app_new(server: Server, change: Change, person: Person, _: Mapping[str, str]) -> dict[str, Any]:
@@ -85,14 +84,20 @@ def _app_confirm(server: Server, change: Change, person: Person, form: Mapping[s
     if kept is None or kept.used or kept.facts["principal"] != person.principal:
         return {"problem": "again"}
     secret = factors.unsealed(server, person.principal, kept.facts["secret"])
+    session.generation(change.connection, person.principal)  # one enrolment after the other
     first = not factors.asked_for(change.connection, person.principal)
-    if not factors.add_app(server, change, person.principal, secret, form.get("code", "")):
+    steps = factors.steps(server, secret, form.get("code", ""))
+    if not steps:
         return {**_shown(server, person, secret, form["id"]), "problem": "wrong-code"}
-    drawer.use(form["id"])
+    if drawer.use(form["id"]) is None:
+        return {"problem": "again"}
+    factors.add_app(server, change, person.principal, secret, steps[0])
     return {"codes": factors.new_recovery(server, change, person.principal)} if first else {}
 
 
 def _recovery_new(server: Server, change: Change, person: Person, _: Mapping[str, str]) -> dict[str, Any]:
+    if not factors.asked_for(change.connection, person.principal):
+        return {}
     return {"codes": factors.new_recovery(server, change, person.principal)}
 
 

@@ -10,14 +10,12 @@ from typing import Any, Final
 import anyio
 from anyio import CapacityLimiter
 from sqlalchemy import Connection, select
-from sqlalchemy.exc import DBAPIError
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ostiary.foundation.clock import Clock
-from ostiary.foundation.errors import OstiaryError
 from ostiary.foundation.home import Home
 from ostiary.foundation.proof import ALGORITHMS
 from ostiary.foundation.settings import Settings
@@ -92,7 +90,7 @@ def _endpoint(server: Server, handler: Handler, limiter: CapacityLimiter) -> Any
             return _refusal(server, refused)
         except ClientDisconnect:
             return Response(status_code=400)
-        except (DBAPIError, OSError, OstiaryError):  # the store, or the disk under the journal
+        except Exception:  # the store, the disk under the journal, or what nobody thought of: nothing of it is told
             log.exception("the request to %s could not be answered", call(request))
             return _refusal(server, Refused("temporarily_unavailable", "try again in a moment", status=503))
 
@@ -103,6 +101,7 @@ def _answered(server: Server, handler: Handler, request: Request, body: bytes) -
     try:
         return handler(server, request, body)
     except Refused as refused:
+        server.keep_seen(request)
         server.note(request, **{"outcome": refused.error, "why": refused.description, **refused.facts})
         raise
 

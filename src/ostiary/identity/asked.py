@@ -9,7 +9,8 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection
 
-from ostiary.identity import clients, device
+from ostiary.identity import clients
+from ostiary.identity import device as devices
 from ostiary.identity.clients import FAPI2, Client
 from ostiary.identity.request import QUERY_MAX_BYTES, Refused, parse
 from ostiary.identity.server import Server
@@ -50,12 +51,15 @@ class Asked(NamedTuple):
         return self.client.id if self.client else "-"
 
 
-def read(server: Server, connection: Connection, text: bytes) -> Asked:
-    """The request in `text`, or the one that it names; raises Refused only while nobody may be redirected to."""
+def read(server: Server, connection: Connection, text: bytes, *, device: bool = False) -> Asked:
+    """The request in `text`, or the one that it names; raises Refused only while nobody may be redirected to.
+
+    `device`: codes of devices are looked at, since whoever guesses them is counted.
+    """
     if text == ACCOUNT:
         return Asked(text)
     given = parse(text, max_bytes=QUERY_MAX_BYTES)
-    if "user_code" in given:
+    if device and "user_code" in given:
         return _of_device(server, connection, text, given["user_code"])
     client = clients.find(connection, given.get("client_id", ""))
     pushed = given.get("request_uri", "")
@@ -86,11 +90,12 @@ def checked(server: Server, client: Client, given: dict[str, str]) -> None:
 
 
 def _of_device(server: Server, connection: Connection, text: bytes, code: str) -> Asked:
-    kept = device.waiting(server, connection, code)
+    kept = devices.waiting(server, connection, code)
     client = clients.find(connection, kept.client.partition(":")[2]) if kept else None
     if kept is None or client is None:
         raise Refused("invalid_request", "no device waits with this code; look at its screen again")
-    return Asked(text, client, values={**kept.facts["values"], "nonce": "", "bound": ""}, user_code=code)
+    values = clients.scope_of(server, client, kept.facts)  # what it may now
+    return Asked(text, client, values={**values, "nonce": "", "bound": ""}, user_code=devices.shown(code))
 
 
 def _refuse_unpushed(client: Client, pushed: str) -> None:

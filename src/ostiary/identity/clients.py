@@ -103,19 +103,20 @@ def _by_assertion(server: Server, connection: Connection, client: Client, told: 
     """private_key_jwt. Outside fapi2 many clients name the endpoint as audience (RFC 7523 section 3)."""
     if not told.assertion:
         return "no assertion"
-    audiences = [server.issuer, *([] if client.profile == FAPI2 else [server.url(request)])]
+    places = [server.url(request), f"{server.issuer}/token"]  # RFC 9126 section 2: at PAR the token endpoint counts too
+    audiences = [server.issuer, *([] if client.profile == FAPI2 else places)]
     facts: dict[str, Any] = {"client": client.id, "audiences": audiences, "now": server.now()}
     try:
         one = verify_assertion(told.assertion, client.jwks, **facts)
     except TokenRefused as refused:
-        return str(refused)
+        return refused.message
     life_s = int(one.exp) - server.now_s() + AHEAD_S
-    fresh = server.drawer(connection, "assertion").first(f"{client.id} {one.jti}", life_s)
+    fresh = server.seen_first(connection, request, "assertion", f"{client.id} {one.jti}", life_s)
     return "" if fresh else "the assertion was used before"
 
 
 def _by_authority(server: Server, _: Connection, client: Client, told: Shown, request: Request) -> str:
-    """tls_client_auth: a certificate of our own authority that bears the client's name (RFC 8705 section 2.1)."""
+    """tls_client_auth: one of the last certificates that our own authority gave this client (RFC 8705 section 2.1)."""
     found = certificate(request)
     if told.secret or told.assertion or found is None:
         return "no certificate, or more than that"
@@ -125,8 +126,7 @@ def _by_authority(server: Server, _: Connection, client: Client, told: Shown, re
         return "the certificate is not by our authority"
     if not found.not_valid_before_utc <= server.now() <= found.not_valid_after_utc:
         return "the certificate has lapsed"
-    named = [one.value for one in found.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
-    return "" if named == [client.id] else "the certificate is for another client"
+    return "" if registered(found.public_key(), client.jwks) else "the certificate is not this client's present one"
 
 
 def _by_key(_server: Server, _: Connection, client: Client, told: Shown, request: Request) -> str:
@@ -151,6 +151,8 @@ WAYS: Final[Mapping[str, Way]] = {
 def binding(server: Server, connection: Connection, request: Request, client: Client, token: str = "") -> str:
     """What a token given here is bound to: "jkt:<thumbprint>" by a DPoP proof, "x5t:<hex>" by a certificate, or ""."""
     proofs = request.headers.getlist("dpop")
+    if proofs and client.bound == CERTIFICATE:
+        raise Refused("invalid_dpop_proof", "this client's tokens are bound to its certificate: show that alone")
     if proofs or client.bound == DPOP:
         return f"jkt:{_proved(server, connection, request, proofs, token)}"
     if client.bound != CERTIFICATE:
@@ -167,10 +169,10 @@ def _proved(server: Server, connection: Connection, request: Request, proofs: li
     try:
         proof = verify_proof(proofs[0], method=request.method, urls=urls, now=now, token=token)
     except TokenRefused as refused:
-        raise Refused("invalid_dpop_proof", str(refused)) from None
+        raise Refused("invalid_dpop_proof", refused.message) from None
     if (proof.nonce or (server.settings.dpop_nonce and not token)) and proof.nonce not in nonces(server):
         raise Refused("use_dpop_nonce", "put the nonce of the answer's DPoP-Nonce header into the proof")
-    if not server.drawer(connection, "dpop").first(f"{proof.key} {proof.jti}", PROOF_LIFE_S + AHEAD_S):
+    if not server.seen_first(connection, request, "dpop", f"{proof.key} {proof.jti}", PROOF_LIFE_S + AHEAD_S + 1):
         raise Refused("invalid_dpop_proof", "the proof was used before")
     return proof.key
 

@@ -30,8 +30,6 @@ def token(server: Server, request: Request, body: bytes) -> Response:
     kind = told.get("grant_type", "")
     if kind not in GRANT_TYPES:
         raise Refused("unsupported_grant_type" if kind else "invalid_request", "the grant type is not known")
-    if kind == DEVICE and device.polled_too_soon(server, told.get("device_code", "")):
-        raise Refused("slow_down", f"ask every {device.POLL_S} seconds")
     try:
         with server.transaction(request, told, writes=kind != "client_credentials") as connection:
             client = clients.authenticate(server, connection, request, told)
@@ -67,7 +65,7 @@ def _for_person(  # noqa: PLR0917  what the request shows
 ) -> tuple[dict[str, Any], Claims]:
     kind = told["grant_type"]
     if kind == DEVICE:
-        grant, renewal = device.redeem(server, connection, client, told.get("device_code", ""), bound)
+        grant, renewal = device.redeem(server, connection, request, client, told.get("device_code", ""), bound)
     elif kind == "authorization_code":
         code, redirect, verifier = (told.get(name, "") for name in ("code", "redirect_uri", "code_verifier"))
         shown = {"code": code, "redirect": redirect, "verifier": verifier, "bound": bound}

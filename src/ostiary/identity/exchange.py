@@ -37,7 +37,8 @@ def exchange(  # noqa: PLR0917  what the request shows
     grant = tokens.Given(subject.grant, subject.subject, client.principal, subject.audience, **signed_in)
     claims = tokens.claims_for(server, connection, grant, request, scopes=scopes, bound=bound)
     ends = min(claims.expires_at, subject.expires_at, claims.issued_at + LIFE_S)
-    claims = replace(claims, actor=_actor(client, subject), expires_at=ends)
+    had = {"device": subject.device, "role_set": subject.role_set}
+    claims = replace(claims, actor=_actor(client, subject), expires_at=ends, **had)
     answer = tokens.answer(server.signing(connection)["access"], claims)
     return {**answer, "issued_token_type": ACCESS_TOKEN}, claims
 
@@ -57,7 +58,7 @@ def _scopes(server: Server, client: Client, subject: Claims, told: Mapping[str, 
         raise Refused("invalid_target", "the subject's token is for another system")
     had = subject.scopes - clients.OIDC_SCOPES
     wanted = frozenset(told.get("scope", "").split()) or had
-    if not all(clients.covered(scope, had) for scope in wanted):
+    if not wanted or not all(clients.covered(scope, had) for scope in wanted):  # nothing would mean everything
         raise Refused("invalid_scope", "more than the subject had")
     return clients.narrow(client, " ".join(wanted), server.audience(subject.audience)[1])
 

@@ -44,17 +44,18 @@ def _by_app(server: Server, connection: Connection, principal: str, code: str) -
     mine = select(FACTOR.c.id, FACTOR.c.sealed).where(FACTOR.c.principal == principal, FACTOR.c.kind == TOTP)
     for row in connection.execute(mine).all():
         secret = server.sealer.open(row.sealed, _sealed_for(principal))
-        for step in _steps(server, secret, code):
+        for step in steps(server, secret, code):
             taken = update(FACTOR).where(FACTOR.c.id == row.id, FACTOR.c.counter < step).values(counter=step)
             if connection.execute(taken.returning(FACTOR.c.id)).first():
                 return True
     return False
 
 
-def _steps(server: Server, secret: Secret, code: str) -> list[int]:
+def steps(server: Server, secret: Secret, shown: str) -> list[int]:
     """The steps whose code this is."""
+    code = shown.replace(" ", "")
     made, now = pyotp.TOTP(secret.reveal()), server.now_s() // STEP_S
-    return [now + off for off in AROUND if secrets.compare_digest(made.generate_otp(now + off), code)]
+    return [now + off for off in AROUND if secrets.compare_digest(made.generate_otp(now + off).encode(), code.encode())]
 
 
 def new_secret() -> Secret:
@@ -67,14 +68,10 @@ def address(secret: Secret, login: str, issuer: str) -> str:
     return pyotp.TOTP(secret.reveal()).provisioning_uri(name=login, issuer_name=issuer)
 
 
-def add_app(server: Server, change: Change, principal: str, secret: Secret, code: str) -> bool:
-    """Kept once the app has shown its first code."""
-    steps = _steps(server, secret, code.replace(" ", ""))
-    if not steps:
-        return False
-    _insert(change, new_id("totp"), principal, TOTP, server.sealer.seal(secret, _sealed_for(principal)), steps[0])
+def add_app(server: Server, change: Change, principal: str, secret: Secret, step: int) -> None:
+    """Kept once the app has shown its first code, of this step."""
+    _insert(change, new_id("totp"), principal, TOTP, server.sealer.seal(secret, _sealed_for(principal)), step)
     change.note("factor.add", principal, after={"kind": TOTP})
-    return True
 
 
 def new_recovery(server: Server, change: Change, principal: str) -> list[str]:

@@ -11,7 +11,7 @@ from ostiary.foundation.jose import Hint, TokenRefused, verify_hint
 from ostiary.identity import account, clients, keys, session
 from ostiary.identity.page import HEADERS
 from ostiary.identity.principals import end_session
-from ostiary.identity.request import Refused, parse, query, refuse_foreign
+from ostiary.identity.request import Refused, parse, query
 from ostiary.identity.server import Server
 
 
@@ -20,8 +20,6 @@ def end(server: Server, request: Request, body: bytes) -> Response:
 
     Whoever has the token may end that session, and no other: no other web page can end one blindly.
     """
-    if body:
-        refuse_foreign(request)
     given = parse(body or query(request))
     with server.store.begin() as connection:
         hint = _hint(server, connection, given.get("id_token_hint", ""))

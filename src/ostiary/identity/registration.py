@@ -9,7 +9,7 @@ from ostiary.audit.log import Change
 from ostiary.foundation.clock import to_us
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.jose import TokenRefused
-from ostiary.foundation.proof import usable_jwks
+from ostiary.foundation.proof import usable_jwks, with_key
 from ostiary.foundation.secret import Secret
 from ostiary.identity import names, roster
 from ostiary.identity.clients import CERTIFICATE, DPOP, FAPI2, NONE, WAYS
@@ -88,10 +88,13 @@ def rotate_secret(change: Change, *, sealer: Sealer, client_id: str) -> Made:
     return Made(principal, secret)
 
 
-def note_certificate(change: Change, *, client_id: str, days: int) -> None:
-    """Records that the client was given a certificate for so many days."""
+def note_certificate(change: Change, *, client_id: str, days: int, key: Any) -> None:
+    """Records that the client was given a certificate for this key; where it proves itself so, the last two do."""
     principal = f"client:{client_id}"
-    roster.one(change.connection, principal)  # raises where there is none
+    one = roster.one(change.connection, principal)
+    if one["auth"] == "tls_client_auth":
+        jwks = with_key(one["jwks"], key, LIVE_SECRETS)
+        change.connection.execute(update(CLIENT).where(CLIENT.c.principal == principal).values(jwks=jwks))
     change.note("client.certificate", principal, after={"days": days})
 
 

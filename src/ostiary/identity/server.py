@@ -66,6 +66,18 @@ class Server:
         """The one-time things of this kind."""
         return Drawer(connection, self.key, kind, self.now_s())
 
+    def seen_first(self, connection: Connection, request: Request, kind: str, text: str, life_s: int) -> bool:
+        """Whether nobody has shown this one-time text; that it was shown stays so where the request is refused."""
+        request.state.shown = [*getattr(request.state, "shown", ()), (kind, text, life_s)]
+        return self.drawer(connection, kind).first(text, life_s)
+
+    def keep_seen(self, request: Request) -> None:
+        """After a refusal, which took everything back."""
+        if shown := getattr(request.state, "shown", ()):
+            with self.store.begin() as connection:
+                for kind, text, life_s in shown:
+                    self.drawer(connection, kind).first(text, life_s)
+
     def now(self) -> datetime:
         return self.clock.now()
 

@@ -6,6 +6,7 @@ from sqlalchemy import Connection, bindparam, insert, select
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ostiary.identity import factors
 from ostiary.identity.credentials import digest
 from ostiary.identity.server import Server
 from ostiary.store.tables.directory import PRINCIPAL
@@ -34,11 +35,11 @@ class Person(NamedTuple):
 
 
 def current(server: Server, connection: Connection, request: Request) -> Person | None:
-    """The person whose session the browser has, while it lives."""
+    """The person whose session the browser has, while it lives: one by the password alone, no longer than that is enough."""
     cookie = request.cookies.get(SESSION_COOKIE, "")
     facts = {"shown": digest(server.key, "session", cookie), "now_s": server.now_s()}
     row = connection.execute(_SESSION, facts).one_or_none() if cookie else None
-    if row is None:
+    if row is None or ("mfa" not in row.amr.split() and factors.asked_for(connection, row.principal)):
         return None
     return Person(row.principal, row.name, row.sid, row.authenticated_at_s, row.generation, tuple(row.amr.split()))
 

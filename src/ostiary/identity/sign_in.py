@@ -17,7 +17,7 @@ from ostiary.identity import clients, device, factors, grants, session, tries
 from ostiary.identity.asked import Asked, read
 from ostiary.identity.credentials import derived, digest, new_secret, password_matches
 from ostiary.identity.page import HEADERS, page
-from ostiary.identity.request import Refused, parse, query, site
+from ostiary.identity.request import Refused, parse, query, refuse_foreign, site
 from ostiary.identity.server import Server
 from ostiary.identity.session import SESSION_COOKIE, SESSION_LIFE_S, Person, set_cookie
 from ostiary.plan.reason import HEADER, Reason
@@ -28,6 +28,7 @@ DEVICE_COOKIE: Final = "__Host-ostiary-device"
 DEVICE_LIFE_S: Final = 365 * 24 * 3600
 FORM_COOKIE: Final = "__Host-ostiary-form"
 FORM_COOKIE_VALUE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
+NOT_A_LOGIN: Final = "\0device"  # nobody can be called so
 HALF_LIFE_S: Final = 300  # between password and code
 
 
@@ -48,22 +49,23 @@ def show_device(server: Server, request: Request, _body: bytes) -> Response:
     text = query(request)
     if not text:
         return page(request, "device", action=f"{server.issuer}/device")
-    place = tries.place_of(server.key, "device", site(request))
+    refuse_foreign(request)
+    place = tries.place_of(server.key, NOT_A_LOGIN, site(request))
     with server.store.begin() as connection:
-        if tries.over(connection, place, server.now_s()):
+        if tries.count(connection, place, server.now_s()):
             return _stopped(server, request, "locked", "too many codes from here; wait for five minutes")
-    answer = ask(server, request, text)
-    if answer.status_code != HTTPStatus.OK:
+    answer = ask(server, request, text, device=True)
+    if answer.status_code == HTTPStatus.OK:
         with server.store.begin() as connection:
-            tries.count(connection, place, server.now_s())
+            tries.give_back(connection, place)
     return answer
 
 
-def ask(server: Server, request: Request, text: bytes) -> Response:
+def ask(server: Server, request: Request, text: bytes, *, device: bool = False) -> Response:
     """The page for what is asked in `text`, or an error to whoever may have it."""
     try:
         with server.store.read() as connection:
-            asked = read(server, connection, text)
+            asked = read(server, connection, text, device=device)
             person = _fit(server, asked, session.current(server, connection, request))
     except Refused as refused:
         return _stopped(server, request, refused.error, refused.description)
@@ -83,7 +85,7 @@ def answer(server: Server, request: Request, body: bytes) -> Response:
         text = base64.urlsafe_b64decode(form.get("request", ""))
         with server.store.read() as connection:
             person = _meant(server, request, text, form.get("csrf", ""), session.current(server, connection, request))
-            asked = read(server, connection, text)
+            asked = read(server, connection, text, device=True)  # the form was made for it
     except (Refused, ValueError) as refused:
         told = refused.description if isinstance(refused, Refused) else "the form cannot be read"
         return _stopped(server, request, "refused", told)
@@ -135,10 +137,9 @@ def _by_code(server: Server, request: Request, asked: Asked, form: Mapping[str, 
         locked_s = tries.count(connection, place, server.now_s())
         amr = () if locked_s else factors.proves(server, connection, principal, form.get("code", ""))
         person = _person(server, connection, principal, amr) if amr else None
-        if person and person.generation != kept.facts["generation"]:
+        if person and (person.generation != kept.facts["generation"] or drawer.use(half) is None):
             person = None
         if person:
-            drawer.use(half)
             tries.clear(connection, place)
     if person:
         return _allowed(server, request, asked, person)
@@ -147,8 +148,9 @@ def _by_code(server: Server, request: Request, asked: Asked, form: Mapping[str, 
 
 
 def _allowed(server: Server, request: Request, asked: Asked, person: Person) -> Response:
-    given = _given(server, asked, person)
-    if given is None:
+    try:
+        given = _given(server, asked, person)
+    except Refused:
         server.note(request, "ended", client=asked.by, subject=person.principal)
         return page(request, "stopped", status=400, problem="the session has ended; sign in again")
     server.note(request, "allowed", client=asked.by, subject=person.principal)
@@ -226,24 +228,27 @@ def _form(  # noqa: PLR0917  what the page shows
     return shown
 
 
-def _given(server: Server, asked: Asked, person: Person) -> str | None:
-    """The code, or the grant of a device, where nothing that it rests on went meanwhile; the new session with it."""
+def _given(server: Server, asked: Asked, person: Person) -> str:
+    """The code, or the grant of a device, and the new session; raises Refused where what it rests on went meanwhile."""
+    ended = Refused("access_denied", "the session has ended")
     with server.store.begin() as connection:
         now_s = server.now_s()
         if session.generation(connection, person.principal) != person.generation:
-            return None
+            raise ended
         if asked.pushed and server.drawer(connection, "pushed").use(asked.pushed) is None:
-            return None
+            raise ended
         if person.session:
             session.keep(connection, server, person)
         elif not session.in_force(connection, person, now_s):
-            return None
+            raise ended
         if asked.client is None:
             return ""
         signed_in = {"sid": person.sid, "authenticated_at_s": person.authenticated_at_s, "amr": " ".join(person.amr)}
         grant = grants.begin(connection, now_s, {**asked.values, "principal": person.principal, **signed_in})
         if asked.user_code:
-            return grant if device.decide(server, connection, asked.user_code, grant) else None
+            if not device.decide(server, connection, asked.user_code, grant):
+                raise ended
+            return grant
         opens = {"client": asked.client.principal, "redirect": asked.redirect, "challenge": asked.challenge}
         return grants.code_for(server.drawer(connection, "code"), grant, **opens).reveal()
 

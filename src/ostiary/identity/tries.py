@@ -6,7 +6,7 @@ A key is half the account, half the place: so an administrator sees who is kept 
 from collections.abc import Mapping
 from typing import Final
 
-from sqlalchemy import Connection, case, delete, select
+from sqlalchemy import Connection, case, delete, select, update
 
 from ostiary.identity.credentials import digest
 from ostiary.store.database import insert_into
@@ -35,10 +35,10 @@ def count(connection: Connection, place: str, now_s: int) -> int:
     return int(row.expires_at_s) - now_s if row.failures > FAILURES_MAX else 0
 
 
-def over(connection: Connection, place: str, now_s: int) -> bool:
-    """Whether the next try would be one too many."""
-    here = (THROTTLE.c.key == place, THROTTLE.c.failures >= FAILURES_MAX, THROTTLE.c.expires_at_s > now_s)
-    return connection.execute(select(THROTTLE.c.key).where(*here)).first() is not None
+def give_back(connection: Connection, place: str) -> None:
+    """A try that was right counts for nothing, and wipes out no other."""
+    here = (THROTTLE.c.key == place, THROTTLE.c.failures > 0)
+    connection.execute(update(THROTTLE).where(*here).values(failures=THROTTLE.c.failures - 1))
 
 
 def clear(connection: Connection, place: str) -> None:
