@@ -12,10 +12,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fixed_clock import FixedClock
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
+from fixed_clock import FixedClock
 from ostiary.foundation.clock import SystemClock
 from ostiary.foundation.home import Home
 from ostiary.foundation.jose import confirmation
