@@ -10,6 +10,7 @@ from sqlalchemy import delete, insert, inspect, select
 
 from ostiary.cli.demo.stand import free_port
 from ostiary.control.evidence import back_up, restore_from
+from ostiary.control.folder import read_policy
 from ostiary.control.prepare import initialise
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home
@@ -21,7 +22,7 @@ from ostiary.store import backup
 from ostiary.store.database import connect, open_store
 from ostiary.store.tables.audit import AUDIT_LEAF
 from ostiary.store.tables.monitor import WATCH_STATE
-from running import RUNNING, installed
+from running import RUNNING, SPEC, installed
 
 pytestmark = RUNNING
 AT = datetime(2026, 3, 3, tzinfo=UTC)
@@ -104,6 +105,45 @@ def test_an_audit_log_that_does_not_hold_is_not_backed_up(made, tmp_path):
     with pytest.raises(OperatorFault, match="audit log does not hold"):
         back_up(made, tmp_path / "saved")
     assert not (tmp_path / "saved").exists()
+
+
+NAMING = """policy: acme
+include: [roles/*.yaml, extra.yaml]
+systems: {shop: {kind: openapi, at: localhost/shop, upstream: "http://127.0.0.1:9", spec: shop.yaml}}
+"""
+NAMED = {
+    "policy.yaml": NAMING, "shop.yaml": SPEC, "extra.yaml": "departments: {sales: {}}\n",
+    "roles/clerk.yaml": 'roles: {clerk: {level: user, of: sales, may: ["shop/invoices: read"]}}\n',
+}  # fmt: skip
+
+
+def write(home, texts):
+    for name, text in texts.items():
+        (home.root / name).parent.mkdir(exist_ok=True)
+        (home.root / name).write_text(text)
+
+
+def test_all_files_that_the_policy_names_come_back(made, tmp_path):
+    write(made, {**NAMED, "letter.yaml": "mine"})
+    assert back_up(made, tmp_path / "saved")["warnings"] == []
+    new = Home(root=tmp_path / "new")
+    restore_from(new, tmp_path / "saved")
+    assert {name: (new.root / name).read_text() for name in NAMED} == NAMED
+    assert read_policy(new.policy) == msgspec.structs.replace(read_policy(made.policy), file=str(new.policy))
+    assert not (new.root / "letter.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [(NAMING.replace("roles/*", "none"), "none.yaml"), (f"{NAMING}rolls: {{}}\n", "rolls"), (None, "can't be read")],
+)
+def test_a_policy_that_can_not_be_read_stops_no_backup_and_is_told(made, tmp_path, text, why):
+    write(made, NAMED)
+    made.policy.unlink() if text is None else made.policy.write_text(text)
+    (warning,) = back_up(made, tmp_path / "saved")["warnings"]
+    assert "may be missing" in warning
+    assert why in warning
+    restore_from(Home(root=tmp_path / "new"), tmp_path / "saved")
 
 
 def test_nor_is_it_restored_and_nothing_is_left(made, tmp_path, databases, database_kind):

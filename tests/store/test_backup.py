@@ -196,8 +196,10 @@ def test_another_manifest_is_refused(one_file, tmp_path, changed):
 def test_a_name_that_leads_outside_is_refused(one_file, tmp_path, name):
     with tarfile.open(one_file, "a") as tar:
         tar.addfile(tarfile.TarInfo(name), io.BytesIO(b""))
-    with pytest.raises(OperatorFault, match="not a backup"):
+    with pytest.raises(OperatorFault, match="can't be restored"):
         restore(one_file, Home(root=tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
+    assert not (tmp_path / "escape").exists()
 
 
 def test_what_would_not_fit_in_memory_is_refused_unread(one_file, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ostiary.cli.admin import look
-from ostiary.cli.shape import LIMIT, MOMENT, Command, Group, at_home, home, pasteable, show, show_table, table
+from ostiary.cli.shape import LIMIT, MOMENT, Command, Group, at_home, home, noted, pasteable, show, show_table, table
 
 
 @click.command(cls=Command)
@@ -103,7 +103,8 @@ def backup(out: Path) -> None:
     from ostiary.control.evidence import back_up
 
     told = back_up(home(), out.absolute())
-    show(told, f"{told['file']}: {told['bytes']} bytes. It holds the keys: keep it as safe as them.")
+    kept = f"{told['file']}: {told['bytes']} bytes. It holds the keys: keep it as safe as them."
+    show(told, kept + noted(told["warnings"]))
 
 
 @click.command(cls=Command)

@@ -1,7 +1,7 @@
 """What happened: decisions explained, events, the audit log, backups; from files and store alone, nothing has to run."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +13,8 @@ from sqlalchemy import Connection
 from ostiary.audit.head import verified, verify
 from ostiary.audit.log import entries
 from ostiary.control import grounds, revisions
+from ostiary.control.documents import read_document
+from ostiary.control.folder import read_policy
 from ostiary.control.installation import Installation, opened, refuse_empty
 from ostiary.control.recorded import Used, circumstances
 from ostiary.control.revisions import plan_of
@@ -20,7 +22,7 @@ from ostiary.erp.operation import operation_named
 from ostiary.event import record, search
 from ostiary.event.record import NONE, Event
 from ostiary.foundation.clock import SystemClock
-from ostiary.foundation.errors import CallerFault
+from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.home import Home
 from ostiary.identity import roster
 from ostiary.monitor.usage import Use, patterns
@@ -175,10 +177,23 @@ def verify_audit(home: Home) -> dict[str, Any]:
 
 def back_up(home: Home, out: Path) -> dict[str, Any]:
     """Of what could be restored only: an audit log that does not hold is refused here, not when it is too late."""
+    named, note = _named(home)
     with opened(home) as on:
         verify(on.store, home)
-        backup.backup(home, on.store, out)
-    return {"file": str(out), "bytes": out.stat().st_size}
+        backup.backup(home, on.store, out, named)
+    return {"file": str(out), "bytes": out.stat().st_size, "warnings": note}
+
+
+def _named(home: Home) -> tuple[Iterable[str], list[str]]:
+    """The files that the policy beside the installation names, and what keeps it from naming all."""
+    named: Iterable[str] = ()
+    try:
+        document = read_policy(home.policy)
+        named = document.files
+        read_document(document)  # one with mistakes names no OpenAPI document
+    except OperatorFault as problem:
+        return named, [f"files that {home.policy.name} names may be missing in it: {problem.message}"]
+    return named, []
 
 
 def restore_from(home: Home, file: Path, store_url: str = "") -> dict[str, Any]:

@@ -7,10 +7,11 @@ import base64
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -34,9 +35,10 @@ BATCH_ROWS: Final = 1_000
 Finish = Callable[[Connection], object]
 
 
-def backup(home: Home, store: Store, out: Path) -> None:
-    """Writes `out` (0600), which must not exist yet; the rows are those of one moment."""
-    parts = {str(path.relative_to(home.root)): path.read_bytes() for path in _files(home)}
+def backup(home: Home, store: Store, out: Path, named: Iterable[str] = ()) -> None:
+    """Writes `out` (0600), which must not exist yet, with the files `named` too; the rows are those of one moment."""
+    paths = (*_files(home), *(home.root / name for name in named))
+    parts = {os.path.relpath(path, home.root): path.read_bytes() for path in paths}
     with store.read() as connection:
         parts[ROWS] = b"".join(_rows(connection))
     manifest = {"format": FORMAT, "version": VERSION, "parts": {name: _digest(data) for name, data in parts.items()}}
@@ -172,7 +174,7 @@ def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     seen, left = set[str](), BYTES_MAX
     for member in tar:
         path = PurePosixPath(member.name)
-        inside = path.parts[:1] and path.parts[0] in {*KEPT, MANIFEST, ROWS} and ".." not in path.parts
+        inside = path.parts and not path.is_absolute() and ".." not in path.parts
         if not member.isreg() or not inside or member.name in seen or len(seen) >= FILES_MAX:
             raise ValueError(member.name)
         if (left := left - member.size) < 0:
