@@ -18,7 +18,7 @@ from ostiary.foundation.errors import OperatorFault, harmless
 from ostiary.foundation.home import Home
 
 DEFAULT_HOME: Final = "~/.ostiary"
-CELL_MAX_CHARS: Final = 60
+CUT_MIN_CHARS: Final = 40  # no id is cut: it is there to be copied
 LISTED_MAX: Final = 1_000
 MOMENT: Final = click.DateTime(
     ("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M%z", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z")
@@ -119,15 +119,14 @@ def noted(notes: Iterable[str]) -> str:
 
 
 def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, empty: str) -> str:
-    """The rows in aligned columns; `empty` where there are none."""
+    """The rows in aligned columns, cut where a terminal has no room for them; `empty` where there are none."""
     lines = [[_cell(row.get(column)) for column in columns] for row in rows]
     if not lines:
         return empty
     lines.insert(0, [column.replace("_", " ").upper() for column in columns])
     widths = [max(len(line[n]) for line in lines) for n in range(len(columns))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    widths = _fitting(widths) if sys.stdout.isatty() else widths
+    return "\n".join("  ".join(map(_padded, line, widths)).rstrip() for line in lines)
 
 
 def words(value: Any) -> str:
@@ -145,5 +144,16 @@ def words(value: Any) -> str:
 
 
 def _cell(value: Any) -> str:
-    text = harmless(words(value))
-    return f"{text[: CELL_MAX_CHARS - 1]}…" if len(text) > CELL_MAX_CHARS else text or "-"
+    return harmless(words(value)) or "-"
+
+
+def _fitting(widths: list[int]) -> list[int]:
+    """The widths, the greatest made smaller until the terminal has room for all."""
+    room = shutil.get_terminal_size().columns - 2 * (len(widths) - 1)
+    while sum(widths) > room and (widest := max(widths)) > CUT_MIN_CHARS:
+        widths[widths.index(widest)] -= 1
+    return widths
+
+
+def _padded(cell: str, width: int) -> str:
+    return cell.ljust(width) if len(cell) <= width else f"{cell[: width - 1]}…"
