@@ -178,6 +178,22 @@ def test_what_was_allowed_is_proposed_and_what_was_refused_is_not(site, seen):
 
 
 @RUNNING
+@pytest.mark.parametrize("status", [401, 403])
+def test_what_the_erp_itself_refused_is_not_proposed(site, status):
+    since, before = datetime.now(UTC).replace(microsecond=0), site.upstream.reply
+    name = f"wrong-{status}-{since:%H%M%S}"
+    token = site.client(name, "clerk")
+    site.upstream.reply = lambda seen: (status if seen["path"].endswith("/stock") else 200, {}, "")
+    try:
+        answers = [site.once("GET", path, token=token).status for path in ("/shop/stock", "/shop/orders")]
+    finally:
+        site.upstream.reply = before
+    assert answers == [status, 200]
+    until(lambda: f"client:{name}" in told(site.home, "events", since)[0])
+    assert permissions(told(site.home, "events", since)[1][name]) == {"order:read"}
+
+
+@RUNNING
 def test_a_draft_of_the_events_changes_nothing(site, seen):
     before = site.home.policy.read_bytes(), (site.home.plans / "current").read_text()
     done = site.ostiary("policy", "draft", "--from", "events", "--since", f"{seen[0]:%Y-%m-%d}")

@@ -67,6 +67,10 @@ def test_a_system_that_is_gone_and_a_call_of_nothing_make_no_role():
     assert roles(seen("client:a", "old/a:read", system="old"), seen("client:b")) == {}
 
 
+def test_a_role_of_whom_nobody_knows_has_a_name_all_the_same():
+    assert list(roles(seen("-", "erp/a:read"))) == ["observed 1"]
+
+
 def test_hours_and_networks_are_only_notes():
     made = roles(seen("client:a", "erp/a:read"), seen("client:a", "erp/a:read", hours=9, source="2001:db8::1"))["a"]
     assert (

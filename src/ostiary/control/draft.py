@@ -11,7 +11,7 @@ from typing import Any, Final
 from ostiary.control.documents import described, prove_document, read_document
 from ostiary.control.folder import read_policy, text_below
 from ostiary.control.installation import refuse_empty
-from ostiary.control.recorded import Tick, recorded
+from ostiary.control.recorded import Tick, recorded, turned_away
 from ostiary.erp import odata, openapi, tryton
 from ostiary.erp.draft import Role
 from ostiary.erp.operation import Verb, covering_scopes, operation_named
@@ -52,7 +52,10 @@ def draft(home: Home, source: str, since: datetime, tick: Tick) -> dict[str, Any
     _, plan, _ = read_document(document)
     system = next((one for one in plan.systems if one.name == source), None)
     if source == EVENTS:
-        roles: Iterable[Role] = observed(plan, recorded(home, since, tick))
+        refused = turned_away(home, since)
+        roles: Iterable[Role] = observed(
+            plan, (one for one in recorded(home, since, tick) if one.decision not in refused)
+        )
     elif system is None:
         hint = f"{EVENTS}, a file, or a system of the policy: {', '.join(one.name for one in plan.systems)}"
         raise CallerFault("no-source", f"there is no file and no system {source!r}", hint=hint)
@@ -134,7 +137,8 @@ def observed(plan: Plan, found: Iterable[Recorded]) -> Iterator[Role]:
     for name in sorted(uses):
         alike[frozenset(uses[name].may)].append(name)
     for number, names in enumerate(alike.values(), 1):
-        name = names[0].partition(":")[2] if len(names) == 1 else f"observed {number}"
+        own = names[0].partition(":")[2] if len(names) == 1 else ""  # an ERP's own key names nobody
+        name = own or f"observed {number}"
         yield _role(plan, name, names, [uses[one] for one in names])
 
 

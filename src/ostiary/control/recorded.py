@@ -30,6 +30,7 @@ from ostiary.store.plans import draft_since, plan_in_force
 TICK: Final = 10_000
 PART: Final = "what was used is not known in full: there is more than is read at once, or than is kept of one call"
 Tick = Callable[[int], None]  # is told how many decisions were read, now and then
+NOT_LET_IN: Final = frozenset({401, 403})  # RFC 9110 sections 15.5.2, 15.5.4
 Roles = Mapping[str, frozenset[str]]
 
 
@@ -68,6 +69,12 @@ def recorded(home: Home, since: datetime, tick: Tick) -> Iterator[Recorded]:
         if not number % TICK:
             tick(number)
         yield one
+
+
+def turned_away(home: Home, since: datetime) -> frozenset[str]:
+    """The decisions since then that let a call pass which the ERP itself then refused."""
+    found = (one for one in search.events(home.access_log, since) if one.reason == Reason.ALLOWED)
+    return frozenset(one.decision for one in found if one.status in NOT_LET_IN)
 
 
 class Used:
