@@ -222,7 +222,9 @@ def test_nobody_gains_by_two_credentials_or_by_another_systems_place(site, tryto
         site.made.once("POST", "/erp/rpc/", b"{}", token=reader, x_api_key="k", cookie="tryton_session=x").reason
         == "invalid"
     )
-    assert site.rpc(*PARTIES, token=reader).reason == "unavailable"  # no ERP user is mapped to it, and none lent
+    refused = site.rpc(*PARTIES, token=reader)
+    assert refused.reason == "unavailable"  # no ERP user is mapped to it, and none lent
+    assert "client:reader had no account in erp" in site.made.ask("explain", decision=refused.decision)["text"]
     for told in ({"x_gw_sub": "user:root"}, {"x_gw_rs": "x"}, {"x_gw_class": "shop:x"}):
         assert site.made.once("GET", "/shop/stock", authorization=own, **told).status == 401
     assert site.made.once("GET", "/shop/stock", x_api_key="k").reason == "token-missing"

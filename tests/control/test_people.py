@@ -300,7 +300,7 @@ def test_a_static_key_is_put_on_the_calls_of_its_caller_alone(site, name):
     assert (refused.status, refused.reason) == (503, "unavailable")
     assert "has no account for this caller; an administrator" in refused.json()["detail"]
     text = site.ask("explain", decision=refused.decision)["text"]
-    assert f"client:{name} has no account in shop\n" in text
+    assert f"client:{name} had no account in shop\n" in text
     assert f"an account: `ostiary client account {name} --system shop --login LOGIN`\n" in text
     before = without_account(site)
     assert before > 0
@@ -310,6 +310,9 @@ def test_a_static_key_is_put_on_the_calls_of_its_caller_alone(site, name):
     assert done.code == 0, done
     answer = until(lambda: (one := site.once("GET", "/shop/stock", token=token)).status == 200 and one)
     assert answer.json()["headers"]["authorization"] == "Bearer KEY"
+    text = site.ask("explain", decision=refused.decision)["text"]
+    assert f"client:{name} had no account in shop\n" in text
+    assert "an account, which was given since" in text
     assert without_account(site) == before - 1
     assert site.once("GET", "/shop/stock", token=site.client(f"{name}-other", "visitor")).reason == "unavailable"
     site.apply(site.policy())

@@ -52,7 +52,8 @@ def explain(home: Home, decision: str) -> dict[str, Any]:
     """Why a request was decided so, by the plan that was in force then, and what would have allowed it."""
     with opened(home) as on:
         event = _found(on, decision)
-        guard = search.guard_line(home.guard_log, decision)
+        guard = search.guard_line(home.guard_log, decision) or {}
+        detail = str(guard.get("detail", ""))
         plan = plan_of(on.store, event.revision)
         reason = next((one for one in Reason if one == event.reason), None)
         if note := search.guard_line(home.identity_log, decision):
@@ -63,14 +64,13 @@ def explain(home: Home, decision: str) -> dict[str, Any]:
         else:
             told = explained(plan, _asked(on, event, reason), plan_in_force(home))
             with on.store.read() as connection:
-                told = grounds.behind(connection, home, plan, event, told)
-    detail = str(guard["detail"]) if guard and guard.get("detail") else ""
+                told = grounds.behind(connection, home, plan, event, told, detail)
     return {
         "decision": decision,
         "text": _text(event, told, detail),
         "explanation": to_builtins(told),
         "event": record.shape(event),
-        "guard": guard or {},
+        "guard": guard,
     }
 
 

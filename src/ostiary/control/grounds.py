@@ -7,13 +7,14 @@ from msgspec.structs import replace
 from sqlalchemy import Connection, or_, select
 
 from ostiary.audit.log import Entry
+from ostiary.envoy.matcher import denied_by
 from ostiary.erp.openapi import Table
 from ostiary.erp.operation import covering_scopes, operation_named
 from ostiary.event import record
 from ostiary.event.record import NONE, Event
 from ostiary.foundation.home import Home
-from ostiary.plan.model import HandOver, Kind, Plan, System
-from ostiary.plan.reason import Reason
+from ostiary.plan.model import Kind, Plan, System
+from ostiary.plan.reason import NO_ACCOUNT, Reason
 from ostiary.prove.explanation import Explanation
 from ostiary.store.directory import erp_account
 from ostiary.store.tables.audit import AUDIT_LEAF
@@ -25,6 +26,7 @@ ENDING: Final = (
     "break-glass.begin", "break-glass.end",
 )  # fmt: skip
 CONNECTION_FLAGS: Final = frozenset({"UF", "UH", "UC", "UR", "UT", "URX"})  # Envoy's words for an upstream that fails
+NONE_TO_HAND: Final = denied_by(Reason.UNAVAILABLE, "")  # in the gate itself only the hand-over says so
 GIVEN: Final = frozenset({"issued", "allowed", "shown", "done"})
 
 
@@ -52,8 +54,13 @@ def _unlock(account: str) -> tuple[str, ...]:
     return ("waiting for so long", *new)
 
 
-def behind(connection: Connection, home: Home, plan: Plan, event: Event, told: Explanation) -> Explanation:
-    """With who took the token back, when and why; what the system does not know; who has no account there; its silence."""
+def behind(  # noqa: PLR0917  what is known of it
+    connection: Connection, home: Home, plan: Plan, event: Event, told: Explanation, detail: str = ""
+) -> Explanation:
+    """With who took the token back, when and why; what the system does not know; who had no account there; its silence.
+
+    `detail`: what the guard wrote of it.
+    """
     system = next((one for one in plan.systems if one.name == event.system), None)
     match event.reason:
         case Reason.TOKEN_REVOKED if act := _took_back(connection, event):
@@ -65,17 +72,14 @@ def behind(connection: Connection, home: Home, plan: Plan, event: Event, told: E
         case Reason.UNAVAILABLE if system and CONNECTION_FLAGS & set(event.flags.split(",")):
             would = f"{system.name}, answering at {system.upstream}", *told.would_allow
             return replace(told, sentence=f"{told.sentence}: {system.name} does not answer", would_allow=would)
-        case Reason.UNAVAILABLE if system and _has_no_account(connection, system, event.subject):
+        case Reason.UNAVAILABLE if system and (detail.startswith(NO_ACCOUNT) or event.details.startswith(NONE_TO_HAND)):
             kind, _, name = event.subject.partition(":")
             step = f"an account: `ostiary {kind} account {name} --system {system.name} --login LOGIN`"
-            why = f"{told.sentence}: {event.subject} has no account in {system.name}"
+            if erp_account(connection, event.subject, system.name):
+                step = "an account, which was given since"
+            why = f"{told.sentence}: {event.subject} had no account in {system.name}"
             return replace(told, sentence=why, would_allow=(step,))
     return told
-
-
-def _has_no_account(connection: Connection, system: System, subject: str) -> bool:
-    needs_one = system.hand_over is not HandOver.NONE and subject != NONE
-    return needs_one and erp_account(connection, subject, system.name) is None
 
 
 def _unknown(home: Home, plan: Plan, system: System, event: Event, told: Explanation) -> Explanation:

@@ -27,7 +27,7 @@ from ostiary.guard.records import established
 from ostiary.plan.decide import Decision, Facts, decide
 from ostiary.plan.formula import UNKNOWN, Circumstances
 from ostiary.plan.model import OBSERVE, OWN_KEYS, HandOver, System
-from ostiary.plan.reason import UNCLEAR, Reason
+from ostiary.plan.reason import NO_ACCOUNT, UNCLEAR, Reason
 
 DRAFT_OPERATIONS_MAX: Final = 100  # what a draft would say of more is not worth the wait
 SUBJECT_HEADER: Final = "x-gw-sub"  # from the gate: it has verified a token
@@ -254,7 +254,7 @@ class Check:
         account = await self._accounts.account(subject, system.name)
         erp = self._erp_of(system)
         if account is None or erp is None:
-            raise Refused(Reason.UNAVAILABLE, f"no ERP user is mapped to {subject}; an administrator can map one")
+            raise Refused(Reason.UNAVAILABLE, f"{NO_ACCOUNT} {subject}; an administrator can map one")
         trace.erp_user = account.login
         try:
             return await erp.credential(account, request)

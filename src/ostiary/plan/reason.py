@@ -7,6 +7,7 @@ from ostiary.plan.formula import MFA, Formula, Mfa, Recent, atoms
 
 HEADER: Final = "ostiary-reason"  # of an answer, by which the gate notes it
 UNCLEAR: Final = "unclear"  # what a draft would say, where that turns on what is not kept, or was not asked
+NO_ACCOUNT: Final = "no ERP user is mapped to"  # of a refusal by the guard
 BEARER: Final = 'Bearer realm="ostiary"'
 UNBOUND: Final = 'DPoP realm="ostiary", error="invalid_dpop_proof", algs="ES256 EdDSA PS256"'
 SIGN_IN_ANEW: Final = f'{BEARER}, error="insufficient_user_authentication"'
