@@ -193,6 +193,12 @@ def test_what_is_done_under_it_is_marked_in_the_events(site, name):
     assert f"client:{name} (break-glass)" in site.ostiary("event", "list", "--break-glass").out
     told = site.ask("explain", decision=answers[1].decision)
     assert f"break-glass:{made['id']}" in told["text"]
+    given = f"break-glass: client:{name} has role {made['role']} until "
+    for one in answers:
+        text = site.ask("explain", decision=one.decision)["text"]
+        assert given in text
+        assert f", given by {made['who']}: {made['why']}\n" in text
+    assert given not in site.ask("explain", decision=after)["text"]
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,7 @@ def test_context(site):
     text = explained(site, site.once("GET", "/shop/invoices", token=site.token("elsewhere")), Reason.CONTEXT)
     assert line_of(site, "elsewhere:") in text
     assert "the same request from 198.51.100.0/24 (never-open" in text
+    assert f"{line_of(site, 'never-open:')}: never-open: {{networks" in text
 
 
 def test_scope(site):
@@ -122,7 +123,9 @@ def test_unknown_operation(site):
 
 def test_too_large_and_invalid(site):
     large = site.once("POST", "/shop/orders", b"x" * 1_100_000, token=site.token("clerk"))
-    explained(site, large, Reason.TOO_LARGE)
+    text = explained(site, large, Reason.TOO_LARGE)
+    assert "by limits, body: 1 MB\n" in text
+    assert line_of(site, "body: 1 MB") in text
     invalid = site.once("POST", "/shop/orders", b'{"lines": 1}', token=site.token("clerk"))
     told = explained(site, invalid, Reason.INVALID)
     assert "because: the value does not meet 'type' of its description (/lines)" in told
@@ -134,7 +137,15 @@ def test_rate_limited(site):
     site.apply(site.policy(default=2))
     token = site.client("eager", "visitor")
     answers = [site.once("GET", "/shop/stock", token=token) for _ in range(3)]
-    assert "Retry-After" in explained(site, answers[-1], Reason.RATE_LIMITED)
+    text = explained(site, answers[-1], Reason.RATE_LIMITED)
+    assert "Retry-After" in text
+    assert "by limits: default: 2/hour\n" in text
+    assert line_of(site, "  default:") in text
+    site.apply(site.policy(anonymous=2))
+    answers = [site.once("GET", "/shop/stock") for _ in range(3)]
+    text = explained(site, answers[-1], Reason.RATE_LIMITED)
+    assert "by limits: anonymous: 2/minute\n" in text
+    assert line_of(site, "  anonymous:") in text
 
 
 def test_unavailable(site):

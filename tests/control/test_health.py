@@ -1,6 +1,7 @@
 """What `status` says of one part: in order, or what is wrong and what to do."""
 
 import json
+import re
 import socket
 import sqlite3
 from contextlib import closing
@@ -9,10 +10,12 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import delete
 from sqlalchemy.exc import OperationalError
 
 from guard_world import small_catalogue
+from ostiary.cli.main import cli
 from ostiary.control.administrators import administrators
 from ostiary.control.board import Board
 from ostiary.control.health import _from_inside, applied, examine, lasting, looked
@@ -29,7 +32,7 @@ from ostiary.store.plans import plan_in_force
 from ostiary.store.tables.audit import AUDIT_LEAF
 from ostiary.tls import authority
 from policy.compiled import plan_of
-from running import RUNNING
+from running import AS_ROOT, RUNNING, SECOND
 from upstream import Echo, UnixServer
 
 LIMIT = Limit(name="default", requests=1, seconds=1)
@@ -136,16 +139,22 @@ def test_open_alerts_and_a_missing_key_of_the_authority_are_told_by_doctor_too(h
 @RUNNING
 def test_a_policy_file_that_is_not_in_force_is_told_with_what_to_do(site):
     same, part = site.home.policy.read_text(), site.home.root / "part.yaml"
+    assert "policy.yaml is what is in force" in policy(site)
     assert "differs" not in policy(site)
     try:
         site.home.policy.write_text(same + "# to be reviewed\n")
         assert "differs" in policy(site)
         assert "ostiary policy apply" in policy(site)
         assert "policy.yaml differs" in site.ostiary("doctor").out
-        assert site.revision in policy(site)
+        shown = site.ostiary("status")
+        assert (shown.code, bool(re.search("^note +policy file +policy.yaml differs", shown.out, re.MULTILINE))) == (
+            0,
+            True,
+        )
         taken, number = site.root / "taken", site.ostiary("policy", "list", "--json").json[0]["number"]
         undone = site.ostiary("policy", "restore", str(number), "--reason", "as it was").out
-        assert "note: policy.yaml differs from it: " in undone
+        assert "note: policy.yaml differs from what is in force: " in undone
+        assert f"policy apply --home {site.home.root}` of policy.yaml as it is undoes this" in undone
         assert f" policy show --out FOLDER --home {site.home.root}` writes what is in force" in undone
         assert site.ostiary("policy", "show", "--out", str(taken)).code == 0
         assert site.ostiary("policy", "show", "--out", str(taken)).code == 2
@@ -160,16 +169,53 @@ def test_a_policy_file_that_is_not_in_force_is_told_with_what_to_do(site):
         part.write_text("departments: {less: {}}\n")
         assert "differs" in policy(site)
         part.unlink()
-        assert "differs" in policy(site)
+        assert "part.yaml" in policy(site, ok=False)
     finally:
         part.unlink(missing_ok=True)
         site.home.policy.write_text(same)
         site.apply(same)
 
 
-def policy(site):
-    (part,) = [part for part in site.ask("status")["parts"] if part["name"] == "policy"]
-    assert part["ok"], "a draft is no fault"
+@RUNNING
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [("policy: test", "policy: test\nrolls: {}", "rolls"), ("specs/", "specs/no-", "specs/no-"), ("policy: ", "policy: [", "policy.yaml")],
+)  # fmt: skip
+def test_a_policy_file_that_could_not_be_applied_is_not_ok(site, before, after, told):
+    same = site.home.policy.read_text()
+    try:
+        site.home.policy.write_text(same.replace(before, after))
+        assert told in policy(site, ok=False)
+        assert site.ostiary("status").code == 1
+        assert "NOT OK  policy file" in site.ostiary("doctor").out
+    finally:
+        site.home.policy.write_text(same)
+
+
+@RUNNING
+@AS_ROOT
+def test_where_others_must_say_yes_a_policy_file_is_proposed(site):
+    same = site.home.policy.read_text()
+    site.apply(site.policy(("limits:", "approvals: {policy: 1}\n\nlimits:")))
+    try:
+        assert "`ostiary policy propose`, once others say yes, puts it in force" in policy(site)
+        assert "apply" not in policy(site)
+    finally:
+        made = site.ask("policy.propose", **site.document(same), reason="back")
+        site.ask_as(SECOND, "policy.approve", proposal=made["proposal"])
+
+
+def test_what_is_wrong_with_the_settings_is_told_line_by_line(home):
+    home.settings.write_text("prot = 8443\nhots = 'x'\n")
+    done = CliRunner().invoke(cli, ["doctor", "--home", str(home.root)])
+    assert "is wrong:\n            prot: there is no such setting; is port meant?\n            hots: " in done.output
+    assert "\ufffd" not in done.output
+
+
+def policy(site, *, ok=True):
+    (part,) = [part for part in site.ask("status")["parts"] if part["name"] == "policy file"]
+    assert part["ok"] is ok
+    assert part["note"] is (ok and "differs" in part["text"])
     return part["text"]
 
 

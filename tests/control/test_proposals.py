@@ -144,7 +144,7 @@ def test_an_approval_is_of_the_change_that_was_shown_and_not_of_another_one(aski
     with pytest.raises(CallerFault, match="no policy proposal"):
         asking.ask_as(SECOND, "policy.approve", proposal=old)
     shown = asking.ostiary("policy", "show", renewed["number"]).out
-    assert "# + widens limit default: 600000 requests" in shown
+    assert "# + widens limit default: 600000/hour" in shown
     assert "# + widens clerk may now shop/invoice:read" in shown
     asking.ask_as(SECOND, "policy.approve", proposal=renewed["number"])
     assert reads_invoices(asking)

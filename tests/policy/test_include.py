@@ -79,7 +79,9 @@ def _bare(policy):
     plan = compile_policy(policy)
     said = sorted(str((one.id, one.role, one.pattern, one.context.name, one.context.formula)) for one in plan.grants)
     rules = sorted(str((one.name, one.first, one.then, one.link)) for one in plan.apart)
-    return said, rules, sorted(system.name for system in plan.systems), plan.limits, len(policy.tests)
+    told = plan.limits
+    limits = [(one.name, str(one)) for one in (told.anonymous, told.default, *told.roles)], told.body_bytes
+    return said, rules, sorted(system.name for system in plan.systems), limits, len(policy.tests)
 
 
 def test_a_problem_names_the_file_and_the_line_where_it_is():

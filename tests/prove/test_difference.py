@@ -183,10 +183,10 @@ def test_a_change_names_the_line_that_makes_it():
         ("contexts:", "response: {spare: 10.0.0.0/8}\ncontexts:", "+ who guesses from 10.0.0.0/8 is never blocked"),
         ("contexts:", "limits: {default: {body: 20 MB}}\ncontexts:", "+ bodies up to 20 MB instead of 10 MB"),
         ("contexts:", "limits: {default: {body: 512 KB}}\ncontexts:", "- bodies up to 0.5 MB instead of 10 MB"),
-        ("contexts:", "limits: {default: {requests: 2000/hour}}\ncontexts:", "+ limit default: 2000 requests in 3600 s instead of 1000 requests in 3600 s"),
-        ("contexts:", "limits: {anonymous: {requests: 6/minute}}\ncontexts:", "- limit anonymous: 6 requests in 60 s instead of 60 requests in 60 s"),
-        ("contexts:", "limits: {anonymous: {requests: 1/second}}\ncontexts:", "- limit anonymous: 1 requests in 1 s instead of 60 requests in 60 s"),
-        ("contexts:", "limits: {clerk: {requests: 1/hour}}\ncontexts:", "- limit clerk: 1 requests in 3600 s instead of 1000 requests in 3600 s"),
+        ("contexts:", "limits: {default: {requests: 2000/hour}}\ncontexts:", "+ limit default: 2000/hour instead of 1000/hour"),
+        ("contexts:", "limits: {anonymous: {requests: 6/minute}}\ncontexts:", "- limit anonymous: 6/minute instead of 60/minute"),
+        ("contexts:", "limits: {anonymous: {requests: 1/second}}\ncontexts:", "- limit anonymous: 1/second instead of 60/minute"),
+        ("contexts:", "limits: {clerk: {requests: 1/hour}}\ncontexts:", "- limit clerk: 1/hour instead of 1000/hour"),
     ],
 )  # fmt: skip
 def test_what_stands_around_the_roles_is_told_too(before, after, change):
@@ -227,7 +227,7 @@ def test_a_system_that_comes_or_goes_is_told():
 
 def test_a_limit_of_a_role_that_is_taken_away_is_told():
     limits = "limits: {clerk: {requests: 9000/hour}}\n"
-    assert told(ROLES + limits, ROLES) == ["- limit clerk: 1000 requests in 3600 s instead of 9000 requests in 3600 s"]
+    assert told(ROLES + limits, ROLES) == ["- limit clerk: 1000/hour instead of 9000/hour"]
 
 
 SECOND_LIMIT = "limits: {clerk: {requests: 10/hour}%s}\n"
@@ -236,9 +236,9 @@ SECOND_LIMIT = "limits: {clerk: {requests: 10/hour}%s}\n"
 @pytest.mark.parametrize(
     "limit, change",
     [
-        ("900/hour", "+ limit manager: 900 requests in 3600 s instead of 1000 requests in 3600 s, for who holds clerk too of 10 requests in 3600 s"),
-        ("1000/hour", "+ limit manager: 1000 requests in 3600 s instead of 1000 requests in 3600 s, for who holds clerk too of 10 requests in 3600 s"),
-        ("9/hour", "- limit manager: 9 requests in 3600 s instead of 1000 requests in 3600 s"),
+        ("900/hour", "+ limit manager: 900/hour instead of 1000/hour, for who holds clerk too of 10/hour"),
+        ("1000/hour", "+ limit manager: 1000/hour instead of 1000/hour, for who holds clerk too of 10/hour"),
+        ("9/hour", "- limit manager: 9/hour instead of 1000/hour"),
     ],
 )  # fmt: skip
 def test_a_new_limit_widens_that_of_who_holds_a_role_with_a_smaller_one(limit, change):

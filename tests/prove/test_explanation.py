@@ -26,6 +26,10 @@ WRITE = Operation(system="erp", object="sale.sale", verb=Verb.WRITE, action="cre
 PAY = Operation(system="erp", object="account.payment", verb=Verb.EXECUTE, action="approve")
 TUESDAY, SUNDAY = datetime(2026, 3, 3, 9, tzinfo=UTC), datetime(2026, 3, 1, 9, tzinfo=UTC)
 HOME, AWAY = ip_address("203.0.113.7"), ip_address("198.51.100.1")
+CONTEXT_LINES = (
+    'acme.yaml:7: office: {days: mon-fri, hours: "08:00-18:00", zone: Europe/Berlin}',
+    'acme.yaml:9: home: {networks: [203.0.113.0/24, "2001:db8::/32"]}',
+)
 CLERK_LINE = 'acme.yaml:11: clerk: {level: user, of: sales, may: "erp/sale.*: read, write", when: [office, home]}'
 
 
@@ -104,7 +108,42 @@ def test_suggestions_are_few():
 )  # fmt: skip
 def test_a_refusal_by_context_says_what_did_not_hold(at, source, would):
     told = judged(WRITE, at=at, source=source)
-    assert (told.reason, told.lines, told.would_allow) == ("context", (CLERK_LINE,), (would,))
+    assert (told.reason, told.lines, told.would_allow) == ("context", (CLERK_LINE, *CONTEXT_LINES), (would,))
+
+
+LIMITED = plan_of("""\
+roles:
+  clerk: {level: user, of: sales, may: "erp/sale.*: read"}
+  chief: {level: user, of: sales, includes: [clerk], may: "erp/sale.*: write"}
+limits:
+  default: {requests: 9/hour, body: 2 MB}
+  clerk: {requests: 90/hour}
+""")
+
+
+@pytest.mark.parametrize(
+    ("who", "limit", "lines"),
+    [
+        ({"subject": "client:a", "roles": {"chief"}}, "clerk: 90/hour", ["acme.yaml:15: clerk: {requests: 90/hour}"]),
+        ({"subject": "client:a", "roles": {"no"}}, "default: 9/hour", ["acme.yaml:14: default: {requests: 9/hour, body: 2 MB}"]),
+        ({"roles": set()}, "anonymous: 60/minute", []),
+    ],
+)  # fmt: skip
+def test_who_asked_too_often_is_told_which_limit_it_was_and_its_line(who, limit, lines):
+    told = explain(
+        LIMITED, Asked(**{"reason": Reason.RATE_LIMITED, "rule": "-", "operation": None, "here": None, **who})
+    )
+    assert told.sentence.endswith(f"Too many requests, by limits: {limit}")
+    assert list(told.lines) == lines
+    assert "Retry-After" in told.would_allow[0]
+
+
+def test_what_is_too_large_is_told_how_large_it_may_be():
+    asked = Asked(reason=Reason.TOO_LARGE, rule="-", operation=None, here=None, roles=frozenset())
+    told = explain(LIMITED, asked)
+    assert told.sentence.endswith("by limits, body: 2 MB")
+    assert told.lines == ("acme.yaml:14: default: {requests: 9/hour, body: 2 MB}",)
+    assert explain(PLAN, asked).lines == ()
 
 
 def test_a_refusal_by_context_before_the_operation_was_known_speaks_of_the_system():

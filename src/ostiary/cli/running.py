@@ -7,10 +7,8 @@ from typing import Any, Final
 import click
 
 from ostiary.cli.admin import ask
-from ostiary.cli.shape import Command, at_home, home, noted, pasteable, show, wants_json
-from ostiary.foundation.errors import harmless
+from ostiary.cli.shape import Command, at_home, home, inset, noted, pasteable, show, wants_json
 
-MARK = {True: "ok", False: "NOT OK"}
 _UP: Final = ("up", "in a terminal of its own: it runs until Ctrl-C")
 _CLIENT: Final = (
     "client add shop --role reader",
@@ -76,7 +74,7 @@ def up() -> None:
 def status() -> None:
     """What runs; exits 1 when something does not."""
     told = ask(home(), "status")
-    lines = [f"{MARK[part['ok']]:7} {part['name']:10} {at_home(harmless(part['text']))}" for part in told["parts"]]
+    lines = [f"{_mark(part):7} {part['name']:10} {at_home(inset(part['text']))}" for part in told["parts"]]
     show(told, "\n".join(lines))
     _exit(well=told["ok"])
 
@@ -88,11 +86,15 @@ def doctor() -> None:
 
     findings, lines = examine(home()), []
     for one in findings:
-        lines.append(f"{MARK[one['ok']]:7} {one['check']:12} {at_home(harmless(one['text']))}")
+        lines.append(f"{_mark(one):7} {one['check']:12} {at_home(inset(one['text']))}")
         if not one["ok"]:
             lines.append(f"        what to do: {at_home(one['hint'])}")
     show(findings, "\n".join(lines))
     _exit(well=all(one["ok"] for one in findings))
+
+
+def _mark(found: dict[str, Any]) -> str:
+    return "note" if found["note"] else "ok" if found["ok"] else "NOT OK"
 
 
 def _exit(*, well: bool) -> None:

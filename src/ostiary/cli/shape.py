@@ -115,7 +115,12 @@ def show_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, emp
 
 def noted(notes: Iterable[str]) -> str:
     """Each in a line of its own, behind another text."""
-    return "".join(f"\nnote: {harmless(note)}" for note in notes)
+    return "".join(f"\nnote: {inset(note)}" for note in notes)
+
+
+def inset(text: str) -> str:
+    """Without control characters, and each further line set in: none looks like one of ours."""
+    return "\n          ".join(map(harmless, text.split("\n")))
 
 
 def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, empty: str) -> str:

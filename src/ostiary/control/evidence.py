@@ -54,7 +54,7 @@ def explain(home: Home, decision: str) -> dict[str, Any]:
         event = _found(on, decision)
         guard = search.guard_line(home.guard_log, decision) or {}
         detail = str(guard.get("detail", ""))
-        plan = plan_of(on.store, event.revision)
+        plan, brief = plan_of(on.store, event.revision), ""
         reason = next((one for one in Reason if one == event.reason), None)
         if note := search.guard_line(home.identity_log, decision):
             told = grounds.noted(note)
@@ -62,12 +62,14 @@ def explain(home: Home, decision: str) -> dict[str, Any]:
             why = f": {reason.words}" if reason else ""
             told = Explanation(reason=event.reason, sentence=f"it was answered with {event.status}{why}")
         else:
-            told = explained(plan, _asked(on, event, reason), plan_in_force(home))
+            asked = _asked(on, event, reason)
+            told = explained(plan, asked, plan_in_force(home))
             with on.store.read() as connection:
                 told = grounds.behind(connection, home, plan, event, told, detail)
+                brief = grounds.emergency(connection, asked.roles) if event.emergency else ""
     return {
         "decision": decision,
-        "text": _text(event, told, detail),
+        "text": _text(event, told, detail, brief),
         "explanation": to_builtins(told),
         "event": record.shape(event),
         "guard": guard,
@@ -102,10 +104,11 @@ def _asked(on: Installation, event: Event, reason: Reason) -> Asked:
     )
 
 
-def _text(event: Event, told: Explanation, detail: str) -> str:
+def _text(event: Event, told: Explanation, detail: str, brief: str) -> str:
     who = event.subject if event.subject != NONE else "somebody"
     lines = [f"{record.stamp(event.at)}  {who} from {event.source}: {event.method} {event.path}", told.sentence]
     lines += [f"because: {detail}"] if detail else []
+    lines += [f"break-glass: {brief}"] if brief else []
     lines += _listed("the policy says:", told.lines)
     lines += _listed("it would have been allowed by:", told.would_allow)
     return "\n".join([*lines, f"decision {event.decision}, revision {event.revision}"])

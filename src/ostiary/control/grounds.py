@@ -7,6 +7,8 @@ from msgspec.structs import replace
 from sqlalchemy import Connection, or_, select
 
 from ostiary.audit.log import Entry
+from ostiary.control import proposals
+from ostiary.control.proposals import State
 from ostiary.envoy.matcher import denied_by
 from ostiary.erp.openapi import Table
 from ostiary.erp.operation import covering_scopes, operation_named
@@ -16,7 +18,7 @@ from ostiary.foundation.home import Home
 from ostiary.plan.model import Kind, Plan, System
 from ostiary.plan.reason import NO_ACCOUNT, Reason
 from ostiary.prove.explanation import Explanation
-from ostiary.store.directory import erp_account
+from ostiary.store.directory import emergency_mark, erp_account
 from ostiary.store.tables.audit import AUDIT_LEAF
 from ostiary.store.tables.identity import CLIENT
 
@@ -80,6 +82,12 @@ def behind(  # noqa: PLR0917  what is known of it
             why = f"{told.sentence}: {event.subject} had no account in {system.name}"
             return replace(told, sentence=why, would_allow=(step,))
     return told
+
+
+def emergency(connection: Connection, roles: frozenset[str]) -> str:
+    """Who gave the role for a time that is among these, and why; "" where none is."""
+    begun = proposals.found(connection, proposals.Kind.BREAK_GLASS, State.BEGUN, State.ENDED)
+    return next((proposals.given(one) for one in begun if emergency_mark(one.id) in roles), "")
 
 
 def _unknown(home: Home, plan: Plan, system: System, event: Event, told: Explanation) -> Explanation:

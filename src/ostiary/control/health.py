@@ -20,7 +20,7 @@ from ostiary.audit.head import check, verify
 from ostiary.audit.log import entries
 from ostiary.control import proposals, review
 from ostiary.control.board import Board
-from ostiary.control.documents import observed
+from ostiary.control.documents import observed, read_document
 from ostiary.control.folder import read_policy
 from ostiary.control.holders import without_account
 from ostiary.control.installation import Installation, open_installation, unrecorded
@@ -53,6 +53,12 @@ PRIVATE: Final = 0o077
 Check = tuple[str, Callable[[], str]]
 
 
+class Note(str):
+    """What a check found: no fault, and worth a look."""
+
+    __slots__ = ()
+
+
 def examine(home: Home) -> list[dict[str, Any]]:
     """`doctor`: every check that could be made, with its finding; where there is no installation, nothing else is."""
     try:
@@ -65,7 +71,7 @@ def examine(home: Home) -> list[dict[str, Any]]:
 def status(board: Board, _: str) -> dict[str, Any]:
     """The same as the running control sees it: a line for each part, and `ok` when all of them are."""
     found = [looked(name, check) for name, check in _from_inside(board)]
-    parts = [{"name": one["check"], "ok": one["ok"], "text": one["text"]} for one in found]
+    parts = [{"name": one["check"], "ok": one["ok"], "note": one["note"], "text": one["text"]} for one in found]
     for part, one in zip(parts, found, strict=True):
         part["text"] += f" ({one['hint']})" if one["hint"] else ""
     return {"ok": all(one["ok"] for one in found), "parts": parts}
@@ -106,6 +112,7 @@ def _from_both(on: Installation, plan: Callable[[], Plan]) -> Iterator[Check]:
     yield "certificate", lambda: authority.standing(on.home, on.clock.now())
     yield "disk", lambda: room(on.home.root)
     yield "policy", lambda: policy(on, plan())
+    yield "policy file", lambda: drift(on, plan()) or f"{on.home.policy.name} is what is in force"
     yield "waits", lambda: waiting(on.store)
     yield "controls", lambda: lasting(plan(), on.clock.now().date())
     yield "reviews", lambda: reviewed(on.store, on.clock.now())
@@ -115,7 +122,8 @@ def _from_both(on: Installation, plan: Callable[[], Plan]) -> Iterator[Check]:
 def looked(name: str, check: Callable[[], str]) -> dict[str, Any]:
     """What one check found; where it is not well, what to do."""
     try:
-        return {"check": name, "ok": True, "text": check(), "hint": ""}
+        text = check()
+        return {"check": name, "ok": True, "note": isinstance(text, Note), "text": str(text), "hint": ""}
     except OstiaryError as problem:
         return _unwell(name, problem)
     except (OSError, DBAPIError) as problem:
@@ -124,7 +132,7 @@ def looked(name: str, check: Callable[[], str]) -> dict[str, Any]:
 
 
 def _unwell(name: str, problem: OstiaryError) -> dict[str, Any]:
-    return {"check": name, "ok": False, "text": problem.message, "hint": problem.hint}
+    return {"check": name, "ok": False, "note": False, "text": problem.message, "hint": problem.hint}
 
 
 def _keys(on: Installation) -> str:
@@ -151,7 +159,7 @@ def as_started(on: Installation) -> str:
 def policy(on: Installation, plan: Plan) -> str:
     since = draft_since(on.home)
     beside = f"; a draft is asked beside it since {stamp(since)}" if since else ""
-    return "; ".join(filter(None, (applied(on.store, plan), drift(on, plan)))) + beside
+    return applied(on.store, plan) + beside
 
 
 def lasting(plan: Plan, today: date) -> str:
@@ -208,18 +216,26 @@ def applied(store: Store, plan: Plan) -> str:
 
 
 def drift(on: Installation, plan: Plan) -> str:
-    """What to do where the policy beside the installation is not the one in force; "" where it is."""
+    """What to do where the policy beside the installation is not the one in force; "" where it is. A fault where it is none."""
     in_force, file = texts_of(on.store, plan.revision), on.home.policy
     try:
         here = read_policy(file)
-        same = in_force is None or (here.text, here.files) == in_force
-    except OperatorFault:
-        same = False
-    if same:
-        return ""
+        if in_force is None or (here.text, here.files) == in_force:
+            return ""
+        read_document(here)
+    except OperatorFault as problem:
+        told = f"{file.name} is not in force, and can't be as it is: {problem.message}"
+        raise OperatorFault(problem.code, told, hint=problem.hint or "`ostiary policy check` says more") from problem
     instead = "`ostiary policy show --out FOLDER` writes what is in force, to copy over it"
-    told = f"{file.name} differs from it: `ostiary policy diff` says how, `ostiary policy apply` puts it in force"
-    return f"{told}; {instead}"
+    told = (
+        f"{file.name} differs from what is in force: `ostiary policy diff` says how, {to_apply(plan)} puts it in force"
+    )
+    return Note(f"{told}; {instead}")
+
+
+def to_apply(plan: Plan) -> str:
+    """The command that the policy in force lets a change come by."""
+    return "`ostiary policy propose`, once others say yes," if plan.approvals.policy else "`ostiary policy apply`"
 
 
 def waiting(store: Store) -> str:
@@ -234,7 +250,7 @@ def quiet(store: Store) -> str:
     with store.read() as connection:
         firing, begun = open_alerts(connection), proposals.found(connection, proposals.Kind.BREAK_GLASS, State.BEGUN)
     if begun:
-        told = "; ".join(f"{proposals.in_words(one)}, given by {one.actor}: {one.reason}" for one in begun)
+        told = "; ".join(map(proposals.given, begun))
         raise SystemFault("break-glass", told, hint="see `ostiary break-glass list`")
     if firing:
         raise SystemFault("alerts-open", f"{counted(firing, 'alert')} open", hint="see `ostiary alert list`")

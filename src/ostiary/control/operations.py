@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
-from functools import wraps
+from functools import partial, wraps
 from inspect import signature
 from pathlib import Path
 from typing import Any, Final
@@ -140,8 +140,10 @@ def approve_policy(board: Board, actor: str, proposal: str) -> Applied:
 
 def _told(board: Board, done: Applied) -> Applied:
     """Also that the file beside the installation is not what came into force."""
-    drift = health.drift(board.on, board.reconciler.plan)
-    return replace(done, warnings=[*done.warnings, *filter(None, [drift])])
+    name = board.on.home.policy.name
+    drift = health.looked(name, partial(health.drift, board.on, board.reconciler.plan))["text"]
+    undone = [drift, f"the next `ostiary policy apply` of {name} as it is undoes this"]
+    return replace(done, warnings=[*done.warnings, *(undone if drift else [])])
 
 
 def _anew(board: Board, actor: str, asked: Proposal, again: Proposal) -> OperatorFault:

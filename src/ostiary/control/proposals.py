@@ -168,5 +168,10 @@ def in_words(emergency: Proposal) -> str:
     return f"{emergency.content['principal']} has role {emergency.content['role']} until {until(emergency)}"
 
 
+def given(emergency: Proposal) -> str:
+    """The same, with who gave it and why."""
+    return f"{in_words(emergency)}, given by {emergency.actor}: {emergency.reason}"
+
+
 def until(emergency: Proposal) -> str:
     return stamp(datetime.fromtimestamp(emergency.until_s, UTC))

@@ -89,7 +89,7 @@ def _prepared(home: Home) -> Mapping[str, Start]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         envoy.check_watches()
         plan = recovered(installation.store, home)
-        if differs := health.drift(installation, plan):
+        if differs := health.looked("policy file", partial(health.drift, installation, plan))["text"]:
             log.warning("revision %s of the policy is in force; %s", plan.revision, differs)
         for told in observed(plan.systems, installation.clock.now()):
             log.warning("%s", told)

@@ -7,6 +7,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from ostiary.erp.operation import Condition, Operation, Pattern
+from ostiary.policy.words import BYTES, SECONDS
 
 
 class Source(Struct, frozen=True, kw_only=True, gc=False):
@@ -219,6 +220,10 @@ class Limit(Struct, frozen=True, kw_only=True):
     name: str  # "anonymous", "default" or the role's name
     requests: int
     seconds: int
+    source: Source | None = None  # None: no line says so
+
+    def __str__(self) -> str:
+        return f"{self.requests}/{next(unit for unit, seconds in SECONDS.items() if seconds == self.seconds)}"
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -228,6 +233,11 @@ class Limits(Struct, frozen=True, kw_only=True):
     # For each principal that holds the role, or one that includes it: the most generous wins.
     roles: tuple[Limit, ...] = ()
     body_bytes: int = 10 * 1024 * 1024  # standard E4
+    source: Source | None = None  # of the body
+
+    @property
+    def body(self) -> str:
+        return f"{self.body_bytes / BYTES['MB']:g} MB"
 
 
 class Approvals(Struct, frozen=True, kw_only=True):

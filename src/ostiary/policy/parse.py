@@ -92,14 +92,19 @@ def _values(reader: Reader, policy: dict[str, Node], name: str) -> dict[str, Any
 
 def _limits(reader: Reader, node: Node | None) -> Limits:
     told = dict(reader.named(node, partial(_limit, reader), what="limits"))
-    rates = {name: one["requests"] for name, one in sorted(told.items()) if "requests" in one}
-    named = {name: Limit(name=name, requests=many, seconds=seconds) for name, (many, seconds) in rates.items()}
+    named = {
+        name: Limit(name=name, requests=one["requests"][0], seconds=one["requests"][1], source=one["lines"]["requests"])
+        for name, one in sorted(told.items())
+        if "requests" in one
+    }
     own = {name: named.pop(name) for name in RESERVED_LIMITS if name in named}
-    body = told.get("default", {}).get("body_bytes", Limits().body_bytes)
-    return Limits(**own, roles=tuple(named.values()), body_bytes=body)
+    default = told.get("default", {"lines": {}})
+    body, line = default.get("body_bytes", Limits().body_bytes), default["lines"].get("body")
+    return Limits(**own, roles=tuple(named.values()), body_bytes=body, source=line)
 
 
 def _limit(reader: Reader, name: str, key: Scalar, node: Node) -> tuple[str, dict[str, Any]]:
+    """What the limit says, and the line of each."""
     reader.known([(name, key)], "role", RESERVED_LIMITS)
-    part = "default-limit" if name == "default" else "limit"
-    return name, reader.read(node, part, what=f"limit {name}")[1]
+    nodes, values = reader.read(node, "default-limit" if name == "default" else "limit", what=f"limit {name}")
+    return name, {**values, "lines": {said: reader.source(at) for said, at in nodes.items()}}

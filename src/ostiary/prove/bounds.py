@@ -14,7 +14,6 @@ from ostiary.prove.change import Change, at_line, few
 from ostiary.prove.contexts import proving
 from ostiary.prove.situation import NEVER, implies
 
-MB = 1024 * 1024
 EVERYBODY: Final = ("", "")
 PROVED: Final = {True: "no longer proved", False: "proved from now on"}  # by whether it is gone
 NOWHERE: Final = Source(file="", line=0, text="")
@@ -145,12 +144,11 @@ def _limits(old: Limits, new: Limits) -> Iterator[Change]:
         smaller = [one for one in old.roles if name not in before and _size(one)[0] < _size(now)[0]]
         if _size(was) != _size(now) or smaller:
             widens = any(a > b for a, b in zip(_size(now), _size(was), strict=True)) or bool(smaller)
-            beside = [f", for who holds {one.name} too of {_words(one)}" for one in sorted(smaller, key=_size)[:1]]
-            yield Change(widens=widens, text=f"limit {name}: {_words(now)} instead of {_words(was)}{''.join(beside)}")
+            beside = [f", for who holds {one.name} too of {one}" for one in sorted(smaller, key=_size)[:1]]
+            yield Change(widens=widens, text=f"limit {name}: {now} instead of {was}{''.join(beside)}")
     if old.body_bytes != new.body_bytes:
         widens = new.body_bytes > old.body_bytes
-        text = f"bodies up to {new.body_bytes / MB:g} MB instead of {old.body_bytes / MB:g} MB"
-        yield Change(widens=widens, text=text)
+        yield Change(widens=widens, text=f"bodies up to {new.body} instead of {old.body}")
 
 
 def _named(limits: Limits) -> dict[str, Limit]:
@@ -160,7 +158,3 @@ def _named(limits: Limits) -> dict[str, Limit]:
 def _size(limit: Limit) -> tuple[float, int]:
     """How much over time, and how much at once."""
     return limit.requests / limit.seconds, limit.requests
-
-
-def _words(limit: Limit) -> str:
-    return f"{limit.requests} requests in {limit.seconds} s"

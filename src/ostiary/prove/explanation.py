@@ -7,9 +7,9 @@ from msgspec import Struct
 
 from ostiary.erp.operation import Operation, Verb
 from ostiary.plan import formula as kind
-from ostiary.plan.decide import closure
+from ostiary.plan.decide import closure, limit_of
 from ostiary.plan.formula import MINUTES_A_DAY, Circumstances, Formula, holds
-from ostiary.plan.model import OBSERVE, Grant, Plan, Source
+from ostiary.plan.model import OBSERVE, Grant, Limit, Plan, Source
 from ostiary.plan.reason import Reason
 from ostiary.prove.situation import DAYS, duration
 
@@ -61,7 +61,7 @@ def explain(plan: Plan, asked: Asked, now: Plan | None = None) -> Explanation:
     did = asked.operation.permission if asked.operation else "this request"
     why, would = _why(plan, asked, did, now or plan)
     sentence = f"{did} was refused: {why}" if why else f"{did} was allowed"
-    lines = () if asked.reason in ELSEWHERE else tuple(source.cited for source in _deciding(plan, asked))
+    lines = tuple(source.cited for source in _deciding(plan, asked) if source)
     return Explanation(reason=str(asked.reason), sentence=sentence, lines=lines, would_allow=tuple(would))
 
 
@@ -83,17 +83,39 @@ def _why(plan: Plan, asked: Asked, did: str, now: Plan) -> tuple[str, Iterable[s
         case Reason.APART:
             other = "the same request by another person, who did not do the first duty to this record"
             return "duties kept apart", (other,)
-    return asked.reason.words, (ELSEWHERE[asked.reason],)
+    return asked.reason.words + _by_limit(plan, asked), (ELSEWHERE[asked.reason],)
 
 
-def _deciding(plan: Plan, asked: Asked) -> Iterator[Source]:
-    """The lines of the caller's roles; or of the grant, the apart rule or what is observed that decided, by id."""
-    held = closure(plan, asked.roles) if asked.reason is Reason.ROLE else ()
-    yield from (role.source for role in plan.roles if role.name in held)
-    if asked.reason is not Reason.ROLE:
-        yield from (grant.source for grant in plan.grants if grant.id == asked.rule)
-        yield from (apart.source for apart in plan.apart if apart.id == asked.rule)
-        yield from (system.source for system in plan.systems if asked.rule == OBSERVE and system.observe_until)
+def _by_limit(plan: Plan, asked: Asked) -> str:
+    """Which of the limits it was; "" where it was none."""
+    if asked.reason is Reason.TOO_LARGE:
+        return f"; by limits, body: {plan.limits.body}"
+    limit = _limit(plan, asked)
+    return f", by limits: {limit.name}: {limit}" if asked.reason is Reason.RATE_LIMITED else ""
+
+
+def _limit(plan: Plan, asked: Asked) -> Limit:
+    """Whoever is known has one of his own; all others of an address share one."""
+    return limit_of(plan, asked.roles) if asked.subject else plan.limits.anonymous
+
+
+def _deciding(plan: Plan, asked: Asked) -> Iterator[Source | None]:
+    """The lines of the limit, or of the caller's roles, or of the rule, by its id; None where no line says it."""
+    match asked.reason:
+        case Reason.RATE_LIMITED:
+            yield _limit(plan, asked).source
+        case Reason.TOO_LARGE:
+            yield plan.limits.source
+        case Reason.ROLE:
+            held = closure(plan, asked.roles)
+            yield from (role.source for role in plan.roles if role.name in held)
+        case reason if reason not in ELSEWHERE:
+            yield from (rule.source for rule in plan.apart if rule.id == asked.rule)
+            yield from (system.source for system in plan.systems if asked.rule == OBSERVE and system.observe_until)
+            for grant in (grant for grant in plan.grants if grant.id == asked.rule):
+                yield grant.source
+                names = grant.context.names if reason in {Reason.CONTEXT, Reason.STEP_UP} else ()
+                yield from (context.source for context in plan.contexts if context.name in names)
 
 
 def _granting(plan: Plan, asked: Asked) -> Iterator[str]:

@@ -51,8 +51,13 @@ def registered(connection: Connection, fingerprint: str, principal: str) -> bool
 
 def emergency_set(roles: Iterable[str], role: str, identity: str) -> tuple[str, frozenset[str]]:
     """The role set of one emergency alone, by id and roles: one of these no role of a policy can be called."""
-    held = frozenset({*roles, role, f"break-glass:{identity}"})
+    held = frozenset({*roles, role, emergency_mark(identity)})
     return EMERGENCY + role_set_id(held), held
+
+
+def emergency_mark(identity: str) -> str:
+    """What is among the roles of one emergency, by its id."""
+    return f"break-glass:{identity}"
 
 
 def access_keys(connection: Connection) -> dict[str, Any]:
