@@ -79,11 +79,19 @@ def test_a_revision_is_shown_as_it_was_with_what_was_checked(on):
 def test_two_revisions_are_compared_by_meaning_either_way(on):
     text = on.home.policy.read_text()
     applied(on, text.replace("may: []", 'may: ["party.party: read"]'), reason="")
-    new, old = (row["number"] for row in revisions.list_revisions(on.home))
+    rows = revisions.list_revisions(on.home)
+    new, old = (str(row["number"]) for row in rows)
     (change,) = revisions.compare(on.home, old, new)
     assert (change["widens"], change["text"].partition(" (")[0]) == (True, "reader may now erp/party.party:read")
     assert [one["widens"] for one in revisions.compare(on.home, new, old)] == [False]
     assert revisions.compare(on.home, new, new) == []
+    assert revisions.compare(on.home, rows[1]["revision"], rows[0]["revision"]) == [change]
+    with on.store.begin() as connection:
+        content = {"text": text, "file": "/p/policy.yaml", "files": {}}
+        made = proposals.propose(Change(connection, "uid:1", AT), msgspec.structs.replace(ASKED, content=content))
+    assert [one["widens"] for one in revisions.compare(on.home, new, made.id)] == [False]
+    with pytest.raises(CallerFault, match="there is no policy proposal nobody"):
+        revisions.compare(on.home, new, "nobody")
 
 
 @pytest.mark.parametrize("which", ["9" * 5_000, "0", "99", "2147483648", "nobody", "aaaaaaaaaaaaaaaa"])
@@ -175,7 +183,7 @@ def test_a_proof_against_a_kept_revision_tells_what_changed_since_and_which_stat
     wider = first.replace("party.party: read", "party.party: write")
     applied(on, wider, reason="later")
     told = questions.prove(written(on, wider), on.home, 90, number)
-    assert told["changes"] == revisions.compare(on.home, number, number + 1)
+    assert told["changes"] == revisions.compare(on.home, str(number), str(number + 1))
     assert [one["widens"] for one in told["changes"]] == [True, True, False]
     (lost,) = told["answers"]["no longer held"]
     assert "never 'nobody writes parties'" in lost["message"]

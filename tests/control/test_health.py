@@ -154,7 +154,7 @@ def test_a_policy_file_that_is_not_in_force_is_told_with_what_to_do(site):
         taken, number = site.root / "taken", site.ostiary("policy", "list", "--json").json[0]["number"]
         undone = site.ostiary("policy", "restore", str(number), "--reason", "as it was").out
         assert "note: policy.yaml differs from what is in force: " in undone
-        assert f"policy apply --home {site.home.root}` of policy.yaml as it is undoes this" in undone
+        assert "note: to put policy.yaml in force as it is would undo this" in undone
         assert f" policy show --out FOLDER --home {site.home.root}` writes what is in force" in undone
         assert site.ostiary("policy", "show", "--out", str(taken)).code == 0
         assert site.ostiary("policy", "show", "--out", str(taken)).code == 2

@@ -245,6 +245,10 @@ def test_grants_unused_and_the_least_privilege_that_was_needed(site, asked):
     until(lambda: "shop/invoice:read" in unused()["role boss may shop/*:read"]["hint"])
     found = unused()
     cited(site, text, found["role boss may shop/*:read"])
+    more = text.replace("roles:\n", 'roles:\n  fresh: {level: user, of: sales, may: "stock: read"}\n')
+    assert "role fresh may shop/stock:read" not in {
+        one["message"].partition(";")[0] for one in proved(site, more)["more than was used"]
+    }
     assert "shop/invoice:read" in found["role boss may shop/*:read"]["hint"]
     assert "did nothing of it" in found["role night may shop/report:execute"]["message"]
     assert "role nowhere may shop/invoice:read" not in found  # can't be used at all: an idle line

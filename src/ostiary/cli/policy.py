@@ -186,10 +186,10 @@ def _files(told: dict[str, Any]) -> str:
 
 
 @policy.command("compare")
-@click.argument("first", type=NUMBER)
-@click.argument("second", type=NUMBER)
-def compare(first: int, second: int) -> None:
-    """What the second of two revisions widens and narrows, by meaning."""
+@click.argument("first")
+@click.argument("second")
+def compare(first: str, second: str) -> None:
+    """What the second of two revisions widens and narrows, by meaning: each by number, revision or proposal."""
     from ostiary.control import revisions
 
     changes = look(home(), "policy.compare", revisions.compare, first=first, second=second)

@@ -142,7 +142,7 @@ def _told(board: Board, done: Applied) -> Applied:
     """Also that the file beside the installation is not what came into force."""
     name = board.on.home.policy.name
     drift = health.looked(name, partial(health.drift, board.on, board.reconciler.plan))["text"]
-    undone = [drift, f"the next `ostiary policy apply` of {name} as it is undoes this"]
+    undone = [drift, f"to put {name} in force as it is would undo this"]
     return replace(done, warnings=[*done.warnings, *(undone if drift else [])])
 
 

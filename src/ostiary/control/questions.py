@@ -51,7 +51,7 @@ def prove(document: Document, home: Home, days: int, since: int | None = None) -
         "new access": (Finding(message=one.text, requests=known(one.request)) for one in wider),
         "both duties": both(plan, held, dynamic=True, near=near),
         "idle lines": questions.idle(plan, near),
-        "more than was used": questions.unused(plan, uses, days, near),
+        "more than was used": questions.unused(plan, uses, days, near, before),
         **(changed(before, plan, held, near, near.at.date()) if since else {}),
     }
     answers = {question: [to_builtins(one) for one in findings] for question, findings in found.items()}

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from msgspec import Struct, to_builtins
+from msgspec import Struct, convert, to_builtins
 from sqlalchemy import Column, Connection, Row, insert, select, update
 
 from ostiary.audit.log import Change, entries
 from ostiary.control import proposals
+from ostiary.control.documents import read_document
 from ostiary.control.holders import holders_of
 from ostiary.control.installation import opened
 from ostiary.control.proposals import Kind, Proposal
@@ -166,11 +167,21 @@ def write_policy(folder: Path, name: str, text: str, files: Mapping[str, str]) -
     return [str(folder.resolve() / one) for one in (name, *files)]
 
 
-def compare(home: Home, first: int, second: int) -> list[dict[str, Any]]:
-    """What the second revision lets people do that the first did not, and the other way round."""
+def compare(home: Home, first: str, second: str) -> list[dict[str, Any]]:
+    """What the second lets people do that the first did not, and the other way round."""
     with opened(home) as on, on.store.read() as connection:
-        old, new = (plan_kept(connection, number) for number in (first, second))
+        old, new = (_plan_named(on.store, connection, which) for which in (first, second))
         return [to_builtins(change) for change in diff(old, new, holders_of(connection))]
+
+
+def _plan_named(store: Store, connection: Connection, which: str) -> Plan:
+    """Of a revision, by its number or itself, or of a proposal, by its id."""
+    if which.isdecimal():
+        return plan_kept(connection, int(which[:20]))
+    if (plan := plan_of(store, which)) is not None:
+        return plan
+    asked = proposals.asked(store, Kind.POLICY, which)
+    return read_document(convert(asked.content, Document))[1]
 
 
 def plan_kept(connection: Connection, number: int) -> Plan:

@@ -116,8 +116,14 @@ def idle(plan: Plan, near: Situation | None = None) -> Iterator[Finding]:
         )
 
 
-def unused(plan: Plan, uses: Uses, days: int, near: Situation | None = None) -> Iterator[Finding]:
-    """Grants of more than was done in these days; what was done is the least privilege that it needed."""
+def unused(
+    plan: Plan, uses: Uses, days: int, near: Situation | None = None, before: Plan | None = None
+) -> Iterator[Finding]:
+    """Grants of more than was done in these days; what was done is the least privilege that it needed.
+
+    Of those alone that are in the plan `before` as well: nobody could have used what is new.
+    """
+    old = {(one.role, one.pattern) for one in (before or plan).grants}
     done: dict[str, Counter[str]] = defaultdict(Counter)
     for (permission, roles), count in uses.items():
         if operation := operation_named(permission):
@@ -126,7 +132,7 @@ def unused(plan: Plan, uses: Uses, days: int, near: Situation | None = None) -> 
     for grant in plan.grants:
         used = sorted(done[grant.id])
         there = where(plan, grant, near=near)
-        if there and used != [str(grant.pattern)]:
+        if there and used != [str(grant.pattern)] and (grant.role, grant.pattern) in old:
             yield Finding(
                 message=f"role {grant.role} may {grant.pattern}; in {days} days it "
                 + (f"did only {few(used)}" if used else "did nothing of it"),
