@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from tools.caller import Caller, machine_token
 
 from cli.transcript import ostiary
 from ostiary.cli.demo.stand import free_port
+from ostiary.cli.main import cli
 from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import load_settings
 from real_tryton import tryton  # noqa: F401
@@ -156,3 +158,13 @@ def test_a_tryton(folder, tryton):  # noqa: F811
         answer = caller.rpc(*PARTIES)
         assert (answer.status, len(answer.json()["result"])) == (200, 3)
         caller.close()
+
+
+@pytest.mark.parametrize(
+    ("below", "told"), [("", "by the ERP's own paths, as"), ("/api/v1", "not by the ERP's own paths, but")]
+)
+def test_whose_paths_callers_use_is_told_as_it_is(folder, below, told):
+    (folder / "shop.yaml").write_text(SPEC)
+    made = [f"--home={folder / 'home'}", f"--spec={folder / 'shop.yaml'}", f"--upstream=http://127.0.0.1:9{below}"]
+    done = CliRunner().invoke(cli, ["init", "--erp", "openapi", *made])
+    assert f"Callers reach the ERP through the gate {told}" in done.output

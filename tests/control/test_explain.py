@@ -121,6 +121,25 @@ def test_unknown_operation(site):
     assert "no query or body where none is described\n" in told("GET", "/stock?x=1")
 
 
+def test_an_operation_that_is_left_out_of_its_document_is_told_why(site):
+    same = site.spec.read_text()
+    files = "paths:\n  /files/{id}: {post: {requestBody: {content: {multipart/form-data: {}}}}}\n"
+    try:
+        site.spec.write_text(same.replace("paths:\n", files, 1))
+        site.apply(site.policy())
+        answer = site.once("POST", "/shop/files/7", b"x", token=site.token("clerk"))
+        text = explained(site, answer, Reason.UNKNOWN_OPERATION)
+        assert "POST /files/{id} is left out, and so denied: only JSON bodies are understood" in text
+        assert "nothing in" not in text
+        other = explained(
+            site, site.once("POST", "/shop/files", b"x", token=site.token("clerk")), Reason.UNKNOWN_OPERATION
+        )
+        assert "is left out, and so denied" not in other
+    finally:
+        site.spec.write_text(same)
+        site.apply(site.policy())
+
+
 def test_too_large_and_invalid(site):
     large = site.once("POST", "/shop/orders", b"x" * 1_100_000, token=site.token("clerk"))
     text = explained(site, large, Reason.TOO_LARGE)

@@ -15,7 +15,7 @@ SPEC, POLICY = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL
 
 def proved(text, folder):
     return prove_document(
-        Document(text=text, file="policy.yaml", files={"shop.yaml": SPEC}), Home(root=folder), Settings()
+        Document(text=text, file="policy.yaml", files={"specs/shop.yaml": SPEC}), Home(root=folder), Settings()
     )
 
 
@@ -30,7 +30,7 @@ def test_each_call_of_the_document_has_the_name_that_the_table_gives_it():
 def test_the_policy_is_well_and_what_is_left_out_is_what_the_page_says(tmp_path):
     plan, proof = proved(POLICY, tmp_path)
     (note,) = proof.warnings
-    assert note.startswith("shop.yaml: POST /files is left out, and so denied: only JSON bodies are understood")
+    assert note.startswith("specs/shop.yaml: POST /files is left out, and so denied: only JSON bodies are understood")
     assert (proof.never, proof.tests) == (1, 2)
     assert plan.systems[0].prefix == load(SPEC.encode(), "shop").base
 

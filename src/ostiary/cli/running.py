@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import click
 
@@ -52,7 +53,9 @@ def init(erp: str, database: str | None, spec: Path | None, **parameters: Any) -
     lines = "".join(f"\n  # {why}\n  {command}" for command, why in steps)
     reach = f"https://{parameters['host']}:{parameters['port']}{plan.systems[0].prefix}{path}"
     told = {"home": str(root), "policy": str(policy), "reach": reach, "next": [command for command, _ in steps]}
-    where = f"Callers reach the ERP through the gate by the ERP's own paths, as {reach}"
+    own = urlsplit(parameters["upstream"]).path.rstrip("/") in {"", plan.systems[0].prefix}
+    by = "by the ERP's own paths, as" if own else f"not by the ERP's own paths, but by those of {spec}, as"
+    where = f"Callers reach the ERP through the gate {by} {reach}"
     text = f"{root} is an installation that denies everything.\n{where}\nNext:{lines}{noted(proof.warnings)}"
     show({**told, "warnings": proof.warnings}, text)
 

@@ -62,10 +62,10 @@ def explain(home: Home, decision: str) -> dict[str, Any]:
             why = f": {reason.words}" if reason else ""
             told = Explanation(reason=event.reason, sentence=f"it was answered with {event.status}{why}")
         else:
-            asked = _asked(on, event, reason)
+            asked, (_, texts) = _asked(on, event, reason), revisions.texts_of(on.store, event.revision) or ("", {})
             told = explained(plan, asked, plan_in_force(home))
             with on.store.read() as connection:
-                told = grounds.behind(connection, home, plan, event, told, detail)
+                told = grounds.behind(connection, home, plan, event, told, detail, texts)
                 brief = grounds.emergency(connection, asked.roles) if event.emergency else ""
     return {
         "decision": decision,

@@ -1,5 +1,7 @@
 """What lies behind a refusal that no line of the policy decided: what was noted, who took a token back, who is silent."""
 
+import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -10,6 +12,7 @@ from ostiary.audit.log import Entry
 from ostiary.control import proposals
 from ostiary.control.proposals import State
 from ostiary.envoy.matcher import denied_by
+from ostiary.erp import openapi
 from ostiary.erp.openapi import Table
 from ostiary.erp.operation import covering_scopes, operation_named
 from ostiary.event import record
@@ -57,18 +60,24 @@ def _unlock(account: str) -> tuple[str, ...]:
 
 
 def behind(  # noqa: PLR0917  what is known of it
-    connection: Connection, home: Home, plan: Plan, event: Event, told: Explanation, detail: str = ""
+    connection: Connection,
+    home: Home,
+    plan: Plan,
+    event: Event,
+    told: Explanation,
+    detail: str = "",
+    texts: Mapping[str, str] = {},
 ) -> Explanation:
     """With who took the token back, when and why; what the system does not know; who had no account there; its silence.
 
-    `detail`: what the guard wrote of it.
+    `detail`: what the guard wrote of it; `texts`: the documents of that revision.
     """
     system = next((one for one in plan.systems if one.name == event.system), None)
     match event.reason:
         case Reason.TOKEN_REVOKED if act := _took_back(connection, event):
             return replace(told, sentence=f"{told.sentence}: {act}")
         case Reason.UNKNOWN_OPERATION if system:
-            return _unknown(home, plan, system, event, told)
+            return _unknown(home, plan, system, event, told, texts)
         case Reason.SCOPE if step := _wider(connection, event):
             return replace(told, sentence=f"{told.sentence}, for its client may not ask for it", would_allow=(step,))
         case Reason.UNAVAILABLE if system and CONNECTION_FLAGS & set(event.flags.split(",")):
@@ -90,7 +99,9 @@ def emergency(connection: Connection, roles: frozenset[str]) -> str:
     return next((proposals.given(one) for one in begun if emergency_mark(one.id) in roles), "")
 
 
-def _unknown(home: Home, plan: Plan, system: System, event: Event, told: Explanation) -> Explanation:
+def _unknown(  # noqa: PLR0917  what is known of it
+    home: Home, plan: Plan, system: System, event: Event, told: Explanation, texts: Mapping[str, str]
+) -> Explanation:
     """Of a system that nobody asked yet what it offers, everything is unknown; of another one, what it has instead."""
     if system.kind is Kind.TRYTON:
         step = f"`ostiary system account {system.name} --login LOGIN`: the gate then learns what {system.name} offers"
@@ -100,8 +111,19 @@ def _unknown(home: Home, plan: Plan, system: System, event: Event, told: Explana
     found = sorted(method for method in {one.method for one in routes} if table.find(method, path))
     why = f"nothing in {system.spec} is {event.method} {path}" + (f", but {' and '.join(found)}" if found else "")
     would = f"what {system.spec} describes, unknown means denied: `ostiary policy draft --from {system.name}` lists it"
+    if said := _left_out(texts.get(system.spec, ""), system, f"{event.method} {path}"):
+        return replace(told, sentence=f"{told.sentence}: {said}", would_allow=(f"{system.spec}, once it is mended",))
     left_out = f"what {system.spec} has and is left out, once it is mended: `ostiary policy check` notes it"
     return replace(told, sentence=f"{told.sentence}: {why}", would_allow=(would, left_out))
+
+
+def _left_out(text: str, system: System, call: str) -> str:
+    """What of the document is left out that the call is about, and why; "" where nothing is."""
+    for one in openapi.load(text.encode(), system.name).problems if text else ():
+        plain = re.sub(r"\\{[^/]*?\\}", "[^/]+", re.escape(one.call))
+        if one.call and re.fullmatch(rf"(?:[A-Z]+ )?{plain}", call):
+            return str(one)
+    return ""
 
 
 def _wider(connection: Connection, event: Event) -> str:
