@@ -9,6 +9,7 @@ from ostiary.erp import tryton
 from ostiary.erp.openapi import Match, fields_sent, operation_of
 from ostiary.erp.operation import Call, Pattern, Problem, Request, Unreadable
 from ostiary.foundation.home import Home
+from ostiary.guard import parts
 from ostiary.guard.knowledge import Ready
 from ostiary.plan.model import Apart, Kind, System
 
@@ -52,6 +53,10 @@ class Adapters:
                 fields = (models[name].get(step) for name in objects)
                 objects = {field.target for field in fields if field and field.target in models}
                 yield from (replace(rule.then, object=name) for name in objects)
+
+    def owners(self, system: str) -> parts.Owners:
+        """What the records of a system are parts of, where that is known."""
+        return known.owners if (known := self._catalogue(system)) else {}
 
     def _catalogue(self, system: str) -> tryton.Catalogue | None:
         return tryton.learned(self._home.catalogue(system))

@@ -15,7 +15,7 @@ from ostiary.foundation.clock import Clock
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.jose import TokenRefused, issued_by
 from ostiary.foundation.logging import redact
-from ostiary.guard import history, unproved, validation
+from ostiary.guard import history, parts, unproved, validation
 from ostiary.guard.accounts import Accounts
 from ostiary.guard.adapters import Adapters
 from ostiary.guard.answer import Gone, Refused, Trace
@@ -107,10 +107,10 @@ class Check:
             trace.credentials |= validation.given(match.route, request)
         if trace.observed:
             return
-        await self._hold_and_look(ready, system, facts, read, trace, gone)
+        call = await self._hold_and_look(ready, system, facts, read, trace, gone)
         if system.hand_over is HandOver.SESSION:
             trace.credentials["authorization"] = await self._credential(system, trace.subject, request, trace)
-        await self._accounts.remember(ready.apart, read, trace.person, self._clock.now())
+        await self._accounts.remember(ready.apart, call, trace.person, self._clock.now())
 
     def _ready(self, trace: Trace) -> Ready:
         ready = self._knowledge.plan(trace.revision)
@@ -184,9 +184,20 @@ class Check:
 
     async def _hold_and_look(  # noqa: PLR0917  what is looked at, and for whom
         self, ready: Ready, system: System, facts: Facts, call: Call, trace: Trace, gone: Gone
-    ) -> None:
-        """Which records a link leads to is known once they were read, and sure once they are held: then it is judged."""
+    ) -> Call:
+        """Which records a link leads to is known once they were read, and sure once they are held: then it is judged.
+
+        The call as it was judged: with writes to all that it changes by their parts.
+        """
         now = self._clock.now()
+        case = history.Case(
+            system=system.name, call=call, person=trace.person, now=now, erp=self._erp_of(system), past=self._accounts,
+            account=await self._accounts.account(trace.subject, system.name),
+        )  # fmt: skip
+        try:
+            call = await parts.with_wholes(ready.apart, case, self._adapters.owners(system.name))
+        except NotEstablished as problem:
+            raise Refused(Reason.APART, f"what it changes by its parts can't be established: {problem}") from None
         rules = [
             rule
             for rule in ready.apart
@@ -194,10 +205,7 @@ class Check:
             and not rule.controlled(facts.roles or (), now.date())
             and any(map(rule.then.holds, call.operations))
         ]
-        case = history.Case(
-            system=system.name, call=call, person=trace.person, now=now, erp=self._erp_of(system), past=self._accounts,
-            account=await self._accounts.account(trace.subject, system.name),
-        )  # fmt: skip
+        case = replace(case, call=call)
         for _ in range(TRIES_MAX):
             linked = await history.linked(rules, case)
             await self._hold(ready, call, linked, trace, gone)
@@ -208,7 +216,7 @@ class Check:
             except history.Moved:
                 self._locks.release(trace.decision)
             else:
-                return
+                return call
         raise Refused(Reason.UNAVAILABLE, "the records that it is linked to change meanwhile; try again")
 
     async def _look_at_records(self, ready: Ready, facts: Facts, case: history.Case, trace: Trace) -> None:

@@ -58,15 +58,16 @@ class Catalogue(Struct, frozen=True, kw_only=True, dict=True):
         return any(not (field.computed or field.required) for field in all_)
 
     @cached_property
-    def owners(self) -> Mapping[str, frozenset[str]]:
-        """Object -> those that its records are parts of: each names one, which lists them."""
-        named = [(name, field) for name, fields in self.models.items() for field in fields.values()]
+    def owners(self) -> Mapping[str, Mapping[str, str]]:
+        """Object -> the fields by which its records name what they are parts of -> its object, which lists them."""
+        named = ((name, field) for name, fields in self.models.items() for field in fields.values())
         lists = {(field.target, name) for name, field in named if field.type == "one2many" and name != field.target}
-        found: dict[str, set[str]] = defaultdict(set)
-        for name, field in named:
-            if field.type == "many2one" and field.required and (name, field.target) in lists:
-                found[name].add(field.target)
-        return {name: frozenset(of) for name, of in found.items()}
+        found: dict[str, dict[str, str]] = defaultdict(dict)
+        for name, fields in self.models.items():
+            for link, field in fields.items():
+                if field.type == "many2one" and field.required and (name, field.target) in lists:
+                    found[name][link] = field.target
+        return dict(found)
 
     def computes(self, model: str, name: str) -> bool:
         return getattr(self.field(model, name), "computed", True)

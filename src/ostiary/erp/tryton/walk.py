@@ -59,9 +59,8 @@ class Walk:
         """Notes one operation; said again of the same place, its fields add up."""
         names = {name for row in fields.get("sent", ()) for name, _ in row}
         fields["fields_computed"] = frozenset(name for name in names if self.catalogue.computes(object_, name))
-        fields["part_of"] = (
-            self.catalogue.owners.get(object_, frozenset()) if fields["fields_computed"] else frozenset()
-        )
+        owners = self.catalogue.owners.get(object_, {}) if fields["fields_computed"] else {}
+        fields["part_of"] = frozenset(owners.values())
         key = (object_, verb, action, *ids, pointer)
         known = self._found.get(key)
         if known is not None:

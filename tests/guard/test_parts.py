@@ -1,0 +1,106 @@
+"""Duties kept apart by record, and records that are changed by their parts."""
+
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+
+from fixed_clock import FixedClock
+from guard.test_computed import booked, period  # noqa: F401  a fixture
+from guard.test_real_erp import carry, company
+from guard_world import POLICY, TwinErp, guarded, make, rpc, small_catalogue
+from ostiary.erp.tryton.catalogue import Field
+
+POSTER = """
+  poster: {level: user, of: finance, may: ["account.move: read, write, execute post", "account.move.line: read, write"]}
+apart:"""
+APPROVE = rpc("model.account.payment.approve", [1])
+
+
+@pytest.fixture
+def world(tmp_path):
+    known = small_catalogue()
+    address = {**known.models["party.address"], "party": Field("many2one", "party.party", computed=False)}
+    catalogue = msgspec.structs.replace(known, models={**known.models, "party.address": address})
+    made = make(tmp_path / "home", catalogue=catalogue)
+    made.person("user:anna", "approver", uid="5")
+    made.person("user:ben", "treasurer", uid="6")
+    return made
+
+
+@pytest.fixture
+def erp(world):
+    """Two suppliers of Ben's, each with an address of his, and a payment of his to the first."""
+    made = TwinErp(world.clock)
+    for supplier in (1, 2):
+        made.create("treasurer", "party.party", name="S")
+        made.create("treasurer", "party.address", party=supplier)
+    made.create("treasurer", "account.payment", party=1)
+    return made
+
+
+def carried(erp):
+    return lambda credential, request: erp.carry_out(credential.removeprefix("as:"), request)
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "counts"),
+    [
+        ("write", [[1], {"city": "Here"}], True),
+        ("write", [[2], {"city": "Here"}], False),
+        ("write", [[1], {"party": 2}], True),  # taken away from it
+        ("write", [[2], {"party": 1}], True),  # put to it
+        ("create", [[{"party": 1}]], True),
+        ("create", [[{"party": 2}]], False),
+        ("copy", [[1]], True),
+        ("read", [[1], ["city"]], False),
+    ],
+)
+async def test_who_changed_a_part_has_changed_what_it_is_a_part_of(world, erp, method, params, counts):
+    anna = world.token("user:anna")
+    async with guarded(world, erp):
+        done, _ = await world.through(anna, rpc(f"model.party.address.{method}", *params), carried(erp))
+        assert done.allowed
+        answer = await world.ask(anna, APPROVE)
+        assert (answer.allowed, answer.reason) == ((False, "apart") if counts else (True, "allowed"))
+        assert ("through this gate" in answer.detail) is counts
+
+
+async def test_the_whole_is_held_while_a_part_of_it_is_written(world, erp):
+    """Else both duties are judged before either is done."""
+    anna, ben = world.token("user:anna"), world.token("user:ben")
+    async with guarded(world, erp):
+        assert (await world.ask(anna, rpc("model.party.address.write", [1], {"city": "X"}), decision="first")).allowed
+        answer = await world.ask(ben, rpc("model.party.party.write", [1], {"name": "X"}))
+        assert (answer.reason, "has not ended yet" in answer.detail) == ("unavailable", True)
+        world.logged("first")
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [("create", [[{"city": "X"}]]), ("copy", [[2], {"party": 1}]), ("write", [[99], {"city": "X"}])],
+)
+async def test_a_part_of_what_can_not_be_told_is_not_written(world, erp, method, params):
+    anna = world.token("user:anna")
+    async with guarded(world, erp):
+        answer = await world.ask(anna, rpc(f"model.party.address.{method}", *params))
+        assert (answer.reason, "by its parts" in answer.detail) == ("apart", True)
+        nested = rpc("model.party.party.create", [{"name": "N", "addresses": [["create", [{"city": "X"}]]]}])
+        assert (await world.ask(anna, nested)).allowed
+
+
+@pytest.mark.xdist_group("tryton")
+async def test_who_rewrote_the_lines_of_another_s_journal_entry_does_not_post_it(tmp_path, tryton, pair, period):  # noqa: F811
+    policy = POLICY.replace("policy: world", "policy: world\npacks: [sod/tryton, sod-by-record/tryton]")
+    policy = policy.replace("\napart:", POSTER)
+    world = make(tmp_path / "home", policy=policy, upstream=tryton.erp.url, catalogue=pair.catalogue)
+    world.clock = FixedClock(datetime.now(UTC))
+    for principal, login in (("user:anna", "acct"), ("user:ben", "admin"), ("system:erp", "gateway")):
+        world.person(principal, login, password=tryton.erp.users[login].reveal())
+    move, line = booked(tryton, period)
+    amount = {"debit": {"__class__": "Decimal", "decimal": "4999.99"}}
+    async with guarded(world):
+        anna = world.token("user:anna", ["poster"])
+        written, _ = await world.through(anna, company("model.account.move.line.write", [line], amount), carry(tryton))
+        answer = await world.ask(anna, company("model.account.move.post", [move]))
+        assert (written.allowed, answer.reason, answer.rule) == (True, "apart", "apart/R2R-01")
