@@ -100,14 +100,8 @@ def _with_locks(board: Board, connection: Connection, rows: list[dict[str, Any]]
     return roster.with_locks(connection, key, rows, int(board.now.timestamp()))
 
 
-def add_user(  # noqa: PLR0917  the parameters of the command
-    board: Board,
-    actor: str,
-    login: str,
-    password: str,
-    name: str = "",
-    roles: list[str] = [],  # noqa: B006  read only, and part of the operation's shape
-    person: str = "",
+def add_user(
+    board: Board, actor: str, *, login: str, password: str, name: str = "", roles: Sequence[str] = (), person: str = ""
 ) -> dict[str, Any]:
     hashed = hash_password(Secret(password), login=login)  # slow: before anybody has to wait for it
 

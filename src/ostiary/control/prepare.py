@@ -39,6 +39,7 @@ from ostiary.store.seal import load_sealer
 from ostiary.tls import authority
 
 START_FILE: Final = "start"
+AS_SET: Final = ("listen", "port", "host", "any_client_certificate", "tls_minimum", "issuer", "trusted_hops")
 CONNECTIONS_MAX: Final = 10_000  # of callers; below half of the file descriptors allowed
 TRYTON_EXAMPLE: Final = "party.party: read"
 STARTER: Final = Template(resources.files("ostiary.control").joinpath("starter.yaml").read_text("utf-8"))
@@ -146,19 +147,13 @@ def edge_of(installation: Installation) -> Edge:
     """Where this installation listens; the same for every process of one start."""
     home, settings = installation.home, installation.settings
     return Edge(
-        listen=settings.listen,
-        port=settings.port,
-        host=settings.host,
+        **{name: getattr(settings, name) for name in AS_SET},
         certificate=home.keys / "gate.crt",
         key=home.keys / "gate.key",
         client_ca=home.keys / "ca.crt" if settings.ask_client_certificate else None,
-        any_client_certificate=settings.any_client_certificate,
-        tls_minimum=settings.tls_minimum,
         start=(home.run / START_FILE).read_text("ascii"),
-        issuer=settings.issuer,
         home=home,
         geoip=home.root / settings.geoip_database if settings.geoip_database else None,
-        trusted_hops=settings.trusted_hops,
         upstream_authorities=Path(settings.upstream_authorities or SYSTEM_AUTHORITIES),
         connections=min(CONNECTIONS_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 2),
     )

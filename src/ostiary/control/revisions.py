@@ -53,20 +53,11 @@ def record(change: Change, act: Act, plan: Plan, *, changes: int = 0) -> int:
     """Keeps the revision whole, and who put it in force, when and why in the audit log; its number."""
     after: dict[str, Any] = {"revision": plan.revision, "file": act.document.file, "changes": changes}
     after |= {"approvals": act.approvals} if act.approvals else {}
-    made = change.connection.execute(
-        insert(REVISION).values(
-            revision=plan.revision,
-            file=act.document.file,
-            text=act.document.text,
-            files=json.dumps(act.document.files, ensure_ascii=False),
-            plan=to_json(plan).decode(),
-            actor=act.actor,
-            reason=act.reason,
-            at_us=to_us(change.now),
-            approvals=json.dumps(act.approvals),
-            proof=json.dumps(act.proof),
-        )
-    )
+    files = json.dumps(act.document.files, ensure_ascii=False)
+    what = {"revision": plan.revision, "plan": to_json(plan).decode(), "proof": json.dumps(act.proof)}
+    written = {"file": act.document.file, "text": act.document.text, "files": files}
+    by = {"actor": act.actor, "reason": act.reason, "approvals": json.dumps(act.approvals), "at_us": to_us(change.now)}
+    made = change.connection.execute(insert(REVISION).values(**what, **written, **by))
     _note(change, APPLY, act, plan, after)
     return made.inserted_primary_key[0] if made.inserted_primary_key else 0
 

@@ -23,18 +23,11 @@ def guard_filter(plans: Sequence[Plan]) -> tuple[str, Json]:
     own = own_keys(plans)
     described = {name for plan in plans for route in plan.routes for name in route.headers}
     asked = [{"exact": name} for name in dict.fromkeys([*SHOWN, *own, *sorted(described)])]
-    return changeable(
-        "guard",
-        EXT_AUTHZ,
-        http_service=guard_service(
-            "/check",
-            dynamic_metadata_from_headers=_exactly(("authorization", *own, "ostiary-decided"), {"prefix": GIVEN}),
-            allowed_client_headers=_exactly(REFUSED),
-        ),
-        allowed_headers={"patterns": [*asked, {"prefix": "x-gw-"}]},
-        with_request_body={"max_request_bytes": BODY_MAX_BYTES, "allow_partial_message": False},
-        **FIXED["unanswered"],
-    )
+    passed_on = _exactly(("authorization", *own, "ostiary-decided"), {"prefix": GIVEN})
+    service = guard_service("/check", dynamic_metadata_from_headers=passed_on, allowed_client_headers=_exactly(REFUSED))
+    shown = {"patterns": [*asked, {"prefix": "x-gw-"}]}
+    told = {"http_service": service, "allowed_headers": shown, "with_request_body": _whole(BODY_MAX_BYTES)}
+    return changeable("guard", EXT_AUTHZ, **told, **FIXED["unanswered"])
 
 
 def guard_service(prefix: str, **answer: Json) -> Json:
@@ -49,8 +42,12 @@ def body_filter() -> tuple[str, Json]:
 
 def looked_into(body_bytes: int) -> Json:
     """What switches the guard on for a route. The policy's own limit stands there, so that it changes with the routes."""
-    asked = {"with_request_body": {"max_request_bytes": body_bytes, "allow_partial_message": False}}
+    asked = {"with_request_body": _whole(body_bytes)}
     return {TELL: ON, "guard": typed(f"{EXT_AUTHZ}PerRoute", check_settings=asked), "body": body_limit(body_bytes)}
+
+
+def _whole(most_bytes: int) -> Json:
+    return {"max_request_bytes": most_bytes, "allow_partial_message": False}
 
 
 def body_limit(most_bytes: int) -> Json:

@@ -96,11 +96,7 @@ def _caller(limit: str, role_sets: list[str], *, invert: bool) -> list[Json]:
 
 def _descriptor(key: str, value: str, each: str, limit: Limit) -> Json:
     """An entry without a value stands for every value: a bucket for each."""
-    bucket = {
-        "max_tokens": limit.requests,
-        "tokens_per_fill": limit.requests,
-        "fill_interval": f"{limit.seconds}s",
-    }
+    bucket = {"max_tokens": limit.requests, "tokens_per_fill": limit.requests, "fill_interval": f"{limit.seconds}s"}
     return {"entries": [{"key": key, "value": value}, {"key": each}], "token_bucket": bucket}
 
 

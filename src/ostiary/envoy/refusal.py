@@ -56,11 +56,7 @@ def _refuse(reason: Reason, when: Json, edge: Edge, detail: str = WHY) -> Json:
 
 def _pass(when: Json, edge: Edge) -> Json:
     kept = {"text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"}, "content_type": "application/problem+json"}
-    return {
-        "filter": when,
-        "headers_to_add": on_every_answer(edge),
-        "body_format_override": kept,
-    }
+    return {"filter": when, "headers_to_add": on_every_answer(edge), "body_format_override": kept}
 
 
 def on_every_answer(edge: Edge) -> list[Json]:

@@ -40,16 +40,10 @@ def token_filter(plans: Sequence[Plan], jwks: Mapping[str, Any], edge: Edge, ask
     audiences = sorted({audience for _, audience in places}) or [NOTHING]
     headers = {**CLAIM_HEADERS, **_asked_for(asked)}
     anywhere = {"match": {"prefix": "/"}, "requires": _any_of(audiences)}
-    return changeable(
-        "token",
-        JWT,
-        providers={audience: _provider(audience, keys, edge, headers) for audience in audiences},
-        rules=[
-            *(_rule(place(name, observed=True), _any_of([audience], OR_NONE)) for name, audience in observed),
-            *(_rule(place(name), _any_of([audience])) for name, audience in places),
-            anywhere,
-        ],
-    )
+    lets = (_rule(place(name, observed=True), _any_of([audience], OR_NONE)) for name, audience in observed)
+    asks = (_rule(place(name), _any_of([audience])) for name, audience in places)
+    providers = {audience: _provider(audience, keys, edge, headers) for audience in audiences}
+    return changeable("token", JWT, providers=providers, rules=[*lets, *asks, anywhere])
 
 
 def _asked_for(plans: Sequence[Plan]) -> dict[str, str]:

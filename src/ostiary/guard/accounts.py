@@ -68,31 +68,20 @@ class Accounts:
     async def did(self, person: str, first: Pattern, records: tuple[str, Sequence[str]], since: datetime) -> bool:
         """Whether `person` did `first` to one of the `records` (object, ids) through the guard."""
         table, (name, ids) = GUARD_HISTORY.c, records
-        found = select(table.permission).where(
-            table.system == first.system,
-            table.object == name,
-            table.record.in_(ids),
-            table.at_us >= to_us(since),
-            table.person == person,
-        )
+        these = (table.system == first.system, table.object == name, table.record.in_(ids))
+        found = select(table.permission).where(*these, table.at_us >= to_us(since), table.person == person)
         permissions = await self.read(lambda connection: connection.execute(found).scalars().all())
         done = map(operation_named, permissions)
         return any(one is None or first.holds(one) for one in done)  # what can't be read may have been it
 
     async def remember(self, rules: Sequence[Apart], call: Call, person: str, at: datetime) -> None:
         """Keeps what this call is about to do, where a rule may ask for it later."""
+        who = {"person": person, "at_us": to_us(at)}
         rows = [
-            {
-                "system": operation.system,
-                "object": operation.object,
-                "record": record,
-                "permission": operation.permission,
-                "person": person,
-                "at_us": to_us(at),
-            }
-            for operation in call.operations
-            if any(rule.first.holds(operation) for rule in rules)
-            for record in operation.ids
+            {"system": one.system, "object": one.object, "record": record, "permission": one.permission, **who}
+            for one in call.operations
+            if any(rule.first.holds(one) for rule in rules)
+            for record in one.ids
         ]
         if rows:
             await self.write(lambda connection: connection.execute(insert(GUARD_HISTORY), rows))

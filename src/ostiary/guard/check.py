@@ -164,13 +164,7 @@ class Check:
         trace.operations, trace.operation = does, does[0].permission
         trace.here = self._circumstances(asked, caller)
         roles = await self._knowledge.roles(caller.claims.role_set)
-        facts = Facts(
-            system=system.name,
-            here=trace.here,
-            roles=roles,
-            scopes=caller.claims.scopes,
-            operations=does,
-        )
+        facts = Facts(system=system.name, here=trace.here, roles=roles, scopes=caller.claims.scopes, operations=does)
         decision = decide(ready.plan, facts)
         if (draft := self._knowledge.draft) is not None:
             trace.draft = UNCLEAR if len(does) > DRAFT_OPERATIONS_MAX else str(decide(draft, facts))

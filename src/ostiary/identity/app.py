@@ -77,9 +77,8 @@ def _endpoint(server: Server, handler: Handler, limiter: CapacityLimiter) -> Any
         try:
             body = await _body(request)
             if limiter.statistics().tasks_waiting >= WAITING_MAX:
-                return _refusal(
-                    server, Refused("temporarily_unavailable", "too many ask at once; try again", status=503)
-                )
+                many = "too many ask at once; try again"
+                return _refusal(server, Refused("temporarily_unavailable", many, status=503))
             async with limiter:
                 if await request.is_disconnected():  # nothing is worked out for a caller who has left
                     return Response(status_code=400)

@@ -75,11 +75,8 @@ def answer(server: Server, request: Request, body: bytes) -> Response:
     if form.get("decision") != "allow":
         return _denied(server, request, asked)
     if person:
-        return (
-            _allowed(server, request, asked, person)
-            if _fit(server, asked, person)
-            else _form(server, request, asked, None)
-        )
+        fits = _fit(server, asked, person)
+        return _allowed(server, request, asked, person) if fits else _form(server, request, asked, None)
     return _by_code(server, request, asked, form) if "half" in form else _by_password(server, request, asked, form)
 
 

@@ -7,14 +7,4 @@ from ostiary.erp.openapi.match import Match, Table, fields_sent, operation_of
 from ostiary.erp.openapi.model import Loaded
 from ostiary.erp.openapi.offer import offer
 
-__all__ = [
-    "DOCUMENT_MAX_BYTES",
-    "Loaded",
-    "Match",
-    "Table",
-    "drafted",
-    "fields_sent",
-    "load",
-    "offer",
-    "operation_of",
-]
+__all__ = ["DOCUMENT_MAX_BYTES", "Loaded", "Match", "Table", "drafted", "fields_sent", "load", "offer", "operation_of"]
