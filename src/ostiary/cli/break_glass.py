@@ -4,13 +4,17 @@ from typing import Any
 
 import click
 
-from ostiary.cli.admin import ask, done, look, waits
+from ostiary.cli.acts import with_acts
+from ostiary.cli.admin import ask, look, waits
 from ostiary.cli.shape import Group, home, show, show_table
 
 
 @click.group("break-glass", cls=Group)
 def break_glass() -> None:
     """One role more for a time, in an emergency: with a reason, and loud."""
+
+
+with_acts(break_glass)
 
 
 @break_glass.command("start")
@@ -30,13 +34,6 @@ def approve(emergency: str) -> None:
     """Says yes to what somebody else asked for; with the last yes needed it begins."""
     approved = ask(home(), "break-glass.approve", proposal=emergency)
     show(approved, _begun(approved))
-
-
-@break_glass.command("end")
-@click.argument("emergency")
-def end(emergency: str) -> None:
-    """Takes it back before its time, or before somebody approves it."""
-    done("break-glass.end", f"{emergency} is over.", proposal=emergency)
 
 
 @break_glass.command("list")

@@ -2,13 +2,17 @@
 
 import click
 
-from ostiary.cli.admin import ask, done
+from ostiary.cli.acts import with_acts
+from ostiary.cli.admin import ask
 from ostiary.cli.shape import Group, home, show, show_table
 
 
 @click.group(cls=Group)
 def device() -> None:
     """The devices that contexts of the policy ask for."""
+
+
+with_acts(device)
 
 
 @device.command("add")
@@ -25,10 +29,3 @@ def add(name: str, principal: str, days: int) -> None:
 def list_devices() -> None:
     """Every device that is registered."""
     show_table(ask(home(), "device.list"), ("name", "principal", "fingerprint"), empty="No device yet.")
-
-
-@device.command("remove")
-@click.argument("name")
-def remove(name: str) -> None:
-    """Its calls count no more as those of a registered device, at once."""
-    done("device.remove", f"device {name} is removed.", name=name)

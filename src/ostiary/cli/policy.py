@@ -11,6 +11,7 @@ from typing import Any
 import click
 from msgspec import to_builtins
 
+from ostiary.cli.acts import with_acts
 from ostiary.cli.admin import ask, done, look, waits
 from ostiary.cli.questions import report, what_can, who_can
 from ostiary.cli.shape import LIMIT, MOMENT, Group, at_home, home, noted, show, show_table, table, with_names
@@ -28,6 +29,9 @@ WHY = click.option("--reason", required=True, help="Why; kept with it.")
 @click.group(cls=Group)
 def policy() -> None:
     """Check, format, compare, prove and apply the policy; ask what it means; its revisions."""
+
+
+with_acts(policy)
 
 
 for _command in (who_can, what_can, report):
@@ -125,14 +129,6 @@ def propose(file: Path, reason: str) -> None:
 def approve(proposal: str) -> None:
     """Says yes to what somebody else proposed; with the last yes needed it comes into force."""
     _show_applied(ask(home(), "policy.approve", proposal=proposal))
-
-
-@policy.command("reject")
-@click.argument("proposal")
-@click.option("--reason", default="", help="Kept in the audit log.")
-def reject(proposal: str, reason: str) -> None:
-    """Says no to a proposal, or takes one's own back."""
-    done("policy.reject", f"{proposal} is rejected.", proposal=proposal, reason=reason)
 
 
 @policy.command("list")

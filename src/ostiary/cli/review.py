@@ -5,18 +5,18 @@ from typing import Any
 
 import click
 
-from ostiary.cli.admin import ask, done, look, waits
+from ostiary.cli.acts import with_acts
+from ostiary.cli.admin import ask, look, waits
 from ostiary.cli.shape import Group, home, noted, show, table
 from ostiary.foundation.errors import counted, harmless
-
-WHOSE = click.argument("principal")
-ROLE = click.argument("role")
-WHY = click.option("--reason", required=True, help="Why; kept with it.")
 
 
 @click.group(cls=Group)
 def review() -> None:
     """Who holds which role, whether it was used, and whether somebody looked at it in the last quarter."""
+
+
+with_acts(review)
 
 
 @review.command("list")
@@ -59,36 +59,9 @@ def approve(asked: str) -> None:
     show(given, told_given(given))
 
 
-@review.command("reject")
-@click.argument("asked")
-@click.option("--reason", default="", help="Kept in the audit log.")
-def reject(asked: str, reason: str) -> None:
-    """Says no to roles that somebody asked for, or takes one's own wish back."""
-    done("roles.reject", f"{asked} is rejected.", proposal=asked, reason=reason)
-
-
 def told_given(given: Mapping[str, Any]) -> str:
     """What somebody holds from now on, or on whom that waits."""
     roles = ", ".join(given["roles"]) or "nothing"
     if given["missing"]:
         return f"{given['principal']} is to hold: {roles}; it {waits(given, given['id'], 'review approve')}"
     return f"{given['principal']} now holds: {roles}."
-
-
-@review.command("keep")
-@WHOSE
-@ROLE
-@WHY
-def keep(principal: str, role: str, reason: str) -> None:
-    """PRINCIPAL keeps ROLE: recorded with how often it was used."""
-    done("review.keep", f"{principal} keeps {role}.", principal=principal, role=role, reason=reason)
-
-
-@review.command("remove")
-@WHOSE
-@ROLE
-@WHY
-def remove(principal: str, role: str, reason: str) -> None:
-    """PRINCIPAL loses ROLE at once: recorded with how often it was used."""
-    told = f"{principal} has no longer {role}; its tokens are refused."
-    done("review.remove", told, principal=principal, role=role, reason=reason)

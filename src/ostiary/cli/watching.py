@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from ostiary.cli.admin import ask, done
+from ostiary.cli.acts import with_acts
+from ostiary.cli.admin import ask
 from ostiary.cli.shape import Group, at_home, home, pasteable, show, show_table, table
 from ostiary.foundation.errors import counted
 
@@ -14,6 +15,9 @@ from ostiary.foundation.errors import counted
 @click.group(cls=Group)
 def alert() -> None:
     """What the watch noticed."""
+
+
+with_acts(alert)
 
 
 @alert.command("list")
@@ -59,25 +63,12 @@ def _next(told: dict[str, Any]) -> Iterator[str]:
     yield from [f"alert {act} {told['id']}" for act in ("ack", "resolve") if told["state"] != "resolved"]
 
 
-@alert.command("ack")
-@click.argument("alert_id")
-@click.option("--note", default="", help="What you know about it.")
-def acknowledge(alert_id: str, note: str) -> None:
-    """Says that somebody looks after it."""
-    done("alert.acknowledge", f"{alert_id} is acknowledged.", alert=alert_id, note=note)
-
-
-@alert.command("resolve")
-@click.argument("alert_id")
-@click.option("--note", default="", help="How it ended.")
-def resolve(alert_id: str, note: str) -> None:
-    """Says that it is over."""
-    done("alert.resolve", f"{alert_id} is resolved.", alert=alert_id, note=note)
-
-
 @click.group(cls=Group)
 def measure() -> None:
     """Responses that expire by themselves; undoing one is safe."""
+
+
+with_acts(measure)
 
 
 @measure.command("list")
@@ -86,10 +77,3 @@ def list_measures(everything: bool) -> None:
     """Measures in force."""
     rows = ask(home(), "measure.list", everything=everything)
     show_table(rows, ("id", "kind", "target", "rule", "reason", "expires"), empty="No measure in force.")
-
-
-@measure.command("undo")
-@click.argument("measure_id")
-def undo(measure_id: str) -> None:
-    """Ends a measure now."""
-    done("measure.undo", f"{measure_id} is undone.", measure=measure_id)
