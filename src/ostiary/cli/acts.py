@@ -1,4 +1,4 @@
-"""The commands of acts.toml: each has the running installation do one thing, and says that it is so."""
+"""The commands of acts.toml: each has the running installation do one thing, and says that it is so; or lists."""
 
 import tomllib
 from collections.abc import Mapping
@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import click
 
-from ostiary.cli.admin import done
-from ostiary.cli.shape import Command
+from ostiary.cli.admin import ask, done
+from ostiary.cli.shape import Command, home, show_table
 
 ACTS: Final = tomllib.loads((resources.files("ostiary.cli") / "acts.toml").read_text("utf-8"))
 
@@ -22,11 +22,14 @@ def with_acts(group: click.Group) -> None:
 
 def _parameters(act: Mapping[str, Any]) -> list[click.Parameter]:
     return [
-        *(click.Argument([name], metavar=shown) for name, shown in act["arguments"].items()),
+        *(click.Argument([name], metavar=shown) for name, shown in act.get("arguments", {}).items()),
         *(click.Option([f"--{name}"], default="", help=text) for name, text in act.get("options", {}).items()),
         *(click.Option([f"--{name}"], required=True, help=text) for name, text in act.get("needed", {}).items()),
     ]
 
 
 def _do(act: Mapping[str, Any], **given: str) -> None:
-    done(act["does"], act["told"].format(**given), **given)
+    if "told" in act:
+        done(act["does"], act["told"].format(**given), **given)
+    else:
+        show_table(ask(home(), act["does"], **given), act["columns"], empty=act["empty"])

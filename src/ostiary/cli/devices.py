@@ -4,7 +4,7 @@ import click
 
 from ostiary.cli.acts import with_acts
 from ostiary.cli.admin import ask
-from ostiary.cli.shape import Group, home, show, show_table
+from ostiary.cli.shape import Group, home, show
 
 
 @click.group(cls=Group)
@@ -23,9 +23,3 @@ def add(name: str, principal: str, days: int) -> None:
     """Registers a device; prints its certificate, and its key, which is kept nowhere."""
     made = ask(home(), "device.add", name=name, principal=principal, days=days)
     show(made, (made["certificate"] + made["key"]).rstrip())
-
-
-@device.command("list")
-def list_devices() -> None:
-    """Every device that is registered."""
-    show_table(ask(home(), "device.list"), ("name", "principal", "fingerprint"), empty="No device yet.")

@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 
 import click
 
+from ostiary.cli.acts import with_acts
 from ostiary.cli.admin import ask, done
 from ostiary.cli.review import told_given
-from ostiary.cli.shape import Group, home, noted, show, show_table, words
+from ostiary.cli.shape import Group, home, noted, show, words
 from ostiary.identity.registration import CHOICES
 
 Wrapped = TypeVar("Wrapped", bound=Callable[..., Any])
@@ -64,13 +65,6 @@ def add_client(client_id: str, **parameters: Any) -> None:
     """Registers a client; its secret is shown once."""
     made = ask(home(), "client.add", client_id=client_id, **_lists(parameters))
     show(made, f"client_id: {client_id}\n{_given(made)}{noted(made['warnings'])}")
-
-
-@client.command("list")
-def list_clients() -> None:
-    """Every client, its roles and state."""
-    rows = ask(home(), "client.list")
-    show_table(rows, ("id", "name", "roles", "scopes", "auth", "accounts", "active"), empty="No client yet.")
 
 
 @client.command("change")
@@ -133,16 +127,6 @@ def add_user(login: str, password_file: Any, **parameters: Any) -> None:
     """Makes a user; asks for the password, or reads it from a file."""
     password = password_from(password_file, "Password")
     done("user.add", f"user:{login} was made.", login=login, password=password, **_lists(parameters))
-
-
-@user.command("list")
-def list_users() -> None:
-    """Every user, the roles held and their state.
-
-    LOCKED S is for how many seconds more wrong passwords keep one out.
-    """
-    columns = ("id", "name", "roles", "person", "accounts", "active", "locked_s")
-    show_table(ask(home(), "user.list"), columns, empty="No user yet.")
 
 
 @user.command("forget-factors")
@@ -236,8 +220,9 @@ def _set_or_tell(principal: str, roles: list[str], reason: str, *, none: bool) -
     show({"principal": principal, "roles": held}, f"{principal} holds: {', '.join(held) or 'nothing'}.")
 
 
-_shared(client, "client")
-_shared(user, "user")
+for _group in (client, user):
+    with_acts(_group)
+    _shared(_group, str(_group.name))
 
 
 @click.group(cls=Group)
