@@ -32,11 +32,10 @@ def strip_filter(plans: Sequence[Plan]) -> tuple[str, Json]:
 
     The guard's credential is taken from the metadata of its answer, so a guard that gave none leaves none.
     """
-    passed = {*PASSED, "authorization"}
+    own = own_keys(plans)
+    passed = {*PASSED, "authorization", *own}
     if any(system.kind is Kind.TRYTON for plan in plans for system in plan.systems):
         passed |= {*TRYTON}
-    own = own_keys(plans)
-    passed |= {*own}
     mutations = [
         *({"remove": name} for name in ("authorization", *own)),
         {"append": header("authorization", f"%REQ({CREDENTIAL_HEADER})%")},
