@@ -169,9 +169,9 @@ def test_a_token_that_is_not_valid_makes_nobody_of_its_claims(live: Any, token: 
     assert not [name for name in live.guard.seen[0]["names"] if name in {"x-gw-sub", "x-gw-rs", "x-gw-scope"}]
 
 
-def test_two_credentials_of_which_one_is_a_token_are_the_tokens(live: Any) -> None:
+def test_two_credentials_of_which_one_is_a_token_are_neither(live: Any) -> None:
     guest = live.token(("guest",), scope=SCOPE)
-    assert ask(live, f"{BASIC}, Bearer {guest}").reason == "role"
+    assert ask(live, f"{BASIC}, Bearer {guest}").reason == "token-unbound"
     assert not live.upstream.seen
 
 
