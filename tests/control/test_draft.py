@@ -180,7 +180,7 @@ def test_what_was_allowed_is_proposed_and_what_was_refused_is_not(site, seen):
 @RUNNING
 @pytest.mark.parametrize("status", [401, 403])
 def test_what_the_erp_itself_refused_is_not_proposed(site, status):
-    since, before = datetime.now(UTC).replace(microsecond=0), site.upstream.reply
+    since, before = datetime.now(UTC), site.upstream.reply
     name = f"wrong-{status}-{since:%H%M%S}"
     token = site.client(name, "clerk")
     site.upstream.reply = lambda seen: (status if seen["path"].endswith("/stock") else 200, {}, "")

@@ -30,7 +30,7 @@ def test_a_known_caller_is_told_what_is_left_and_when_to_come_again(site):
 @pytest.mark.standard("E11")
 def test_one_caller_does_not_use_up_what_another_has(site):
     site.apply(site.policy(default=2))
-    eager, other = (site.caller(site.client(name, "visitor")) for name in ("greedy", "modest"))
+    eager, other = (site.caller(site.client(name, "visitor")) for name in ("greedy", "frugal"))
     assert [stock(eager).status for _ in range(3)] == [200, 200, 429]
     assert stock(other).status == 200
     again = site.caller(site.fresh("greedy"))
