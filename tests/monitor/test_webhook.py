@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import logging
+import socket
 
 import pytest
 
@@ -68,10 +69,10 @@ async def test_a_receiver_that_does_not_want_it_is_not_asked_again(receiver, sta
 
 
 async def test_a_receiver_that_is_away_is_tried_again():
-    gone = Receiver()
-    gone.close()
-    teller = Teller(gone.url)
-    assert not await teller.hook.deliver(notice())
+    with socket.socket() as gone:  # its port is nobody else's meanwhile
+        gone.bind(("127.0.0.1", 0))
+        teller = Teller(f"http://127.0.0.1:{gone.getsockname()[1]}/alerts")
+        assert not await teller.hook.deliver(notice())
     assert (len(teller.slept), teller.hook.lost) == (TRIES_MAX - 1, 1)
 
 

@@ -52,10 +52,9 @@ def draft(home: Home, source: str, since: datetime, tick: Tick) -> dict[str, Any
     _, plan, _ = read_document(document)
     system = next((one for one in plan.systems if one.name == source), None)
     if source == EVENTS:
-        refused = turned_away(home, since)
-        roles: Iterable[Role] = observed(
-            plan, (one for one in recorded(home, since, tick) if one.decision not in refused)
-        )
+        found = list(recorded(home, since, tick))
+        refused = turned_away(home, since)  # read later: what is found is in it, if it was refused
+        roles: Iterable[Role] = observed(plan, (one for one in found if one.decision not in refused))
     elif system is None:
         hint = f"{EVENTS}, a file, or a system of the policy: {', '.join(one.name for one in plan.systems)}"
         raise CallerFault("no-source", f"there is no file and no system {source!r}", hint=hint)
