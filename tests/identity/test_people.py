@@ -116,7 +116,9 @@ def test_half_a_proof_is_nobody_s_and_lapses(world, browser):
     page = browser.half()
     assert world.ask("GET", "/identity/account").text.count('name="username"') == 1  # no session yet
     world.later(seconds=301)
-    assert browser.whole(browser.code(), page).status_code == 400
+    late = browser.whole(browser.code(), page)
+    assert (late.status_code, late.headers["content-type"]) == (400, "text/html; charset=utf-8")
+    assert "this sign-in has lapsed" in late.text
     page = browser.half()
     world.do(principals.set_password, sealer=world.sealer, login="anna", hashed="x")
     assert browser.whole(browser.code(), page).status_code == 200
@@ -225,3 +227,8 @@ def test_the_pages_speak_the_browser_s_language(world):
     for asked, word in [("de-AT,de;q=0.9,en;q=0.5", "Anmelden"), ("fr, en", "Sign in"), ("", "Sign in"), ("x" * 5000, "Sign in")]:  # fmt: skip
         page = world.ask("GET", "/identity/account", headers={"accept-language": asked})
         assert f"<h1>{word}</h1>" in page.text
+
+
+def test_who_does_not_want_to_sign_in_to_his_account_is_sent_nowhere_else(world):
+    answer = world.answer(world.ask("GET", "/identity/account"), decision="deny")
+    assert (answer.status_code, answer.headers["location"]) == (303, f"{world.settings.issuer}/account")

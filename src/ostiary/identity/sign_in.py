@@ -1,4 +1,4 @@
-"""The person's answer: who he is, and whether the client may; the same page for clients, devices and his own account."""
+"""The person's answer: who he is, and whether the client may; the same page for clients and his own account."""
 
 import base64
 import hmac
@@ -77,7 +77,10 @@ def answer(server: Server, request: Request, body: bytes) -> Response:
     if person:
         fits = _fit(server, asked, person)
         return _allowed(server, request, asked, person) if fits else _form(server, request, asked, None)
-    return _by_code(server, request, asked, form) if "half" in form else _by_password(server, request, asked, form)
+    try:
+        return _by_code(server, request, asked, form) if "half" in form else _by_password(server, request, asked, form)
+    except Refused as refused:
+        return _stopped(server, request, "refused", refused.description)
 
 
 def _by_password(server: Server, request: Request, asked: Asked, form: Mapping[str, str]) -> Response:
@@ -222,10 +225,11 @@ def _given(server: Server, asked: Asked, person: Person) -> str:
 
 
 def _back(server: Server, asked: Asked, **facts: str) -> Response:
-    """To the client, with `iss` in every answer (RFC 9207)."""
+    """To the client, with `iss` in every answer (RFC 9207); to his own account who was asked for that alone."""
     told = {**facts, **({"state": asked.state} if asked.state else {}), "iss": server.issuer}
     joined = "&" if "?" in asked.redirect else "?"
-    return RedirectResponse(f"{asked.redirect}{joined}{urlencode(told)}", 303, headers=HEADERS)
+    place = f"{asked.redirect}{joined}{urlencode(told)}" if asked.client else f"{server.issuer}/account"
+    return RedirectResponse(place, 303, headers=HEADERS)
 
 
 def _place(server: Server, request: Request, login: str) -> str:
