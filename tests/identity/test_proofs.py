@@ -401,11 +401,3 @@ def test_a_client_s_way_can_change_and_its_secrets_go(world):
     assert error(world.machine()) == (401, "invalid_client")
     secret = world.do(registration.rotate_secret, sealer=world.sealer, client_id="shop").secret.reveal()
     assert world.token(("shop", secret), grant_type="client_credentials").status_code == 200
-
-
-def test_who_binds_to_a_certificate_must_show_it_and_that_alone(world):
-    one = Keyed(world, bound="certificate")
-    assert error(one.token()) == (400, "invalid_request")
-    assert error(one.token(proof=one.proof())) == (400, "invalid_dpop_proof")
-    world.headers = {"x-gw-device": "ab" * 32}
-    assert world.claims(one.token().json()["access_token"]).bound == "x5t:" + "ab" * 32

@@ -58,7 +58,7 @@ def issue_certificate(board: Board, actor: str, client_id: str, days: int = auth
     issued = _issued(board, client_id, days)
     board.change(
         actor,
-        lambda change: registration.note_certificate(change, client_id=client_id, days=days),
+        lambda change: registration.note_certificate(change, client_id=client_id, days=days, key=issued.public_key),
     )
     return {"certificate": issued.certificate.decode(), "key": issued.key.decode()}
 

@@ -39,7 +39,7 @@ from ostiary.store.seal import load_sealer
 from ostiary.tls import authority
 
 START_FILE: Final = "start"
-AS_SET: Final = ("listen", "port", "host", "tls_minimum", "issuer", "trusted_hops")
+AS_SET: Final = ("listen", "port", "host", "any_client_certificate", "tls_minimum", "issuer", "trusted_hops")
 CONNECTIONS_MAX: Final = 10_000  # of callers; below half of the file descriptors allowed
 TRYTON_EXAMPLE: Final = "party.party: read"
 STARTER: Final = Template(resources.files("ostiary.control").joinpath("starter.yaml").read_text("utf-8"))

@@ -29,6 +29,7 @@ class Edge(Struct, frozen=True, kw_only=True):
     certificate: Path
     key: Path
     client_ca: Path | None = None
+    any_client_certificate: bool = False
     tls_minimum: str = "1.3"
     node: str = "gate"
     start: str = "0"

@@ -169,6 +169,8 @@ def _tls(edge: Edge) -> Json:
         "tls_certificate_sds_secret_configs": [{"name": "gate", "sds_config": watched(edge, CERTIFICATE)}],
     }
     if edge.client_ca is not None:
-        context["validation_context"] = {"trusted_ca": {"filename": str(edge.client_ca)}}
+        known = {"trusted_ca": {"filename": str(edge.client_ca)}}
+        taken = "ACCEPT_UNTRUSTED" if edge.any_client_certificate else "VERIFY_TRUST_CHAIN"
+        context["validation_context"] = {**known, "trust_chain_verification": taken}
     downstream = typed(f"{TLS}.DownstreamTlsContext", common_tls_context=context, require_client_certificate=False)
     return {"name": "tls", "typed_config": downstream}

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import msgspec
+from cryptography.hazmat.primitives import serialization
 from joserfc import jws
 from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, JWKRegistry, Key, OKPKey, RSAKey
@@ -147,6 +148,18 @@ def usable_jwks(text: str) -> str:
     if not 0 < len(keys) <= KEYS_MAX:
         raise TokenRefused(f"a client has 1 to {KEYS_MAX} keys")
     return json.dumps({"keys": keys})
+
+
+def with_key(jwks: str, key: Any, most: int) -> str:
+    """The public key added to these, the last `most` of them."""
+    pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    new = ECKey.import_key(pem).as_dict(private=False)
+    return json.dumps({"keys": [*json.loads(jwks or '{"keys": []}')["keys"], new][-most:]})
+
+
+def registered(key: Any, jwks: str) -> bool:
+    """Whether a certificate's public key is one of these."""
+    return any(_public(one).public_key == key for one in json.loads(jwks or '{"keys": []}')["keys"])
 
 
 def hashed(token: str) -> str:

@@ -45,6 +45,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tls_minimum: Tls = "1.3"
     token_life_s: Life = 3600  # of access tokens
     ask_client_certificate: Switch = False
+    any_client_certificate: Switch = False  # not our authority's alone: then a certificate proves its key, and no name
     dpop_nonce: Switch = False  # proofs at the authorization server must bear a nonce of its own
     geoip_database: Text = ""  # MMDB file that tells countries; empty: nobody knows them
     trusted_hops: Count = 0  # proxies of yours in front of the gate, whose X-Forwarded-For counts

@@ -4,15 +4,17 @@ import hmac
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from sqlalchemy import Connection, bindparam, select
 from starlette.requests import Request
 
 from ostiary.erp.operation import Pattern, Verb, operation_named
 from ostiary.foundation.jose import TokenRefused
-from ostiary.foundation.proof import AHEAD_S, PROOF_LIFE_S, verify_assertion, verify_proof
+from ostiary.foundation.proof import AHEAD_S, PROOF_LIFE_S, registered, verify_assertion, verify_proof
 from ostiary.identity import names
 from ostiary.identity.credentials import derived, digest
-from ostiary.identity.request import Refused, Shown, fingerprint, shown
+from ostiary.identity.request import Refused, Shown, certificate, fingerprint, shown
 from ostiary.identity.server import Server
 from ostiary.store.tables.directory import PRINCIPAL
 from ostiary.store.tables.identity import CLIENT, CLIENT_LISTS, CLIENT_SECRET
@@ -112,11 +114,35 @@ def _by_assertion(server: Server, connection: Connection, client: Client, told: 
     return "" if fresh else "the assertion was used before"
 
 
+def _by_authority(server: Server, _: Connection, client: Client, told: Shown, request: Request) -> str:
+    """tls_client_auth: one of the last certificates that our own authority gave this client (RFC 8705 section 2.1)."""
+    found = certificate(request)
+    if told.secret or told.assertion or found is None:
+        return "no certificate, or more than that"
+    try:
+        found.verify_directly_issued_by(x509.load_pem_x509_certificate((server.home.keys / "ca.crt").read_bytes()))
+    except (ValueError, TypeError, InvalidSignature):
+        return "the certificate is not by our authority"
+    if not found.not_valid_before_utc <= server.now() <= found.not_valid_after_utc:
+        return "the certificate has lapsed"
+    return "" if registered(found.public_key(), client.jwks) else "the certificate is not this client's present one"
+
+
+def _by_key(_server: Server, _: Connection, client: Client, told: Shown, request: Request) -> str:
+    """self_signed_tls_client_auth: of the certificate the key alone counts (RFC 8705 section 2.2)."""
+    found = certificate(request)
+    if told.secret or told.assertion or found is None:
+        return "no certificate, or more than that"
+    return "" if registered(found.public_key(), client.jwks) else "the certificate's key is not registered"
+
+
 Way = Callable[[Server, Connection, Client, Shown, Request], str]
 # How a client proves who it is: "", or why it does not.
 WAYS: Final[Mapping[str, Way]] = {
     "client_secret": _by_secret,
     "private_key_jwt": _by_assertion,
+    "tls_client_auth": _by_authority,
+    "self_signed_tls_client_auth": _by_key,
     NONE: _by_nothing,
 }
 

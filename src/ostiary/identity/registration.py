@@ -9,7 +9,7 @@ from ostiary.audit.log import Change
 from ostiary.foundation.clock import to_us
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.jose import TokenRefused
-from ostiary.foundation.proof import usable_jwks
+from ostiary.foundation.proof import usable_jwks, with_key
 from ostiary.foundation.secret import Secret
 from ostiary.identity import names, roster
 from ostiary.identity.clients import CERTIFICATE, DPOP, FAPI2, NONE, WAYS
@@ -20,8 +20,9 @@ from ostiary.store.tables.directory import PRINCIPAL
 from ostiary.store.tables.identity import CLIENT, CLIENT_LISTS, CLIENT_SECRET
 
 SECRET: Final = "client_secret"  # noqa: S105  the way, and no secret
-BY_KEY: Final = "private_key_jwt"
 LIVE_SECRETS: Final = 2
+BY_TLS: Final = frozenset({"tls_client_auth", "self_signed_tls_client_auth"})
+BY_JWKS: Final = frozenset({"private_key_jwt", "self_signed_tls_client_auth"})
 CHOICES: Final[Mapping[str, Sequence[str]]] = {
     "auth": tuple(WAYS), "profile": ("oauth21", FAPI2), "bound": ("", DPOP, CERTIFICATE),
 }  # fmt: skip
@@ -87,10 +88,13 @@ def rotate_secret(change: Change, *, sealer: Sealer, client_id: str) -> Made:
     return Made(principal, secret)
 
 
-def note_certificate(change: Change, *, client_id: str, days: int) -> None:
-    """Records that the client was given a certificate for so many days."""
+def note_certificate(change: Change, *, client_id: str, days: int, key: Any) -> None:
+    """Records that the client was given a certificate for this key; where it proves itself so, the last two do."""
     principal = f"client:{client_id}"
-    roster.one(change.connection, principal)  # raises where there is none
+    one = roster.one(change.connection, principal)
+    if one["auth"] == "tls_client_auth":
+        jwks = with_key(one["jwks"], key, LIVE_SECRETS)
+        change.connection.execute(update(CLIENT).where(CLIENT.c.principal == principal).values(jwks=jwks))
     change.note("client.certificate", principal, after={"days": days})
 
 
@@ -107,13 +111,13 @@ def _fit(told: Mapping[str, Any]) -> dict[str, Any]:
     if told["auth"] == NONE and not told["redirects"]:
         hint = "say with --redirect where people are sent back to, or leave out --public: it then gets a secret"
         raise CallerFault("redirect-missing", "a public client that nobody can sign in with has no use", hint=hint)
-    if told["auth"] == BY_KEY:
+    if told["auth"] in BY_JWKS:
         fitted["jwks"] = _jwks(told["jwks"])
     if told["profile"] == FAPI2:
-        if told["auth"] != BY_KEY:
-            hint = f"--auth {BY_KEY} --keys FILE"
+        if told["auth"] in {SECRET, NONE}:
+            hint = "--auth private_key_jwt, tls_client_auth or self_signed_tls_client_auth"
             raise CallerFault("client-unfit", "in the profile fapi2 a client proves itself by a key", hint=hint)
-        fitted["bound"] = told["bound"] or DPOP
+        fitted["bound"] = told["bound"] or (CERTIFICATE if told["auth"] in BY_TLS else DPOP)
     return fitted
 
 

@@ -2,10 +2,13 @@
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
-from urllib.parse import parse_qsl, unquote_plus
+from urllib.parse import parse_qsl, unquote, unquote_plus
 
+from cryptography import x509
 from starlette.requests import Request
 
 from ostiary.foundation.jose import TokenRefused
@@ -17,6 +20,7 @@ TEXT_MAX_BYTES: Final = 16_384
 QUERY_MAX_BYTES: Final = 6_000  # of an authorization request: its form carries it back in base64
 VALUE_MAX_CHARS: Final = 8_192
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+CERTIFICATE: Final = re.compile(r'(?:^|;)Cert="([^"]*)"')  # in the words of x-forwarded-client-cert
 
 
 class Refused(Exception):
@@ -114,8 +118,16 @@ def refuse_foreign(request: Request) -> None:
         raise Refused("invalid_request", "another web page sent this", status=403)
 
 
+def certificate(request: Request) -> x509.Certificate | None:
+    """What the caller's TLS connection showed and proved the key of, as the gate tells it."""
+    found = CERTIFICATE.search(request.headers.get("x-gw-client-cert", ""))
+    with suppress(ValueError):
+        return x509.load_pem_x509_certificate(unquote(found[1]).encode()) if found else None
+    return None
+
+
 def fingerprint(request: Request) -> str:
-    """SHA-256 of the certificate of the caller's connection, hex; "" where there is none."""
+    """SHA-256 of that certificate, hex; "" where there is none."""
     return str(request.headers.get("x-gw-device", ""))
 
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -40,6 +40,10 @@ class Issued(Struct, frozen=True, kw_only=True):
 
     certificate: bytes
     key: bytes
+
+    @property
+    def public_key(self) -> Any:
+        return x509.load_pem_x509_certificate(self.certificate).public_key()
 
     @property
     def fingerprint(self) -> str:
