@@ -33,6 +33,6 @@ def test_openid_client_goes_the_whole_way_of_fapi_2(site):
         script.say(answer_page(caller, page, "frida", Secret(PASSWORD)))
         told = script.hear()
     assert told == {
-        "type": "dpop", "sub": "user:frida", "name": "Frida", "statuses": [200, 200], "stolen": 401,
-        "gone": "invalid_grant",
+        "type": "dpop", "sub": "user:frida", "name": "Frida", "seen": True, "statuses": [200, 200], "stolen": 401,
+        "gone": False,
     }  # fmt: skip

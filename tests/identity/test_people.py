@@ -232,3 +232,43 @@ def test_the_pages_speak_the_browser_s_language(world):
 def test_who_does_not_want_to_sign_in_to_his_account_is_sent_nowhere_else(world):
     answer = world.answer(world.ask("GET", "/identity/account"), decision="deny")
     assert (answer.status_code, answer.headers["location"]) == (303, f"{world.settings.issuer}/account")
+
+
+# --- signing out at the wish of a client
+
+
+def signed_out(world, **given):
+    return world.ask("GET", "/identity/logout", params=given)
+
+
+@pytest.mark.standard("A4")
+def test_a_client_signs_its_person_out_and_all_that_was_given_ends(world):
+    told = world.signed_in(scope="openid erp/sale.*:read")
+    more = {"post_logout_redirect_uri": world.back, "state": "s&t"}
+    answer = signed_out(world, id_token_hint=told["id_token"], **more)
+    assert (answer.status_code, answer.headers["location"]) == (303, f"{world.back}?state=s%26t")
+    assert f"sid:{world.claims(told['access_token']).session}" in world.gone
+    assert world.refresh(told["refresh_token"]).json()["error"] == "invalid_grant"
+    assert 'name="username"' in world.authorize().text
+    again = signed_out(world, id_token_hint=told["id_token"], **more)
+    assert again.headers["location"].startswith(world.back)
+
+
+def test_an_old_id_token_still_says_whose_session_it_was(world):
+    told = world.signed_in()
+    world.later(hours=7)
+    signed_out(world, id_token_hint=told["id_token"])
+    assert world.gone
+
+
+def test_nobody_is_signed_out_blindly_and_sent_anywhere(world):
+    told = world.signed_in()
+    for given in ({}, {"client_id": "web"}, {"post_logout_redirect_uri": "https://evil.example"}):
+        answer = signed_out(world, **given)
+        assert (answer.status_code, world.gone) == (200, [])
+        assert "Your account" in answer.text
+    for hint in (told["access_token"], told["id_token"][:-4] + "AAAA", "nonsense"):
+        assert signed_out(world, id_token_hint=hint).status_code == 400
+    assert world.gone == []
+    answer = signed_out(world, id_token_hint=told["id_token"], post_logout_redirect_uri="https://evil.example")
+    assert answer.headers["location"] == f"{world.settings.issuer}/account"

@@ -393,6 +393,32 @@ def test_fapi2_keeps_its_refresh_token(world):
     assert error(late) == (400, "invalid_grant")
 
 
+# --- introspection
+
+
+def test_a_client_looks_at_its_own_tokens_alone(world):
+    one, other = Keyed(world), Keyed(world, "other")
+    token = one.token().json()["access_token"]
+    mine = one.post("introspect", {"token": token}).json()
+    assert (mine["active"], mine["client_id"], mine["sub"]) == (True, "bank", "client:bank")
+    for asked in (other, one):
+        text = token if asked is other else "nonsense"
+        assert asked.post("introspect", {"token": text}).json() == {"active": False}
+    one.post("revoke", {"token": token})
+    assert one.post("introspect", {"token": token}).json() == {"active": False}
+    web = world.ask("POST", "/identity/introspect", data={"client_id": "web", "token": "x"})
+    assert error(web) == (401, "invalid_client")
+
+
+def test_a_refresh_token_is_looked_at_too(world):
+    one = Keyed(world)
+    told = one.redeem(one.code(one.push().json()["request_uri"])).json()
+    seen = one.post("introspect", {"token": told["refresh_token"]}).json()
+    assert (seen["active"], seen["sub"]) == (True, "user:anna")
+    one.post("token", {"grant_type": "refresh_token", "refresh_token": told["refresh_token"]})
+    assert one.post("introspect", {"token": told["refresh_token"]}).json() == {"active": False}
+
+
 def test_a_client_s_way_can_change_and_its_secrets_go(world):
     key = KEYS["ES256"]()
     world.do(registration.change_client, client_id="shop", auth="private_key_jwt", jwks=jwks(key))

@@ -25,6 +25,7 @@ let tokens = await client.authorizationCodeGrant(config, new URL(await line()), 
 const claims = tokens.claims()
 tokens = await client.refreshTokenGrant(config, tokens.refresh_token, undefined, { DPoP })
 const person = await client.fetchUserInfo(config, tokens.access_token, claims.sub, { DPoP })
+const seen = await client.tokenIntrospection(config, tokens.access_token)
 
 const status = async (method, path, body) => {
   const headers = new Headers(body ? { 'content-type': 'application/json' } : {})
@@ -42,7 +43,7 @@ const status = async (method, path, body) => {
 const statuses = [await status('GET', '/shop/stock'), await status('POST', '/shop/orders', '{"lines": []}')]
 const stolen = await fetch(told.origin + '/shop/stock', { headers: { authorization: `Bearer ${tokens.access_token}` } })
 await client.tokenRevocation(config, tokens.refresh_token)
-const gone = await client.refreshTokenGrant(config, tokens.refresh_token, undefined, { DPoP }).catch((refused) => refused.error)
-say({ type: tokens.token_type, sub: claims.sub, name: person.name, statuses,
-  stolen: stolen.status, gone })
+const gone = await client.tokenIntrospection(config, tokens.refresh_token)
+say({ type: tokens.token_type, sub: claims.sub, name: person.name, seen: seen.active, statuses,
+  stolen: stolen.status, gone: gone.active })
 process.exit(0)

@@ -40,6 +40,7 @@ def _proves(command: Wrapped) -> Wrapped:
         click.option("--auth", type=click.Choice(CHOICES["auth"]), help="How it proves who it is; client_secret unless said."),
         click.option("--public", "auth", flag_value="none", help="It can keep no secret: PKCE alone."),
         click.option("--keys", "jwks", type=click.File("r"), help="Its public keys (JWKS), where it proves itself by one."),
+        click.option("--exchange", multiple=True, help="A client whose tokens it may exchange for its own; may be repeated."),
         click.option("--profile", type=click.Choice(CHOICES["profile"]), help="How strict we are with it; oauth21 unless said."),
         click.option("--bound", type=click.Choice(CHOICES["bound"][1:]), help="Only who holds its key can use its tokens."),
     )):  # fmt: skip

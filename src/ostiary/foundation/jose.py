@@ -49,7 +49,17 @@ class Claims(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     bound: str = field(
         name="bnd", default=""
     )  # "jkt:<thumbprint>", "x5t:<hex>": as `cnf` says it, for the gate to read
+    actor: dict[str, Any] | None = field(name="act", default=None)  # who acts for the subject, and before him who
     device: str = field(name="dev", default="")  # the fingerprint of the registered one that it was issued to
+
+
+class Hint(Struct, frozen=True, kw_only=True):
+    """Whose session an ID token was given in, and to which client."""
+
+    issuer: str = field(name="iss")
+    client: str = field(name="aud")
+    subject: str = field(name="sub")
+    session: str = field(name="sid")
 
 
 class TokenRefused(CallerFault):
@@ -124,6 +134,14 @@ def verify_access_token(text: str, jwks: Mapping[str, Any], *, issuer: str, audi
     if not claims.issued_at - SKEW_S <= at < claims.expires_at + SKEW_S:
         raise TokenRefused("the token has expired or is not yet valid")
     return claims
+
+
+def verify_hint(text: str, jwks: Mapping[str, Any], *, issuer: str) -> Hint:
+    """What an ID token of ours said once, though it may have expired; raises TokenRefused."""
+    hint: Hint = _verified(text, jwks, ID_TOKEN, lambda told: msgspec.convert(told, Hint))
+    if hint.issuer != issuer:
+        raise TokenRefused("the token is of another issuer")
+    return hint
 
 
 def issued_by(issuer: str, text: str) -> bool:

@@ -19,7 +19,7 @@ from ostiary.foundation.clock import Clock
 from ostiary.foundation.home import Home
 from ostiary.foundation.proof import ALGORITHMS
 from ostiary.foundation.settings import Settings
-from ostiary.identity import account, clients, endpoint, keys, sign_in, tokens
+from ostiary.identity import account, clients, endpoint, keys, logout, sign_in, tokens
 from ostiary.identity.asked import ACRS
 from ostiary.identity.endpoint import NO_STORE
 from ostiary.identity.request import TEXT_MAX_BYTES, Refused, call, refuse_foreign
@@ -55,9 +55,11 @@ def create(
             route(f"{base}/sign-in", "POST", sign_in.answer, slow),
             route(f"{base}/account", "GET", account.show),
             route(f"{base}/account", "POST", account.act),
+            route(f"{base}/logout", "GET,POST", logout.end),
             route(f"{base}/token", "POST", endpoint.token),
             route(f"{base}/par", "POST", endpoint.push),
             route(f"{base}/revoke", "POST", endpoint.revoke),
+            route(f"{base}/introspect", "POST", endpoint.introspect),
             route(f"{base}/userinfo", "GET,POST", userinfo),
             route(f"{base}/jwks", "GET", jwks),
             route(f"{base}/.well-known/openid-configuration", "GET", metadata),
@@ -162,7 +164,7 @@ def metadata(server: Server, _request: Request, _body: bytes) -> Response:
         "acr_values_supported": ACRS,
         "scopes_supported": sorted(clients.OIDC_SCOPES),
     }
-    for name in ("token", "revocation"):
+    for name in ("token", "revocation", "introspection"):
         told[f"{name}_endpoint_auth_methods_supported"] = ways
         told[f"{name}_endpoint_auth_signing_alg_values_supported"] = list(ALGORITHMS)
     return JSONResponse(told)

@@ -44,6 +44,7 @@ class Client(NamedTuple):
     profile: str
     bound: str
     jwks: str
+    exchange: tuple[str, ...]  # clients whose tokens it may exchange
     redirects: tuple[str, ...]
     scopes: tuple[str, ...]
     digests: tuple[str, ...]  # of its secrets

@@ -12,12 +12,14 @@ from ostiary.foundation.secret import new_id
 from ostiary.identity import asked, clients, grants, tokens
 from ostiary.identity.clients import Client
 from ostiary.identity.credentials import new_secret
+from ostiary.identity.exchange import exchange
 from ostiary.identity.principals import revoke_grant, revoke_token
 from ostiary.identity.request import Refused, form
 from ostiary.identity.server import Server
 
 NO_STORE: Final = {"cache-control": "no-store"}
-GRANT_TYPES: Final = ("authorization_code", "client_credentials", "refresh_token")
+EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
+GRANT_TYPES: Final = ("authorization_code", "client_credentials", "refresh_token", EXCHANGE)
 PUSHED_LIFE_S: Final = 300  # a person may take so long to sign in
 CREDENTIALS: Final = frozenset({"client_secret", "client_assertion", "client_assertion_type"})
 
@@ -31,7 +33,7 @@ def token(server: Server, request: Request, body: bytes) -> Response:
         with server.transaction(request, told, writes=kind != "client_credentials") as connection:
             client = clients.authenticate(server, connection, request, told)
             bound = clients.binding(server, connection, request, client)
-            give = _for_machine if kind == "client_credentials" else _for_person
+            give = GIVES.get(kind, _for_person)
             answer, claims = give(server, connection, request, client, told, bound)
     except grants.Replayed as replayed:
         _take_back(server, replayed)
@@ -84,6 +86,9 @@ def _for_person(  # noqa: PLR0917  what the request shows
     return answer, claims
 
 
+GIVES: Final = {"client_credentials": _for_machine, EXCHANGE: exchange}
+
+
 def _take_back(server: Server, replayed: grants.Replayed) -> None:
     """Everything the grant gave is revoked, in a transaction that stays."""
     with server.store.begin() as connection:
@@ -107,6 +112,31 @@ def revoke(server: Server, request: Request, body: bytes) -> Response:
     server.note(request, "done", client=client.id, keys=" ".join(gone))
     server.take_back(gone)
     return Response(headers=NO_STORE)
+
+
+def introspect(server: Server, request: Request, body: bytes) -> Response:
+    """RFC 7662, for a client that can prove who it is, of its own tokens: of any other it learns nothing."""
+    told = form(request, body)
+    text = _named(told)
+    with server.transaction(request, told, writes=False) as connection:
+        client = clients.authenticate(server, connection, request, told)
+        if client.public:
+            raise Refused("invalid_client", "a public client proves nothing", status=401)
+        found = _looked_at(server, connection, client, text)
+    server.note(request, "active" if found else "inactive", client=client.id)
+    return JSONResponse({"active": bool(found), **found}, headers=NO_STORE)
+
+
+def _looked_at(server: Server, connection: Connection, client: Client, text: str) -> dict[str, Any]:
+    """What the token says, where it is the client's and good; else nothing."""
+    if grant := grants.of_refresh(connection, server.key, client, text):
+        live = not grant.superseded_at_s and not grant.revoked and grant.expires_at_s > server.now_s()
+        told = {"client_id": client.id, "sub": grant.principal, "scope": grant.scopes, "exp": grant.expires_at_s}
+        return {**told, "aud": grant.audience, "iss": server.issuer} if live else {}
+    claims = tokens.read_access_token(server, connection, text)
+    if claims is None or claims.client != client.id or tokens.revoked(server, connection, claims):
+        return {}
+    return tokens.told_of(claims)
 
 
 def push(server: Server, request: Request, body: bytes) -> Response:

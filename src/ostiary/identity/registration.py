@@ -38,11 +38,11 @@ class Made(NamedTuple):
 def add_client(
     change: Change, *, sealer: Sealer, client_id: str, name: str = "", roles: Sequence[str] = (), person: str = "",
     scopes: Sequence[str] = (), redirects: Sequence[str] = (), auth: str = SECRET, profile: str = "oauth21",
-    bound: str = "", jwks: str = "",
+    bound: str = "", jwks: str = "", exchange: Sequence[str] = (),
 ) -> Made:  # fmt: skip
     """Makes `client:<id>`; one that authenticates by a secret gets it."""
     told: dict[str, Any] = {"auth": auth, "profile": profile, "bound": bound, "jwks": jwks}
-    told |= {"scopes": scopes, "redirects": redirects}
+    told |= {"scopes": scopes, "redirects": redirects, "exchange": exchange}
     facts = _fit(told)
     principal = add(change, "client", client_id, name, person, roles=roles, more=facts)
     change.connection.execute(insert(CLIENT).values(principal=principal, **_row(facts)))
@@ -52,14 +52,14 @@ def add_client(
 def change_client(
     change: Change, *, client_id: str, name: str | None = None, scopes: Sequence[str] | None = None,
     redirects: Sequence[str] | None = None, auth: str | None = None, profile: str | None = None,
-    bound: str | None = None, jwks: str | None = None,
+    bound: str | None = None, jwks: str | None = None, exchange: Sequence[str] | None = None,
 ) -> Keys:  # fmt: skip
     """What is given is changed; but for the name, what it was given before ends, and secrets that it has no use for."""
     principal = f"client:{client_id}"
     before = roster.one(change.connection, principal)
     names.refuse_text(name=name or "")
     told: dict[str, Any] = {"auth": auth, "profile": profile, "bound": bound, "jwks": jwks}
-    told |= {"scopes": scopes, "redirects": redirects}
+    told |= {"scopes": scopes, "redirects": redirects, "exchange": exchange}
     whole = _fit({what: before[what] if value is None else value for what, value in told.items()})
     row = {what: value for what, value in whole.items() if value != before[what]}
     if row:
@@ -107,6 +107,8 @@ def _fit(told: Mapping[str, Any]) -> dict[str, Any]:
             )
     names.refuse_redirects(told["redirects"])
     names.refuse_scopes(told["scopes"])
+    for name in told["exchange"]:
+        names.refuse_name(name)
     fitted = {**told, **{name: list(told[name]) for name in CLIENT_LISTS}}
     if told["auth"] == NONE and not told["redirects"]:
         hint = "say with --redirect where people are sent back to, or leave out --public: it then gets a secret"

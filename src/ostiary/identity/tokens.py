@@ -18,6 +18,7 @@ from ostiary.store.tables.control import PROPOSAL
 from ostiary.store.tables.directory import ASSIGNMENT, PRINCIPAL
 
 ID_CLAIMS: Final = ("iss", "sub", "exp", "iat", "auth_time", "acr", "amr", "sid")
+TOLD_CLAIMS: Final = ("iss", "aud", "sub", "client_id", "jti", "exp", "iat", "scope", "acr", "auth_time", "cnf")
 # Who is active, in which generation, and what the subject holds; in an emergency one role more, for a time.
 _SUBJECT: Final = PRINCIPAL.c.id == bindparam("subject")
 _EMERGENCY: Final = and_(PROPOSAL.c.principal == PRINCIPAL.c.id, _SUBJECT, PROPOSAL.c.until_s > bindparam("now_s"))
@@ -31,7 +32,7 @@ _HELD: Final = (
 
 
 class Given(NamedTuple):
-    """What a client gives itself: as a person's grant, but nobody signed in and nothing is kept of it."""
+    """What nothing is kept of: a client's own, or what it exchanged; as a person's grant."""
 
     id: str
     principal: str
@@ -93,6 +94,11 @@ def id_token(key: jose.SigningKey, claims: jose.Claims, *, name: str, nonce: str
     if "profile" in claims.scopes:
         told["name"] = name
     return key.sign(told, type_=jose.ID_TOKEN)
+
+
+def told_of(claims: jose.Claims) -> dict[str, Any]:
+    """What introspection says of a good token (RFC 7662 section 2.2)."""
+    return _named(claims, TOLD_CLAIMS) | {"token_type": _type(claims)}
 
 
 def _named(claims: jose.Claims, names: Sequence[str]) -> dict[str, Any]:

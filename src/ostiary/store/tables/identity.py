@@ -15,8 +15,9 @@ CLIENT: Final = table(
     Column("profile", Text, nullable=False),
     Column("bound", Text, nullable=False),  # "dpop", "certificate": its tokens are, always
     Column("jwks", Text, nullable=False),  # its own public keys, JSON
+    Column("exchange", Text, nullable=False),  # clients whose tokens it may exchange
 )
-CLIENT_LISTS: Final = {"redirects": "\n", "scopes": " "}  # and what stands between its entries
+CLIENT_LISTS: Final = {"redirects": "\n", "scopes": " ", "exchange": " "}  # and what stands between its entries
 
 CLIENT_SECRET: Final = table(
     "oauth_client_secret",
