@@ -7,7 +7,7 @@ from html import unescape
 import pyotp
 import pytest
 
-from ostiary.identity import principals
+from ostiary.identity import principals, registration
 
 
 def form_of(page, act):
@@ -234,6 +234,123 @@ def test_who_does_not_want_to_sign_in_to_his_account_is_sent_nowhere_else(world)
     assert (answer.status_code, answer.headers["location"]) == (303, f"{world.settings.issuer}/account")
 
 
+# --- devices
+
+
+def begun(world, **form):
+    return world.ask("POST", "/identity/device-authorization", data={"client_id": "web", **form})
+
+
+def polled(world, code, client="web"):
+    form = {"grant_type": "urn:ietf:params:oauth:grant-type:device_code", "client_id": client, "device_code": code}
+    return world.token(**form)
+
+
+def shown(world, code):
+    return world.ask("GET", "/identity/device", params={"user_code": code})
+
+
+@pytest.mark.standard("A2")
+def test_a_device_gets_its_tokens_once_a_person_has_entered_its_code(world):
+    told = begun(world, scope="openid erp/sale.*:read").json()
+    assert re.fullmatch("[B-Z]{4}-[B-Z]{4}", told["user_code"])
+    assert polled(world, told["device_code"]).json()["error"] == "authorization_pending"
+    assert polled(world, told["device_code"]).json()["error"] == "slow_down"
+    world.later(seconds=6)
+    assert 'name="user_code"' in world.ask("GET", "/identity/device").text
+    page = shown(world, told["user_code"].lower())
+    assert told["user_code"] in page.text
+    assert "web" in page.text
+    assert world.answer(page).status_code == 200
+    tokens = polled(world, told["device_code"]).json()
+    claims = world.claims(tokens["access_token"])
+    assert (claims.subject, claims.client, claims.scopes) == ("user:anna", "web", {"openid", "erp/sale.*:read"})
+    assert "id_token" in tokens
+    assert shown(world, told["user_code"]).status_code == 400
+    world.later(seconds=6)
+    assert polled(world, told["device_code"]).json()["error"] == "invalid_grant"  # came twice: all is taken back
+    assert f"grant:{claims.grant}" in world.gone
+
+
+def test_who_says_no_is_believed_and_who_waits_too_long_begins_again(world):
+    told = begun(world).json()
+    world.answer(shown(world, told["user_code"]), decision="deny")
+    assert polled(world, told["device_code"]).json()["error"] == "access_denied"
+    told = begun(world).json()
+    world.later(seconds=601)
+    assert polled(world, told["device_code"]).json()["error"] == "expired_token"
+    assert shown(world, told["user_code"]).status_code == 400
+
+
+def test_a_device_code_is_its_client_s_alone(world):
+    world.register("other", auth="none", redirects=[world.back])
+    told = begun(world).json()
+    world.answer(shown(world, told["user_code"]))
+    assert polled(world, told["device_code"], "other").json()["error"] == "expired_token"
+    forged = "x" + told["device_code"][1:]
+    assert polled(world, forged).json()["error"] == "expired_token"
+    assert polled(world, told["device_code"]).status_code == 200
+
+
+def test_who_guesses_codes_is_stopped(world):
+    told = begun(world).json()
+    for number in range(5):
+        assert shown(world, "BBBBBBB" + "BCDFG"[number]).status_code == 400
+    assert shown(world, told["user_code"]).status_code == 400
+    world.later(seconds=301)
+    assert shown(world, told["user_code"]).status_code == 200
+
+
+def test_codes_are_guessed_nowhere_else(world):
+    told = begun(world).json()
+    assert world.ask("GET", "/identity/authorize", params={"user_code": told["user_code"]}).status_code == 400
+    code = told["user_code"].replace("-", "")
+    for guess in (f"x{code}.{code}", "x.BBBBBBBB"):
+        assert polled(world, guess).json()["error"] == "expired_token"
+    asked = [shown_at_once(world, 20, "BBBBBBBB")]
+    assert sum("no device waits" in one.text for one in asked[0]) <= 5
+
+
+def shown_at_once(world, times, code):
+    return world.ask_at_once(times, "GET", "/identity/device", params={"user_code": code})
+
+
+def test_another_page_tries_no_codes(world):
+    headers = {"sec-fetch-site": "cross-site"}
+    answer = world.ask("GET", "/identity/device", params={"user_code": "BBBBBBBB"}, headers=headers)
+    assert answer.status_code == 403
+
+
+def test_nobody_s_name_counts_as_a_device(world):
+    for number in range(5):
+        shown(world, "BBBBBBB" + "BCDFG"[number])
+    world.do(principals.add_user, login="device", hashed=principals_hash(world))
+    assert world.answer(world.authorize(), username="device").status_code == 303
+    assert shown(world, begun(world).json()["user_code"]).status_code == 400
+
+
+def test_a_device_gets_what_its_client_may_when_the_person_answers(world):
+    world.register("scanner", auth="none", redirects=[world.back])
+    told = world.ask(
+        "POST", "/identity/device-authorization", data={"client_id": "scanner", "scope": "erp/*:delete"}
+    ).json()
+    world.do(registration.change_client, client_id="scanner", scopes=["erp/sale.sale:read"])
+    assert shown(world, told["user_code"]).status_code == 400
+
+
+def test_the_code_is_shown_as_the_device_shows_it(world):
+    code = begun(world).json()["user_code"]
+    page = shown(world, f"{code.lower()} <b>Erik</b>")
+    assert f"<strong>{code}</strong>" in page.text or page.status_code == 400
+
+
+def test_two_answers_at_once_open_a_device_once(world):
+    told = begun(world).json()
+    page = shown(world, told["user_code"])
+    answers = world.answer_at_once(3, page)
+    assert sorted(one.status_code for one in answers) == [200, 400, 400]
+
+
 # --- signing out at the wish of a client
 
 
@@ -272,3 +389,13 @@ def test_nobody_is_signed_out_blindly_and_sent_anywhere(world):
     assert world.gone == []
     answer = signed_out(world, id_token_hint=told["id_token"], post_logout_redirect_uri="https://evil.example")
     assert answer.headers["location"] == f"{world.settings.issuer}/account"
+
+
+def test_a_code_of_one_s_own_gives_no_more_guesses(world):
+    """Whoever starts devices himself knows right codes: they must not wipe out the wrong ones."""
+    own = begun(world).json()["user_code"]
+    for number in range(4):
+        assert shown(world, "BBBBBBB" + "BCDF"[number]).status_code == 400
+    assert shown(world, own).status_code == 200
+    assert shown(world, "BBBBBBBG").status_code == 400
+    assert shown(world, own).status_code == 400

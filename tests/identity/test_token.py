@@ -88,7 +88,7 @@ def test_discovery_names_only_what_is_there(world, path):
     assert told["response_types_supported"] == ["code"]
     assert told["code_challenge_methods_supported"] == ["S256"]
     plain = {"authorization_code", "client_credentials", "refresh_token"}
-    named = {f"urn:ietf:params:oauth:grant-type:{one}" for one in ("token-exchange",)}
+    named = {f"urn:ietf:params:oauth:grant-type:{one}" for one in ("device_code", "token-exchange")}
     assert set(told["grant_types_supported"]) == plain | named
     assert told["authorization_response_iss_parameter_supported"] is True
     for name in (name for name in told if name.endswith("_endpoint")):

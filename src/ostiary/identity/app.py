@@ -19,7 +19,7 @@ from ostiary.foundation.clock import Clock
 from ostiary.foundation.home import Home
 from ostiary.foundation.proof import ALGORITHMS
 from ostiary.foundation.settings import Settings
-from ostiary.identity import account, clients, endpoint, keys, logout, sign_in, tokens
+from ostiary.identity import account, clients, device, endpoint, keys, logout, sign_in, tokens
 from ostiary.identity.asked import ACRS
 from ostiary.identity.endpoint import NO_STORE
 from ostiary.identity.request import TEXT_MAX_BYTES, Refused, call, refuse_foreign
@@ -53,9 +53,11 @@ def create(
         routes=[
             route(f"{base}/authorize", "GET", sign_in.show),
             route(f"{base}/sign-in", "POST", sign_in.answer, slow),
+            route(f"{base}/device", "GET", sign_in.show_device),
             route(f"{base}/account", "GET", account.show),
             route(f"{base}/account", "POST", account.act),
             route(f"{base}/logout", "GET,POST", logout.end),
+            route(f"{base}/device-authorization", "POST", device.begin),
             route(f"{base}/token", "POST", endpoint.token),
             route(f"{base}/par", "POST", endpoint.push),
             route(f"{base}/revoke", "POST", endpoint.revoke),

@@ -1,5 +1,5 @@
-"""What a person is asked: a client's authorization request, checked in the order of RFC 6749 section 4.1.2.1; or only
-who he is, for his own account.
+"""What a person is asked: a client's authorization request, checked in the order of RFC 6749 section 4.1.2.1; a device's
+(RFC 8628); or only who he is, for his own account.
 """
 
 import re
@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection
 
 from ostiary.identity import clients
+from ostiary.identity import device as devices
 from ostiary.identity.clients import FAPI2, Client
 from ostiary.identity.request import QUERY_MAX_BYTES, Refused, parse
 from ostiary.identity.server import Server
@@ -42,6 +43,7 @@ class Asked(NamedTuple):
     age_max_s: int | None = None  # or at least where the last time is longer ago than this
     mfa: bool = False  # by more than one factor
     pushed: str = ""  # the name of the pushed request that it is
+    user_code: str = ""  # of the device that waits for the answer
 
     @property
     def by(self) -> str:
@@ -49,11 +51,16 @@ class Asked(NamedTuple):
         return self.client.id if self.client else "-"
 
 
-def read(server: Server, connection: Connection, text: bytes) -> Asked:
-    """The request in `text`, or the one that it names; raises Refused only while nobody may be redirected to."""
+def read(server: Server, connection: Connection, text: bytes, *, device: bool = False) -> Asked:
+    """The request in `text`, or the one that it names; raises Refused only while nobody may be redirected to.
+
+    `device`: codes of devices are looked at, since whoever guesses them is counted.
+    """
     if text == ACCOUNT:
         return Asked(text)
     given = parse(text, max_bytes=QUERY_MAX_BYTES)
+    if device and "user_code" in given:
+        return _of_device(server, connection, text, given["user_code"])
     client = clients.find(connection, given.get("client_id", ""))
     pushed = given.get("request_uri", "")
     if client and pushed.startswith(PUSHED):
@@ -80,6 +87,15 @@ def checked(server: Server, client: Client, given: dict[str, str]) -> None:
     if not clients.redirect_known(client, given.get("redirect_uri", "")):
         raise Refused("invalid_request", "the redirect address is not registered")
     _checked(server, client, given)
+
+
+def _of_device(server: Server, connection: Connection, text: bytes, code: str) -> Asked:
+    kept = devices.waiting(server, connection, code)
+    client = clients.find(connection, kept.client.partition(":")[2]) if kept else None
+    if kept is None or client is None:
+        raise Refused("invalid_request", "no device waits with this code; look at its screen again")
+    values = clients.scope_of(server, client, kept.facts)  # what it may now
+    return Asked(text, client, values={**values, "nonce": "", "bound": ""}, user_code=devices.shown(code))
 
 
 def _refuse_unpushed(client: Client, pushed: str) -> None:

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from ostiary.audit.log import Change
 from ostiary.foundation.jose import Claims
 from ostiary.foundation.secret import new_id
-from ostiary.identity import asked, clients, grants, tokens
+from ostiary.identity import asked, clients, device, grants, tokens
 from ostiary.identity.clients import Client
 from ostiary.identity.credentials import new_secret
 from ostiary.identity.exchange import exchange
@@ -18,8 +18,9 @@ from ostiary.identity.request import Refused, form
 from ostiary.identity.server import Server
 
 NO_STORE: Final = {"cache-control": "no-store"}
+DEVICE: Final = "urn:ietf:params:oauth:grant-type:device_code"
 EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
-GRANT_TYPES: Final = ("authorization_code", "client_credentials", "refresh_token", EXCHANGE)
+GRANT_TYPES: Final = ("authorization_code", "client_credentials", "refresh_token", DEVICE, EXCHANGE)
 PUSHED_LIFE_S: Final = 300  # a person may take so long to sign in
 CREDENTIALS: Final = frozenset({"client_secret", "client_assertion", "client_assertion_type"})
 
@@ -63,7 +64,9 @@ def _for_person(  # noqa: PLR0917  what the request shows
     server: Server, connection: Connection, request: Request, client: Client, told: dict[str, str], bound: str
 ) -> tuple[dict[str, Any], Claims]:
     kind = told["grant_type"]
-    if kind == "authorization_code":
+    if kind == DEVICE:
+        grant, renewal = device.redeem(server, connection, request, client, told.get("device_code", ""), bound)
+    elif kind == "authorization_code":
         code, redirect, verifier = (told.get(name, "") for name in ("code", "redirect_uri", "code_verifier"))
         shown = {"code": code, "redirect": redirect, "verifier": verifier, "bound": bound}
         grant, renewal = grants.redeem(server.drawer(connection, "code"), client, **shown)

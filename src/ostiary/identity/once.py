@@ -16,6 +16,10 @@ _HERE: Final = (ONE_TIME.c.digest == bindparam("shown"), ONE_TIME.c.expires_at_s
 _WHAT: Final = (ONE_TIME.c.client, ONE_TIME.c.grant, ONE_TIME.c.facts, ONE_TIME.c.used)
 # Made once: to put a statement together takes as long as to carry it out (measured).
 _USE: Final = update(ONE_TIME).where(*_HERE, ONE_TIME.c.used.is_(False)).values(used=True).returning(*_WHAT)
+_FILL: Final = (
+    update(ONE_TIME).where(*_HERE, ONE_TIME.c.used.is_(False), ONE_TIME.c.grant == "").values(grant=bindparam("opens"))
+    .returning(ONE_TIME.c.digest)
+)  # fmt: skip
 _LOOK: Final = select(*_WHAT).where(*_HERE)
 
 
@@ -48,6 +52,11 @@ class Drawer(NamedTuple):
     def look(self, text: str) -> Kept | None:
         """What was kept, used or not."""
         return self._kept(_LOOK, text)
+
+    def fill(self, text: str, grant: str) -> bool:
+        """Says what it opens, which nobody has said: true for one caller alone."""
+        here = {"shown": self._digest(text), "now_s": self.now_s, "opens": grant}
+        return self.connection.execute(_FILL, here).first() is not None
 
     def first(self, text: str, life_s: int) -> bool:
         """Whether nobody has shown this text within its life: true for one caller alone."""

@@ -4,6 +4,7 @@ import base64
 import hmac
 import re
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -12,11 +13,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from ostiary.foundation.secret import Secret, new_id
-from ostiary.identity import clients, factors, grants, session, tries
+from ostiary.identity import clients, device, factors, grants, session, tries
 from ostiary.identity.asked import Asked, read
 from ostiary.identity.credentials import derived, digest, new_secret, password_matches
 from ostiary.identity.page import HEADERS, page
-from ostiary.identity.request import Refused, parse, query, site
+from ostiary.identity.request import Refused, parse, query, refuse_foreign, site
 from ostiary.identity.server import Server
 from ostiary.identity.session import SESSION_COOKIE, SESSION_LIFE_S, Person, set_cookie
 from ostiary.plan.reason import HEADER, Reason
@@ -27,6 +28,7 @@ DEVICE_COOKIE: Final = "__Host-ostiary-device"
 DEVICE_LIFE_S: Final = 365 * 24 * 3600
 FORM_COOKIE: Final = "__Host-ostiary-form"
 FORM_COOKIE_VALUE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
+NOT_A_LOGIN: Final = "\0device"  # nobody can be called so
 HALF_LIFE_S: Final = 300  # between password and code
 
 
@@ -42,11 +44,28 @@ def show(server: Server, request: Request, _body: bytes) -> Response:
     return ask(server, request, query(request))
 
 
-def ask(server: Server, request: Request, text: bytes) -> Response:
+def show_device(server: Server, request: Request, _body: bytes) -> Response:
+    """GET /device: asks for the code on the device's screen, then what any client asks. Wrong codes count as tries."""
+    text = query(request)
+    if not text:
+        return page(request, "device", action=f"{server.issuer}/device")
+    refuse_foreign(request)
+    place = tries.place_of(server.key, NOT_A_LOGIN, site(request))
+    with server.store.begin() as connection:
+        if tries.count(connection, place, server.now_s()):
+            return _stopped(server, request, "locked", "too many codes from here; wait for five minutes")
+    answer = ask(server, request, text, device=True)
+    if answer.status_code == HTTPStatus.OK:
+        with server.store.begin() as connection:
+            tries.give_back(connection, place)
+    return answer
+
+
+def ask(server: Server, request: Request, text: bytes, *, device: bool = False) -> Response:
     """The page for what is asked in `text`, or an error to whoever may have it."""
     try:
         with server.store.read() as connection:
-            asked = read(server, connection, text)
+            asked = read(server, connection, text, device=device)
             person = _fit(server, asked, session.current(server, connection, request))
     except Refused as refused:
         return _stopped(server, request, refused.error, refused.description)
@@ -66,7 +85,7 @@ def answer(server: Server, request: Request, body: bytes) -> Response:
         text = base64.urlsafe_b64decode(form.get("request", ""))
         with server.store.read() as connection:
             person = _meant(server, request, text, form.get("csrf", ""), session.current(server, connection, request))
-            asked = read(server, connection, text)
+            asked = read(server, connection, text, device=True)  # the form was made for it
     except (Refused, ValueError) as refused:
         told = refused.description if isinstance(refused, Refused) else "the form cannot be read"
         return _stopped(server, request, "refused", told)
@@ -135,8 +154,10 @@ def _allowed(server: Server, request: Request, asked: Asked, person: Person) -> 
         server.note(request, "ended", client=asked.by, subject=person.principal)
         return page(request, "stopped", status=400, problem="the session has ended; sign in again")
     server.note(request, "allowed", client=asked.by, subject=person.principal)
-    if asked.client is None:
-        response: Response = RedirectResponse(f"{server.issuer}/account", 303, headers=HEADERS)
+    if asked.user_code:
+        response: Response = page(request, "done")
+    elif asked.client is None:
+        response = RedirectResponse(f"{server.issuer}/account", 303, headers=HEADERS)
     else:
         response = _back(server, asked, code=given)
     if person.session:
@@ -147,7 +168,11 @@ def _allowed(server: Server, request: Request, asked: Asked, person: Person) -> 
 
 def _denied(server: Server, request: Request, asked: Asked) -> Response:
     server.note(request, "denied", client=asked.by)
-    return _back(server, asked, error="access_denied")
+    if asked.redirect:
+        return _back(server, asked, error="access_denied")
+    with server.store.begin() as connection:
+        device.decide(server, connection, asked.user_code)
+    return page(request, "denied")
 
 
 def _unmet(server: Server, request: Request, asked: Asked) -> Response:
@@ -194,7 +219,7 @@ def _form(  # noqa: PLR0917  what the page shows
     shown = page(
         request, "sign-in", client=asked.client.name if asked.client else "", everything=everything, scopes=scopes,
         problem=problem, action=f"{server.issuer}/sign-in", person=person.name if person else "", half=half,
-        asked=base64.urlsafe_b64encode(asked.text).decode(),
+        user_code=asked.user_code, asked=base64.urlsafe_b64encode(asked.text).decode(),
         csrf=_csrf(server, cookie, asked.text, person),
     )  # fmt: skip
     set_cookie(shown, FORM_COOKIE, cookie)
@@ -204,7 +229,7 @@ def _form(  # noqa: PLR0917  what the page shows
 
 
 def _given(server: Server, asked: Asked, person: Person) -> str:
-    """The code, and the new session; raises Refused where what it rests on went meanwhile."""
+    """The code, or the grant of a device, and the new session; raises Refused where what it rests on went meanwhile."""
     ended = Refused("access_denied", "the session has ended")
     with server.store.begin() as connection:
         now_s = server.now_s()
@@ -220,6 +245,10 @@ def _given(server: Server, asked: Asked, person: Person) -> str:
             return ""
         signed_in = {"sid": person.sid, "authenticated_at_s": person.authenticated_at_s, "amr": " ".join(person.amr)}
         grant = grants.begin(connection, now_s, {**asked.values, "principal": person.principal, **signed_in})
+        if asked.user_code:
+            if not device.decide(server, connection, asked.user_code, grant):
+                raise ended
+            return grant
         opens = {"client": asked.client.principal, "redirect": asked.redirect, "challenge": asked.challenge}
         return grants.code_for(server.drawer(connection, "code"), grant, **opens).reveal()
 

@@ -6,7 +6,7 @@ A key is half the account, half the place: so an administrator sees who is kept 
 from collections.abc import Mapping
 from typing import Final
 
-from sqlalchemy import Connection, case, delete, select
+from sqlalchemy import Connection, case, delete, select, update
 
 from ostiary.identity.credentials import digest
 from ostiary.store.database import insert_into
@@ -33,6 +33,12 @@ def count(connection: Connection, place: str, now_s: int) -> int:
     counted = counted.on_conflict_do_update(index_elements=["key"], set_=again)
     row = connection.execute(counted.returning(THROTTLE.c.failures, THROTTLE.c.expires_at_s)).one()
     return int(row.expires_at_s) - now_s if row.failures > FAILURES_MAX else 0
+
+
+def give_back(connection: Connection, place: str) -> None:
+    """A try that was right counts for nothing, and wipes out no other."""
+    here = (THROTTLE.c.key == place, THROTTLE.c.failures > 0)
+    connection.execute(update(THROTTLE).where(*here).values(failures=THROTTLE.c.failures - 1))
 
 
 def clear(connection: Connection, place: str) -> None:
