@@ -1,4 +1,4 @@
-"""The person's answer: who he is, and whether the client may; the same page for clients and his own account."""
+"""The person's answer: who he is, and whether the client may; the same page for clients, devices, his own account."""
 
 import base64
 import hmac
@@ -168,7 +168,7 @@ def _allowed(server: Server, request: Request, asked: Asked, person: Person) -> 
 
 def _denied(server: Server, request: Request, asked: Asked) -> Response:
     server.note(request, "denied", client=asked.by)
-    if asked.redirect:
+    if not asked.user_code:
         return _back(server, asked, error="access_denied")
     with server.store.begin() as connection:
         device.decide(server, connection, asked.user_code)
