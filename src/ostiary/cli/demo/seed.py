@@ -148,7 +148,7 @@ def serve(conf: str, descriptor: int) -> None:
     config.update_etc([conf])
     from trytond.pool import Pool
     from trytond.wsgi import app  # type: ignore[import-not-found] # see above
-    from werkzeug.serving import make_server  # type: ignore[import-not-found] # see above
+    from werkzeug.serving import make_server
 
     Pool.start()
     Pool(DATABASE).init()
