@@ -70,6 +70,7 @@ ASKED = {
     "measure list": "",
     "backup": "saved",
     "restore": "saved --home restored",
+    "reseal": "another.key --home restored",
 }
 FAILING = {
     "token rotate": "",

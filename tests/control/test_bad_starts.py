@@ -102,6 +102,29 @@ def test_an_emptied_database(made, emptied):
         assert "ostiary restore" in refused(made.ostiary("up"), 4, "policy-unrecorded")
 
 
+def test_another_master_key_opens_all_that_the_one_before_did(made):
+    made.start()
+    token = made.client("shop", "visitor")
+    made.ask("account.set", principal="client:shop", system="shop", login="anna", password="hunter2 hunter2")
+    new, old = made.root / "new.key", made.home.keys / "master.key"
+    while_up = made.ostiary("reseal", str(new))
+    assert (while_up.code, "runs already" in while_up.err) == (2, True)
+    made.stop()
+    done = made.ostiary("reseal", str(new), "--json")
+    assert done.code == 0, done.err
+    assert done.json["secrets"] >= 6
+    assert made.ask("audit.list", action="key.reseal")[0]["after"] == {"secrets": done.json["secrets"]}
+    again = made.ostiary("reseal", str(new))
+    assert (again.code, "does not open with this master key" in again.err) == (2, True)
+    old.unlink()
+    made.settings(master_key_command=["/bin/cat", str(new)])
+    made.start()
+    assert made.once("GET", "/shop/stock", token=token).status == 200
+    assert made.once("GET", "/shop/stock", token=made.fresh("shop")).status == 200
+    assert made.ostiary("doctor").code == 0
+    made.stop()
+
+
 def test_a_master_key_of_another_installation(made):
     (made.home.keys / "master.key").write_bytes(bytes(32))
     refused(made.ostiary("up"), 2, "seal-broken")

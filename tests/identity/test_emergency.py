@@ -30,3 +30,6 @@ def test_of_a_compromised_key_every_token_is_refused_at_once_and_a_new_one_signs
         assert {one["object"] for one in noted} == {"access", "id"}
         assert {(one["after"]["compromised"], one["reason"]) for one in noted} == {(True, "a backup was stolen")}
         assert all(one["actor"].startswith("uid:") for one in noted)
+        (alert,) = [one for one in site.ask("alert.list") if one["rule"] == "keys-compromised"]
+        assert (alert["severity"], alert["state"]) == ("critical", "firing")
+        assert alert["evidence"] == {"by": noted[0]["actor"], "reason": "a backup was stolen"}

@@ -54,6 +54,22 @@ def test_a_key_turns_after_thirty_days_and_the_next_was_published_before(world):
         assert [one["action"] for one in entries(connection, limit=2)] == ["key.rotate", "key.rotate"]
 
 
+def test_a_client_that_keeps_the_keys_for_a_day_knows_the_one_of_every_token(world):
+    """By the clock, through four rotations; what it fetches may be an hour old already, by what we say ourselves."""
+    seen, shown, fetched = set(), [published(world)] * 2, []
+    told = world.ask("GET", "/identity/jwks").headers["cache-control"]
+    assert told == f"public, max-age={keys.JWKS_LIFE_S}"
+    for hour in range(24 * 125):
+        turn(world)
+        shown = [shown[-1], published(world)]
+        if hour % 24 == 0:
+            fetched = shown[0]
+        assert {signs(world, "access"), signs(world, "id")} <= fetched
+        seen.add(signs(world))
+        world.later(hours=1)
+    assert len(seen) == 5
+
+
 def test_a_running_server_signs_with_the_new_key_at_once(world):
     world.machine()
     world.later(seconds=keys.ACTIVE_S)
@@ -165,7 +181,7 @@ def test_whatever_happens_in_whatever_order_the_gate_knows_the_key_that_signs(sq
             pass
         else:
             gate = at_gate(world)
-        if world.clock.at - fetched >= timedelta(seconds=keys.JWKS_LIFE_S) or act == "compromised":
+        if world.clock.at - fetched >= timedelta(seconds=keys.KEPT_S) or act == "compromised":
             client, fetched = published(world), world.clock.at  # an unknown kid makes a client ask again
         token = world.machine().json()["access_token"]
         issuer, audience = world.settings.issuer, world.audience

@@ -1,5 +1,8 @@
 """What is sealed opens under its key, for its purpose, unchanged, or not at all."""
 
+import base64
+import json
+import sys
 import threading
 
 import pytest
@@ -8,7 +11,10 @@ from hypothesis import strategies as st
 
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.secret import Secret
-from ostiary.store.seal import Sealer, load_sealer
+from ostiary.foundation.settings import load_settings
+from ostiary.store import seal
+from ostiary.store.database import METADATA
+from ostiary.store.seal import Sealer, load_sealer, named_sealer
 
 SEALER = Sealer(b"k" * 32)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
@@ -75,3 +81,81 @@ def test_a_master_key_that_is_gone_is_told_and_never_replaced(tmp_path):
     with pytest.raises(OperatorFault, match="does not open without it"):
         load_sealer(tmp_path / "master.key")
     assert not (tmp_path / "master.key").exists()
+
+
+KEY = bytes(range(200, 232))
+TEXTUAL = base64.b64encode(KEY).decode()
+
+
+def named(tmp_path, **told):
+    """The sealer that such a settings.toml names."""
+    file = tmp_path / "settings.toml"
+    file.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in told.items()))
+    return named_sealer(load_settings(file), tmp_path / "master.key")
+
+
+def prints(text):
+    return [sys.executable, "-c", f"import sys; sys.stderr.write('busy'); print({text!r})"]
+
+
+def test_the_master_key_is_where_the_settings_say(tmp_path, monkeypatch):
+    monkeypatch.setenv("MASTER", TEXTUAL)
+    (tmp_path / "elsewhere").write_bytes(KEY)
+    (tmp_path / "textual").write_text(f"{TEXTUAL}\n")
+    for file in ("elsewhere", "textual"):
+        (tmp_path / file).chmod(0o600)
+    load_sealer(tmp_path / "master.key", make=True)
+    sealed = Sealer(KEY).seal(Secret("x"), "p")
+    for told in (
+        {"master_key_file": str(tmp_path / "elsewhere")},
+        {"master_key_file": str(tmp_path / "textual")},
+        {"master_key_variable": "MASTER"},
+        {"master_key_command": prints(TEXTUAL)},
+    ):
+        assert named(tmp_path, **told).open(sealed, "p").reveal() == "x"
+    with pytest.raises(OperatorFault, match="does not open"):
+        named(tmp_path).open(sealed, "p")
+
+
+def test_the_command_is_called_by_no_shell(tmp_path):
+    with pytest.raises(OperatorFault, match="does not hold"):
+        named(tmp_path, master_key_command=["/bin/echo", f"{TEXTUAL[:4]}; touch {tmp_path}/made; `id`"])
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("ends", ["sys.exit(1)", "time.sleep(60)", "os.kill(os.getpid(), 9)"])
+def test_a_command_that_fails_is_told_without_what_it_said(tmp_path, monkeypatch, ends):
+    monkeypatch.setattr(seal, "COMMAND_TIMEOUT_S", 1.0)
+    said = f"import os, sys, time; print({TEXTUAL!r}, flush=True); sys.stderr.write({TEXTUAL!r}); {ends}"
+    with pytest.raises(OperatorFault, match="did not print the master key") as raised:
+        named(tmp_path, master_key_command=[sys.executable, "-c", said])
+    assert TEXTUAL not in str(raised.value)
+    assert raised.value.__context__ is None
+    with pytest.raises(OperatorFault, match="did not print the master key"):
+        named(tmp_path, master_key_command=[str(tmp_path / "nothing")])
+
+
+def test_what_is_no_key_is_refused_and_not_repeated(tmp_path, monkeypatch):
+    for text in ("", "hunter2-hunter2", TEXTUAL[:-4], TEXTUAL + "AAAA", "ä" * 15):
+        monkeypatch.setenv("MASTER", text)
+        with pytest.raises(OperatorFault, match="MASTER of the environment does not hold 32 bytes") as raised:
+            named(tmp_path, master_key_variable="MASTER")
+        assert not text or text not in str(raised.value)
+
+
+def test_of_two_places_for_the_key_none_is_chosen(tmp_path):
+    with pytest.raises(OperatorFault, match="more than one place"):
+        named(tmp_path, master_key_variable="MASTER", master_key_file="x")
+
+
+def test_every_sealed_column_says_what_it_is_sealed_for():
+    sealed = {
+        f"{table.name}.{column.name}": column
+        for table in METADATA.tables.values()
+        for column in table.columns
+        if column.name.startswith("sealed")
+    }
+    assert len(sealed) >= 5
+    for name, column in sealed.items():
+        assert column.info.get(seal.SEALED_FOR), name
+        column.info[seal.SEALED_FOR].format(**dict.fromkeys(column.table.columns.keys(), "x"))

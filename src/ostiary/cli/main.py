@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "event": ("evidence:event", "What happened."),
     "audit": ("evidence:audit", "Who changed what, and that nobody rewrote it."),
     "backup": ("evidence:backup", "One file that holds everything."),
+    "reseal": ("running:reseal", "Another master key."),
     "restore": ("evidence:restore", "An installation from such a file."),
 }
 FORMATS: Final = re.compile("does not match the formats? .*")  # of a time, as nobody types them

@@ -74,6 +74,22 @@ def up() -> None:
 
 
 @click.command(cls=Command)
+@click.argument("key", type=click.Path(path_type=Path, dir_okay=False))
+def reseal(key: Path) -> None:
+    """Seals every secret under the master key in the file KEY, which is made where there is none.
+
+    Nothing may run meanwhile. Backups from before open with the old key alone.
+    """
+    from ostiary.control.prepare import reseal
+
+    told = reseal(home(), key.absolute())
+    text = f"{told['secrets']} secrets open with the key in {told['file']} from now on, and with no other."
+    show(
+        told, f"{text}\nBefore the next start, name it as master_key_file in settings.toml, or put it where that says."
+    )
+
+
+@click.command(cls=Command)
 def status() -> None:
     """What runs; exits 1 when something does not."""
     told = ask(home(), "status")

@@ -39,7 +39,7 @@ LOOK_EVERY_S: Final = 0.05
 ACTIONS: Final = (  # of the audit log
     "account.remove", "account.set", "alert.acknowledge", "alert.resolve", "break-glass.approve",
     "break-glass.begin", "break-glass.end", "break-glass.propose", "client.add", "client.certificate",
-    "client.change", "client.rotate", "device.add", "device.remove", "factor.add", "factor.remove", "key.rotate", "measure.make", "measure.undo", revisions.APPLY, "policy.approve",
+    "client.change", "client.rotate", "device.add", "device.remove", "factor.add", "factor.remove", "key.reseal", "key.rotate", "measure.make", "measure.undo", revisions.APPLY, "policy.approve",
     "policy.done", "policy.propose", "policy.rejected", "policy.renewed", revisions.ROLLED_BACK,
     revisions.SHADOW, revisions.SHADOW_END, "principal.disable",
     "principal.enable", "principal.remove", "principal.roles", "review.keep", "review.remove", "roles.approve",

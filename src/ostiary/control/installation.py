@@ -1,19 +1,21 @@
 """One installation, opened: what every process of it stands on."""
 
+import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from sqlalchemy import select
 
 from ostiary.foundation.clock import Clock, SystemClock
 from ostiary.foundation.errors import OperatorFault, SystemFault
+from ostiary.foundation.files import PRIVATE
 from ostiary.foundation.home import Home
 from ostiary.foundation.settings import Settings, load_settings
 from ostiary.store.database import Store, open_store
 from ostiary.store.plans import revision_in_force
-from ostiary.store.seal import Sealer, load_sealer
+from ostiary.store.seal import Sealer, named_sealer
 from ostiary.store.tables.control import REVISION
 
 
@@ -37,7 +39,7 @@ def open_installation(home: Home) -> Installation:
     """The installation in `home`; refuses a folder that holds none, and a store that is not its own."""
     refuse_empty(home)
     settings = load_settings(home.settings)
-    sealer = load_sealer(Path(settings.master_key_file) if settings.master_key_file else home.keys / "master.key")
+    sealer = named_sealer(settings, home.keys / "master.key")
     store = open_store(settings.store or f"sqlite:///{home.database}")
     try:
         _refuse_foreign(store, home)
@@ -55,6 +57,21 @@ def opened(home: Home) -> Iterator[Installation]:
         yield on
     finally:
         on.store.close()
+
+
+@contextmanager
+def alone(home: Home) -> Iterator[None]:
+    """While nothing of it runs, nor starts."""
+    refuse_empty(home)  # makes no folder where there is none: a demo may just have removed it
+    home.run.mkdir(mode=0o700, exist_ok=True)
+    descriptor = os.open(home.run / "up.lock", os.O_WRONLY | os.O_CREAT, PRIVATE)
+    with os.fdopen(descriptor, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            told = f"the installation in {home.root} runs already"
+            raise OperatorFault("already-running", told, hint="see `ostiary status`") from None
+        yield
 
 
 def _refuse_foreign(store: Store, home: Home) -> None:

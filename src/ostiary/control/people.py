@@ -16,6 +16,10 @@ from ostiary.identity import devices, keys, principals, registration, roster
 from ostiary.identity.credentials import hash_password, pepper
 from ostiary.identity.principals import Keys
 from ostiary.identity.registration import Made
+from ostiary.monitor import alerts
+from ostiary.monitor.alerts import Notice
+from ostiary.monitor.catalogue import KEYS
+from ostiary.monitor.finding import Finding
 from ostiary.prove.spelling import scope_slips
 from ostiary.tls import authority
 
@@ -137,13 +141,21 @@ def revoke(board: Board, actor: str, principal: str = "", grant: str = "", reaso
 
 def rotate_keys(board: Board, actor: str, reason: str = "", *, compromised: bool = False) -> dict[str, Any]:
     """Tokens are signed with new keys; of compromised ones every token is refused from now on."""
-    signs: dict[str, str] = {}
+    signs, told = dict[str, str](), list[Notice | None]()
     facts: dict[str, Any] = {"compromised": compromised, "reason": reason}
 
     def act(change: Change) -> Keys:
         for purpose in keys.PURPOSES:
             signs[purpose] = keys.rotate(change, board.on.sealer, purpose=purpose, **facts)
+        if compromised:
+            evidence = {"by": actor, "reason": reason}
+            told.append(
+                alerts.fire(change.connection, Finding(rule=KEYS.id, key="keys", at=board.now, evidence=evidence))[1]
+            )
         return ()
 
-    board.change_directory(actor, act)
+    try:
+        board.change_directory(actor, act)
+    finally:
+        board.watch.tell(*filter(None, told))
     return {"signs": signs}

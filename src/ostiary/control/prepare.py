@@ -1,6 +1,7 @@
 """An installation from nothing to ready: folder, settings, keys, certificates, first revision, Envoy's files."""
 
 import json
+import os
 import resource
 import secrets
 import shutil
@@ -17,7 +18,7 @@ from ostiary.audit.log import Change
 from ostiary.control.documents import Proof, described, prove_document
 from ostiary.control.folder import files_of
 from ostiary.control.health import opens
-from ostiary.control.installation import Installation, opened
+from ostiary.control.installation import Installation, alone, opened
 from ostiary.control.reconcile import Reconciler
 from ostiary.control.revisions import Act, record
 from ostiary.envoy import binary
@@ -34,6 +35,7 @@ from ostiary.plan.model import Plan, Route
 from ostiary.policy.document import Document
 from ostiary.policy.fmt import fmt
 from ostiary.policy.parse import parse
+from ostiary.store import seal
 from ostiary.store.plans import keep_plan, put_in_force
 from ostiary.store.seal import load_sealer
 from ostiary.tls import authority
@@ -141,6 +143,20 @@ def ready(installation: Installation) -> Path:
     gate.prepare()
     Reconciler(installation, gate, edge).prepare()
     return found
+
+
+def reseal(home: Home, file: Path) -> dict[str, Any]:
+    """Seals every secret under the master key in `file`, made where there is none: all of them, or the old key holds."""
+    with alone(home), opened(home) as on:
+        key = load_sealer(file, make=True)
+        with on.store.begin() as connection:
+            opens(connection, on.sealer)
+            count = seal.reseal(connection, on.sealer, key)
+            Change(connection, f"uid:{os.getuid()}", on.clock.now()).note(
+                "key.reseal", "master", after={"secrets": count}
+            )
+        sign_head(on.store, home, on.clock.now())
+    return {"file": str(file), "secrets": count}
 
 
 def edge_of(installation: Installation) -> Edge:

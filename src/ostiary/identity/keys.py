@@ -19,8 +19,9 @@ from ostiary.store.tables.directory import SIGNING_KEY
 
 PURPOSES: Final = ("access", "id")
 ACTIVE_S: Final = 30 * 24 * 3600
-JWKS_LIFE_S: Final = 3600  # as long may a client keep the keys that it fetched
-PUBLISHED_S: Final = 2 * JWKS_LIFE_S  # then everybody knows the next key
+JWKS_LIFE_S: Final = 3600  # as long may whoever fetched the keys keep them, by what we say
+KEPT_S: Final = 24 * 3600  # as long some do
+PUBLISHED_S: Final = KEPT_S + JWKS_LIFE_S  # of a copy that was an hour old: then everybody knows the next key
 RETIRING_S: Final = 24 * 3600  # no token lives longer than two hours; an ID token may be looked at later
 TURN: Final = "signing-keys"
 _KEY = SIGNING_KEY.c

@@ -12,7 +12,7 @@ from ostiary.event.record import stamp
 from ostiary.foundation.clock import from_us, to_us
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.secret import new_id
-from ostiary.monitor.catalogue import EMERGENCY, RULES
+from ostiary.monitor.catalogue import RULES, STAYING
 from ostiary.monitor.finding import Finding
 from ostiary.store.tables.monitor import ALERT
 
@@ -66,8 +66,8 @@ def firing(connection: Connection) -> tuple[Notice, ...]:
 
 
 def resolve_quiet(connection: Connection, now: datetime) -> tuple[Notice, ...]:
-    """Resolves what did not fire for `QUIET`; each resolution is told. An emergency is over when it ends."""
-    return _over(connection, now, ALERT.c.last_us <= to_us(now - QUIET), ALERT.c.rule != EMERGENCY.id)
+    """Resolves what did not fire for `QUIET`; each resolution is told. Some stay until they are ended."""
+    return _over(connection, now, ALERT.c.last_us <= to_us(now - QUIET), ALERT.c.rule.not_in(STAYING))
 
 
 def over(connection: Connection, finding: Finding) -> tuple[Notice, ...]:

@@ -33,3 +33,5 @@ DISK: Final = RULES["disk-low"]
 SILENT: Final = RULES["control-silent"]
 AUDIT: Final = RULES["audit-broken"]
 EMERGENCY: Final = RULES["break-glass"]
+KEYS: Final = RULES["keys-compromised"]
+STAYING: Final = (EMERGENCY.id, KEYS.id)  # until somebody says that it is over

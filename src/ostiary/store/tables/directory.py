@@ -36,7 +36,7 @@ ERP_ACCOUNT: Final = table(
     Column("system", String(100), primary_key=True),
     Column("login", String(200), nullable=False),
     Column("uid", String(100), nullable=False),  # the ERP's own id of that user; "" until it is known
-    Column("sealed_secret", LargeBinary, nullable=False),
+    Column("sealed_secret", LargeBinary, nullable=False, info={"sealed_for": "erp-account:{system}:{principal}"}),
 )
 
 ERP_PAST: Final = table(  # who stood behind an account that is gone: his hand in the ERP's records is still his
@@ -69,7 +69,7 @@ SIGNING_KEY: Final = table(
     Column("purpose", String(20), nullable=False),  # "access", "id", "logout": never one key for two
     Column("state", String(20), nullable=False),  # "next", "active", "retiring"
     Column("public_jwk", Text, nullable=False),
-    Column("sealed_private", LargeBinary, nullable=False),
+    Column("sealed_private", LargeBinary, nullable=False, info={"sealed_for": "signing-key:{purpose}"}),
     Column("made_at_us", BigInteger, nullable=False),  # and published since
     Column("since_us", BigInteger, nullable=False),  # in this state
 )

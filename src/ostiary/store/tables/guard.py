@@ -22,5 +22,5 @@ GUARD_KEY: Final = table(
     "guard_key",
     Column("system", String(100), primary_key=True),
     Column("login", String(200), primary_key=True),  # the ERP user whose key it is
-    Column("sealed_key", LargeBinary, nullable=False),  # sealed for "erp-key:<system>:<login>"
+    Column("sealed_key", LargeBinary, nullable=False, info={"sealed_for": "erp-key:{system}:{login}"}),
 )

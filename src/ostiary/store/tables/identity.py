@@ -37,7 +37,7 @@ FACTOR: Final = table(  # what a person proves himself by beside the password
     Column("id", String(100), primary_key=True),  # of a code for when the app is lost, its digest
     Column("principal", ForeignKey("principal.id"), nullable=False, index=True),
     Column("kind", String(20), nullable=False),
-    Column("sealed", LargeBinary, nullable=False),
+    Column("sealed", LargeBinary, nullable=False, info={"sealed_for": "factor:{principal}"}),
     Column("counter", BigInteger, nullable=False),  # the last step that was taken: no code is good twice
     Column("made_at_us", BigInteger, nullable=False),
 )
@@ -45,7 +45,7 @@ FACTOR: Final = table(  # what a person proves himself by beside the password
 PEPPER: Final = table(
     "identity_pepper",
     Column("id", Integer, primary_key=True, autoincrement=False),  # always 1
-    Column("sealed", LargeBinary, nullable=False),
+    Column("sealed", LargeBinary, nullable=False, info={"sealed_for": "identity-pepper"}),
 )
 
 SESSION: Final = table(
