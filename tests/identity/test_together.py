@@ -136,8 +136,7 @@ def test_forgetting_what_has_expired_disturbs_nobody(world):
     world.later(days=31)
 
     def purge(_):
-        with world.store.begin() as connection:
-            grants.purge(connection, int(world.clock.now().timestamp()))
+        grants.purge(world.store, int(world.clock.now().timestamp()))
 
     results = together(4, lambda n: purge(n) if n else world.signed_in())
     assert [one for one in results if isinstance(one, Exception)] == []

@@ -457,12 +457,10 @@ def test_what_has_expired_is_forgotten(world):
             return [connection.execute(select(func.count()).select_from(table)).scalar() for table in tables]
 
     assert all(counts())
-    with world.store.begin() as connection:
-        grants.purge(connection, int(world.clock.now().timestamp()))
+    grants.purge(world.store, int(world.clock.now().timestamp()))
     assert all(counts())
     world.later(days=30)
-    with world.store.begin() as connection:
-        grants.purge(connection, int(world.clock.now().timestamp()))
+    grants.purge(world.store, int(world.clock.now().timestamp()))
     assert counts() == [0] * len(tables)
 
 

@@ -78,8 +78,8 @@ def _chores(board: Board) -> list[Any]:
 
     def forget() -> None:
         """What has expired goes: codes, sessions, grants, revocations; alerts and measures of long ago."""
+        grants.purge(board.on.store, int(board.now.timestamp()))
         with board.on.store.begin() as connection:
-            grants.purge(connection, int(board.now.timestamp()))
             alerts.forget(connection, board.now)
             measures.forget(connection, board.now)
 

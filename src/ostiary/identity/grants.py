@@ -1,6 +1,7 @@
 """What was given to whom: codes, refresh tokens and grants, each one-time thing consumed by one statement."""
 
 import hmac
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -12,13 +13,16 @@ from ostiary.identity.clients import FAPI2, Client
 from ostiary.identity.credentials import derived, digest, new_secret
 from ostiary.identity.once import Drawer
 from ostiary.identity.request import Refused
+from ostiary.store.database import Store
 from ostiary.store.tables.directory import PRINCIPAL, REVOCATION
 from ostiary.store.tables.identity import GRANT, ONE_TIME, REFRESH, SESSION, THROTTLE
 
 CODE_LIFE_S: Final = 60
 GRANT_LIFE_S: Final = 30 * 24 * 3600  # absolute (standard A1)
 RETRY_S: Final = 10  # the answer to a refresh may get lost once
-EXPIRED: Final = (ONE_TIME, REFRESH, SESSION, THROTTLE, REVOCATION)
+EXPIRED: Final = (ONE_TIME, REFRESH, SESSION, THROTTLE, REVOCATION, GRANT)  # grants when nothing points at them
+PURGED_MAX: Final = 1_000  # rows of one transaction
+PURGE_PAUSE_S: Final = 0.01
 
 
 # Statements of every request are made once: to put one together takes as long as to carry it out (measured).
@@ -139,11 +143,16 @@ def of_refresh(connection: Connection, key: bytes, client: Client, token: str) -
     ).one_or_none()  # fmt: skip
 
 
-def purge(connection: Connection, now_s: int) -> None:
-    """Forgets what has expired; grants go when nothing points at them."""
+def purge(store: Store, now_s: int) -> None:
+    """Forgets what has expired, a little in each transaction, so that nobody waits for long, however much it is."""
     for table in EXPIRED:
-        connection.execute(delete(table).where(table.c.expires_at_s <= now_s))
-    connection.execute(delete(GRANT).where(GRANT.c.expires_at_s <= now_s))
+        (key,) = table.primary_key
+        some = select(key).where(table.c.expires_at_s <= now_s).limit(PURGED_MAX)
+        gone = PURGED_MAX
+        while gone == PURGED_MAX:
+            with store.begin() as connection:
+                gone = connection.execute(delete(table).where(key.in_(some))).rowcount
+            time.sleep(PURGE_PAUSE_S)  # a lock goes to who asks next: others come first
 
 
 def _grant(connection: Connection, grant: str) -> Row[Any]:

@@ -115,7 +115,9 @@ def end_session(change: Change, *, principal: str, sid: str, reason: str) -> Key
     mine = delete(SESSION).where(SESSION.c.sid == sid, SESSION.c.principal == principal).returning(SESSION.c.sid)
     if change.connection.execute(mine).first() is None:
         return ()
-    change.connection.execute(update(GRANT).where(GRANT.c.sid == sid).values(revoked=True))
+    change.connection.execute(
+        update(GRANT).where(GRANT.c.principal == principal, GRANT.c.sid == sid).values(revoked=True)
+    )
     change.note("session.end", principal, after={"sid": sid}, reason=reason)
     return revoke_keys(change, (f"sid:{sid}",), reason)
 

@@ -55,7 +55,9 @@ def keep(connection: Connection, server: Server, person: Person) -> None:
 
 
 def in_force(connection: Connection, person: Person, now_s: int) -> bool:
-    chosen = select(SESSION.c.sid).where(SESSION.c.sid == person.sid, SESSION.c.expires_at_s > now_s)
+    chosen = select(SESSION.c.sid).where(
+        SESSION.c.principal == person.principal, SESSION.c.sid == person.sid, SESSION.c.expires_at_s > now_s
+    )
     return connection.execute(chosen).first() is not None
 
 

@@ -13,9 +13,9 @@ from ostiary.foundation.secret import new_id
 from ostiary.identity.request import Refused, fingerprint
 from ostiary.identity.server import Server
 from ostiary.plan.formula import MFA
-from ostiary.store.directory import access_keys, emergency_set, registered, revoked_keys
+from ostiary.store.directory import access_keys, emergency_set, registered
 from ostiary.store.tables.control import PROPOSAL
-from ostiary.store.tables.directory import ASSIGNMENT, PRINCIPAL
+from ostiary.store.tables.directory import ASSIGNMENT, PRINCIPAL, REVOCATION
 
 ID_CLAIMS: Final = ("iss", "sub", "exp", "iat", "auth_time", "acr", "amr", "sid")
 TOLD_CLAIMS: Final = ("iss", "aud", "sub", "client_id", "jti", "exp", "iat", "scope", "acr", "auth_time", "cnf")
@@ -112,7 +112,8 @@ def _type(claims: jose.Claims) -> str:
 
 
 def revoked(server: Server, connection: Connection, claims: jose.Claims) -> bool:
-    return not revoked_keys(connection, server.now_s()).isdisjoint(jose.revocation_keys(claims))
+    mine = (REVOCATION.c.key.in_(jose.revocation_keys(claims)), REVOCATION.c.expires_at_s > server.now_s())
+    return connection.execute(select(REVOCATION.c.key).where(*mine)).first() is not None
 
 
 def read_access_token(server: Server, connection: Connection, text: str) -> jose.Claims | None:

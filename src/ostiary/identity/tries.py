@@ -48,7 +48,7 @@ def clear(connection: Connection, place: str) -> None:
 
 def unlock(connection: Connection, key: bytes, login: str) -> None:
     """Every place counts from nothing again."""
-    connection.execute(delete(THROTTLE).where(THROTTLE.c.key.startswith(_account(key, login))))
+    connection.execute(delete(THROTTLE).where(THROTTLE.c.key.between(half := _account(key, login), f"{half}g")))
 
 
 def locked(connection: Connection, key: bytes, logins: list[str], now_s: int) -> Mapping[str, int]:
