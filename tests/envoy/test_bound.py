@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey
+from msgspec.structs import replace
 
 from fixed_clock import FixedClock
 from ostiary.foundation.clock import SystemClock
@@ -21,6 +22,7 @@ from ostiary.foundation.home import Home
 from ostiary.foundation.jose import confirmation
 from ostiary.guard.proof import Proofs
 from ostiary.plan.formula import Always
+from ostiary.plan.model import Limit, seal
 from ostiary.tls import authority
 
 from .test_contexts import plan_of, read  # isort: skip
@@ -53,13 +55,21 @@ def place(make_gate: Any, tmp_path_factory: Any) -> Iterator[Any]:
         gate.stop()
 
 
-def ask(place: Any, authorization: Any, *, proof: Any = (), shown: Any = None, method: str = "GET") -> tuple[int, str]:
+def ask(
+    place: Any,
+    authorization: Any,
+    *,
+    proof: Any = (),
+    shown: Any = None,
+    method: str = "GET",
+    source: str = "127.0.0.1",
+) -> tuple[int, str]:
     own = ssl.create_default_context(cafile=str(place.ca))
     if shown:
         (place.folder / "pair.pem").write_bytes(shown.certificate + shown.key)
         own.load_cert_chain(place.folder / "pair.pem")
     connection = http.client.HTTPSConnection("gate.test", place.gate.edge.port, context=own, timeout=10)
-    connection.sock = own.wrap_socket(socket.create_connection(("127.0.0.1", place.gate.edge.port)), server_hostname="gate.test")  # fmt: skip
+    connection.sock = own.wrap_socket(socket.create_connection(("127.0.0.1", place.gate.edge.port), source_address=(source, 0)), server_hostname="gate.test")  # fmt: skip
     connection.putrequest(method, "/orders", skip_host=True)
     for name, value in [("host", "shop.test"), ("authorization", authorization), *(("dpop", one) for one in proof)]:
         connection.putheader(name, value)
@@ -111,6 +121,31 @@ def test_a_dpop_bound_token_is_its_key_holder_s_alone(place: Any) -> None:
         (f"DPoP {free}", []),
     ]:
         assert ask(place, shown, proof=proofs) == REFUSED, (shown[:8], len(proofs))
+
+
+@pytest.mark.standard("E11")
+def test_who_asks_for_too_many_looks_at_proofs_costs_the_guard_nothing_and_others_nothing_at_all(place: Any) -> None:
+    """A look costs a quarter of a millisecond: the caller's own limit comes first, for each of his addresses."""
+    before, looks = place.gate.guard_reply, []
+
+    def guard(seen: Any) -> Any:
+        looks.append(seen["path"])
+        return before(seen)
+
+    plan = plan_of(place.gate, [read(Always())])
+    limited = seal(replace(plan, limits=replace(plan.limits, default=Limit(name="default", requests=5, seconds=3600))))
+    place.gate.guard_reply = guard
+    place.gate.apply(place.gate.files(limited, [["clerk"]]))
+    try:
+        bound = token(place, f"jkt:{KEY.thumbprint()}")
+        thief = [ask(place, f"DPoP {bound}", proof=[proof_of(bound, OTHER)], source="127.0.0.2") for _ in range(9)]
+        assert thief == [REFUSED] * 5 + [(429, "rate-limited")] * 4
+        assert looks == ["/proof/orders"] * 5
+        assert [ask(place, f"DPoP {bound}", proof=[proof_of(bound)]) for _ in range(6)] == [(200, "allowed")] * 5 + [(429, "rate-limited")]  # fmt: skip
+        assert len(looks) == 10
+    finally:
+        place.gate.guard_reply = before
+        place.gate.apply(place.gate.files(plan, [["clerk"]]))
 
 
 def test_after_a_restart_no_proof_from_before_it_is_good(place: Any) -> None:

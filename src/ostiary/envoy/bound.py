@@ -19,7 +19,8 @@ BOUND_HEADER: Final = CLAIM_HEADERS["bnd"]
 SHOWN: Final = ("authorization", "dpop", "host", BOUND_HEADER)
 
 
-def bound_filter() -> tuple[str, Json]:
+def bound_filter(limit: Json) -> tuple[str, Json]:
+    """`limit` comes before each look at a proof, which costs the guard a quarter of a millisecond."""
     refused = matcher.refuse(Reason.TOKEN_UNBOUND)
     same = matcher.first([(_certified(), matcher.skip())], refused)
 
@@ -29,7 +30,7 @@ def bound_filter() -> tuple[str, Json]:
             "authorization", told, matcher.first([(matcher.without(SUBJECT_HEADER), otherwise)], refused)
         )
 
-    kinds = {"jkt:": matcher.execute(_proof()), "x5t:": no_proof(same)}
+    kinds = {"jkt:": matcher.execute_all([limit, _proof()]), "x5t:": no_proof(same)}
     return matcher.exceptions("bound", matcher.prefix(BOUND_HEADER, kinds, no_proof(matcher.skip())))
 
 

@@ -5,11 +5,12 @@ Any change to a limit filter refills its buckets, so neither holds the revision.
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Final
 
 from ostiary.envoy.edge import FIXED, Json
 from ostiary.envoy.handover import own_keys
-from ostiary.envoy.message import CALL_HEADER, CLASS_HEADER, changeable, place
+from ostiary.envoy.message import CALL_HEADER, CLASS_HEADER, changeable, extension, place
 from ostiary.envoy.token import SCHEMES
 from ostiary.plan.decide import RoleSets, limit_of
 from ostiary.plan.model import Limit, Plan
@@ -42,15 +43,16 @@ def address_filter(plan: Plan) -> tuple[str, Json]:
         _matches([identity, machine, {"name": "authorization", "present_match": True, "invert_match": True}]),
     ]
     wide = {"generic_key": {"descriptor_value": "address"}}
-    return _limiter(
+    made = _limiter(
         "address-limit",
         [[one, {"remote_address": {}}] for one in (*anonymous, wide)],
         [
-            _descriptor("header_match", "anonymous", "remote_address", plan.limits.anonymous),
-            _descriptor("generic_key", "address", "remote_address", ADDRESS_LIMIT),
+            _descriptor("header_match", "anonymous", ("remote_address",), plan.limits.anonymous),
+            _descriptor("generic_key", "address", ("remote_address",), ADDRESS_LIMIT),
         ],
         ADDRESSES_MAX,
     )
+    return changeable("address-limit", LOCAL, **made)
 
 
 def _matches(headers: list[Json]) -> Json:
@@ -67,6 +69,19 @@ def _not(header: Json) -> Json:
 
 def caller_filter(plan: Plan, role_sets: RoleSets, callers: int) -> tuple[str, Json]:
     """One bucket for each subject, its size by the most generous limit that the token's role set names."""
+    return changeable("caller-limit", LOCAL, **_by_caller("caller-limit", plan, role_sets, callers))
+
+
+def proof_filter(plan: Plan, role_sets: RoleSets, callers: int) -> Json:
+    """The same for each subject at each address, before a proof is looked at: who has stolen a token, and not its key,
+    uses up nothing of its owner's.
+    """
+    return extension(
+        "proof-limit", LOCAL, **_by_caller("proof-limit", plan, role_sets, callers, {"remote_address": {}})
+    )
+
+
+def _by_caller(name: str, plan: Plan, role_sets: RoleSets, callers: int, *more: Json) -> dict[str, Json]:
     by_limit: dict[str, list[str]] = defaultdict(list)
     limits = {plan.limits.default.name: plan.limits.default}
     for role_set in sorted(role_sets):
@@ -77,8 +92,9 @@ def caller_filter(plan: Plan, role_sets: RoleSets, callers: int) -> tuple[str, J
     named = sorted(name for held in by_limit.values() for name in held)
     actions = [_caller(name, held, invert=False) for name, held in sorted(by_limit.items())]
     actions.append(_caller(plan.limits.default.name, named or ["-"], invert=True))
-    descriptors = [_descriptor("header_match", name, "sub", limit) for name, limit in sorted(limits.items())]
-    return _limiter("caller-limit", actions, descriptors, _room(callers))
+    each = ("sub", *(key for one in more for key in one))
+    descriptors = [_descriptor("header_match", chosen, each, limit) for chosen, limit in sorted(limits.items())]
+    return _limiter(name, [[*action, *more] for action in actions], descriptors, _room(callers))
 
 
 def _room(callers: int) -> int:
@@ -94,16 +110,14 @@ def _caller(limit: str, role_sets: list[str], *, invert: bool) -> list[Json]:
     ]
 
 
-def _descriptor(key: str, value: str, each: str, limit: Limit) -> Json:
+def _descriptor(key: str, value: str, each: Sequence[str], limit: Limit) -> Json:
     """An entry without a value stands for every value: a bucket for each."""
     bucket = {"max_tokens": limit.requests, "tokens_per_fill": limit.requests, "fill_interval": f"{limit.seconds}s"}
-    return {"entries": [{"key": key, "value": value}, {"key": each}], "token_bucket": bucket}
+    return {"entries": [{"key": key, "value": value}, *({"key": one} for one in each)], "token_bucket": bucket}
 
 
-def _limiter(name: str, actions: list[list[Json]], descriptors: list[Json], most: int) -> tuple[str, Json]:
-    return changeable(
-        name,
-        LOCAL,
+def _limiter(name: str, actions: list[list[Json]], descriptors: list[Json], most: int) -> dict[str, Json]:
+    return dict(
         stat_prefix=name,
         rate_limits=[{"actions": action} for action in actions],
         descriptors=descriptors,

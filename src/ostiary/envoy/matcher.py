@@ -77,6 +77,11 @@ def execute(filter_config: Json) -> Json:
     return {"action": extension("execute", EXECUTE, typed_config=filter_config)}
 
 
+def execute_all(filter_configs: Sequence[Json]) -> Json:
+    """One after the other."""
+    return {"action": extension("execute", EXECUTE, filter_chain={"typed_config": list(filter_configs)})}
+
+
 def source_address() -> Json:
     return extension("source", "envoy.extensions.matching.common_inputs.network.v3.SourceIPInput")
 

@@ -14,7 +14,7 @@ from ostiary.envoy.device import device_filter
 from ostiary.envoy.edge import Edge, Json, Resources
 from ostiary.envoy.guard_call import body_filter, guard_filter
 from ostiary.envoy.handover import inject_filter, strip_filter
-from ostiary.envoy.limits import address_filter, caller_filter
+from ostiary.envoy.limits import address_filter, caller_filter, proof_filter
 from ostiary.envoy.listener import listener_file
 from ostiary.envoy.routes import route_file
 from ostiary.envoy.token import token_filter
@@ -51,7 +51,7 @@ def beside_routes(plan: Plan, population: Population, edge: Edge) -> Resources:
             address_filter(plan),
             caller_filter(plan, population.role_sets, population.callers),
             body_filter(),
-            bound_filter(),
+            bound_filter(proof_filter(plan, population.role_sets, population.callers)),
             inject_filter(plan, population.static_credentials),
             *_tables((plan,), classes_of(plan).used, population, edge),
         ]

@@ -3,6 +3,7 @@
 import logging
 import tomllib
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from importlib import resources
 from typing import Any, Final
@@ -33,6 +34,9 @@ THREADS: Final = 8
 PASSWORD_THREADS: Final = 2  # each argon2id takes 19 MiB and a core
 WAITING_MAX: Final = 50  # for one of these threads; more would only wait in vain
 METADATA: Final = tomllib.loads((resources.files("ostiary.identity") / "metadata.toml").read_text("utf-8"))
+BUSY: Final = Refused("temporarily_unavailable", "too many ask at once; try again", status=503)
+FAILED: Final = Refused("temporarily_unavailable", "try again in a moment", status=503)
+LEFT: Final = Refused("invalid_request", "the caller left before he was answered")
 log = logging.getLogger(__name__)
 
 Handler = Callable[[Server, Request, bytes], Response]
@@ -79,30 +83,33 @@ def _endpoint(server: Server, handler: Handler, limiter: CapacityLimiter) -> Any
         try:
             body = await _body(request)
             if limiter.statistics().tasks_waiting >= WAITING_MAX:
-                many = "too many ask at once; try again"
-                return _refusal(server, Refused("temporarily_unavailable", many, status=503))
+                return _refusal(server, request, BUSY)
             async with limiter:
                 if await request.is_disconnected():  # nothing is worked out for a caller who has left
-                    return Response(status_code=400)
+                    return _refusal(server, request, LEFT)
                 return await anyio.to_thread.run_sync(_answered, server, handler, request, body)
         except Refused as refused:
-            return _refusal(server, refused)
+            return _refusal(server, request, refused)
         except ClientDisconnect:
-            return Response(status_code=400)
+            return _refusal(server, request, LEFT)
         except Exception:  # the store, the disk under the journal, or what nobody thought of: nothing of it is told
             log.exception("the request to %s could not be answered", call(request))
-            return _refusal(server, Refused("temporarily_unavailable", "try again in a moment", status=503))
+            return _refusal(server, request, FAILED)
 
     return answer
 
 
 def _answered(server: Server, handler: Handler, request: Request, body: bytes) -> Response:
+    """What a handler has nothing to tell of is noted all the same; what cannot be noted is not answered."""
     try:
-        return handler(server, request, body)
+        response = handler(server, request, body)
     except Refused as refused:
         server.keep_seen(request)
         server.note(request, **{"outcome": refused.error, "why": refused.description, **refused.facts})
         raise
+    if handler not in DOCUMENTS and not server.noted(request):
+        server.note(request, response.headers.get(HEADER, "shown"))
+    return response
 
 
 async def _body(request: Request) -> bytes:
@@ -176,7 +183,13 @@ def _name(connection: Connection, principal: str) -> str:
     return str(connection.execute(select(PRINCIPAL.c.name).where(PRINCIPAL.c.id == principal)).scalar_one())
 
 
-def _refusal(server: Server, refused: Refused) -> Response:
+DOCUMENTS: Final = (jwks, metadata)  # that everybody may read, and nobody has to ask for
+
+
+def _refusal(server: Server, request: Request, refused: Refused) -> Response:
+    if not server.noted(request):
+        with suppress(OSError):  # nothing is given
+            server.note(request, refused.error, why=refused.description)
     headers = dict(NO_STORE)
     if refused.status == HTTPStatus.UNAUTHORIZED:  # RFC 6749 section 5.2
         headers["www-authenticate"] = 'Basic realm="ostiary"'

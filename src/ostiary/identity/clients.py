@@ -12,9 +12,9 @@ from starlette.requests import Request
 from ostiary.erp.operation import Pattern, Verb, operation_named
 from ostiary.foundation.jose import TokenRefused
 from ostiary.foundation.proof import AHEAD_S, PROOF_LIFE_S, registered, verify_assertion, verify_proof
-from ostiary.identity import names
+from ostiary.identity import names, tries
 from ostiary.identity.credentials import derived, digest
-from ostiary.identity.request import Refused, Shown, certificate, fingerprint, shown
+from ostiary.identity.request import Refused, Shown, certificate, fingerprint, shown, site
 from ostiary.identity.server import Server
 from ostiary.store.tables.directory import PRINCIPAL
 from ostiary.store.tables.identity import CLIENT, CLIENT_LISTS, CLIENT_SECRET
@@ -25,6 +25,7 @@ DPOP: Final = "dpop"
 CERTIFICATE: Final = "certificate"
 VERBS: Final = tuple(Verb)
 OIDC_SCOPES: Final = frozenset({"openid", "profile"})
+KEPT_MAX: Final = 300  # requests of one public client, kept for one address in five minutes
 NONCE_LIFE_S: Final = 300  # a nonce is good until the one after the next
 # The statement of every request is made once: to put one together takes as long as to carry it out (measured).
 _CLIENT: Final = (
@@ -80,6 +81,14 @@ def authenticate(server: Server, connection: Connection, request: Request, form:
     if why := WAYS[client.auth](server, connection, client, told, request):
         raise _unproved(told, client=client.id, why=why)
     return client
+
+
+def refuse_many(server: Server, connection: Connection, request: Request, client: Client) -> None:
+    """Anybody can be a public client: what is kept for one is bounded for each address (RFC 9126 section 2.3)."""
+    place = tries.place_of(server.key, f"\0{client.id}", site(request))
+    if client.public and (wait_s := tries.count(connection, place, server.now_s(), KEPT_MAX)):
+        many = f"this client asks for too much from here; try again in {wait_s} s"
+        raise Refused("temporarily_unavailable", many, status=429, client=client.id)
 
 
 def _unproved(told: Shown, **facts: str) -> Refused:

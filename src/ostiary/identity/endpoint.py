@@ -147,6 +147,7 @@ def push(server: Server, request: Request, body: bytes) -> Response:
     told = form(request, body)
     with server.store.begin() as connection:
         client = clients.authenticate(server, connection, request, told)
+        clients.refuse_many(server, connection, request, client)
         if request.headers.get("dpop"):
             bound = clients.binding(server, connection, request, client).removeprefix("jkt:")
             if told.setdefault("dpop_jkt", bound) != bound:

@@ -124,3 +124,8 @@ class Server:
         }  # fmt: skip
         with self._writing:
             self._journal.add(json.dumps(line).encode() + b"\n")
+        request.state.noted = True
+
+    @staticmethod
+    def noted(request: Request) -> bool:
+        return getattr(request.state, "noted", False)

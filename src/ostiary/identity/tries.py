@@ -22,7 +22,7 @@ def place_of(key: bytes, login: str, where: str) -> str:
     return _account(key, login) + digest(key, "throttle-place", where)[:HALF]
 
 
-def count(connection: Connection, place: str, now_s: int) -> int:
+def count(connection: Connection, place: str, now_s: int, most: int = FAILURES_MAX) -> int:
     """Counts the try before it is made, so that parallel ones count too: 0, or for how long it is not even looked at."""
     until_s, lapsed = now_s + THROTTLE_S, THROTTLE.c.expires_at_s <= now_s
     counted = insert_into(connection, THROTTLE).values(key=place, failures=1, expires_at_s=until_s)
@@ -32,7 +32,7 @@ def count(connection: Connection, place: str, now_s: int) -> int:
     }
     counted = counted.on_conflict_do_update(index_elements=["key"], set_=again)
     row = connection.execute(counted.returning(THROTTLE.c.failures, THROTTLE.c.expires_at_s)).one()
-    return int(row.expires_at_s) - now_s if row.failures > FAILURES_MAX else 0
+    return int(row.expires_at_s) - now_s if row.failures > most else 0
 
 
 def give_back(connection: Connection, place: str) -> None:
