@@ -292,9 +292,9 @@ def test_an_account_that_the_erp_does_not_let_in_is_asked_for_again_by_the_same_
     assert problem.value.hint.endswith("ostiary client account shop --system erp --login clerk")
 
 
-def test_a_static_key_is_put_on_the_calls_of_its_caller_alone(site, name):
-    """As the guide says: `hand-over: static`, and the whole value of the header by `client account`."""
-    site.apply(site.policy(("at: localhost/shop,", "at: localhost/shop, hand-over: static,")))
+def test_a_key_is_put_on_the_calls_of_its_caller_alone(site, name):
+    """As the guide says: `hand-over: key`, and the key by `client account`."""
+    site.apply(site.policy(("at: localhost/shop,", "at: localhost/shop, hand-over: key,")))
     token = site.client(name, "visitor")
     refused = site.once("GET", "/shop/stock", token=token)
     assert (refused.status, refused.reason) == (503, "unavailable")
@@ -305,7 +305,7 @@ def test_a_static_key_is_put_on_the_calls_of_its_caller_alone(site, name):
     before = without_account(site)
     assert before > 0
     done = site.ostiary(
-        "client", "account", name, "--system", "shop", "--login", "key", "--password-file", "-", given="Bearer KEY\n"
+        "client", "account", name, "--system", "shop", "--login", "key", "--password-file", "-", given="KEY\n"
     )
     assert done.code == 0, done
     answer = until(lambda: (one := site.once("GET", "/shop/stock", token=token)).status == 200 and one)

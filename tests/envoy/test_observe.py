@@ -211,15 +211,18 @@ def test_who_shows_nothing_is_held_to_the_limit_of_the_anonymous_and_who_shows_a
         gate.stop()
 
 
-def test_a_static_key_is_for_tokens_alone(make_gate: Any) -> None:
+def test_a_key_is_for_tokens_alone(make_gate: Any) -> None:
     gate = make_gate()
     try:
-        plan = observed(gate, more=", hand-over: static")
-        gate.start(gate.files(plan, ROLE_SETS, static_credentials={("shop", "client:shop"): "Basic ours"}))
+        plan, file = observed(gate, more=", hand-over: key"), gate.root / "key"
+        file.write_text("Basic ours")
+        gate.start(gate.files(plan, ROLE_SETS, keys={("shop", "client:shop"): {"authorization": str(file)}}))
         gate.guard_reply = lambda seen: (200, {} if "x-gw-sub" in seen["names"] else {"authorization": BASIC}, "")
         assert ask(gate).json["headers"]["authorization"] == BASIC
         assert gate.ask("/shop/orders", token=clerk(gate)).json["headers"]["authorization"] == "Basic ours"
         assert gate.ask("/shop/orders", token=clerk(gate, sub="client:other")).status == 503
+        gate.erp_reply = lambda _: (401, {"www-authenticate": "Basic"}, "whose is it?")
+        assert (ask(gate).status, ask(gate).headers["www-authenticate"]) == (401, "Basic")  # it is the caller's own
     finally:
         gate.stop()
 

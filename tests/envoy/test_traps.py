@@ -15,14 +15,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as some
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
+from certificates import certificate
 from ostiary.envoy.handover import PASSED, all_but
 from ostiary.envoy.routes import UTF8
 from ostiary.envoy.signals import Signals, signal_resources
@@ -52,7 +50,13 @@ SCOPE = "shop/*:read shop/*:write"
 
 
 def plan_of(
-    gate: Any, *, limits: Any = None, contexts: Any = None, hand_over: Any = HandOver.NONE, upstream: str = ""
+    gate: Any,
+    *,
+    limits: Any = None,
+    contexts: Any = None,
+    hand_over: Any = HandOver.NONE,
+    sends: Any = (),
+    upstream: str = "",
 ) -> Plan:
     at = upstream or gate.upstream_url
     many = Limit(name="default", requests=100_000, seconds=1)
@@ -61,7 +65,7 @@ def plan_of(
         Plan(
             policy="traps",
             systems=(
-                System(name="shop", kind=Kind.OPENAPI, host="shop.test", prefix="/shop", upstream=f"{at}/base", audience="https://shop.test", hand_over=hand_over, source=SOURCE),
+                System(name="shop", kind=Kind.OPENAPI, host="shop.test", prefix="/shop", upstream=f"{at}/base", audience="https://shop.test", hand_over=hand_over, sends=sends, source=SOURCE),
                 System(name="erp", kind=Kind.TRYTON, host="gate.test", prefix="/acme", upstream=at, audience="https://erp.test", hand_over=HandOver.SESSION, source=SOURCE),
             ),
             roles=tuple(Role(name=name, level=Level.USER, closure=(name,), source=SOURCE) for name in ("clerk", "guest", "carrier")),
@@ -586,20 +590,68 @@ def test_requests_without_a_token_are_limited_by_address_and_the_others_not(live
         live.apply(live.files(plan_of(live), [("clerk",), ("guest",)]))
 
 
-def test_static_keys_are_put_on_by_principal_and_nobody_passes_without(live: Any) -> None:
-    keys = {("shop", "client:shop"): "Bearer 100%-static"}
-    plan = plan_of(live, hand_over=HandOver.STATIC)
+def key_file(gate: Any, text: str) -> str:
+    path = gate.root / f"key-{len(list(gate.root.glob('key-*')))}"
+    path.write_text(text)
+    return str(path)
+
+
+def test_keys_are_put_on_by_principal_and_nobody_passes_without(live: Any) -> None:
+    keys = {("shop", "client:shop"): {"authorization": key_file(live, "token 100%-KEY:SECRET")}}
+    sends = ("authorization: token {login}:{key}", "x-odoo-database: ac%me")
+    plan = plan_of(live, hand_over=HandOver.KEY, sends=sends)
     try:
-        live.apply(live.files(plan, [("clerk",), ("guest",)], static_credentials=keys))
-        answer = live.ask("/shop/orders", token=clerk(live))
-        assert (answer.status, answer.json["headers"]["authorization"]) == (200, "Bearer 100%-static")
+        live.apply(live.files(plan, [("clerk",), ("guest",)], keys=keys))
+        answer = live.ask("/shop/orders", token=clerk(live), headers={"x-odoo-database": "other"})
+        seen = answer.json["headers"]
+        assert (answer.status, seen["authorization"]) == (200, "token 100%-KEY:SECRET")
+        assert seen["x-odoo-database"] == "ac%me"
+        assert answer.json["names"].count("x-odoo-database") == answer.json["names"].count("authorization") == 1
         live.upstream.seen.clear()
-        other = live.ask("/shop/orders", token=clerk(live, sub="client:other"), headers={"x-gw-credential": "mine"})
-        assert (other.status, other.reason) == (503, "unavailable")
+        for more in ({}, {"x-gw-credential": "mine"}, {"x-odoo-database": "other"}):
+            other = live.ask("/shop/orders", token=clerk(live, sub="client:other"), headers=more)
+            assert (other.status, other.reason) == (503, "unavailable")
         assert not live.upstream.seen
-        assert rpc(live).json["headers"]["authorization"] == "Session erp"
+        answer = rpc(live, headers={"x-odoo-database": "other"})
+        assert answer.json["headers"]["authorization"] == "Session erp"
+        assert "x-odoo-database" not in answer.json["names"]
+        dumped = json.dumps(live.admin("/config_dump?include_eds"))
+        assert "KEY:SECRET" not in dumped
+        assert keys["shop", "client:shop"]["authorization"] in dumped
     finally:
         live.apply(live.files(plan_of(live), [("clerk",), ("guest",)]))
+
+
+def test_an_erp_that_refuses_our_credential_does_not_make_the_caller_throw_his_token_away(live: Any) -> None:
+    """RFC 9110 section 15.5.2: a 401 tells the caller to get other credentials, and his are good."""
+    keys = {("shop", "client:shop"): {"authorization": key_file(live, "Bearer gone")}}
+    told = {"www-authenticate": 'Bearer error="invalid_token"', "set-cookie": "sid=1", "ostiary-reason": "allowed"}
+    live.erp_reply = lambda seen: (401, told, "your key: " + seen["headers"]["authorization"])
+    try:
+        plan = plan_of(live, hand_over=HandOver.KEY, sends=("authorization: Bearer {key}",))
+        live.apply(live.files(plan, [("clerk",), ("guest",)], keys=keys))
+        for answer in (live.ask("/shop/orders", token=clerk(live)), rpc(live)):
+            assert (answer.status, answer.reason) == (502, "erp-refuses")
+            assert answer.json["decision"] == answer.decision
+            assert "an administrator" in answer.json["detail"]
+            assert "gone" not in answer.text
+            assert not {"www-authenticate", "set-cookie"} & set(answer.headers)
+            assert live.log(answer.decision)["reason"] == "erp-refuses"
+        assert live.ask("/shop/orders").headers["www-authenticate"] == 'Bearer realm="ostiary"'
+        assert live.ask("/shop/orders", token="x" + clerk(live)).reason == "token-invalid"
+        live.erp_reply = lambda _: (403, told, "not yours")
+        answer = live.ask("/shop/orders", token=clerk(live))
+        assert (answer.status, answer.text) == (403, "not yours")
+        live.erp_reply = lambda _: (511, told, "odd")
+        assert live.ask("/shop/orders", token=clerk(live)).status == 511
+    finally:
+        live.apply(live.files(plan_of(live), [("clerk",), ("guest",)]))
+
+
+def test_where_nothing_is_handed_over_a_401_is_the_erps_own_word(live: Any) -> None:
+    live.erp_reply = lambda _: (401, {"www-authenticate": "Basic"}, "who are you?")
+    answer = live.ask("/shop/orders", token=clerk(live))
+    assert (answer.status, answer.text, answer.headers["www-authenticate"]) == (401, "who are you?", "Basic")
 
 
 @pytest.mark.standard("C5")
@@ -655,24 +707,6 @@ def test_without_a_guard_nothing_guarded_passes_and_the_rest_does(make_gate: Any
         assert gate.ask("/shop/orders", token=clerk(gate)).status == 200
     finally:
         gate.stop()
-
-
-def certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number(), now, now + timedelta(1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )  # fmt: skip
-    public, private = folder / f"{name}.crt", folder / f"{name}.key"
-    public.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    plain = serialization.NoEncryption()
-    form = serialization.PrivateFormat.PKCS8
-    private.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, plain))
-    return public, private
 
 
 def test_tls_is_1_3_with_http2_hsts_and_a_callers_certificate_only_from_tls(make_gate: Any, tmp_path: Path) -> None:

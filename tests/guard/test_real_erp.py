@@ -139,7 +139,7 @@ async def test_a_wrong_password_is_a_clear_refusal_and_not_tried_at_every_reques
     async with guarded(world):
         token = world.token("user:anna")
         answers = [await world.ask(token, NAMES) for _ in range(5)]
-        assert {answer.reason for answer in answers} == {"unavailable"}
+        assert {(answer.reason, answer.problem["status"]) for answer in answers} == {("erp-refuses", 502)}
         assert "does not let approver in" in answers[0].detail
         assert "guess" not in answers[0].detail
         assert (await world.ask(world.token("user:ben"), NAMES)).allowed

@@ -152,12 +152,45 @@ SHOP = 'systems: {shop: {kind: openapi, at: shop.test, upstream: "http://127.0.0
     "key, message, hint",
     [
         ("database: acme", "a system of kind openapi has no database", "leave `database` out"),
-        ("hand-over: session", "nobody signs in to a system of kind openapi", "static, or none"),
+        ("sends: 'X-Key: {key}'", "sends is for hand-over key", "hand-over: key"),
+        ("hand-over: none, token-from: 'https://a.test/t'", "token-from is for hand-over oauth", "hand-over: oauth"),
+        ("hand-over: oauth", "hand-over oauth needs the key 'token-from'", "token-from: ..."),
+        ("hand-over: key, sends: 'X-Key: key'", "no header holds the key", '"Authorization: Bearer {key}"'),
+        ("hand-over: key, sends: ['X-A: {key}', 'x-a: b']", "a header stands twice", "each once"),
+        ("hand-over: session", "nobody signs in to a system of kind openapi", "key, oauth, or none"),
     ],
 )
 def test_what_a_described_system_can_not_have_is_told_and_not_passed_over(key, message, hint):
     (one,) = parse("policy: acme\n" + SHOP % key, "acme.yaml").problems
     assert (one.line, one.message, one.hint) == (2, message, hint)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Host: {key}", "Cookie: sid={key}", "X-GW-Sub: {key}", "Content-Type: {key}", "transfer-encoding: {key}", "DPoP: {key}",
+        "X-Forwarded-For: {key}", "X-Envoy-Original-Path: {key}", "Connection: {key}", "Authorization: {secret}", "Authorization: {key",
+        "Authorization: ", "Authorization {key}", ": {key}", "X Y: {key}", "X-Key: \u00e4{key}",
+    ],
+)  # fmt: skip
+def test_a_credential_goes_into_no_header_that_tells_of_the_request_itself(line):
+    (one,) = parse("policy: acme\n" + SHOP % f'hand-over: key, sends: "{line}"', "acme.yaml").problems
+    assert one.hint in {'"Authorization: token {key}", in quotes', "{key}, {login} or {basic}"}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://login.test/t",
+        "https://u:p@login.test/t",
+        "https://login.test",
+        "ftp://127.0.0.1/t",
+        "https://a.test/t#x",
+    ],
+)
+def test_a_clients_secret_goes_to_a_token_endpoint_by_https_alone(url):
+    (one,) = parse("policy: acme\n" + SHOP % f'hand-over: oauth, token-from: "{url}"', "acme.yaml").problems
+    assert "https://" in one.hint
 
 
 OPEN = "the bracket of line {} is not closed, or a comma or quotes are missing behind it"

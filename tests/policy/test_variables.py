@@ -22,6 +22,7 @@ FREE = {
     "spec",
     "kind",
     "hand-over",
+    "token-scope",
     "level",
     "of",
     "expect",

@@ -167,6 +167,14 @@ def test_a_change_names_the_line_that_makes_it():
     )
 
 
+def test_what_the_erp_is_sent_as_its_credential_is_told():
+    at = "at: shop.example.com"
+    assert changed(at, f"{at}, hand-over: key, sends: 'X-Key: {{key}}'") == [
+        "+ the system shop has hand-over key instead of none",
+        "+ the system shop has sends x-key: {key} instead of none",
+    ]
+
+
 @pytest.mark.parametrize(
     "before, after, change",
     [

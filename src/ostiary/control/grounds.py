@@ -59,7 +59,7 @@ def _unlock(account: str) -> tuple[str, ...]:
     return ("waiting for so long", *new)
 
 
-def behind(  # noqa: PLR0917  what is known of it
+def behind(  # noqa: PLR0911, PLR0917  what is known of it
     connection: Connection,
     home: Home,
     plan: Plan,
@@ -80,6 +80,10 @@ def behind(  # noqa: PLR0917  what is known of it
             return _unknown(home, plan, system, event, told, texts)
         case Reason.SCOPE if step := _wider(connection, event):
             return replace(told, sentence=f"{told.sentence}, for its client may not ask for it", would_allow=(step,))
+        case Reason.ERP_REFUSES:
+            kind, _, name = event.subject.partition(":")
+            new = f"another key or password: `ostiary {kind} account {name} --system {event.system} --login LOGIN`"
+            return replace(told, sentence=f"{told.sentence}{detail and ': '}{detail}", would_allow=(new,))
         case Reason.UNAVAILABLE if system and CONNECTION_FLAGS & set(event.flags.split(",")):
             would = f"{system.name}, answering at {system.upstream}", *told.would_allow
             return replace(told, sentence=f"{told.sentence}: {system.name} does not answer", would_allow=would)

@@ -2,15 +2,16 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from threading import Lock, RLock
 from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
-from sqlalchemy import Connection, func, select
+from sqlalchemy import func, select
 
+from ostiary.control.handed import forget_keys, write_keys
 from ostiary.control.installation import Installation
 from ostiary.envoy.delivery import Gate
 from ostiary.envoy.edge import Edge, Resources
@@ -21,11 +22,11 @@ from ostiary.foundation.errors import SystemFault, retold
 from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import LEASE_S
 from ostiary.monitor.measures import blocked
-from ostiary.plan.model import HandOver, Plan, WhenSilent
+from ostiary.plan.model import Plan, WhenSilent
 from ostiary.store import directory
 from ostiary.store.database import AROUND
 from ostiary.store.plans import draft, draft_since, keep_plan, plan_in_force, put_beside, put_in_force
-from ostiary.store.tables.directory import ERP_ACCOUNT, PRINCIPAL
+from ostiary.store.tables.directory import PRINCIPAL
 
 ROUTES: Final = "rds.json"
 HOT_MAX: Final = 300  # revocations pushed one by one; a longer list becomes part of the cold one
@@ -80,7 +81,7 @@ class Reconciler:
 
     def translated(self, plan: Plan) -> Translated:
         """What `plan` means to the gate; raises when Envoy itself would not take what is new in it."""
-        resources = self._resources(plan)
+        resources = translate(plan, self._population(plan, keys=False), self._edge)
         parts = news(self._plan, plan, self._edge)
         with ThreadPoolExecutor(max_workers=READERS_MAX) as readers:
             list(readers.map(lambda part: self._gate.validate({**resources, ROUTES: part}), parts))
@@ -131,7 +132,8 @@ class Reconciler:
 
     def refuse_unreadable(self, draft: Plan) -> None:
         """Raises where Envoy would not take the draft beside the plan in force."""
-        resources = beside_routes(self._plan, replace(self._population(self._plan), draft=draft), self._edge)
+        population = replace(self._population(self._plan, keys=False), draft=draft)
+        resources = beside_routes(self._plan, population, self._edge)
         self._gate.validate({**resources, ROUTES: news(self._plan, self._plan, self._edge)[0]})
 
     def _step_over(self, to: Translated) -> None:
@@ -139,6 +141,7 @@ class Reconciler:
         self._gate.put(bridge(self._plan, to.plan, self._population(to.plan), self._edge))
         self._gate.put({ROUTES: to.resources[ROUTES]})
         self._gate.put(self._resources(to.plan, beside_routes))
+        forget_keys(self._on.home)
 
     def _step_back(self) -> None:
         """Writes what was in force and does not wait for it: the next `catch_up` sees to that, and to what fails here."""
@@ -156,6 +159,7 @@ class Reconciler:
             self._behind = True
             try:  # each is told whatever became of the other
                 self._gate.put(self._resources(self._plan, made_by))
+                forget_keys(self._on.home)
             finally:
                 self._tell_guard("directory", {})
             self._tell_guard("changed-over", {})
@@ -260,27 +264,17 @@ class Reconciler:
     def _resources(self, plan: Plan, made_by: Callable[[Plan, Population, Edge], Resources] = translate) -> Resources:
         return made_by(plan, self._population(plan), self._edge)
 
-    def _population(self, plan: Plan) -> Population:
+    def _population(self, plan: Plan, *, keys: bool = True) -> Population:
+        """Without `keys` nothing is written: for what Envoy is only to read once."""
         with self._on.store.read() as connection:
             return Population(
                 role_sets=directory.role_sets(connection),
                 jwks=directory.access_keys(connection),
                 callers=connection.execute(select(func.count()).select_from(PRINCIPAL)).scalar_one(),
                 devices=directory.devices(connection),
-                static_credentials=self._static_credentials(connection, plan),
+                keys=write_keys(connection, self._on.sealer, self._on.home, plan) if keys else {},
                 draft=self._draft,
             )
-
-    def _static_credentials(self, connection: Connection, plan: Plan) -> Mapping[tuple[str, str], str]:
-        """(system, principal) -> the ERP's own key, for systems whose keys Envoy presents."""
-        static = [system.name for system in plan.systems if system.hand_over is HandOver.STATIC]
-        rows = connection.execute(select(ERP_ACCOUNT).where(ERP_ACCOUNT.c.system.in_(static))) if static else ()
-        return {
-            (row.system, row.principal): self._on.sealer.open(
-                row.sealed_secret, directory.sealed_for(row.system, row.principal)
-            ).reveal()
-            for row in rows
-        }
 
     def _tell_guard(self, about: str, message: dict[str, Any]) -> dict[str, Any]:
         return self._ask_guard("POST", about, json.dumps(message).encode())

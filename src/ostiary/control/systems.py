@@ -3,18 +3,23 @@
 from typing import Any
 
 from ostiary.control.board import Board
+from ostiary.control.handed import fit
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.secret import Secret
 from ostiary.identity import principals, roster
-from ostiary.plan.model import Kind, System
+from ostiary.plan.model import HandOver, Kind, System
 
 
 def set_account(board: Board, actor: str, principal: str, system: str, login: str, password: str) -> dict[str, Any]:  # noqa: PLR0917
     """Says as which ERP user the principal's calls arrive at `system`; an ERP that can be asked lets it in first."""
-    tryton, secret = _system(board, system).kind is Kind.TRYTON, Secret(password)
+    secret, there = Secret(password), _system(board, system)
+    asked = there.kind is Kind.TRYTON or there.hand_over is HandOver.OAUTH
+    if not fit(there, login, password):
+        told = "the login or key holds what no header may: control characters, or letters beyond ASCII"
+        raise OperatorFault("key-unfit", told, hint="give it as the ERP shows it, in one line")
     with board.on.store.read() as connection:
         roster.one(connection, principal)
-    uid = _erp_user(board, principal, system, login, secret) if tryton else ""
+    uid = _erp_user(board, principal, system, login, secret) if asked else ""
     account: dict[str, Any] = {"principal": principal, "system": system, "login": login, "password": secret, "uid": uid}
     board.change_directory(actor, lambda change: principals.set_erp_account(change, sealer=board.on.sealer, **account))
     return {}

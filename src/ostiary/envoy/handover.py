@@ -11,8 +11,8 @@ from typing import Final
 from ostiary.envoy import matcher
 from ostiary.envoy.edge import Json
 from ostiary.envoy.message import CLASS_HEADER, SUBJECT_HEADER, changeable, extension, header, place
-from ostiary.erp.route import GIVEN
-from ostiary.plan.model import OWN_KEYS, HandOver, Kind, Plan, Route
+from ostiary.erp.route import GIVEN, OWN_KEYS
+from ostiary.plan.model import HandOver, Kind, Plan, Route, System
 from ostiary.plan.reason import Reason
 
 PASSED: Final = (
@@ -24,7 +24,8 @@ PASSED: Final = (
 )  # fmt: skip
 TRYTON: Final = ("x-tryton-context", "x-tryton-usage")
 GUARD: Final = "envoy.filters.http.ext_authz"  # where its answers are found
-CREDENTIAL_HEADER: Final = "x-gw-credential"  # what the injector gives
+SENT: Final = "ostiary.sent."  # and a header's name: where the injector leaves what it holds
+FILE: Final = "envoy.extensions.formatter.file_content.v3.FileContent"
 
 
 def strip_filter(plans: Sequence[Plan]) -> tuple[str, Json]:
@@ -32,13 +33,14 @@ def strip_filter(plans: Sequence[Plan]) -> tuple[str, Json]:
 
     The guard's credential is taken from the metadata of its answer, so a guard that gave none leaves none.
     """
-    own = own_keys(plans)
-    passed = {*PASSED, "authorization", *own}
+    own, sent = own_keys(plans), {name for plan in plans for system in plan.systems for name in system.sent}
+    ours = dict.fromkeys(("authorization", *own, *sorted(sent)))
+    passed = {*PASSED, *ours}
     if any(system.kind is Kind.TRYTON for plan in plans for system in plan.systems):
         passed |= {*TRYTON}
     mutations = [
-        *({"remove": name} for name in ("authorization", *own)),
-        {"append": header("authorization", f"%REQ({CREDENTIAL_HEADER})%")},
+        *({"remove": name} for name in ours),
+        *({"append": header(name, f"%FILTER_STATE({SENT}{name}:PLAIN)%")} for name in sorted(sent)),
         *({"append": header(name, f"%DYNAMIC_METADATA({GUARD}:{name})%")} for name in ("authorization", *own)),
         {"remove_on_match": {"key_matcher": {"prefix": "x-gw-"}}},  # most of what goes, at less than the expression
         {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": all_but(passed)}}}},
@@ -46,19 +48,18 @@ def strip_filter(plans: Sequence[Plan]) -> tuple[str, Json]:
     return changeable("strip", matcher.MUTATION, mutations={"request_mutations": mutations})
 
 
-def inject_filter(plan: Plan, credentials: Mapping[tuple[str, str], str]) -> tuple[str, Json]:
-    """Static ERP keys, put on natively: without one of his own a caller is denied.
+def inject_filter(plan: Plan, credentials: Mapping[tuple[str, str], Mapping[str, str]]) -> tuple[str, Json]:
+    """The ERP's keys, put on natively: without one of his own a caller is denied.
 
-    `credentials`: (system, principal) -> the value of Authorization. A credential_injector with a secret file, delivered
-    within a changed filter, never fetches its secret (measured: every request refused until a restart). So the keys
-    stand in the filter's own file, which only its owner may read; Envoy's admin socket, which shows filters, is as
-    private.
+    `credentials`: (system, principal) -> header -> the file that holds its value. A credential_injector that is delivered
+    within a changed filter never fetches its secret (measured: every request refused until a restart). So each value
+    stands in a file that only its owner may read, and the filter, which Envoy's admin socket shows, names the file.
     """
     decisions: dict[str, Json] = {}
     for system in plan.systems:
-        if system.hand_over is HandOver.STATIC:
-            own = {principal: text for (name, principal), text in credentials.items() if name == system.name}
-            chosen = {principal: _inject(own[principal]) for principal in sorted(own)}
+        if system.hand_over is HandOver.KEY:
+            own = {principal: files for (name, principal), files in credentials.items() if name == system.name}
+            chosen = {principal: _inject(system, own[principal]) for principal in sorted(own)}
             nobody = matcher.refuse(Reason.UNAVAILABLE)
             if system.observe_until:
                 nobody = matcher.first([(matcher.without(SUBJECT_HEADER), matcher.skip())], nobody)
@@ -68,10 +69,14 @@ def inject_filter(plan: Plan, credentials: Mapping[tuple[str, str], str]) -> tup
     return matcher.exceptions("inject", matcher.prefix(CLASS_HEADER, decisions, matcher.skip()))
 
 
-def _inject(text: str) -> Json:
-    """The strip filter moves it to Authorization, once the caller's is gone; a value is a format, hence `%%`."""
-    mutation = {"append": header(CREDENTIAL_HEADER, text.replace("%", "%%"))}
-    return matcher.execute(extension("inject", matcher.MUTATION, mutations={"request_mutations": [mutation]}))
+def _inject(system: System, files: Mapping[str, str]) -> Json:
+    """The strip filter makes headers of it, once the caller's are gone; a value is a format, hence `%%`."""
+    states = []
+    for name, form in system.sent.items():
+        text = f"%FILE_CONTENT({files[name]})%" if name in files else form.replace("%", "%%")
+        told = {"text_format_source": {"inline_string": text}, "formatters": [extension("file", FILE)]}
+        states.append({"object_key": SENT + name, "factory_key": "envoy.string", "format_string": told})
+    return matcher.execute(extension("inject", matcher.FILTER_STATE, on_request_headers=states))
 
 
 def own_keys(plans: Sequence[Plan]) -> tuple[str, ...]:
@@ -80,9 +85,12 @@ def own_keys(plans: Sequence[Plan]) -> tuple[str, ...]:
     return OWN_KEYS if observed else ()
 
 
-def given(route: Route) -> list[Json]:
-    """The described headers: stripped as all others are, and set again on this route to what the guard has found."""
-    named = (name for name in route.headers if name not in PASSED)
+def given(system: System, route: Route) -> list[Json]:
+    """The described headers: stripped as all others are, and set again on this route to what the guard has found.
+
+    None of them takes the place of the credential.
+    """
+    named = (name for name in route.headers if name not in PASSED and name not in system.sent)
     return [header(name, f"%DYNAMIC_METADATA({GUARD}:{GIVEN}{name})%") for name in named]
 
 

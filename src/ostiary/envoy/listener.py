@@ -12,16 +12,16 @@ from ostiary.envoy.device import DEVICE_HEADER
 from ostiary.envoy.edge import FIXED, Edge, Json
 from ostiary.envoy.guard_call import BUFFER, EXT_AUTHZ, TELL
 from ostiary.envoy.limits import LOCAL
-from ostiary.envoy.matcher import MUTATION, NOTHING, RBAC, WITH_MATCHER
-from ostiary.envoy.message import CALL_HEADER, CLASS_HEADER, TYPES, extension, header, resource_file, typed
+from ostiary.envoy.matcher import FILTER_STATE, MUTATION, NOTHING, RBAC, WITH_MATCHER
+from ostiary.envoy.message import ANSWER, CALL_HEADER, CLASS_HEADER, TYPES, extension, header, resource_file, typed
 from ostiary.envoy.refusal import local_replies
 from ostiary.envoy.token import JWT
 from ostiary.event.record import KEPT, WRITTEN
 
 LISTENER: Final = "envoy.config.listener.v3.Listener"
 FILE_LOG: Final = "envoy.extensions.access_loggers.file.v3.FileAccessLog"
-FILTER_STATE: Final = "envoy.extensions.filters.http.set_filter_state.v3.Config"
 MANAGER: Final = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+CUSTOM: Final = "envoy.extensions.filters.http.custom_response.v3.CustomResponse"
 TLS: Final = "envoy.extensions.transport_sockets.tls.v3"
 CERTIFICATE: Final = "certificate.json"
 # Changeable filter -> what its file may hold.
@@ -44,7 +44,7 @@ CHANGEABLE: Final = {
 # As a request meets them: cheap and anonymous first, the guard last.
 ORDER: Final = (
     "mark", "blocked", "address-limit", "token", "country", "device", "kept", "bound", "revoked-cold", "revoked-hot", "policy", "caller-limit", "body",
-    TELL, "guard", "inject", "strip",
+    TELL, "guard", "inject", "strip", ANSWER,
 )  # fmt: skip
 
 
@@ -98,7 +98,7 @@ def _log(edge: Edge) -> Json:
 
 def _filters(edge: Edge) -> list[Json]:
     found = {name: _discovered(edge, name, messages) for name, messages in CHANGEABLE.items()}
-    found |= {one["name"]: one for one in (_mark(), _kept(), _tell(edge))}
+    found |= {one["name"]: one for one in (_mark(), _kept(), _tell(edge), extension(ANSWER, CUSTOM, **FIXED["answer"]))}
     router = extension(
         "router", "envoy.extensions.filters.http.router.v3.Router", suppress_envoy_headers=True, dynamic_stats=False
     )

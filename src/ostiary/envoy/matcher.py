@@ -14,6 +14,7 @@ RBAC: Final = "envoy.extensions.filters.http.rbac.v3.RBAC"
 RBAC_METADATA: Final = "envoy.filters.http.rbac"  # where its decisions are found
 RBAC_ACTION: Final = "envoy.config.rbac.v3.Action"
 MUTATION: Final = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
+FILTER_STATE: Final = "envoy.extensions.filters.http.set_filter_state.v3.Config"
 NOTHING: Final = "envoy.extensions.filters.http.set_metadata.v3.Config"
 WITH_MATCHER: Final = "envoy.extensions.common.matching.v3.ExtensionWithMatcher"
 COMPOSITE: Final = "envoy.extensions.filters.http.composite.v3.Composite"

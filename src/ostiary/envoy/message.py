@@ -12,6 +12,7 @@ EXTENSION: Final = "envoy.config.core.v3.TypedExtensionConfig"
 CALL_HEADER: Final = "x-gw-call"  # "/shop/orders GET": path without query and method in one, for one map
 CLASS_HEADER: Final = "x-gw-class"  # the route's name: "system:class operation", all that it tells the native filters
 
+ANSWER: Final = "answer"  # the filter that looks at what the ERP answers
 SUBJECT_HEADER: Final = "x-gw-sub"  # there where a token was verified, and only there
 OBSERVED: Final = "~"  # no class begins so otherwise
 

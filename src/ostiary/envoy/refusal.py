@@ -11,13 +11,18 @@ from ostiary.envoy.edge import HSTS, Edge, Json
 from ostiary.envoy.message import extension, header
 from ostiary.plan.reason import HEADER, Reason, problem
 
-GUARD_UNAVAILABLE: Final = 424  # what the guard says for 503: of any 5xx Envoy takes the status alone (measured)
+# What the guard says for it: of any 5xx Envoy takes the status alone (measured).
+GUARD_SAYS: Final = {Reason.UNAVAILABLE: 424, Reason.ERP_REFUSES: 423}
 UNPROVED: Final = 421  # what the guard says of a proof: it knows neither decision nor revision of the request then
+ERP_REFUSES: Final = (
+    511  # what is made of an ERP's 401: no answer of the gate's own has it, and its mapper makes 502 of it
+)
 EXPRESSION: Final = "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
 ASKED_ANEW: Final = "%CEL(xds.route_metadata.filter_metadata['ostiary']['step-up'][response.code_details])%"
 WHY: Final = "The decision id tells the operator of this gate why."
 # By the gate's own decision; of this reason `inject` alone has one.
 DETAIL: Final = {Reason.UNAVAILABLE: "The system has no account for this caller; an administrator can give one."}
+RENEW: Final = "Your token is good. The key or password that the gate has for the system is wrong or was withdrawn there: an administrator gives another one with `account`."
 TOKEN: Final = "jwt_authn_access_denied"  # noqa: S105  the beginning of jwt_authn's own details
 
 
@@ -26,11 +31,15 @@ def local_replies(edge: Edge) -> Json:
     named = [one for one in Reason if one is not Reason.ALLOWED]
     return {
         "mappers": [
+            _refuse(Reason.ERP_REFUSES, _status(ERP_REFUSES), edge, RENEW),
             _refuse(Reason.TOO_LARGE, _status(413), edge),
             _refuse(Reason.RATE_LIMITED, _status(429), edge),
             _refuse(Reason.UNAVAILABLE, _all([_flag("UAEX"), _any([_range(100, 399), _status(503)])]), edge),
             _refuse(Reason.TOKEN_UNBOUND, _all([_flag("UAEX"), _status(UNPROVED)]), edge),
-            _pass(_all([_flag("UAEX"), _status(GUARD_UNAVAILABLE)]), edge) | {"status_code": Reason.UNAVAILABLE.status},
+            *(
+                _pass(_all([_flag("UAEX"), _status(said)]), edge) | {"status_code": reason.status}
+                for reason, said in GUARD_SAYS.items()
+            ),
             _pass(_flag("UAEX"), edge),
             _refuse(Reason.TOKEN_MISSING, _details(f"{TOKEN}{{Jwt_is_missing}}"), edge),
             _refuse(Reason.TOKEN_INVALID, _details(TOKEN), edge),

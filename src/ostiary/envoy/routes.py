@@ -21,17 +21,17 @@ from ostiary.envoy.edge import FIXED, Edge, Json
 from ostiary.envoy.guard_call import ON, TELL, body_limit, looked_into
 from ostiary.envoy.handover import given
 from ostiary.envoy.listener import ORDER
-from ostiary.envoy.message import CALL_HEADER, place, resource_file, typed
+from ostiary.envoy.message import ANSWER, CALL_HEADER, place, resource_file, typed
 from ostiary.envoy.refusal import on_every_answer
 from ostiary.erp.operation import covering_scopes
-from ostiary.plan.model import Plan, Route, System
+from ostiary.plan.model import HandOver, Plan, Route, System
 from ostiary.plan.reason import HEADER
 
 ROUTES: Final = "envoy.config.route.v3.RouteConfiguration"
 ROUTE: Final = "envoy.config.route.v3.Route"
 OFF: Final = typed("envoy.config.route.v3.FilterConfig", disabled=True)
 NO_BODY_BYTES: Final = 1  # of a body whose length is not told beforehand: Envoy knows no 0
-NOT_LOOKED_INTO: Final = {TELL: OFF, "guard": OFF, "body": body_limit(NO_BODY_BYTES)}  # the rule of a host
+NOT_LOOKED_INTO: Final = {TELL: OFF, "guard": OFF, ANSWER: OFF, "body": body_limit(NO_BODY_BYTES)}  # the rule of a host
 # One segment: RFC 3986 pchar without ';' and without escapes, but for a space and the bytes of UTF-8 text.
 SEGMENT: Final = r"(?:[A-Za-z0-9._~!$&'()*+,=:@-]|%(?:20|[89A-Fa-f][0-9A-Fa-f]))+"
 # Escapes of UTF-8 (RFC 3629 section 4), without control characters and U+2000 to U+207F, which hide or turn text.
@@ -130,7 +130,7 @@ def _path(pattern: str) -> Json:
 
 def _native(system: System, route: Route, classes: Classes, body_bytes: int) -> Json:
     judged = classes.of_route(route)
-    shown = body_bytes if judged.guarded or route.inspect else None
+    shown = body_bytes if judged.guarded or route.inspect or system.hand_over is HandOver.OAUTH else None
     return _written(system, route, judged.id, judged.challenges, shown)
 
 
@@ -144,7 +144,7 @@ def _written(
     facts = _facts(scopes=scopes, **({STEP_UP: dict(challenges)} if challenges else {}))
     name = f"{class_id} {operation.permission}"
     own = {"only": FIXED["nothing_inside"]} if shown_bytes is None else {"overrides": looked_into(shown_bytes)}
-    return msgspec.Raw(msgspec.json.encode(_to(system, name, given(route), metadata=facts, **own)))
+    return msgspec.Raw(msgspec.json.encode(_to(system, name, given(system, route), metadata=facts, **own)))
 
 
 def _to(
@@ -152,7 +152,7 @@ def _to(
     overrides: Mapping[str, Json] = {}, only: Json = (), metadata: Json | None = None,
 ) -> Json:  # fmt: skip
     """A route's name is what the gate knows of a request: access class and operation. Names cost less than metadata."""
-    upstream = urlsplit(system.upstream)
+    upstream, handed = urlsplit(system.upstream), system.hand_over is not HandOver.NONE
     target = {
         "cluster": cluster_name(system),
         "prefix_rewrite": f"{upstream.path.rstrip('/')}/",
@@ -165,7 +165,7 @@ def _to(
         route=target,
         **({"metadata": metadata} if metadata else {}),
         **({"request_headers_to_add": added} if added else {}),
-        typed_per_filter_config=dict(overrides),
+        typed_per_filter_config={**overrides, **({ANSWER: ON} if handed and not system.observe_until else {})},
         response_headers_to_remove=["set-cookie", "server", HEADER],  # only our own servers give reasons
     )
 

@@ -26,14 +26,14 @@ PART_ROUTES: Final = 5_000
 
 class Population(Struct, frozen=True, kw_only=True):
     """What the directory says: role-set id -> roles, the public keys of access tokens, how many may call, and
-    (system, principal) -> Authorization value, where a system takes a static key, and registered devices:
+    (system, principal) -> header -> the file with its value, where a system takes a key, and registered devices:
     fingerprint -> principal. `draft` is asked too, and not obeyed.
     """
 
     role_sets: RoleSets
     jwks: Mapping[str, Any]
     callers: int = 0
-    static_credentials: Mapping[tuple[str, str], str] = {}
+    keys: Mapping[tuple[str, str], Mapping[str, str]] = {}
     devices: Mapping[str, str] = {}
     draft: Plan | None = None
 
@@ -52,7 +52,7 @@ def beside_routes(plan: Plan, population: Population, edge: Edge) -> Resources:
             caller_filter(plan, population.role_sets, population.callers),
             body_filter(),
             bound_filter(proof_filter(plan, population.role_sets, population.callers)),
-            inject_filter(plan, population.static_credentials),
+            inject_filter(plan, population.keys),
             *_tables((plan,), classes_of(plan).used, population, edge),
         ]
     )

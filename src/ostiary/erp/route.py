@@ -7,10 +7,16 @@ from msgspec import Struct
 
 from ostiary.erp.operation import Operation, Verb
 
+OWN_KEYS: Final = ("x-api-key", "api-key", "apikey", "dolapikey", "x-auth-token")  # headers of an ERP's own keys
+QUERY_KEYS: Final = frozenset(
+    {"apikey", "apisecret", "sid", "sessionid", "accesstoken", "authtoken"}
+)  # without `-`, `_`
 GIVEN: Final = "x-gw-given-"  # before the name of a described header, as the guard gives it to the gate
 HEADER: Final = re.compile(r"[a-z0-9.-]{1,100}")  # the gate takes no `_` in a name
 # Credentials, and what tells of the caller: no document can list these as parameters.
-NO_PARAMETERS: Final = ("authorization", "cookie", "proxy-authorization", "dpop", "x-gw-", "x-forwarded")
+NO_PARAMETERS: Final = (
+    "authorization", "cookie", "proxy-authorization", "dpop", "x-gw-", "x-forwarded", "x-odoo-", "x-frappe-", *OWN_KEYS,
+)  # fmt: skip
 
 
 class Parameter(Struct, frozen=True, kw_only=True):

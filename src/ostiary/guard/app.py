@@ -18,17 +18,18 @@ from ostiary.foundation.files import write_atomically
 from ostiary.foundation.home import Home
 from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import Settings
-from ostiary.guard.accounts import Accounts
+from ostiary.guard.accounts import Accounts, SystemVault
 from ostiary.guard.adapters import Adapters
 from ostiary.guard.answer import Trace
 from ostiary.guard.check import Check
-from ostiary.guard.erp import NotEstablished, NotLetIn
+from ostiary.guard.erp import HandsOver, NotEstablished, NotLetIn
 from ostiary.guard.journal import Journal
 from ostiary.guard.knowledge import Knowledge, Ready
 from ostiary.guard.locks import Locks
+from ostiary.guard.oauth import TokenErp
 from ostiary.guard.proof import Proofs
-from ostiary.guard.tryton import PATIENCE_S, Tried, TrytonErp
-from ostiary.plan.model import Kind, System
+from ostiary.guard.tryton import PATIENCE_S, TIMEOUT_S, Tried, TrytonErp
+from ostiary.plan.model import HandOver, Kind, System
 from ostiary.plan.reason import Reason, problem
 from ostiary.store.database import Store
 from ostiary.store.seal import Sealer
@@ -40,7 +41,7 @@ INSIDE_MAX_BYTES: Final = 16 * 1024 * 1024
 FORGET_EVERY_S: Final = 3_600.0
 RETRY_AFTER_S: Final = "1"
 UNPROVED: Final = 421  # `envoy.refusal` knows it too
-FOR_UNAVAILABLE: Final = 424  # RFC 4918 section 11.4; `envoy.refusal` knows it
+FOR: Final = {503: 424, 502: 423}  # RFC 4918 sections 11.4 and 11.3; `envoy.refusal` knows them
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -72,7 +73,8 @@ class Guard:
     def __init__(self, home: Home, store: Store, sealer: Sealer, settings: Settings, clock: Clock) -> None:
         self._home, self._clock = home, clock
         self._accounts, self._knowledge = Accounts(store, sealer), Knowledge(home, store, settings.issuer, clock)
-        self._erps: dict[tuple[str, str, str], TrytonErp] = {}
+        self._erps: dict[tuple[str, ...], TrytonErp | TokenErp] = {}
+        self._authorities = settings.upstream_authorities
         self._check: Check | None = None
         self._proofs = Proofs(settings.port, clock)
 
@@ -82,7 +84,9 @@ class Guard:
         journal, locks = Journal(self._home.guard_log), Locks(self._home.access_log)
         await self._knowledge.begin()
         adapters = Adapters(self._home)
-        self._check = Check(self._knowledge, self._accounts, adapters, self.erp_of, journal, locks, self._clock)
+        self._check = Check(
+            self._knowledge, self._accounts, adapters, self.erp_of, self.hands_over, journal, locks, self._clock
+        )
         tasks = [asyncio.create_task(self._knowledge.keep_fresh()), asyncio.create_task(self._keep_short())]
         try:
             yield self
@@ -106,12 +110,25 @@ class Guard:
 
     def erp_of(self, system: System) -> TrytonErp | None:
         """The ERP of a system that can say who made a record; None for any other."""
-        if system.kind is not Kind.TRYTON:
-            return None
+        erp = self._kept(system)
+        return erp if isinstance(erp, TrytonErp) else None
+
+    def hands_over(self, system: System) -> HandsOver | None:
+        """What knows a credential for each account of this system."""
+        return self._kept(system) if system.hand_over is HandOver.OAUTH else self.erp_of(system)
+
+    def _kept(self, system: System) -> TrytonErp | TokenErp | None:
         name = _named(system)
-        if name not in self._erps:
-            self._erps[name] = TrytonErp(system.upstream, system.database, self._accounts.vault(system.name))
-        return self._erps[name]
+        if name not in self._erps and (made := self._made(system, self._accounts.vault(system.name), TIMEOUT_S)):
+            self._erps[name] = made
+        return self._erps.get(name)
+
+    def _made(self, system: System, vault: SystemVault | Tried, timeout_s: float) -> TrytonErp | TokenErp | None:
+        if system.hand_over is HandOver.OAUTH:
+            return TokenErp(system, vault, self._authorities)
+        if system.kind is Kind.TRYTON:
+            return TrytonErp(system.upstream, system.database, vault, timeout_s)
+        return None
 
     async def check(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ext_authz: the caller's method and path below /check, its headers, its whole body."""
@@ -189,16 +206,16 @@ class Guard:
         erps = {system.name: self._erps.get(_named(system)) for system in (ready.plan.systems if ready else ())}
         return {name: erp.trouble for name, erp in erps.items() if erp and erp.trouble}
 
-    async def _ask_erp(self, asked: AskedAs, about: Callable[[AskedAs, TrytonErp, Tried], Awaitable[Any]]) -> Any:
+    async def _ask_erp(self, asked: AskedAs, about: Callable[[AskedAs, Any, Tried], Awaitable[Any]]) -> Any:
         """What the ERP says; as a user that is only tried, where one is given."""
         ready = self._knowledge.current
         system = next((one for one in ready.plan.systems if one.name == asked.system), None) if ready else None
-        kept = self.erp_of(system) if system else None
+        kept = self._kept(system) if system else None
         if system is None or kept is None:
             told = f"{asked.system} is no system that can be asked"
             raise CallerFault("no-system", told, hint="see the policy in force")
         tried = Tried(asked.login, Secret(asked.password))
-        erp = TrytonErp(system.upstream, system.database, tried, PATIENCE_S) if asked.login else kept
+        erp = (self._made(system, tried, PATIENCE_S) if asked.login else None) or kept
         try:
             return await about(asked, erp, tried)
         except NotLetIn as problem:
@@ -219,12 +236,12 @@ class Guard:
         return {**told, **(await _account(asked, erp, tried) if asked.login else {})}
 
 
-def _named(system: System) -> tuple[str, str, str]:
+def _named(system: System) -> tuple[str, ...]:
     """One ERP: a system that a new policy points elsewhere is another one."""
-    return system.name, system.upstream, system.database
+    return system.name, system.upstream, system.database, system.token_from, system.token_scope
 
 
-async def _account(_: AskedAs, erp: TrytonErp, tried: Tried) -> dict[str, Any]:
+async def _account(_: AskedAs, erp: TrytonErp | TokenErp, tried: Tried) -> dict[str, Any]:
     return {"uid": await erp.user(tried.account)}
 
 
@@ -266,8 +283,8 @@ async def _read(receive: Receive, max_bytes: int) -> bytes | None:
 
 
 def _status(reason: Reason) -> int:
-    """Of an answer with 5xx the gate would take the status alone, so it gets another one and puts 503 in its place."""
-    return FOR_UNAVAILABLE if reason.status == Reason.UNAVAILABLE.status else reason.status
+    """Of an answer with 5xx the gate would take the status alone, so it gets another one and puts that in its place."""
+    return FOR.get(reason.status, reason.status)
 
 
 def _headers(answer: Trace) -> Headers:

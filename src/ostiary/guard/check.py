@@ -10,6 +10,7 @@ from typing import Final, NoReturn
 from msgspec.structs import asdict, replace
 
 from ostiary.erp.operation import Call, Operation, Request, Unreadable
+from ostiary.erp.route import OWN_KEYS
 from ostiary.event.record import stamp
 from ostiary.foundation.clock import Clock
 from ostiary.foundation.errors import SystemFault
@@ -19,14 +20,14 @@ from ostiary.guard import history, parts, unproved, validation
 from ostiary.guard.accounts import Accounts
 from ostiary.guard.adapters import Adapters
 from ostiary.guard.answer import Gone, Refused, Trace
-from ostiary.guard.erp import Erp, NotEstablished
+from ostiary.guard.erp import Erp, HandsOver, NotEstablished, NotLetIn
 from ostiary.guard.journal import Journal, Line
 from ostiary.guard.knowledge import Caller, Knowledge, Ready
 from ostiary.guard.locks import Busy, Locks, Record
 from ostiary.guard.records import established
 from ostiary.plan.decide import Decision, Facts, decide
 from ostiary.plan.formula import UNKNOWN, Circumstances
-from ostiary.plan.model import OBSERVE, OWN_KEYS, HandOver, System
+from ostiary.plan.model import OBSERVE, HandOver, System
 from ostiary.plan.reason import NO_ACCOUNT, UNCLEAR, Reason
 
 DRAFT_OPERATIONS_MAX: Final = 100  # what a draft would say of more is not worth the wait
@@ -47,11 +48,13 @@ class Check:
         accounts: Accounts,
         adapters: Adapters,
         erp_of: Callable[[System], Erp | None],
+        hands_over: Callable[[System], HandsOver | None],
         journal: Journal,
         locks: Locks,
         clock: Clock,
     ) -> None:
-        self._knowledge, self._accounts, self._adapters, self._erp_of = knowledge, accounts, adapters, erp_of
+        self._knowledge, self._accounts, self._adapters = knowledge, accounts, adapters
+        self._erp_of, self._hands_over = erp_of, hands_over
         self._journal, self._locks, self._clock = journal, locks, clock
 
     async def answer(self, asked: Request, gone: Gone) -> Trace:
@@ -108,7 +111,7 @@ class Check:
         if trace.observed:
             return
         call = await self._hold_and_look(ready, system, facts, read, trace, gone)
-        if system.hand_over is HandOver.SESSION:
+        if system.hand_over in {HandOver.SESSION, HandOver.OAUTH}:
             trace.credentials["authorization"] = await self._credential(system, trace.subject, request, trace)
         await self._accounts.remember(ready.apart, call, trace.person, self._clock.now())
 
@@ -254,7 +257,7 @@ class Check:
     async def _credential(self, system: System, subject: str, request: Request, trace: Trace) -> str:
         """The mapped ERP user's own credential: the ERP's log still names a person."""
         account = await self._accounts.account(subject, system.name)
-        erp = self._erp_of(system)
+        erp = self._hands_over(system)
         if account is None or erp is None:
             raise Refused(Reason.UNAVAILABLE, f"{NO_ACCOUNT} {subject}; an administrator can map one")
         trace.erp_user = account.login
@@ -262,9 +265,8 @@ class Check:
             return await erp.credential(account, request)
         except NotEstablished as problem:
             log.warning("decision %s: no credential for %s: %s", trace.decision, account.login, problem)
-            raise Refused(
-                Reason.UNAVAILABLE, f"the system takes no credential for the mapped ERP user: {problem}"
-            ) from None
+            reason = Reason.ERP_REFUSES if isinstance(problem, NotLetIn) else Reason.UNAVAILABLE
+            raise Refused(reason, f"the system takes no credential for the mapped ERP user: {problem}") from None
 
     def _line(self, trace: Trace) -> Line:
         records = [f"{one.object}/{record}" for one in trace.operations for record in one.ids]

@@ -10,19 +10,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import httpx
-import msgspec
 from msgspec.structs import replace
 
 from ostiary.erp import tryton
 from ostiary.erp.operation import Request
 from ostiary.foundation.secret import Secret
 from ostiary.guard.accounts import SystemVault
-from ostiary.guard.erp import NotEstablished, NotLetIn
+from ostiary.guard.erp import NotEstablished, NotLetIn, ask
 from ostiary.store.directory import ErpAccount
 
 TIMEOUT_S: Final = 4.0  # below the guard's own
 PATIENCE_S: Final = 40.0  # where an administrator waits: a Tryton that just started loads its modules at the first call
-ANSWER_MAX_BYTES: Final = 4 * 1024 * 1024
 PROVE_EVERY_S: Final = 30.0  # Tryton forgets an idle session after [session] timeout, 300 s by default
 LOGIN_AGAIN_S: Final = 10.0  # a wrong password is not tried at every request: Tryton would lock the user out
 SESSIONS_MAX: Final = 10_000
@@ -223,23 +221,8 @@ class TrytonErp:
     async def _call(self, method: str, params: Sequence[Any], session: Secret | None) -> tuple[int, dict[str, Any]]:
         headers = {"authorization": session.reveal()} if session else {}
         body = {"id": 1, "method": method, "params": params}
-        try:
-            async with self._http.stream("POST", f"/{self._database}/rpc/", json=body, headers=headers) as response:
-                data = b""
-                async for chunk in response.aiter_bytes():
-                    data += chunk
-                    if len(data) > ANSWER_MAX_BYTES:
-                        raise NotEstablished("the ERP's answer is too large")
-        except (httpx.ReadTimeout, httpx.WriteTimeout):
-            told = f"the ERP is slow: no answer in {self._timeout_s:g} s; try again"
-            raise NotEstablished(told) from None
-        except httpx.HTTPError:
-            raise NotEstablished("the ERP does not answer") from None
-        try:
-            answer = msgspec.json.decode(data) if response.status_code == httpx.codes.OK else {}
-        except msgspec.MsgspecError:
-            raise NotEstablished("the ERP's answer is no JSON") from None
-        return response.status_code, answer if isinstance(answer, dict) else {}
+        status, answer = await ask(self._http, "the ERP", f"/{self._database}/rpc/", json=body, headers=headers)
+        return status, answer if status == httpx.codes.OK else {}
 
     def _of(self, account: ErpAccount) -> _Held:
         name = (account.login, account.sealed_secret)

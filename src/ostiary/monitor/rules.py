@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from ostiary.event.record import Event
 from ostiary.monitor import failures, traffic
+from ostiary.monitor.catalogue import REFUSED
 from ostiary.monitor.failures import Tries
 from ostiary.monitor.finding import Finding, Thresholds
 from ostiary.monitor.traffic import Traffic
@@ -33,4 +34,13 @@ def step(
     limits = thresholds or Thresholds()
     tries, failed = failures.noted(state.tries, events, until, limits, old_tokens_s)
     after, found = traffic.judged(traffic.counted(state.traffic, events, until, limits), until, limits)
-    return State(tries=tries, traffic=after), (*failed, *found)
+    return State(tries=tries, traffic=after), (*failed, *found, *_refused(events))
+
+
+def _refused(events: Sequence[Event]) -> list[Finding]:
+    """By system and caller, whose credential an ERP does not take."""
+    first = {f"{one.system} {one.subject}": one for one in reversed(events) if one.reason == REFUSED.id}
+    return [
+        Finding(rule=REFUSED.id, key=key, at=one.at, evidence={"decisions": [one.decision]})
+        for key, one in first.items()
+    ]

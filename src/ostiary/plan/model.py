@@ -34,7 +34,6 @@ from ostiary.policy.model import WhenSilent as WhenSilent
 # `gc=False` here, and on all that a grant is made of: a tree without circles, which the collector need not walk.
 JOINT: Final = " + "
 OBSERVE: Final = "observe"  # the rule by which one passes whom the ERP alone knows
-OWN_KEYS: Final = ("x-api-key", "api-key", "apikey", "dolapikey", "x-auth-token")  # headers of an ERP's own keys
 
 
 class Role(Struct, frozen=True, kw_only=True, gc=False):

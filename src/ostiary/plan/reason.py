@@ -49,6 +49,7 @@ class Reason(StrEnum):
     RECORD = "record", 403, "Granted, but not for this record as it is, or would be"
     APART = "apart", 403, "Duties kept apart: another person must do this"
     UNAVAILABLE = "unavailable", 503, "The request can't be judged or served now"
+    ERP_REFUSES = "erp-refuses", 502, "The system does not take the credential that the gate has for this caller"
 
 
 def step_up(formula: Formula) -> str:

@@ -44,8 +44,9 @@ class HandOver(StrEnum):
     """How the ERP's own credential is presented."""
 
     NONE = "none"  # the upstream needs none
-    STATIC = "static"  # one key for each principal or one for all, injected by Envoy
+    KEY = "key"  # a key of the ERP's own for each principal, put on by Envoy
     SESSION = "session"  # the guard keeps a session for each ERP user
+    OAUTH = "oauth"  # the guard fetches tokens from the ERP's own authorization server
 
 
 class WhenSilent(StrEnum):
@@ -85,12 +86,20 @@ class System(Struct, frozen=True, kw_only=True):
     database: str = ""
     spec: str = ""  # the OpenAPI document, below the policy's folder
     hand_over: HandOver = HandOver.NONE
+    sends: tuple[str, ...] = ()  # "authorization: token {key}": headers of the ERP's credential
+    token_from: str = ""
+    token_scope: str = ""
     observe_until: datetime | None = None  # in UTC
     source: Source
 
     def observed(self, at: datetime) -> bool:
         """Whether a caller's own ERP credential passes there, whatever the policy grants."""
         return self.observe_until is not None and at < self.observe_until
+
+    @property
+    def sent(self) -> dict[str, str]:
+        """What it is sent as its credential: header, in lower case, and its form."""
+        return {name: form for name, _, form in (line.partition(": ") for line in self.sends)}
 
     @property
     def guarded(self) -> bool:

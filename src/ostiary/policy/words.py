@@ -56,6 +56,14 @@ BLOCK: Final = AGE
 WITHIN: Final = re.compile("([0-9]{1,4}) *days?")
 PLACE: Final = re.compile(f"({_HOST})((?:/[A-Za-z0-9._~-]+)*)/?")
 UPSTREAM: Final = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::([0-9]{1,5}))?(?:/[A-Za-z0-9._~/-]*)?")
+TOKEN_FROM: Final = re.compile(
+    r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?/[A-Za-z0-9._~/-]*(?:\\?[A-Za-z0-9._~=&-]*)?"
+)
+SENT: Final = re.compile("([A-Za-z][A-Za-z0-9-]{0,60}): *([!-~][ -~]{0,300})")
+_OURS: Final = re.compile(  # what the request is about, and what tells of the caller
+    "(?:x-(?:gw|envoy|forwarded|request)|content|if|proxy|accept|transfer|sec)-.*"
+    "|host|cookie|connection|keep-alive|te|trailer|upgrade|expect|date|range|prefer|dpop|user-agent|trace.*"
+)
 DATABASE: Final = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
 LINK: Final = re.compile(rf"{_FIELD}(?:\.{_FIELD}){{0,3}}")
 FIELD: Final = re.compile("[A-Za-z_][A-Za-z0-9_-]*")
@@ -247,6 +255,25 @@ def upstream(text: str) -> str:
 
 def database(text: str) -> str:
     return _read(DATABASE, text, "names no database", "letters, digits, '_', '-' and '.'")[0]
+
+
+def token_from(text: str) -> str:
+    """A token endpoint: a client's secret goes there, so by https, unless it stays on this machine."""
+    place = _read(TOKEN_FROM, text, "is no token endpoint", '"https://login.example.com/oauth2/token"')
+    if text.startswith("http:") and place[1] not in {"127.0.0.1", "localhost", "[::1]"}:
+        raise Wrong(f"{text!r} is not asked by https", f"https://{text.removeprefix('http://')}")
+    return text
+
+
+def sent(text: str) -> str:
+    """`Authorization: token {key}`: a header of the ERP's credential, its name in lower case, and what it holds."""
+    hint = '"Authorization: token {key}", in quotes'
+    name, form = _read(SENT, text, "is no header with its value", hint).groups()
+    if _OURS.fullmatch(name.lower()):
+        raise Wrong(f"{name} tells of the request itself, and holds no credential", hint)
+    if re.search("[{}]", re.sub("{(?:key|login|basic)}", "", form)):
+        raise Wrong(f"{form!r} has braces around another word", "{key}, {login} or {basic}")
+    return f"{name.lower()}: {form}"
 
 
 def link(text: str) -> str:

@@ -31,6 +31,7 @@ ELSEWHERE = {
     Reason.UNKNOWN_OPERATION: "an operation that a system knows, at its host, and no query or body where none is described",
     Reason.CLOSED: ORDER,
     Reason.UNAVAILABLE: ORDER,
+    Reason.ERP_REFUSES: "a credential that the system takes",
     Reason.TOO_LARGE: OTHER,
     Reason.INVALID: OTHER,
 }

@@ -7,7 +7,9 @@ from ostiary.plan.model import Never, Plan, Role, Route, System
 from ostiary.prove.change import Change, at_line, few
 
 ROUTES_TOLD_MAX: Final = 20
-PARTS: Final = ("kind", "host", "prefix", "upstream", "database", "audience", "hand_over")
+PARTS: Final = (
+    "kind", "host", "prefix", "upstream", "database", "audience", "hand_over", "sends", "token_from", "token_scope",
+)  # fmt: skip
 
 
 def changes(old: Plan, new: Plan, holders: Mapping[str, Sequence[str]]) -> Iterator[Change]:
@@ -55,8 +57,12 @@ def _system(old: System | None, new: System | None) -> Iterator[Change]:
         for part in PARTS:
             was, now = getattr(old, part), getattr(new, part)
             if was != now:
-                said = f"{part.replace('_', '-')} {now or 'none'} instead of {was or 'none'}"
+                said = f"{part.replace('_', '-')} {_said(now)} instead of {_said(was)}"
                 yield at_line(new.source, f"the system {new.name} has {said}", widens=True)
+
+
+def _said(value: str | tuple[str, ...]) -> str:
+    return ", ".join([value] if isinstance(value, str) else value) or "none"
 
 
 def _observed(old: System | None, new: System) -> Iterator[Change]:

@@ -11,7 +11,7 @@ from ostiary.erp.openapi.document import read_document, resolve
 from ostiary.erp.openapi.model import Loaded, Refused, Trouble, escaped
 from ostiary.erp.openapi.schema import Bundler
 from ostiary.erp.operation import Verb
-from ostiary.erp.route import Parameter, Route
+from ostiary.erp.route import QUERY_KEYS, Parameter, Route
 
 ROUTES_MAX: Final = 20_000
 PARAMETERS_MAX: Final = 100
@@ -140,6 +140,10 @@ class _Reader:
         if place == "cookie":
             if required:
                 raise Refused(pointer, "cookies never reach the system, so none can be required")
+            return None
+        if place == "query" and name.lower().replace("_", "").replace("-", "") in QUERY_KEYS:
+            if required:
+                raise Refused(pointer, "credentials in a query never reach the system, so none can be required")
             return None
         if place == "header" and name.lower() in UNSEEN_HEADERS:
             return None
