@@ -265,6 +265,8 @@ def test_where_the_policy_says_so_it_begins_with_a_second_persons_yes(asking, na
     made = start(asking, name)
     assert (made["missing"], made["state"]) == (1, "open")
     assert not reads(asking, asking.fresh(name))
+    (waits,) = (part["text"] for part in asking.ask("status")["parts"] if part["name"] == "waits")
+    assert waits == "for somebody's yes: 1 in `ostiary break-glass list`"
     with pytest.raises(OperatorFault, match="somebody else"):
         asking.ask("break-glass.approve", proposal=made["id"])
     assert not reads(asking, asking.fresh(name))

@@ -7,7 +7,7 @@ import pytest
 
 from ostiary.erp.operation import Operation, Verb
 from ostiary.plan.decide import Facts, decide
-from ostiary.plan.formula import Circumstances, Hours
+from ostiary.plan.formula import All, AnyOf, Circumstances, Hours, Mfa, Networks, Not
 from ostiary.plan.model import Apart
 from ostiary.plan.reason import Reason
 from ostiary.prove.explanation import SUGGESTIONS_MAX, Asked, explain, words
@@ -187,3 +187,31 @@ def test_every_refusal_says_what_would_have_allowed_it(reason):
 def test_hours_are_told_as_far_as_they_say_something(days, start, end, holidays, told):
     hours = Hours(days=tuple(days), start=start, end=end, zone="UTC", holidays=holidays)
     assert words(hours) == told
+
+
+DAY, NEAR, SURE = Hours(days=(5,), start=0, end=1440, zone="UTC"), Networks(networks=("10.0.0.0/8",)), Mfa()
+
+
+@pytest.mark.parametrize(
+    "formula, told",
+    [
+        (All(parts=(AnyOf(parts=(DAY, NEAR)), SURE)), "({day} or {near}) and {sure}"),
+        (AnyOf(parts=(All(parts=(DAY, SURE)), NEAR)), "({day} and {sure}) or {near}"),
+        (Not(part=All(parts=(DAY, NEAR))), "not ({day} and {near})"),
+        (All(parts=(Not(part=DAY), AnyOf(parts=(NEAR,)))), "not {day} and {near}"),
+    ],
+)
+def test_a_context_that_is_made_of_others_is_told_in_one_meaning(formula, told):
+    assert words(formula) == told.format(day=words(DAY), near=words(NEAR), sure=words(SURE))
+
+
+def test_what_of_several_contexts_did_not_hold_is_told_in_one_meaning_too():
+    plan = plan_of("""\
+  near: {any: [home, night]}
+  sure: {assurance: mfa}
+roles: {clerk: {level: user, of: sales, may: "erp/sale.*: write", when: [near, sure]}}
+""")
+    here = Circumstances(at=TUESDAY, source=AWAY)
+    asked = Asked(reason=Reason.CONTEXT, rule="clerk/1", operation=WRITE, roles=frozenset({"clerk"}), here=here)
+    (would,) = explain(plan, asked).would_allow
+    assert " request (from 203.0.113.0/24 or 2001:db8::/32 or every day from 22:00 to 06:00 Europe/Berlin) and " in would

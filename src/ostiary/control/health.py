@@ -241,7 +241,7 @@ def to_apply(plan: Plan) -> str:
 def waiting(store: Store) -> str:
     """What others have to say yes to: no fault, and nothing to be overlooked."""
     with store.read() as connection:
-        found = {kind: len(proposals.found(connection, kind)) for kind in (proposals.Kind.POLICY, proposals.Kind.ROLES)}
+        found = {kind: len(proposals.found(connection, kind)) for kind in proposals.Kind}
     told = [f"{number} in `ostiary {kind.listed}`" for kind, number in found.items() if number]
     return f"for somebody's yes: {', '.join(told)}" if told else "nothing waits for somebody's yes"
 

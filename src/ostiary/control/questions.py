@@ -49,7 +49,7 @@ def prove(document: Document, home: Home, days: int, since: int | None = None) -
     wider = (one for one in changes if one.widens and one.permission)
     found: Mapping[str, Iterable[Finding]] = {
         "new access": (Finding(message=one.text, requests=known(one.request)) for one in wider),
-        "both duties": both(plan, held, dynamic=True, near=near),
+        "both duties": both(plan, held, dynamic=True, near=near, on=near.at.date()),
         "idle lines": questions.idle(plan, near),
         "more than was used": questions.unused(plan, uses, days, near, before),
         **(changed(before, plan, held, near, near.at.date()) if since else {}),
@@ -123,7 +123,7 @@ def _role(plan: Plan, name: str) -> str:
 def _operation(plan: Plan, text: str) -> Operation:
     """`erp/sale.sale:write`, as events name it, or as the policy does; or a family, `erp/sale.*:write`."""
     systems = [system.name for system in plan.systems]
-    named = operation_named(text if "/" in text or len(systems) > 1 else f"{systems[0]}/{text}")
+    named = operation_named(text if "/" in text or len(systems) != 1 else f"{systems[0]}/{text}")
     if named and named.system in systems and ("*" not in named.object or words.OBJECT.fullmatch(named.object)):
         return named
     return _understood(partial(words.operation, systems=systems), text)

@@ -1,4 +1,4 @@
-"""What record conditions turn on, asked of the ERP: what it holds of the records a call names, and case they are."""
+"""What record conditions turn on, asked of the ERP: what it holds of the records a call names, and whose they are."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -44,7 +44,7 @@ async def _of_object(name: str, does: Sequence[Operation], conditions: Sequence[
 
 
 async def _is_own(target: str, value: str, case: Case, erp: Erp) -> bool:
-    """Of an ERP user that several act as nobody can say case hand it was."""
+    """Of an ERP user that several act as nobody can say whose hand it was."""
     match target:
         case "res.user":
             return await case.past.persons(case.system, value, erp) == {case.person}

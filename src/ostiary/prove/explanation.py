@@ -8,7 +8,7 @@ from msgspec import Struct
 from ostiary.erp.operation import Operation, Verb
 from ostiary.plan import formula as kind
 from ostiary.plan.decide import closure, limit_of
-from ostiary.plan.formula import MINUTES_A_DAY, Circumstances, Formula, holds
+from ostiary.plan.formula import MINUTES_A_DAY, Circumstances, Formula, every, holds
 from ostiary.plan.model import OBSERVE, Grant, Limit, Plan, Source
 from ostiary.plan.reason import Reason
 from ostiary.prove.situation import DAYS, duration
@@ -150,8 +150,8 @@ def _missing(plan: Plan, asked: Asked) -> Iterator[str]:
     """What of each grant's context did not hold; every line once."""
     told: dict[str, None] = {}
     for grant in _blocked(plan, asked):
-        parts = " and ".join(words(part) for part in _failing(grant, asked))
-        told[f"the same request {parts} ({grant.context.name}, {grant.source})"] = None
+        lacking = words(every(_failing(grant, asked)))
+        told[f"the same request {lacking} ({grant.context.name}, {grant.source})"] = None
     yield from list(told)[:SUGGESTIONS_MAX]
 
 
@@ -188,13 +188,17 @@ def words(formula: Formula) -> str:  # noqa: PLR0911  a case for each kind of co
             return "after a sign-in with more than one factor"
         case kind.Recent():
             return f"within {duration(formula.seconds)} of the sign-in"
-        case kind.All():
-            return " and ".join(words(part) for part in formula.parts)
-        case kind.AnyOf():
-            return " or ".join(words(part) for part in formula.parts)
+        case kind.All() | kind.AnyOf():
+            return (" and " if isinstance(formula, kind.All) else " or ").join(map(_grouped, formula.parts))
         case kind.Not():
-            return f"not {words(formula.part)}"
+            return f"not {_grouped(formula.part)}"
     return "at any time"
+
+
+def _grouped(part: Formula) -> str:
+    """In brackets, where it is of several parts: `a or b and c` can be heard in two ways."""
+    several = isinstance(part, kind.All | kind.AnyOf) and len(part.parts) > 1
+    return f"({words(part)})" if several else words(part)
 
 
 def _hours(formula: kind.Hours) -> str:
