@@ -30,6 +30,7 @@ BOTH = (
 """
 )
 NEVER = 'never: [{name: not outside, may: "sale.sale: write", outside: home}]\n'
+APART = 'apart: [{name: two, permissions: ["sale.sale: write", "party.party: write"]}]\n'
 ALWAYS = 'always: [{name: at home, roles: clerk, may: "sale.sale: write", when: home}]\n'
 FIELDS = CLERK.replace('"sale.sale: write"', '{do: "sale.sale: write", fields: [a]}')
 WHOLE = '  other: {level: user, of: sales, may: "sale.sale: write", when: home, includes: clerk}\n'
@@ -43,7 +44,14 @@ def plan(text, head=HEAD):
 
 WIDER = HEAD.replace("08:00-18:00", "07:00-17:00").replace("113.0/24", "0.0/16").replace("5 min", "7 min")
 CASES = {
-    "never": (lambda: check(plan(CLERK + NEVER)), GRANT, "office, home"),
+    "never": (
+        lambda: check(plan(CLERK + NEVER)),
+        "acme.yaml:10: 'not outside', where acme.yaml:9 grants it to role clerk", "office, home",
+    ),
+    "apart": (
+        lambda: check(plan(CLERK + APART)),
+        "acme.yaml:10: 'two', where acme.yaml:9 grants it to role clerk", "office",
+    ),
     "always": (lambda: check(plan(CLERK + ALWAYS)), "acme.yaml:10: always 'at home'", "office, home"),
     "a grant that is new": (lambda: diff(plan(CLERK.replace("office", "[office, home]")), plan(BOTH)), GRANT, "office, home"),
     "a context": (

@@ -15,12 +15,12 @@ from msgspec.structs import replace
 from ostiary.erp.operation import Operation, Pattern
 from ostiary.plan.decide import closure, decide
 from ostiary.plan.formula import MFA, Always, Formula
-from ostiary.plan.model import Grant, Never, Plan, Source
+from ostiary.plan.model import Apart, Grant, Never, Plan, Source
 from ostiary.plan.reason import Reason
 from ostiary.plan.records import Records
 from ostiary.policy.model import Always as AlwaysMay
 from ostiary.policy.model import Example, Expected, Policy
-from ostiary.prove.contexts import proving, where
+from ostiary.prove.contexts import proving
 from ostiary.prove.request import Request, asking, known, request
 from ostiary.prove.situation import NEVER, Situation, counterexample, either
 
@@ -105,19 +105,21 @@ def failures(plan: Plan, policy: Policy) -> tuple[Finding, ...]:
 
 
 def _meeting(
-    plan: Plan, pattern: Pattern, near: Situation | None, beside: Formula = NEVER
+    plan: Plan, rule: Never | Apart, pattern: Pattern, near: Situation | None, beside: Formula = NEVER
 ) -> dict[str, list[tuple[Grant, Situation]]]:
     """By role: its own grants by which something in `pattern` may be done `beside` a context, each with where it may."""
     found: dict[str, list[tuple[Grant, Situation]]] = defaultdict(list)
-    for grant in plan.grants:
-        if grant.pattern.meets(pattern) and (there := where(plan, grant, beside, near)):
+    for grant in (grant for grant in plan.grants if grant.pattern.meets(pattern)):
+        with proving(plan, f"{rule.source}: {rule.name!r}, where {grant.source} grants it to role {grant.role}"):
+            there = counterexample(grant.context.formula, beside, near)
+        if there:
             found[grant.role].append((grant, there))
     return found
 
 
 def _never(plan: Plan, rule: Never, near: Situation | None) -> Iterator[Finding]:
     outside = _formula(plan, rule.context) if rule.context else NEVER
-    meeting = [(pattern, _meeting(plan, pattern, near, outside)) for pattern in rule.patterns]
+    meeting = [(pattern, _meeting(plan, rule, pattern, near, outside)) for pattern in rule.patterns]
     for role in plan.roles:
         if not rule.speaks_of(role.name, role.level):
             continue
@@ -161,7 +163,7 @@ def both(
     holders = [(name, own, closure(plan, own)) for name, own in (*roles.items(), *sorted(assigned.items()))]
     inside = {system.name for system in plan.systems if system.guarded}
     for rule in (rule for rule in plan.apart if rule.dynamic is dynamic):
-        first, then = _meeting(plan, rule.first, near), _meeting(plan, rule.then, near)
+        first, then = (_meeting(plan, rule, side, near) for side in (rule.first, rule.then))
         for name, own, held in holders:
             if rule.controlled(own, on):
                 continue
