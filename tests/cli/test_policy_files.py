@@ -80,6 +80,23 @@ def test_hours_the_wrong_way_round_are_noted_as_what_they_mean(policy, capsys):
     assert notes == ["note: policy.yaml:8:3: context a crosses midnight: 22:00 to 06:00 of the next day"]
 
 
+NEVER_BOTH = """\
+contexts:
+  early: {hours: "06:00-08:00", zone: UTC}
+  late: {hours: "20:00-22:00", zone: UTC}
+roles:
+  clerk: {level: user, of: sales, when: [early, late], may: ["party.party: read", "party.party: write"]}
+  other: {level: user, of: sales, when: early, may: "party.party: read"}
+"""
+
+
+def test_contexts_that_hold_at_no_time_and_place_are_noted_once_with_their_line(policy, capsys):
+    policy.write_text(MAIN.replace("include: roles/*.yaml\n", "") + NEVER_BOTH)
+    assert run(["policy", "check", str(policy), "--home", str(policy.parent)]) == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if "granted" in line]
+    assert notes == ["note: policy.yaml:10:62: nothing is granted when early + late: that is at no time and place"]
+
+
 def test_a_command_of_another_level_is_the_one_that_was_meant(capsys):
     assert run(["policy", "explain", "x"]) == 2
     assert "did you mean `ostiary explain`?" in capsys.readouterr().err

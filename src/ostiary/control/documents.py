@@ -26,6 +26,7 @@ from ostiary.policy.model import Policy
 from ostiary.policy.parse import parse
 from ostiary.policy.problem import refusal
 from ostiary.prove.change import few
+from ostiary.prove.contexts import impossible
 from ostiary.prove.difference import diff
 from ostiary.prove.explanation import clock
 from ostiary.prove.rules import Finding, broad, check, controls, ended, failures
@@ -87,7 +88,7 @@ def prove_document(
     named = list(slips(policy, known))
     _refuse([*unfit, *void(policy, known), *failures(plan, policy)], policy.file, [*unlike_told, *named])
     told = *unlike_told, *broad(plan), *controls(plan), *named
-    notes = (*_alone(plan.approvals), *observed(plan.systems, now), *_over_midnight(policy), *told)
+    notes = (*_alone(plan.approvals), *observed(plan.systems, now), *_over_midnight(policy), *impossible(plan), *told)
     return plan, Proof(
         never=len(plan.never), always=len(plan.always), apart=len(plan.apart), tests=len(policy.tests), grants=len(plan.grants),
         people=len(assigned), warnings=notes,

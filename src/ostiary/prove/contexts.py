@@ -43,6 +43,17 @@ def where(
         return counterexample(grant.context.formula, outside, near, fixed)
 
 
+def impossible(plan: Plan) -> Iterator[str]:
+    """Each context that lines of `may` name, alone or with others, and that never holds, at the first such line."""
+    first: dict[Context, Grant] = {}
+    for grant in plan.grants:
+        first.setdefault(grant.context, grant)
+    for context, grant in first.items():
+        if where(plan, grant) is None:
+            told = f"nothing is granted when {context.name}: that is at no time and place"
+            yield f"{grant.source}:{grant.source.column}: {told}"
+
+
 def as_before(old: Plan, new: Plan) -> Plan:
     """`new`, with the contexts that `old` knows as `old` has them."""
     known = {one.name: one for one in (*new.contexts, *old.contexts)}
