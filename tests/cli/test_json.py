@@ -121,7 +121,7 @@ def test_every_failure_is_json_too(site, tmp_path, command):
     code, out = ostiary(site.home.root, words, given=PASSWORD, folder=tmp_path)
     assert code in {2, 3, 4}
     error = json.loads(out)["error"]
-    assert set(error) == {"code", "message", "hint"}
+    assert set(error) == {"code", "message", "hint", "problems"}
     assert error["hint"]
 
 
@@ -129,6 +129,23 @@ def test_results_and_errors_go_to_their_own_streams(site):
     good, bad = site.ostiary("measure", "list", "--json"), site.ostiary("measure", "undo", "me-0", "--json")
     assert (good.code, good.json, good.err) == (0, [], "")
     assert (bad.code, bad.out, json.loads(bad.err)["error"]["code"]) == (3, "", "measure-unknown")
+
+
+@pytest.mark.parametrize("command", [["check"], ["apply"]])
+def test_each_problem_of_a_policy_is_told_with_its_place_also_by_the_running_installation(site, command):
+    draft = site.root / "draft.yaml"
+    draft.write_text(site.policy(("roles:", "rolls:")))
+    error = json.loads(site.ostiary("policy", "check", str(draft), "--json").err)["error"]
+    assert error["code"] == "policy-invalid"
+    assert all(one["file"] == "draft.yaml" and one["line"] and one["column"] for one in error["problems"])
+    (meant,) = [one for one in error["problems"] if "no key 'rolls'" in one["message"]]
+    assert meant["hint"] == "roles"
+    draft.write_text(site.policy(("roles:", 'never:\n  - {name: no, level: user, may: "order: read"}\nroles:')))
+    error = json.loads(site.ostiary("policy", *command, str(draft), "--json").err)["error"]
+    (refused, *_) = error["problems"]
+    assert error["code"] == "policy-refused"
+    assert (refused["file"], refused["hint"][:4], len(refused["where"])) == ("draft.yaml", "take", 2)
+    assert refused["line"] == refused["where"][0]["line"]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["policy", "--help"], ["client", "add", "--help"]])

@@ -10,7 +10,7 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 from ostiary.cli.shape import Group, with_names
-from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault, owner_only
+from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault, owner_only, told
 
 # Command -> where it is, and its line in the help.
 COMMANDS: Final = {
@@ -119,7 +119,7 @@ def _misused(problem: click.UsageError) -> OperatorFault:
 
 def _show(problem: OstiaryError, *, as_json: bool) -> None:
     if as_json:
-        error = {"code": problem.code, "message": problem.message, "hint": problem.hint}
+        error = {name: value for name, value in told(problem).items() if name != "fault"}  # that is the exit code
         click.echo(json.dumps({"error": error}, ensure_ascii=False), err=True)
     else:
         click.echo(f"error: {with_names(str(problem))}", err=True)

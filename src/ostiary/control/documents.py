@@ -187,7 +187,14 @@ def _refuse(findings: Iterable[Finding], file: str, notes: Iterable[str]) -> Non
     if found := list(findings):
         told = [f"{file} says what must not be, in {counted(len(found), 'place')}:", *map(str, found)]
         lines = [*told, *(f"note: {one}" for one in notes)]
-        raise OperatorFault("policy-refused", "\n  ".join(lines), hint="nothing was changed")
+        problems = map(_placed, found)
+        raise OperatorFault("policy-refused", "\n  ".join(lines), hint="nothing was changed", problems=problems)
+
+
+def _placed(found: Finding) -> dict[str, Any]:
+    """For programs: at the first line that it cites, as a mistake of the text stands at its own."""
+    place = to_builtins(found.where[0]) if found.where else {}
+    return {**place, **to_builtins(found)}
 
 
 def _refuse_stray(document: Document, named: frozenset[str]) -> None:

@@ -1,18 +1,20 @@
 """Every error says what happened, where, and what to do; its class says whose fault it is."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class OstiaryError(Exception):
-    """The one root. `code` is stable and greppable, `hint` is the next thing to do."""
+    """The one root. `code` is stable and greppable, `hint` is the next thing to do.
+
+    `problems`: where there are several, each with its own message and hint, and its file and line, for programs.
+    """
 
     exit_code = 1
 
-    def __init__(self, code: str, message: str, *, hint: str = "") -> None:
+    def __init__(self, code: str, message: str, *, hint: str = "", problems: Iterable[Mapping[str, Any]] = ()) -> None:
         super().__init__(message)
-        self.code = code
-        self.message = message
-        self.hint = hint
+        self.code, self.message, self.hint, self.problems = code, message, hint, [*problems]
 
     def __str__(self) -> str:
         first, *more = self.message.split("\n")
@@ -44,15 +46,17 @@ class OurFault(OstiaryError):
     exit_code = 5
 
 
-def told(problem: OstiaryError) -> dict[str, str]:
+def told(problem: OstiaryError) -> dict[str, Any]:
     """The error as it travels from one of our processes to another; `retold` makes it again."""
     fault = next(kind.__name__ for kind in type(problem).__mro__ if kind.__module__ == __name__)
-    return {"code": problem.code, "message": problem.message, "hint": problem.hint, "fault": fault}
+    words = {"code": problem.code, "message": problem.message, "hint": problem.hint}
+    return {**words, "problems": problem.problems, "fault": fault}
 
 
-def retold(error: Mapping[str, str]) -> OstiaryError:
+def retold(error: Mapping[str, Any]) -> OstiaryError:
     kinds = {kind.__name__: kind for kind in (OperatorFault, CallerFault, SystemFault, OurFault)}
-    return kinds.get(error["fault"], OurFault)(error["code"], error["message"], hint=error["hint"])
+    fault = kinds.get(error["fault"], OurFault)
+    return fault(error["code"], error["message"], hint=error["hint"], problems=error["problems"])
 
 
 def owner_only(problem: Exception, else_hint: str) -> str:

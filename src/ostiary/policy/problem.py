@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, to_builtins
 
 from ostiary.foundation.errors import OperatorFault, counted
 
@@ -28,8 +28,8 @@ class Problem(Struct, frozen=True, kw_only=True):
 def refusal(file: str, problems: Sequence[Problem]) -> OperatorFault:
     """All of them as one error."""
     told = "\n".join(f"  {one}" for one in problems)
-    message = f"{file} has {counted(len(problems), 'problem')}:\n{told}"
-    return OperatorFault("policy-invalid", message, hint="mend the lines above; nothing was changed")
+    message, hint = f"{file} has {counted(len(problems), 'problem')}:\n{told}", "mend the lines above; nothing was changed"
+    return OperatorFault("policy-invalid", message, hint=hint, problems=map(to_builtins, problems))
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
