@@ -1,6 +1,7 @@
 """Duties kept apart by record, and records that are changed by their parts."""
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -9,7 +10,11 @@ from fixed_clock import FixedClock
 from guard.test_computed import booked, period  # noqa: F401  a fixture
 from guard.test_real_erp import carry, company
 from guard_world import POLICY, TwinErp, guarded, make, rpc, small_catalogue
-from ostiary.erp.tryton.catalogue import Field
+from ostiary.erp.operation import Call, Operation, Pattern, Verb
+from ostiary.erp.tryton.catalogue import Field, learned
+from ostiary.guard import parts
+from ostiary.guard.erp import NotEstablished
+from ostiary.guard.history import Case
 
 POSTER = """
   poster: {level: user, of: finance, may: ["account.move: read, write, execute post", "account.move.line: read, write"]}
@@ -21,8 +26,11 @@ APPROVE = rpc("model.account.payment.approve", [1])
 def world(tmp_path):
     known = small_catalogue()
     address = {**known.models["party.address"], "party": Field("many2one", "party.party", computed=False)}
-    catalogue = msgspec.structs.replace(known, models={**known.models, "party.address": address})
-    made = make(tmp_path / "home", catalogue=catalogue)
+    methods = {**known.methods, "model.party.address": known.methods["model.party.address"] | {"standardize"}}
+    models = {**known.models, "party.address": address}
+    catalogue = msgspec.structs.replace(known, models=models, methods=methods)
+    acts = POLICY.replace('"party.*: read, write"', '"party.*: read, write, execute"')
+    made = make(tmp_path / "home", catalogue=catalogue, policy=acts)
     made.person("user:anna", "approver", uid="5")
     made.person("user:ben", "treasurer", uid="6")
     return made
@@ -36,6 +44,21 @@ def erp(world):
         made.create("treasurer", "party.party", name="S")
         made.create("treasurer", "party.address", party=supplier)
     made.create("treasurer", "account.payment", party=1)
+    return made
+
+
+@pytest.fixture
+def small_world():
+    """A case of one operation, in an ERP where every record says that it is a part of record 1."""
+
+    class Erp:
+        async def rows(self, name, ids, fields):  # noqa: ARG002  as the guard asks
+            return [{"id": int(one), **dict.fromkeys(fields, 1)} for one in ids]
+
+    def made(operation):
+        call = Call(operations=(operation,))
+        return Case(system="erp", call=call, person="p", account=None, erp=Erp(), past=None, now=datetime.now(UTC))
+
     return made
 
 
@@ -53,6 +76,8 @@ def carried(erp):
         ("create", [[{"party": 1}]], True),
         ("create", [[{"party": 2}]], False),
         ("copy", [[1]], True),
+        ("standardize", [[1]], True),
+        ("standardize", [[2]], False),
         ("read", [[1], ["city"]], False),
     ],
 )
@@ -64,6 +89,22 @@ async def test_who_changed_a_part_has_changed_what_it_is_a_part_of(world, erp, m
         answer = await world.ask(anna, APPROVE)
         assert (answer.allowed, answer.reason) == ((False, "apart") if counts else (True, "allowed"))
         assert ("through this gate" in answer.detail) is counts
+
+
+async def test_an_action_on_a_part_that_is_the_second_duty_is_no_first_one(world, erp, tmp_path):
+    """Else nobody could do it, or nobody twice."""
+    rule = '["party.party: write", "party.address: execute standardize"]'
+    acts = POLICY.replace('"party.*: read, write"', '"party.*: read, write, execute"')
+    text = acts.replace('["party.party: write", "account.payment: execute approve"]', rule)
+    other = make(tmp_path / "other", policy=text, catalogue=learned(world.home.catalogue("erp")))
+    other.person("user:anna", "approver", uid="5")
+    other.person("user:ben", "treasurer", uid="6")
+    async with guarded(other, erp):
+        for _ in range(2):
+            done, _ = await other.through(other.token("user:anna"), rpc("model.party.address.standardize", [1]), carried(erp))
+            assert done.allowed
+        refused = await other.ask(other.token("user:ben"), rpc("model.party.address.standardize", [1]))
+    assert refused.reason == "apart"
 
 
 async def test_the_whole_is_held_while_a_part_of_it_is_written(world, erp):
@@ -87,6 +128,20 @@ async def test_a_part_of_what_can_not_be_told_is_not_written(world, erp, method,
         assert (answer.reason, "by its parts" in answer.detail) == ("apart", True)
         nested = rpc("model.party.party.create", [{"name": "N", "addresses": [["create", [{"city": "X"}]]]}])
         assert (await world.ask(anna, nested)).allowed
+
+
+@pytest.mark.parametrize("depth", [parts.LEVELS_MAX - 1, parts.LEVELS_MAX])
+async def test_a_part_of_parts_is_followed_to_the_whole_or_nothing_is_done(depth, small_world):
+    """Where that stopped half way, whoever writes a part deep enough would not have changed the whole."""
+    owners = {f"part.n{n}": {"whole": f"part.n{n - 1}"} for n in range(1, depth + 1)}
+    case = small_world(Operation(system="erp", object=f"part.n{depth}", verb=Verb.WRITE, action="write", ids=("1",)))
+    rule = SimpleNamespace(first=Pattern(system="erp", object="part.n0", verb=Verb.WRITE), then=case.call.operations[0].pattern)
+    if depth == parts.LEVELS_MAX:
+        with pytest.raises(NotEstablished, match="too much"):
+            await parts.with_wholes([rule], case, owners)
+    else:
+        call = await parts.with_wholes([rule], case, owners)
+        assert call.operations[-1].object == "part.n0"
 
 
 @pytest.mark.xdist_group("tryton")

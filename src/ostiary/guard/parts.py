@@ -7,31 +7,40 @@ from msgspec.structs import replace
 
 from ostiary.erp.operation import Call, Operation, Pattern, Verb
 from ostiary.guard.erp import Erp, NotEstablished
-from ostiary.guard.history import LINK_STEPS_MAX, RECORDS_MAX, Case
+from ostiary.guard.history import RECORDS_MAX, Case
 from ostiary.plan.model import Apart
 
 Owners = Mapping[str, Mapping[str, str]]  # object -> the fields that name what its records are parts of, and its object
+LEVELS_MAX: Final = 8  # of parts within parts
 CHANGING: Final = frozenset({Verb.WRITE, Verb.DELETE})
 
 
-async def with_wholes(rules: Iterable[Apart], case: Case, owners: Owners) -> Call:
+async def with_wholes(rules: Sequence[Apart], case: Case, owners: Owners) -> Call:
     """The call, and beside its operations a write to each record that is changed by its parts, where a rule speaks of
     such writes. Raises NotEstablished where the ERP does not say which records these are.
     """
     patterns = (pattern for rule in rules for pattern in (rule.first, rule.then))
     spoken = [one for one in patterns if one.system == case.system and one.verb is Verb.WRITE]
     found, parts = [*case.call.operations], list(case.call.operations)
-    for _ in range(LINK_STEPS_MAX):
+    for _ in range(LEVELS_MAX):
         by_object: dict[str, list[Operation]] = {}
         for one in parts:
-            if one.verb in CHANGING and _reaches(spoken, one.object, owners):
+            if _changes(one, rules) and _reaches(spoken, one.object, owners):
                 by_object.setdefault(one.object, []).append(one)
         if not by_object or case.erp is None:
             break
         levels = [await _wholes(same, owners[name], case.call, case.erp) for name, same in by_object.items()]
         parts = [whole for level in levels for whole in level]
         found += parts
+    else:
+        raise NotEstablished("too much would have to be read")
     return replace(case.call, operations=tuple(found))
+
+
+def _changes(part: Operation, rules: Iterable[Apart]) -> bool:
+    """An action may write what it likes, too; but one that is itself the second duty of a rule is judged as that."""
+    acts = part.verb is Verb.EXECUTE and not any(rule.then.holds(part) for rule in rules)
+    return acts or part.verb in CHANGING
 
 
 def _reaches(spoken: Sequence[Pattern], name: str, owners: Owners) -> bool:
