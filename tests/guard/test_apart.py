@@ -279,6 +279,53 @@ async def test_a_link_changed_by_the_request_itself_is_refused(tmp_path, params)
         ).allowed
 
 
+async def test_of_many_second_duties_in_one_call_the_erp_is_asked_at_once(tmp_path, monkeypatch):
+    """A short call would else have the ERP asked three times for each of a thousand parts of it."""
+    world = make(tmp_path / "home", policy=WRITES)
+    for name, login in (("user:anna", "approver"), ("user:ben", "treasurer")):
+        world.person(name, login, uid=UIDS[login])
+    erp, asked = TwinErp(world.clock), []
+    payments = [payment_to(erp, "treasurer") for _ in range(20)]
+    mine = payment_to(erp, "approver")
+    rows = erp.rows
+
+    async def counted(name, ids, fields):
+        asked.append((name, len(ids)))
+        return await rows(name, ids, fields)
+
+    monkeypatch.setattr(erp, "rows", counted)
+    async with guarded(world, erp):
+        anna = world.token("user:anna")
+        each = [part for payment in payments for part in ([payment], {"amount": payment})]
+        done, _ = await world.through(anna, rpc("model.account.payment.write", *each), lambda *_: None)
+        assert done.allowed
+        assert asked == [("account.payment", 20), ("account.payment", 20), ("party.party", 20)]
+        refused = await world.ask(anna, rpc("model.account.payment.write", *each[2:], [mine], {"amount": 1}))
+    assert (refused.reason, "you made party.party" in refused.detail) == ("apart", True)
+
+
+SAME = WRITES.replace(
+    '"party.party: write", "account.payment: write"', '"account.payment: write", "account.payment: write"'
+)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "both"),
+    [([[1], {"amount": 1}, [2], {"amount": 1}], False), ([[1, 2], {"amount": 1}, [2], {"amount": 2}], True)],
+)
+async def test_an_operation_that_is_both_duties_is_held_against_the_others_of_its_call(tmp_path, pairs, both):
+    world = make(tmp_path / "home", policy=SAME.replace("    link: party\n", ""))
+    for name, login in (("user:anna", "approver"), ("user:ben", "treasurer")):
+        world.person(name, login, uid=UIDS[login])
+    erp = TwinErp(world.clock)
+    for _ in range(2):
+        payment_to(erp, "treasurer")
+    async with guarded(world, erp):
+        answer = await world.ask(world.token("user:anna"), rpc("model.account.payment.write", *pairs))
+    assert answer.allowed is not both
+    assert ("this request itself does both" in answer.detail) is both
+
+
 async def test_two_rules_at_once_both_hold(tmp_path):
     more = """
   - name: make a payment and approve it

@@ -52,7 +52,7 @@ def small_world():
     """A case of one operation, in an ERP where every record says that it is a part of record 1."""
 
     class Erp:
-        async def rows(self, name, ids, fields):  # noqa: ARG002  as the guard asks
+        async def rows(self, name, ids, fields):
             return [{"id": int(one), **dict.fromkeys(fields, 1)} for one in ids]
 
     def made(operation):
@@ -101,7 +101,9 @@ async def test_an_action_on_a_part_that_is_the_second_duty_is_no_first_one(world
     other.person("user:ben", "treasurer", uid="6")
     async with guarded(other, erp):
         for _ in range(2):
-            done, _ = await other.through(other.token("user:anna"), rpc("model.party.address.standardize", [1]), carried(erp))
+            done, _ = await other.through(
+                other.token("user:anna"), rpc("model.party.address.standardize", [1]), carried(erp)
+            )
             assert done.allowed
         refused = await other.ask(other.token("user:ben"), rpc("model.party.address.standardize", [1]))
     assert refused.reason == "apart"
@@ -135,7 +137,9 @@ async def test_a_part_of_parts_is_followed_to_the_whole_or_nothing_is_done(depth
     """Where that stopped half way, whoever writes a part deep enough would not have changed the whole."""
     owners = {f"part.n{n}": {"whole": f"part.n{n - 1}"} for n in range(1, depth + 1)}
     case = small_world(Operation(system="erp", object=f"part.n{depth}", verb=Verb.WRITE, action="write", ids=("1",)))
-    rule = SimpleNamespace(first=Pattern(system="erp", object="part.n0", verb=Verb.WRITE), then=case.call.operations[0].pattern)
+    rule = SimpleNamespace(
+        first=Pattern(system="erp", object="part.n0", verb=Verb.WRITE), then=case.call.operations[0].pattern
+    )
     if depth == parts.LEVELS_MAX:
         with pytest.raises(NotEstablished, match="too much"):
             await parts.with_wholes([rule], case, owners)

@@ -214,4 +214,6 @@ roles: {clerk: {level: user, of: sales, may: "erp/sale.*: write", when: [near, s
     here = Circumstances(at=TUESDAY, source=AWAY)
     asked = Asked(reason=Reason.CONTEXT, rule="clerk/1", operation=WRITE, roles=frozenset({"clerk"}), here=here)
     (would,) = explain(plan, asked).would_allow
-    assert " request (from 203.0.113.0/24 or 2001:db8::/32 or every day from 22:00 to 06:00 Europe/Berlin) and " in would
+    assert (
+        " request (from 203.0.113.0/24 or 2001:db8::/32 or every day from 22:00 to 06:00 Europe/Berlin) and " in would
+    )

@@ -4,7 +4,7 @@ The guard never sees the ERP's answers, and records are made around it too. So w
 now (link, maker, last writer), and beside it every change that the guard itself let through.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -23,7 +23,7 @@ from ostiary.store.directory import ErpAccount
 CLOCKS_APART_MAX: Final = timedelta(days=1)  # an ERP writes times in its own zone, or an unnamed one
 LINK_STEPS_MAX: Final = 4
 RECORDS_MAX: Final = 1_000
-Linked = tuple[str, tuple[str, ...]]  # object, ids
+Linked = tuple[str, Mapping[str, str]]  # object, and its records, each with the one that it leads to; "" at the end
 CREATING: Final = frozenset(["create", "copy"])
 
 
@@ -51,9 +51,9 @@ async def linked(rules: Iterable[Apart], case: Case) -> frozenset[Record]:
     """The records to which the links of this call lead, and those on the way, as far as the ERP tells them now."""
     found = set[Record]()
     for rule in rules:
-        for operation in filter(rule.then.holds, case.call.operations):
+        for duties in _seconds(rule, case.call):
             with suppress(NotEstablished):  # `judge` asks again, and says so
-                chain = await _chain(rule, operation, case.erp) if case.erp else []
+                chain = await _chain(rule, duties, case.erp) if case.erp else []
                 found.update((rule.then.system, name, one) for name, ids in chain[1:] for one in ids)
     return frozenset(found)
 
@@ -64,64 +64,82 @@ async def judge(rules: Iterable[Apart], case: Case) -> None:
     Raises Moved when another record than those held counts now.
     """
     for rule in rules:
-        for operation in filter(rule.then.holds, case.call.operations):
+        for duties in _seconds(rule, case.call):
             try:
-                detail = await _refusal(rule, operation, case)
+                detail = await _refusal(rule, duties, case)
             except NotEstablished as problem:
                 detail = f"who did the first of the two can't be established: {problem}"
             if detail:
-                raise Refused(
-                    Reason.APART, detail, pointer=operation.pointer, rule=rule.id, operation=operation.permission
-                )
+                first = duties[0]
+                raise Refused(Reason.APART, detail, pointer=first.pointer, rule=rule.id, operation=first.permission)
 
 
-async def _refusal(rule: Apart, operation: Operation, case: Case) -> str:
-    if not operation.ids:
+def _seconds(rule: Apart, call: Call) -> Iterable[Sequence[Operation]]:
+    """The second duties in a call, those to one object together: of all their records the ERP is asked at once."""
+    found: dict[str, list[Operation]] = {}
+    for one in filter(rule.then.holds, call.operations):
+        found.setdefault(one.object, []).append(one)
+    return found.values()
+
+
+async def _refusal(rule: Apart, duties: Sequence[Operation], case: Case) -> str:
+    if not all(one.ids for one in duties):
         raise NotEstablished("the request names no record that exists already")
     if rule.link and (computed := {name for one in case.call.operations for name in one.fields_computed}):
         raise NotEstablished(f"the request itself may change its {rule.link}, by {', '.join(sorted(computed))}")
     if case.erp is None:
         raise NotEstablished("this system does not say who made a record")
-    name, ids = await _linked(rule, operation, case, case.erp)
-    here = (part for part in case.call.operations if part is not operation and rule.first.holds(part))
-    if any(part.object == name and not set(ids).isdisjoint(part.ids) for part in here):
-        return f"this request itself does both parts of {rule.name!r} to {name}"
-    since = case.now - timedelta(days=rule.within_days)
+    chain = await _held_chain(rule, duties, case, case.erp)
+    name, ends = chain[-1]
+    for part in (one for one in case.call.operations if one.object == name and rule.first.holds(one)):
+        others = [record for one in duties if one is not part for record in one.ids]
+        if not _reached(chain, others).isdisjoint(part.ids):
+            return f"this request itself does both parts of {rule.name!r} to {name}"
+    since, ids = case.now - timedelta(days=rule.within_days), [*ends]
     if await case.past.did(case.person, rule.first, (name, ids), since):
         return f"you yourself changed its {name} through this gate less than {rule.within_days} days ago"
     rows = await case.erp.rows(name, ids, ["create_uid", "create_date", "write_uid", "write_date"])
     return await _refusal_by_origin(rule, (name, rows), case, case.erp, since - CLOCKS_APART_MAX)
 
 
-async def _linked(rule: Apart, operation: Operation, case: Case, erp: Erp) -> Linked:
-    """The end of the link, as the ERP holds it now, and the call leaves it."""
-    chain = await _chain(rule, operation, erp)
+async def _held_chain(rule: Apart, duties: Sequence[Operation], case: Case, erp: Erp) -> list[Linked]:
+    """The link as the ERP holds it now, and the call leaves it."""
+    chain = await _chain(rule, duties, erp)
     for (name, ids), step in zip(chain, rule.steps, strict=False):
         turning = (one for one in case.call.operations if one.object == name and step in one.fields_written)
-        if any(not set(ids).isdisjoint(one.ids) for one in turning):
+        if any(not ids.keys().isdisjoint(one.ids) for one in turning):
             raise NotEstablished(f"the request itself changes {step}")
-    if any((operation.system, name, one) not in case.held for name, ids in chain[1:] for one in ids):
+    if any((rule.then.system, name, one) not in case.held for name, ids in chain[1:] for one in ids):
         raise Moved
-    name, ids = chain[-1]
+    name, _ = chain[-1]
     if not rule.first.holds_object(name):
-        raise NotEstablished(f"{rule.link or operation.object} leads to {name}, which the rule does not speak of")
-    return name, ids
+        raise NotEstablished(f"{rule.link or name} leads to {name}, which the rule does not speak of")
+    return chain
 
 
-async def _chain(rule: Apart, operation: Operation, erp: Erp) -> list[Linked]:
-    """From the operation's own records to the end of the link: by fields that are stored, so that no other record hides."""
-    found: list[Linked] = [(operation.object, tuple(sorted(set(operation.ids))))]
-    if len(rule.steps) > LINK_STEPS_MAX or len(operation.ids) > RECORDS_MAX:
+async def _chain(rule: Apart, duties: Sequence[Operation], erp: Erp) -> list[Linked]:
+    """From the operations' own records to the end of the link: by fields that are stored, so that no other record hides."""
+    name, ids = duties[0].object, sorted({record for one in duties for record in one.ids})
+    if len(rule.steps) > LINK_STEPS_MAX or len(ids) > RECORDS_MAX:
         raise NotEstablished("too much would have to be read")
+    found: list[Linked] = []
     for step in rule.steps:
-        name, ids = found[-1]
-        values = [row.get(step) for row in await erp.rows(name, ids, [step])]
-        if any(not isinstance(value, int) or isinstance(value, bool) for value in values):
+        values = {str(row["id"]): row.get(step) for row in await erp.rows(name, ids, [step])}
+        if any(not isinstance(value, int) or isinstance(value, bool) for value in values.values()):
             raise NotEstablished(f"a {name} has no {step}")
         target = await erp.stored(name, step)
         if not target:
             raise NotEstablished(f"{step} of {name} is no link to one record")
-        found.append((target, tuple(sorted({str(value) for value in values}))))
+        found.append((name, {record: str(value) for record, value in values.items()}))
+        name, ids = target, sorted({str(value) for value in values.values()})
+    return [*found, (name, dict.fromkeys(ids, ""))]
+
+
+def _reached(chain: Iterable[Linked], records: Iterable[str]) -> set[str]:
+    """Where the link leads from these of its first records."""
+    found = set(records)
+    for _, following in [*chain][:-1]:
+        found = {following[record] for record in found}
     return found
 
 

@@ -28,7 +28,10 @@ class Problem(Struct, frozen=True, kw_only=True):
 def refusal(file: str, problems: Sequence[Problem]) -> OperatorFault:
     """All of them as one error."""
     told = "\n".join(f"  {one}" for one in problems)
-    message, hint = f"{file} has {counted(len(problems), 'problem')}:\n{told}", "mend the lines above; nothing was changed"
+    message, hint = (
+        f"{file} has {counted(len(problems), 'problem')}:\n{told}",
+        "mend the lines above; nothing was changed",
+    )
     return OperatorFault("policy-invalid", message, hint=hint, problems=map(to_builtins, problems))
 
 
