@@ -1,1 +1,1 @@
-"""guard"""
+"""Where it must be looked inside: bodies, fields, records, duties kept apart, and the hand-over of a credential."""
