@@ -80,6 +80,14 @@ def test_hours_the_wrong_way_round_are_noted_as_what_they_mean(policy, capsys):
     assert notes == ["note: policy.yaml:8:3: context a crosses midnight: 22:00 to 06:00 of the next day"]
 
 
+def test_a_test_whose_names_nobody_could_check_is_noted_though_it_holds(policy, capsys):
+    does = 'tests: [{who: clerk, does: "party.adress: read", at: "2026-03-03T10:00Z", expect: deny}]\n'
+    policy.write_text(MAIN + does)
+    assert run(["policy", "test", str(policy), "--home", str(policy.parent)]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("1 test, all as expected\nnote: policy.yaml:4:5: what erp offers is not known yet")
+
+
 NEVER_BOTH = """\
 contexts:
   early: {hours: "06:00-08:00", zone: UTC}

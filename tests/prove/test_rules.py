@@ -5,6 +5,8 @@ from datetime import date
 import pytest
 
 from ostiary.compile.plan import compile_policy
+from ostiary.erp.operation import Verb
+from ostiary.erp.route import Route
 from ostiary.prove.difference import diff
 from ostiary.prove.rules import broad, changed, check, controls, ended, failures
 from policy.compiled import HEAD, plan_of, policy_of
@@ -115,12 +117,28 @@ tests:
 
 def test_a_test_says_from_where_and_without_it_from_the_machine_itself():
     text = """\
-  guest: {{level: partner, may: "shop/order: read", when: home}}
+  guest: {{level: partner, may: "erp/stock.out: read", when: home}}
 tests:
-  - {{who: guest, does: "shop/order: read", at: "2026-03-03T10:00Z", {}expect: allow}}
+  - {{who: guest, does: "erp/stock.out: read", at: "2026-03-03T10:00Z", {}expect: allow}}
 """
     assert failing(text.format('from: "2001:db8::7", ')) == ()
     assert len(failing(text.format(""))) == 1
+
+
+@pytest.mark.parametrize(
+    ("does", "expect", "holds"),
+    [("order: read", "allow", True), ("ordr: read", "allow", False), ("ordr: read", "deny", True), ("order: write", "allow", False)],
+)
+def test_a_test_is_answered_as_the_gate_does_where_a_document_has_no_such_operation(does, expect, holds):
+    """Else one of a misspelled name says `allow`, by a line of everything, and the gate denies."""
+    text = f"""\
+  all: {{level: system, may: "shop/*: read, write"}}
+tests:
+  - {{who: all, does: "shop/{does}", at: "2026-03-03T10:00Z", expect: {expect}}}
+"""
+    policy, routes = policy_of(ROLES + text), [Route(system="shop", method="GET", template="/o", object="order", verb=Verb.READ)]
+    found = failures(compile_policy(policy, {"shop": routes}), policy)
+    assert [one.message.rpartition(" was ")[2] for one in found] == ([] if holds else ["refused (unknown-operation)"])
 
 
 def test_a_grant_of_every_object_is_reported_with_its_line():

@@ -103,7 +103,8 @@ def test(file: Path) -> None:
     from ostiary.control.documents import test_document
 
     told = test_document(_read(file), home())
-    show(told, f"{counted(told['tests'], 'test')}, all as expected" if told["tests"] else f"{file.name} holds no tests")
+    size = f"{counted(told['tests'], 'test')}, all as expected" if told["tests"] else f"{file.name} holds no tests"
+    show(told, size + noted(told["warnings"]))
 
 
 @policy.command("apply")

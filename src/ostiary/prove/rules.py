@@ -185,7 +185,10 @@ def _failure(plan: Plan, test: Example) -> Finding | None:
     acr, device = MFA if test.assurance else "", test.device is not None
     there = Situation(test.when, ip_address(test.address), test.country, device, acr, test.signed_in)
     records, does = _record(test)
-    decision = decide(plan, replace(asking(does.system, test.who, there, (does,)), records=records))
+    described = any(one.name == does.system and not one.guarded for one in plan.systems)
+    nothing = described and not plan.known.get(does.permission)  # as the gate has it: unknown means denied
+    asked = asking(does.system, test.who, there, () if nothing else (does,))
+    decision = decide(plan, replace(asked, records=records))
     expected = decision.reason is Reason.STEP_UP if test.expect is Expected.STEP_UP else not decision.allowed
     if decision.allowed if test.expect is Expected.ALLOW else expected:
         return None
