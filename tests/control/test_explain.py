@@ -145,6 +145,9 @@ def test_too_large_and_invalid(site):
     text = explained(site, large, Reason.TOO_LARGE)
     assert "by limits, body: 1 MB\n" in text
     assert line_of(site, "body: 1 MB") in text
+    many = site.once("POST", "/shop/orders", b"[" + b"1," * 250_000 + b"1]", token=site.token("clerk"))
+    told = explained(site, many, Reason.TOO_LARGE)
+    assert ("because: " in told, "limits" in told) == (True, False)
     invalid = site.once("POST", "/shop/orders", b'{"lines": 1}', token=site.token("clerk"))
     told = explained(site, invalid, Reason.INVALID)
     assert "because: the value does not meet 'type' of its description (/lines)" in told

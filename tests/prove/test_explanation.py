@@ -146,6 +146,14 @@ def test_what_is_too_large_is_told_how_large_it_may_be():
     assert explain(PLAN, asked).lines == ()
 
 
+def test_what_is_too_large_inside_is_not_told_as_a_body():
+    """A thousand operations, or records, in one small request."""
+    asked = Asked(reason=Reason.TOO_LARGE, rule="-", operation=WRITE, here=None, roles=frozenset(), inside=True)
+    told = explain(LIMITED, asked)
+    assert (told.sentence.endswith("The request is too large"), told.lines) == (True, ())
+    assert told.would_allow
+
+
 def test_a_refusal_by_context_before_the_operation_was_known_speaks_of_the_system():
     told = explained(Reason.CONTEXT, "clerk/1.read", None, at=SUNDAY)
     assert told.sentence.startswith("this request was refused: granted, but not at this time")

@@ -62,7 +62,8 @@ def explain(home: Home, decision: str) -> dict[str, Any]:
             why = f": {reason.words}" if reason else ""
             told = Explanation(reason=event.reason, sentence=f"it was answered with {event.status}{why}")
         else:
-            asked, (_, texts) = _asked(on, event, reason), revisions.texts_of(on.store, event.revision) or ("", {})
+            asked = _asked(on, event, reason, inside=bool(guard))
+            _, texts = revisions.texts_of(on.store, event.revision) or ("", {})
             told = explained(plan, asked, plan_in_force(home))
             with on.store.read() as connection:
                 told = grounds.behind(connection, home, plan, event, told, detail, texts)
@@ -91,7 +92,7 @@ def _found(on: Installation, decision: str) -> Event:
     return found
 
 
-def _asked(on: Installation, event: Event, reason: Reason) -> Asked:
+def _asked(on: Installation, event: Event, reason: Reason, *, inside: bool) -> Asked:
     with on.store.read() as connection:
         roles = role_sets(connection).get(event.role_set, frozenset())
     return Asked(
@@ -101,6 +102,7 @@ def _asked(on: Installation, event: Event, reason: Reason) -> Asked:
         roles=roles,
         here=None if event.source == NONE else circumstances(event),
         subject="" if event.subject == NONE else event.subject,
+        inside=inside,
     )
 
 

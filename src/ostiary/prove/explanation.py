@@ -55,6 +55,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     roles: frozenset[str]
     here: Circumstances | None
     subject: str = ""
+    inside: bool = False  # the guard refused it: what is too large there is no body that the policy bounds
 
 
 def explain(plan: Plan, asked: Asked, now: Plan | None = None) -> Explanation:
@@ -89,7 +90,7 @@ def _why(plan: Plan, asked: Asked, did: str, now: Plan) -> tuple[str, Iterable[s
 
 def _by_limit(plan: Plan, asked: Asked) -> str:
     """Which of the limits it was; "" where it was none."""
-    if asked.reason is Reason.TOO_LARGE:
+    if asked.reason is Reason.TOO_LARGE and not asked.inside:
         return f"; by limits, body: {plan.limits.body}"
     limit = _limit(plan, asked)
     return f", by limits: {limit.name}: {limit}" if asked.reason is Reason.RATE_LIMITED else ""
@@ -105,7 +106,7 @@ def _deciding(plan: Plan, asked: Asked) -> Iterator[Source | None]:
     match asked.reason:
         case Reason.RATE_LIMITED:
             yield _limit(plan, asked).source
-        case Reason.TOO_LARGE:
+        case Reason.TOO_LARGE if not asked.inside:
             yield plan.limits.source
         case Reason.ROLE:
             held = closure(plan, asked.roles)
