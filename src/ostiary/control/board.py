@@ -5,12 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from threading import RLock
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ostiary.audit.head import check, sign_head
 from ostiary.audit.log import Change
+from ostiary.control import proposals
 from ostiary.control.administrators import Administrators
 from ostiary.control.installation import Installation
+from ostiary.control.proposals import Proposal
 from ostiary.control.reconcile import Reconciler
 from ostiary.envoy.delivery import Gate
 from ostiary.foundation.errors import SystemFault
@@ -38,6 +40,10 @@ class Board:
     @property
     def now(self) -> datetime:
         return self.on.clock.now()
+
+    def missing(self, proposal: Proposal) -> dict[str, Any]:
+        """How many more have to say yes by the policy in force, and who may."""
+        return proposals.missing(proposal, self.reconciler.plan.approvals, self.administrators)
 
     def change(self, actor: str, act: Callable[[Change], T]) -> T:
         """Carries out `act` in one transaction with its audit entry, and signs the log's new head.

@@ -83,7 +83,7 @@ def list_emergencies(home: Home) -> list[dict[str, Any]]:
 
 def _go_on(board: Board, actor: str, asked: Proposal) -> dict[str, Any]:
     """Begins when it has the approvals that the policy in force asks for."""
-    left = proposals.missing(asked, board.reconciler.plan.approvals, board.administrators)
+    left = board.missing(asked)
     if left["missing"]:
         return {**_told(asked), **left}
     until_s = int(board.now.timestamp()) + asked.content["minutes"] * 60

@@ -41,7 +41,7 @@ def approve(board: Board, actor: str, proposal: str) -> dict[str, Any]:
 def waiting(board: Board, _: str) -> list[dict[str, Any]]:
     """What others have to say yes to, the oldest first."""
     with board.on.store.read() as connection:
-        return [{**_told(one), **_missing(board, one)} for one in proposals.found(connection, Kind.ROLES)]
+        return [{**_told(one), **board.missing(one)} for one in proposals.found(connection, Kind.ROLES)]
 
 
 def refuse_alone(board: Board, roles: Sequence[str]) -> None:
@@ -64,7 +64,7 @@ def _propose(board: Board, asked: Proposal) -> dict[str, Any]:
 
 def _go_on(board: Board, actor: str, asked: Proposal) -> dict[str, Any]:
     """Gives the roles once nobody's yes is missing."""
-    told = {**_told(asked), **_missing(board, asked)}
+    told = {**_told(asked), **board.missing(asked)}
     if told["missing"]:
         return told
 
@@ -87,10 +87,6 @@ def _refuse_stale(board: Board, change: Change, asked: Proposal) -> None:
 def _give(board: Board, change: Change, principal: str, roles: Sequence[str], reason: str) -> Keys:
     holders.allow(change, board.reconciler.plan, principal, roles)
     return principals.set_roles(change, principal=principal, roles=roles, reason=reason)
-
-
-def _missing(board: Board, asked: Proposal) -> dict[str, Any]:
-    return proposals.missing(asked, board.reconciler.plan.approvals, board.administrators)
 
 
 def _told(one: Proposal) -> dict[str, Any]:

@@ -108,17 +108,13 @@ def _propose(board: Board, act: revisions.Act) -> Applied:
     tried = _change(board, act, dry_run=True)
     asked = _asked(board, act, tried)
     made = board.change(act.actor, lambda change: proposals.propose(change, asked))
-    return replace(tried, proposal=made.id, **_missing(board, made))
+    return replace(tried, proposal=made.id, **board.missing(made))
 
 
 def _asked(board: Board, act: revisions.Act, tried: Applied) -> Proposal:
     shown = {"base": tried.before, "revision": tried.revision, "changes": tried.changes}
     content = {**shown, **to_builtins(act.document)}
     return Proposal(kind=Kind.POLICY, actor=act.actor, reason=act.reason, at=board.now, content=content)
-
-
-def _missing(board: Board, asked: Proposal) -> dict[str, Any]:
-    return proposals.missing(asked, board.reconciler.plan.approvals, board.administrators)
 
 
 def approve_policy(board: Board, actor: str, proposal: str) -> Applied:
@@ -131,7 +127,7 @@ def approve_policy(board: Board, actor: str, proposal: str) -> Applied:
         if (tried.before, tried.revision) != (asked.content["base"], asked.content["revision"]):
             raise _anew(board, actor, asked, _asked(board, act, tried))
         asked = board.change(actor, lambda change: proposals.approve(change, asked, board.administrators))
-        if (left := _missing(board, asked))["missing"]:
+        if (left := board.missing(asked))["missing"]:
             return replace(tried, proposal=proposal, **left)
         done = _change(board, replace(act, approvals=asked.approvals))
         board.change(actor, lambda change: proposals.close(change, asked, State.DONE))

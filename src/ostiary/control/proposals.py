@@ -120,7 +120,7 @@ def asked(store: Store, kind: Kind, identity: str, *states: State) -> Proposal:
 
 
 def missing(proposal: Proposal, needed: Approvals, who: Administrators) -> dict[str, Any]:
-    """How many more have to say yes by the policy in force, and who may."""
+    """How many more have to say yes by what is `needed`, and who may."""
     left = max(0, proposal.kind.needs(needed) - len(who.approvers.intersection(proposal.approvals)))
     return {"missing": left, "approvers": sorted(who.approvers - {proposal.actor, *proposal.approvals}) if left else []}
 
