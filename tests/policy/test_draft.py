@@ -105,3 +105,12 @@ def test_what_administers_the_erp_is_left_out_and_told():
     (role,) = parse(text, "draft").policy.roles
     assert [str(one) for may in role.may for one in may.patterns] == ["erp/a:write"]
     assert "left out, for no role of level partner can hold it: erp/res.user:write" in text
+
+
+@pytest.mark.parametrize("labels", [["a", "a 2", "A!"], ["shop", "shop"], ["a", "a-1", "a", "a-1", "A"]])
+def test_whatever_a_source_calls_its_roles_each_has_a_name_of_its_own(labels):
+    """One that numbered them in a circle never came to an end; two of one name, a client and a user, made no policy."""
+    roles = [Role(name=label, may={f"erp/x{number}:read": "."}) for number, label in enumerate(labels)]
+    _, policy = drafted(*roles)
+    assert [role.may[0].patterns[0].object for role in policy.roles] == [f"x{n}" for n in range(len(labels))]
+    assert len({role.name for role in policy.roles}) == len(labels)

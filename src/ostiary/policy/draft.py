@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, count
 from typing import Final
 
 from ostiary.erp.draft import Role
@@ -19,12 +20,14 @@ NAME_MAX_CHARS: Final = 60
 def draft(head: Iterable[str], roles: Iterable[Role], notes: Iterable[str], kinds: Mapping[str, Kind] = {}) -> str:
     """A policy in its one form. A role without a department is of the narrowest level; an odd name is left out, and told."""
     listed = [role for role in roles if role.may or role.notes]
-    names = _names(role.name for role in listed)
+    named = list(zip(_names(role.name for role in listed), listed, strict=True))
+    names = {role.name: name for name, role in named}
     lines = [*map(_comment, notes), *head, "roles:" if listed else "roles: {}"]
-    return fmt("\n".join([*lines, *(line for role in listed for line in _role(role, names, kinds))]) + "\n", "draft")
+    roles = (line for name, role in named for line in _role(name, role, names, kinds))
+    return fmt("\n".join([*lines, *roles]) + "\n", "draft")
 
 
-def _role(role: Role, names: Mapping[str, str], kinds: Mapping[str, Kind]) -> Iterator[str]:
+def _role(name: str, role: Role, names: Mapping[str, str], kinds: Mapping[str, Kind]) -> Iterator[str]:
     level = Level.USER if role.department else Level.PARTNER
     lines = {permission: _line(permission, level, kinds) for permission in sorted(role.may)}
     yield from (f"  {_comment(note)}" for note in role.notes)
@@ -33,7 +36,7 @@ def _role(role: Role, names: Mapping[str, str], kinds: Mapping[str, Kind]) -> It
         for permission, line in lines.items()
         if not line
     )
-    yield f"  {names[role.name]}:"
+    yield f"  {name}:"
     yield f"    level: {level}"
     yield from [f"    of: {role.department}"] if role.department else []
     if included := [names[name] for name in role.includes if name in names]:
@@ -55,13 +58,13 @@ def _comment(text: str) -> str:
     return f"# {harmless(' '.join(text.split()))[:COMMENT_MAX_CHARS]}"
 
 
-def _names(labels: Iterable[str]) -> dict[str, str]:
-    """A role's name for each label, no two the same."""
-    found: dict[str, str] = {}
+def _names(labels: Iterable[str]) -> Iterator[str]:
+    """A role's name for each label, no two the same, whatever the source calls them."""
+    taken = set[str]()
     for label in labels:
         plain = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")[:NAME_MAX_CHARS]
-        name = stem = plain if plain[:1].isalpha() and plain not in keys.RESERVED_LIMITS else f"role-{plain}"
-        while name in found.values():
-            name = f"{stem}-{len(found)}"
-        found[label] = name
-    return found
+        stem = plain if plain[:1].isalpha() and plain not in keys.RESERVED_LIMITS else f"role-{plain}"
+        numbered = (f"{stem}-{number}" for number in count(len(taken)))
+        name = next(one for one in chain([stem], numbered) if one not in taken)
+        taken.add(name)
+        yield name
