@@ -127,7 +127,12 @@ tests:
 
 @pytest.mark.parametrize(
     ("does", "expect", "holds"),
-    [("order: read", "allow", True), ("ordr: read", "allow", False), ("ordr: read", "deny", True), ("order: write", "allow", False)],
+    [
+        ("order: read", "allow", True),
+        ("ordr: read", "allow", False),
+        ("ordr: read", "deny", True),
+        ("order: write", "allow", False),
+    ],
 )
 def test_a_test_is_answered_as_the_gate_does_where_a_document_has_no_such_operation(does, expect, holds):
     """Else one of a misspelled name says `allow`, by a line of everything, and the gate denies."""
@@ -136,7 +141,10 @@ def test_a_test_is_answered_as_the_gate_does_where_a_document_has_no_such_operat
 tests:
   - {{who: all, does: "shop/{does}", at: "2026-03-03T10:00Z", expect: {expect}}}
 """
-    policy, routes = policy_of(ROLES + text), [Route(system="shop", method="GET", template="/o", object="order", verb=Verb.READ)]
+    policy, routes = (
+        policy_of(ROLES + text),
+        [Route(system="shop", method="GET", template="/o", object="order", verb=Verb.READ)],
+    )
     found = failures(compile_policy(policy, {"shop": routes}), policy)
     assert [one.message.rpartition(" was ")[2] for one in found] == ([] if holds else ["refused (unknown-operation)"])
 

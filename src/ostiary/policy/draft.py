@@ -23,8 +23,8 @@ def draft(head: Iterable[str], roles: Iterable[Role], notes: Iterable[str], kind
     named = list(zip(_names(role.name for role in listed), listed, strict=True))
     names = {role.name: name for name, role in named}
     lines = [*map(_comment, notes), *head, "roles:" if listed else "roles: {}"]
-    roles = (line for name, role in named for line in _role(name, role, names, kinds))
-    return fmt("\n".join([*lines, *roles]) + "\n", "draft")
+    below = (line for name, role in named for line in _role(name, role, names, kinds))
+    return fmt("\n".join([*lines, *below]) + "\n", "draft")
 
 
 def _role(name: str, role: Role, names: Mapping[str, str], kinds: Mapping[str, Kind]) -> Iterator[str]:

@@ -173,7 +173,8 @@ class Reader:
             return node.text
         words = items_of(node) if isinstance(node, Sequence) else ()
         told = ", ".join(one.text for one in words if isinstance(one, Scalar))
-        self.report(node, f"{what} is a text", f'"{told}", in quotes' if told else "one text, and no empty one")
+        together = "one of them alone; for each other an entry of its own" if ":" in told else f'"{told}", in quotes'
+        self.report(node, f"{what} is a text", together if told else "one text, and no empty one")
         return ""
 
     def _word(self, node: Node, words: EnumType, *, what: str) -> StrEnum | None:
