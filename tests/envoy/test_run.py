@@ -1,12 +1,15 @@
-"""What Envoy needs of the machine is looked at before it starts."""
+"""What Envoy needs of the machine is looked at before it starts; one that takes its time is told so."""
 
 import os
 import resource
 
 import pytest
 
+from ostiary.envoy import delivery
 from ostiary.envoy.binary import check_watches
+from ostiary.envoy.edge import Edge
 from ostiary.foundation.errors import SystemFault
+from ostiary.foundation.home import Home
 
 
 def test_a_user_who_has_no_inotify_instance_left_is_told_so():
@@ -22,3 +25,17 @@ def test_a_user_who_has_no_inotify_instance_left_is_told_so():
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     check_watches()  # the probe leaves nothing taken
+
+
+def test_an_envoy_that_does_not_come_to_an_end_reading_a_configuration_is_told_with_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(delivery, "VALIDATE_TIMEOUT_S", 0.1)
+    slow = tmp_path / "envoy"
+    slow.write_text("#!/bin/sh\nexec sleep 60\n")
+    slow.chmod(0o700)
+    edge = Edge(
+        listen="127.0.0.1", port=1, host="h", certificate=slow, key=slow, issuer="i", home=Home(root=tmp_path / "h")
+    )
+    nothing = {"lds.json": {"resources": []}, "cds.json": {"resources": []}}
+    with pytest.raises(SystemFault, match="nothing was changed") as problem:
+        delivery.Gate(slow, edge).validate(nothing)
+    assert problem.value.hint

@@ -133,18 +133,21 @@ class Gate:
         with tempfile.TemporaryDirectory(prefix="ost-", dir="/tmp") as folder:
             config = Path(folder) / "static.json"
             config.write_bytes(msgspec.json.encode(_static(bootstrap(self._edge), resources)))
-            done = subprocess.run(
-                [self._binary, "--mode", "validate", "--log-level", "error", "--config-path", config],
-                capture_output=True,
-                text=True,
-                timeout=VALIDATE_TIMEOUT_S,
-                env=environment(),
-                check=False,
-            )
+            done = self._read(config)
         if done.returncode:
             told = f"Envoy does not take this configuration: {done.stderr.strip()[-500:]}"
             hint = "nothing was changed; please report the policy that led to it"
             raise OurFault("gate-refused-configuration", told, hint=hint)
+
+    def _read(self, config: Path) -> "subprocess.CompletedProcess[str]":
+        command = [str(self._binary), "--mode", "validate", "--log-level", "error", "--config-path", str(config)]
+        try:
+            return subprocess.run(
+                command, capture_output=True, text=True, timeout=VALIDATE_TIMEOUT_S, env=environment(), check=False
+            )
+        except subprocess.TimeoutExpired as problem:
+            told = f"Envoy has not read this configuration within {VALIDATE_TIMEOUT_S} s; nothing was changed"
+            raise SystemFault("gate-slow", told, hint="try again when the machine has less to do") from problem
 
     def reopen_logs(self) -> None:
         """Has Envoy open its log anew, after the old one was moved away."""
