@@ -140,6 +140,24 @@ def test_an_operation_that_is_left_out_of_its_document_is_told_why(site):
         site.apply(site.policy())
 
 
+@pytest.mark.parametrize(
+    ("template", "call", "meant"),
+    [
+        ("POST /files/{id}", "POST /files/7", True),
+        ("POST /files/{id}", "GET /files/7", False),
+        ("/files/{id}", "GET /files/7", True),
+        ("/files/{id}", "GET /files/", False),
+        ("/files/{id}", "GET /files/7/lines", False),
+        ("/reports/{from}-{to}.{kind}", "GET /reports/1-2.csv", True),
+        ("/reports/{from}-{to}.{kind}", "GET /reports/1.csv", False),
+        ("/reports/{a}-{b}-{c}-{d}-{e}", f"GET /reports/{'-' * 8_000}/", False),
+    ],
+)
+def test_a_path_that_a_caller_wrote_is_held_against_a_template_at_once(template, call, meant):
+    """In control too, whose silence closes the gate."""
+    assert grounds._meant(template, call) is meant
+
+
 def test_too_large_and_invalid(site):
     large = site.once("POST", "/shop/orders", b"x" * 1_100_000, token=site.token("clerk"))
     text = explained(site, large, Reason.TOO_LARGE)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from typing import Any, Final
 
 import msgspec
@@ -32,6 +33,7 @@ ENDING: Final = (
 )  # fmt: skip
 CONNECTION_FLAGS: Final = frozenset({"UF", "UH", "UC", "UR", "UT", "URX"})  # Envoy's words for an upstream that fails
 NONE_TO_HAND: Final = denied_by(Reason.UNAVAILABLE, "")  # in the gate itself only the hand-over says so
+PARAMETER: Final = re.compile(r"\{[^{}]*\}")  # in a path of a document
 GIVEN: Final = frozenset({"issued", "allowed", "shown", "done"})
 
 
@@ -124,10 +126,19 @@ def _unknown(  # noqa: PLR0917  what is known of it
 def _left_out(text: str, system: System, call: str) -> str:
     """What of the document is left out that the call is about, and why; "" where nothing is."""
     for one in openapi.load(text.encode(), system.name).problems if text else ():
-        plain = re.sub(r"\\{[^/]*?\\}", "[^/]+", re.escape(one.call))
-        if one.call and re.fullmatch(rf"(?:[A-Z]+ )?{plain}", call):
+        if one.call and _meant(one.call, call):
             return str(one)
     return ""
+
+
+def _meant(template: str, call: str) -> bool:
+    """Whether this operation, or every one of this path, is asked for. Step by step: the path is whatever a caller
+    wrote, and one expression for `/{a}-{b}-{c}` would be read for days.
+    """
+    method, path = template.split(" ", 1) if " " in template else ("", template)
+    asked, _, at = call.partition(" ")
+    forms, steps = [PARAMETER.sub("?*", form) for form in path.split("/")], at.split("/")
+    return method in {"", asked} and len(forms) == len(steps) and all(map(fnmatchcase, steps, forms))
 
 
 def _wider(connection: Connection, event: Event) -> str:
