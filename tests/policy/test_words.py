@@ -267,3 +267,17 @@ def test_an_age_is_told_in_seconds_to_days(text, seconds):
 @pytest.mark.parametrize("text", ["", "0 minutes", "31 days", "15", "15 min", "-1 minutes", "1.5 hours", "1 week"])
 def test_other_ages_are_refused(text):
     refused(words.age, text)
+
+
+@pytest.mark.parametrize(
+    "text", ["https://login.example.com/acme/oauth2/v2.0/token", "https://a.test/t?tenant=a&v=2", "http://[::1]:9/t"]
+)
+def test_a_token_endpoint_may_have_a_query(text):
+    assert words.token_from(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", [r"https://a.test/t\b", r"https://a.test\@b.test/t", "https://a.test/t?a#b", "https://a.test/t?a?b"]
+)
+def test_what_two_readers_take_for_two_endpoints_is_none(text):
+    refused(words.token_from, text)

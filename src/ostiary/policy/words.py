@@ -57,7 +57,7 @@ WITHIN: Final = re.compile("([0-9]{1,4}) *days?")
 PLACE: Final = re.compile(f"({_HOST})((?:/[A-Za-z0-9._~-]+)*)/?")
 UPSTREAM: Final = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::([0-9]{1,5}))?(?:/[A-Za-z0-9._~/-]*)?")
 TOKEN_FROM: Final = re.compile(
-    r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?/[A-Za-z0-9._~/-]*(?:\\?[A-Za-z0-9._~=&-]*)?"
+    r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?/[A-Za-z0-9._~/-]*(?:\?[A-Za-z0-9._~=&-]*)?"
 )
 SENT: Final = re.compile("([A-Za-z][A-Za-z0-9-]{0,60}): *([!-~][ -~]{0,300})")
 _OURS: Final = re.compile(  # what the request is about, and what tells of the caller
