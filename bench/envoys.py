@@ -14,6 +14,7 @@ from bench.process import CORES, NotUp, free_port, running, wait_for_port
 from bench.shop import ISSUER, Shop
 from ostiary.envoy import binary
 from ostiary.envoy.binary import command, environment
+from ostiary.envoy.clock import zone_of
 from ostiary.envoy.delivery import Gate
 from ostiary.envoy.edge import Edge, Resources
 from ostiary.envoy.signals import Signals, signal_resources
@@ -82,7 +83,7 @@ class Site:
         tls: Certificates | None = None,
         change: Change | None = None,
     ) -> None:
-        self.edge = _edge(folder, tls)
+        self.edge = _edge(folder, tls, zone_of(shop.plan))
         self.edge.home.create()
         self.gate = Gate(binary.find(), self.edge)
         self.gate.prepare()
@@ -105,7 +106,9 @@ class Site:
         envoy = command(binary.find(), self.edge.home, 1)
         for tries_left in reversed(range(TRIES)):
             with ExitStack() as attempt:
-                process = attempt.enter_context(running(envoy, self._log, env=environment(), cores=CORES.tested))
+                process = attempt.enter_context(
+                    running(envoy, self._log, env=environment(self.edge.zone), cores=CORES.tested)
+                )
                 try:
                     self._wait(process)
                     wait_for_port(self.edge.port, process, self._log)
@@ -131,7 +134,7 @@ class Site:
         raise NotUp(f"the gate has not taken its files:\n{self._log.read_text('utf-8', 'replace')[:3000]}")
 
 
-def _edge(folder: Path, tls: Certificates | None) -> Edge:
+def _edge(folder: Path, tls: Certificates | None, zone: str) -> Edge:
     """One proxy in front is trusted, so that the load can come from many addresses, as it would."""
     return Edge(
         listen="127.0.0.1",
@@ -142,6 +145,7 @@ def _edge(folder: Path, tls: Certificates | None) -> Edge:
         issuer=ISSUER,
         home=Home(root=folder),
         plain=tls is None,
+        zone=zone,
         trusted_hops=1,
         upstream_authorities=tls.ca if tls else folder / "none",
     )
@@ -159,7 +163,7 @@ class Plain:
     @contextmanager
     def running(self) -> Iterator[Running]:
         options = ["-c", str(self._config), "--concurrency", "1", "--disable-hot-restart", "-l", "warning"]
-        with running([binary.find(), *options], self._log, env=environment(), cores=CORES.tested) as process:
+        with running([binary.find(), *options], self._log, env=environment("UTC"), cores=CORES.tested) as process:
             wait_for_port(self._port, process, self._log)
             yield Running(url=f"{self._scheme}://127.0.0.1:{self._port}", pid=process.pid)
 

@@ -71,7 +71,7 @@ def counted(folder: Path, made: shop.Shop, change: Change | None, warm_up: int =
     out = folder / "callgrind.out"
     options = ["--tool=callgrind", "--separate-threads=yes", "--instr-atstart=no", f"--callgrind-out-file={out}"]
     envoy = command(binary.find(), site.edge.home, 1)
-    with running(["valgrind", *options, *envoy], folder / "valgrind.log", env=environment()) as process:
+    with running(["valgrind", *options, *envoy], folder / "valgrind.log", env=environment(site.edge.zone)) as process:
         connection = _connected(site.edge.port, made.lines[0], process)
         _ask(connection, made.lines[:warm_up])
         for switch, lines in (("on", made.lines[:COUNTED]), ("off", ())):

@@ -8,8 +8,8 @@ from msgspec.structs import replace
 from sqlalchemy.exc import OperationalError
 
 from ostiary.control import reconcile
-from ostiary.control.installation import open_installation
-from ostiary.control.prepare import START_FILE, edge_of, initialise
+from ostiary.control.installation import open_installation, opened
+from ostiary.control.prepare import START_FILE, edge_of, initialise, ready
 from ostiary.control.reconcile import HOT_MAX, ROUTES, Reconciler, Translated
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Home
@@ -64,7 +64,7 @@ class TwinGuard:
 def on(folder):
     home = Home(root=folder / "home")
     initialise(home, upstream="http://127.0.0.1:9")
-    (home.run / START_FILE).write_text("0")
+    (home.run / START_FILE).write_text("0 UTC")
     made = open_installation(home)
     yield made
     made.store.close()
@@ -266,3 +266,26 @@ def test_a_name_that_was_written_and_not_yet_on_the_disk_is_taken_back(on, guard
     with pytest.raises(OSError, match="synced"):
         reconciler.apply(another(reconciler))
     assert (reconciler.plan.revision, revision_in_force(on.home)) == (before, before)
+
+
+def test_the_gates_clock_is_of_the_zone_that_most_contexts_of_the_policy_name(folder):
+    hours = 'hours: "08:00-18:00", zone'
+    text = f"""policy: acme
+systems:
+  erp: {{kind: tryton, at: erp.test, upstream: "http://127.0.0.1:9", database: acme, hand-over: session}}
+departments: {{sales: {{}}}}
+contexts:
+  early: {{days: mon-tue, {hours}: Asia/Tokyo}}
+  office: {{days: mon-fri, {hours}: Europe/Berlin}}
+  weekend: {{days: sat-sun, {hours}: Europe/Berlin}}
+roles:
+  first: {{level: user, of: sales, may: ["erp/party.party: read"], when: early}}
+  clerk: {{level: user, of: sales, may: ["erp/party.party: read"], when: office}}
+  other: {{level: user, of: sales, may: ["erp/party.party: read"], when: weekend}}
+"""
+    home = Home(root=folder / "home")
+    initialise(home, upstream="http://127.0.0.1:9", text=text)
+    with opened(home) as on:
+        ready(on)
+        edge = edge_of(on)
+    assert (edge.zone, edge.start != "0") == ("Europe/Berlin", True)

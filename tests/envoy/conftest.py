@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -16,10 +15,10 @@ from typing import Any
 
 import msgspec
 import pytest
-import tzdata
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
+from ostiary.envoy.binary import environment
 from ostiary.envoy.bootstrap import bootstrap
 from ostiary.envoy.edge import Edge
 from ostiary.envoy.listener import CERTIFICATE, certificate_file
@@ -96,11 +95,8 @@ class Gate:
         config.write_text(json.dumps(bootstrap(self.edge)))
         arguments = [str(BINARY), "-c", str(config), "--concurrency", "1", "--disable-hot-restart", "-l", "warning"]
         arguments += ["--file-flush-interval-msec", "1"]
-        zones = str(Path(tzdata.__file__).parent / "zoneinfo")
         with (self.root / "envoy.log").open("wb") as log:
-            self.process = subprocess.Popen(
-                arguments, stderr=log, stdout=log, env={"PATH": os.environ["PATH"], "TZDIR": zones}
-            )
+            self.process = subprocess.Popen(arguments, stderr=log, stdout=log, env=environment(self.edge.zone))
         self.wait_for(resources)
 
     def apply(self, resources: Mapping[str, Any]) -> None:

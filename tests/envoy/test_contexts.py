@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -14,7 +15,7 @@ import mmdb
 from ostiary.envoy.signals import Signals, signal_resources
 from ostiary.erp.operation import Pattern, Verb
 from ostiary.foundation.home import Home
-from ostiary.plan.formula import All, Countries, Device, Formula, Mfa, Networks, Not, Recent
+from ostiary.plan.formula import All, Countries, Device, Formula, Hours, Mfa, Networks, Not, Recent
 from ostiary.plan.model import Context, Grant, Kind, Level, Limit, Limits, Plan, Role, Route, Source, System, seal
 from ostiary.tls import authority
 from running import until
@@ -222,5 +223,26 @@ def test_a_registered_device_is_known_by_the_certificate_of_its_connection(make_
         assert reason("stranger", dev=issued["anna"].fingerprint, **anna) == "allowed"
         gate.apply(gate.files(plan_of(gate, [read(Device())]), [["clerk"]], devices={}))
         assert [reason("ours"), reason("", dev=issued["ours"].fingerprint)] == ["context", "context"]
+    finally:
+        gate.stop()
+
+
+@pytest.mark.standard("B4")
+def test_hours_are_those_of_their_own_zone_whatever_the_gates_clock_tells(make_gate: Any) -> None:
+    """Two hours around now in three zones, that of the gate and two others; and on another day."""
+    gate = make_gate(zone="Asia/Tokyo")
+    try:
+        zones = ("Asia/Tokyo", "America/New_York", "UTC")
+        now = {zone: datetime.now(ZoneInfo(zone)) for zone in zones}
+
+        def around(zone: str, days: tuple[int, ...] = tuple(range(7))) -> Formula:
+            start = (now[zone].hour * 60 + now[zone].minute - 60) % 1440
+            return Hours(days=days, start=start, end=(start + 120) % 1440, zone=zone)
+
+        wanted = {zone.lower(): around(zone) for zone in zones}
+        wanted |= {f"not-{zone}".lower(): around(zone, ((now[zone].weekday() + 3) % 7,)) for zone in zones}
+        gate.start(gate.files(plan_of(gate, [read(formula, name) for name, formula in wanted.items()]), [[name] for name in wanted]))  # fmt: skip
+        told = {name: gate.ask("/orders", token=gate.token([name], scope="shop/*:read")).reason for name in wanted}
+        assert told == {name: "context" if name.startswith("not-") else "allowed" for name in wanted}
     finally:
         gate.stop()

@@ -69,7 +69,8 @@ NEAR = [(date.today() + timedelta(days=n)).isoformat() for n in range(-2, 3)]  #
 HOLIDAYS = [*NEAR, *(day[5:] for day in NEAR if day[5:] not in {"02-28", "02-29"})]
 # What a caller writes into the headers that the gate believes.
 FORGED = {"x-gw-country": "DE", "x-gw-acr": "mfa", "x-gw-signed-in": "4000000000", "x-gw-device": "everybody's", "x-gw-token-device": "everybody's"}  # fmt: skip
-ZONES = ("UTC", "Europe/Berlin", "Asia/Kolkata", "Pacific/Kiritimati", "Pacific/Pago_Pago", "America/New_York")
+HERE = "Europe/Berlin"  # the zone of the gate's own clock; the hours of others are read otherwise
+ZONES = (HERE, HERE, HERE, "UTC", "Asia/Kolkata", "Pacific/Kiritimati", "Pacific/Pago_Pago", "America/New_York")
 
 minutes = some.integers(0, 1439)
 formulas = some.recursive(
@@ -148,7 +149,7 @@ requests = some.fixed_dictionaries(
 def live(make_gate: Any, tmp_path_factory: Any) -> Iterator[Any]:
     places = mmdb.write(tmp_path_factory.mktemp("geoip") / "places.mmdb", COUNTRIES)
     gate = make_gate(
-        geoip=places, trusted_hops=1, client_ca=Path("/nowhere")
+        zone=HERE, geoip=places, trusted_hops=1, client_ca=Path("/nowhere")
     )  # without TLS nobody is asked for a certificate
     try:
         gate.start(gate.files(plan_of(gate, [])))

@@ -22,6 +22,7 @@ from ostiary.control.installation import Installation, alone, opened
 from ostiary.control.reconcile import Reconciler
 from ostiary.control.revisions import Act, record
 from ostiary.envoy import binary
+from ostiary.envoy.clock import zone_of
 from ostiary.envoy.country import is_database
 from ostiary.envoy.delivery import Gate
 from ostiary.envoy.edge import SYSTEM_AUTHORITIES, Edge
@@ -36,7 +37,7 @@ from ostiary.policy.document import Document
 from ostiary.policy.fmt import fmt
 from ostiary.policy.parse import parse
 from ostiary.store import seal
-from ostiary.store.plans import keep_plan, put_in_force
+from ostiary.store.plans import keep_plan, plan_in_force, put_in_force
 from ostiary.store.seal import load_sealer
 from ostiary.tls import authority
 
@@ -134,7 +135,8 @@ def ready(installation: Installation) -> Path:
     with installation.store.begin() as connection:
         keys.ensure(connection, installation.sealer, installation.clock.now())
         opens(connection, installation.sealer)
-    write_atomically(installation.home.run / START_FILE, secrets.token_hex(3).encode())
+    started = f"{secrets.token_hex(3)} {zone_of(plan_in_force(installation.home))}"
+    write_atomically(installation.home.run / START_FILE, started.encode())
     edge = edge_of(installation)
     if edge.geoip and not is_database(edge.geoip):
         told = f"geoip_database in settings.toml names {edge.geoip}, which is no MMDB file"
@@ -162,12 +164,14 @@ def reseal(home: Home, file: Path) -> dict[str, Any]:
 def edge_of(installation: Installation) -> Edge:
     """Where this installation listens; the same for every process of one start."""
     home, settings = installation.home, installation.settings
+    start, zone = (home.run / START_FILE).read_text("ascii").split()
     return Edge(
         **{name: getattr(settings, name) for name in AS_SET},
         certificate=home.keys / "gate.crt",
         key=home.keys / "gate.key",
         client_ca=home.keys / "ca.crt" if settings.ask_client_certificate else None,
-        start=(home.run / START_FILE).read_text("ascii"),
+        start=start,
+        zone=zone,
         home=home,
         geoip=home.root / settings.geoip_database if settings.geoip_database else None,
         upstream_authorities=Path(settings.upstream_authorities or SYSTEM_AUTHORITIES),

@@ -91,9 +91,10 @@ def _prepared(home: Home) -> Mapping[str, Start]:
             log.warning("%s", told)
         binary = prepare.ready(installation)
         gate = envoy.command(binary, home, settings.envoy_workers)
+        zone = prepare.edge_of(installation).zone
     import_module("ostiary.control.members")  # once, for all copies; a start that was refused did not wait for it
     ours = {name: partial(Copy, name, partial(process.run, name, home)) for name in MEMBERS}
-    return {**ours, GATE: partial(program, gate, envoy.environment())}
+    return {**ours, GATE: partial(program, gate, envoy.environment(zone))}
 
 
 class _Ready:

@@ -16,13 +16,14 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from ostiary.envoy import cel, matcher
-from ostiary.envoy.condition import condition, somebody_signed_in, stepped_up
+from ostiary.envoy import cel, clock, matcher
+from ostiary.envoy.condition import by_clock, condition, somebody_signed_in, stepped_up
 from ostiary.envoy.edge import Json
 from ostiary.envoy.message import CLASS_HEADER, SUBJECT_HEADER, place
 from ostiary.erp.operation import Operation, covering_scopes
 from ostiary.foundation.ids import content_hash
 from ostiary.plan.decide import RoleSets
+from ostiary.plan.formula import Formula
 from ostiary.plan.model import OBSERVE, Grant, Plan, Route
 from ostiary.plan.reason import Reason, step_up
 
@@ -111,13 +112,17 @@ def classes_of(plan: Plan) -> Classes:
 
 
 def policy_filter(
-    plans: Sequence[Plan], classes: Mapping[str, AccessClass], role_sets: RoleSets, draft: Plan | None = None
+    plans: Sequence[Plan],
+    classes: Mapping[str, AccessClass],
+    role_sets: RoleSets,
+    zone: str,
+    draft: Plan | None = None,
 ) -> tuple[str, Json]:
     """Role, then context, then scope; the decision's name says which of them, and by which grant.
 
     What a draft would say of the same request is noted beside it.
     """
-    judge = partial(_judge, holders=_holders(role_sets), narrow=_narrow(plans))
+    judge = partial(_judge, holders=_holders(role_sets), narrow=_narrow(plans), zone=zone)
     table = {f"{name} ": judge(classes[name]) for name in sorted(classes)}
     judged = matcher.prefix(CLASS_HEADER, table, matcher.deny(Reason.UNKNOWN_OPERATION))
     return matcher.decides("policy", judged, _shadow(plans, draft, judge) if draft else None)
@@ -140,8 +145,8 @@ def _shadow(plans: Sequence[Plan], draft: Plan, judge: Callable[[AccessClass], J
     }
     known, unknown = classes_of(draft).used, matcher.deny(Reason.UNKNOWN_OPERATION)
     said = {meant: judge(known[meant]) if meant in known else unknown for meant in {*usual.values(), *odd.values()}}
-    most = matcher.prefix(CLASS_HEADER, {f"{name} ": said[meant] for name, meant in sorted(usual.items())}, unknown)
-    return matcher.exact(CLASS_HEADER, {name: said[meant] for name, meant in sorted(odd.items())}, most)
+    told = {f"{name} ": said[meant] for name, meant in sorted([*usual.items(), *odd.items()])}
+    return matcher.prefix(CLASS_HEADER, told, unknown)
 
 
 def _meant(plan: Plan, draft: Plan) -> Iterator[tuple[str, str, str]]:
@@ -191,13 +196,15 @@ def _holders(role_sets: RoleSets) -> Mapping[str, Sequence[str]]:
     return holders
 
 
-def _judge(judged: AccessClass, holders: Mapping[str, Sequence[str]], narrow: Json | None) -> Json:
+def _judge(judged: AccessClass, holders: Mapping[str, Sequence[str]], narrow: Json | None, zone: str) -> Json:
     """The first grant held whose context holds allows, if a scope covers the operation; else it, or the first that is
     held, is named as the one in the way.
 
     A role set that holds none, or that nobody knows, is denied.
     """
-    found = [(grant, _held(roles, holders)) for grant, roles in judged.grants]
+    found = [
+        (_with(grant, by_clock(grant.context.formula, zone)), _held(roles, holders)) for grant, roles in judged.grants
+    ]
     blocking = [(grant, sets) for grant, sets in found if condition(grant.context.formula) is not True]
     denied = _by_role_set(blocking, partial(matcher.deny, Reason.CONTEXT), matcher.deny(Reason.ROLE))
     anew, scope = (partial(matcher.deny, reason) for reason in (Reason.STEP_UP, Reason.SCOPE))
@@ -210,14 +217,14 @@ def _judge(judged: AccessClass, holders: Mapping[str, Sequence[str]], narrow: Js
 
 def _observed(until: datetime, judged: Json) -> Json:
     """A caller without a token passes to the guard, by the clock and no other word."""
-    unknown = matcher.first([(cel.before(until), matcher.allow(OBSERVE))], matcher.deny(Reason.TOKEN_MISSING))
+    unknown = matcher.first([(clock.before(until), matcher.allow(OBSERVE))], matcher.deny(Reason.TOKEN_MISSING))
     return matcher.first([(matcher.without(SUBJECT_HEADER), unknown)], judged)
 
 
 def _met(found: Sequence[Held], decision: Decision, lacking: Decision, otherwise: Json) -> Json:
     """The first grant whose context holds; else, for a person, the first that lacks nothing but a better sign-in."""
     better = [
-        (replace(grant, context=replace(grant.context, formula=formula)), sets)
+        (_with(grant, formula), sets)
         for grant, sets in found
         if (formula := stepped_up(grant.context.formula)) != grant.context.formula
     ]
@@ -225,6 +232,10 @@ def _met(found: Sequence[Held], decision: Decision, lacking: Decision, otherwise
         signed_in = (somebody_signed_in(), _in_context(better, lacking, otherwise))
         otherwise = matcher.first([signed_in], otherwise)
     return _in_context(found, decision, otherwise)
+
+
+def _with(grant: Grant, formula: Formula) -> Grant:
+    return replace(grant, context=replace(grant.context, formula=formula))
 
 
 def _held(names: Iterable[str], holders: Mapping[str, Sequence[str]]) -> frozenset[str]:

@@ -70,9 +70,12 @@ def command(binary: Path, home: Home, workers: int) -> list[str]:
     return [str(binary), *told, "--disable-hot-restart"]
 
 
-def environment() -> dict[str, str]:
-    """`getHours(zone)` is an error without zone files, and an error can open a rule: Envoy reads what Python reads."""
-    return {"PATH": os.environ.get("PATH", ""), "TZDIR": str(files("tzdata") / "zoneinfo")}
+def environment(zone: str) -> dict[str, str]:
+    """`getHours(zone)` is an error without zone files, and an error can open a rule: Envoy reads what Python reads.
+
+    `zone` is that of its local time.
+    """
+    return {"PATH": os.environ.get("PATH", ""), "TZDIR": str(files("tzdata") / "zoneinfo"), "TZ": zone}
 
 
 def check_watches(wanted: int = WATCHES) -> None:

@@ -5,7 +5,6 @@ A missing header or attribute makes an expression match nothing, so a term that 
 """
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from ostiary.envoy import matcher
 from ostiary.envoy.edge import Json
@@ -19,12 +18,6 @@ def predicate(expression: Json) -> Json:
     return matcher.predicate(
         extension("attributes", "xds.type.matcher.v3.HttpAttributesCelMatchInput"), custom_match=holds
     )
-
-
-def before(until: datetime) -> Json:
-    """A predicate: the request came before then. A constant: `timestamp(text)` is read anew for every request."""
-    then = {"const_expr": {"timestamp_value": until.strftime("%Y-%m-%dT%H:%M:%SZ")}}
-    return predicate(call("_<_", attribute("request.time"), then))
 
 
 def number(value: int) -> Json:

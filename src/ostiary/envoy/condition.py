@@ -1,13 +1,13 @@
 """A formula of the plan as an Envoy predicate, with the same meaning as `plan.formula.holds`."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date, timedelta
 from ipaddress import IPv6Network
 from typing import Final
 
 from msgspec.structs import replace
 
-from ostiary.envoy import cel, matcher
+from ostiary.envoy import cel, clock, matcher
 from ostiary.envoy.edge import Json
 from ostiary.envoy.message import extension
 from ostiary.foundation.origin import MAPPED
@@ -20,6 +20,7 @@ MINUTES_AN_HOUR = 60
 LEAP_YEAR = 2024
 MONTH = 100  # months and years are so many days apart in a date made one number
 YEAR = 10_000
+HERE: Final = ""  # the zone of hours that the gate's own clock tells
 AROUND: Final = {str(MAPPED.supernet(new_prefix=bits)) for bits in range(MAPPED.prefixlen)}
 COUNTRY_HEADER: Final = "x-gw-country"
 ACR_HEADER: Final = "x-gw-acr"
@@ -56,15 +57,24 @@ def condition(formula: Formula) -> Json | bool:  # noqa: C901, PLR0911  a case f
 
 def stepped_up(formula: Formula) -> Formula:
     """What is left to hold once the person has just signed in with every factor."""
+    return _each(formula, lambda one: kind.Always() if isinstance(one, kind.Mfa | kind.Recent) else one)
+
+
+def by_clock(formula: Formula, zone: str) -> Formula:
+    """The same, with the hours of the gate's own zone told by its clock."""
+    return _each(
+        formula, lambda one: replace(one, zone=HERE) if isinstance(one, kind.Hours) and one.zone == zone else one
+    )
+
+
+def _each(formula: Formula, change: Callable[[Formula], Formula]) -> Formula:
     match formula:
-        case kind.Mfa() | kind.Recent():
-            return kind.Always()
         case kind.All() | kind.AnyOf():
-            return replace(formula, parts=tuple(map(stepped_up, formula.parts)))
+            return replace(formula, parts=tuple(_each(part, change) for part in formula.parts))
         case kind.Not():
-            return kind.Not(part=stepped_up(formula.part))
+            return kind.Not(part=_each(formula.part, change))
         case _:
-            return formula
+            return change(formula)
 
 
 def somebody_signed_in() -> Json:
@@ -127,29 +137,42 @@ def _hours(hours: kind.Hours) -> Json | bool:
     """[start, end) of each day, or from start to midnight and from midnight to the next day's end."""
     if not hours.days:
         return False
-    if hours.start <= hours.end:
-        within = _between(hours.start, hours.end, hours.zone) if hours.start < hours.end else []
-        terms = [*within, *_begun(hours, later=0)]
-        return cel.predicate(cel.every(terms)) if terms else True
-    evening = [*_between(hours.start, MINUTES_A_DAY, hours.zone), *_begun(hours, later=0)]
-    morning = [*_between(0, hours.end, hours.zone), *_begun(hours, later=1)]
-    return cel.predicate(cel.some([cel.every(evening), cel.every(morning)]))
+    start, end = (hours.start, hours.end) if hours.start != hours.end else (0, MINUTES_A_DAY)
+    spans = [(start, end, 0)] if start < end else [(start, MINUTES_A_DAY, 0), *([(0, end, 1)] if end else [])]
+    terms = [[*_between(first, last, hours.zone), *_begun(hours, later)] for first, last, later in spans]
+    if not all(terms):
+        return True
+    if hours.zone == HERE:
+        return matcher.either([_told(hours, *span) for span in spans])
+    return cel.predicate(cel.some(list(map(cel.every, terms))))
 
 
-def _begun(hours: kind.Hours, *, later: int) -> list[Json]:
+def _told(hours: kind.Hours, start: int, end: int, later: int) -> Json:
+    full, yearly = _off(hours.holidays, later)
+    dates = [*(f"{one:%Y%m%d}" for one in full), *(f"{one:%m%d}" for one in yearly)]
+    return clock.within(_days(hours, later), start, end, dates)
+
+
+def _days(hours: kind.Hours, later: int) -> set[int]:
+    return {(day + later) % DAYS_A_WEEK for day in hours.days}
+
+
+def _begun(hours: kind.Hours, later: int) -> list[Json]:
     """So many days after a day on which they begin."""
-    days = {(day + later) % DAYS_A_WEEK for day in hours.days}
-    return [*_on(days, hours.zone), *_no_holiday(hours.holidays, hours.zone, later=later)]
+    return [*_on(_days(hours, later), hours.zone), *_no_holiday(hours.holidays, hours.zone, later)]
 
 
-def _no_holiday(holidays: Iterable[str], zone: str, *, later: int) -> list[Json]:
-    """Today is none of these, each so many days later; a day of every year has no day after it that depends on one."""
-    full = [date.fromisoformat(text) + timedelta(days=later) for text in holidays if len(text) > len("12-24")]
-    yearly = [
-        date.fromisoformat(f"{LEAP_YEAR}-{text}") + timedelta(days=later)
-        for text in holidays
-        if len(text) == len("12-24")
-    ]
+def _off(holidays: Iterable[str], later: int) -> tuple[list[date], list[date]]:
+    """Each so many days later: of one year, and of every year, where none has a day after it that depends on the year."""
+    full = [date.fromisoformat(text) for text in holidays if len(text) > len("12-24")]
+    yearly = [date.fromisoformat(f"{LEAP_YEAR}-{text}") for text in holidays if len(text) == len("12-24")]
+    after = timedelta(days=later)
+    return [one + after for one in full], [one + after for one in yearly]
+
+
+def _no_holiday(holidays: Iterable[str], zone: str, later: int) -> list[Json]:
+    """Today is none of these, each so many days later."""
+    full, yearly = _off(holidays, later)
     day = cel.call("_+_", cel.call("_*_", _local("getMonth", zone), cel.number(MONTH)), _local("getDate", zone))
     dated = cel.call("_+_", cel.call("_*_", _local("getFullYear", zone), cel.number(YEAR)), day)
     terms = [(dated, [one.year * YEAR + _in_year(one) for one in full]), (day, [_in_year(one) for one in yearly])]

@@ -143,7 +143,12 @@ class Gate:
         command = [str(self._binary), "--mode", "validate", "--log-level", "error", "--config-path", str(config)]
         try:
             return subprocess.run(
-                command, capture_output=True, text=True, timeout=VALIDATE_TIMEOUT_S, env=environment(), check=False
+                command,
+                capture_output=True,
+                text=True,
+                timeout=VALIDATE_TIMEOUT_S,
+                env=environment(self._edge.zone),
+                check=False,
             )
         except subprocess.TimeoutExpired as problem:
             told = f"Envoy has not read this configuration within {VALIDATE_TIMEOUT_S} s; nothing was changed"

@@ -33,6 +33,7 @@ class Edge(Struct, frozen=True, kw_only=True):
     tls_minimum: str = "1.3"
     node: str = "gate"
     start: str = "0"
+    zone: str = "UTC"  # of the clock by which this start of Envoy tells local time
     issuer: str
     home: Home
     plain: bool = False  # for measuring only: no TLS

@@ -7,6 +7,7 @@ that policy or a signal touches is a name here and a file below ecds/.
 from collections.abc import Sequence
 from typing import Final
 
+from ostiary.envoy import clock
 from ostiary.envoy.country import GEOIP
 from ostiary.envoy.device import DEVICE_HEADER
 from ostiary.envoy.edge import FIXED, Edge, Json
@@ -107,8 +108,8 @@ def _filters(edge: Edge) -> list[Json]:
 
 
 def _mark() -> Json:
-    """What the route found, as a header: matchers read headers."""
-    mutations = [{"append": header(CLASS_HEADER, "%ROUTE_NAME%")}]
+    """What the route found, and when, as a header: matchers read headers."""
+    mutations = [{"append": header(CLASS_HEADER, f"%ROUTE_NAME% {clock.WORDS}")}]
     return extension("mark", MUTATION, mutations={"request_mutations": mutations, "response_mutations": _told()})
 
 

@@ -10,7 +10,7 @@ from ostiary.foundation.ids import content_hash
 TYPES: Final = "type.googleapis.com/"
 EXTENSION: Final = "envoy.config.core.v3.TypedExtensionConfig"
 CALL_HEADER: Final = "x-gw-call"  # "/shop/orders GET": path without query and method in one, for one map
-CLASS_HEADER: Final = "x-gw-class"  # the route's name: "system:class operation", all that it tells the native filters
+CLASS_HEADER: Final = "x-gw-class"  # the route's name, "system:class operation", and the words of `clock`
 
 ANSWER: Final = "answer"  # the filter that looks at what the ERP answers
 SUBJECT_HEADER: Final = "x-gw-sub"  # there where a token was verified, and only there

@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from ostiary.envoy import cel, matcher
+from ostiary.envoy import clock, matcher
 from ostiary.envoy.condition import ranges
 from ostiary.envoy.edge import Json, Resources
 from ostiary.envoy.message import extension
@@ -83,5 +83,5 @@ def _lease(until: int | None) -> Json:
     """The gate closes by itself when nobody renews the lease: fail closed without anyone acting."""
     if until is None:
         return matcher.skip()
-    in_time = cel.before(datetime.fromtimestamp(until, UTC))
+    in_time = clock.before(datetime.fromtimestamp(until, UTC))
     return matcher.first([(in_time, matcher.skip())], matcher.refuse(Reason.CLOSED))

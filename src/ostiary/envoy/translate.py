@@ -95,7 +95,7 @@ def _tables(
         token_filter(plans, population.jwks, edge, asked),
         *country_filter(asked, edge),
         *device_filter(asked, population.devices, edge),
-        policy_filter(plans, used, population.role_sets, population.draft),
+        policy_filter(plans, used, population.role_sets, edge.zone, population.draft),
         guard_filter(plans),
         strip_filter(plans),
     ]
