@@ -91,9 +91,10 @@ def _by_caller(name: str, plan: Plan, role_sets: RoleSets, callers: int, *more: 
             by_limit[limit.name].append(role_set)
     named = sorted(name for held in by_limit.values() for name in held)
     actions = [_caller(name, held, invert=False) for name, held in sorted(by_limit.items())]
-    actions.append(_caller(plan.limits.default.name, named or ["-"], invert=True))
+    actions.append(_caller(plan.limits.default.name, named, invert=True))
     each = ("sub", *(key for one in more for key in one))
-    descriptors = [_descriptor("header_match", chosen, each, limit) for chosen, limit in sorted(limits.items())]
+    kind = "header_match" if named else "generic_key"
+    descriptors = [_descriptor(kind, chosen, each, limit) for chosen, limit in sorted(limits.items())]
     return _limiter(name, [[*action, *more] for action in actions], descriptors, _room(callers))
 
 
@@ -104,8 +105,9 @@ def _room(callers: int) -> int:
 
 def _caller(limit: str, role_sets: list[str], *, invert: bool) -> list[Json]:
     chosen = {"name": "x-gw-rs", "string_match": {"safe_regex": {"regex": "|".join(role_sets)}}, "invert_match": invert}
+    match = {"header_value_match": {"descriptor_value": limit, "headers": [chosen]}}
     return [
-        {"header_value_match": {"descriptor_value": limit, "headers": [chosen]}},
+        match if role_sets else {"generic_key": {"descriptor_value": limit}},  # all of them
         {"request_headers": {"header_name": "x-gw-sub", "descriptor_key": "sub"}},
     ]
 

@@ -17,7 +17,7 @@ from ostiary.envoy.matcher import FILTER_STATE, MUTATION, NOTHING, RBAC, WITH_MA
 from ostiary.envoy.message import ANSWER, CALL_HEADER, CLASS_HEADER, TYPES, extension, header, resource_file, typed
 from ostiary.envoy.refusal import local_replies
 from ostiary.envoy.token import JWT
-from ostiary.event.record import KEPT, WRITTEN
+from ostiary.event.record import KEPT, NONE, WRITTEN
 
 LISTENER: Final = "envoy.config.listener.v3.Listener"
 FILE_LOG: Final = "envoy.extensions.access_loggers.file.v3.FileAccessLog"
@@ -90,8 +90,10 @@ def _early(edge: Edge) -> Json:
 
 def _log(edge: Edge) -> Json:
     """One JSON line for each request, which `event.record` reads."""
+    nothing = {} if edge.client_ca else {"device": NONE}  # the filter that would say it is not there
     line = {
-        key: " ".join(words.values()).format(node=edge.node, decision=edge.decision) for key, words in WRITTEN.items()
+        key: " ".join((words | nothing)[word] for word in words).format(node=edge.node, decision=edge.decision)
+        for key, words in WRITTEN.items()
     }
     form = {"json_format": line, "omit_empty_values": False}
     return extension("file", FILE_LOG, path=str(edge.home.access_log), log_format=form)

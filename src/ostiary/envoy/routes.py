@@ -155,10 +155,11 @@ def _to(
     upstream, handed = urlsplit(system.upstream), system.hand_over is not HandOver.NONE
     target = {
         "cluster": cluster_name(system),
-        "prefix_rewrite": f"{upstream.path.rstrip('/')}/",
         "host_rewrite_literal": upstream.netloc,
         "timeout": UPSTREAM_TIMEOUT,
     }
+    if (there := upstream.path.rstrip("/")) != system.prefix:
+        target["prefix_rewrite"] = f"{there}/"
     return _route(
         name=name,
         match={"prefix": f"{system.prefix}/", "headers": list(only)},
@@ -166,7 +167,7 @@ def _to(
         **({"metadata": metadata} if metadata else {}),
         **({"request_headers_to_add": added} if added else {}),
         typed_per_filter_config={**overrides, **({ANSWER: ON} if handed and not system.observe_until else {})},
-        response_headers_to_remove=["set-cookie", "server", HEADER],  # only our own servers give reasons
+        response_headers_to_remove=["set-cookie", HEADER],  # only our own servers give reasons
     )
 
 
