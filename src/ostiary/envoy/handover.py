@@ -31,17 +31,20 @@ FILE: Final = "envoy.extensions.formatter.file_content.v3.FileContent"
 def strip_filter(plans: Sequence[Plan]) -> tuple[str, Json]:
     """The caller's token goes first and for good; a credential comes only from the guard or the injector.
 
-    The guard's credential is taken from the metadata of its answer, so a guard that gave none leaves none.
+    The guard's credential is taken from the metadata of its answer, so a guard that gave none leaves none. Where no
+    system is given any, nobody looks for one.
     """
     own, sent = own_keys(plans), {name for plan in plans for system in plan.systems for name in system.sent}
     ours = dict.fromkeys(("authorization", *own, *sorted(sent)))
     passed = {*PASSED, *ours}
     if any(system.kind is Kind.TRYTON for plan in plans for system in plan.systems):
         passed |= {*TRYTON}
+    asked = {system.hand_over for plan in plans for system in plan.systems} - {HandOver.NONE, HandOver.KEY}
+    handed = ("authorization", *own) if own or asked else ()
     mutations = [
         *({"remove": name} for name in ours),
         *({"append": header(name, f"%FILTER_STATE({SENT}{name}:PLAIN)%")} for name in sorted(sent)),
-        *({"append": header(name, f"%DYNAMIC_METADATA({GUARD}:{name})%")} for name in ("authorization", *own)),
+        *({"append": header(name, f"%DYNAMIC_METADATA({GUARD}:{name})%")} for name in handed),
         {"remove_on_match": {"key_matcher": {"prefix": "x-gw-"}}},  # most of what goes, at less than the expression
         {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": all_but(passed)}}}},
     ]

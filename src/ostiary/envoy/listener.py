@@ -101,7 +101,8 @@ def _log(edge: Edge) -> Json:
 
 def _filters(edge: Edge) -> list[Json]:
     found = {name: _discovered(edge, name, messages) for name, messages in CHANGEABLE.items()}
-    found |= {one["name"]: one for one in (_mark(), _kept(), _tell(edge), extension(ANSWER, CUSTOM, **FIXED["answer"]))}
+    answer = extension(ANSWER, CUSTOM, **FIXED["answer"])
+    found |= {one["name"]: one for one in (_mark(), _kept(edge), _tell(edge), answer)}
     router = extension(
         "router", "envoy.extensions.filters.http.router.v3.Router", suppress_envoy_headers=True, dynamic_stats=False
     )
@@ -115,9 +116,10 @@ def _mark() -> Json:
     return extension("mark", MUTATION, mutations={"request_mutations": mutations, "response_mutations": _told()})
 
 
-def _kept() -> Json:
+def _kept(edge: Edge) -> Json:
     """Who asked for what, for the log."""
-    text = {"text_format_source": {"inline_string": " ".join(KEPT.values())}}
+    words = KEPT if edge.geoip else {**KEPT, "country": NONE}
+    text = {"text_format_source": {"inline_string": " ".join(words.values())}}
     kept = {"object_key": "ostiary.kept", "factory_key": "envoy.string", "format_string": text}
     return extension("kept", FILTER_STATE, on_request_headers=[kept])
 
