@@ -8,9 +8,10 @@ from ostiary.compile.plan import compile_policy
 from ostiary.erp.openapi import load
 from ostiary.erp.operation import Pattern, Verb
 from ostiary.plan.formula import All, Always, AnyOf, Countries, Device, Hours, Mfa, Networks, Not, Recent
-from ostiary.plan.model import HandOver, Kind, Level, WhenSilent
+from ostiary.plan.model import HandOver, Kind, Level
 from ostiary.policy.fmt import fmt
 from ostiary.policy.parse import parse
+from ostiary.policy.words import FOREVER_S
 from policy.compiled import HEAD, plan_of, policy_of
 from policy.documents import documents
 
@@ -171,8 +172,9 @@ def test_systems_are_kept_as_they_are_described():
         False,
         "https://shop.internal",
     )
-    assert plan_of("when-silent: keep\n").when_silent is WhenSilent.KEEP
-    assert plan_of("").when_silent is WhenSilent.CLOSE
+    assert plan_of("when-silent: keep\n").silent_s == FOREVER_S
+    assert plan_of("when-silent: keep 10 minutes\n").silent_s == 600
+    assert plan_of("").silent_s == 0
 
 
 def test_routes_come_from_the_described_operations_in_their_order():

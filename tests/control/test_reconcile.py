@@ -15,6 +15,7 @@ from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.unix import Answer
 from ostiary.plan.model import seal
+from ostiary.policy.words import FOREVER_S
 from ostiary.store import directory
 from ostiary.store.plans import revision_in_force
 
@@ -105,6 +106,14 @@ def record(on, keys, life_s=1000):
 
 def some(count, name="a"):
     return [f"jti:{name}-{n}" for n in range(count)]
+
+
+@pytest.mark.parametrize(("silent_s", "lasts_s"), [(0, 30), (20, 30), (600, 600), (FOREVER_S, None)])
+def test_the_gate_goes_on_without_control_for_as_long_as_the_policy_says(on, reconciler, silent_s, lasts_s):
+    plan = seal(replace(reconciler.plan, silent_s=silent_s))
+    reconciler.apply(Translated(plan=plan, resources={ROUTES: {}}))
+    now, lease = on.clock.now().timestamp(), reconciler._lease()
+    assert lease is lasts_s is None or lasts_s - 2 <= lease - now <= lasts_s
 
 
 def test_a_few_revocations_do_not_make_the_gate_read_the_long_list_again(on, gate, reconciler):

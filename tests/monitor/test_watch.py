@@ -528,6 +528,32 @@ def test_a_control_that_died_and_stayed_away_longer_than_the_lease_is_told(world
     assert (alert["rule"], alert["severity"]) == ("control-silent", "critical")
 
 
+async def test_a_store_that_is_away_for_longer_than_the_lease_is_told_at_once_and_kept_later(home, sqlite):
+    world = World(home, sqlite, settings=TOLD)
+    told, away = [], range(2, 7)
+
+    async def sleep(_seconds):
+        """Ten seconds later, when the store is away or is back."""
+        rounds.append(world.clock.at)
+        world.clock.at += timedelta(seconds=10)
+        sqlite.begin, sqlite.read = (broken, broken) if len(rounds) in away else (begin, read)
+        if len(rounds) > 8:
+            raise asyncio.CancelledError
+
+    def broken():
+        raise SystemFault("store-unavailable", "no")
+
+    begin, read, rounds = sqlite.begin, sqlite.read, []
+    world.options["sleep"] = sleep
+    world.watch = world.begin()
+    world.watch._webhook.offer = lambda notice: told.append((notice.rule, notice.alert, len(rounds), notice.severity))
+    with pytest.raises(asyncio.CancelledError):
+        await world.watch.run()
+    (alert,) = world.alerts()
+    assert (alert["rule"], alert["evidence"]) == ("store-silent", {"away_s": 60})
+    assert told == [("store-silent", "-", 5, "critical"), ("store-silent", alert["id"], 7, "critical")]
+
+
 async def test_a_watch_that_ended_in_order_was_not_silent(world):
     async def stop(_seconds):
         raise asyncio.CancelledError

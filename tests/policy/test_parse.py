@@ -330,7 +330,8 @@ def test_a_role_of_a_department_says_which(level):
         ("limits: {clerk: {requests: 1/hour}}", "there is no role 'clerk'"),
         ("limits: {default: {}}", "limit default says nothing"),
         ("limits: {anonymous: {body: 1 MB}}", "limit anonymous has no key 'body'"),
-        ("when-silent: open", "when-silent can't be 'open'"),
+        ("when-silent: open", "when-silent: 'open' is nothing the gate can do"),
+        ("when-silent: keep 31 days", "when-silent: '31 days' is no time up to 30 days"),
         ("response: {}", "response says nothing"),
         ("response: {guesses: 5/hour}", "guesses: '5/hour' is no number of tries in a minute"),
         ("response: {block: 2 days}", "block: '2 days' is longer than a day"),
@@ -420,7 +421,7 @@ def test_what_is_left_out_has_a_safe_meaning():
     whole = policy(TWO + 'contexts: {a: {hours: "08:00-09:00", zone: UTC}}\n')
     assert [system.audience for system in whole.systems] == ["https://erp.example.com", "https://api.example.com/shop"]
     assert [system.hand_over for system in whole.systems] == ["session", "none"]
-    assert (whole.when_silent, whole.roles, whole.contexts[0].days) == ("close", (), (0, 1, 2, 3, 4, 5, 6))
+    assert (whole.silent_s, whole.roles, whole.contexts[0].days) == (0, (), (0, 1, 2, 3, 4, 5, 6))
 
 
 def test_a_mistake_in_one_part_does_not_make_others_look_wrong():

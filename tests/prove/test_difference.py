@@ -184,6 +184,7 @@ def test_what_the_erp_is_sent_as_its_credential_is_told():
         ("database: acme", 'database: acme, audience: "urn:erp"', "+ the system erp has audience urn:erp instead of https://erp.example.com"),
         ("at: shop.example.com", 'at: shop.example.com/b, audience: "https://shop.example.com"', "+ the system shop has prefix /b instead of none"),
         ("contexts:", "when-silent: keep\ncontexts:", "+ when control is silent the gate will keep"),
+        ("contexts:", "when-silent: keep 1 hour\ncontexts:", "+ when control is silent the gate will keep for 3600 s"),
         ("contexts:", "approvals: {roles: 2}\ncontexts:", "- a role for good needs 2 approvals instead of 0"),
         ("contexts:", "approvals: {policy: 1}\ncontexts:", "- a change of the policy needs 1 approval instead of 0"),
         ("contexts:", "response: {guesses: 9/minute}\ncontexts:", "+ more than 9 failures a minute are guessing, instead of 5"),

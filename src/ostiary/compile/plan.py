@@ -26,7 +26,7 @@ def compile_policy(policy: Policy, routes: Mapping[str, Iterable[Route]] = {}) -
         never=policy.never,
         always=policy.always,
         limits=policy.limits,
-        when_silent=policy.when_silent,
+        silent_s=policy.silent_s,
         approvals=policy.approvals,
         response=policy.response,
     )

@@ -22,7 +22,8 @@ from ostiary.foundation.errors import SystemFault, retold
 from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import LEASE_S
 from ostiary.monitor.measures import blocked
-from ostiary.plan.model import Plan, WhenSilent
+from ostiary.plan.model import Plan
+from ostiary.policy.words import FOREVER_S
 from ostiary.store import directory
 from ostiary.store.database import AROUND
 from ostiary.store.plans import draft, draft_since, keep_plan, plan_in_force, put_beside, put_in_force
@@ -249,9 +250,9 @@ class Reconciler:
     def _lease(self) -> int | None:
         if self._disk_low:
             return 0
-        if self._plan.when_silent is WhenSilent.KEEP:
+        if self._plan.silent_s == FOREVER_S:
             return None
-        return int(self._on.clock.now().timestamp()) + LEASE_S
+        return int(self._on.clock.now().timestamp()) + max(LEASE_S, self._plan.silent_s)
 
     def _blocked(self) -> tuple[str, ...]:
         with self._on.store.read() as connection:

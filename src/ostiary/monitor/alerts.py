@@ -59,6 +59,18 @@ def fire(connection: Connection, finding: Finding) -> tuple[str, Notice | None]:
     return made.id, _told(made, finding.at)
 
 
+def unkept(finding: Finding) -> Notice:
+    """What to tell where no store can keep it."""
+    rule = RULES[finding.rule]
+    more: dict[str, Any] = {
+        "severity": rule.severity,
+        "what": rule.what,
+        "investigate": rule.investigate,
+        "evidence": finding.evidence,
+    }
+    return Notice(alert="-", rule=rule.id, key=finding.key, state="firing", at=stamp(finding.at), **more)
+
+
 def firing(connection: Connection) -> tuple[Notice, ...]:
     """What nobody acknowledged yet, the oldest first."""
     chosen = select(ALERT).where(ALERT.c.state == "firing").order_by(ALERT.c.first_us).limit(LIST_MAX)

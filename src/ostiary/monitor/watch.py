@@ -23,7 +23,7 @@ from ostiary.foundation.home import Home
 from ostiary.foundation.settings import LEASE_S, Settings
 from ostiary.monitor import alerts, measures, rules, tail
 from ostiary.monitor.alerts import Notice
-from ostiary.monitor.catalogue import AUDIT, DISK, SILENT, UNREADABLE
+from ostiary.monitor.catalogue import AUDIT, DISK, SILENT, STALE, UNREADABLE
 from ostiary.monitor.finding import MINUTE_S, Finding, Thresholds, reached
 from ostiary.monitor.metrics import Metrics
 from ostiary.monitor.rules import State
@@ -85,6 +85,7 @@ class Watch:
         self._webhook = Webhook(settings.webhook) if settings.webhook else None  # raises for a wrong address
         self._blocked: tuple[str, ...] = ()
         self._low, self._minute, self._begun = False, -1, False
+        self._well_at, self._stale = clock.now(), False
 
     async def run(self) -> None:
         """Every second a round; one that fails is counted and made again, for the watch must not end."""
@@ -96,6 +97,7 @@ class Watch:
                 except Exception:
                     self.metrics.faults.inc()
                     log.exception("a round of the watch failed")
+                    self._fail(self._clock.now())
                 await self._sleep(ROUND_S)
         finally:
             if telling:
@@ -103,6 +105,13 @@ class Watch:
                 with suppress(asyncio.CancelledError):
                     await telling
             await asyncio.to_thread(self._end)
+
+    def _fail(self, now: datetime) -> None:
+        """Once nobody has watched for as long as the gate goes on by itself, it is told outside: the store takes nothing."""
+        away = now - self._well_at
+        if not self._stale and away > timedelta(seconds=LEASE_S):
+            self._stale = True
+            self.tell(alerts.unkept(_away(away, now)))
 
     def _end(self) -> None:
         """In order: nobody is to be told later that it was away."""
@@ -132,6 +141,9 @@ class Watch:
             with self._store.begin() as connection:
                 _remember(connection, ALIVE, now)
         self._minute = minute
+        if self._stale:
+            self._tell_of(_away(now - self._well_at, now))
+        self._well_at, self._stale = now, False
 
     def _take_in(self, now: datetime) -> bool:
         """Reads one batch and all that follows from it, in one transaction; whether there was more to read."""
@@ -244,6 +256,10 @@ def begin_anew(connection: Connection) -> None:
     state = _memory(connection).state
     connection.execute(delete(WATCH_STATE))
     _remember(connection, TAIL, Memory(state=state))
+
+
+def _away(time: timedelta, now: datetime) -> Finding:
+    return Finding(rule=STALE.id, key="store", at=now, evidence={"away_s": int(time.total_seconds())})
 
 
 def _own(listen: str) -> tuple[str, ...]:

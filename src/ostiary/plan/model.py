@@ -29,7 +29,6 @@ from ostiary.policy.model import Never as Never
 from ostiary.policy.model import Response as Response
 from ostiary.policy.model import Source as Source
 from ostiary.policy.model import System as System
-from ostiary.policy.model import WhenSilent as WhenSilent
 
 # `gc=False` here, and on all that a grant is made of: a tree without circles, which the collector need not walk.
 JOINT: Final = " + "
@@ -99,7 +98,7 @@ class Plan(Struct, frozen=True, kw_only=True, cache_hash=True, dict=True):
     never: tuple[Never, ...] = ()
     always: tuple[AlwaysMay, ...] = ()
     limits: Limits
-    when_silent: WhenSilent = WhenSilent.CLOSE
+    silent_s: int = 0
     approvals: Approvals = Approvals()
     response: Response = Response()
     revision: str = ""  # the content hash of everything else; set by `seal`

@@ -11,12 +11,10 @@ from typing import Any, Final
 from msgspec import Struct, convert
 
 from ostiary.policy import words
-from ostiary.policy.model import Assurance, Devices, Expected, HandOver, Kind, Level, Severity, WhenSilent
+from ostiary.policy.model import Assurance, Devices, Expected, HandOver, Kind, Level, Severity
 
 RESERVED_LIMITS: Final = ("anonymous", "default")
-ENUMERATIONS: Final = {
-    one.__name__: one for one in (Assurance, Devices, Expected, HandOver, Kind, Level, Severity, WhenSilent)
-}
+ENUMERATIONS: Final = {one.__name__: one for one in (Assurance, Devices, Expected, HandOver, Kind, Level, Severity)}
 # What reads the text by the name that `holds` has; an enumeration reads its own words, and there is none for what the
 # parser reads by hand.
 READS: Final[Mapping[str, Callable[..., Any]]] = {

@@ -49,13 +49,6 @@ class HandOver(StrEnum):
     OAUTH = "oauth"  # the guard fetches tokens from the ERP's own authorization server
 
 
-class WhenSilent(StrEnum):
-    """What the gate does when the control side is silent: standard style rule 16, an operator's word."""
-
-    CLOSE = "close"
-    KEEP = "keep"
-
-
 class Expected(StrEnum):
     ALLOW = "allow"
     DENY = "deny"
@@ -297,7 +290,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     never: tuple[Never, ...] = ()
     always: tuple[Always, ...] = ()
     limits: Limits
-    when_silent: WhenSilent = WhenSilent.CLOSE
+    silent_s: int = 0  # for so long, and never less than its lease, the gate goes on as it was without control
     approvals: Approvals = Approvals()
     response: Response = Response()
     tests: tuple[Example, ...] = ()

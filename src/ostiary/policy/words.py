@@ -53,6 +53,8 @@ HOLIDAY: Final = re.compile("(?:20[0-8][0-9]-)?[0-9]{2}-[0-9]{2}")  # a proof lo
 COUNTRY: Final = re.compile("[A-Z]{2}")
 AGE: Final = re.compile("([0-9]{1,5}) *(" + "|".join(SECONDS) + ")s?")
 BLOCK: Final = AGE
+SILENT: Final = re.compile(f"close|keep(?: {AGE.pattern})?")
+FOREVER_S: Final = 1 << 40
 WITHIN: Final = re.compile("([0-9]{1,4}) *days?")
 PLACE: Final = re.compile(f"({_HOST})((?:/[A-Za-z0-9._~-]+)*)/?")
 UPSTREAM: Final = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::([0-9]{1,5}))?(?:/[A-Za-z0-9._~/-]*)?")
@@ -215,6 +217,13 @@ def block(text: str) -> int:
     if (seconds := age(text)) > SECONDS["day"]:
         raise Wrong(f"{text!r} is longer than a day", "10 minutes; an address has other people tomorrow")
     return seconds
+
+
+def silent(text: str) -> int:
+    """`close`, `keep` and `keep 10 minutes` in seconds."""
+    _read(SILENT, text, "is nothing the gate can do", "close, keep, or keep 10 minutes")
+    _, _, time = text.partition(" ")
+    return age(time) if time else FOREVER_S if text == "keep" else 0
 
 
 def size(text: str) -> int:

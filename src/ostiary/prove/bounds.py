@@ -8,8 +8,9 @@ from msgspec.structs import replace
 from ostiary.erp.operation import Pattern
 from ostiary.foundation.errors import counted
 from ostiary.plan.formula import Formula
-from ostiary.plan.model import Apart, Approvals, Control, Limit, Limits, Never, Plan, Response, Source, WhenSilent
+from ostiary.plan.model import Apart, Approvals, Control, Limit, Limits, Never, Plan, Response, Source
 from ostiary.policy.model import Level, Statement
+from ostiary.policy.words import FOREVER_S
 from ostiary.prove.change import Change, at_line, few
 from ostiary.prove.contexts import proving
 from ostiary.prove.situation import NEVER, implies
@@ -25,9 +26,10 @@ def changes(old: Plan, new: Plan) -> Iterator[Change]:
         yield from _never(one, other, widens=widens)
         yield from _always(one, other, gone=widens)
     yield from _limits(old.limits, new.limits)
-    if old.when_silent is not new.when_silent:
-        widens = new.when_silent is WhenSilent.KEEP
-        yield Change(widens=widens, text=f"when control is silent the gate will {new.when_silent}")
+    if old.silent_s != new.silent_s:
+        kept = f"keep for {new.silent_s} s" if new.silent_s < FOREVER_S else "keep"
+        text = f"when control is silent the gate will {kept if new.silent_s else 'close'}"
+        yield Change(widens=new.silent_s > old.silent_s, text=text)
     yield from _approvals(old.approvals, new.approvals)
     yield from _response(old.response, new.response)
 
