@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from msgspec import Struct
 from tools.caller import Caller, sign_in
 
-from bench.process import CORES, on
+from bench.process import CORES, cpu_s, on
 from bench.stand import Client, Stand
 from ostiary.foundation.errors import OstiaryError
 from ostiary.foundation.secret import Secret
@@ -30,14 +30,20 @@ class Act(NamedTuple):
 
 
 class Round(Struct, frozen=True, kw_only=True):
-    """What all members did together in `seconds`."""
+    """What all members did together in `seconds`, and what CPU time the process that answered them has used."""
 
     acts: tuple[Act, ...]
     seconds: float
+    cpu_s: float
 
     @property
     def rate(self) -> float:
         return len(self.acts) / self.seconds
+
+    @property
+    def cpu_us(self) -> float:
+        """Of one act."""
+        return self.cpu_s / len(self.acts) * 1e6
 
 
 class Inside(Caller):
@@ -102,18 +108,17 @@ def enrolled(stand: Stand, count: int) -> list[Member]:
     return members
 
 
-def together(stand: Stand, acts: Sequence[Callable[[Caller], bool]], times: int) -> Round:
+def together(opened: Callable[[], Caller], acts: Sequence[Callable[[Caller], bool]], times: int, pid: int) -> Round:
     """Everyone does his act so many times, one after the other, all of them at once, from a core of their own."""
-    path = stand.home.socket("identity")
     with on(CORES.load), ThreadPoolExecutor(len(acts)) as pool:
-        began = time.perf_counter()
-        found = list(pool.map(lambda act: _repeated(path, act, times), acts))
-        took = time.perf_counter() - began
-    return Round(acts=tuple(one for some in found for one in some), seconds=took)
+        began, before = time.perf_counter(), cpu_s(pid)
+        found = list(pool.map(lambda act: _repeated(opened, act, times), acts))
+        took, used = time.perf_counter() - began, cpu_s(pid) - before
+    return Round(acts=tuple(one for some in found for one in some), seconds=took, cpu_s=used)
 
 
-def _repeated(path: Path, act: Callable[[Caller], bool], times: int) -> list[Act]:
-    caller, found = Inside(path), []
+def _repeated(opened: Callable[[], Caller], act: Callable[[Caller], bool], times: int) -> list[Act]:
+    caller, found = opened(), []
     for _ in range(times):
         began = time.perf_counter()
         ok = act(caller)
