@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from bench import identity, inside, machine, policy
+from bench import identity, inside, machine, policy, rows
 from bench.figure import Figure, plain, table, to_json, unmeasured
 from bench.gate import editing, filters, first, guarded, latency, revocation, scale, throughput
 from bench.rounds import FULL, QUICK, Pace, Say
@@ -31,7 +31,7 @@ AREAS: Final[Mapping[str, Mapping[str, Measure]]] = {
         "first": first.measure,
     },
     "policy": {"policy": policy.measure},
-    "identity": {"identity": identity.measure},
+    "identity": {"identity": identity.measure, "rows": rows.measure},
     "inside": {"inside": inside.measure},
 }
 
