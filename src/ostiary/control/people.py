@@ -157,5 +157,6 @@ def rotate_keys(board: Board, actor: str, reason: str = "", *, compromised: bool
     try:
         board.change_directory(actor, act)
     finally:
-        board.watch.tell(*filter(None, told))
+        for notice in filter(None, told):
+            board.watch.tell(notice)
     return {"signs": signs}
