@@ -1,5 +1,7 @@
 """Every change of the directory reaches gate and guard: what they remember of it is never older than the last one."""
 
+from types import SimpleNamespace
+
 import msgspec
 import pytest
 from sqlalchemy import delete, select
@@ -90,7 +92,7 @@ def board(folder):
         on=on,
         gate=None,
         reconciler=Twin(plan_in_force(home)),
-        watch=None,
+        watch=SimpleNamespace(tell=lambda *_: None),
         administrators=administrators(home, on.settings),
     )
     on.store.close()
