@@ -7,6 +7,7 @@ from typing import Final
 
 from sqlalchemy import Connection, select
 
+from ostiary.envoy.edge import Resources
 from ostiary.foundation.files import write_atomically
 from ostiary.foundation.home import Home
 from ostiary.foundation.ids import content_hash
@@ -61,9 +62,9 @@ def write_keys(
     return found
 
 
-def forget_keys(home: Home) -> None:
-    """Takes away the files that what Envoy was given last does not name."""
-    named = (home.envoy / "ecds" / "inject.json").read_text("utf-8")
-    for path in (home.envoy / "keys").iterdir():
+def forget_keys(home: Home, resources: Resources) -> None:
+    """Takes away the files that nothing in `resources` names, which Envoy has in force."""
+    named = str(resources["ecds/inject.json"])
+    for path in (home.envoy / "keys").glob("*"):
         if path.name not in named:
             path.unlink(missing_ok=True)

@@ -141,8 +141,11 @@ class Reconciler:
         """First what serves the routes of both plans, then the new routes, then only what these need."""
         self._gate.put(bridge(self._plan, to.plan, self._population(to.plan), self._edge))
         self._gate.put({ROUTES: to.resources[ROUTES]})
-        self._gate.put(self._resources(to.plan, beside_routes))
-        forget_keys(self._on.home)
+        self._put(self._resources(to.plan, beside_routes))
+
+    def _put(self, resources: Resources) -> None:
+        self._gate.put(resources)
+        forget_keys(self._on.home, resources)
 
     def _step_back(self) -> None:
         """Writes what was in force and does not wait for it: the next `catch_up` sees to that, and to what fails here."""
@@ -159,8 +162,7 @@ class Reconciler:
             made_by = translate if self._behind else beside_routes  # routes follow from the policy alone
             self._behind = True
             try:  # each is told whatever became of the other
-                self._gate.put(self._resources(self._plan, made_by))
-                forget_keys(self._on.home)
+                self._put(self._resources(self._plan, made_by))
             finally:
                 self._tell_guard("directory", {})
             self._tell_guard("changed-over", {})
