@@ -197,6 +197,7 @@ def structures(draw: Any) -> dict[str, Any]:
         "always": draw(st.lists(statement(systems, roles, contexts, "when"), max_size=2)),
         "limits": draw(limits(roles)),
         "when-silent": draw(st.sampled_from(["close", "keep", "keep 10 minutes"])),
+        "when-owner-leaves": draw(st.sampled_from(["end", "stay"])),
         "approvals": draw(
             st.sampled_from([{"policy": "1"}, {"break-glass": "2"}, {"policy": "9", "break-glass": "1"}])
         ),
@@ -208,7 +209,17 @@ def structures(draw: Any) -> dict[str, Any]:
         "tests": draw(st.lists(test(systems, roles), max_size=2)),
     }
     order = draw(st.permutations(list(value)))
-    optional = ["when-silent", "never", "always", "limits", "tests", "controls", "approvals", "response"]
+    optional = [
+        "when-silent",
+        "when-owner-leaves",
+        "never",
+        "always",
+        "limits",
+        "tests",
+        "controls",
+        "approvals",
+        "response",
+    ]
     left_out = draw(st.sets(st.sampled_from(optional)))
     return {key: value[key] for key in order if key not in left_out}
 

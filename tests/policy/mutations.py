@@ -67,6 +67,7 @@ NEARLY: dict[str, tuple[Any, ...]] = {
     "approvals": ({}, {"policy": "0"}, {"policy": "1", "break-glass": "10"}, "1"),
     "response": ({}, {"guesses": "0/minute"}, {"guesses": "5/hour"}, {"block": "1 day"}, {"spare": "here"}, "1"),
     "when-silent": ("keep", "close", "open", "keep 10 minutes", "keep 31 days", "keep 0 hours", "close 1 hour"),
+    "when-owner-leaves": ("end", "stay", "keep"),
 }
 KEYS = (
     "kind",

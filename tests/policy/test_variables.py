@@ -27,6 +27,7 @@ FREE = {
     "of",
     "expect",
     "when-silent",
+    "when-owner-leaves",
     "devices",
     "assurance",
     "severity",

@@ -183,6 +183,7 @@ def test_what_the_erp_is_sent_as_its_credential_is_told():
         ("database: acme", "database: other", "+ the system erp has database other instead of acme"),
         ("database: acme", 'database: acme, audience: "urn:erp"', "+ the system erp has audience urn:erp instead of https://erp.example.com"),
         ("at: shop.example.com", 'at: shop.example.com/b, audience: "https://shop.example.com"', "+ the system shop has prefix /b instead of none"),
+        ("contexts:", "when-owner-leaves: stay\ncontexts:", "+ when the person behind a client is disabled the client will stay"),
         ("contexts:", "when-silent: keep\ncontexts:", "+ when control is silent the gate will keep"),
         ("contexts:", "when-silent: keep 1 hour\ncontexts:", "+ when control is silent the gate will keep for 3600 s"),
         ("contexts:", "approvals: {roles: 2}\ncontexts:", "- a role for good needs 2 approvals instead of 0"),

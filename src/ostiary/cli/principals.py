@@ -11,7 +11,7 @@ from ostiary.cli.acts import with_acts
 from ostiary.cli.admin import ask, done
 from ostiary.cli.review import told_given
 from ostiary.cli.shape import Group, home, noted, show, words
-from ostiary.identity.registration import CHOICES
+from ostiary.identity.registration import CHOICES, DAYS, DAYS_MAX
 
 Wrapped = TypeVar("Wrapped", bound=Callable[..., Any])
 ROLES = click.option("--role", "roles", multiple=True, help="A role of the policy; may be repeated.")
@@ -42,6 +42,7 @@ def _proves(command: Wrapped) -> Wrapped:
         click.option("--keys", "jwks", type=click.File("r"), help="Its public keys (JWKS), where it proves itself by one."),
         click.option("--exchange", multiple=True, help="A client whose tokens it may exchange for its own; may be repeated."),
         click.option("--profile", type=click.Choice(CHOICES["profile"]), help="How strict we are with it; oauth21 unless said."),
+        click.option("--days", type=int, help=f"For how many days from now it lasts; {DAYS} unless said, {DAYS_MAX} at most."),
         click.option("--bound", type=click.Choice(CHOICES["bound"][1:]), help="Only who holds its key can use its tokens."),
     )):  # fmt: skip
         command = option(command)
@@ -72,6 +73,7 @@ def add_client(client_id: str, **parameters: Any) -> None:
 @click.option("--name", help="What it is called on the sign-in page and in lists.")
 @click.option("--scope", "scopes", multiple=True, help="Exactly these from now on; '' for what roles grant.")
 @click.option("--redirect", "redirects", multiple=True, help="Exactly these from now on; '' for none.")
+@click.option("--person", help="Who answers for it from now on: `user:anna`.")
 @_proves
 def change_client(client_id: str, **parameters: Any) -> None:
     """Changes what is named; but for a new name, tokens already out are refused at once."""

@@ -27,6 +27,7 @@ def compile_policy(policy: Policy, routes: Mapping[str, Iterable[Route]] = {}) -
         always=policy.always,
         limits=policy.limits,
         silent_s=policy.silent_s,
+        when_owner_leaves=policy.when_owner_leaves,
         approvals=policy.approvals,
         response=policy.response,
     )

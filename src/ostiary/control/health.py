@@ -41,6 +41,7 @@ from ostiary.plan.model import HandOver, Kind, Plan, System
 from ostiary.prove.change import few
 from ostiary.prove.rules import ended
 from ostiary.store.database import Store
+from ostiary.store.directory import clients_ending
 from ostiary.store.plans import draft_since, plan_in_force
 from ostiary.store.seal import Sealer
 from ostiary.tls import authority
@@ -115,6 +116,7 @@ def _from_both(on: Installation, plan: Callable[[], Plan]) -> Iterator[Check]:
     yield "policy file", lambda: drift(on, plan()) or f"{on.home.policy.name} is what is in force"
     yield "waits", lambda: waiting(on.store)
     yield "controls", lambda: lasting(plan(), on.clock.now().date())
+    yield "clients", lambda: lasting_clients(on.store, on.clock.now())
     yield "reviews", lambda: reviewed(on.store, on.clock.now())
     yield "watch", lambda: quiet(on.store)
 
@@ -180,6 +182,16 @@ def reviewed(store: Store, now: datetime) -> str:
         told = f"nobody has looked for a quarter whether {counted(len(found), 'role')} is still needed: {some}"
         raise SystemFault("review-due", told, hint="see `ostiary review list --due`")
     return "every role that is held was looked at in the last quarter"
+
+
+def lasting_clients(store: Store, now: datetime) -> str:
+    with store.read() as connection:
+        found = clients_ending(connection, now)
+    if found:
+        told = few([f"{client} {why}" for client, why in found.items()])
+        hint = "`ostiary client change NAME --days 365`, or `--person user:WHO` and `ostiary client enable NAME`; or `client remove`"
+        raise SystemFault("client-ends", told, hint=hint)
+    return "none ends within two weeks, and whose they are is there"
 
 
 def gate_in_force(gate: Gate, plan: Plan, origin: str) -> str:

@@ -276,7 +276,7 @@ _ACTS: Final[Mapping[str, Callable[..., Any]]] = {
     "roles.list": giving.waiting,
     "roles.approve": giving.approve,
     "roles.reject": rejecting(Kind.ROLES),
-    "principal.disable": principals.disable,
+    "principal.disable": people.disable,
     "principal.enable": principals.enable,
     "principal.remove": principals.remove,
     "account.set": systems.set_account,

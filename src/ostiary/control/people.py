@@ -20,6 +20,7 @@ from ostiary.monitor import alerts
 from ostiary.monitor.alerts import Notice
 from ostiary.monitor.catalogue import KEYS
 from ostiary.monitor.finding import Finding
+from ostiary.plan.model import OwnerLeaves
 from ostiary.prove.spelling import scope_slips
 from ostiary.tls import authority
 
@@ -42,13 +43,26 @@ def add_client(
 
 @wraps(registration.change_client, assigned=())  # whose parameters it takes
 def change_client(board: Board, actor: str, *, client_id: str, **told: Any) -> dict[str, Any]:
-    board.change_directory(actor, lambda change: registration.change_client(change, client_id=client_id, **told))
+    def act(change: Change) -> Keys:
+        if person := told.get("person"):
+            roles = roster.one(change.connection, f"client:{client_id}")["roles"]
+            holders.allow(change, board.reconciler.plan, f"client:{client_id}", roles, person=person)
+        return registration.change_client(change, client_id=client_id, **told)
+
+    board.change_directory(actor, act)
     return {**show(board, actor, f"client:{client_id}"), **_warned(board, told.get("scopes") or ())}
 
 
 def _warned(board: Board, scopes: Sequence[str]) -> dict[str, Any]:
     known = offers(board.reconciler.plan, board.on.home) if scopes else {}
     return {"warnings": scope_slips(scopes, known)}
+
+
+def disable(board: Board, actor: str, principal: str) -> dict[str, Any]:
+    """Also the clients that this person answers for, unless the policy keeps them."""
+    keep = board.reconciler.plan.when_owner_leaves is OwnerLeaves.STAY
+    board.change_directory(actor, lambda change: principals.disable(change, principal=principal, keep_clients=keep))
+    return {}
 
 
 def rotate_client(board: Board, actor: str, client_id: str) -> dict[str, Any]:

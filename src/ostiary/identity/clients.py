@@ -48,6 +48,7 @@ class Client(NamedTuple):
     exchange: tuple[str, ...]  # clients whose tokens it may exchange
     redirects: tuple[str, ...]
     scopes: tuple[str, ...]
+    until_s: int  # then it ends
     digests: tuple[str, ...]  # of its secrets
 
     @property
@@ -76,8 +77,10 @@ def authenticate(server: Server, connection: Connection, request: Request, form:
     """The client that the request's credentials prove, in the one way that is registered for it."""
     told = shown(request, form)
     client = find(connection, told.client)
-    if client is None:  # its name is not kept: it may be a secret, sent in the wrong field
-        raise _unproved(told, why="no such client, or it is disabled")
+    if (
+        client is None or client.until_s <= server.now_s()
+    ):  # its name is not kept: it may be a secret, sent in the wrong field
+        raise _unproved(told, why="no such client, or it is disabled, or has ended")
     if why := WAYS[client.auth](server, connection, client, told, request):
         raise _unproved(told, client=client.id, why=why)
     return client

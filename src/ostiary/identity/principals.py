@@ -44,10 +44,13 @@ def set_roles(change: Change, *, principal: str, roles: Sequence[str], reason: s
     return keys
 
 
-def disable(change: Change, *, principal: str) -> Keys:
-    """No token, no sign-in; sessions and grants end."""
+def disable(change: Change, *, principal: str, keep_clients: bool = False) -> Keys:
+    """No token, no sign-in; sessions and grants end. Clients that this person answers for go too, unless they are kept."""
     keys = end(change, principal, "disabled")
     _set_active(change, principal, active=False)
+    theirs = (PRINCIPAL.c.person == principal, PRINCIPAL.c.id.startswith("client:"), PRINCIPAL.c.active)
+    for client in () if keep_clients else change.connection.scalars(select(PRINCIPAL.c.id).where(*theirs)).all():
+        keys += disable(change, principal=client)
     return keys
 
 
@@ -63,7 +66,7 @@ def remove(change: Change, *, principal: str) -> Keys:
     before = roster.one(change.connection, principal)
     others = select(PRINCIPAL.c.id).where(PRINCIPAL.c.person == principal, PRINCIPAL.c.id != principal)
     if acting := list(change.connection.scalars(others.order_by(PRINCIPAL.c.id))):
-        hint = "remove these first; `disable` takes all access away at once"
+        hint = "give them to another (`ostiary client change --person`) or remove them first; `disable` takes all access away at once"
         raise CallerFault("person-behind", f"{principal} is the person behind {', '.join(acting)}", hint=hint)
     keys = end(change, principal, "removed")
     mine = select(GRANT.c.id).where((GRANT.c.principal == principal) | (GRANT.c.client == principal))

@@ -21,6 +21,9 @@ from ostiary.store.tables.identity import CLIENT, CLIENT_LISTS, CLIENT_SECRET
 
 SECRET: Final = "client_secret"  # noqa: S105  the way, and no secret
 LIVE_SECRETS: Final = 2
+PREFIX: Final = "ostiary_secret_"  # by which scanners find one where none should be
+DAYS, DAYS_MAX = 365, 1_095  # that a client lasts, unless said otherwise, and at most
+DAY_S: Final = 86_400
 BY_TLS: Final = frozenset({"tls_client_auth", "self_signed_tls_client_auth"})
 BY_JWKS: Final = frozenset({"private_key_jwt", "self_signed_tls_client_auth"})
 CHOICES: Final[Mapping[str, Sequence[str]]] = {
@@ -38,23 +41,27 @@ class Made(NamedTuple):
 def add_client(
     change: Change, *, sealer: Sealer, client_id: str, name: str = "", roles: Sequence[str] = (), person: str = "",
     scopes: Sequence[str] = (), redirects: Sequence[str] = (), auth: str = SECRET, profile: str = "oauth21",
-    bound: str = "", jwks: str = "", exchange: Sequence[str] = (),
+    bound: str = "", jwks: str = "", exchange: Sequence[str] = (), days: int = DAYS,
 ) -> Made:  # fmt: skip
     """Makes `client:<id>`; one that authenticates by a secret gets it."""
     told: dict[str, Any] = {"auth": auth, "profile": profile, "bound": bound, "jwks": jwks}
     told |= {"scopes": scopes, "redirects": redirects, "exchange": exchange}
-    facts = _fit(told)
-    principal = add(change, "client", client_id, name, person, roles=roles, more=facts)
-    change.connection.execute(insert(CLIENT).values(principal=principal, **_row(facts)))
+    facts, until_s = _fit(told), _until(change, days)
+    more = {**facts, "until": roster.end_of(until_s)}
+    principal = add(change, "client", client_id, name, person, roles=roles, more=more)
+    change.connection.execute(insert(CLIENT).values(principal=principal, until_s=until_s, **_row(facts)))
     return Made(principal, _add_secret(change, sealer, principal) if facts["auth"] == SECRET else None)
 
 
 def change_client(
     change: Change, *, client_id: str, name: str | None = None, scopes: Sequence[str] | None = None,
     redirects: Sequence[str] | None = None, auth: str | None = None, profile: str | None = None,
-    bound: str | None = None, jwks: str | None = None, exchange: Sequence[str] | None = None,
+    bound: str | None = None, jwks: str | None = None, exchange: Sequence[str] | None = None, days: int | None = None,
+    person: str | None = None,
 ) -> Keys:  # fmt: skip
-    """What is given is changed; but for the name, what it was given before ends, and secrets that it has no use for."""
+    """What is given is changed; but for name, person and a later end, what it was given before ends, and secrets that
+    it has no use for.
+    """
     principal = f"client:{client_id}"
     before = roster.one(change.connection, principal)
     names.refuse_text(name=name or "")
@@ -62,16 +69,21 @@ def change_client(
     told |= {"scopes": scopes, "redirects": redirects, "exchange": exchange}
     whole = _fit({what: before[what] if value is None else value for what, value in told.items()})
     row = {what: value for what, value in whole.items() if value != before[what]}
+    if days is not None:
+        whole["until"] = roster.end_of(until_s := _until(change, days))
+        change.connection.execute(update(CLIENT).where(CLIENT.c.principal == principal).values(until_s=until_s))
+    ends = row or whole.get("until", before["until"]) < before["until"]
     if row:
         change.connection.execute(update(CLIENT).where(CLIENT.c.principal == principal).values(_row(row)))
     if row.get("auth", SECRET) != SECRET:
         change.connection.execute(delete(CLIENT_SECRET).where(CLIENT_SECRET.c.principal == principal))
-    titled = {"name": name} if name and name != before["name"] else {}
+    named = {"name": name, "person": person}
+    titled = {what: value for what, value in named.items() if value and value != before[what]}
     if titled:
         change.connection.execute(update(PRINCIPAL).where(PRINCIPAL.c.id == principal).values(titled))
-    after = {**titled, **row}
+    after = {what: value for what, value in {**titled, **whole}.items() if value != before[what]}
     change.note("client.change", principal, before={what: before[what] for what in after}, after=after)
-    return end(change, principal, "client changed") if row else ()
+    return end(change, principal, "client changed") if ends else ()
 
 
 def rotate_secret(change: Change, *, sealer: Sealer, client_id: str) -> Made:
@@ -96,6 +108,12 @@ def note_certificate(change: Change, *, client_id: str, days: int, key: Any) -> 
         jwks = with_key(one["jwks"], key, LIVE_SECRETS)
         change.connection.execute(update(CLIENT).where(CLIENT.c.principal == principal).values(jwks=jwks))
     change.note("client.certificate", principal, after={"days": days})
+
+
+def _until(change: Change, days: int) -> int:
+    if not 0 < days <= DAYS_MAX:
+        raise CallerFault("client-unfit", f"a client lasts for 1 to {DAYS_MAX} days, not {days}", hint="--days 365")
+    return int(change.now.timestamp()) + days * DAY_S
 
 
 def _fit(told: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,7 +155,7 @@ def _row(told: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _add_secret(change: Change, sealer: Sealer, principal: str) -> Secret:
-    secret = new_secret()
+    secret = Secret(PREFIX + new_secret().reveal())
     stored = digest(pepper(change.connection, sealer), "client-secret", principal, secret.reveal())
     row = {"digest": stored, "principal": principal, "made_at_us": to_us(change.now)}
     change.connection.execute(insert(CLIENT_SECRET), row)

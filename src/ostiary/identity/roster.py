@@ -1,10 +1,12 @@
 """Who there is: users and clients with all that they hold, and no secret."""
 
 from collections import defaultdict
+from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 from sqlalchemy import ColumnElement, Connection, select
 
+from ostiary.event.record import stamp
 from ostiary.foundation.errors import CallerFault
 from ostiary.identity import tries
 from ostiary.store.tables.directory import ASSIGNMENT, ERP_ACCOUNT, PRINCIPAL
@@ -55,8 +57,19 @@ def _list(connection: Connection, which: ColumnElement[bool]) -> list[dict[str, 
     ]
 
 
+def end_of(until_s: int) -> str:
+    return stamp(datetime.fromtimestamp(until_s, UTC))
+
+
 def _client(row: Any) -> dict[str, Any]:
     if row is None:
         return {}
     lists = {name: getattr(row, name).split() for name in CLIENT_LISTS}
-    return {"auth": row.auth, "profile": row.profile, "bound": row.bound, "jwks": row.jwks, **lists}
+    return {
+        "auth": row.auth,
+        "profile": row.profile,
+        "bound": row.bound,
+        "jwks": row.jwks,
+        **lists,
+        "until": end_of(row.until_s),
+    }

@@ -16,7 +16,11 @@ from ostiary.plan.formula import MFA
 from ostiary.store.directory import access_keys, emergency_set, registered
 from ostiary.store.tables.control import PROPOSAL
 from ostiary.store.tables.directory import ASSIGNMENT, PRINCIPAL, REVOCATION
+from ostiary.store.tables.identity import CLIENT
 
+SLACK_S: Final = (
+    2  # the gate refuses a token from the second after the one in which it ends, by a clock one second behind
+)
 ID_CLAIMS: Final = ("iss", "sub", "exp", "iat", "auth_time", "acr", "amr", "sid")
 TOLD_CLAIMS: Final = ("iss", "aud", "sub", "client_id", "jti", "exp", "iat", "scope", "acr", "auth_time", "cnf")
 # Who is active, in which generation, and what the subject holds; in an emergency one role more, for a time.
@@ -27,6 +31,8 @@ _HELD: Final = (
     .add_columns(PROPOSAL.c.id.label("emergency"), PROPOSAL.c.role.label("more"))
     .outerjoin(ASSIGNMENT, and_(ASSIGNMENT.c.principal == PRINCIPAL.c.id, _SUBJECT))
     .outerjoin(PROPOSAL, _EMERGENCY)
+    .add_columns(CLIENT.c.until_s.label("ends_s"))
+    .outerjoin(CLIENT, CLIENT.c.principal == PRINCIPAL.c.id)
     .where(PRINCIPAL.c.id.in_([bindparam("subject"), bindparam("client")]), PRINCIPAL.c.active)
 )
 
@@ -55,7 +61,7 @@ def claims_for(
     """The claims as the directory stands in this transaction; subject and client must be active.
 
     The device is claimed where the certificate that the connection shows is a registered one's.
-    A token of an emergency ends with it: the gate needs nobody to tell it so.
+    A token of an emergency ends with it, and one of a client with that: the gate needs nobody to tell it so.
     """
     subject, client, at = grant.principal, grant.client, server.now_s()
     rows = connection.execute(_HELD, {"subject": subject, "client": client, "now_s": at}).all()
@@ -63,7 +69,10 @@ def claims_for(
     if not generations.keys() >= {subject, client}:
         raise Refused("invalid_grant", "the principal is not active")
     roles = {row.role for row in rows if row.role}
-    role_set, ends = role_set_id(roles), at + server.life_s
+    role_set = role_set_id(roles)
+    ends = min([at + server.life_s, *(row.ends_s - SLACK_S for row in rows if row.ends_s)])
+    if ends <= at:
+        raise Refused("invalid_grant", "the client has ended")
     for row in rows:
         if row.emergency:
             role_set, ends = emergency_set(roles, row.more, row.emergency)[0], min(ends, row.until_s)

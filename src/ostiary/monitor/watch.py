@@ -23,13 +23,14 @@ from ostiary.foundation.home import Home
 from ostiary.foundation.settings import LEASE_S, Settings
 from ostiary.monitor import alerts, measures, rules, tail
 from ostiary.monitor.alerts import Notice
-from ostiary.monitor.catalogue import AUDIT, DISK, SILENT, STALE, UNREADABLE
+from ostiary.monitor.catalogue import AUDIT, DISK, ENDING, SILENT, STALE, UNREADABLE
 from ostiary.monitor.finding import MINUTE_S, Finding, Thresholds, reached
 from ostiary.monitor.metrics import Metrics
 from ostiary.monitor.rules import State
 from ostiary.monitor.webhook import Webhook
 from ostiary.plan.model import Response
 from ostiary.store.database import Store, upsert
+from ostiary.store.directory import clients_ending
 from ostiary.store.plans import revision_in_force
 from ostiary.store.tables.directory import REVOCATION
 from ostiary.store.tables.monitor import WATCH_STATE
@@ -138,6 +139,7 @@ class Watch:
         if minute != self._minute:
             self._tidy(now, behind=behind)
             self._check_audit(now)
+            self._check_clients(now)
             with self._store.begin() as connection:
                 _remember(connection, ALIVE, now)
         self._minute = minute
@@ -209,6 +211,12 @@ class Watch:
             check(self._store, self._home)
         except OperatorFault as problem:
             self._tell_of(Finding(rule=AUDIT.id, key="audit", at=now, evidence={"why": problem.message}))
+
+    def _check_clients(self, now: datetime) -> None:
+        with self._store.read() as connection:
+            found = clients_ending(connection, now)
+        for client, why in found.items():
+            self._tell_of(Finding(rule=ENDING.id, key=client, at=now, evidence={"why": why}))
 
     def _follow_up(self, now: datetime) -> None:
         with self._store.read() as connection:

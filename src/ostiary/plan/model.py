@@ -26,6 +26,7 @@ from ostiary.policy.model import Level as Level
 from ostiary.policy.model import Limit as Limit
 from ostiary.policy.model import Limits as Limits
 from ostiary.policy.model import Never as Never
+from ostiary.policy.model import OwnerLeaves as OwnerLeaves
 from ostiary.policy.model import Response as Response
 from ostiary.policy.model import Source as Source
 from ostiary.policy.model import System as System
@@ -99,6 +100,7 @@ class Plan(Struct, frozen=True, kw_only=True, cache_hash=True, dict=True):
     always: tuple[AlwaysMay, ...] = ()
     limits: Limits
     silent_s: int = 0
+    when_owner_leaves: OwnerLeaves = OwnerLeaves.END
     approvals: Approvals = Approvals()
     response: Response = Response()
     revision: str = ""  # the content hash of everything else; set by `seal`

@@ -11,10 +11,12 @@ from typing import Any, Final
 from msgspec import Struct, convert
 
 from ostiary.policy import words
-from ostiary.policy.model import Assurance, Devices, Expected, HandOver, Kind, Level, Severity
+from ostiary.policy.model import Assurance, Devices, Expected, HandOver, Kind, Level, OwnerLeaves, Severity
 
 RESERVED_LIMITS: Final = ("anonymous", "default")
-ENUMERATIONS: Final = {one.__name__: one for one in (Assurance, Devices, Expected, HandOver, Kind, Level, Severity)}
+ENUMERATIONS: Final = {
+    one.__name__: one for one in (Assurance, Devices, Expected, HandOver, Kind, Level, OwnerLeaves, Severity)
+}
 # What reads the text by the name that `holds` has; an enumeration reads its own words, and there is none for what the
 # parser reads by hand.
 READS: Final[Mapping[str, Callable[..., Any]]] = {

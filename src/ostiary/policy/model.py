@@ -49,6 +49,13 @@ class HandOver(StrEnum):
     OAUTH = "oauth"  # the guard fetches tokens from the ERP's own authorization server
 
 
+class OwnerLeaves(StrEnum):
+    """What becomes of the clients of a person who is disabled."""
+
+    END = "end"
+    STAY = "stay"  # until their last day: `status` shows them
+
+
 class Expected(StrEnum):
     ALLOW = "allow"
     DENY = "deny"
@@ -291,6 +298,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     always: tuple[Always, ...] = ()
     limits: Limits
     silent_s: int = 0  # for so long, and never less than its lease, the gate goes on as it was without control
+    when_owner_leaves: OwnerLeaves = OwnerLeaves.END
     approvals: Approvals = Approvals()
     response: Response = Response()
     tests: tuple[Example, ...] = ()

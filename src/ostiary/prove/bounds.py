@@ -30,6 +30,9 @@ def changes(old: Plan, new: Plan) -> Iterator[Change]:
         kept = f"keep for {new.silent_s} s" if new.silent_s < FOREVER_S else "keep"
         text = f"when control is silent the gate will {kept if new.silent_s else 'close'}"
         yield Change(widens=new.silent_s > old.silent_s, text=text)
+    if old.when_owner_leaves is not new.when_owner_leaves:
+        told = f"when the person behind a client is disabled the client will {new.when_owner_leaves}"
+        yield Change(widens=new.when_owner_leaves == "stay", text=told)
     yield from _approvals(old.approvals, new.approvals)
     yield from _response(old.response, new.response)
 

@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Table, select
 
+from ostiary.foundation.clock import from_us
 from ostiary.foundation.ids import EMERGENCY, role_set_id
 from ostiary.store.database import insert_into, upsert
 from ostiary.store.tables.directory import (
@@ -19,6 +21,9 @@ from ostiary.store.tables.directory import (
     ROLE_SET,
     SIGNING_KEY,
 )
+from ostiary.store.tables.identity import CLIENT
+
+SOON: Final = timedelta(days=14)  # before a client's last day
 
 
 class ErpAccount(NamedTuple):
@@ -76,6 +81,21 @@ def erp_account(connection: Connection, principal: str, system: str) -> ErpAccou
         )
     ).one_or_none()
     return None if row is None else ErpAccount(*row)
+
+
+def clients_ending(connection: Connection, now: datetime) -> Mapping[str, str]:
+    """Client -> why somebody has to look after it: its last day is near or over, or whose it is was disabled."""
+    owner, soon = PRINCIPAL.alias(), CLIENT.c.until_s <= int((now + SOON).timestamp())
+    left = (owner.c.id != PRINCIPAL.c.id) & ~owner.c.active
+    which = PRINCIPAL.join(CLIENT).outerjoin(owner, owner.c.id == PRINCIPAL.c.person)
+    rows = select(PRINCIPAL.c.id, PRINCIPAL.c.person, CLIENT.c.until_s, left.label("left")).select_from(which)
+    rows = rows.where((PRINCIPAL.c.active & soon) | left)
+    return {
+        row.id: f"is {row.person}'s, who is disabled"
+        if row.left
+        else f"ends at {from_us(row.until_s * 10**6):%Y-%m-%d %H:%M} UTC"
+        for row in connection.execute(rows.order_by(CLIENT.c.until_s))
+    }
 
 
 def person_of(connection: Connection, principal: str) -> str:

@@ -16,6 +16,7 @@ CLIENT: Final = table(
     Column("bound", Text, nullable=False),  # "dpop", "certificate": its tokens are, always
     Column("jwks", Text, nullable=False),  # its own public keys, JSON
     Column("exchange", Text, nullable=False),  # clients whose tokens it may exchange
+    Column("until_s", BigInteger, nullable=False),  # from then on it is refused
 )
 CLIENT_LISTS: Final = {"redirects": "\n", "scopes": " ", "exchange": " "}  # and what stands between its entries
 
