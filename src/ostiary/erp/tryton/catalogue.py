@@ -28,8 +28,8 @@ Ask = Callable[..., Any]  # (method, *params) -> the call's result; raises where
 class Field(Struct, frozen=True, array_like=True):
     """`target` is the object a link leads to, "" for a value; a reference may lead anywhere.
 
-    `computed`: what is written to it, the ERP writes elsewhere. `required`: it is never empty. Both True where that
-    was not learned.
+    `computed`: what is written to it, the ERP writes elsewhere. `required`: it is never empty, or not on all
+    records. Both True where that was not learned.
     """
 
     type: str
@@ -111,8 +111,13 @@ def _models(rows: list[Mapping[str, Any]], told: Mapping[str, Mapping[str, Any]]
             fields.setdefault(name, Field("many2one", "res.user") if user else Field("char"))
         for name, about in told.get(model, {}).items():
             if name in fields:
-                fields[name] = replace(fields[name], computed=not _stored(about), required=bool(about.get("required")))
+                fields[name] = replace(fields[name], computed=not _stored(about), required=_required(about))
     return dict(models)
+
+
+def _required(about: Mapping[str, Any]) -> bool:
+    """Also where only some records have to have it: a line of an invoice may stand alone, before it is in one."""
+    return bool(about.get("required") or '"required":' in about.get("states", ""))
 
 
 def _stored(about: Mapping[str, Any]) -> bool:

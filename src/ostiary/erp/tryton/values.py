@@ -7,6 +7,7 @@ from ostiary.erp.operation import OWN, Refused, Verb
 from ostiary.erp.tryton.catalogue import MANY
 from ostiary.erp.tryton.walk import DEPTH_MAX, Walk
 
+ONE = frozenset({"many2one", "one2one"})
 LISTS = frozenset({"dict", "multiselection"})  # types of a field that take a list as their value
 MAKER = "create_uid"
 MEANT = frozenset({"true", "false", OWN})  # a text like that must not be taken for what it is not
@@ -94,6 +95,8 @@ def writes(walk: Walk, model: str, values: Any, *, pointer: str, depth: int = DE
             _commands(walk, model, field.target, value, pointer=at, depth=depth)
         elif field.type not in LISTS and isinstance(value, list):
             raise Refused.invalid("this field takes no list", at)
+        elif field.type in ONE and value is not None and type(value) is not int:
+            raise Refused.invalid("a link to one record is its number", at)  # Tryton would take "07", 7.5 and true too
     return frozenset(values)
 
 
