@@ -21,11 +21,13 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
 from certificates import certificate
+from ostiary.envoy import guard_call
 from ostiary.envoy.handover import PASSED, all_but
 from ostiary.envoy.routes import UTF8
 from ostiary.envoy.signals import Signals, signal_resources
 from ostiary.erp.operation import Condition, Pattern, Verb
 from ostiary.erp.route import Parameter
+from ostiary.guard import knowledge
 from ostiary.plan.formula import Always, Networks
 from ostiary.plan.model import (
     Context,
@@ -261,6 +263,43 @@ def test_a_body_passes_only_where_the_guard_looks_at_it(live: Any, method: str, 
     answer = live.ask("/shop/orders", method=method, token=clerk(live), headers=sent, body=body)
     assert (answer.status, answer.reason) == ((413, "too-large") if chunked else (403, "unknown-operation"))
     assert not live.upstream.seen
+
+
+@pytest.mark.standard("D2")
+def test_not_even_one_byte_passes_where_nobody_looks(live: Any) -> None:
+    chunked = {"transfer-encoding": "chunked"}
+    for body, told in ((b"1\r\n7\r\n0\r\n\r\n", (400, "invalid")), (b"0\r\n\r\n", (200, "allowed"))):
+        answer = live.ask("/shop/orders", method="POST", token=clerk(live), headers=chunked, body=body)
+        assert (answer.status, answer.reason) == told
+    assert [seen["body"] for seen in live.upstream.seen] == [""]
+    assert (
+        live.ask("/shop/checked", method="POST", token=clerk(live), headers=chunked, body=b"1\r\n7\r\n0\r\n\r\n").status
+        == 200
+    )
+
+
+@pytest.mark.standard("B7")
+def test_who_keeps_the_end_of_a_request_back_keeps_no_policy(make_gate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each filter of a request is the one of its beginning: a minute of what was so before, for as many as one parks."""
+    assert [bool(re.fullmatch(guard_call.LATE, str(int(knowledge.ON_THEIR_WAY_S * 1000) - n))) for n in (0, 1)] == [
+        1,
+        0,
+    ]
+    monkeypatch.setattr(guard_call, "LATE", "[0-9]+")  # of a time that no test waits for
+    gate = make_gate()
+    try:
+        gate.start(gate.files(plan_of(gate), [("clerk",)]))
+        with socket.create_connection(("127.0.0.1", gate.edge.port), timeout=10) as parked:
+            head = f"POST /shop/orders HTTP/1.1\r\nhost: shop.test\r\nauthorization: Bearer {clerk(gate)}\r\n"
+            parked.sendall(f"{head}transfer-encoding: chunked\r\n\r\n".encode())
+            assert gate.ask("/shop/orders", token=clerk(gate)).status == 200
+            gate.apply(signal_resources(Signals(revoked_hot=("jti:j1",))))
+            assert gate.ask("/shop/orders", token=clerk(gate)).reason == "token-revoked"
+            parked.sendall(b"0\r\n\r\n")
+            assert parked.recv(65_536).startswith(b"HTTP/1.1 400 ")
+        assert [seen["method"] for seen in gate.upstream.seen] == ["GET"]
+    finally:
+        gate.stop()
 
 
 @pytest.mark.parametrize("name", ["x-envoy-original-path", "x-original-url", "x-rewrite-url"])

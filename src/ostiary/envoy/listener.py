@@ -11,7 +11,7 @@ from ostiary.envoy import clock
 from ostiary.envoy.country import GEOIP
 from ostiary.envoy.device import DEVICE_HEADER
 from ostiary.envoy.edge import FIXED, Edge, Json
-from ostiary.envoy.guard_call import BUFFER, EXT_AUTHZ, TELL
+from ostiary.envoy.guard_call import BUFFER, EXT_AUTHZ, TELL, bare_filters
 from ostiary.envoy.limits import LOCAL
 from ostiary.envoy.matcher import FILTER_STATE, MUTATION, NOTHING, RBAC, WITH_MATCHER
 from ostiary.envoy.message import ANSWER, CALL_HEADER, CLASS_HEADER, TYPES, extension, header, resource_file, typed
@@ -45,7 +45,7 @@ CHANGEABLE: Final = {
 # As a request meets them: cheap and anonymous first, the guard last.
 ORDER: Final = (
     "mark", "blocked", "address-limit", "token", "country", "device", "kept", "bound", "revoked-cold", "revoked-hot", "policy", "caller-limit", "body",
-    TELL, "guard", "inject", "strip", ANSWER,
+    TELL, "bare", "late", "guard", "inject", "strip", ANSWER,
 )  # fmt: skip
 
 
@@ -103,6 +103,7 @@ def _filters(edge: Edge) -> list[Json]:
     found = {name: _discovered(edge, name, messages) for name, messages in CHANGEABLE.items()}
     answer = extension(ANSWER, CUSTOM, **FIXED["answer"])
     found |= {one["name"]: one for one in (_mark(), _kept(edge), _tell(edge), answer)}
+    found |= bare_filters()
     router = extension(
         "router", "envoy.extensions.filters.http.router.v3.Router", suppress_envoy_headers=True, dynamic_stats=False
     )

@@ -33,8 +33,16 @@ def decides(name: str, judged: Json, shadow: Json = None) -> tuple[str, Json]:
 
 def exceptions(name: str, judged: Json) -> tuple[str, Json]:
     """A filter that becomes another for some requests and is nothing to the rest."""
-    composite = extension("composite", COMPOSITE)
-    return changeable(name, WITH_MATCHER, extension_config=composite, xds_matcher=whole(judged))
+    return changeable(name, WITH_MATCHER, **_excepting(judged))
+
+
+def always_excepting(name: str, judged: Json) -> Json:
+    """The same, where no policy changes it."""
+    return extension(name, WITH_MATCHER, **_excepting(judged))
+
+
+def _excepting(judged: Json) -> Json:
+    return {"extension_config": extension("composite", COMPOSITE), "xds_matcher": whole(judged)}
 
 
 def nothing(name: str) -> tuple[str, Json]:
@@ -118,6 +126,11 @@ def contains(header: str, part: str) -> Json:
 def without(header: str) -> Json:
     """A predicate: there is no such header."""
     return {"not_matcher": regex(header, "(?s).*")}
+
+
+def mutated(mutations: Sequence[Json]) -> Json:
+    """What `exceptions` do to a request that is to carry more."""
+    return execute(extension("mutated", MUTATION, mutations={"request_mutations": list(mutations)}))
 
 
 def predicate(by: Json, **match: Json) -> Json:

@@ -18,7 +18,7 @@ from ostiary.envoy import matcher
 from ostiary.envoy.access import METADATA, STEP_UP, Classes, spaced
 from ostiary.envoy.clusters import cluster_name
 from ostiary.envoy.edge import FIXED, Edge, Json
-from ostiary.envoy.guard_call import ON, TELL, body_limit, looked_into
+from ostiary.envoy.guard_call import NO_BODY_BYTES, ON, TELL, body_limit, looked_into
 from ostiary.envoy.handover import given
 from ostiary.envoy.listener import ORDER
 from ostiary.envoy.message import ANSWER, CALL_HEADER, place, resource_file, typed
@@ -30,7 +30,6 @@ from ostiary.plan.reason import HEADER
 ROUTES: Final = "envoy.config.route.v3.RouteConfiguration"
 ROUTE: Final = "envoy.config.route.v3.Route"
 OFF: Final = typed("envoy.config.route.v3.FilterConfig", disabled=True)
-NO_BODY_BYTES: Final = 1  # of a body whose length is not told beforehand: Envoy knows no 0
 NOT_LOOKED_INTO: Final = {TELL: OFF, "guard": OFF, ANSWER: OFF, "body": body_limit(NO_BODY_BYTES)}  # the rule of a host
 # One segment: RFC 3986 pchar without ';' and without escapes, but for a space and the bytes of UTF-8 text.
 SEGMENT: Final = r"(?:[A-Za-z0-9._~!$&'()*+,=:@-]|%(?:20|[89A-Fa-f][0-9A-Fa-f]))+"
