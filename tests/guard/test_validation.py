@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -147,6 +148,23 @@ def test_of_described_headers_those_are_given_that_the_operation_describes_and_n
     assert validate(PAGED, request, {}) is None
     assert validation.given(PAGED, request) == {"x-gw-given-x-tenant": "acme"}
     assert validation.given(ROUTE, request) == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["X-API-Key", "DOLAPIKEY", "X-HTTP-Method-Override", "X-Method-Override", "X-Original-URL", "Connection"]
+)
+def test_no_document_opens_a_header_that_makes_another_request_or_another_caller(name):
+    """`order: read` would delete by it, or as whoever owns the key."""
+    request = Request(method="GET", path="/orders", headers={name.lower(): "DELETE"})
+    header = {"name": name, "in": "header", "schema": {"type": "string"}}
+    listed = {
+        "get": {"tags": ["Order"], "parameters": [header]},
+        "head": {"parameters": [{**header, "required": True}]},
+    }
+    loaded = load(json.dumps({"openapi": "3.1.0", "paths": {"/orders": listed}}).encode(), "shop")
+    assert [(one.headers, one.inspect) for one in loaded.routes] == [((), False)] * 2
+    by_hand = msgspec.structs.replace(PAGED, parameters=(parameter(name, {"type": "string"}, "header"),))
+    assert validation.given(by_hand, request) == {}
 
 
 @pytest.mark.parametrize("value", ["caf\u00e9", "a\tb", "a" * 8_001])

@@ -13,9 +13,11 @@ QUERY_KEYS: Final = frozenset(
 )  # without `-`, `_`
 GIVEN: Final = "x-gw-given-"  # before the name of a described header, as the guard gives it to the gate
 HEADER: Final = re.compile(r"[a-z0-9.-]{1,100}")  # the gate takes no `_` in a name
-# Credentials, and what tells of the caller: no document can list these as parameters.
+# Credentials, what tells of the caller, and what makes another request of one: no document can list these as parameters.
 NO_PARAMETERS: Final = (
     "authorization", "cookie", "proxy-authorization", "dpop", "x-gw-", "x-forwarded", "x-odoo-", "x-frappe-", *OWN_KEYS,
+    "forwarded", "x-real-ip", "x-http-method", "x-method-override", "x-original-", "x-rewrite-", "connection", "upgrade",
+    "keep-alive", "trailer",
 )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from ostiary.erp.openapi.document import read_document, resolve
 from ostiary.erp.openapi.model import Loaded, Refused, Trouble, escaped
 from ostiary.erp.openapi.schema import Bundler
 from ostiary.erp.operation import Verb
-from ostiary.erp.route import QUERY_KEYS, Parameter, Route
+from ostiary.erp.route import NO_PARAMETERS, QUERY_KEYS, Parameter, Route
 
 ROUTES_MAX: Final = 20_000
 PARAMETERS_MAX: Final = 100
@@ -145,7 +145,7 @@ class _Reader:
             if required:
                 raise Refused(pointer, "credentials in a query never reach the system, so none can be required")
             return None
-        if place == "header" and name.lower() in UNSEEN_HEADERS:
+        if place == "header" and (name.lower() in UNSEEN_HEADERS or name.lower().startswith(NO_PARAMETERS)):
             return None
         schema = self._parameter_schema(value, place, pointer)
         return Parameter(
