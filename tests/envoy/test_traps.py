@@ -25,6 +25,7 @@ from ostiary.envoy import guard_call
 from ostiary.envoy.handover import PASSED, all_but
 from ostiary.envoy.routes import UTF8
 from ostiary.envoy.signals import Signals, signal_resources
+from ostiary.erp.openapi import Table
 from ostiary.erp.operation import Condition, Pattern, Verb
 from ostiary.erp.route import Parameter
 from ostiary.guard import knowledge
@@ -84,6 +85,9 @@ def plan_of(
                     Parameter(name="X-Bad:%Name", place="header", required=False, schema="{}"),
                     Parameter(name="Cookie", place="header", required=False, schema="{}"))),
                 Route(system="shop", method="GET", template="/orders/{id}", object="order", verb=Verb.READ),
+                Route(system="shop", method="GET", template="/orders/export", object="export", verb=Verb.READ),
+                Route(system="shop", method="GET", template="/orders/{id}/{part}", object="order", verb=Verb.READ),
+                Route(system="shop", method="GET", template="/orders/{id}/approve.all", object="export", verb=Verb.READ),
                 Route(system="shop", method="POST", template="/orders", object="order", verb=Verb.WRITE),
                 Route(system="shop", method="POST", template="/checked", object="order", verb=Verb.WRITE, inspect=True),
             ),
@@ -474,6 +478,20 @@ def test_a_body_beyond_the_limit_is_refused_before_anybody_sees_a_part(live: Any
 
 
 # --- paths ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "operation"),
+    [("/orders/export", "shop/export:read"), ("/orders/Export", "-"), ("/orders/EXPORT", "-"), ("/orders/exporT", "-"),
+     ("/orders/7/approve.all", "shop/export:read"), ("/orders/7/approve.ALL", "-"), ("/orders/7/approvexall", "shop/order:read"),
+     ("/orders/Export/lines", "-"), ("/orders/export/lines", "shop/order:read"), ("/orders/exports", "shop/order:read")],
+)  # fmt: skip
+def test_a_literal_in_other_letters_is_no_parameter_s_value(live: Any, path: str, operation: str) -> None:
+    """To a system that makes no difference between capital and small letters it is the other operation."""
+    answer = live.ask(f"/shop{path}", token=clerk(live))
+    assert (answer.reason == "allowed", live.log(answer.decision)["operation"]) == (operation != "-", operation)
+    found = Table(plan_of(live).routes).find("GET", path)
+    assert (found.route.permission if found else "-") == operation
 
 
 @pytest.mark.parametrize(

@@ -229,6 +229,22 @@ def test_nor_does_a_chain_hide_in_a_circle_or_by_the_order_in_which_it_is_named(
     assert described({**twice, "all": backwards}, "all").routes == ()
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"enum": [*range(101)]},  # each a quarter of a microsecond for one fraction that is sent, of a hundred thousand
+        {"enum": [{"a": n} for n in range(101)]},
+        {"enum": [*"abc", *range(101)]},
+        {"dependentRequired": {f"p{n}": ["x"] for n in range(1001)}},
+    ],
+)
+def test_a_list_that_each_value_is_compared_with_is_not_long(schema):
+    assert described({"A0": {"items": schema}}).routes == ()
+    short = {key: value[:99] if isinstance(value, list) else {} for key, value in schema.items()}
+    assert described({"A0": {"items": short}}).routes
+    assert described({"A0": {"items": {"enum": [*(f"text {n}" for n in range(10_000)), None]}}}).routes
+
+
 def test_what_has_many_schemas_but_few_for_each_value_is_opened():
     """A long chain, a wide one, a large circle, and a tree of many kinds of nodes."""
     assert described(chain(lambda to: {"properties": {"c": {"anyOf": [to, {"type": "null"}]}}}, 400)).routes

@@ -7,8 +7,9 @@ A path is matched without its query, after normalisation, and only in the charac
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import takewhile
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -95,7 +96,12 @@ def _system(system: System, plan: Plan, classes: Classes) -> Json:
         return _safe(f"{system.prefix}/", _to(system, name, overrides=looked_into(plan.limits.body_bytes)))
     exact: dict[str, Json] = {}
     lists: dict[str, list[tuple[Json, Json]]] = defaultdict(list)
-    for route in sorted((route for route in plan.routes if route.system == system.name), key=_specificity):
+    routes = [route for route in plan.routes if route.system == system.name]
+    unknown = _refused(system.name, observed=system.observe_until is not None)
+    for head, forms in _spelt_otherwise(routes).items():
+        pattern = f"{re.escape(system.prefix)}(?:{'|'.join(forms)})(?:/[^ ]*)? [^ ]+"
+        lists[system.prefix + head].append((matcher.regex(CALL_HEADER, pattern), unknown))
+    for route in sorted(routes, key=_specificity):
         decision = _native(system, route, classes, plan.limits.body_bytes)
         head, templated, _ = route.template.partition("{")
         if templated:
@@ -103,8 +109,33 @@ def _system(system: System, plan: Plan, classes: Classes) -> Json:
         else:
             exact[f"{system.prefix}{route.template} {route.method.upper()}"] = decision
     below = {head: matcher.first(cases, None) for head, cases in sorted(lists.items())}
-    unknown = _refused(system.name, observed=system.observe_until is not None)
     return matcher.exact(CALL_HEADER, exact, matcher.prefix(CALL_HEADER, below, unknown))
+
+
+def _spelt_otherwise(routes: Sequence[Route]) -> Mapping[str, list[str]]:
+    """By literal head: the forms of paths that have the literal beside a parameter in other letters, capital or small.
+
+    It is no value of the parameter: to a system that makes no difference between them it is the other operation.
+    """
+    below: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for route in routes:
+        segments = ["{" if one.startswith("{") else one for one in route.template.split("/")]
+        for n, segment in enumerate(segments[1:], 1):
+            below[tuple(segments[:n])].add(segment)
+    found: dict[str, list[str]] = defaultdict(list)
+    for before, names in below.items():
+        forms = [form for name in sorted(names - {"{"}) for form in _in_other_letters(name)] if "{" in names else []
+        if forms:
+            steps = [SEGMENT if one == "{" else re.escape(one) for one in before]
+            found[f"{'/'.join(takewhile('{'.__ne__, before))}/"].append(f"{'/'.join(steps)}/(?:{'|'.join(forms)})")
+    return found
+
+
+def _in_other_letters(name: str) -> Iterator[str]:
+    """By the first letter that is another."""
+    for n, char in enumerate(name):
+        if char.isalpha():
+            yield f"{re.escape(name[:n])}{char.swapcase()}(?i:{re.escape(name[n + 1 :])})"
 
 
 def _specificity(route: Route) -> tuple[tuple[bool, ...], str]:

@@ -31,7 +31,9 @@ class Table:
         for route in routes:
             node = self._root
             for segment in route.template.split("/")[1:]:
-                node = node.children.setdefault("" if segment.startswith("{") else f"/{segment}", _Node())
+                literal = "" if segment.startswith("{") else f"/{segment}"
+                node.folded.add(literal.lower())
+                node = node.children.setdefault(literal, _Node())
             node.routes[route.method] = route
 
     def find(self, method: str, path: str) -> Match | None:
@@ -48,6 +50,7 @@ class Table:
 class _Node:
     def __init__(self) -> None:
         self.children: dict[str, _Node] = {}
+        self.folded: set[str] = set()  # what is a literal there in whatever letters is no parameter's value
         self.routes: dict[str, Route] = {}
 
 
@@ -55,7 +58,9 @@ def _descend(node: _Node, segments: Sequence[str]) -> _Node | None:
     """At most two branches a level, and a template's own depth: bounded by the document, not by the caller."""
     if not segments:
         return node if node.routes else None
-    for key in (f"/{segments[0]}", "") if segments[0] else (f"/{segments[0]}",):
+    literal = f"/{segments[0]}"
+    free = segments[0] and (literal in node.children or literal.lower() not in node.folded)
+    for key in (literal, "") if free else (literal,):
         child = node.children.get(key)
         found = None if child is None else _descend(child, segments[1:])
         if found is not None:

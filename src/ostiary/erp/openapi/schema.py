@@ -17,6 +17,7 @@ WEIGHT_MAX: Final = 2_000  # schemas that judge one value: a body may hold 200,0
 # all of those beside it judge what a schema judges; of those inside it one judges each part of that.
 BRANCHES: Final = frozenset(["not", "if", "then", "else", "allOf", "anyOf", "oneOf"])
 BESIDE: Final = BRANCHES | {"dependentSchemas", "contains", "patternProperties"}
+LISTED: Final = {"enum": 20, "dependentRequired": 2}  # keywords of which each entry weighs so much, one after the other
 LEFT_OVER: Final = frozenset(["unevaluatedItems", "unevaluatedProperties"])
 INSIDE: Final = LEFT_OVER | {"items", "prefixItems", "properties", "additionalProperties", "propertyNames"}
 NAMED: Final = frozenset(["properties", "patternProperties", "dependentSchemas", "$defs"])
@@ -106,7 +107,10 @@ class Bundler:
         for number in _inner_first(self._leads):
             known[f"#/$defs/s{number}"] = weight = _weight(parts[number], known)
             if max(weight) > WEIGHT_MAX:
-                raise Refused(self._targets[number], f"{told}; name each once, not in several parts of allOf or anyOf")
+                raise Refused(
+                    self._targets[number],
+                    f"{told}; name each once, not in several parts of allOf or anyOf, and few numbers in an enum",
+                )
 
 
 def _from_3_0(schema: dict[str, Any]) -> dict[str, Any]:
@@ -150,6 +154,8 @@ def _weight(schema: Any, known: Mapping[str, tuple[int, int]]) -> tuple[int, int
     for key, value in schema.items() if isinstance(schema, dict) else ():
         if key in INSIDE:
             inside = max(inside, *(max(_weight(part, known)) for part in _parts(key, value)), 0)
+        elif key in LISTED and not _looked_up(value):
+            own += LISTED[key] * len(value)
         elif key in BESIDE or key == "$ref":
             found = (
                 [known.get(value, (1, 0))] if key == "$ref" else [_weight(part, known) for part in _parts(key, value)]
@@ -157,6 +163,11 @@ def _weight(schema: Any, known: Mapping[str, tuple[int, int]]) -> tuple[int, int
             own, within = own + sum(one for one, _ in found), within + sum(one for _, one in found)
     again = isinstance(schema, dict) and not LEFT_OVER.isdisjoint(schema)  # to find what is left over
     return 1 + own * (1 + again), within * (1 + again) + inside
+
+
+def _looked_up(values: Any) -> bool:
+    """Whether the validator finds a value among these at once, as texts alone; it compares others one by one."""
+    return isinstance(values, list) and all(value is None or isinstance(value, str) for value in values)
 
 
 def _parts(key: str, value: Any) -> Iterable[Any]:
