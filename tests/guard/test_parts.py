@@ -14,6 +14,7 @@ from guard_world import POLICY, TwinErp, guarded, make, rpc, small_catalogue
 from ostiary.erp.operation import Call, Operation, Pattern, Verb
 from ostiary.erp.tryton.catalogue import Field, learned
 from ostiary.guard import parts
+from ostiary.guard.accounts import Accounts
 from ostiary.guard.erp import NotEstablished
 from ostiary.guard.history import Case
 
@@ -230,3 +231,23 @@ async def test_a_line_that_need_not_be_in_an_invoice_is_a_part_of_the_one_it_is_
         line = {"invoice": made, "type": "comment", "description": "Pay to another account"}
         done, _ = await world.through(anna, company("model.account.invoice.line.create", [line]), carry(tryton))
         assert (done.allowed, (await world.ask(anna, post)).reason) == (True, "apart")
+
+
+async def test_of_many_records_of_one_hand_the_store_is_asked_once_whose_it_is(world, monkeypatch):
+    """Each was a question to the store: five kilobytes kept it, and so the guard, for seconds."""
+    erp, asked, persons = TwinErp(world.clock), [], Accounts.persons
+    for number in range(1, 101):
+        erp.create("treasurer" if number < 100 else "approver", "party.party", name="S")
+        erp.create("treasurer", "account.payment", party=number)
+
+    async def counted(self, system, uid, of):
+        asked.append(uid)
+        return await persons(self, system, uid, of)
+
+    monkeypatch.setattr(Accounts, "persons", counted)
+    async with guarded(world, erp):
+        anna = world.token("user:anna")
+        assert (await world.ask(anna, rpc("model.account.payment.approve", [*range(1, 100)]), decision="many")).allowed
+        assert asked == ["6"]
+        world.logged("many")
+        assert (await world.ask(anna, rpc("model.account.payment.approve", [*range(1, 101)]))).reason == "apart"

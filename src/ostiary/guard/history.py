@@ -147,10 +147,12 @@ async def _refusal_by_origin(
     rule: Apart, found: tuple[str, Iterable[Mapping[str, Any]]], case: Case, erp: Erp, since: datetime
 ) -> str:
     name, rows = found
+    known: dict[str, frozenset[str]] = {}  # one hand made many of them
     for row in rows:
         for uid, did in _suspects(rule.first, row, since):
-            persons = await case.past.persons(rule.then.system, uid, erp)
-            if not persons:
+            if uid not in known:
+                known[uid] = await case.past.persons(rule.then.system, uid, erp)
+            if not (persons := known[uid]):
                 raise NotEstablished(f"nobody here is known as the ERP user {uid} who {did} {name} {row['id']}")
             if case.person in persons:
                 return f"the ERP records that you {did} {name} {row['id']} less than {rule.within_days} days ago"
