@@ -55,3 +55,17 @@ def pair_of(folder, issued):
     file = folder / "issued.pem"
     file.write_text(issued["certificate"] + issued["key"])
     return file
+
+
+def served(folder, name="localhost"):
+    """The files of a certificate that stands for itself, and of its key: what a server at `name` shows."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    built = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
+    built = built.serial_number(2).not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(days=1))
+    built = built.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+    certificate, private = folder / f"{name}.crt", folder / f"{name}.key"
+    certificate.write_bytes(built.sign(key, hashes.SHA256()).public_bytes(PEM))
+    private.write_bytes(key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    return certificate, private

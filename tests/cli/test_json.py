@@ -31,6 +31,7 @@ ASKED = {
     "policy report": "--out report",
     "device add": "till",
     "device list": "",
+    "provider list": "",
     "device remove": "till",
     "policy list": "",
     "policy show": "1",
@@ -74,6 +75,12 @@ ASKED = {
 }
 FAILING = {
     "token rotate": "",
+    "provider add": "acme --issuer https://localhost:1 --client-id x --secret-file -",
+    "provider change": "nothing --title x",
+    "provider map": "nothing groups sales clerk",
+    "provider unmap": "nothing groups sales clerk",
+    "provider link": "nothing 0f-a1 --principal user:js",
+    "provider remove": "nothing",
     "policy shadow": "",
     "policy fmt": "--check",
     "policy propose": "nowhere.yaml --reason why",

@@ -47,7 +47,7 @@ CHANGES = {
     "key.rotate": {"compromised": True},
     "principal.remove": {"principal": "client:shop"},
 }
-OTHERS = ("alert.", "measure.", "policy.", "break-glass.", "roles.")  # they change something else too
+OTHERS = ("alert.", "measure.", "policy.", "break-glass.", "roles.", "provider.")  # they change something else too
 NO_CHANGE = {
     "explain",
     "audit.list",

@@ -19,8 +19,8 @@ from ostiary.foundation.home import Home
 from ostiary.foundation.jose import verify_access_token
 from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import Settings
-from ostiary.identity import app, principals, registration
-from ostiary.identity.credentials import hash_password
+from ostiary.identity import app, principals, providers, registration
+from ostiary.identity.credentials import digest, hash_password
 from ostiary.plan.model import Kind, Limit, Limits, Plan, Source, System, seal, to_json
 from ostiary.store.database import open_store
 from ostiary.store.directory import access_keys
@@ -66,7 +66,11 @@ class World:
         async def revoked(keys):
             self.gone += keys
 
-        self.app = app.create(self.store, self.sealer, self.settings, self.clock, revoked=revoked, home=self.home)
+        async def arrived(told):
+            return self.arrive(**told)
+
+        told = {"revoked": revoked, "arrived": arrived, "home": self.home}
+        self.app = app.create(self.store, self.sealer, self.settings, self.clock, **told)
         hashed = hash_password(Secret(self.password), login="")
         self.do(principals.add_user, login="anna", hashed=hashed, roles=["clerk"])
         made = self.do(
@@ -78,6 +82,17 @@ class World:
 
     def close(self):
         self.app.state.server.close()
+
+    def arrive(self, *, provider, subject, roles, login, title):
+        """As control does it, where no policy has a say."""
+        with self.store.read() as connection:
+            one = providers.find(connection, provider)
+            account = providers.account(connection, one.issuer, subject)
+        if account is None:
+            more = {"subject": subject, "login": login, "name": title, "digest": digest(b"k", one.issuer, subject)}
+            account = {"id": self.do(providers.add_account, provider=one, **more)}
+        self.gone += self.do(principals.set_roles, principal=account["id"], roles=roles)
+        return ""
 
     def use(self, *systems):
         """These systems are in force from now on."""

@@ -27,7 +27,7 @@ def test_of_a_compromised_key_every_token_is_refused_at_once_and_a_new_one_signs
         assert published(site).isdisjoint(before)
         assert site.once("GET", "/shop/stock", token=site.fresh("shop")).status == 200
         noted = site.ask("audit.list", action="key.rotate", limit=9)
-        assert {one["object"] for one in noted} == {"access", "id"}
+        assert {one["object"] for one in noted} == {"access", "id", "logout"}
         assert {(one["after"]["compromised"], one["reason"]) for one in noted} == {(True, "a backup was stolen")}
         assert all(one["actor"].startswith("uid:") for one in noted)
         (alert,) = [one for one in site.ask("alert.list") if one["rule"] == "keys-compromised"]

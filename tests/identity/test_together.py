@@ -71,7 +71,7 @@ def test_of_two_that_refresh_one_token_both_go_on_with_one_successor(world):
 def test_of_several_that_rotate_the_keys_exactly_one_does(world):
     world.later(seconds=keys.ACTIVE_S)
     changed = together(4, lambda _: world.do(keys.turn, sealer=world.sealer))
-    assert sorted(changed) == [(), (), (), ("access", "id")]
+    assert sorted(changed) == [(), (), (), keys.PURPOSES]
     world.later(seconds=keys.PUBLISHED_S)
     rotated = together(4, lambda _: world.do(keys.rotate, sealer=world.sealer))
     assert sum(isinstance(one, str) for one in rotated) == 1
@@ -92,7 +92,7 @@ def test_servers_that_start_at_once_make_one_set_of_keys_and_one_pepper(store):
 
     assert len(set(together(6, start))) == 1
     with store.read() as connection:
-        assert len(connection.execute(select(SIGNING_KEY)).all()) == 4
+        assert len(connection.execute(select(SIGNING_KEY)).all()) == 6
 
 
 def test_changes_of_roles_at_once_refuse_every_older_generation(world):

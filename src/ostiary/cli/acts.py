@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import click
 
-from ostiary.cli.admin import ask, done
-from ostiary.cli.shape import Command, home, show_table
+from ostiary.cli.admin import ask
+from ostiary.cli.shape import Command, home, show, show_table
 
 ACTS: Final = tomllib.loads((resources.files("ostiary.cli") / "acts.toml").read_text("utf-8"))
 
@@ -25,11 +25,17 @@ def _parameters(act: Mapping[str, Any]) -> list[click.Parameter]:
         *(click.Argument([name], metavar=shown) for name, shown in act.get("arguments", {}).items()),
         *(click.Option([f"--{name}"], default="", help=text) for name, text in act.get("options", {}).items()),
         *(click.Option([f"--{name}"], required=True, help=text) for name, text in act.get("needed", {}).items()),
+        *(
+            click.Option([f"--{name}-file", name], type=click.File(), help=text)
+            for name, text in act.get("files", {}).items()
+        ),
     ]
 
 
-def _do(act: Mapping[str, Any], **given: str) -> None:
+def _do(act: Mapping[str, Any], **given: Any) -> None:
+    given |= {name: given[name].read().rstrip("\n") if given[name] else "" for name in act.get("files", {})}
     if "told" in act:
-        done(act["does"], act["told"].format(**given), **given)
+        made = ask(home(), act["does"], **given)
+        show(made, act["told"].format(**given, made=made))
     else:
         show_table(ask(home(), act["does"], **given), act["columns"], empty=act["empty"])

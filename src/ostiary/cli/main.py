@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "system": ("systems:system", "The protected ERPs."),
     "client": ("principals:client", "The machines that call, and the applications people sign in with."),
     "user": ("principals:user", "Those who sign in."),
+    "provider": ("providers:provider", "Whose word on who somebody is counts here: Entra ID, Keycloak, Okta."),
     "device": ("devices:device", "The devices that contexts of the policy ask for."),
     "review": ("review:review", "Who holds which role, whether it was used, and who looked at it."),
     "break-glass": ("break_glass:break_glass", "One role more for a time, in an emergency."),

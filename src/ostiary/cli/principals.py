@@ -43,6 +43,7 @@ def _proves(command: Wrapped) -> Wrapped:
         click.option("--exchange", multiple=True, help="A client whose tokens it may exchange for its own; may be repeated."),
         click.option("--profile", type=click.Choice(CHOICES["profile"]), help="How strict we are with it; oauth21 unless said."),
         click.option("--days", type=int, help=f"For how many days from now it lasts; {DAYS} unless said, {DAYS_MAX} at most."),
+        click.option("--backchannel-logout-uri", help="Where it is told that a session has ended (https)."),
         click.option("--bound", type=click.Choice(CHOICES["bound"][1:]), help="Only who holds its key can use its tokens."),
     )):  # fmt: skip
         command = option(command)
@@ -265,7 +266,8 @@ def password_from(file: Any, prompt: str) -> str:
 
 def _facts(one: dict[str, Any]) -> str:
     """A line for each fact."""
-    return "\n".join(f"{name:10} {words(value) or '-'}" for name, value in one.items())
+    width = max(10, *map(len, one))
+    return "\n".join(f"{name:{width}} {words(value) or '-'}" for name, value in one.items())
 
 
 def _lists(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ ENDING: Final = (
 CONNECTION_FLAGS: Final = frozenset({"UF", "UH", "UC", "UR", "UT", "URX"})  # Envoy's words for an upstream that fails
 NONE_TO_HAND: Final = denied_by(Reason.UNAVAILABLE, "")  # in the gate itself only the hand-over says so
 PARAMETER: Final = re.compile(r"\{[^{}]*\}")  # in a path of a document
-GIVEN: Final = frozenset({"issued", "allowed", "shown", "done"})
+GIVEN: Final = frozenset({"issued", "allowed", "shown", "sent", "done"})
 
 
 def noted(note: dict[str, Any]) -> Explanation:

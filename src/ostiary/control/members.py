@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ostiary.control import api, break_glass
+from ostiary.control import api, break_glass, outside
 from ostiary.control.administrators import administrators, let_in
 from ostiary.control.board import Board
 from ostiary.control.installation import Installation
@@ -28,7 +28,7 @@ from ostiary.foundation import unix
 from ostiary.foundation.errors import SystemFault
 from ostiary.guard.app import Guard
 from ostiary.identity import app as identity
-from ostiary.identity import grants, keys
+from ostiary.identity import farewell, grants, keys
 from ostiary.monitor import alerts, measures
 from ostiary.monitor.alerts import OURSELVES
 from ostiary.monitor.watch import Watch
@@ -38,6 +38,7 @@ RENEW_EVERY_S: Final = 10.0  # a third of the lease
 CATCH_UP_EVERY_S: Final = 15.0
 SHORTEN_EVERY_S: Final = 1.0
 FORGET_EVERY_S: Final = 600.0  # seldom enough to cost nothing, often enough that little goes at a time
+TELL_EVERY_S: Final = 1.0  # clients learn so soon that a session has ended
 SETTLE_EVERY_S: Final = 5.0  # what ended by itself is told
 KEYS_EVERY_S: Final = 3600.0  # certificates and signing keys turn when they are due
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -112,7 +113,11 @@ def _internal(board: Board) -> Mapping[str, Callable[[bytes], bytes]]:
         board.sign()
         return b"{}"
 
-    return {"revoked": revoked, "metrics": lambda _: board.watch.metrics.render()}
+    return {
+        "revoked": revoked,
+        "arrived": partial(outside.arrive, board),
+        "metrics": lambda _: board.watch.metrics.render(),
+    }
 
 
 def _metrics(board: Board) -> Starlette:
@@ -146,11 +151,24 @@ async def run_identity(on: Installation) -> None:
     async def revoked(keys: Sequence[str]) -> None:
         await anyio.to_thread.run_sync(_tell_control, on, list(keys))
 
-    app = identity.create(on.store, on.sealer, on.settings, on.clock, revoked=revoked, home=on.home)
+    async def arrived(told: Mapping[str, Any]) -> str:
+        return str(await anyio.to_thread.run_sync(_bring, on, told))
+
+    app = identity.create(on.store, on.sealer, on.settings, on.clock, revoked=revoked, arrived=arrived, home=on.home)
+    telling = asyncio.create_task(_every(TELL_EVERY_S, partial(farewell.send, app.state.server)))
     try:
         await serve(Served(app, listen(on.home.socket("identity"))))
     finally:
+        await _ended([telling])
         app.state.server.close()
+
+
+def _bring(on: Installation, told: Mapping[str, Any]) -> Any:
+    """What control says of who comes by a provider's word; raises where it says nothing: then nobody is let in."""
+    answer = unix.ask(on.home.socket("control"), "POST", "/internal/arrived", json.dumps(told).encode())
+    if answer.status != 200:  # noqa: PLR2004  RFC 9110 section 15.3.1
+        raise SystemFault("control-fails", "control could not see to the account", hint="its output says why")
+    return json.loads(answer.body)
 
 
 def _tell_control(on: Installation, keys: list[str]) -> None:

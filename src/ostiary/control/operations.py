@@ -16,6 +16,7 @@ from ostiary.control import (
     evidence,
     giving,
     health,
+    outside,
     people,
     proposals,
     review,
@@ -29,7 +30,7 @@ from ostiary.control.holders import assigned, holders_of
 from ostiary.control.proposals import Kind, Proposal, State
 from ostiary.control.reconcile import Translated
 from ostiary.foundation.errors import OperatorFault, counted
-from ostiary.identity import devices, principals, roster
+from ostiary.identity import devices, principals, providers, roster
 from ostiary.monitor import alerts, measures
 from ostiary.plan.model import Plan
 from ostiary.policy.document import Document
@@ -268,6 +269,13 @@ _ACTS: Final[Mapping[str, Callable[..., Any]]] = {
     "user.list": people.list_users,
     "user.password": people.set_password,
     "user.forget-factors": principals.forget_factors,
+    "provider.add": outside.add_provider,
+    "provider.change": providers.change_provider,
+    "provider.list": providers.listed,
+    "provider.map": outside.map_role,
+    "provider.unmap": partial(providers.map_role, brings=False),
+    "provider.link": providers.link,
+    "provider.remove": providers.remove_provider,
     "device.add": people.add_device,
     "device.list": devices.listed,
     "device.remove": devices.remove,

@@ -25,7 +25,8 @@ from msgspec import Meta, Struct
 
 from ostiary.foundation.jose import TokenRefused
 
-ALGORITHMS: Final[Mapping[str, tuple[type[Key], tuple[str, ...]]]] = {  # and the curves of each
+Algorithms = Mapping[str, tuple[type[Key], tuple[str, ...]]]  # and the curves of each
+ALGORITHMS: Final[Algorithms] = {
     "ES256": (ECKey, ("P-256",)),
     "EdDSA": (OKPKey, ("Ed25519",)),
     "Ed25519": (OKPKey, ("Ed25519",)),  # RFC 9864
@@ -88,11 +89,11 @@ def verify_proof(text: str, *, method: str, urls: Sequence[str], now: datetime, 
 
     `urls` all name the place it was sent to. Raises TokenRefused. Whether its `jti` was seen before is the caller's to ask.
     """
-    header = _header(text, {"typ", "alg", "jwk"})
+    header = header_of(text, {"typ", "alg", "jwk"})
     if header["typ"] != "dpop+jwt":
         raise TokenRefused("the proof is not of type dpop+jwt")
-    key = _public(header["jwk"])
-    told = _claims(text, header["alg"], key, _DpopClaims)
+    key = public_key(header["jwk"])
+    told = claims_of(text, header["alg"], key, _DpopClaims)
     if told.htm != method or _place(told.htu) not in map(_place, urls):
         raise TokenRefused("the proof is for another request")
     if not -AHEAD_S <= now.timestamp() - told.iat <= PROOF_LIFE_S:
@@ -105,8 +106,8 @@ def verify_proof(text: str, *, method: str, urls: Sequence[str], now: datetime, 
 
 def verify_assertion(text: str, jwks: str, *, client: str, audiences: Sequence[str], now: datetime) -> Assertion:
     """What a client's own statement proves (RFC 7523 section 3, with one audience); raises TokenRefused."""
-    header = _header(text, {"alg"}, {"typ", "kid"})
-    keys = [_public(one) for one in json.loads(jwks)["keys"] if header.get("kid", one.get("kid")) == one.get("kid")]
+    header = header_of(text, {"alg"}, {"typ", "kid"})
+    keys = [public_key(one) for one in json.loads(jwks)["keys"] if header.get("kid", one.get("kid")) == one.get("kid")]
     fitting = [key for key in keys if isinstance(key, ALGORITHMS[header["alg"]][0])]
     if not fitting:
         raise TokenRefused("none of the client's keys has this id and algorithm")
@@ -127,13 +128,13 @@ def _by_one_of(text: str, algorithm: str, keys: Sequence[Key]) -> Any:
     *others, last = keys
     for key in others:
         with suppress(TokenRefused):
-            return _claims(text, algorithm, key, Assertion)
-    return _claims(text, algorithm, last, Assertion)
+            return claims_of(text, algorithm, key, Assertion)
+    return claims_of(text, algorithm, last, Assertion)
 
 
 def speaker(text: str) -> str:
     """Who an assertion says it is from: nothing is proved yet."""
-    _header(text, {"alg"}, {"typ", "kid"})
+    header_of(text, {"alg"}, {"typ", "kid"})
     with suppress(ValueError, TypeError, KeyError, RecursionError):
         return str(json.loads(jws.extract_compact(text.encode(), registry=_Registry()).payload or b"")["sub"])
     raise TokenRefused("the assertion has no `sub`")
@@ -159,7 +160,7 @@ def with_key(jwks: str, key: Any, most: int) -> str:
 
 def registered(key: Any, jwks: str) -> bool:
     """Whether a certificate's public key is one of these."""
-    return any(_public(one).public_key == key for one in json.loads(jwks or '{"keys": []}')["keys"])
+    return any(public_key(one).public_key == key for one in json.loads(jwks or '{"keys": []}')["keys"])
 
 
 def hashed(token: str) -> str:
@@ -168,12 +169,16 @@ def hashed(token: str) -> str:
 
 
 def _named(told: dict[str, Any]) -> dict[str, Any]:
-    key = _public({name: value for name, value in told.items() if name not in {"kid", "use", "alg", "x5c"}})
+    key = public_key({name: value for name, value in told.items() if name not in {"kid", "use", "alg", "x5c"}})
     return {**key.as_dict(private=False), "kid": str(told.get("kid", key.thumbprint()))}
 
 
-def _header(text: str, required: AbstractSet[str], allowed: AbstractSet[str] = frozenset()) -> dict[str, Any]:
-    if len(text) > PROOF_MAX_BYTES or not text.isascii():
+def header_of(
+    text: str, required: AbstractSet[str], allowed: AbstractSet[str] = frozenset(),
+    *, algorithms: Algorithms = ALGORITHMS, max_bytes: int = PROOF_MAX_BYTES,
+) -> dict[str, Any]:  # fmt: skip
+    """The header of what was signed, with these names and no others; raises TokenRefused."""
+    if len(text) > max_bytes or not text.isascii():
         raise TokenRefused("what was signed is too long or not ASCII")
     try:
         header: dict[str, Any] = jws.extract_compact(text.encode(), registry=_Registry()).headers()
@@ -181,12 +186,13 @@ def _header(text: str, required: AbstractSet[str], allowed: AbstractSet[str] = f
         raise TokenRefused("what was signed cannot be read") from problem
     if not required <= set(header) <= required | allowed:
         raise TokenRefused("the header has other names than it may")
-    if not isinstance(header["alg"], str) or header["alg"] not in ALGORITHMS:
-        raise TokenRefused(f"the algorithm is none of {', '.join(ALGORITHMS)}")
+    if not isinstance(header["alg"], str) or header["alg"] not in algorithms:
+        raise TokenRefused(f"the algorithm is none of {', '.join(algorithms)}")
     return header
 
 
-def _public(told: Any) -> Key:
+def public_key(told: Any) -> Key:
+    """A key that is public, and neither weak nor slow; raises TokenRefused."""
     if isinstance(told, dict) and told.get("kty") == "RSA" and len(str(told.get("n"))) not in RSA_CHARS:
         raise TokenRefused(f"an RSA key has {RSA_MIN_BITS} to {RSA_MAX_BITS} bits")
     try:
@@ -203,8 +209,9 @@ def _public(told: Any) -> Key:
     return key
 
 
-def _claims(text: str, algorithm: str, key: Key, kind: type[Any]) -> Any:
-    if not isinstance(key, ALGORITHMS[algorithm][0]):
+def claims_of(text: str, algorithm: str, key: Key, kind: Any, *, algorithms: Algorithms = ALGORITHMS) -> Any:
+    """What was signed with this key by this algorithm; raises TokenRefused."""
+    if not isinstance(key, algorithms[algorithm][0]):
         raise TokenRefused("the key is not one for this algorithm")
     try:
         payload = jws.deserialize_compact(text.encode(), key, registry=_Registry(algorithms=[algorithm])).payload

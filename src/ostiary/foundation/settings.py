@@ -55,7 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     dpop_nonce: Switch = False  # proofs at the authorization server must bear a nonce of its own
     geoip_database: Text = ""  # MMDB file that tells countries; empty: nobody knows them
     trusted_hops: Count = 0  # proxies of yours in front of the gate, whose X-Forwarded-For counts
-    upstream_authorities: Text = ""  # PEM file of those who vouch for the ERPs; empty: the system's
+    upstream_authorities: Text = ""  # PEM file of those who vouch for ERPs, providers and clients; empty: the system's
     webhook: Text = ""  # where alerts are posted; empty: nowhere
     administrators: Users = ()  # who may operate it beside its owner and root, and whose approvals count
     metrics_port: Port = 0  # on 127.0.0.1, for Prometheus; 0: none

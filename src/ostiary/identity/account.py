@@ -19,7 +19,7 @@ from ostiary.identity.page import page
 from ostiary.identity.principals import end_session
 from ostiary.identity.request import Refused, parse, refuse_foreign
 from ostiary.identity.server import Server
-from ostiary.identity.session import Person
+from ostiary.identity.session import SESSION_LIFE_S, Person
 from ostiary.store.tables.identity import SESSION
 
 RECENT_S: Final = 900  # whoever finds the browser open later may not change by what its owner signs in
@@ -112,12 +112,12 @@ ACTS: Final = {"app-new": _app_new, "app-confirm": _app_confirm, "recovery-new":
 def _page(server: Server, request: Request, connection: Connection, person: Person, **more: Any) -> Response:
     found = factors.listed(connection, person.principal)
     apps = [{**one, "since": _day(one["made_at_us"])} for one in found if one["kind"] == factors.TOTP]
-    mine = select(SESSION.c.sid, SESSION.c.authenticated_at_s).where(
+    mine = select(SESSION.c.sid, SESSION.c.expires_at_s).where(
         SESSION.c.principal == person.principal, SESSION.c.expires_at_s > server.now_s()
     )
     sessions = [
-        {"sid": row.sid, "since": _day(row.authenticated_at_s * 1_000_000), "this": row.sid == person.sid}
-        for row in connection.execute(mine.order_by(SESSION.c.authenticated_at_s))
+        {"sid": row.sid, "since": _day((row.expires_at_s - SESSION_LIFE_S) * 1_000_000), "this": row.sid == person.sid}
+        for row in connection.execute(mine.order_by(SESSION.c.expires_at_s))
     ]
     return page(
         request, "account", person=person.name, apps=apps, left=len(found) - len(apps), sessions=sessions,

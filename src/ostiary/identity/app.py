@@ -20,11 +20,11 @@ from ostiary.foundation.clock import Clock
 from ostiary.foundation.home import Home
 from ostiary.foundation.proof import ALGORITHMS
 from ostiary.foundation.settings import Settings
-from ostiary.identity import account, clients, device, endpoint, keys, logout, sign_in, tokens
+from ostiary.identity import account, clients, device, endpoint, keys, logout, outside, sign_in, tokens
 from ostiary.identity.asked import ACRS
 from ostiary.identity.endpoint import NO_STORE
 from ostiary.identity.request import TEXT_MAX_BYTES, Refused, call, refuse_foreign
-from ostiary.identity.server import Revoked, Server
+from ostiary.identity.server import Arrived, Revoked, Server
 from ostiary.plan.reason import HEADER, Reason
 from ostiary.store.database import Store
 from ostiary.store.seal import Sealer
@@ -32,6 +32,7 @@ from ostiary.store.tables.directory import PRINCIPAL
 
 THREADS: Final = 8
 PASSWORD_THREADS: Final = 2  # each argon2id takes 19 MiB and a core
+OUTSIDE_THREADS: Final = 4  # each may wait for a provider
 WAITING_MAX: Final = 50  # for one of these threads; more would only wait in vain
 METADATA: Final = tomllib.loads((resources.files("ostiary.identity") / "metadata.toml").read_text("utf-8"))
 BUSY: Final = Refused("temporarily_unavailable", "too many ask at once; try again", status=503)
@@ -43,11 +44,11 @@ Handler = Callable[[Server, Request, bytes], Response]
 
 
 def create(
-    store: Store, sealer: Sealer, settings: Settings, clock: Clock, *, revoked: Revoked, home: Home
+    store: Store, sealer: Sealer, settings: Settings, clock: Clock, *, revoked: Revoked, arrived: Arrived, home: Home
 ) -> Starlette:
     """The application under the path of `settings.issuer`; `revoked` is told every key that is revoked here."""
-    server = Server(store, sealer, settings, clock, home, revoked)
-    threads, slow = CapacityLimiter(THREADS), CapacityLimiter(PASSWORD_THREADS)
+    server = Server(store, sealer, settings, clock, home, revoked, arrived)
+    threads, slow, far = (CapacityLimiter(most) for most in (THREADS, PASSWORD_THREADS, OUTSIDE_THREADS))
     base = "/identity"
 
     def route(path: str, methods: str, handler: Handler, limiter: CapacityLimiter = threads) -> Route:
@@ -57,6 +58,9 @@ def create(
         routes=[
             route(f"{base}/authorize", "GET", sign_in.show),
             route(f"{base}/sign-in", "POST", sign_in.answer, slow),
+            route(f"{base}/provider/{{name}}/sign-in", "POST", outside.begin, far),
+            route(f"{base}/provider/{{name}}/callback", "GET", outside.back, far),
+            route(f"{base}/provider/{{name}}/logout", "POST", outside.logged_out, far),
             route(f"{base}/device", "GET", sign_in.show_device),
             route(f"{base}/account", "GET", account.show),
             route(f"{base}/account", "POST", account.act),

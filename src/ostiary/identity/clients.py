@@ -45,6 +45,7 @@ class Client(NamedTuple):
     profile: str
     bound: str
     jwks: str
+    backchannel_logout_uri: str
     exchange: tuple[str, ...]  # clients whose tokens it may exchange
     redirects: tuple[str, ...]
     scopes: tuple[str, ...]

@@ -20,7 +20,7 @@ from ostiary.store.tables.identity import GRANT, ONE_TIME, REFRESH, SESSION, THR
 CODE_LIFE_S: Final = 60
 GRANT_LIFE_S: Final = 30 * 24 * 3600  # absolute (standard A1)
 RETRY_S: Final = 10  # the answer to a refresh may get lost once
-EXPIRED: Final = (ONE_TIME, REFRESH, SESSION, THROTTLE, REVOCATION, GRANT)  # grants when nothing points at them
+EXPIRED: Final = (ONE_TIME, REFRESH, THROTTLE, REVOCATION, GRANT, SESSION)  # grants when nothing points at them
 PURGED_MAX: Final = 1_000  # rows of one transaction
 PURGE_PAUSE_S: Final = 0.01
 
@@ -147,7 +147,8 @@ def purge(store: Store, now_s: int) -> None:
     """Forgets what has expired, a little in each transaction, so that nobody waits for long, however much it is."""
     for table in EXPIRED:
         (key,) = table.primary_key
-        some = select(key).where(table.c.expires_at_s <= now_s).limit(PURGED_MAX)
+        kept_s = GRANT_LIFE_S if table is SESSION else 0  # what was given in it can end with it as long
+        some = select(key).where(table.c.expires_at_s <= now_s - kept_s).limit(PURGED_MAX)
         gone = PURGED_MAX
         while gone == PURGED_MAX:
             with store.begin() as connection:

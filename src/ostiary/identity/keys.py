@@ -1,6 +1,6 @@
 """Signing keys: next, active, retiring, gone. A key is published long before it signs and long after.
 
-Access tokens and ID tokens never share one. Whoever calls `turn` or `rotate` then brings the new `next` to the gate.
+Access tokens, ID tokens and logout tokens never share one. Whoever calls `turn` or `rotate` then brings the new `next` to the gate.
 """
 
 import json
@@ -17,7 +17,7 @@ from ostiary.store.database import take_turns
 from ostiary.store.seal import Sealer
 from ostiary.store.tables.directory import SIGNING_KEY
 
-PURPOSES: Final = ("access", "id")
+PURPOSES: Final = ("access", "id", "logout")
 ACTIVE_S: Final = 30 * 24 * 3600
 JWKS_LIFE_S: Final = 3600  # as long may whoever fetched the keys keep them, by what we say
 KEPT_S: Final = 24 * 3600  # as long some do

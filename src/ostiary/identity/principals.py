@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, select, update
 
 from ostiary.audit.log import Change
 from ostiary.foundation.clock import to_us
@@ -11,14 +11,24 @@ from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.ids import role_set_id
 from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import LIFE_MAX_S
-from ostiary.identity import factors, names, roster, tries
+from ostiary.identity import factors, farewell, names, roster, tries
 from ostiary.identity.credentials import pepper
 from ostiary.store import directory
 from ostiary.store.database import insert_into, upsert
 from ostiary.store.seal import Sealer
 from ostiary.store.tables.control import PROPOSAL
 from ostiary.store.tables.directory import ASSIGNMENT, DEVICE, ERP_ACCOUNT, PRINCIPAL, REVOCATION, ROLE_SET
-from ostiary.store.tables.identity import CLIENT, CLIENT_SECRET, FACTOR, GRANT, ONE_TIME, PASSWORD, REFRESH, SESSION
+from ostiary.store.tables.identity import (
+    CLIENT,
+    CLIENT_SECRET,
+    FACTOR,
+    GRANT,
+    ONE_TIME,
+    OUTSIDE,
+    PASSWORD,
+    REFRESH,
+    SESSION,
+)
 
 REVOKED_S: Final = LIFE_MAX_S + 120  # a token may be signed while its revocation waits for the lock; clocks differ
 Keys = tuple[str, ...]
@@ -74,7 +84,7 @@ def remove(change: Change, *, principal: str) -> Keys:
         change.connection.execute(delete(table).where(table.c.grant.in_(mine)))
     change.connection.execute(delete(GRANT).where(GRANT.c.id.in_(mine)))
     directory.keep_past(change.connection, to_us(change.now), ERP_ACCOUNT.c.principal == principal)
-    for table in (CLIENT_SECRET, CLIENT, PASSWORD, FACTOR, ERP_ACCOUNT, DEVICE, ASSIGNMENT):
+    for table in (CLIENT_SECRET, CLIENT, PASSWORD, FACTOR, OUTSIDE, ERP_ACCOUNT, DEVICE, ASSIGNMENT):
         change.connection.execute(delete(table).where(table.c.principal == principal))
     change.connection.execute(delete(PRINCIPAL).where(PRINCIPAL.c.id == principal))
     change.note("principal.remove", principal, before=before)
@@ -115,14 +125,19 @@ def revoke_grant(change: Change, *, grant: str, reason: str = "") -> Keys:
 
 def end_session(change: Change, *, principal: str, sid: str, reason: str) -> Keys:
     """One sign-in of the person ends, with all that was given in it; nothing where it is not his."""
-    mine = delete(SESSION).where(SESSION.c.sid == sid, SESSION.c.principal == principal).returning(SESSION.c.sid)
-    if change.connection.execute(mine).first() is None:
-        return ()
-    change.connection.execute(
-        update(GRANT).where(GRANT.c.principal == principal, GRANT.c.sid == sid).values(revoked=True)
-    )
-    change.note("session.end", principal, after={"sid": sid}, reason=reason)
-    return revoke_keys(change, (f"sid:{sid}",), reason)
+    return end_sessions(change, reason, SESSION.c.sid == sid, SESSION.c.principal == principal)
+
+
+def end_sessions(change: Change, reason: str, *which: ColumnElement[bool]) -> Keys:
+    """Every sign-in that is so ends, with all that was given in it, be the session itself over; their clients are told."""
+    farewell.tell(change, *which)
+    whose, mine = (select(column).where(*which) for column in (SESSION.c.principal, SESSION.c.sid))
+    given = update(GRANT).where(GRANT.c.principal.in_(whose), GRANT.c.sid.in_(mine))
+    change.connection.execute(given.values(revoked=True))
+    gone = change.connection.execute(delete(SESSION).where(*which).returning(SESSION.c.sid, SESSION.c.principal)).all()
+    for sid, principal in gone:
+        change.note("session.end", principal, after={"sid": sid}, reason=reason)
+    return revoke_keys(change, tuple(f"sid:{sid}" for sid, _ in gone), reason)
 
 
 def revoke_token(change: Change, *, jti: str, reason: str) -> Keys:
@@ -216,6 +231,7 @@ def _set_active(change: Change, principal: str, *, active: bool) -> None:
 def end(change: Change, principal: str, reason: str) -> Keys:
     """Everything that the principal was given ends."""
     keys = next_generation(change, principal, reason)
+    farewell.tell(change, SESSION.c.principal == principal)
     change.connection.execute(delete(SESSION).where(SESSION.c.principal == principal))
     mine = (GRANT.c.principal == principal) | (GRANT.c.client == principal)
     change.connection.execute(update(GRANT).where(mine).values(revoked=True))

@@ -42,9 +42,11 @@ def add_client(
     change: Change, *, sealer: Sealer, client_id: str, name: str = "", roles: Sequence[str] = (), person: str = "",
     scopes: Sequence[str] = (), redirects: Sequence[str] = (), auth: str = SECRET, profile: str = "oauth21",
     bound: str = "", jwks: str = "", exchange: Sequence[str] = (), days: int = DAYS,
+    backchannel_logout_uri: str = "",
 ) -> Made:  # fmt: skip
     """Makes `client:<id>`; one that authenticates by a secret gets it."""
     told: dict[str, Any] = {"auth": auth, "profile": profile, "bound": bound, "jwks": jwks}
+    told["backchannel_logout_uri"] = backchannel_logout_uri
     told |= {"scopes": scopes, "redirects": redirects, "exchange": exchange}
     facts, until_s = _fit(told), _until(change, days)
     more = {**facts, "until": roster.end_of(until_s)}
@@ -57,7 +59,7 @@ def change_client(
     change: Change, *, client_id: str, name: str | None = None, scopes: Sequence[str] | None = None,
     redirects: Sequence[str] | None = None, auth: str | None = None, profile: str | None = None,
     bound: str | None = None, jwks: str | None = None, exchange: Sequence[str] | None = None, days: int | None = None,
-    person: str | None = None,
+    person: str | None = None, backchannel_logout_uri: str | None = None,
 ) -> Keys:  # fmt: skip
     """What is given is changed; but for name, person and a later end, what it was given before ends, and secrets that
     it has no use for.
@@ -66,6 +68,7 @@ def change_client(
     before = roster.one(change.connection, principal)
     names.refuse_text(name=name or "")
     told: dict[str, Any] = {"auth": auth, "profile": profile, "bound": bound, "jwks": jwks}
+    told["backchannel_logout_uri"] = backchannel_logout_uri
     told |= {"scopes": scopes, "redirects": redirects, "exchange": exchange}
     whole = _fit({what: before[what] if value is None else value for what, value in told.items()})
     row = {what: value for what, value in whole.items() if value != before[what]}
@@ -123,7 +126,10 @@ def _fit(told: Mapping[str, Any]) -> dict[str, Any]:
             raise CallerFault(
                 "client-unfit", f"{told[what]!r} is no {what}", hint=f"one of {', '.join(filter(None, known))}"
             )
-    names.refuse_redirects(told["redirects"])
+    names.refuse_redirects([*told["redirects"], *filter(None, [told["backchannel_logout_uri"]])])
+    if told["backchannel_logout_uri"].startswith("http:"):
+        hint = "an https address: what it is told is for the client alone"
+        raise CallerFault("client-unfit", "the backchannel_logout_uri is not https", hint=hint)
     names.refuse_scopes(told["scopes"])
     for name in told["exchange"]:
         names.refuse_name(name)

@@ -65,11 +65,5 @@ def _client(row: Any) -> dict[str, Any]:
     if row is None:
         return {}
     lists = {name: getattr(row, name).split() for name in CLIENT_LISTS}
-    return {
-        "auth": row.auth,
-        "profile": row.profile,
-        "bound": row.bound,
-        "jwks": row.jwks,
-        **lists,
-        "until": end_of(row.until_s),
-    }
+    kept = ("auth", "profile", "bound", "jwks", "backchannel_logout_uri")
+    return {**{name: getattr(row, name) for name in kept}, **lists, "until": end_of(row.until_s)}

@@ -19,22 +19,32 @@ from ostiary.foundation.settings import Settings
 from ostiary.identity import keys
 from ostiary.identity.credentials import pepper
 from ostiary.identity.once import Drawer
+from ostiary.identity.published import Published
 from ostiary.identity.request import Refused, call, source
 from ostiary.store.database import Store
 from ostiary.store.plans import read_plan, revision_in_force
 from ostiary.store.seal import Sealer
 
 Revoked = Callable[[Sequence[str]], Coroutine[Any, Any, None]]
+Arrived = Callable[[Mapping[str, Any]], Coroutine[Any, Any, str]]
 
 
 class Server:
     """Opened once for each process; makes the keys at first start."""
 
     def __init__(  # noqa: PLR0917  the composition root names them once
-        self, store: Store, sealer: Sealer, settings: Settings, clock: Clock, home: Home, revoked: Revoked
+        self,
+        store: Store,
+        sealer: Sealer,
+        settings: Settings,
+        clock: Clock,
+        home: Home,
+        revoked: Revoked,
+        arrived: Arrived,
     ) -> None:
         self.store, self.sealer, self.settings, self.clock, self.home = store, sealer, settings, clock, home
-        self.revoked, self.life_s = revoked, settings.token_life_s
+        self.revoked, self.arrived, self.life_s = revoked, arrived, settings.token_life_s
+        self.published = Published(settings.upstream_authorities, clock)
         self._signing: Mapping[str, SigningKey] = {}  # by kid
         self._systems: tuple[str, Mapping[str, str]] = ("", {})
         with store.begin() as connection:
@@ -112,6 +122,10 @@ class Server:
         """Whatever is revoked is refused at the gate before the answer goes out; called where requests are answered."""
         if keys:
             anyio.from_thread.run(self.revoked, keys)
+
+    def arrive(self, told: Mapping[str, Any]) -> str:
+        """Has control see to the account and the roles of who comes by a provider's word: "", or why that can't be."""
+        return anyio.from_thread.run(self.arrived, told)
 
     def note(self, request: Any, outcome: str, **facts: str) -> None:
         """One line for each request of an authorization or a token (standard A7); no secret, no token.

@@ -28,10 +28,12 @@ class Person(NamedTuple):
     principal: str
     name: str
     sid: str
-    authenticated_at_s: int
+    authenticated_at_s: int  # 0 where his provider does not say
     generation: int
     amr: tuple[str, ...]  # how he signed in (RFC 8176)
     session: str = ""
+    provider: str = ""  # by whose word, and what that calls the session
+    outside_sid: str = ""
 
 
 def current(server: Server, connection: Connection, request: Request) -> Person | None:
@@ -46,10 +48,10 @@ def current(server: Server, connection: Connection, request: Request) -> Person 
 
 def keep(connection: Connection, server: Server, person: Person) -> None:
     """The session of who has just signed in."""
-    since_s = person.authenticated_at_s
     row = {
         "digest": digest(server.key, "session", person.session), "sid": person.sid, "principal": person.principal,
-        "authenticated_at_s": since_s, "expires_at_s": since_s + SESSION_LIFE_S, "amr": " ".join(person.amr),
+        "authenticated_at_s": person.authenticated_at_s, "expires_at_s": server.now_s() + SESSION_LIFE_S,
+        "amr": " ".join(person.amr), "provider": person.provider, "outside_sid": person.outside_sid,
     }  # fmt: skip
     connection.execute(insert(SESSION), row)
 

@@ -13,13 +13,14 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from ostiary.foundation.secret import Secret, new_id
-from ostiary.identity import clients, device, factors, grants, session, tries
+from ostiary.identity import clients, device, factors, grants, providers, session, tries
 from ostiary.identity.asked import Asked, read
 from ostiary.identity.credentials import derived, digest, new_secret, password_matches
 from ostiary.identity.page import HEADERS, page
 from ostiary.identity.request import Refused, parse, query, refuse_foreign, site
 from ostiary.identity.server import Server
 from ostiary.identity.session import SESSION_COOKIE, SESSION_LIFE_S, Person, set_cookie
+from ostiary.plan.formula import MFA
 from ostiary.plan.reason import HEADER, Reason
 from ostiary.store.tables.directory import PRINCIPAL
 from ostiary.store.tables.identity import PASSWORD
@@ -30,12 +31,13 @@ FORM_COOKIE: Final = "__Host-ostiary-form"
 FORM_COOKIE_VALUE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 NOT_A_LOGIN: Final = "\0device"  # nobody can be called so
 HALF_LIFE_S: Final = 300  # between password and code
+BY_PROVIDER: Final = ("provider", "outside_sid")
 
 
-_PASSWORD: Final = (
+_WHO: Final = (
     select(PASSWORD.c.hash, PRINCIPAL.c.name, PRINCIPAL.c.generation)
-    .join(PRINCIPAL, PRINCIPAL.c.id == PASSWORD.c.principal)
-    .where(PASSWORD.c.principal == bindparam("principal"), PRINCIPAL.c.active)
+    .join_from(PRINCIPAL, PASSWORD, PRINCIPAL.c.id == PASSWORD.c.principal, isouter=True)
+    .where(PRINCIPAL.c.id == bindparam("principal"), PRINCIPAL.c.active)
 )
 
 
@@ -82,13 +84,9 @@ def answer(server: Server, request: Request, body: bytes) -> Response:
     """POST /sign-in: the person's answer; 303 after credentials (RFC 9700 section 4.12)."""
     try:
         form = parse(body)
-        text = base64.urlsafe_b64decode(form.get("request", ""))
-        with server.store.read() as connection:
-            person = _meant(server, request, text, form.get("csrf", ""), session.current(server, connection, request))
-            asked = read(server, connection, text, device=True)  # the form was made for it
-    except (Refused, ValueError) as refused:
-        told = refused.description if isinstance(refused, Refused) else "the form cannot be read"
-        return _stopped(server, request, "refused", told)
+        asked, person = shown(server, request, form)
+    except Refused as refused:
+        return _stopped(server, request, "refused", refused.description)
     if asked.problem:
         return _back(server, asked, error=asked.problem.error)
     if form.get("decision") != "allow":
@@ -102,24 +100,40 @@ def answer(server: Server, request: Request, body: bytes) -> Response:
         return _stopped(server, request, "refused", refused.description)
 
 
+def shown(server: Server, request: Request, form: Mapping[str, str]) -> tuple[Asked, Person | None]:
+    """What the form was made for, in this browser, and for whom; raises Refused."""
+    try:
+        text = base64.urlsafe_b64decode(form.get("request", ""))
+    except ValueError:
+        raise Refused("invalid_request", "the form cannot be read") from None
+    with server.store.read() as connection:
+        person = _meant(server, request, text, form.get("csrf", ""), session.current(server, connection, request))
+        return read(server, connection, text, device=True), person
+
+
 def _by_password(server: Server, request: Request, asked: Asked, form: Mapping[str, str]) -> Response:
-    """Half of the proof where the account has another factor, the whole where it has none."""
     login = form.get("username", "")
     place = _place(server, request, login)
     proved = _proved(server, place, f"user:{login}", Secret(form.get("password", "")))
     if not isinstance(proved, Person):
         server.note(request, client=asked.by, **proved)
         return _form(server, request, asked, None, problem="not-accepted")
+    return half_or_whole(server, request, asked, proved, place)
+
+
+def half_or_whole(server: Server, request: Request, asked: Asked, person: Person, place: str = "") -> Response:
+    """Half of the proof where the account has another factor, which was not shown yet, the whole where it has none."""
     half = ""
     with server.store.begin() as connection:
         tries.clear(connection, place)
-        if factors.asked_for(connection, proved.principal):
+        if MFA not in person.amr and factors.asked_for(connection, person.principal):
             half = new_secret().reveal()
-            facts: dict[str, Any] = {"principal": proved.principal, "generation": proved.generation}
+            facts = {name: getattr(person, name) for name in ("principal", "generation", *BY_PROVIDER)}
             server.drawer(connection, "half").keep(half, HALF_LIFE_S, client="", **facts)
     if not half:
-        return _unmet(server, request, asked) if asked.mfa else _allowed(server, request, asked, proved)
-    server.note(request, "half", client=asked.by, account=proved.principal)
+        met = MFA in person.amr or not asked.mfa
+        return _allowed(server, request, asked, person) if met else unmet(server, request, asked)
+    server.note(request, "half", client=asked.by, account=person.principal)
     return _form(server, request, asked, None, half=half)
 
 
@@ -136,13 +150,14 @@ def _by_code(server: Server, request: Request, asked: Asked, form: Mapping[str, 
         place = tries.place_of(server.key, login, "code, known browser" if _known(server, request, login) else "code")
         locked_s = tries.count(connection, place, server.now_s())
         amr = () if locked_s else factors.proves(server, connection, principal, form.get("code", ""))
-        person = _person(server, connection, principal, amr) if amr else None
-        if person and (person.generation != kept.facts["generation"] or drawer.use(half) is None):
-            person = None
-        if person:
+        made = person(server, connection, principal, amr) if amr else None
+        if made and (made.generation != kept.facts["generation"] or drawer.use(half) is None):
+            made = None
+        if made:
             tries.clear(connection, place)
-    if person:
-        return _allowed(server, request, asked, person)
+    if made:
+        by = {name: kept.facts[name] for name in BY_PROVIDER}
+        return _allowed(server, request, asked, made._replace(**by))
     server.note(request, "locked" if locked_s else "wrong", client=asked.by, account=principal)
     return _form(server, request, asked, None, half=half, problem="wrong-code")
 
@@ -175,7 +190,7 @@ def _denied(server: Server, request: Request, asked: Asked) -> Response:
     return page(request, "denied")
 
 
-def _unmet(server: Server, request: Request, asked: Asked) -> Response:
+def unmet(server: Server, request: Request, asked: Asked) -> Response:
     server.note(request, "unmet", client=asked.by)
     return _back(server, asked, error="unmet_authentication_requirements")
 
@@ -187,7 +202,7 @@ def _stopped(server: Server, request: Request, outcome: str, why: str) -> Respon
 
 def _fit(server: Server, asked: Asked, person: Person | None) -> Person | None:
     """Whose session may answer (OpenID Connect Core section 3.1.2.1); a `max_age` of 0 is `prompt=login`."""
-    if person is None or asked.fresh or asked.age_max_s == 0 or (asked.mfa and "mfa" not in person.amr):
+    if person is None or asked.fresh or asked.age_max_s == 0 or (asked.mfa and MFA not in person.amr):
         return None
     age_s = server.now_s() - person.authenticated_at_s
     return person if asked.age_max_s is None or age_s <= asked.age_max_s else None
@@ -215,10 +230,12 @@ def _form(  # noqa: PLR0917  what the page shows
     cookie = request.cookies.get(FORM_COOKIE, "")
     if not FORM_COOKIE_VALUE.fullmatch(cookie):
         cookie = new_secret().reveal()
+    with server.store.read() as connection:
+        outside = [] if person or half else providers.everyone(connection)
     everything, scopes = clients.in_words(asked.values.get("scopes", "").split())
     shown = page(
         request, "sign-in", client=asked.client.name if asked.client else "", everything=everything, scopes=scopes,
-        problem=problem, action=f"{server.issuer}/sign-in", person=person.name if person else "", half=half,
+        problem=problem, action=f"{server.issuer}/sign-in", person=person.name if person else "", half=half, outside=outside,
         user_code=asked.user_code, asked=base64.urlsafe_b64encode(asked.text).decode(),
         csrf=_csrf(server, cookie, asked.text, person),
     )  # fmt: skip
@@ -285,7 +302,7 @@ def _proved(server: Server, place: str, principal: str, password: Secret) -> Per
     now_s = server.now_s()
     with server.store.begin() as connection:
         locked_s = tries.count(connection, place, now_s)
-        row = connection.execute(_PASSWORD, {"principal": principal}).one_or_none()
+        row = connection.execute(_WHO, {"principal": principal}).one_or_none()
     account = {"account": principal} if row else {}
     if locked_s:
         return {"outcome": "locked", "locked_s": str(locked_s), **account}
@@ -294,8 +311,9 @@ def _proved(server: Server, place: str, principal: str, password: Secret) -> Per
     return _made(principal, row, now_s, ("pwd",))
 
 
-def _person(server: Server, connection: Connection, principal: str, amr: tuple[str, ...]) -> Person | None:
-    row = connection.execute(_PASSWORD, {"principal": principal}).one_or_none()
+def person(server: Server, connection: Connection, principal: str, amr: tuple[str, ...]) -> Person | None:
+    """The active one with this id, as he signs in now; None where there is none."""
+    row = connection.execute(_WHO, {"principal": principal}).one_or_none()
     return _made(principal, row, server.now_s(), amr) if row else None
 
 

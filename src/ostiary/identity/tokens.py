@@ -81,7 +81,7 @@ def claims_for(
         issuer=server.issuer, audience=grant.audience, subject=subject, client=client.partition(":")[2], jti=new_id("at"),
         grant=grant.id, session=grant.sid, generation=f"{subject}#{generations[subject]}",
         client_generation="" if client == subject else f"{client}#{generations[client]}", role_set=role_set, scopes=scopes,
-        issued_at=at, expires_at=ends, authenticated_at=grant.authenticated_at_s, amr=amr,
+        issued_at=at, expires_at=ends, authenticated_at=grant.authenticated_at_s or None, amr=amr,
         acr=acr_of(amr), bound=bound, device=device if device and registered(connection, device, subject) else "",
     )  # fmt: skip
 

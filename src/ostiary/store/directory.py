@@ -151,4 +151,4 @@ def revoke(connection: Connection, keys: Iterable[str], *, expires_at_s: int, re
     short = reason[:REASON_MAX_CHARS]
     rows = [{"key": key, "expires_at_s": expires_at_s, "reason": short, "at_us": at_us} for key in sorted(set(keys))]
     if rows:
-        connection.execute(insert_into(connection, REVOCATION).values(rows).on_conflict_do_nothing())
+        connection.execute(insert_into(connection, REVOCATION).on_conflict_do_nothing(), rows)

@@ -17,6 +17,7 @@ CLIENT: Final = table(
     Column("jwks", Text, nullable=False),  # its own public keys, JSON
     Column("exchange", Text, nullable=False),  # clients whose tokens it may exchange
     Column("until_s", BigInteger, nullable=False),  # from then on it is refused
+    Column("backchannel_logout_uri", Text, nullable=False),  # where it is told that a session has ended; "" for nowhere
 )
 CLIENT_LISTS: Final = {"redirects": "\n", "scopes": " ", "exchange": " "}  # and what stands between its entries
 
@@ -57,6 +58,31 @@ SESSION: Final = table(
     Column("authenticated_at_s", BigInteger, nullable=False),
     Column("expires_at_s", BigInteger, nullable=False, index=True),
     Column("amr", Text, nullable=False),
+    Column("provider", String(100), nullable=False),  # by whose word he is signed in; "" by his own password
+    Column("outside_sid", String(255), nullable=False, index=True),  # what the provider calls the session
+)
+
+PROVIDER: Final = table(  # whose word on who somebody is counts here
+    "identity_provider",
+    Column("name", String(100), primary_key=True),
+    Column("facts", Text, nullable=False),  # JSON: identity.providers.Provider
+    Column("sealed_secret", LargeBinary, nullable=False, info={"sealed_for": "provider:{name}"}),
+)
+
+OUTSIDE: Final = table(  # whose account a provider's person has: never by the e-mail, which changes hands
+    "outside_account",
+    Column("issuer", String(500), primary_key=True),
+    Column("subject", String(255), primary_key=True),
+    Column("principal", ForeignKey("principal.id"), nullable=False, index=True),
+)
+
+FAREWELL: Final = table(  # clients that are still to be told of a session's end
+    "logout_notice",
+    Column("client", String(200), primary_key=True),
+    Column("sid", String(100), primary_key=True),
+    Column("subject", String(200), nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("due_at_s", BigInteger, nullable=False, index=True),
 )
 
 GRANT: Final = table(
