@@ -22,8 +22,7 @@ from sqlalchemy import insert
 
 from fixed_clock import FixedClock
 from lines import written
-from ostiary.control.documents import read_document
-from ostiary.control.folder import files_of
+from ostiary.control.documents import files_of, read_document
 from ostiary.erp.operation import Request
 from ostiary.erp.tryton import Catalogue, learn
 from ostiary.foundation.files import write_atomically

@@ -26,7 +26,7 @@ import mmdb
 from ostiary.cli import admin
 from ostiary.cli.demo.stand import free_port
 from ostiary.control import evidence
-from ostiary.control.folder import files_of
+from ostiary.control.documents import files_of
 from ostiary.control.prepare import initialise
 from ostiary.foundation.errors import OstiaryError, retold
 from ostiary.foundation.home import Home

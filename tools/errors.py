@@ -13,8 +13,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ostiary.control.documents import prove_document
-from ostiary.control.folder import read_policy
+from ostiary.control.documents import prove_document, read_policy
 from ostiary.erp import tryton
 from ostiary.erp.tryton.catalogue import Field
 from ostiary.foundation.errors import OperatorFault

@@ -12,7 +12,7 @@ from bench.figure import Figure, at_most, middle, plain
 from bench.process import NotUp
 from bench.rounds import Pace, Say
 from bench.stand import new_home, standing
-from ostiary.control.folder import files_of
+from ostiary.control.documents import files_of
 
 AREA: Final = "gate"
 FAMILIES: Final = 50

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ostiary.control.administrators import administrators
+from ostiary.control.installation import administrators
 from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.settings import Settings

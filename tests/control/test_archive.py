@@ -7,9 +7,8 @@ import pytest
 
 from ostiary.audit.log import Change
 from ostiary.control import proposals, questions, revisions
-from ostiary.control.administrators import Administrators
 from ostiary.control.documents import prove_document, read_document
-from ostiary.control.installation import open_installation
+from ostiary.control.installation import Administrators, open_installation
 from ostiary.control.prepare import initialise
 from ostiary.control.proposals import OPEN_MAX, OPEN_OF_ONE_MAX, Kind, Proposal, State
 from ostiary.control.revisions import Act, record, record_failure, texts_of

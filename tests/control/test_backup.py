@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import delete, insert, inspect, select
 
 from ostiary.cli.demo.stand import free_port
+from ostiary.control.documents import read_policy
 from ostiary.control.evidence import back_up, restore_from
-from ostiary.control.folder import read_policy
 from ostiary.control.prepare import initialise
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home

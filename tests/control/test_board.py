@@ -9,9 +9,8 @@ from sqlalchemy import delete, select
 from ostiary.audit.log import entries, tree
 from ostiary.cli.main import run
 from ostiary.control import operations, review
-from ostiary.control.administrators import administrators
 from ostiary.control.board import Board
-from ostiary.control.installation import open_installation
+from ostiary.control.installation import administrators, open_installation
 from ostiary.control.operations import OPERATIONS
 from ostiary.control.prepare import initialise
 from ostiary.control.reconcile import Translated

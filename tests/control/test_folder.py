@@ -4,8 +4,7 @@ import os
 
 import pytest
 
-from ostiary.control.documents import read_document
-from ostiary.control.folder import files_of, read_policy
+from ostiary.control.documents import files_of, read_document, read_policy
 from ostiary.control.revisions import write_policy
 from ostiary.erp.openapi import DOCUMENT_MAX_BYTES
 from ostiary.foundation.errors import OperatorFault

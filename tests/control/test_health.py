@@ -16,10 +16,9 @@ from sqlalchemy.exc import OperationalError
 
 from guard_world import small_catalogue
 from ostiary.cli.main import cli
-from ostiary.control.administrators import administrators
 from ostiary.control.board import Board
 from ostiary.control.health import _from_inside, applied, examine, lasting, looked
-from ostiary.control.installation import open_installation
+from ostiary.control.installation import administrators, open_installation
 from ostiary.control.prepare import initialise
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Home

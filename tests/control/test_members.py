@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from ostiary.control import api, members
-from ostiary.control.administrators import Administrators
+from ostiary.control.installation import Administrators
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Home
 

@@ -14,9 +14,8 @@ import msgspec
 import pytest
 
 from ostiary.cli.main import run
-from ostiary.control import questions, report
-from ostiary.control.documents import read_document
-from ostiary.control.folder import files_of
+from ostiary.control import questions
+from ostiary.control.documents import files_of, read_document
 from ostiary.control.prepare import STARTER, initialise
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.home import Home
@@ -323,7 +322,7 @@ class Page(HTMLParser):
 @pytest.mark.standard("B9")
 def test_who_may_do_what_stands_on_pages_and_in_tables_as_it_is_in_force(site, asked, folder):
     tokens(site, ["boss", "guest"])
-    report.write(site.home, folder)
+    questions.write(site.home, folder)
     rows = {
         name: list(csv.DictReader((folder / f"{name}.csv").read_text().splitlines()))
         for name in ("roles", "objects", "principals")
@@ -340,7 +339,7 @@ def test_who_may_do_what_stands_on_pages_and_in_tables_as_it_is_in_force(site, a
         assert plan.revision in text
         assert set(Page(text).cells) >= {row["permission"] for row in told}
     site.apply(asked.replace('"stock: read"], when: home', '"invoice: read"], when: home'))
-    report.write(site.home, folder)
+    questions.write(site.home, folder)
     assert "guest,guest,shop/invoice:read" in (folder / "roles.csv").read_text()
 
 
@@ -350,7 +349,7 @@ def test_what_somebody_may_do_in_an_emergency_stands_there_and_until_when(site, 
     facts = {"principal": "client:asked-guest", "role": "night", "minutes": 5, "reason": "the shop is down"}
     begun = site.ask("break-glass.start", **facts)
     try:
-        report.write(site.home, folder)
+        questions.write(site.home, folder)
     finally:
         site.ask("break-glass.end", proposal=begun["id"])
     end = begun["text"].rpartition(" ")[2]
@@ -372,7 +371,7 @@ def test_that_a_system_is_observed_stands_on_every_page_and_table(folder, capsys
     )  # fmt: skip
     initialise(home, text=starter, host="gate.test")
     (caveat,) = questions.caveats(home)
-    written = [Path(name) for name in report.write(home, folder / "access")]
+    written = [Path(name) for name in questions.write(home, folder / "access")]
     assert len(written) == 6
     assert [file.name for file in written if caveat not in html.unescape(file.read_text())] == []
     assert run(["policy", "report", "--out", str(folder / "access"), "--home", str(home.root)]) == 0
@@ -380,7 +379,7 @@ def test_that_a_system_is_observed_stands_on_every_page_and_table(folder, capsys
 
 
 def test_a_page_holds_no_script_and_loads_nothing(site, folder):
-    report.write(site.home, folder)
+    questions.write(site.home, folder)
     page = Page((folder / "roles.html").read_text())
     assert {tag for tag, _ in page.tags}.isdisjoint({"script", "img", "link", "iframe", "form", "object", "base"})
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on") or name == "style"]
@@ -397,9 +396,9 @@ def test_a_name_neither_runs_in_a_page_nor_in_a_spreadsheet():
 
     evil = "=cmd|' /C calc'!A0<script>alert(1)</script>"
     way = Way(role=evil, rule="+1", permission="@x", context="", words="-1", where=Source(file="\tf", line=1, text=""), request=None)  # fmt: skip
-    table = list(csv.reader(report._table([(evil, "", [way])]).splitlines()))
+    table = list(csv.reader(questions._table([(evil, "", [way])]).splitlines()))
     assert [cell[0] for cell in table[1]] == ["'"] * 6
-    page = report._page().render(
+    page = questions._page().render(
         view="roles", parts=[(evil, evil, [way])], policy=evil, revision=evil, at=evil, caveats=[evil]
     )
     assert "<script>" not in page

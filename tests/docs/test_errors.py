@@ -19,7 +19,6 @@ MODULES = [
             "prove/rules.py",
             "prove/contexts.py",
             "prove/spelling.py",
-            "control/folder.py",
             "control/documents.py",
         )
     ),

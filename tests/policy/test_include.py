@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ostiary.compile.plan import compile_policy
-from ostiary.control.folder import read_policy
+from ostiary.control.documents import read_policy
 from ostiary.foundation.errors import OperatorFault
 from ostiary.policy.document import Document
 from ostiary.policy.fmt import formatted

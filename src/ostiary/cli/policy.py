@@ -306,7 +306,7 @@ def _tick(number: int) -> None:
 
 
 def _read(file: Path) -> Document:
-    from ostiary.control.folder import read_policy
+    from ostiary.control.documents import read_policy
 
     return read_policy(file)
 

@@ -69,8 +69,7 @@ def _row(way: dict[str, Any]) -> dict[str, Any]:
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The folder to write to.")
 def report(out: Path) -> None:
     """Writes who may do what, by role, object and principal, as pages and as tables (CSV), of this moment."""
-    from ostiary.control.questions import caveats
-    from ostiary.control.report import write
+    from ostiary.control.questions import caveats, write
 
     files = write(home(), out)
     show({"files": files}, "\n".join(files) + noted(caveats(home())))

@@ -10,8 +10,7 @@ from typing import Any, TypeVar
 from ostiary.audit.head import check, sign_head
 from ostiary.audit.log import Change
 from ostiary.control import proposals
-from ostiary.control.administrators import Administrators
-from ostiary.control.installation import Installation
+from ostiary.control.installation import Administrators, Installation
 from ostiary.control.proposals import Proposal
 from ostiary.control.reconcile import Reconciler
 from ostiary.envoy.delivery import Gate

@@ -8,8 +8,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final
 
-from ostiary.control.documents import described, prove_document, read_document
-from ostiary.control.folder import read_policy, text_below
+from ostiary.control.documents import described, prove_document, read_document, read_policy, text_below
 from ostiary.control.installation import refuse_empty
 from ostiary.control.recorded import Tick, recorded, turned_away
 from ostiary.erp import odata, openapi, tryton

@@ -13,8 +13,7 @@ from sqlalchemy import Connection
 from ostiary.audit.head import verified, verify
 from ostiary.audit.log import entries
 from ostiary.control import grounds, revisions
-from ostiary.control.documents import read_document
-from ostiary.control.folder import read_policy
+from ostiary.control.documents import read_document, read_policy
 from ostiary.control.installation import Installation, opened, refuse_empty
 from ostiary.control.recorded import Used, circumstances
 from ostiary.control.revisions import plan_of

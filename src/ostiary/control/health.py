@@ -20,8 +20,7 @@ from ostiary.audit.head import check, verify
 from ostiary.audit.log import entries
 from ostiary.control import proposals, review
 from ostiary.control.board import Board
-from ostiary.control.documents import observed, read_document
-from ostiary.control.folder import read_policy
+from ostiary.control.documents import observed, read_document, read_policy
 from ostiary.control.holders import without_account
 from ostiary.control.installation import Installation, open_installation, unrecorded
 from ostiary.control.proposals import State

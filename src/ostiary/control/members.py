@@ -15,9 +15,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ostiary.control import api, break_glass, outside
-from ostiary.control.administrators import administrators, let_in
 from ostiary.control.board import Board
-from ostiary.control.installation import Installation
+from ostiary.control.installation import Installation, administrators, let_in
 from ostiary.control.operations import OPERATIONS
 from ostiary.control.prepare import edge_of
 from ostiary.control.process import Served, listen, listen_on_loopback, serve

@@ -15,8 +15,7 @@ from msgspec import to_builtins
 
 from ostiary.audit.head import sign_head
 from ostiary.audit.log import Change
-from ostiary.control.documents import Proof, described, prove_document
-from ostiary.control.folder import files_of
+from ostiary.control.documents import Proof, described, files_of, prove_document
 from ostiary.control.health import opens
 from ostiary.control.installation import Installation, alone, opened
 from ostiary.control.reconcile import Reconciler

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from sqlalchemy import ColumnElement, Connection, insert, select, update
 
 from ostiary.audit.log import Change, refuse_unfit
-from ostiary.control.administrators import Administrators
+from ostiary.control.installation import Administrators
 from ostiary.event.record import stamp
 from ostiary.foundation.clock import from_us, to_us
 from ostiary.foundation.errors import CallerFault, OperatorFault

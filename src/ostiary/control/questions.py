@@ -1,13 +1,18 @@
-"""Questions about the policy and who holds it: from files and store alone, nothing has to run."""
+"""Questions about the policy and who holds it, and pages and tables of the answers: from files and store alone, nothing has to run."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+import csv
+import io
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from importlib import resources
 from ipaddress import ip_address
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 from msgspec import to_builtins
+from msgspec.structs import replace
 
 from ostiary.control.documents import observed, offers, prove_document
 from ostiary.control.holders import assigned, for_a_time, holders_of
@@ -17,6 +22,7 @@ from ostiary.control.revisions import plan_kept
 from ostiary.erp.operation import Operation, operation_named
 from ostiary.event.record import stamp
 from ostiary.foundation.errors import CallerFault
+from ostiary.foundation.files import write_atomically
 from ostiary.foundation.home import Home
 from ostiary.identity import roster
 from ostiary.plan.model import Plan
@@ -31,6 +37,10 @@ from ostiary.prove.spelling import slip
 from ostiary.store.directory import role_sets
 from ostiary.store.plans import plan_in_force
 
+FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would run (CWE-1236)
+COLUMNS: Final = ("name", "role", "permission", "when", "rule", "line")
+Brief = tuple[str, str, str]  # principal, role, and until when it is held in an emergency
+Part = tuple[str, str, list[questions.Way]]  # what it is about, more about it, and the ways
 T = TypeVar("T")
 
 
@@ -134,3 +144,63 @@ def _understood(read: Callable[[str], T], text: str) -> T:
         return read(text)
     except words.Wrong as problem:
         raise CallerFault("question-unclear", problem.message, hint=f"write {problem.hint}") from problem
+
+
+def write(home: Home, out: Path) -> list[str]:
+    """`roles`, `objects` and `principals`, each as .html and .csv, of the policy in force and those who hold it now."""
+    plan = plan_in_force(home)
+    with opened(home) as on, on.store.read() as connection:
+        everybody, now = [*roster.users(connection), *roster.clients(connection)], on.clock.now()
+        begun = for_a_time(connection, now)
+    caveats = list(observed(plan.systems, now))
+    facts = {"policy": plan.policy, "revision": plan.revision, "at": stamp(now), "caveats": caveats}
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, parts in _views(plan, everybody, begun).items():
+        html = _page().render(view=name, parts=parts, **facts)
+        for kind, text in (("html", html), ("csv", _table(parts, caveats))):
+            write_atomically(out / f"{name}.{kind}", text.encode())
+            written.append(str(out / f"{name}.{kind}"))
+    return written
+
+
+def _page() -> Any:
+    from jinja2 import Environment, StrictUndefined  # it takes a while to import, and questions need none
+
+    text = resources.files("ostiary.control").joinpath("report.html").read_text("utf-8")
+    return Environment(autoescape=True, undefined=StrictUndefined).from_string(text)
+
+
+def _views(plan: Plan, everybody: Iterable[dict[str, Any]], begun: Sequence[Brief]) -> dict[str, list[Part]]:
+    roles = [(role.name, f"level {role.level}", list(questions.what_can(plan, [role.name]))) for role in plan.roles]
+    by_role = {name: ways for name, _, ways in roles}
+    objects = defaultdict[str, list[questions.Way]](list)
+    for way in (way for ways in by_role.values() for way in ways):
+        objects[way.permission.rpartition(":")[0]].append(way)
+    return {
+        "roles": roles,
+        "objects": [(name, "", ways) for name, ways in sorted(objects.items())],
+        "principals": [_principal(one, by_role, begun) for one in everybody],
+    }
+
+
+def _principal(one: Mapping[str, Any], by_role: Mapping[str, list[questions.Way]], begun: Iterable[Brief]) -> Part:
+    """Whose hand it is, what he holds, for how long, and whether he is let in."""
+    held = [(role, "") for role in one["roles"]]
+    held += [(role, f", in an emergency until {end}") for who, role, end in begun if who == one["id"]]
+    names, shut = ", ".join(map("".join, held)) or "no role", "" if one["active"] else ", disabled"
+    ways = [replace(way, words=way.words + brief) for role, brief in held for way in by_role.get(role, ())]
+    return one["id"], f"{one['person']}, holds {names}{shut}", ways
+
+
+def _table(parts: Iterable[Part], caveats: Iterable[str] = ()) -> str:
+    written = io.StringIO()
+    csv.writer(written).writerows([COLUMNS, *([one, "", "", "", "", ""] for one in caveats), *_rows(parts)])
+    return written.getvalue()
+
+
+def _rows(parts: Iterable[Part]) -> Iterator[list[str]]:
+    for name, _, ways in parts:
+        for way in ways:
+            cells = (name, way.role, way.permission, way.words, way.rule, str(way.where))
+            yield [f"'{cell}" if cell.startswith(FORMULA) else cell for cell in cells]

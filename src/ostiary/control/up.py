@@ -14,11 +14,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final
 
-from ostiary.control import child, health, prepare, process
-from ostiary.control.administrators import administrators
-from ostiary.control.child import Child, Copy, program
+from ostiary.control import health, prepare, process
 from ostiary.control.documents import observed
-from ostiary.control.installation import alone, opened
+from ostiary.control.installation import administrators, alone, opened
+from ostiary.control.process import Child, Copy, program
 from ostiary.control.revisions import recovered
 from ostiary.envoy import binary as envoy
 from ostiary.foundation import unix
@@ -54,7 +53,7 @@ log = logging.getLogger(__name__)
 
 def run(home: Home) -> None:
     """Runs until SIGINT or SIGTERM; raises when a child can't be kept alive. No child outlives this process."""
-    with alone(home), child.signals_wait(_WATCHED):
+    with alone(home), process.signals_wait(_WATCHED):
         log.info("starting")
         starts = _prepared(home)
         children: dict[str, Child] = {}
@@ -65,7 +64,7 @@ def run(home: Home) -> None:
         finally:
             log.info("stopping")
             # The gate first: nobody is let in while the rest goes.
-            child.stop([children[name] for name in sorted(children, key=lambda name: name != GATE)], STOP_TIMEOUT_S)
+            process.stop([children[name] for name in sorted(children, key=lambda name: name != GATE)], STOP_TIMEOUT_S)
     log.info("stopped; nothing passes until it is started again")
 
 
@@ -189,7 +188,7 @@ def main(arguments: Sequence[str]) -> int:
     """`python -m ostiary.control.up FOLDER [--with-parent PID]`: for the demo, which it must not outlive."""
     folder, *more = arguments
     if more:
-        child.end_with_parent(int(more[1]))
+        process.end_with_parent(int(more[1]))
     log_to_stderr()
     try:
         run(Home(root=Path(folder)))

@@ -18,8 +18,7 @@ from typing import Any
 import httpx
 from uv import find_uv_bin
 
-from ostiary.control import child
-from ostiary.control.process import listen_on_loopback
+from ostiary.control.process import listen_on_loopback, program, signals_wait, stop
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.files import write_atomically
 from ostiary.foundation.secret import Secret
@@ -111,9 +110,9 @@ def _run(command: Sequence[str | Path], timeout_s: int) -> None:
 def running(command: Sequence[str | Path], **more: Any) -> Iterator[subprocess.Popen[bytes]]:
     """While the block runs; afterwards it has ended, also where Ctrl-C came while it was being started."""
     with ExitStack() as after:
-        with child.signals_wait(STOP):
-            process = after.enter_context(child.program(command, **more))
-            after.callback(child.stop, [process], STOP_TIMEOUT_S)
+        with signals_wait(STOP):
+            process = after.enter_context(program(command, **more))
+            after.callback(stop, [process], STOP_TIMEOUT_S)
         yield process
 
 
