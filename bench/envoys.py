@@ -156,16 +156,17 @@ class Plain:
 
     def __init__(self, folder: Path, upstream: str, tls: Certificates | None = None) -> None:
         folder.mkdir(exist_ok=True)
-        self._port, self._scheme = free_port(), "https" if tls else "http"
-        self._config, self._log = folder / "plain.json", folder / "envoy.log"
-        self._config.write_bytes(msgspec.json.encode(_plain(self._port, upstream, tls)))
+        self.port, self._scheme = free_port(), "https" if tls else "http"
+        config, self._log = folder / "plain.json", folder / "envoy.log"
+        config.write_bytes(msgspec.json.encode(_plain(self.port, upstream, tls)))
+        options = ["-c", str(config), "--concurrency", "1", "--disable-hot-restart", "-l", "warning"]
+        self.command = [str(binary.find()), *options]
 
     @contextmanager
     def running(self) -> Iterator[Running]:
-        options = ["-c", str(self._config), "--concurrency", "1", "--disable-hot-restart", "-l", "warning"]
-        with running([binary.find(), *options], self._log, env=environment("UTC"), cores=CORES.tested) as process:
-            wait_for_port(self._port, process, self._log)
-            yield Running(url=f"{self._scheme}://127.0.0.1:{self._port}", pid=process.pid)
+        with running(self.command, self._log, env=environment("UTC"), cores=CORES.tested) as process:
+            wait_for_port(self.port, process, self._log)
+            yield Running(url=f"{self._scheme}://127.0.0.1:{self.port}", pid=process.pid)
 
 
 def _plain(port: int, upstream: str, tls: Certificates | None) -> Any:

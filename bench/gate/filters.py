@@ -57,10 +57,11 @@ def variants(made: shop.Shop) -> dict[str, Change | None]:
         **alone,
         "token": _token_by_constants(claims),
         "token cache": _uncached,
-        "class, role, hours and scope": _without("mark", "policy"),
+        "class, role, hours, scope and lease": _without("mark", "policy", "revoked-hot"),
         "access log": _in_manager(lambda manager: manager.pop("access_log")),
         "answer headers": _bare_answers,
         "texts of refusals": _in_manager(lambda manager: manager.pop("local_reply_config")),
+        "all of these": _edge_alone,
     }
 
 
@@ -112,6 +113,16 @@ def _uncached(resources: Resources) -> Resources:
     for provider in changed[name]["resources"][0]["typed_config"]["providers"].values():
         del provider["jwt_cache_config"]
     return changed
+
+
+def _edge_alone(resources: Resources) -> Resources:
+    """What is left is the gate's own strictness about requests, and its routes: no filter of ours, and no log."""
+
+    def act(manager: dict[str, Json]) -> None:
+        manager["http_filters"] = manager["http_filters"][-1:]
+        del manager["access_log"], manager["local_reply_config"]
+
+    return _bare_answers(_in_manager(act)(resources))
 
 
 def _bare_answers(resources: Resources) -> Resources:

@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from bench import shop, upstream
-from bench.envoys import Change, Site
+from bench.envoys import Change, Plain, Site
 from bench.gate.filters import EVERYTHING, SIZE, variants
 from bench.gate.scale import DENSITIES, FEW, OPERATIONS, TEN_ROLES
 from bench.load import Line
@@ -46,7 +46,8 @@ def main(chosen: Sequence[str]) -> None:
 
 def _parts(folder: Path, erp: str, chosen: Sequence[str]) -> None:
     made = shop.build(SIZE, erp)
-    whole = 0.0
+    whole, bare = 0.0, Plain(folder / "plain", erp)
+    print(f"plain proxy {counted_of(bare.command, bare.port, folder / 'plain', made):31,.0f}", flush=True)
     for number, (name, change) in enumerate(variants(made).items()):
         if name == EVERYTHING or not chosen or name in chosen:
             found = counted(folder / str(number), made, change)
@@ -68,11 +69,17 @@ def _sizes(folder: Path, erp: str) -> None:
 def counted(folder: Path, made: shop.Shop, change: Change | None, warm_up: int = WARM_UP) -> float:
     """Instructions of Envoy for one request."""
     site = Site(folder, made, change=change)
+    envoy = command(binary.find(), site.edge.home, 1)
+    return counted_of(envoy, site.edge.port, folder, made, warm_up=warm_up, zone=site.edge.zone)
+
+
+def counted_of(
+    envoy: Sequence[str], port: int, folder: Path, made: shop.Shop, *, warm_up: int = WARM_UP, zone: str = "UTC"
+) -> float:
     out = folder / "callgrind.out"
     options = ["--tool=callgrind", "--separate-threads=yes", "--instr-atstart=no", f"--callgrind-out-file={out}"]
-    envoy = command(binary.find(), site.edge.home, 1)
-    with running(["valgrind", *options, *envoy], folder / "valgrind.log", env=environment(site.edge.zone)) as process:
-        connection = _connected(site.edge.port, made.lines[0], process)
+    with running(["valgrind", *options, *envoy], folder / "valgrind.log", env=environment(zone)) as process:
+        connection = _connected(port, made.lines[0], process)
         _ask(connection, made.lines[:warm_up])
         for switch, lines in (("on", made.lines[:COUNTED]), ("off", ())):
             subprocess.run(["callgrind_control", "-i", switch, str(process.pid)], check=True, capture_output=True)
