@@ -5,6 +5,7 @@ A start takes seconds: `site` is one for all tests of a worker that leave it as 
 """
 
 import atexit
+import hashlib
 import json
 import os
 import shutil
@@ -40,6 +41,7 @@ SECOND, THIRD = 65_534, 65_533  # users that act beside us
 ADMINISTRATORS = [str(os.getuid()), str(SECOND), str(THIRD)]
 LOOK_EVERY_S = 0.02
 READS = {"explain": evidence.explain, "audit.list": evidence.list_entries}  # what nothing needs to run for
+STOLEN = "seven green lanterns"  # the password that is on the list
 CLOSE = {"connection": "close"}  # else the gate would go on with its open connection to a stub that is gone
 SPEC = """\
 openapi: 3.1.0
@@ -334,8 +336,11 @@ def shared() -> Running:
     hooks = Server(("127.0.0.1", 0), Echo).start(lambda _: (204, {}, ""))
     places = mmdb.write(Path(tempfile.mkdtemp(prefix="ost-", dir="/tmp")) / "places.mmdb", {"203.0.113.0/24": "DE"})
     atexit.register(shutil.rmtree, places.parent)
+    stolen = places.with_name("stolen.txt")
+    stolen.write_text(f"{hashlib.sha1(STOLEN.encode()).hexdigest().upper()}:3\n")
     made = Running(
         geoip_database=str(places),
+        breached_passwords=str(stolen),
         trusted_hops=1,
         ask_client_certificate=True,
         metrics_port=free_port(),

@@ -141,6 +141,11 @@ def test_a_webhook_that_is_not_safe(made):
     refused(made.ostiary("up"), 2, "webhook-address")
 
 
+def test_a_list_of_stolen_passwords_that_is_not_there(made):
+    made.settings(breached_passwords="stolen.txt")
+    assert str(made.home.root / "stolen.txt") in refused(made.ostiary("up"), 2, "breached-unfit")
+
+
 def test_a_folder_without_an_installation(made):
     told = refused(made.ostiary("up", "--home", str(made.root / "empty")), 2, "no-installation")
     assert "ostiary init" in told

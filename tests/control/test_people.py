@@ -12,7 +12,7 @@ from tools.caller import sign_in
 from ostiary.control import systems
 from ostiary.foundation.errors import CallerFault, OperatorFault, SystemFault
 from ostiary.foundation.secret import Secret
-from running import RUNNING, until
+from running import RUNNING, STOLEN, until
 
 pytestmark = RUNNING
 BACK = "http://127.0.0.1/back"
@@ -328,3 +328,11 @@ def without_account(site):
         r" answers; (\d+) holders? of a role without an account there, .*`ostiary client account ", part["text"]
     )
     return int(told[1]) if told else 0
+
+
+def test_a_password_that_was_stolen_elsewhere_is_nobodys_here(site):
+    site.ask("user.add", login="stella", password=f"{STOLEN}!")
+    for operation, login in (("user.add", "sven"), ("user.password", "stella")):
+        with pytest.raises(CallerFault, match="stolen elsewhere") as refused:
+            site.ask(operation, login=login, password=STOLEN)
+        assert refused.value.code == "password-breached"

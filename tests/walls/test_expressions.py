@@ -11,7 +11,7 @@ SAMPLES = [  # each expression takes one of these, which is then blown up at eve
     "model.a_b.c_d.e_f", "model/a_b.c_d/12/e_f", "report/a_b.c_d/12", "on_change_a", "a_b-c.d_e-f", "{a_b}", "api", "v1.a",
     "https://a.b/c_d/e-f/", "application/a+json ; charset=utf-8", "application/json ; charset=utf-8", "3.1.0", "a%20b",
     "%", "\x00", "1e+999", "-12.5e+3", "gr-" + "0a" * 16, "erp/a_b.c-d.*:execute.a_b", "#", "http://[::1]:80/a?b", "12",
-    'Hash=0a;Cert="a"', "a" * 43, "eyJhbGciOi.e_-.e_-", "gw-1-0a-12.1234567890123456789",
+    'Hash=0a;Cert="a"', "a" * 43, "0A" * 20 + ":12", "eyJhbGciOi.e_-.e_-", "gw-1-0a-12.1234567890123456789",
 ]  # fmt: skip
 PUMPS = [one + other for one in "a0_.-+/ ;%~\"'\\A:" for other in ("", *"a0_.-+/ ;%")]
 LENGTH = 2_000

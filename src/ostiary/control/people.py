@@ -10,6 +10,7 @@ from ostiary.audit.log import Change
 from ostiary.control import giving, holders
 from ostiary.control.board import Board
 from ostiary.control.documents import offers
+from ostiary.control.installation import breached_list
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.secret import Secret
 from ostiary.identity import devices, keys, principals, registration, roster
@@ -121,7 +122,7 @@ def _with_locks(board: Board, connection: Connection, rows: list[dict[str, Any]]
 def add_user(
     board: Board, actor: str, *, login: str, password: str, name: str = "", roles: Sequence[str] = (), person: str = ""
 ) -> dict[str, Any]:
-    hashed = hash_password(Secret(password), login=login)  # slow: before anybody has to wait for it
+    hashed = _hashed(board, login, password)  # slow: before anybody has to wait for it
 
     def act(change: Change) -> str:
         giving.refuse_alone(board, roles)
@@ -134,10 +135,14 @@ def add_user(
 
 def set_password(board: Board, actor: str, login: str, password: str) -> dict[str, Any]:
     """A new password; sessions and tokens from before end."""
-    hashed = hash_password(Secret(password), login=login)
+    hashed = _hashed(board, login, password)
     facts: dict[str, Any] = {"sealer": board.on.sealer, "login": login, "hashed": hashed}
     board.change_directory(actor, lambda change: principals.set_password(change, **facts))
     return {}
+
+
+def _hashed(board: Board, login: str, password: str) -> str:
+    return hash_password(Secret(password), login=login, breached=breached_list(board.on))
 
 
 def revoke(board: Board, actor: str, principal: str = "", grant: str = "", reason: str = "") -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ostiary.audit.head import sign_head
 from ostiary.audit.log import Change
 from ostiary.control.documents import Proof, described, files_of, prove_document
 from ostiary.control.health import opens
-from ostiary.control.installation import Installation, alone, opened
+from ostiary.control.installation import Installation, alone, breached_list, opened
 from ostiary.control.reconcile import Reconciler
 from ostiary.control.revisions import Act, record
 from ostiary.envoy import binary
@@ -30,7 +30,7 @@ from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.files import write_atomically
 from ostiary.foundation.home import Home
 from ostiary.foundation.settings import load_settings, mistakes
-from ostiary.identity import keys
+from ostiary.identity import breached, keys
 from ostiary.plan.model import Plan, Route
 from ostiary.policy.document import Document
 from ostiary.policy.fmt import fmt
@@ -140,6 +140,8 @@ def ready(installation: Installation) -> Path:
     if edge.geoip and not is_database(edge.geoip):
         told = f"geoip_database in settings.toml names {edge.geoip}, which is no MMDB file"
         raise OperatorFault("geoip-unfit", told, hint="put one there, with a name in .mmdb, or leave the setting out")
+    if stolen := breached_list(installation):
+        breached.refuse_unfit(stolen)
     gate = Gate(found, edge)
     gate.prepare()
     Reconciler(installation, gate, edge).prepare()

@@ -4,6 +4,7 @@ import base64
 import hmac
 import secrets
 from importlib import resources
+from pathlib import Path
 from typing import Final
 
 from argon2 import PasswordHasher
@@ -12,6 +13,7 @@ from sqlalchemy import Connection, insert, select
 
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.secret import Secret
+from ostiary.identity.breached import contains
 from ostiary.store.database import take_turns
 from ostiary.store.seal import Sealer
 from ostiary.store.tables.identity import PEPPER
@@ -61,8 +63,8 @@ def _mac(key: bytes, *parts: str) -> bytes:
     return hmac.digest(key, told, "sha256")
 
 
-def hash_password(password: Secret, *, login: str) -> str:
-    """The argon2id hash; raises CallerFault when the password is too easily guessed."""
+def hash_password(password: Secret, *, login: str, breached: Path | None = None) -> str:
+    """The argon2id hash; raises CallerFault when the password is too easily guessed, or stands in the list `breached`."""
     text = password.reveal()
     if not PASSWORD_MIN_CHARS <= len(text) <= PASSWORD_MAX_CHARS:
         told = f"a password has {PASSWORD_MIN_CHARS} to {PASSWORD_MAX_CHARS} characters"
@@ -70,6 +72,9 @@ def hash_password(password: Secret, *, login: str) -> str:
     if easily_guessed(text, login):
         hint = "leave out the login, keyboard rows and words like 'password'; repeat less"
         raise CallerFault("password-weak", "the password is easily guessed", hint=hint)
+    if breached and contains(breached, password):
+        told = "the password was stolen elsewhere, and is tried first"
+        raise CallerFault("password-breached", told, hint="use one that stands nowhere else")
     return _HASHER.hash(text)
 
 
