@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from ostiary.policy.fmt import one_line
+from ostiary.policy.keys import json_schema
 from ostiary.policy.node import read
-from ostiary.policy.schema import json_schema
 
 INTRODUCTION = """\
 # The policy, key by key

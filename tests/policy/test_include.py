@@ -13,9 +13,8 @@ from ostiary.control.documents import read_policy
 from ostiary.foundation.errors import OperatorFault
 from ostiary.policy.document import Document
 from ostiary.policy.fmt import formatted
-from ostiary.policy.include import DEPTH_MAX, FILES_MAX, among
 from ostiary.policy.node import TEXT_MAX_BYTES
-from ostiary.policy.parse import parse
+from ostiary.policy.parse import DEPTH_MAX, FILES_MAX, among, parse
 from policy.documents import Writer, structures
 
 MAIN = """\

@@ -12,8 +12,7 @@ from ostiary.compile.plan import compile_policy
 from ostiary.erp.tryton import Catalogue, offer
 from ostiary.erp.tryton.catalogue import Field
 from ostiary.policy.fmt import fmt
-from ostiary.policy.packs import packs
-from ostiary.policy.parse import parse
+from ostiary.policy.parse import packs, parse
 from ostiary.prove.rules import check
 from ostiary.prove.spelling import slips
 

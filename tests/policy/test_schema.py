@@ -8,9 +8,8 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, event, given, settings
 
-from ostiary.policy.keys import PARTS
+from ostiary.policy.keys import PARTS, json_schema
 from ostiary.policy.parse import parse
-from ostiary.policy.schema import json_schema
 from policy.documents import documents
 from policy.mutations import mutated
 from policy.test_fmt import demo_policy, readme_policy

@@ -56,7 +56,7 @@ def check(file: Path) -> None:
 @click.argument("name", required=False)
 def packs(name: str | None) -> None:
     """The packs that come with Ostiary, or what the one of that NAME says."""
-    from ostiary.policy.packs import packs
+    from ostiary.policy.parse import packs
 
     if name and name not in packs():
         raise OperatorFault("no-pack", f"there is no pack {name!r}", hint=f"one of: {', '.join(packs())}")
@@ -172,7 +172,7 @@ def show_revision(number: str, name: str | None, out: Path | None) -> None:
 
 def _files(told: dict[str, Any]) -> str:
     """What the document includes, in full; of an OpenAPI document what tells it from another one."""
-    from ostiary.policy.include import among, gathered
+    from ostiary.policy.parse import among, gathered
 
     included, shown = gathered("", told["text"], among(told["files"])).texts, ""
     for name, text in told["files"].items():
@@ -280,7 +280,7 @@ def shadow(file: Path | None, *, end: bool) -> None:
 @policy.command("schema")
 def schema() -> None:
     """The JSON Schema of the document, for editors."""
-    from ostiary.policy.schema import json_schema
+    from ostiary.policy.keys import json_schema
 
     value = json_schema()
     import json

@@ -8,7 +8,7 @@ from ostiary.plan import formula as kind
 from ostiary.plan.formula import UNKNOWN, Formula, every
 from ostiary.plan.model import Context, Grant, Plan, Role, joined, seal
 from ostiary.policy.model import ContextRule, Policy, RoleRule
-from ostiary.policy.roles import reached
+from ostiary.policy.sections import reached
 
 
 def compile_policy(policy: Policy, routes: Mapping[str, Iterable[Route]] = {}) -> Plan:

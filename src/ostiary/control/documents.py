@@ -31,10 +31,9 @@ from ostiary.foundation.settings import Settings
 from ostiary.plan.formula import Countries, Device, atoms
 from ostiary.plan.model import Approvals, Kind, Plan, System
 from ostiary.policy.document import Document, plain
-from ostiary.policy.include import FILES_MAX, gathered
 from ostiary.policy.model import Policy
 from ostiary.policy.node import TEXT_MAX_BYTES
-from ostiary.policy.parse import parse
+from ostiary.policy.parse import FILES_MAX, gathered, parse
 from ostiary.policy.problem import refusal
 from ostiary.policy.words import PATH, Wrong
 from ostiary.prove.change import few

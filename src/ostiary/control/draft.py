@@ -24,7 +24,7 @@ from ostiary.plan.reason import Reason
 from ostiary.policy.document import Document
 from ostiary.policy.draft import draft as written
 from ostiary.policy.fmt import one_line
-from ostiary.policy.include import among, gathered, merged
+from ostiary.policy.parse import among, gathered, merged
 from ostiary.policy.words import NAME, WEEK, Wrong
 from ostiary.prove.replay import Recorded
 

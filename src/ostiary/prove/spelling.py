@@ -9,7 +9,7 @@ from typing import Final
 from ostiary.erp.offer import Offer
 from ostiary.erp.operation import Operation, Pattern, covering_scopes, doing, operation_named
 from ostiary.policy.model import Apart, Kind, Policy, Source
-from ostiary.policy.packs import packs
+from ostiary.policy.parse import packs
 from ostiary.prove.rules import Finding
 
 SLIPS_TOLD_MAX: Final = 20

@@ -1,0 +1,314 @@
+"""What stands under a policy's own names: systems, contexts, departments and roles, what must not be, and tests."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC
+from functools import partial
+from itertools import product
+from typing import Any, Final, TypeVar
+
+from msgspec.structs import replace
+
+from ostiary.erp.operation import Condition, Pattern, Verb
+from ostiary.policy import keys, model, words
+from ostiary.policy.levels import Above, excess, misfit
+from ostiary.policy.model import ContextRule, HandOver, Kind, Level, May, RoleRule, System
+from ostiary.policy.node import Mapping as Entries
+from ostiary.policy.node import Node, Scalar, names_in, value_at
+from ostiary.policy.reader import Reader, made
+
+BEARER: Final = ("authorization: Bearer {key}",)
+KEY: Final = re.compile("{(?:key|basic)}")
+OF_WAY: Final = {"sends": HandOver.KEY, "token-from": HandOver.OAUTH, "token-scope": HandOver.OAUTH}
+NEEDED: Final = {Kind.TRYTON: "database", Kind.OPENAPI: "spec"}
+EVERY_DAY: Final = tuple(range(7))
+OTHERS: Final = ("all", "any", "not")
+S = TypeVar("S", model.Never, model.Always)
+DUTIES: Final = 2
+APART: Final = "apart/"
+RULE: Final = "rule of `apart` with the id"  # as a control names one
+
+
+# --- systems: each with a place and an audience of its own
+
+
+def read_systems(reader: Reader, node: Node | None) -> tuple[System, ...]:
+    """The systems that were understood; what was not is reported."""
+    systems = reader.named(node, partial(_system, reader), what="systems")
+    if isinstance(node, Entries):
+        _places_differ(reader, node, systems)
+    return systems
+
+
+def _system(reader: Reader, name: str, key: Scalar, node: Node) -> System | None:
+    part, told = reader.read(node, "system", what=f"system {name}")
+    kind, place = told.get("kind"), told.pop("at", None)
+    for of, needed in NEEDED.items() if kind else ():
+        if of is kind and needed not in part:
+            reader.report(key, f"a system of kind {kind} needs the key {needed!r}", f"{needed}: ...")
+        if of is not kind and needed in part:
+            reader.report(part[needed], f"a system of kind {kind} has no {needed}", f"leave `{needed}` out")
+    _handed_over(reader, key, part, told)
+    if place is None:
+        return None
+    host, prefix = place
+    if prefix and kind is Kind.TRYTON:
+        reader.report(part["at"], "Tryton answers at its own paths, without a prefix", host)
+    if until := told.get("observe_until"):
+        told["observe_until"] = until.astimezone(UTC)
+    otherwise = {
+        "audience": f"https://{host}{prefix}",
+        "hand_over": HandOver.SESSION if kind is Kind.TRYTON else HandOver.NONE,
+        "sends": BEARER if told.get("hand_over") is HandOver.KEY else (),
+    }
+    return made(System, {**otherwise, **told}, name=name, host=host, prefix=prefix, source=reader.source(key))
+
+
+def _handed_over(reader: Reader, key: Scalar, part: dict[str, Node], told: dict[str, Any]) -> None:
+    """Each form of it with what it needs, and nothing of another."""
+    way, kind = told.get("hand_over"), told.get("kind")
+    if way is HandOver.SESSION and kind is Kind.OPENAPI:
+        reader.report(part["hand-over"], f"nobody signs in to a system of kind {kind}", "key, oauth, or none")
+    if way in {HandOver.KEY, HandOver.OAUTH} and kind is Kind.TRYTON:
+        reader.report(part["hand-over"], f"to a system of kind {kind} the gate signs in", "session, or none")
+    if way is HandOver.OAUTH and "token-from" not in part:
+        reader.report(key, "hand-over oauth needs the key 'token-from'", "token-from: ...")
+    for name, of in OF_WAY.items():
+        if name in part and way is not of:
+            reader.report(part[name], f"{name} is for hand-over {of}", f"hand-over: {of}")
+    sends = told.get("sends") or BEARER
+    if not any(map(KEY.search, sends)):
+        reader.report(part["sends"], "no header holds the key", '"Authorization: Bearer {key}"')
+    if len({line.partition(":")[0] for line in sends}) < len(sends):
+        reader.report(part["sends"], "a header stands twice", "each once")
+
+
+def _places_differ(reader: Reader, node: Entries, systems: Sequence[System]) -> None:
+    """One place is one system; so is one audience, or a token for one would open the other."""
+    for number, system in enumerate(systems):
+        key = node.entries[system.name][0]
+        for other in systems[:number]:
+            if (system.host, system.prefix) == (other.host, other.prefix):
+                reader.report(key, f"{system.name} and {other.name} are at the same place", "at: another")
+            elif system.audience == other.audience:
+                reader.report(key, f"{system.name} and {other.name} have one audience", "audience: ...")
+
+
+# --- contexts: hours, place, device, sign-in, and what is made of others by all, any and not
+
+
+def read_contexts(reader: Reader, node: Node | None) -> tuple[ContextRule, ...]:
+    """The contexts; what one is made of is made of no others, so that each can be read at a glance."""
+    told = node.entries if isinstance(node, Entries) else {}
+    made = frozenset(name for name, (_, value) in told.items() if not set(OTHERS).isdisjoint(names_in(value)))
+    return reader.named(node, partial(_context, reader, made), what="contexts")
+
+
+def _context(reader: Reader, made: frozenset[str], name: str, key: Scalar, node: Node) -> ContextRule:
+    part, told = reader.read(node, "context", what=f"context {name}")
+    timed = part.keys() & {"days", "hours", "zone", "holidays"}
+    if timed and not part.keys() >= {"hours", "zone"}:
+        reader.report(
+            key, "hours need a zone, and days and holidays need both", 'hours: "08:00-18:00", zone: Europe/Berlin'
+        )
+    for one, item in (each for key in OTHERS for each in reader.texts(part.get(key), what=key)):
+        if one in made:
+            reader.report(item, f"context {one} is made of others itself", "name what it is made of")
+    if timed:
+        told.setdefault("days", EVERY_DAY)
+    return ContextRule(name=name, source=reader.source(key), **told)
+
+
+# --- departments and roles: who belongs where, who includes whom, what each level may at most hold
+
+
+def read_departments(reader: Reader, node: Node | None) -> Above:
+    """Each, in the document's order, with those that it is part of."""
+    steps = dict(reader.named(node, partial(_department, reader), what="departments"))
+    above = {name: reached(name, steps) for name in steps}
+    for name, parts in above.items():
+        if name in parts and (told := value_at(value_at(node, name), "of")):
+            reader.report(told, f"department {name} is part of itself", "remove one `of`")
+    return above
+
+
+def _department(reader: Reader, name: str, _key: Scalar, node: Node) -> tuple[str, tuple[str, ...]]:
+    """The name, and of what it is part."""
+    _, told = reader.read(node, "department", what=f"department {name}")
+    return name, tuple(told.values())
+
+
+def read_roles(reader: Reader, node: Node | None, above: Above) -> tuple[RoleRule, ...]:
+    """The roles; none includes itself, by whatever way, or one that is beyond it."""
+    roles = reader.named(node, partial(_role, reader), what="roles")
+    includes, by_name = {role.name: role.includes for role in roles}, {role.name: role for role in roles}
+    told = node.entries if isinstance(node, Entries) else {}
+    for role in roles:
+        key, value = told[role.name]
+        if role.name in reached(role.name, includes):
+            reader.report(key, f"role {role.name} includes itself", "remove one of the includes")
+        for name, item in reader.texts(value_at(value, "includes"), what="includes"):
+            if name in by_name and (why := misfit(role, by_name[name], above)):
+                reader.report(item, f"role {role.name}: {why.message}", why.hint)
+    return roles
+
+
+def reached(name: str, steps: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """All that is below `name`, however deep; itself only where that leads in a circle."""
+    found: dict[str, None] = {}
+    pending = list(steps.get(name, ()))
+    while pending:
+        one = pending.pop()
+        if one not in found:
+            found[one] = None
+            pending.extend(steps.get(one, ()))
+    return tuple(found)
+
+
+def _role(reader: Reader, name: str, key: Scalar, node: Node) -> RoleRule:
+    if name in keys.RESERVED_LIMITS:
+        reader.report(key, f"{name} is a limit's name, so it can't be a role's", f"{name}-role")
+    part, told = reader.read(node, "role", what=f"role {name}")
+    level = told.pop("level", None)
+    if level in {Level.DEPARTMENT, Level.USER} and "of" not in part:
+        reader.report(key, f"a role of level {level} belongs to a department", "of: DEPARTMENT")
+    may = tuple(_may(reader, level, item) for item in reader.permissions(part.get("may"), what="may"))
+    # Where the level is told and wrong, the policy is refused.
+    return RoleRule(name=name, level=level or Level.PARTNER, may=may, source=reader.source(key), **told)
+
+
+def _may(reader: Reader, level: Level | None, line: Node) -> May:
+    part: dict[str, Node] = {}
+    if isinstance(line, Entries):
+        part, told = reader.read(line, "grant", what="may")
+    else:
+        told = {"patterns": reader.patterns(line, what="may")}
+    found = told.get("patterns", ())
+    for much in excess(level, found, reader.kinds) if level else ():
+        reader.report(line, much.message, much.hint)
+    _check_seen(reader, found, part)
+    fields, where = tuple(sorted(set(told.get("fields", ())))), tuple(_where(reader, part.get("where")))
+    return May(patterns=found, fields=fields, where=where, source=reader.source(line))
+
+
+def _where(reader: Reader, node: Node | None) -> Iterable[Condition]:
+    """Of a field, every bound must hold, and of its values one."""
+    for name, written, value in reader.by_field(node, what="where", example='{amount: "<= 5000"}'):
+        items = reader.items(value, what=written)
+        told = [one for item in items if (one := reader.understood(item, partial(words.condition, name), what=name))]
+        yield from (one for one in told if one.compare != "in")
+        if among := {word for one in told if one.compare == "in" for word in one.values}:
+            yield Condition(field=name, compare="in", values=tuple(sorted(among)))
+        reader.refuse_empty(value, f"{written} may hold nothing", "[draft, submitted]")
+
+
+def _check_seen(reader: Reader, patterns: Iterable[Pattern], part: dict[str, Node]) -> None:
+    """What can't be seen of a call can't be held to: it is refused, not left out."""
+    unseen = next((one.system for one in patterns if reader.kinds.get(one.system, Kind.TRYTON) is not Kind.TRYTON), "")
+    verbs = {one.verb for one in patterns}
+    if "fields" in part and (odd := verbs - ({Verb.WRITE} if unseen else {Verb.READ, Verb.WRITE})):
+        told = f"{unseen} shows only the fields that are written" if unseen else "fields are read and written"
+        reader.report(part["fields"], f"{told}, not those of {min(odd)}", f"a line of its own for {min(odd)}")
+    if "where" in part and unseen:
+        told = f"{unseen} does not say what a record holds; only kind tryton does"
+        reader.report(part["where"], told, "leave `where` out, or give the operation to fewer")
+
+
+# --- rules about what must not be, and tests of what is
+
+
+def read_apart(reader: Reader, node: Node | None, controls: Node | None) -> tuple[model.Apart, ...]:
+    """The rules, each with its controls; a pack's, whose id another one has, was left out before."""
+    named = dict[str, Node]()
+    rules = [rule for item in enumerate(reader.items(node, what="apart"), 1) for rule in _apart(reader, item, named)]
+    reader.names[RULE] = tuple(named)
+    found = [one for node in reader.items(controls, what="controls") for one in _control(reader, node)]
+    return tuple(
+        replace(rule, controls=tuple(one for of, one in found if f"{rule.id}.".startswith(f"{APART}{of}.")))
+        for rule in rules
+    )
+
+
+def _control(reader: Reader, node: Node) -> Iterator[tuple[str, model.Control]]:
+    """By the id of each rule in whose place it is."""
+    _, told = reader.read(node, "control", what="a control")
+    rules = told.pop("rules", ())
+    if control := made(model.Control, told, source=reader.source(node)):
+        yield from ((rule, control) for rule in rules)
+
+
+def _apart(reader: Reader, item: tuple[int, Node], named: dict[str, Node]) -> Iterator[model.Apart]:
+    """One rule; where its sides name several verbs it is several, `apart/1`, `apart/1.2`, ... under one name."""
+    number, node = item
+    part, told = reader.read(node, "apart", what="an apart rule")
+    sides = [_side(reader, side) for side in _sides(reader, part.get("permissions"))]
+    id_ = told.pop("id", str(number))
+    if id_ in named:
+        reader.report(part["id"], f"another rule has the id {id_} ({reader.source(named[id_])})", "one id for one rule")
+    elif "id" in part:
+        named[id_] = part["id"]
+    if "link" in part and "within" not in part:
+        reader.report(node, "a link needs a time", "within: 30 days")
+    if len(sides) != DUTIES:
+        return
+    if "within" in part:
+        _check_history(reader, part["permissions"], {pattern.system for side in sides for pattern in side})
+    pairs = list(product(*sides))
+    for nth, (first, then) in enumerate(pairs, 1):
+        of_several = f".{nth}" if len(pairs) > 1 else ""
+        rule = made(
+            model.Apart, told, id=f"{APART}{id_}{of_several}", first=first, then=then, source=reader.source(node)
+        )
+        yield from [rule] if rule else []
+
+
+def _sides(reader: Reader, node: Node | None) -> tuple[Node, ...]:
+    sides = reader.permissions(node, what="permissions")
+    if node is not None and len(sides) != DUTIES:
+        reader.report(node, "apart names two permissions", '["OBJECT: write", "OTHER: execute"]')
+    return sides
+
+
+def _side(reader: Reader, node: Node) -> list[Pattern]:
+    """All that counts as this duty."""
+    reader.refuse_empty(node, "a duty is one permission at least", '"OBJECT: write"')
+    lines = reader.permissions(node, what="permissions")
+    return [pattern for line in lines for pattern in reader.patterns(line, what="permissions")]
+
+
+def _check_history(reader: Reader, node: Node, systems: set[str]) -> None:
+    """Only where the ERP itself says who made a record can a rule about history be enforced."""
+    if len(systems) > 1:
+        reader.report(node, "both duties of a rule with `within` are of one system", "leave `within` out")
+    for system in sorted(systems):
+        if reader.kinds.get(system, model.Kind.TRYTON) is not model.Kind.TRYTON:
+            reader.report(node, f"{system} does not say who made a record; only kind tryton does", "leave `within` out")
+
+
+def read_statement(reader: Reader, kind: type[S], node: Node) -> S | None:
+    """One statement; what it speaks of is not nothing, or it would hold of itself; nor are roles that are named."""
+    name = kind.__name__.lower()
+    part, told = reader.read(node, name, what=f"a rule of `{name}`")
+    for key in part.keys() & {"outside", "when"}:
+        if len(reader.items(part[key], what=key)) != 1:
+            reader.report(
+                node, f"a rule of `{name}` names one context", "one that is made of others by all, any or not"
+            )
+    context = next(iter(told.pop("contexts", ())), "")
+    return made(kind, told, context=context, source=reader.source(node))
+
+
+def read_test(reader: Reader, node: Node) -> model.Example | None:
+    part, told = reader.read(node, "test", what="a test")
+    fields = frozenset(told.pop("fields", ()))
+    if does := told.get("does"):
+        told["does"] = replace(does, **{"fields_read" if does.verb is Verb.READ else "fields_written": fields})
+    return made(model.Example, told, record=dict(_record(reader, part.get("record"))), source=reader.source(node))
+
+
+def _record(reader: Reader, node: Node | None) -> Iterator[tuple[str, str]]:
+    """Each field and its one value."""
+    for name, written, value in reader.by_field(node, what="record", example='{amount: "4999", create_uid: own}'):
+        held = reader.understood(value, words.value, what=written)
+        if name and held:
+            yield name, held
