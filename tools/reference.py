@@ -5,6 +5,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tools import openapi
 from tools.errors import errors_page
 from tools.policy_reference import policy_page, schema_page
 
@@ -82,6 +83,7 @@ WRITERS: dict[str, Callable[[], str]] = {
     "policy.md": policy_page,
     "policy.schema.json": schema_page,
     "errors.md": errors_page,
+    "identity.openapi.json": openapi.page,
 }
 
 if __name__ == "__main__":

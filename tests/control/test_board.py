@@ -1,14 +1,16 @@
 """Every change of the directory reaches gate and guard: what they remember of it is never older than the last one."""
 
+import json
 from types import SimpleNamespace
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import delete, select
 
 from ostiary.audit.log import entries, tree
 from ostiary.cli.main import run
-from ostiary.control import operations, review
+from ostiary.control import delegated, operations, review
 from ostiary.control.board import Board
 from ostiary.control.installation import administrators, open_installation
 from ostiary.control.operations import OPERATIONS
@@ -41,6 +43,9 @@ CHANGES = {
     "principal.disable": {"principal": "user:anna"},
     "principal.enable": {"principal": "user:anna"},
     "token.revoke": {"principal": "user:anna"},
+    "registration.close": {"name": "partners"},
+    "provisioning.allow": {"client_id": "shop", "roles": ["reader"], "takes_over": ["anna"]},
+    "provisioning.stop": {"client_id": "shop"},
     "device.add": {"name": "till"},
     "device.remove": {"name": "till"},
     "key.rotate": {"compromised": True},
@@ -57,8 +62,15 @@ NO_CHANGE = {
     "user.list",
     "principal.show",
     "device.list",
+    "registration.list",
+    "provisioning.list",
 }
-OF_NO_CONCERN = {"client.rotate", "client.certificate", "review.keep"}  # neither gate nor guard know of them
+OF_NO_CONCERN = {
+    "client.rotate",
+    "client.certificate",
+    "review.keep",
+    "registration.open",
+}  # neither gate nor guard know of them
 
 
 class Twin:
@@ -100,6 +112,7 @@ def board(folder):
 def test_every_change_is_brought_to_gate_and_guard_and_recorded(board):
     changing = {name for name in OPERATIONS if not name.startswith(OTHERS)} - NO_CHANGE - OF_NO_CONCERN
     assert changing == set(CHANGES)
+    OPERATIONS["registration.open"](board, "uid:0", name="partners", scopes=["erp/party.party:read"])
     for name, facts in CHANGES.items():
         board.reconciler.told.clear()
         before = entries_of(board)
@@ -238,3 +251,43 @@ def test_no_reason_is_kept_that_draws_on_a_terminal_or_has_no_end(board, reason)
     with pytest.raises(OperatorFault, match="one line of at most"):
         OPERATIONS["key.rotate"](board, "uid:0", compromised=True, reason=reason)
     assert entries_of(board) == before
+
+
+def ask(board, act, actor, **told):
+    """As the identity server asks."""
+    return json.loads(delegated.change(board, json.dumps({"act": act, "actor": actor, "told": told}).encode()))
+
+
+def directory(board):
+    """A client that keeps users, and what it asks of one."""
+    OPERATIONS["client.add"](board, "uid:0", client_id="entra")
+    OPERATIONS["provisioning.allow"](board, "uid:0", client_id="entra", roles=["reader"])
+
+    def act(method, kind, name="", **wanted):
+        told = [("add" if kind == "Groups" else "replace", what, "", value) for what, value in wanted.items()]
+        return ask(board, "scim", "client:entra", method=method, kind=kind, name=name, told=told)
+
+    return act
+
+
+def test_what_a_directory_does_is_brought_to_gate_and_guard_and_recorded_as_its_own(board):
+    act = directory(board)
+    one = act("POST", "Users", username="ben", active=True)["id"]
+    assert board.reconciler.told[-1] == "refresh"
+    act("PATCH", "Users", one, active=False)
+    assert board.reconciler.told[-2:] == [("refuse", ("gen:user:ben#1",)), "refresh"]
+    with board.on.store.read() as connection:
+        (entry,) = entries(connection, action="principal.disable", limit=1)
+    assert entry["actor"] == "client:entra"
+
+
+def test_a_directory_gives_no_role_that_others_have_to_say_yes_to(board):
+    act = directory(board)
+    one = act("POST", "Users", username="ben", active=True)["id"]
+    plan = board.reconciler.plan
+    board.reconciler.plan = replace(plan, approvals=replace(plan.approvals, roles=1))
+    refused = act("PATCH", "Groups", "reader", members=[{"value": one}])["refused"]
+    assert (refused["error"], refused["status"]) == ("invalidValue", 400)
+    assert "approval" in refused["description"]
+    board.reconciler.plan = plan
+    assert act("PATCH", "Groups", "reader", members=[{"value": one}]) == {"id": "reader"}

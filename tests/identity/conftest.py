@@ -15,12 +15,15 @@ import pytest
 from databases import KINDS
 from fixed_clock import FixedClock
 from ostiary.audit.log import Change
+from ostiary.control import delegated
+from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.jose import verify_access_token
 from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import Settings
 from ostiary.identity import app, principals, providers, registration
 from ostiary.identity.credentials import digest, hash_password
+from ostiary.identity.provisioning import Lent
 from ostiary.plan.model import Kind, Limit, Limits, Plan, Source, System, seal, to_json
 from ostiary.store.database import open_store
 from ostiary.store.directory import access_keys
@@ -69,7 +72,7 @@ class World:
         async def arrived(told):
             return self.arrive(**told)
 
-        told = {"revoked": revoked, "arrived": arrived, "home": self.home}
+        told = {"revoked": revoked, "arrived": arrived, "changing": self.changing, "home": self.home}
         self.app = app.create(self.store, self.sealer, self.settings, self.clock, **told)
         hashed = hash_password(Secret(self.password), login="")
         self.do(principals.add_user, login="anna", hashed=hashed, roles=["clerk"])
@@ -79,6 +82,19 @@ class World:
         self.do(registration.add_client, sealer=self.sealer, client_id="web", redirects=[self.back], auth="none")
         self.secret = made.secret.reveal()
         self.cookies = httpx.Cookies()
+
+    def may(self, change, principal, roles):
+        """Raises where the policy would."""
+        if "admin" in roles:
+            raise OperatorFault("roles-apart", f"{principal} would hold what is kept apart")
+
+    def changing(self, act, actor, told):
+        """What control does; its own side is tested where it runs."""
+        with self.store.begin() as connection:
+            change = Change(connection, actor, self.clock.now())
+            done, keys = delegated.ACTS[act](change, Lent(self.sealer, self.may), **told)
+        self.gone += keys
+        return done
 
     def close(self):
         self.app.state.server.close()

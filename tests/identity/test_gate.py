@@ -33,7 +33,7 @@ def plainly(port, request):
 def test_every_endpoint_is_reached_by_tls_only(site):  # noqa: F811
     told = site.once("GET", "/identity/.well-known/openid-configuration").json()
     places = [told[name] for name in told if name.endswith(("_endpoint", "_uri"))]
-    assert len(places) == 9
+    assert len(places) == 10
     for place in places:
         assert place.startswith(f"{site.origin}/identity/")
         path = place.removeprefix(site.origin)

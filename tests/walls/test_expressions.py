@@ -12,6 +12,7 @@ SAMPLES = [  # each expression takes one of these, which is then blown up at eve
     "https://a.b/c_d/e-f/", "application/a+json ; charset=utf-8", "application/json ; charset=utf-8", "3.1.0", "a%20b",
     "%", "\x00", "1e+999", "-12.5e+3", "gr-" + "0a" * 16, "erp/a_b.c-d.*:execute.a_b", "#", "http://[::1]:80/a?b", "12",
     'Hash=0a;Cert="a"', "a" * 43, "0A" * 20 + ":12", "eyJhbGciOi.e_-.e_-", "gw-1-0a-12.1234567890123456789",
+    'urn:a_b:c.d:id eq "a"', 'id eq "a" and members.value eq "b"', 'urn:a:b:members[value eq "a"].value',
 ]  # fmt: skip
 PUMPS = [one + other for one in "a0_.-+/ ;%~\"'\\A:" for other in ("", *"a0_.-+/ ;%")]
 LENGTH = 2_000

@@ -23,6 +23,8 @@ COMMANDS: Final = {
     "policy": ("policy:policy", "Check, format, compare, prove and apply the policy; ask what it means."),
     "system": ("systems:system", "The protected ERPs."),
     "client": ("principals:client", "The machines that call, and the applications people sign in with."),
+    "registration": ("delegated:registration", "Clients that register themselves, as far as you let them."),
+    "provisioning": ("delegated:provisioning", "A company's directory that keeps users here, by SCIM."),
     "user": ("principals:user", "Those who sign in."),
     "provider": ("providers:provider", "Whose word on who somebody is counts here: Entra ID, Keycloak, Okta."),
     "device": ("devices:device", "The devices that contexts of the policy ask for."),

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ostiary.control import api, break_glass, outside
+from ostiary.control import api, break_glass, delegated, outside
 from ostiary.control.board import Board
 from ostiary.control.installation import Installation, administrators, let_in
 from ostiary.control.operations import OPERATIONS
@@ -28,6 +28,7 @@ from ostiary.foundation.errors import SystemFault
 from ostiary.guard.app import Guard
 from ostiary.identity import app as identity
 from ostiary.identity import farewell, grants, keys
+from ostiary.identity.request import Refused
 from ostiary.monitor import alerts, measures
 from ostiary.monitor.alerts import OURSELVES
 from ostiary.monitor.watch import Watch
@@ -105,7 +106,7 @@ def _served(board: Board) -> list[Served]:
 
 
 def _internal(board: Board) -> Mapping[str, Callable[[bytes], bytes]]:
-    """What our own processes tell: identity revokes."""
+    """What our own processes tell: identity revokes, and has the directory changed."""
 
     def revoked(body: bytes) -> bytes:
         board.reconciler.refuse(json.loads(body)["keys"])
@@ -115,6 +116,7 @@ def _internal(board: Board) -> Mapping[str, Callable[[bytes], bytes]]:
     return {
         "revoked": revoked,
         "arrived": partial(outside.arrive, board),
+        "change": partial(delegated.change, board),
         "metrics": lambda _: board.watch.metrics.render(),
     }
 
@@ -153,7 +155,8 @@ async def run_identity(on: Installation) -> None:
     async def arrived(told: Mapping[str, Any]) -> str:
         return str(await anyio.to_thread.run_sync(_bring, on, told))
 
-    app = identity.create(on.store, on.sealer, on.settings, on.clock, revoked=revoked, arrived=arrived, home=on.home)
+    told: dict[str, Any] = {"revoked": revoked, "arrived": arrived, "changing": partial(_have_changed, on)}
+    app = identity.create(on.store, on.sealer, on.settings, on.clock, home=on.home, **told)
     telling = asyncio.create_task(_every(TELL_EVERY_S, partial(farewell.send, app.state.server)))
     try:
         await serve(Served(app, listen(on.home.socket("identity"))))
@@ -182,6 +185,18 @@ def _tell_control(on: Installation, keys: list[str]) -> None:
         return
     if answer.status != 200:  # noqa: PLR2004  RFC 9110 section 15.3.1
         raise SystemFault("revocation-late", "it is recorded, and the gate learns of it later", hint="try again")
+
+
+def _have_changed(on: Installation, act: str, actor: str, told: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Raises OSError or SystemFault where control is away, or fails: nothing is promised then."""
+    asked = json.dumps({"act": act, "actor": actor, "told": told}).encode()
+    answer = unix.ask(on.home.socket("control"), "POST", "/internal/change", asked)
+    if answer.status != 200:  # noqa: PLR2004  RFC 9110 section 15.3.1
+        raise SystemFault("change-failed", "control could not change the directory", hint="see what `ostiary up` says")
+    done = json.loads(answer.body)
+    if "refused" in done:
+        raise Refused(**done["refused"])
+    return dict(done)
 
 
 async def run_guard(on: Installation) -> None:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from ostiary.audit.log import Change, refuse_unfit
 from ostiary.control import (
     break_glass,
+    delegated,
     evidence,
     giving,
     health,
@@ -30,7 +31,7 @@ from ostiary.control.holders import assigned, holders_of
 from ostiary.control.proposals import Kind, Proposal, State
 from ostiary.control.reconcile import Translated
 from ostiary.foundation.errors import OperatorFault, counted
-from ostiary.identity import devices, principals, providers, roster
+from ostiary.identity import devices, dynamic, principals, providers, provisioning, roster
 from ostiary.monitor import alerts, measures
 from ostiary.plan.model import Plan
 from ostiary.policy.document import Document
@@ -263,6 +264,12 @@ _ACTS: Final[Mapping[str, Callable[..., Any]]] = {
     "client.add": people.add_client,
     "client.change": people.change_client,
     "client.list": roster.clients,
+    "registration.open": delegated.open_registration,
+    "registration.list": dynamic.listed,
+    "registration.close": dynamic.close_registration,
+    "provisioning.allow": provisioning.allow,
+    "provisioning.list": provisioning.listed,
+    "provisioning.stop": provisioning.stop,
     "client.rotate": people.rotate_client,
     "client.certificate": people.issue_certificate,
     "user.add": people.add_user,

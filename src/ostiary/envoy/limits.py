@@ -22,7 +22,7 @@ ADDRESS_LIMIT: Final = Limit(
     name="address", requests=60_000, seconds=60
 )  # an office behind one address; a flood is not
 MACHINES: Final = {
-    "safe_regex": {"regex": "/identity/(token|revoke|userinfo|introspect) [A-Z]+"}
+    "safe_regex": {"regex": "/identity/(token|revoke|userinfo|introspect|scim/v2/[^ ]*) [A-Z]+"}
 }  # where something shown is looked at
 
 

@@ -53,6 +53,7 @@ NO_UTF8: Final = matcher.both(
 )
 METADATA_PATH: Final = "/.well-known/oauth-authorization-server/identity"  # RFC 8414 section 3.1
 FORM_MAX_BYTES: Final = 32 * 1024  # of the identity server, which reads less: strangers fill no memory
+SCIM_MAX_BYTES: Final = 256 * 1024  # of a directory that keeps users here: a group of some thousands
 UPSTREAM_TIMEOUT: Final = "60s"
 REMEMBERED_MAX: Final = 20_000  # routes, as long as a document may have
 # A route of the identity server: it checks its callers itself; blocked addresses and address limits still hold.
@@ -76,6 +77,7 @@ def _host(host: str, systems: Sequence[System], plan: Plan, classes: Classes, ed
     places: dict[str, Json] = {f"{system.prefix}/": _system(system, plan, classes) for system in systems}
     if host == edge.host:
         places["/identity/"] = _safe("/identity/", _identity())
+        places["/identity/scim/v2/"] = _safe("/identity/scim/v2/", _identity(SCIM_MAX_BYTES))
         places[METADATA_PATH] = matcher.first([(_path(re.escape(METADATA_PATH)), _identity())], _refused("-"))
     found = matcher.prefix(CALL_HEADER, places, _refused("-"))
     found = matcher.first([(NO_UTF8, _refused("-"))], found)
@@ -201,12 +203,12 @@ def _to(
     )
 
 
-def _identity() -> Json:
+def _identity(most: int = FORM_MAX_BYTES) -> Json:
     return _route(
         match={"prefix": "/"},
         name=f"{place('-')} -/-",
         route={"cluster": "identity", "timeout": UPSTREAM_TIMEOUT},
-        typed_per_filter_config={TELL: ON, **dict.fromkeys(UNTOUCHED, OFF), "body": body_limit(FORM_MAX_BYTES)},
+        typed_per_filter_config={TELL: ON, **dict.fromkeys(UNTOUCHED, OFF), "body": body_limit(most)},
     )
 
 

@@ -72,6 +72,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def issuer(self) -> str:
         return f"{self.origin}/identity"
 
+    @property
+    def scim(self) -> str:
+        """Where users are kept by others, and the audience of their tokens."""
+        return f"{self.issuer}/scim/v2"
+
 
 def load_settings(path: Path) -> Settings:
     """The settings in `path`, or the defaults when there is no such file; raises with every mistake at once."""

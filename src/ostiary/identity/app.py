@@ -20,11 +20,11 @@ from ostiary.foundation.clock import Clock
 from ostiary.foundation.home import Home
 from ostiary.foundation.proof import ALGORITHMS
 from ostiary.foundation.settings import Settings
-from ostiary.identity import account, clients, device, endpoint, keys, logout, outside, sign_in, tokens
+from ostiary.identity import account, bearer, clients, device, dynamic, endpoint, keys, logout, outside, scim, sign_in
 from ostiary.identity.asked import ACRS
 from ostiary.identity.endpoint import NO_STORE
 from ostiary.identity.request import TEXT_MAX_BYTES, Refused, call, refuse_foreign
-from ostiary.identity.server import Arrived, Revoked, Server
+from ostiary.identity.server import Arrived, Changing, Revoked, Server
 from ostiary.plan.reason import HEADER, Reason
 from ostiary.store.database import Store
 from ostiary.store.seal import Sealer
@@ -33,6 +33,8 @@ from ostiary.store.tables.directory import PRINCIPAL
 THREADS: Final = 8
 PASSWORD_THREADS: Final = 2  # each argon2id takes 19 MiB and a core
 OUTSIDE_THREADS: Final = 4  # each may wait for a provider
+CHANGING_THREADS: Final = 2  # that wait for control: nobody who signs in waits with them
+METHODS: Final = "GET,POST,PUT,PATCH,DELETE"
 WAITING_MAX: Final = 50  # for one of these threads; more would only wait in vain
 METADATA: Final = tomllib.loads((resources.files("ostiary.identity") / "metadata.toml").read_text("utf-8"))
 BUSY: Final = Refused("temporarily_unavailable", "too many ask at once; try again", status=503)
@@ -44,15 +46,22 @@ Handler = Callable[[Server, Request, bytes], Response]
 
 
 def create(
-    store: Store, sealer: Sealer, settings: Settings, clock: Clock, *, revoked: Revoked, arrived: Arrived, home: Home
-) -> Starlette:
-    """The application under the path of `settings.issuer`; `revoked` is told every key that is revoked here."""
-    server = Server(store, sealer, settings, clock, home, revoked, arrived)
-    threads, slow, far = (CapacityLimiter(most) for most in (THREADS, PASSWORD_THREADS, OUTSIDE_THREADS))
+    store: Store, sealer: Sealer, settings: Settings, clock: Clock, *,
+    revoked: Revoked, arrived: Arrived, changing: Changing, home: Home,
+) -> Starlette:  # fmt: skip
+    """The application under the path of `settings.issuer`.
+
+    `revoked` is told every key that is revoked here; by `changing` control changes the directory.
+    """
+    server = Server(store, sealer, settings, clock, home, revoked, arrived, changing)
+    limits = (THREADS, PASSWORD_THREADS, OUTSIDE_THREADS, CHANGING_THREADS)
+    threads, slow, far, others = map(CapacityLimiter, limits)
     base = "/identity"
 
-    def route(path: str, methods: str, handler: Handler, limiter: CapacityLimiter = threads) -> Route:
-        return Route(path, _endpoint(server, handler, limiter), methods=methods.split(","))
+    def route(
+        path: str, methods: str, handler: Handler, limiter: CapacityLimiter = threads, most: int = TEXT_MAX_BYTES
+    ) -> Route:
+        return Route(path, _endpoint(server, handler, limiter, most), methods=methods.split(","))
 
     made = Starlette(
         routes=[
@@ -71,6 +80,9 @@ def create(
             route(f"{base}/revoke", "POST", endpoint.revoke),
             route(f"{base}/introspect", "POST", endpoint.introspect),
             route(f"{base}/userinfo", "GET,POST", userinfo),
+            route(f"{base}/register", "POST", dynamic.endpoint, others),
+            route(f"{base}/register/{{client_id}}", "GET,PUT,DELETE", dynamic.endpoint, others),
+            route(f"{base}/scim/v2/{{place:path}}", METHODS, scim.endpoint, others, scim.BODY_MAX_BYTES),
             route(f"{base}/jwks", "GET", jwks),
             route(f"{base}/.well-known/openid-configuration", "GET", metadata),
             route(f"{base}/.well-known/oauth-authorization-server", "GET", metadata),
@@ -82,10 +94,10 @@ def create(
     return made
 
 
-def _endpoint(server: Server, handler: Handler, limiter: CapacityLimiter) -> Any:
+def _endpoint(server: Server, handler: Handler, limiter: CapacityLimiter, most: int) -> Any:
     async def answer(request: Request) -> Response:
         try:
-            body = await _body(request)
+            body = await _body(request, most)
             if limiter.statistics().tasks_waiting >= WAITING_MAX:
                 return _refusal(server, request, BUSY)
             async with limiter:
@@ -116,11 +128,11 @@ def _answered(server: Server, handler: Handler, request: Request, body: bytes) -
     return response
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, most: int) -> bytes:
     body = b""
     async for part in request.stream():
         body += part
-        if len(body) > TEXT_MAX_BYTES:
+        if len(body) > most:
             raise Refused("invalid_request", "the request is too long", status=413)
     return body
 
@@ -128,35 +140,14 @@ async def _body(request: Request) -> bytes:
 def userinfo(server: Server, request: Request, _body: bytes) -> Response:
     """OpenID Connect Core section 5.3; refusals in the words of RFC 6750 section 3."""
     refuse_foreign(request)
-    text = request.headers.get("authorization", "").partition(" ")[2]
-    if not text:
-        return _challenge(Reason.TOKEN_MISSING)
     with server.transaction(request, {}, writes=False) as connection:
-        claims = tokens.read_access_token(server, connection, text)
-        if claims is None:
-            return _challenge(Reason.TOKEN_INVALID)
-        if tokens.revoked(server, connection, claims):
-            return _challenge(Reason.TOKEN_REVOKED)
-        if not _held(server, connection, request, text, claims.bound):
-            return _challenge(Reason.TOKEN_UNBOUND)
+        claims = bearer.shown(server, connection, request, server.systems())
         if "openid" not in claims.scopes:
-            return _challenge(Reason.SCOPE)
+            raise bearer.unfit(Reason.SCOPE)
         told = {"sub": claims.subject}
         if "profile" in claims.scopes:
             told["name"] = _name(connection, claims.subject)
     return JSONResponse(told, headers=NO_STORE)
-
-
-def _held(server: Server, connection: Connection, request: Request, token: str, bound: str) -> bool:
-    try:
-        return clients.holds(server, connection, request, token, bound)
-    except Refused:
-        return False
-
-
-def _challenge(reason: Reason) -> Response:
-    said = {"www-authenticate": reason.challenge, HEADER: str(reason)}
-    return Response(status_code=reason.status, headers={**NO_STORE, **said})
 
 
 def jwks(server: Server, _request: Request, _body: bytes) -> Response:
@@ -197,9 +188,16 @@ def _refusal(server: Server, request: Request, refused: Refused) -> Response:
     headers = dict(NO_STORE)
     if refused.status == HTTPStatus.UNAUTHORIZED:  # RFC 6749 section 5.2
         headers["www-authenticate"] = 'Basic realm="ostiary"'
+    reason = next((one for one in Reason if one == refused.error), None)
+    if reason or refused.error == "invalid_token":
+        headers["www-authenticate"] = (reason or Reason.TOKEN_INVALID).challenge
     if refused.error == "use_dpop_nonce":
         headers["dpop-nonce"] = clients.nonces(server)[0]
-    if refused.guessed:
-        headers[HEADER] = str(Reason.CREDENTIAL_INVALID)
+    if refused.guessed or reason:
+        headers[HEADER] = str(reason or Reason.CREDENTIAL_INVALID)
+    if request.scope["path"].startswith("/identity/scim/"):
+        return scim.failed(refused, headers)
+    if reason:  # RFC 6750 section 3: the challenge says it
+        return Response(status_code=refused.status, headers=headers)
     told = {"error": refused.error, "error_description": refused.description}
     return JSONResponse(told, refused.status, headers=headers)

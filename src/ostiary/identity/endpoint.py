@@ -14,6 +14,7 @@ from ostiary.identity.clients import Client
 from ostiary.identity.credentials import new_secret
 from ostiary.identity.exchange import exchange
 from ostiary.identity.principals import revoke_grant, revoke_token
+from ostiary.identity.provisioning import opened
 from ostiary.identity.request import Refused, form
 from ostiary.identity.server import Server
 
@@ -21,6 +22,7 @@ NO_STORE: Final = {"cache-control": "no-store"}
 DEVICE: Final = "urn:ietf:params:oauth:grant-type:device_code"
 EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
 GRANT_TYPES: Final = ("authorization_code", "client_credentials", "refresh_token", DEVICE, EXCHANGE)
+SCIM: Final = "scim"  # the scope, and the whole of it
 PUSHED_LIFE_S: Final = 300  # a person may take so long to sign in
 CREDENTIALS: Final = frozenset({"client_secret", "client_assertion", "client_assertion_type"})
 
@@ -49,6 +51,10 @@ def _for_machine(  # noqa: PLR0917  what the request shows
 ) -> tuple[dict[str, Any], Claims]:
     if client.public:
         raise Refused("unauthorized_client", "a public client has no credentials of its own")
+    if _provisions(server, connection, client, told):
+        grant = tokens.Given(new_id("gr"), client.principal, client.principal, server.settings.scim)
+        claims = tokens.claims_for(server, connection, grant, request, scopes=frozenset({SCIM}), bound=bound)
+        return tokens.answer(server.signing(connection)["access"], claims), claims
     audience, system = server.audience(told.get("resource", ""))
     asked = frozenset(told.get("scope", "").split())
     wanted = asked - clients.OIDC_SCOPES
@@ -58,6 +64,12 @@ def _for_machine(  # noqa: PLR0917  what the request shows
     scopes = clients.narrow(client, " ".join(wanted), system)
     claims = tokens.claims_for(server, connection, grant, request, scopes=scopes, bound=bound)
     return tokens.answer(server.signing(connection)["access"], claims), claims
+
+
+def _provisions(server: Server, connection: Connection, client: Client, told: dict[str, str]) -> bool:
+    """Whether it is to have a token for SCIM: also where it names nothing, as directories do."""
+    place, scope = server.settings.scim, told.get("scope", SCIM)
+    return opened(connection, client.principal) is not None and (told.get("resource", place), scope) == (place, SCIM)
 
 
 def _for_person(  # noqa: PLR0917  what the request shows

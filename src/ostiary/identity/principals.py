@@ -14,21 +14,11 @@ from ostiary.foundation.settings import LIFE_MAX_S
 from ostiary.identity import factors, farewell, names, roster, tries
 from ostiary.identity.credentials import pepper
 from ostiary.store import directory
-from ostiary.store.database import insert_into, upsert
+from ostiary.store.database import METADATA, insert_into, upsert
 from ostiary.store.seal import Sealer
 from ostiary.store.tables.control import PROPOSAL
 from ostiary.store.tables.directory import ASSIGNMENT, DEVICE, ERP_ACCOUNT, PRINCIPAL, REVOCATION, ROLE_SET
-from ostiary.store.tables.identity import (
-    CLIENT,
-    CLIENT_SECRET,
-    FACTOR,
-    GRANT,
-    ONE_TIME,
-    OUTSIDE,
-    PASSWORD,
-    REFRESH,
-    SESSION,
-)
+from ostiary.store.tables.identity import GRANT, ONE_TIME, PASSWORD, PROVISIONED, REFRESH, SESSION
 
 REVOKED_S: Final = LIFE_MAX_S + 120  # a token may be signed while its revocation waits for the lock; clocks differ
 Keys = tuple[str, ...]
@@ -84,8 +74,10 @@ def remove(change: Change, *, principal: str) -> Keys:
         change.connection.execute(delete(table).where(table.c.grant.in_(mine)))
     change.connection.execute(delete(GRANT).where(GRANT.c.id.in_(mine)))
     directory.keep_past(change.connection, to_us(change.now), ERP_ACCOUNT.c.principal == principal)
-    for table in (CLIENT_SECRET, CLIENT, PASSWORD, FACTOR, OUTSIDE, ERP_ACCOUNT, DEVICE, ASSIGNMENT):
-        change.connection.execute(delete(table).where(table.c.principal == principal))
+    change.connection.execute(delete(PROVISIONED).where(PROVISIONED.c.client == principal))
+    for table in METADATA.sorted_tables:
+        if "principal" in table.c and (table is DEVICE or table.c.principal.foreign_keys):
+            change.connection.execute(delete(table).where(table.c.principal == principal))
     change.connection.execute(delete(PRINCIPAL).where(PRINCIPAL.c.id == principal))
     change.note("principal.remove", principal, before=before)
     return keys
@@ -224,6 +216,8 @@ def _assign(change: Change, principal: str, roles: Sequence[str]) -> None:
 def _set_active(change: Change, principal: str, *, active: bool) -> None:
     roster.one(change.connection, principal)  # raises where there is none
     change.connection.execute(update(PRINCIPAL).where(PRINCIPAL.c.id == principal).values(active=active))
+    decided = update(PROVISIONED).where(PROVISIONED.c.principal == principal).values(ended=False)
+    change.connection.execute(decided)  # for a client that disables it, it says so itself
     action = "principal.enable" if active else "principal.disable"
     change.note(action, principal, before={"active": not active}, after={"active": active})
 

@@ -8,9 +8,11 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, unquote, unquote_plus
 
+import msgspec
 from cryptography import x509
 from starlette.requests import Request
 
+from ostiary.foundation import strict_json
 from ostiary.foundation.jose import TokenRefused
 from ostiary.foundation.origin import named
 from ostiary.foundation.proof import speaker
@@ -36,6 +38,12 @@ class Refused(Exception):
         self.status = status
         self.guessed = guessed
         self.facts = facts
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """As it travels from one of our processes to another."""
+        named = ("error", "description", "status", "guessed")
+        return {name: getattr(self, name) for name in named}
 
 
 def parse(text: bytes, *, max_bytes: int = TEXT_MAX_BYTES) -> dict[str, str]:
@@ -101,6 +109,30 @@ def _basic(authorization: str, form: Mapping[str, str]) -> Shown:
 
 def _unreadable() -> Refused:
     return Refused("invalid_client", "the credentials cannot be read", status=401)
+
+
+def read_json(body: bytes, kind: Any, error: str) -> Any:
+    """The body as that type; raises Refused with where it is not."""
+    try:
+        return converted(strict_json.parse(body), kind, error, strict=True)
+    except strict_json.NotStrict as problem:
+        raise Refused(error, str(problem)) from None
+
+
+def converted(told: Any, kind: Any, error: str, *, strict: bool = False) -> Any:
+    """As that type: a number may be a text, unless `strict`."""
+    try:
+        return msgspec.convert(told, kind, strict=strict)
+    except msgspec.ValidationError as problem:
+        raise Refused(error, f"not as it must be: {str(problem).rpartition(' - at ')[2]}") from None
+
+
+def bearer(request: Request) -> str:
+    """The token in the header, which is no client's own credential."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.isascii():
+        raise Refused("invalid_token", "show the token as a bearer's (RFC 6750)", status=401)
+    return token
 
 
 def form(request: Request, body: bytes) -> dict[str, str]:

@@ -27,24 +27,20 @@ from ostiary.store.seal import Sealer
 
 Revoked = Callable[[Sequence[str]], Coroutine[Any, Any, None]]
 Arrived = Callable[[Mapping[str, Any]], Coroutine[Any, Any, str]]
+# Has control change the directory: (act, actor, what is told of it) -> what came of it; raises Refused.
+Changing = Callable[[str, str, Mapping[str, Any]], Mapping[str, Any]]
 
 
 class Server:
     """Opened once for each process; makes the keys at first start."""
 
     def __init__(  # noqa: PLR0917  the composition root names them once
-        self,
-        store: Store,
-        sealer: Sealer,
-        settings: Settings,
-        clock: Clock,
-        home: Home,
-        revoked: Revoked,
-        arrived: Arrived,
-    ) -> None:
+        self, store: Store, sealer: Sealer, settings: Settings, clock: Clock, home: Home, revoked: Revoked,
+        arrived: Arrived, changing: Changing,
+    ) -> None:  # fmt: skip
         self.store, self.sealer, self.settings, self.clock, self.home = store, sealer, settings, clock, home
-        self.revoked, self.arrived, self.life_s = revoked, arrived, settings.token_life_s
-        self.published = Published(settings.upstream_authorities, clock)
+        self.revoked, self.arrived, self.changing = revoked, arrived, changing
+        self.life_s, self.published = settings.token_life_s, Published(settings.upstream_authorities, clock)
         self._signing: Mapping[str, SigningKey] = {}  # by kid
         self._systems: tuple[str, Mapping[str, str]] = ("", {})
         with store.begin() as connection:

@@ -1,6 +1,6 @@
 """Makes access and ID tokens, and takes them back."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
@@ -125,10 +125,12 @@ def revoked(server: Server, connection: Connection, claims: jose.Claims) -> bool
     return connection.execute(select(REVOCATION.c.key).where(*mine)).first() is not None
 
 
-def read_access_token(server: Server, connection: Connection, text: str) -> jose.Claims | None:
-    """The claims of a token of ours for any of our systems."""
+def read_access_token(
+    server: Server, connection: Connection, text: str, audiences: Iterable[str] = ()
+) -> jose.Claims | None:
+    """The claims of a token of ours for one of these; for any where none is named."""
     jwks, now = access_keys(connection), server.now()
-    for audience in server.systems():
+    for audience in audiences or (*server.systems(), server.settings.scim):
         with suppress(jose.TokenRefused):
             return jose.verify_access_token(text, jwks, issuer=server.issuer, audience=audience, now=now)
     return None

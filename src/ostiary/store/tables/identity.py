@@ -28,6 +28,29 @@ CLIENT_SECRET: Final = table(
     Column("made_at_us", BigInteger, nullable=False),
 )
 
+REGISTERED: Final = table(  # a client that registered itself
+    "registered_client",
+    Column("principal", ForeignKey("principal.id"), primary_key=True),
+    Column("scopes", Text, nullable=False),  # the most that it may ask for
+)
+
+PROVISIONER: Final = table(  # a client by which a company's directory keeps users here (SCIM)
+    "provisioner",
+    Column("principal", ForeignKey("principal.id"), primary_key=True),
+    Column("roles", Text, nullable=False),  # that it may give, and what it calls each: JSON
+)
+
+PROVISIONED: Final = table(  # a user that is kept so
+    "provisioned",
+    Column("principal", ForeignKey("principal.id"), primary_key=True),
+    Column("id", String(100), nullable=False, unique=True),  # by which its client names it
+    Column("client", String(200), nullable=False, index=True),
+    Column("user_name", String(200), nullable=False),  # what the client calls it: at first its login
+    Column("external_id", String(200), nullable=False),
+    Column("ended", Boolean, nullable=False),  # the client disabled it, and no administrator since
+    Column("deleted", Boolean, nullable=False),  # the client knows it no more
+)
+
 PASSWORD: Final = table(
     "password",
     Column("principal", ForeignKey("principal.id"), primary_key=True),
