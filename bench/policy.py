@@ -21,7 +21,7 @@ from ostiary.plan.formula import Circumstances
 from ostiary.plan.model import Plan, from_json, to_json
 from ostiary.policy.parse import parse
 from ostiary.prove import questions
-from ostiary.prove.difference import diff
+from ostiary.prove.questions import diff
 from ostiary.prove.rules import check
 
 AREA: Final = "policy"

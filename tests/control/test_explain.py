@@ -20,7 +20,7 @@ from ostiary.foundation.home import Home
 from ostiary.foundation.secret import Secret
 from ostiary.plan.model import Kind
 from ostiary.plan.reason import Reason
-from ostiary.prove.explanation import Explanation
+from ostiary.prove.decisions import Explanation
 from running import RUNNING, until
 
 pytestmark = RUNNING

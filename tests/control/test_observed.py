@@ -8,7 +8,7 @@ from ostiary.erp.operation import operation_named
 from ostiary.plan.decide import Facts
 from ostiary.plan.formula import Circumstances
 from ostiary.plan.reason import Reason
-from ostiary.prove.replay import Recorded
+from ostiary.prove.decisions import Recorded
 from policy.compiled import plan_of
 
 PLAN = plan_of("""\

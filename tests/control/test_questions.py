@@ -21,8 +21,7 @@ from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.home import Home
 from ostiary.plan.reason import Reason
 from ostiary.policy.document import Document
-from ostiary.prove.request import Request, replay
-from ostiary.prove.rules import check
+from ostiary.prove.rules import Request, check, replay
 from ostiary.prove.situation import Situation
 from ostiary.store.plans import plan_in_force
 from running import RUNNING, until

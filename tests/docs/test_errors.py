@@ -17,7 +17,6 @@ MODULES = [
         SOURCE / name
         for name in (
             "prove/rules.py",
-            "prove/contexts.py",
             "prove/spelling.py",
             "control/documents.py",
         )

@@ -10,7 +10,7 @@ from ostiary.plan.decide import Facts, decide
 from ostiary.plan.formula import All, AnyOf, Circumstances, Hours, Mfa, Networks, Not
 from ostiary.plan.model import Apart
 from ostiary.plan.reason import Reason
-from ostiary.prove.explanation import SUGGESTIONS_MAX, Asked, explain, words
+from ostiary.prove.decisions import SUGGESTIONS_MAX, Asked, explain, words
 from policy.compiled import plan_of
 
 PLAN = plan_of("""\

@@ -12,8 +12,8 @@ from ostiary.erp.operation import Verb, operation_named
 from ostiary.plan.decide import Facts, admit, decide
 from ostiary.plan.formula import Circumstances
 from ostiary.plan.reason import Reason
-from ostiary.prove import replay as module
-from ostiary.prove.replay import BY_POLICY, UNCLEAR, Recorded, replay
+from ostiary.prove import decisions as module
+from ostiary.prove.decisions import BY_POLICY, UNCLEAR, Recorded, replay
 from policy.compiled import HEAD, plan_of
 
 LIVE = """\

@@ -36,11 +36,9 @@ from ostiary.policy.node import TEXT_MAX_BYTES
 from ostiary.policy.parse import FILES_MAX, gathered, parse
 from ostiary.policy.problem import refusal
 from ostiary.policy.words import PATH, Wrong
-from ostiary.prove.change import few
-from ostiary.prove.contexts import impossible
-from ostiary.prove.difference import diff
-from ostiary.prove.explanation import clock
-from ostiary.prove.rules import Finding, broad, check, controls, ended, failures
+from ostiary.prove.decisions import clock
+from ostiary.prove.questions import diff
+from ostiary.prove.rules import Finding, broad, check, controls, ended, failures, few, impossible
 from ostiary.prove.situation import Situation
 from ostiary.prove.spelling import slips, void
 from ostiary.store.plans import plan_in_force, revision_in_force

@@ -26,7 +26,7 @@ from ostiary.policy.draft import draft as written
 from ostiary.policy.fmt import one_line
 from ostiary.policy.parse import among, gathered, merged
 from ostiary.policy.words import NAME, WEEK, Wrong
-from ostiary.prove.replay import Recorded
+from ostiary.prove.decisions import Recorded
 
 EVENTS: Final = "events"
 NETWORKS_MAX: Final = 5

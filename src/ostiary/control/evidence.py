@@ -26,8 +26,8 @@ from ostiary.foundation.home import Home
 from ostiary.identity import roster
 from ostiary.monitor.usage import Use, patterns
 from ostiary.plan.reason import Reason
-from ostiary.prove.explanation import Asked, Explanation
-from ostiary.prove.explanation import explain as explained
+from ostiary.prove.decisions import Asked, Explanation
+from ostiary.prove.decisions import explain as explained
 from ostiary.store import backup
 from ostiary.store.directory import role_sets
 from ostiary.store.plans import plan_in_force

@@ -21,7 +21,7 @@ from ostiary.event.record import NONE, Event
 from ostiary.foundation.home import Home
 from ostiary.plan.model import Kind, Plan, System
 from ostiary.plan.reason import NO_ACCOUNT, Reason
-from ostiary.prove.explanation import Explanation
+from ostiary.prove.decisions import Explanation
 from ostiary.store.directory import emergency_mark, erp_account
 from ostiary.store.tables.audit import AUDIT_LEAF
 from ostiary.store.tables.identity import CLIENT

@@ -37,8 +37,7 @@ from ostiary.foundation.settings import load_settings
 from ostiary.identity import keys
 from ostiary.monitor.alerts import open_alerts
 from ostiary.plan.model import HandOver, Kind, Plan, System
-from ostiary.prove.change import few
-from ostiary.prove.rules import ended
+from ostiary.prove.rules import ended, few
 from ostiary.store.database import Store
 from ostiary.store.directory import clients_ending
 from ostiary.store.plans import draft_since, plan_in_force

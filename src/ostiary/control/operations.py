@@ -35,7 +35,7 @@ from ostiary.identity import devices, dynamic, principals, providers, provisioni
 from ostiary.monitor import alerts, measures
 from ostiary.plan.model import Plan
 from ostiary.policy.document import Document
-from ostiary.prove.difference import diff
+from ostiary.prove.questions import diff
 from ostiary.store.database import AROUND
 
 

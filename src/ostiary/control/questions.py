@@ -29,9 +29,8 @@ from ostiary.plan.model import Plan
 from ostiary.policy import words
 from ostiary.policy.document import Document
 from ostiary.prove import questions
-from ostiary.prove.difference import diff
-from ostiary.prove.request import known
-from ostiary.prove.rules import Finding, both, changed
+from ostiary.prove.questions import diff
+from ostiary.prove.rules import Finding, both, changed, known
 from ostiary.prove.situation import NEVER, SOMEWHERE, Situation
 from ostiary.prove.spelling import slip
 from ostiary.store.directory import role_sets

@@ -23,7 +23,7 @@ from ostiary.plan.decide import Facts
 from ostiary.plan.formula import UNKNOWN, Circumstances
 from ostiary.plan.reason import UNCLEAR, Reason
 from ostiary.policy.document import Document
-from ostiary.prove.replay import Recorded, Tally, replay
+from ostiary.prove.decisions import Recorded, Tally, replay
 from ostiary.store.directory import role_sets
 from ostiary.store.plans import draft_since, plan_in_force
 

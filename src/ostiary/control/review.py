@@ -22,7 +22,7 @@ from ostiary.foundation.home import Home
 from ostiary.identity import principals, roster
 from ostiary.identity.principals import Keys
 from ostiary.plan.model import Plan
-from ostiary.prove.replay import Recorded
+from ostiary.prove.decisions import Recorded
 from ostiary.store.directory import role_sets
 from ostiary.store.plans import plan_in_force
 from ostiary.store.tables.audit import AUDIT_LEAF

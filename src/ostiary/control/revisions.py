@@ -21,8 +21,8 @@ from ostiary.foundation.files import write_atomically
 from ostiary.foundation.home import Home
 from ostiary.plan.model import Plan, from_json, to_json
 from ostiary.policy.document import Document, plain
-from ostiary.prove.change import few
-from ostiary.prove.difference import diff
+from ostiary.prove.questions import diff
+from ostiary.prove.rules import few
 from ostiary.store.database import Store
 from ostiary.store.plans import keep_plan, put_in_force, read_plan, revision_in_force
 from ostiary.store.tables.control import FAILED_MAX_CHARS, REVISION

@@ -1,28 +1,29 @@
 """`never`, `apart` and the embedded tests: proved of all that roles hold, with a request for each violation.
 
-Two duties held at different hours count as held both: a day has both hours.
+Two duties held at different hours count as held both: a day has both hours. Each answer rests on a concrete request;
+who asks for too much at once is told what of the policy it was.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from datetime import date
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime
 from ipaddress import ip_address
 from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ostiary.erp.operation import Operation, Pattern
-from ostiary.plan.decide import closure, decide
-from ostiary.plan.formula import MFA, Always, Formula
-from ostiary.plan.model import Apart, Grant, Never, Plan, Source
+from ostiary.erp.operation import Operation, Pattern, covering_scopes, operation_named
+from ostiary.foundation.errors import OperatorFault
+from ostiary.plan.decide import Decision, Facts, closure, decide
+from ostiary.plan.formula import MFA, UNKNOWN, Always, Formula, atoms
+from ostiary.plan.model import Apart, Context, Grant, Never, Plan, Source
 from ostiary.plan.reason import Reason
 from ostiary.plan.records import Records
 from ostiary.policy.model import Always as AlwaysMay
 from ostiary.policy.model import Example, Expected, Policy
-from ostiary.prove.contexts import proving
-from ostiary.prove.request import Request, asking, known, request
-from ostiary.prove.situation import NEVER, Situation, counterexample, either
+from ostiary.prove.situation import NEVER, Situation, TooMany, counterexample, either
 
 Assigned = Mapping[str, frozenset[str]]  # principal or person -> roles
 NOBODY: Final[Assigned] = {}
@@ -30,6 +31,26 @@ THE_RECORD: Final = "1"  # its id, of which a test says nothing
 TWO_PERSONS: Final = "give them to two persons; {}or say in `controls` what is done instead"
 BY_RECORD: Final = "or say `link` and `within`, so that only the same record is kept apart; "
 PER_RECORD: Final = "nothing has to be done: the guard refuses the second duty to the same record"
+FEWER: Final = "let fewer of them ask for hours, networks, countries and `within` together, or for the same ones"
+NAMES_TOLD_MAX: Final = 10
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """A caller with just these roles, and a token that covers what is asked, is answered with `reason`."""
+
+    roles: tuple[str, ...]
+    operation: str
+    at: datetime
+    source: str
+    country: str = UNKNOWN
+    device: bool = False
+    acr: str = ""
+    age_s: int | None = None
+    when: str  # time and address in words, as far as they matter
+    reason: Reason = Reason.UNKNOWN_OPERATION
+
+    def __str__(self) -> str:
+        return f"{self.when}, {', '.join(self.roles)} doing {self.operation} is answered: {self.reason}"
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -209,3 +230,89 @@ def _record(test: Example) -> tuple[Records, Operation]:
     stored = frozenset((name, field) for field in test.record)
     does = replace(test.does, ids=(THE_RECORD,), sent=frozenset({sent} if sent else ()))
     return Records(stored=stored, held={(name, THE_RECORD): test.record}), does
+
+
+# --- one concrete request: what an answer rests on, and how it is asked again
+
+
+def request(
+    plan: Plan, roles: Iterable[str], pattern: Pattern, there: Situation, *, unlike: Plan | None = None
+) -> Request | None:
+    """One of the pattern that is allowed, and not so by the plan `unlike`; None where none is known."""
+    for asked in requests(plan, tuple(sorted(roles)), pattern, there):
+        if asked.reason is Reason.ALLOWED and not (unlike and replay(unlike, asked).allowed):
+            return asked
+    return None
+
+
+def known(*found: Request | None) -> tuple[Request, ...]:
+    return tuple(one for one in found if one)
+
+
+def requests(plan: Plan, roles: tuple[str, ...], pattern: Pattern, there: Situation) -> Iterator[Request]:
+    """Those of the pattern, as the evaluator answers them; of what needs not be known beforehand, one more."""
+    for operation in (*plan.known.get(str(pattern), ()), pattern.operation):
+        asked = Request(
+            roles=roles, operation=operation.permission, at=there.at, source=str(there.source), country=there.country,
+            device=there.device, acr=there.acr, age_s=there.age_s, when=str(there),
+        )  # fmt: skip
+        yield replace(asked, reason=replay(plan, asked).reason)
+
+
+def replay(plan: Plan, asked: Request) -> Decision:
+    """What the evaluator says to it; what no URL of a described system is, is no operation there."""
+    named = operation_named(asked.operation)
+    described = {system.name for system in plan.systems if not system.guarded}
+    does = () if named is None or (named.system in described and named not in plan.known[asked.operation]) else (named,)
+    there = Situation(asked.at, ip_address(asked.source), asked.country, asked.device, asked.acr, asked.age_s)
+    return decide(plan, asking(asked.operation.partition("/")[0], asked.roles, there, does))
+
+
+def asking(system: str, roles: Iterable[str], there: Situation, does: tuple[Operation, ...]) -> Facts:
+    """A caller with just these roles, and a token that covers all that he does."""
+    scopes = frozenset(scope for one in does for scope in covering_scopes(one))
+    return Facts(system=system, here=there.here, roles=frozenset(roles), scopes=scopes, operations=does)
+
+
+# --- where a grant holds; and who asks for too much at once is told what of the policy it was
+
+
+@contextmanager
+def proving(plan: Plan, what: str) -> Iterator[None]:
+    """Names what is proved, and the contexts that it turns on, where these are too many."""
+    try:
+        yield
+    except TooMany as problem:
+        asked = frozenset(atoms(problem.args[0]))
+        named = [f"{one.name} ({one.source})" for one in plan.contexts if not asked.isdisjoint(atoms(one.formula))]
+        told = f"{what}: this turns on too many contexts to prove, on {few(named)}"
+        raise OperatorFault("contexts-too-many", told, hint=FEWER) from problem
+
+
+def where(
+    plan: Plan,
+    grant: Grant,
+    outside: Formula = NEVER,
+    near: Situation | None = None,
+    fixed: frozenset[str] = frozenset(),
+) -> Situation | None:
+    """Where the grant holds and `outside` does not; as `counterexample`."""
+    with proving(plan, f"{grant.source}: role {grant.role} may {grant.pattern}"):
+        return counterexample(grant.context.formula, outside, near, fixed)
+
+
+def impossible(plan: Plan) -> Iterator[str]:
+    """Each context that lines of `may` name, alone or with others, and that never holds, at the first such line."""
+    first: dict[Context, Grant] = {}
+    for grant in plan.grants:
+        first.setdefault(grant.context, grant)
+    for context, grant in first.items():
+        if where(plan, grant) is None:
+            told = f"nothing is granted when {context.name}: that is at no time and place"
+            yield f"{grant.source}:{grant.source.column}: {told}"
+
+
+def few(names: Sequence[str]) -> str:
+    """The names, or the first of them and how many more there are."""
+    more = len(names) - NAMES_TOLD_MAX
+    return ", ".join(names[:NAMES_TOLD_MAX]) + (f" and {more} more" if more > 0 else "")
