@@ -12,7 +12,7 @@ from ostiary.control.documents import described, prove_document, read_document, 
 from ostiary.control.installation import refuse_empty
 from ostiary.control.recorded import Tick, recorded, turned_away
 from ostiary.erp import odata, openapi, tryton
-from ostiary.erp.draft import Role
+from ostiary.erp.offer import Role
 from ostiary.erp.operation import Verb, covering_scopes, operation_named
 from ostiary.event.record import stamp
 from ostiary.foundation.errors import CallerFault, OperatorFault

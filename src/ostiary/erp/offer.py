@@ -1,4 +1,4 @@
-"""What a system offers, as far as it is known: what a policy may name of it."""
+"""What a system offers, as far as it is known, and what a source would let a role do: every source says both so."""
 
 from collections.abc import Mapping
 
@@ -12,3 +12,13 @@ class Offer(Struct, frozen=True, kw_only=True):
 
     operations: tuple[Operation, ...]
     links: Mapping[str, Mapping[str, str]] = {}
+
+
+class Role(Struct, frozen=True, kw_only=True):
+    """`may`: each permission (`erp/sale.sale:write.create`) and why it is there. All words are the source's own."""
+
+    name: str
+    may: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+    includes: tuple[str, ...] = ()
+    department: str = ""

@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 import jiter
 import jsonschema_rs
 
-from ostiary.erp.openapi.model import escaped
+from ostiary.erp.openapi.document import escaped
 from ostiary.erp.operation import Refused, Request, Unreadable
 from ostiary.erp.route import GIVEN, Parameter, Route
 from ostiary.foundation import strict_json

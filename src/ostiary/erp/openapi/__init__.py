@@ -1,10 +1,7 @@
 """Systems described by an OpenAPI 3.0 or 3.1 document: its operations, and what a request to them would do."""
 
-from ostiary.erp.openapi.describe import load
-from ostiary.erp.openapi.document import DOCUMENT_MAX_BYTES
-from ostiary.erp.openapi.draft import drafted
+from ostiary.erp.openapi.describe import drafted, load, offer
+from ostiary.erp.openapi.document import DOCUMENT_MAX_BYTES, Loaded
 from ostiary.erp.openapi.match import Match, Table, fields_sent, operation_of
-from ostiary.erp.openapi.model import Loaded
-from ostiary.erp.openapi.offer import offer
 
 __all__ = ["DOCUMENT_MAX_BYTES", "Loaded", "Match", "Table", "drafted", "fields_sent", "load", "offer", "operation_of"]

@@ -1,16 +1,21 @@
-"""From an OpenAPI document to described operations; what can't be enforced is a problem and stays closed."""
+"""From an OpenAPI document to described operations; what can't be enforced is a problem and stays closed.
+
+And these as an offer, and as roles: one for each security scope, else for each object and verb.
+"""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, dropwhile, islice
 from typing import Any, Final
 
+import msgspec
 from msgspec.structs import replace
 
-from ostiary.erp.openapi.document import read_document, resolve
-from ostiary.erp.openapi.model import Loaded, Refused, Trouble, escaped
+from ostiary.erp.offer import Offer, Role
+from ostiary.erp.openapi.document import Loaded, Refused, Trouble, escaped, read_document, resolve
 from ostiary.erp.openapi.schema import Bundler
-from ostiary.erp.operation import Verb
+from ostiary.erp.operation import Verb, covering_scopes
 from ostiary.erp.route import NO_PARAMETERS, QUERY_KEYS, Parameter, Route
 
 ROUTES_MAX: Final = 20_000
@@ -229,3 +234,61 @@ def _default_action(template: str, method: str) -> str:
     """What is sent to a word behind a record does it to the record: who may write it may not therefore approve it."""
     *before, last = template.rstrip("/").split("/")
     return last if method in SENDING and "{" not in last and any("{" in one for one in before) else ""
+
+
+# --- as an offer
+
+
+def offer(routes: Iterable[Route]) -> Offer:
+    """Each operation, and of an object the fields that can be written; none where a body may hold what no schema names."""
+    listed, links, open_ = tuple(routes), defaultdict[str, dict[str, str]](dict), set[str]()
+    for route in (one for one in listed if one.verb is Verb.WRITE):
+        schema = msgspec.json.decode(route.body_schema or "{}")
+        named = set(_named(schema, schema.get("$defs", {}), set())) if isinstance(schema, dict) else set()
+        if route.body_schema and not named:
+            open_.add(route.object)
+        names = (*named, *(one.name for one in route.parameters if one.place != "path"))
+        links[route.object] |= dict.fromkeys(names, "")
+    known = {name: fields for name, fields in links.items() if name not in open_}
+    return Offer(operations=tuple(route.operation for route in listed), links=known)
+
+
+def _named(schema: Any, definitions: Mapping[str, Any], passed: set[str]) -> Iterator[str]:
+    """What stands at the top of a body, or of each row of a list. Every reference is followed once: circles end."""
+    if isinstance(schema, dict):
+        yield from schema.get("properties", ())
+        name = schema.get("$ref", "").rpartition("/")[2]
+        below = [part for key in ("allOf", "anyOf", "oneOf") for part in schema.get(key, ())]
+        below += [schema.get("items"), schema.get("if"), None if name in passed else definitions.get(name)]
+        passed.add(name)
+        for part in below:
+            yield from _named(part, definitions, passed)
+
+
+# --- as roles
+
+
+def drafted(data: bytes, routes: Iterable[Route]) -> Iterator[Role]:
+    """`routes` are those of `data`. What would also open a route that the source gives to others is only noted."""
+    root, by_role = read_document(data), defaultdict[str, dict[str, list[str]]](lambda: defaultdict(list))
+    opens: dict[str, set[str]] = defaultdict(set)  # a permission without an action opens what has one, too
+    for route in routes:
+        call = f"{route.method} {route.template}"
+        for permission in covering_scopes(route.operation):
+            opens[permission].add(call)
+        for name in _holders(root, route):
+            by_role[name][route.permission].append(call)
+    for name, found in sorted(by_role.items()):
+        own = {call for calls in found.values() for call in calls}
+        wider = {one: ", ".join(sorted(opens[one] - own)) for one in found if opens[one] - own}
+        notes = tuple(f"not proposed: {one}, which opens {more} too" for one, more in wider.items())
+        yield Role(name=name, may={one: ", ".join(found[one]) for one in found if one not in wider}, notes=notes)
+
+
+def _holders(root: dict[str, Any], route: Route) -> set[str]:
+    """One of each alternative that the operation's `security` names (OpenAPI 3.1.1, Security Requirement Object)."""
+    item, _ = resolve(root, root["paths"][route.template], "")
+    needs = item[route.method.lower()].get("security", root.get("security"))
+    listed = [one for one in needs if isinstance(one, Mapping)] if isinstance(needs, list) else []
+    scopes = [{str(one) for told in need.values() if isinstance(told, list) for one in told} for need in listed or [{}]]
+    return {" ".join(sorted(found)) or f"{route.object} {route.verb}" for found in scopes}

@@ -1,4 +1,7 @@
-"""The text of a document to plain values: YAML 1.2 core or JSON, bounded; references by pointer, local ones only."""
+"""The text of a document to plain values: YAML 1.2 core or JSON, bounded; references by pointer, local ones only.
+
+And what is made of a document: its operations, and what is wrong with it.
+"""
 
 import re
 from collections.abc import Hashable
@@ -7,13 +10,51 @@ from urllib.parse import unquote
 
 import jiter
 import yaml
+from msgspec import Struct
 
-from ostiary.erp.openapi.model import Refused
+from ostiary.erp.route import Route
 
 DOCUMENT_MAX_BYTES: Final = 10 * 1024 * 1024
 DEPTH_MAX: Final = 64
 REFERENCE_CHAIN_MAX: Final = 16
 VERSION: Final = re.compile(r"3\.[01](\.\d+)?\Z")
+
+
+class Trouble(Struct, frozen=True, kw_only=True):
+    """Something in the document that can't be enforced. What stands at `pointer` is left out, and so denied.
+
+    `call`: the operation or the path, where it is about one.
+    """
+
+    pointer: str
+    message: str
+    call: str = ""
+
+    def __str__(self) -> str:
+        place, left_out = self.pointer or "/", f"{self.call} is left out, and so denied: {self.message}"
+        return f"{left_out} ({place})" if self.call else f"{place}: {self.message}"
+
+
+class Loaded(Struct, frozen=True, kw_only=True):
+    """`fatal`: the document as a whole is unusable. `base`: the path below which its server has all others."""
+
+    routes: tuple[Route, ...] = ()
+    problems: tuple[Trouble, ...] = ()
+    base: str = ""
+    fatal: bool = False
+
+
+class Refused(Exception):
+    """A signal inside this package; `load` makes it a Trouble."""
+
+    def __init__(self, pointer: str, message: str) -> None:
+        super().__init__(message)
+        self.trouble = Trouble(pointer=pointer, message=message)
+
+
+def escaped(name: object) -> str:
+    """One reference token of a JSON pointer (RFC 6901)."""
+    return str(name).replace("~", "~0").replace("/", "~1")
 
 
 class _Core(yaml.CSafeLoader):

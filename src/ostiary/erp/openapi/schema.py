@@ -6,8 +6,7 @@ from typing import Any, Final
 import jsonschema_rs
 import msgspec
 
-from ostiary.erp.openapi.document import at, local
-from ostiary.erp.openapi.model import Refused, escaped
+from ostiary.erp.openapi.document import Refused, at, escaped, local
 
 DEFINITIONS_MAX: Final = 500
 SCHEMA_MAX_BYTES: Final = 256 * 1024

@@ -5,10 +5,8 @@ from msgspec.structs import replace
 from ostiary.erp.operation import Call, Refused, Request, Unreadable
 from ostiary.erp.tryton import rest, rpc
 from ostiary.erp.tryton.catalogue import Catalogue, learn, learned
-from ostiary.erp.tryton.groups import OBJECTS, groups
-from ostiary.erp.tryton.offer import offer
-from ostiary.erp.tryton.values import plain
-from ostiary.erp.tryton.walk import Walk
+from ostiary.erp.tryton.offer import OBJECTS, groups, offer
+from ostiary.erp.tryton.walk import Walk, plain
 
 __all__ = ["OBJECTS", "Catalogue", "groups", "learn", "learned", "offer", "plain", "read"]
 

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ostiary.erp.draft import Role
+from ostiary.erp.offer import Role
 
 LINKS: Final = frozenset({"many2one", "one2one", "one2many", "many2many"})
 MANY: Final = frozenset({"one2many", "many2many"})

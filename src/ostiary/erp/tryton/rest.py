@@ -9,8 +9,7 @@ from urllib.parse import parse_qsl
 from ostiary.erp.operation import Refused, Request, Verb
 from ostiary.erp.tryton.domain import filters, orders
 from ostiary.erp.tryton.rpc import BY_NAME, ID, callable_, json_body
-from ostiary.erp.tryton.values import creates, row, writes
-from ostiary.erp.tryton.walk import METHOD, NAME, OBJECT, Walk, context
+from ostiary.erp.tryton.walk import METHOD, NAME, OBJECT, Walk, context, creates, row, writes
 from ostiary.foundation import strict_json
 
 NUMBER: Final = r"([1-9][0-9]{0,17})"  # Tryton would take 007 for 7

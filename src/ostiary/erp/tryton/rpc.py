@@ -6,8 +6,7 @@ from typing import Any, Final
 
 from ostiary.erp.operation import Refused, Request, Verb
 from ostiary.erp.tryton.domain import filters, orders
-from ostiary.erp.tryton.values import copies, creates, pairs
-from ostiary.erp.tryton.walk import METHOD, OBJECT, Walk, context, dead_end, texts
+from ostiary.erp.tryton.walk import METHOD, OBJECT, Walk, context, copies, creates, dead_end, pairs, texts
 from ostiary.foundation import strict_json
 
 CALLED: Final = re.compile(rf"(model|wizard|report)\.{OBJECT}\.{METHOD}")
