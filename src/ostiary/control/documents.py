@@ -35,7 +35,7 @@ from ostiary.policy.model import Policy
 from ostiary.policy.node import TEXT_MAX_BYTES
 from ostiary.policy.parse import FILES_MAX, gathered, parse
 from ostiary.policy.problem import refusal
-from ostiary.policy.words import PATH, Wrong
+from ostiary.policy.words import FORMS, Wrong
 from ostiary.prove.decisions import clock
 from ostiary.prove.questions import diff
 from ostiary.prove.rules import Finding, broad, check, controls, ended, failures, few, impossible
@@ -102,7 +102,7 @@ def _found(folder: Path, pattern: str) -> dict[str, str]:
 
 
 def _included(folder: Path, name: str) -> str:
-    if not PATH.fullmatch(name):
+    if not FORMS["PATH"].fullmatch(name):
         raise Wrong(f"{name} is no plain name of a file", "letters, digits, '-', '_' and '.', and .yaml at its end")
     return text_below(folder, name, TEXT_MAX_BYTES)
 

@@ -8,10 +8,11 @@ from typing import Final
 from ostiary.erp.offer import Role
 from ostiary.erp.operation import operation_named
 from ostiary.foundation.errors import harmless
-from ostiary.policy import keys, words
+from ostiary.policy import keys
 from ostiary.policy.fmt import fmt
 from ostiary.policy.levels import excess
 from ostiary.policy.model import Kind, Level
+from ostiary.policy.words import FORMS
 
 COMMENT_MAX_CHARS: Final = 300
 NAME_MAX_CHARS: Final = 60
@@ -49,7 +50,7 @@ def _line(permission: str, level: Level, kinds: Mapping[str, Kind]) -> str:
     """As a line of `may`; "" for what would mean more than this one thing, or nothing, or is too much for the level."""
     did = operation_named(permission)
     line = f"{did.system}/{did.object}: {did.verb} {did.action}".rstrip() if did else ""
-    if not did or not words.OPERATION.fullmatch(line):
+    if not did or not FORMS["OPERATION"].fullmatch(line):
         return ""
     return "" if any(excess(level, [did.pattern], kinds)) else line
 

@@ -14,7 +14,7 @@ from msgspec import Struct, convert
 
 from ostiary.policy import words
 from ostiary.policy.model import Assurance, Devices, Expected, HandOver, Kind, Level, OwnerLeaves, Severity
-from ostiary.policy.words import NAME, VARIABLE
+from ostiary.policy.words import FORMS, NAME, VARIABLE
 
 RESERVED_LIMITS: Final = ("anonymous", "default")
 ENUMERATIONS: Final = {
@@ -23,7 +23,7 @@ ENUMERATIONS: Final = {
 # What reads the text by the name that `holds` has; an enumeration reads its own words, and there is none for what the
 # parser reads by hand.
 READS: Final[Mapping[str, Callable[..., Any]]] = {
-    **{name.upper(): read for name, read in vars(words).items() if name.islower() and hasattr(words, name.upper())},
+    **{name.upper(): read for name, read in vars(words).items() if name.islower() and name.upper() in FORMS},
     **ENUMERATIONS,
     "PERMISSION": words.patterns,
     "TEXT": str,
@@ -135,16 +135,16 @@ def _named(name: str) -> Schema:
 
 # What YAML calls a number or a truth value is a text here, so an editor must not refuse it.
 TEXT: Final[Schema] = {"type": ["string", "number", "boolean", "null"]}
-PERMISSION: Final = _text(words.PERMISSION)
+PERMISSION: Final = _text(FORMS["PERMISSION"])
 TWO_LINES: Final[Schema] = {"type": "array", "items": _some(PERMISSION), "minItems": 2, "maxItems": 2}
-FIELDS: Final[Schema] = {"type": "object", "propertyNames": _text(words.FIELD)}
+FIELDS: Final[Schema] = {"type": "object", "propertyNames": _text(FORMS["FIELD"])}
 # By the name that `holds` has in keys.toml: every form of `words`, every enumeration, and what is neither.
 HOLDS: Final[Mapping[str, Schema]] = {
-    **{name: _text(form) for name, form in vars(words).items() if isinstance(form, re.Pattern)},
+    **{name: _text(form) for name, form in FORMS.items()},
     **{name: {"enum": list(map(str, told))} for name, told in ENUMERATIONS.items()},
     "TEXT": TEXT,
     "LINES": _some({"anyOf": [PERMISSION, _ref("grant")]}),
-    "DUTIES": {"anyOf": [TWO_LINES, _some(_text(words.VARIABLE))]},
+    "DUTIES": {"anyOf": [TWO_LINES, _some(_text(VARIABLE))]},
     "CONDITIONS": {**FIELDS, "additionalProperties": _some(TEXT)},
     "RECORD": {**FIELDS, "additionalProperties": TEXT},
     "HELD": {**_named("value"), "additionalProperties": {**_some(TEXT), "minItems": 1}},

@@ -20,7 +20,7 @@ from ostiary.policy.model import Always, Approvals, Limit, Limits, Never, Policy
 from ostiary.policy.node import TEXT_MAX_BYTES, Node, Scalar, Sequence, items_of, names_in, problem_at, read, value_at
 from ostiary.policy.problem import Problem, nearest
 from ostiary.policy.reader import Reader
-from ostiary.policy.words import PACK, PATH, PATTERN, Wrong
+from ostiary.policy.words import FORMS, Wrong
 
 VALUES_MAX: Final = 5_000_000  # about 100 MB of plan
 FILES_MAX: Final = 100
@@ -155,7 +155,9 @@ def among(texts: Mapping[str, str]) -> Find:
     """Finds in texts that somebody else has read."""
 
     def find(pattern: str) -> Mapping[str, str]:
-        return {name: texts[name] for name in sorted(texts) if PATH.fullmatch(name) and _matches(name, pattern)}
+        return {
+            name: texts[name] for name in sorted(texts) if FORMS["PATH"].fullmatch(name) and _matches(name, pattern)
+        }
 
     return find
 
@@ -183,7 +185,7 @@ def _named(item: Node, find: Find, problems: list[Problem]) -> Mapping[str, str]
     pattern = item.text if isinstance(item, Scalar) else ""
     found: Mapping[str, str] = {}
     try:
-        plain = PATTERN.fullmatch(pattern) and "**" not in pattern
+        plain = FORMS["PATTERN"].fullmatch(pattern) and "**" not in pattern
         found = find(pattern) if plain and all(one.count("*") <= STARS_MAX for one in pattern.split("/")) else {}
     except Wrong as problem:
         problems.append(problem_at(item, f"include: {problem.message}", problem.hint))
@@ -230,7 +232,7 @@ def with_packs(root: node.Mapping, files: Files) -> node.Mapping:
 
 
 def _tree(item: Node, root: node.Mapping, files: Files) -> node.Mapping | None:
-    form = PACK.fullmatch(item.text) if isinstance(item, Scalar) else None
+    form = FORMS["PACK"].fullmatch(item.text) if isinstance(item, Scalar) else None
     system, name = form.groups() if form else ("", "")
     wrong = None
     if name not in packs():
