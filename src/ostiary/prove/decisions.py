@@ -1,8 +1,10 @@
 """Recorded decisions: why each fell as it did, in the policy's own lines; and what a draft would decide otherwise."""
 
+import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from importlib import resources
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -12,49 +14,18 @@ from msgspec.structs import replace
 from ostiary.erp.operation import Operation, Verb, covering_scopes
 from ostiary.plan import formula as kind
 from ostiary.plan.decide import STEPS, Facts, admit, closure, decide, limit_of
-from ostiary.plan.formula import (
-    MINUTES_A_DAY,
-    Always,
-    Circumstances,
-    Countries,
-    Device,
-    Formula,
-    Mfa,
-    Recent,
-    atoms,
-    every,
-    holds,
-)
+from ostiary.plan.formula import MINUTES_A_DAY, Formula, atoms, every, holds
 from ostiary.plan.model import OBSERVE, Grant, Limit, Plan, Source
 from ostiary.plan.reason import UNCLEAR, Reason
 from ostiary.prove.situation import DAYS, duration
 
 SUGGESTIONS_MAX = 5
-TOKEN, ORDER, OTHER = (
-    "a new access token for this system, from /identity/token",
-    "a gate in order: `ostiary status`, `ostiary doctor`",
-    "another request: what it sent can't be passed on",
-)
-# What would have passed where no line of the policy decided.
-ELSEWHERE = {
-    Reason.TOKEN_MISSING: TOKEN,
-    Reason.TOKEN_INVALID: TOKEN,
-    Reason.TOKEN_REVOKED: TOKEN,
-    Reason.TOKEN_UNBOUND: "a DPoP proof for this request, or the connection's certificate: by the key the token is bound to",
-    Reason.CREDENTIAL_INVALID: "the right one: the client's owner, or the person, has it",
-    Reason.ADDRESS_BLOCKED: "another address, or the end of the measure: `ostiary measure list`",
-    Reason.RATE_LIMITED: "waiting as long as Retry-After says",
-    Reason.UNKNOWN_OPERATION: "an operation that a system knows, at its host, and no query or body where none is described",
-    Reason.CLOSED: ORDER,
-    Reason.UNAVAILABLE: ORDER,
-    Reason.ERP_REFUSES: "a credential that the system takes",
-    Reason.TOO_LARGE: OTHER,
-    Reason.INVALID: OTHER,
-}
+_TOLD: Final = tomllib.loads((resources.files("ostiary.prove") / "decisions.toml").read_text("utf-8"))
+ELSEWHERE: Final = {name: one["passes"] for one in _TOLD["elsewhere"] for name in one["reasons"]}
 CHANGES_MAX: Final = 10_000  # told one by one; of more only the number
 # What a plan and the facts decide; whatever else refused a request, refuses it still.
 BY_POLICY: Final = frozenset({Reason.STEP_UP, *STEPS})
-UNKEPT: Final = (Countries, Device, Mfa, Recent)
+UNKEPT: Final = (kind.Countries, kind.Device, kind.Mfa, kind.Recent)
 
 
 class Explanation(Struct, frozen=True, kw_only=True):
@@ -73,7 +44,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     rule: str
     operation: Operation | None
     roles: frozenset[str]
-    here: Circumstances | None
+    here: kind.Circumstances | None
     subject: str = ""
     inside: bool = False  # the guard refused it: what is too large there is no body that the policy bounds
 
@@ -340,7 +311,7 @@ def _open(grant: Grant) -> bool:
 
 def _loosened(grant: Grant) -> Grant:
     bare = replace(grant, fields=(), where=())
-    return replace(bare, context=replace(grant.context, formula=Always())) if _open(bare) else bare
+    return replace(bare, context=replace(grant.context, formula=kind.Always())) if _open(bare) else bare
 
 
 def _granted(plan: Plan, facts: Facts) -> list[tuple[object, ...]]:

@@ -19,32 +19,11 @@ from msgspec.structs import replace
 
 from ostiary.foundation.errors import counted
 from ostiary.foundation.origin import Address
-from ostiary.plan.formula import (
-    MFA,
-    MINUTES_A_DAY,
-    UNKNOWN,
-    V4,
-    All,
-    Always,
-    AnyOf,
-    Circumstances,
-    Countries,
-    Device,
-    Formula,
-    Hours,
-    Mfa,
-    Networks,
-    Not,
-    Recent,
-    atoms,
-    edges,
-    holds,
-    is_holiday,
-    zone,
-)
+from ostiary.plan import formula as kind
+from ostiary.plan.formula import MFA, MINUTES_A_DAY, UNKNOWN, Always, Formula, atoms, holds, zone
 
 DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-NEVER: Final = AnyOf(parts=())
+NEVER: Final = kind.AnyOf(parts=())
 MONDAY: Final = datetime(2026, 1, 5, tzinfo=UTC)
 # What the time zone database says ahead of time ends in 2087, and days off have years to 2089; all others repeat these.
 WEEKS: Final = 65 * 52
@@ -74,9 +53,9 @@ class Situation(Struct, frozen=True):
     turns_on: frozenset[str] = frozenset()
 
     @property
-    def here(self) -> Circumstances:
+    def here(self) -> kind.Circumstances:
         since = None if self.age_s is None else int(self.at.timestamp()) - self.age_s
-        return Circumstances(
+        return kind.Circumstances(
             at=self.at, source=self.source, country=self.country, device=self.device, acr=self.acr, signed_in_s=since
         )
 
@@ -98,7 +77,7 @@ def implies(one: Formula, other: Formula) -> bool:
 def either(formulas: Iterable[Formula]) -> Formula:
     """Where one of them holds: none of none."""
     several = tuple(dict.fromkeys(formulas))
-    return several[0] if len(several) == 1 else AnyOf(parts=several)
+    return several[0] if len(several) == 1 else kind.AnyOf(parts=several)
 
 
 @lru_cache(maxsize=65_536)
@@ -112,9 +91,9 @@ def counterexample(
     if one == other:
         return None
     near = near or Situation()
-    both = All(parts=(one, Not(part=other)))
+    both = kind.All(parts=(one, kind.Not(part=other)))
     axes = _axes(both, near, fixed)
-    dated = any(isinstance(one, Hours) and one.holidays for part in axes.get("at", ()) for one in part.holding)
+    dated = any(isinstance(one, kind.Hours) and one.holidays for part in axes.get("at", ()) for one in part.holding)
     return _search(both, axes, replace(near, turns_on=frozenset([*axes, *["date"] * dated])), {both: None})
 
 
@@ -141,7 +120,7 @@ def _axes(formula: Formula, near: Situation, fixed: frozenset[str]) -> Axes:
 
 @lru_cache(maxsize=4096)
 def _parts(fact: str, plain: tuple[Formula, ...], near: Any, fixed: bool) -> tuple[_Part, ...]:
-    own: Any = near.astimezone(zone(plain[0].zone)) if isinstance(plain[0], Hours) else near
+    own: Any = near.astimezone(zone(plain[0].zone)) if isinstance(plain[0], kind.Hours) else near
     here = Situation(**{fact: own}).here
     first = _Part(own, frozenset(one for one in plain if holds(one, here)))
     return (first,) if fixed else _unlike((first, *PARTS[fact](plain)))
@@ -193,16 +172,16 @@ def _named(axes: Axes, named: frozenset[Formula]) -> dict[str, tuple[_Part, ...]
 def _given(formula: Formula, fact: str, holding: frozenset[Formula]) -> Formula:
     """What is left of `formula` where of the conditions on `fact` just these hold."""
     match formula:
-        case All() | AnyOf():
+        case kind.All() | kind.AnyOf():
             ends: tuple[Formula, Formula] = (Always(), NEVER)
-            neutral, deciding = ends if isinstance(formula, All) else ends[::-1]
+            neutral, deciding = ends if isinstance(formula, kind.All) else ends[::-1]
             left = dict.fromkeys(_given(part, fact, holding) for part in formula.parts)
             left.pop(neutral, None)
             several = type(formula)(parts=tuple(left)) if len(left) > 1 else next(iter(left), neutral)
             return deciding if deciding in left else several
-        case Not():
+        case kind.Not():
             part = _given(formula.part, fact, holding)
-            return Always() if part == NEVER else NEVER if part == Always() else Not(part=part)
+            return Always() if part == NEVER else NEVER if part == Always() else kind.Not(part=part)
         case _:
             known = LOOKS_AT.get(type(formula)) == fact
             return formula if not known else Always() if formula in holding else NEVER
@@ -227,11 +206,11 @@ def _set(formula: Formula, sets: Mapping[Formula, int], everywhere: int) -> int:
     match formula:
         case Always():
             return everywhere
-        case All():
+        case kind.All():
             return reduce(and_, (_set(part, sets, everywhere) for part in formula.parts), everywhere)
-        case AnyOf():
+        case kind.AnyOf():
             return reduce(or_, (_set(part, sets, everywhere) for part in formula.parts), 0)
-        case Not():
+        case kind.Not():
             return everywhere & ~_set(formula.part, sets, everywhere)
         case _:
             return sets.get(formula, 0)
@@ -264,12 +243,12 @@ def _overlaps(whole: Iterable[Any], lines: Mapping[Any, Iterable[Any]]) -> Itera
     return (_Part(place, frozenset(one for n, one in named if way >> n & 1)) for way, place in ways.items())
 
 
-def _addresses(plain: Iterable[Networks]) -> Iterator[_Part]:
-    for place, holding in _overlaps((0, V4 + (1 << IPV6LENGTH)), {one: edges(one) for one in plain}):
-        yield _Part(IPv6Address(place - V4) if place >= V4 else IPv4Address(place), holding)
+def _addresses(plain: Iterable[kind.Networks]) -> Iterator[_Part]:
+    for place, holding in _overlaps((0, kind.V4 + (1 << IPV6LENGTH)), {one: kind.edges(one) for one in plain}):
+        yield _Part(IPv6Address(place - kind.V4) if place >= kind.V4 else IPv4Address(place), holding)
 
 
-def _ages(plain: Iterable[Recent]) -> Iterator[_Part]:
+def _ages(plain: Iterable[kind.Recent]) -> Iterator[_Part]:
     """The longest of each kind, so counted backwards; and that nobody signed in."""
     yield _Part(None, frozenset())
     before_all = -max(one.seconds for one in plain) - 1
@@ -277,12 +256,12 @@ def _ages(plain: Iterable[Recent]) -> Iterator[_Part]:
         yield _Part(-place, holding)
 
 
-def _countries(plain: Sequence[Countries]) -> Iterator[_Part]:
+def _countries(plain: Sequence[kind.Countries]) -> Iterator[_Part]:
     for code in (UNKNOWN, NOWHERE, *(code for one in plain for code in one.countries)):
         yield _Part(code, frozenset(one for one in plain if code in one.countries))
 
 
-def _moments(plain: tuple[Hours, ...]) -> Iterator[_Part]:
+def _moments(plain: tuple[kind.Hours, ...]) -> Iterator[_Part]:
     # In a week of each kind of those to come.
     shown = zone(plain[0].zone)
     mondays = _weeks(*(tuple(dict.fromkeys(getattr(one, name) for one in plain)) for name in ("zone", "holidays")))
@@ -293,7 +272,7 @@ def _moments(plain: tuple[Hours, ...]) -> Iterator[_Part]:
 
 
 @lru_cache(maxsize=65_536)
-def _switches(hours: Hours, monday: datetime) -> tuple[datetime, ...]:
+def _switches(hours: kind.Hours, monday: datetime) -> tuple[datetime, ...]:
     """When in this week they begin and cease to hold: where they, a day or the clock itself may change, looked at."""
     cuts = {monday, *_turns(hours.zone)}
     for day, minute, fold in product(range(-1, len(DAYS) + 1), {0, hours.start, hours.end}, (0, 1)):
@@ -310,8 +289,8 @@ def _switches(hours: Hours, monday: datetime) -> tuple[datetime, ...]:
 def _weeks(zones: tuple[str, ...], holidays: tuple[tuple[str, ...], ...]) -> tuple[datetime, ...]:
     """The first Monday of each kind of week: the zones' clocks stand alike, and change alike, and the same days are free."""
     kinds: dict[tuple[Any, ...], datetime] = {}
-    for n, kind in enumerate(zip(*map(_clocks, zones), *map(_free, holidays), strict=True)):
-        kinds.setdefault(kind, MONDAY + n * WEEK)
+    for n, alike in enumerate(zip(*map(_clocks, zones), *map(_free, holidays), strict=True)):
+        kinds.setdefault(alike, MONDAY + n * WEEK)
     return tuple(kinds.values())
 
 
@@ -319,7 +298,7 @@ def _weeks(zones: tuple[str, ...], holidays: tuple[tuple[str, ...], ...]) -> tup
 def _free(holidays: tuple[str, ...]) -> tuple[bytes, ...]:
     """Of each week, which of the days near it are holidays."""
     days, named = range(NEAR.start, WEEKS * len(DAYS) + NEAR.stop), frozenset(holidays)
-    free = bytes(is_holiday(named, (MONDAY + timedelta(days=day)).date()) for day in days)
+    free = bytes(kind.is_holiday(named, (MONDAY + timedelta(days=day)).date()) for day in days)
     return tuple(free[day : day + len(NEAR)] for day in range(0, WEEKS * len(DAYS), len(DAYS)))
 
 
@@ -357,12 +336,12 @@ def duration(seconds: int) -> str:
 
 
 LOOKS_AT: Final[Mapping[type, str]] = {
-    Hours: "at",
-    Networks: "source",
-    Countries: "country",
-    Device: "device",
-    Mfa: "acr",
-    Recent: "age_s",
+    kind.Hours: "at",
+    kind.Networks: "source",
+    kind.Countries: "country",
+    kind.Device: "device",
+    kind.Mfa: "acr",
+    kind.Recent: "age_s",
 }
 PARTS: Final[Mapping[str, Callable[[Any], Iterable[_Part]]]] = {
     "at": _moments,
