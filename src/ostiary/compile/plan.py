@@ -1,6 +1,7 @@
 """Compiles a policy: names become closures, lines become grants with ids, contexts become formulas."""
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from ostiary.erp.operation import doing
 from ostiary.erp.route import Route
@@ -10,6 +11,10 @@ from ostiary.plan.model import Context, Grant, Plan, Role, joined, seal
 from ostiary.policy.model import ContextRule, Policy, RoleRule
 from ostiary.policy.sections import reached
 
+AS_THEY_ARE: Final = (
+    "systems", "apart", "never", "always", "limits", "silent_s", "when_owner_leaves", "approvals", "response",
+)  # fmt: skip
+
 
 def compile_policy(policy: Policy, routes: Mapping[str, Iterable[Route]] = {}) -> Plan:
     """The plan of `policy`, sealed; `routes`: system -> what its OpenAPI document describes."""
@@ -17,19 +22,11 @@ def compile_policy(policy: Policy, routes: Mapping[str, Iterable[Route]] = {}) -
     contexts = _contexts(policy.contexts)
     plan = Plan(
         policy=policy.name,
-        systems=policy.systems,
         roles=tuple(_role(role, included) for role in policy.roles),
         grants=tuple(grant for role in policy.roles for grant in _grants(role, contexts)),
         contexts=tuple(contexts.values()),
         routes=tuple(route for name in sorted(routes) for route in routes[name]),
-        apart=policy.apart,
-        never=policy.never,
-        always=policy.always,
-        limits=policy.limits,
-        silent_s=policy.silent_s,
-        when_owner_leaves=policy.when_owner_leaves,
-        approvals=policy.approvals,
-        response=policy.response,
+        **{part: getattr(policy, part) for part in AS_THEY_ARE},
     )
     return seal(plan)
 
