@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from erp.metadata import BOMB, V2, V4
-from ostiary.erp.odata import Unfit, drafted, metadata
+from ostiary.erp import odata
+from ostiary.erp.odata import Unfit, drafted
 
 
 def told(text):
@@ -69,10 +70,10 @@ def test_what_is_no_metadata_is_refused_with_why(text, why):
 
 
 def test_too_large_and_too_many_are_refused(monkeypatch):
-    monkeypatch.setattr(metadata, "ELEMENTS_MAX", 5)
+    monkeypatch.setattr(odata, "ELEMENTS_MAX", 5)
     with pytest.raises(Unfit, match="elements"):
         drafted(V4.encode(), "sap")
-    monkeypatch.setattr(metadata, "DOCUMENT_MAX_BYTES", 10)
+    monkeypatch.setattr(odata, "DOCUMENT_MAX_BYTES", 10)
     with pytest.raises(Unfit, match="larger"):
         drafted(V4.encode(), "sap")
 

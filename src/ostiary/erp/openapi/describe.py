@@ -20,15 +20,8 @@ from ostiary.erp.route import NO_PARAMETERS, QUERY_KEYS, Parameter, Route
 
 ROUTES_MAX: Final = 20_000
 PARAMETERS_MAX: Final = 100
-VERBS: Final = {
-    "get": Verb.READ,
-    "head": Verb.READ,
-    "post": Verb.WRITE,
-    "put": Verb.WRITE,
-    "patch": Verb.WRITE,
-    "delete": Verb.DELETE,
-}
 SENDING: Final = frozenset(["post", "put", "patch"])
+VERBS: Final = {"get": Verb.READ, "head": Verb.READ, "delete": Verb.DELETE, **dict.fromkeys(SENDING, Verb.WRITE)}
 OTHER_METHODS: Final = frozenset(["options", "trace", "query"])
 OWN_KEYS: Final = frozenset(["object", "verb", "action"])
 NAME: Final = re.compile(r"[a-z0-9_][a-z0-9_-]*(\.[a-z0-9_][a-z0-9_-]*)*\Z")
