@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from ostiary.erp.operation import Operation, Pattern, Verb, covering_scopes
 from ostiary.plan import decide as evaluator
-from ostiary.plan import records
 from ostiary.plan.decide import Facts, Token, admit, closure, decide, limit_of
 from ostiary.plan.formula import Circumstances, holds
 from ostiary.plan.model import from_json, prepared, seal, to_json
@@ -294,7 +293,7 @@ def test_a_plan_that_was_read_and_prepared_has_each_context_once_and_says_the_sa
 def test_of_a_call_of_many_operations_each_is_held_against_those_on_its_own_records_alone(monkeypatch):
     """A thousand writes under a condition were a million pairs."""
     read = []
-    monkeypatch.setattr(records, "dict", lambda row: read.append(row) or dict(row), raising=False)
+    monkeypatch.setattr(evaluator, "dict", lambda row: read.append(row) or dict(row), raising=False)
     plan = plan_of(
         'roles: {clerk: {level: user, of: sales, may: [{do: "erp/sale.*: write", where: {state: draft}}]}}\n'
     )
@@ -302,7 +301,7 @@ def test_of_a_call_of_many_operations_each_is_held_against_those_on_its_own_reco
     write = Operation(system="erp", object="sale.sale", verb=Verb.WRITE, fields_written=frozenset({"state"}), sent=sent)
     does = tuple(msgspec.structs.replace(write, ids=(str(n // 2),)) for n in range(400))
     held = {("sale.sale", str(n)): {"state": "draft"} for n in range(200)}
-    known = records.Records(stored=frozenset({("sale.sale", "state")}), held=held)
+    known = evaluator.Records(stored=frozenset({("sale.sale", "state")}), held=held)
     facts = msgspec.structs.replace(asked(), operations=does, records=known)
     assert decide(plan, facts).allowed
     assert len(read) == 400

@@ -7,9 +7,8 @@ from ostiary.erp.operation import Condition, Operation, covering_scopes
 from ostiary.erp.tryton import plain
 from ostiary.guard.erp import Erp, NotEstablished
 from ostiary.guard.history import Case
-from ostiary.plan.decide import Facts, closure
+from ostiary.plan.decide import Facts, Records, closure
 from ostiary.plan.model import Plan
-from ostiary.plan.records import Records
 
 LINKS_MAX: Final = 100  # each may be a question to the ERP
 

@@ -10,8 +10,8 @@ from ostiary.erp.operation import operation_named
 from ostiary.foundation.errors import harmless
 from ostiary.policy import keys
 from ostiary.policy.fmt import fmt
-from ostiary.policy.levels import excess
 from ostiary.policy.model import Kind, Level
+from ostiary.policy.sections import excess
 from ostiary.policy.words import FORMS
 
 COMMENT_MAX_CHARS: Final = 300

@@ -71,7 +71,7 @@ def _whole(match: re.Match[str]) -> str:
 
 
 def _number(match: re.Match[str]) -> int:
-    return int(match[1])
+    return int(match[match.lastindex or 0])
 
 
 def _up_to(most: int, number: int) -> int:
