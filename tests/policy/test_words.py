@@ -15,6 +15,14 @@ def refused(read, text, **more):
     return wrong.value
 
 
+def test_the_forms_know_the_words_that_their_readers_do():
+    listed = {"DAY_NAME": words.WEEK, "UNIT": words.SECONDS, "VERB": Verb}
+    for name, known in listed.items():
+        assert words.FORMS[name].pattern.removeprefix("(").removeprefix("?:").removesuffix(")") == "|".join(known)
+    assert all(words.size(f"1 {unit}") for unit in words.BYTES)
+    assert f"up to {words.WITHIN_MAX_DAYS} days" in refused(words.within, "0 days").message
+
+
 @pytest.mark.parametrize(
     "text, meant",
     [
