@@ -14,7 +14,7 @@ from typing import Any, Final
 from tools.caller import Caller, basic
 
 from bench.process import NotUp, free_port, running
-from ostiary.cli.admin import ask
+from ostiary.cli.terminal import ask
 from ostiary.control.evidence import back_up, restore_from
 from ostiary.control.prepare import initialise
 from ostiary.foundation.errors import OstiaryError

@@ -24,7 +24,7 @@ import pytest
 from tools.caller import Answer, Caller, machine_token
 
 import mmdb
-from ostiary.cli import admin
+from ostiary.cli import terminal
 from ostiary.cli.demo.stand import free_port
 from ostiary.control import evidence
 from ostiary.control.documents import files_of
@@ -102,7 +102,7 @@ AS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="only root can act as some
 AS_ANOTHER = """
 import ctypes, json, os, sys
 from pathlib import Path
-from ostiary.cli import admin
+from ostiary.cli import terminal
 from ostiary.foundation.errors import OstiaryError, told
 from ostiary.foundation.home import Home
 
@@ -110,7 +110,7 @@ os.seteuid(int(sys.argv[1]))  # the peer's user, as the kernel tells it
 ctypes.CDLL(None).setfsuid(0)  # whose files may be used
 root, operation, parameters = json.load(sys.stdin)
 try:
-    print(json.dumps({"result": admin.ask(Home(root=Path(root)), operation, **parameters)}))
+    print(json.dumps({"result": terminal.ask(Home(root=Path(root)), operation, **parameters)}))
 except OstiaryError as problem:
     print(json.dumps({"error": told(problem)}))
 """
@@ -225,7 +225,7 @@ class Running:
     def ask(self, operation: str, **parameters: Any) -> Any:
         if read := READS.get(operation):
             return read(self.home, **parameters)
-        return admin.ask(self.home, operation, **parameters)
+        return terminal.ask(self.home, operation, **parameters)
 
     def ask_as(self, uid: int, operation: str, **parameters: Any) -> Any:
         """As another user, to whom our folders are open all the same: root alone can do that."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from ostiary.cli.demo.lines import authorization
+from ostiary.cli.demo.stand import authorization
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.secret import Secret
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.cli.shape import CUT_MIN_CHARS, pasteable, table
+from ostiary.cli.terminal import CUT_MIN_CHARS, pasteable, table
 
 MINE = Path(sys.executable).with_name("ostiary")
 

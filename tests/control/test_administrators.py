@@ -150,7 +150,7 @@ def test_a_second_user_of_the_machine_reads_what_is_proposed_and_approves_it_wit
 
 COMMAND = """
 import os, sys
-import ostiary.cli.main, ostiary.cli.policy, ostiary.control.revisions, ostiary.control.questions  # before: others may not read where they are
+import ostiary.cli.main, ostiary.cli.policy, ostiary.foundation.unix, ostiary.control.revisions, ostiary.control.questions  # before: others may not read where they are
 uid = int(sys.argv[1])
 os.setgroups([]), os.setgid(uid), os.setuid(uid)
 if sys.argv[2] == "read":

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from tools.caller import Caller, answer_page
 
-from ostiary.cli import admin
+from ostiary.cli import terminal
 from ostiary.cli.demo import stand
 from ostiary.control import evidence
 from ostiary.foundation.errors import OperatorFault
@@ -161,11 +161,11 @@ def wrong_passwords_replace_nothing(home):
         ("account.set", {"principal": "client:shop", "system": "erp", "login": "clerk"}, "client account shop"),
     ):
         with pytest.raises(OperatorFault, match="does not let") as problem:
-            admin.ask(home, operation, **facts, password="planted-guess")
+            terminal.ask(home, operation, **facts, password="planted-guess")
         assert f"ostiary {again}" in problem.value.hint
     assert evidence.list_entries(home, limit=1) == before
-    assert admin.ask(home, "system.learn", system="erp")["objects"] > 0
-    assert all(part["ok"] for part in admin.ask(home, "status")["parts"])
+    assert terminal.ask(home, "system.learn", system="erp")["objects"] > 0
+    assert all(part["ok"] for part in terminal.ask(home, "status")["parts"])
 
 
 def pasted(said):

@@ -11,7 +11,7 @@ import pytest
 from tools.caller import HIDDEN, Caller, basic, machine_token
 
 import ostiary
-from ostiary.cli.demo.lines import authorization
+from ostiary.cli.demo.stand import authorization
 from ostiary.control import evidence, grounds
 from ostiary.event.record import Event
 from ostiary.event.search import Filter

@@ -6,8 +6,7 @@ from typing import Any, Final
 
 import click
 
-from ostiary.cli.demo.commands import cache, clear_up_when_told_to_stop, progress
-from ostiary.cli.demo.stand import real_erp, stand
+from ostiary.cli.demo.stand import cache, clear_up_when_told_to_stop, progress, real_erp, stand
 from tools.tour.story import STEPS, Check, Story
 
 WIDTH: Final = 58

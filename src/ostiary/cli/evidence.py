@@ -1,65 +1,24 @@
-"""`ostiary explain`, `event`, `audit`, `backup`, `restore`: what happened, why, and that the record holds.
+"""`ostiary event`, `audit`, `alert`, `backup`, `restore`: what happened, what the watch noticed, and that the record holds."""
 
-What is asked of files alone needs no running installation.
-"""
-
+import json
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-import click
-
-from ostiary.cli.admin import look
-from ostiary.cli.shape import LIMIT, MOMENT, Command, Group, at_home, home, noted, pasteable, show, show_table, table
+from ostiary.cli.terminal import at_home, home, noted, pasteable, show, table
+from ostiary.foundation.errors import counted
 
 
-@click.command(cls=Command)
-@click.argument("decision")
-def explain(decision: str) -> None:
-    """Why the request with this decision id was decided so, and what would have changed it."""
-    from ostiary.control import evidence
-
-    told = look(home(), "explain", evidence.explain, decision=decision)
-    show(told, at_home(told["text"]))
-
-
-@click.group(cls=Group)
-def event() -> None:
-    """What happened."""
-
-
-@event.command("list")
-@click.option("--principal", default="", help="Of this caller: `client:shop`, or `shop` where only one is called so.")
-@click.option("--reason", default="", help="Decided for this reason: `role`, `context`, `allowed`, ...")
-@click.option("--operation", default="", help="Whose operation begins so: `erp/account.move`.")
-@click.option("--since", type=MOMENT, help="Not before this: as an event shows it, or in local time.")
-@click.option("--break-glass", is_flag=True, help="Done with a role that somebody has for a time, in an emergency.")
-@LIMIT
-def list_events(limit: int, since: datetime | None, **wanted: Any) -> None:
+def list_events(limit: int, since: datetime | None = None, **wanted: Any) -> None:
     """Requests, the newest first."""
     from ostiary.control import evidence
     from ostiary.event.search import Filter
 
-    asked = Filter(since=since and since.astimezone(), **wanted)
+    asked = Filter(since=since, **wanted)
     rows = evidence.list_events(home(), asked, limit=limit)
     columns = ("at", "status", "reason", "who", "what", "rule", "decision")
     empty = "Nothing happened yet." if asked == Filter() else "No request matches."
     show(rows, table(map(_line, rows), columns, empty=empty))
-
-
-@event.command("usage")
-@click.option("--days", type=click.IntRange(4, 366), default=30, show_default=True, help="Of use to look at.")
-def usage(days: int) -> None:
-    """What each caller does as a rule, and what of the last day is unlike it: first seen, or far more than ever."""
-    from ostiary.control.evidence import usage
-    from ostiary.control.recorded import PART
-
-    told = usage(home(), days)
-    strange = table(told["unusual"], ("principal", "what", "value", "times", "decision"), empty="nothing")
-    columns = ("principal", "days", "calls", "busiest", "last", "operations", "networks")
-    usual = table(told["usual"], columns, empty="Nothing was allowed yet.")
-    left = "" if told["whole"] else f"\nnote: {PART}"
-    show(told, f"Unusual in the last day:\n{strange}\n\nAs a rule, before it:\n{usual}{left}")
 
 
 def _line(row: dict[str, Any]) -> dict[str, Any]:
@@ -70,51 +29,68 @@ def _line(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "who": who, "what": what}
 
 
-@click.group(cls=Group)
-def audit() -> None:
-    """Who changed what, and that nobody rewrote it."""
+def usage(told: dict[str, Any], **_: Any) -> str:
+    """What is unlike what each caller does as a rule, and that."""
+    from ostiary.control.recorded import PART
+
+    strange = table(told["unusual"], ("principal", "what", "value", "times", "decision"), empty="nothing")
+    columns = ("principal", "days", "calls", "busiest", "last", "operations", "networks")
+    usual = table(told["usual"], columns, empty="Nothing was allowed yet.")
+    left = "" if told["whole"] else f"\nnote: {PART}"
+    return f"Unusual in the last day:\n{strange}\n\nAs a rule, before it:\n{usual}{left}"
 
 
-@audit.command("list")
-@LIMIT
-@click.option("--action", default="", help="Only this action: `policy.apply`.")
-def list_entries(limit: int, action: str) -> None:
-    """Administrative acts, the newest first."""
-    from ostiary.control import evidence
-
-    rows = look(home(), "audit.list", evidence.list_entries, action=action, limit=limit)
+def entries(rows: Sequence[dict[str, Any]], *, action: str, **_: Any) -> str:
+    """Of the audit log."""
     empty = "No entry matches." if action else "Nothing was changed yet."
-    show_table(rows, ("index", "at", "actor", "action", "object", "reason"), empty=empty)
+    return table(rows, ("index", "at", "actor", "action", "object", "reason"), empty=empty)
 
 
-@audit.command("verify")
-def verify() -> None:
-    """Recomputes the whole log and holds it against the signed head; needs no running installation."""
-    from ostiary.control.evidence import verify_audit
-
-    told = verify_audit(home())
-    show(told, told["text"])
+def alerts(rows: Sequence[dict[str, Any]], **_: Any) -> str:
+    """In columns, and how to see more of one."""
+    shown = table(rows, ("id", "severity", "state", "rule", "key", "count", "last"), empty="No alert.")
+    more = f"\nWhat is behind one, and what to do: {pasteable('alert show ID', home().root)}" if rows else ""
+    return shown + more
 
 
-@click.command(cls=Command)
-@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
-def backup(out: Path) -> None:
-    """Writes one file (0600) with database, keys, policy and audit head. It holds keys: keep it safe."""
-    from ostiary.control.evidence import back_up
+def alert(told: dict[str, Any], **_: Any) -> str:
+    """All that is known of one, and the commands that go on from there."""
+    return "\n".join(_alert(told))
 
-    told = back_up(home(), out.absolute())
+
+def _alert(told: dict[str, Any]) -> Iterator[str]:
+    yield f"{told['id']}  {told['rule']}, {told['severity']}, {told['state']}"
+    yield f"what     {told['what']}"
+    yield f"who      {told['key']}"
+    yield f"when     {told['first']} to {told['last']}, {counted(told['count'], 'time')}"
+    yield f"why      {told['why']}"
+    if figures := {name: value for name, value in told["evidence"].items() if name != "decisions"}:
+        yield f"figures  {', '.join(f'{name} {json.dumps(value)}' for name, value in figures.items())}"
+    if told["note"]:
+        yield f"note     {told['note']} ({told['actor']})"
+    yield from [
+        f"measure  {one['id']}: {one['kind']} {one['target']} until {one['expires']}" for one in told["measures"]
+    ]
+    yield from ["events", *(f"  {line}" for line in told["events"])] if told["events"] else []
+    yield f"what to do: {at_home(told['investigate'])}"
+    yield from [f"  {pasteable(command, home().root)}" for command in _next(told)]
+
+
+def _next(told: dict[str, Any]) -> Iterator[str]:
+    """The commands that go on from here."""
+    yield from [f"explain {decision}" for decision in told["evidence"].get("decisions", [])[-1:]]
+    yield from [f"measure undo {one['id']}" for one in told["measures"]]
+    yield from [f"alert {act} {told['id']}" for act in ("ack", "resolve") if told["state"] != "resolved"]
+
+
+def saved(told: dict[str, Any], **_: Any) -> str:
+    """A backup."""
     kept = f"{told['file']}: {told['bytes']} bytes. It holds the keys: keep it as safe as them."
-    show(told, kept + noted(told["warnings"]))
+    return kept + noted(told["warnings"])
 
 
-@click.command(cls=Command)
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--store", default="", help="A SQLAlchemy URL of an empty database; without it, SQLite in --home.")
-def restore(file: Path, store: str) -> None:
-    """Makes the installation of a backup in an empty --home; events are not in it."""
-    from ostiary.control.evidence import restore_from
-
-    told = restore_from(home(), file.absolute(), store)
+def restored(_made: object, **_: Any) -> str:
+    """The installation of a backup, and what comes next."""
     up, rotate = (pasteable(command, home().root) for command in ("up", "token rotate --compromised"))
     lines = (
         f"restored into {home().root}, without the events: they stay in the events folder of the other one.",
@@ -123,4 +99,4 @@ def restore(file: Path, store: str) -> None:
         "  # refuses every token that is out",
         f"  {rotate}",
     )
-    show(told, "\n".join(lines))
+    return "\n".join(lines)

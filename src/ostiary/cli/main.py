@@ -1,44 +1,17 @@
-"""The command `ostiary`: finds the command that was asked for, and turns every failure into one clear message."""
+"""The command `ostiary`: does what was asked for, and turns every failure into one clear message."""
 
 import json
 import re
 import sys
-from importlib import import_module
 from typing import Final
 
 import click
 from click.exceptions import NoArgsIsHelpError
 
-from ostiary.cli.shape import Group, with_names
+from ostiary.cli.commands import TABLE, Group
+from ostiary.cli.terminal import with_names
 from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault, owner_only, told
 
-# Command -> where it is, and its line in the help.
-COMMANDS: Final = {
-    "demo": ("demo.commands:demo", "A real ERP behind the gate, on loopback, until Ctrl-C."),
-    "init": ("running:init", "Makes an installation: enforcing, everything denied."),
-    "up": ("running:up", "Runs the gate."),
-    "status": ("running:status", "What runs, in one screen."),
-    "doctor": ("running:doctor", "Looks for what is wrong and says what mends it."),
-    "explain": ("evidence:explain", "Why a request was decided as it was."),
-    "policy": ("policy:policy", "Check, format, compare, prove and apply the policy; ask what it means."),
-    "system": ("systems:system", "The protected ERPs."),
-    "client": ("principals:client", "The machines that call, and the applications people sign in with."),
-    "registration": ("delegated:registration", "Clients that register themselves, as far as you let them."),
-    "provisioning": ("delegated:provisioning", "A company's directory that keeps users here, by SCIM."),
-    "user": ("principals:user", "Those who sign in."),
-    "provider": ("providers:provider", "Whose word on who somebody is counts here: Entra ID, Keycloak, Okta."),
-    "device": ("devices:device", "The devices that contexts of the policy ask for."),
-    "review": ("review:review", "Who holds which role, whether it was used, and who looked at it."),
-    "break-glass": ("break_glass:break_glass", "One role more for a time, in an emergency."),
-    "token": ("principals:token", "Take tokens back."),
-    "alert": ("watching:alert", "What the watch noticed."),
-    "measure": ("watching:measure", "What the watch did about it, and undoing it."),
-    "event": ("evidence:event", "What happened."),
-    "audit": ("evidence:audit", "Who changed what, and that nobody rewrote it."),
-    "backup": ("evidence:backup", "One file that holds everything."),
-    "reseal": ("running:reseal", "Another master key."),
-    "restore": ("evidence:restore", "An installation from such a file."),
-}
 FORMATS: Final = re.compile("does not match the formats? .*")  # of a time, as nobody types them
 EXIT_CODES: Final = """\b
 Exit codes:
@@ -52,30 +25,15 @@ Exit codes:
 """
 
 
-class Late(Group):
-    """Imports a command's module only when it is asked for: the CLI starts fast."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in COMMANDS:
-            return None
-        module, name = COMMANDS[cmd_name][0].split(":")
-        found: click.Command = getattr(import_module(f"ostiary.cli.{module}"), name)
-        return found
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
-
-
-@click.group(
-    cls=Late, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+cli = click.version_option(package_name="ostiary")(
+    Group(
+        "ostiary",
+        TABLE,
+        help="The doorkeeper of your ERP's APIs: one policy in front, readable aloud.",
+        epilog=EXIT_CODES,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
 )
-@click.version_option(package_name="ostiary")
-def cli() -> None:
-    """The doorkeeper of your ERP's APIs: one policy in front, readable aloud."""
 
 
 def main(arguments: list[str] | None = None) -> None:

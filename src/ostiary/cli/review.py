@@ -1,42 +1,24 @@
-"""`ostiary review`: whether everybody still needs the roles that he holds."""
+"""What somebody holds or is to hold, by `ostiary review` and `ostiary break-glass`, and on whose yes that waits."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import click
-
-from ostiary.cli.acts import with_acts
-from ostiary.cli.admin import ask, look, waits
-from ostiary.cli.shape import Group, home, noted, show, table
+from ostiary.cli.terminal import noted, table, waits
 from ostiary.foundation.errors import counted, harmless
 
 
-@click.group(cls=Group)
-def review() -> None:
-    """Who holds which role, whether it was used, and whether somebody looked at it in the last quarter."""
-
-
-with_acts(review)
-
-
-@review.command("list")
-@click.option("--due", is_flag=True, help="Only what nobody has looked at for a quarter.")
-def list_items(*, due: bool) -> None:
-    """Every role that somebody holds, what was not looked at for longest first."""
+def held(rows: Sequence[Mapping[str, Any]], **_: Any) -> str:
+    """Every role that somebody holds, and whether it was used."""
     from ostiary.control.recorded import PART
-    from ostiary.control.review import items
 
-    rows = look(home(), "review.list", items, due=due)
     told = table(rows, ("principal", "role", "used", "last", "looked", "by", "due"), empty="Nothing.")
     partly = dict.fromkeys(row["principal"] for row in rows if not row["whole"])
-    show(rows, told + noted([f"of {', '.join(partly)}: {PART}"] if partly else ()))
+    return told + noted([f"of {', '.join(partly)}: {PART}"] if partly else ())
 
 
-@review.command("waiting")
-def list_waiting() -> None:
-    """Roles that somebody asked for, and that others have to say yes to."""
-    rows = ask(home(), "roles.list")
-    show(rows, "\n".join(map(_asked, rows)) or "Nothing waits.")
+def waiting(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Roles that somebody asked for."""
+    return "\n".join(map(_asked, rows)) or "Nothing waits."
 
 
 def _asked(one: Mapping[str, Any]) -> str:
@@ -51,17 +33,15 @@ def _asked(one: Mapping[str, Any]) -> str:
     return "\n    ".join(map(harmless, lines))
 
 
-@review.command("approve")
-@click.argument("asked")
-def approve(asked: str) -> None:
-    """Says yes to roles that somebody else asked for; with the last yes needed they are given."""
-    given = ask(home(), "roles.approve", proposal=asked)
-    show(given, told_given(given))
-
-
-def told_given(given: Mapping[str, Any]) -> str:
+def given(made: Mapping[str, Any], **_: Any) -> str:
     """What somebody holds from now on, or on whom that waits."""
-    roles = ", ".join(given["roles"]) or "nothing"
-    if given["missing"]:
-        return f"{given['principal']} is to hold: {roles}; it {waits(given, given['id'], 'review approve')}"
-    return f"{given['principal']} now holds: {roles}."
+    roles = ", ".join(made["roles"]) or "nothing"
+    if made["missing"]:
+        return f"{made['principal']} is to hold: {roles}; it {waits(made, made['id'], 'review approve')}"
+    return f"{made['principal']} now holds: {roles}."
+
+
+def begun(asked: Mapping[str, Any], **_: Any) -> str:
+    """An emergency, or on whom it waits."""
+    left = f"; it {waits(asked, asked['id'], 'break-glass approve')}" if asked["missing"] else ""
+    return f"{asked['text']}{left}"

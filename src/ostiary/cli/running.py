@@ -7,8 +7,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from ostiary.cli.admin import ask
-from ostiary.cli.shape import Command, at_home, home, inset, noted, pasteable, show, wants_json
+from ostiary.cli.terminal import ask, at_home, home, inset, noted, pasteable, show, wants_json
 
 _UP: Final = ("up", "in a terminal of its own: it runs until Ctrl-C")
 _CLIENT: Final = (
@@ -28,17 +27,7 @@ _NEXT: Final = {
 }
 
 
-@click.command(cls=Command)
-@click.option("--erp", type=click.Choice(["tryton", "openapi"]), required=True, help="What kind of ERP it is.")
-@click.option("--system", default="erp", show_default=True, help="Its name in the policy: `NAME/OBJECT: VERBS`.")
-@click.option("--upstream", required=True, help="Where the ERP answers, seen from here: http://127.0.0.1:8000")
-@click.option("--database", help="Tryton's database; without it, `tryton`.")
-@click.option("--spec", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="The OpenAPI document.")
-@click.option("--host", default="localhost", show_default=True, help="The name callers reach the gate by.")
-@click.option("--port", default=8443, show_default=True, help="The port the gate listens on.")
-@click.option("--listen", default="127.0.0.1", show_default=True, help="The IP address it listens on.")
-@click.option("--store", default="", help="A SQLAlchemy URL of an empty database; without it, SQLite in --home.")
-def init(erp: str, database: str | None, spec: Path | None, **parameters: Any) -> None:
+def init(erp: str, database: str = "", spec: Path | None = None, **parameters: Any) -> None:
     """Makes an installation: enforcing from the first request, with everything denied."""
     from ostiary.control.prepare import initialise
 
@@ -60,7 +49,6 @@ def init(erp: str, database: str | None, spec: Path | None, **parameters: Any) -
     show({**told, "warnings": proof.warnings}, text)
 
 
-@click.command(cls=Command)
 def up() -> None:
     """Runs the gate, the authorization server and the guard until Ctrl-C.
 
@@ -73,23 +61,6 @@ def up() -> None:
     run(home())
 
 
-@click.command(cls=Command)
-@click.argument("key", type=click.Path(path_type=Path, dir_okay=False))
-def reseal(key: Path) -> None:
-    """Seals every secret under the master key in the file KEY, which is made where there is none.
-
-    Nothing may run meanwhile. Backups from before open with the old key alone.
-    """
-    from ostiary.control.prepare import reseal
-
-    told = reseal(home(), key.absolute())
-    text = f"{told['secrets']} secrets open with the key in {told['file']} from now on, and with no other."
-    show(
-        told, f"{text}\nBefore the next start, name it as master_key_file in settings.toml, or put it where that says."
-    )
-
-
-@click.command(cls=Command)
 def status() -> None:
     """What runs; exits 1 when something does not."""
     told = ask(home(), "status")
@@ -98,7 +69,6 @@ def status() -> None:
     _exit(well=told["ok"])
 
 
-@click.command(cls=Command)
 def doctor() -> None:
     """Looks for what is wrong and says what mends it; exits 1 when something is."""
     from ostiary.control.health import examine

@@ -1,19 +1,26 @@
-"""The demo as a whole: a throw-away folder, Ostiary up at once, the real ERP behind it as soon as it is built."""
+"""`ostiary demo`: a throw-away folder, Ostiary up at once, the real ERP behind it as soon as it is built."""
 
+import os
+import signal
 import socket
 import subprocess
 import sys
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from secrets import token_urlsafe
 from tempfile import TemporaryDirectory
 from typing import Final
+from urllib.parse import urlencode
 
-from ostiary.cli.admin import ask
-from ostiary.cli.demo.erp import DemoErp, Progress, prepare, running, serving
+import click
+
+from ostiary.cli.demo.erp import STOP, DemoErp, Progress, prepare, running, serving
+from ostiary.cli.terminal import ask, pasteable
 from ostiary.control.prepare import initialise
 from ostiary.foundation.errors import OstiaryError, SystemFault
 from ostiary.foundation.files import write_atomically
@@ -28,6 +35,8 @@ PEOPLE: Final = (("anna", "payments", "approver"), ("ben", "payments", "treasure
 READER: Final = "gateway"  # the ERP user by whom the guard reads links and origins
 PORTAL: Final = "portal"  # the public client that people sign in with
 PORTAL_REDIRECT: Final = "http://127.0.0.1/back"
+COMMANDS: Final = ("explain ID", "event list", "policy diff", "policy apply")  # that it tells of
+CACHE: Final = "~/.cache/ostiary"
 READY_TIMEOUT_S: Final = 30
 LOG: Final = "ostiary.log"
 POLL_S: Final = 0.05
@@ -55,6 +64,42 @@ class Stand:
     @property
     def passwords(self) -> Path:
         return self.home.root / "passwords.txt"
+
+
+def demo() -> None:
+    """A real ERP behind the gate, on loopback, until Ctrl-C."""
+    clear_up_when_told_to_stop()
+    say = progress()
+    with stand(say) as on:
+        click.echo(lines("gate", on))
+        with real_erp(on, cache(), say):
+            click.echo(lines("erp", on))
+            with suppress(KeyboardInterrupt):
+                signal.pause()
+    click.echo("stopped; nothing is left but the cache")
+
+
+def cache() -> Path:
+    """Where the installed ERP is kept between starts (or OSTIARY_CACHE)."""
+    return Path(os.environ.get("OSTIARY_CACHE", CACHE)).expanduser().absolute()
+
+
+def progress() -> Progress:
+    """Says what is done and how long it has taken; on standard error, so that results stay clean."""
+    began = time.monotonic()
+    return lambda text: click.echo(f"  {time.monotonic() - began:5.1f} s  {text}", err=True)
+
+
+def clear_up_when_told_to_stop() -> None:
+    """The first Ctrl-C or SIGTERM ends it: what was started is stopped, the folder removed. More change nothing."""
+
+    def stop(*_: object) -> None:
+        for number in STOP:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in STOP:
+        signal.signal(number, stop)
 
 
 @contextmanager
@@ -129,3 +174,20 @@ def _principals(home: Home) -> dict[str, Secret]:
         secrets[login] = Secret(token_urlsafe(18))
         ask(home, "user.add", login=login, name=login.title(), password=secrets[login].reveal(), roles=[held])
     return secrets
+
+
+def lines(about: str, on: Stand) -> str:
+    """What can be tried: with the `gate`, while the ERP is still being built; with the `erp`, when that answers."""
+    verifier = token_urlsafe(48)
+    told = {command.replace(" ", "_"): pasteable(command, on.home.root) for command in COMMANDS}
+    # HTTP/1.1: an older curl hides a refusal that comes before the body is sent behind an error of HTTP/2.
+    told |= {"curl": f"curl --http1.1 --cacert {on.authority}", "portal": PORTAL, "redirect": PORTAL_REDIRECT}
+    told |= {"verifier": verifier, "sign_in": authorization(PORTAL, PORTAL_REDIRECT, verifier)}
+    return Path(__file__).with_name(f"{about}.txt").read_text("utf-8").format(on=on, **told)
+
+
+def authorization(client: str, redirect: str, verifier: str, **more: str) -> str:
+    """Where a browser begins to sign in: a path and its query, with PKCE (RFC 7636)."""
+    challenge = urlsafe_b64encode(sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+    asked = {"response_type": "code", "client_id": client, "redirect_uri": redirect, "code_challenge": challenge}
+    return f"/identity/authorize?{urlencode({**asked, 'code_challenge_method': 'S256', **more})}"

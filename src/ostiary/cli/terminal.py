@@ -1,28 +1,26 @@
-"""What all commands share: `--home`, `--json`, two ways to show a result, and the command that was probably meant."""
+"""What all commands share: which installation they are about, asking it, and showing the answer."""
 
 import json
+import os
 import pwd
 import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
 import click
+from msgspec import to_builtins
 
-from ostiary.foundation.errors import OperatorFault, harmless
+from ostiary.foundation.errors import SystemFault, counted, harmless, plainly, retold
 from ostiary.foundation.home import Home
 
 DEFAULT_HOME: Final = "~/.ostiary"
 CUT_MIN_CHARS: Final = 40  # no id is cut: it is there to be copied
-LISTED_MAX: Final = 1_000
-MOMENT: Final = click.DateTime(
-    ("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M%z", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z")
-)
+PATIENCE_S: Final = 300.0  # a change that gate or guard does not take is given up, and told, well before
 
 
 def _remember(context: click.Context, option: click.Parameter, value: Any) -> None:
@@ -36,40 +34,54 @@ HOME: Final = click.Option(
 JSON: Final = click.Option(["--json"], is_flag=True, expose_value=False, callback=_remember, help="Machine-readable.")
 
 
-class Command(click.Command):
-    """A command that knows `--json`, and `--home` where it is about an installation."""
-
-    def __init__(self, *args: Any, about_home: bool = True, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.params += [HOME, JSON] if about_home else [JSON]
-
-
-class Group(click.Group):
-    command_class = Command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click's, but says which command was probably meant."""
-        if not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
-            top, near = ctx.find_root(), get_close_matches(args[0], self.list_commands(ctx), n=1)
-            path = f"{ctx.command_path} {near[0]}" if near else ""
-            if isinstance(top.command, click.Group) and args[0] in top.command.list_commands(top):
-                path = f"{top.command_path} {args[0]}"
-            meant = f"did you mean `{path}`? " if path else ""
-            hint = f"{meant}see `{ctx.command_path} --help`"
-            raise OperatorFault("usage", f"there is no command {args[0]!r}", hint=hint)
-        return super().resolve_command(ctx, args)
-
-
-LIMIT = click.option(
-    "--limit", type=click.IntRange(1, LISTED_MAX), default=20, show_default=True, help="At most so many."
-)
-
-
 def home() -> Home:
     """The installation that this command is about."""
     return Home(root=Path(click.get_current_context().meta.get("ostiary.home", DEFAULT_HOME)).expanduser().absolute())
+
+
+def look(home: Home, operation: str, read: Callable[..., Any], **parameters: Any) -> Any:
+    """As `ask`; but for whom the folder is, nothing has to run."""
+    return read(home, **parameters) if os.access(home.settings, os.R_OK) else ask(home, operation, **parameters)
+
+
+def ask(home: Home, operation: str, **parameters: Any) -> Any:
+    """What `operation` answers; its failure is raised here as the error it was there."""
+    from ostiary.foundation import unix  # it takes a while to import, and no help page needs it
+
+    question = json.dumps(parameters, default=to_builtins).encode()
+    try:
+        answer = unix.ask(home.socket("control"), "POST", f"/operations/{operation}", question, timeout_s=PATIENCE_S)
+        content = json.loads(answer.body)
+    except (ConnectionError, FileNotFoundError) as problem:
+        from ostiary.control.installation import refuse_empty
+
+        refuse_empty(home)
+        told = f"no installation runs in {home.root}"
+        raise SystemFault("not-running", told, hint="start it with `ostiary up`, or name --home") from problem
+    except (OSError, ValueError) as problem:
+        why = plainly(problem) if isinstance(problem, OSError) else "it broke off"
+        raise SystemFault("no-answer", f"{operation} got no answer: {why}", hint="try `ostiary doctor`") from problem
+    if "error" in content:
+        raise retold(content["error"])
+    return content["result"]
+
+
+def done(operation: str, text: str, **parameters: Any) -> None:
+    """Has the running installation do it, and says what is so from now on."""
+    show(ask(home(), operation, **parameters), text)
+
+
+def waits(told: Mapping[str, Any], proposal: str, approve: str) -> str:
+    """For whose yes it waits, and how that is given."""
+    who = " or ".join(told["approvers"]) or "somebody whom `administrators` in settings.toml has to name"
+    return at_home(f"waits for {counted(told['missing'], 'approval')}, by {who}: `ostiary {approve} {proposal}`")
+
+
+def typed(prompt: str) -> str:
+    """What is typed at a terminal as a password: twice, and not shown."""
+    if not sys.stdin.isatty():
+        raise click.UsageError("no terminal to ask for the password at: name --password-file FILE, or - to pipe it in")
+    return str(click.prompt(prompt, hide_input=True, confirmation_prompt=True))
 
 
 def pasteable(command: str, root: Path | None = None) -> str:
@@ -106,11 +118,6 @@ def wants_json() -> bool:
 def show(value: Any, text: str) -> None:
     """Prints `text` for people, or `value` as JSON where `--json` was given."""
     click.echo(json.dumps(value, ensure_ascii=False, indent=2) if wants_json() else text)
-
-
-def show_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, empty: str) -> None:
-    """Prints the rows as a table for people."""
-    show(rows, table(rows, columns, empty=empty))
 
 
 def noted(notes: Iterable[str]) -> str:

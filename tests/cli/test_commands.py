@@ -1,0 +1,69 @@
+"""The table of commands: whatever it names is there and takes what its command is given."""
+
+import inspect
+from pkgutil import resolve_name
+
+import click
+import pytest
+
+from ostiary.cli.commands import SHARED, TABLE
+from ostiary.cli.main import cli
+from ostiary.control.operations import OPERATIONS
+from ostiary.identity.registration import CHOICES, DAYS, DAYS_MAX
+
+KEYS = {
+    "also", "arguments", "asks", "columns", "does", "else", "empty", "help", "knows", "line", "options", "reads", "runs",
+    "shows", "told",
+}  # fmt: skip
+
+
+def leaves(acts, path=()):
+    for name, act in acts.items():
+        if act.keys() & {"does", "reads", "runs"}:
+            yield (*path, name), act
+        else:
+            yield from leaves({one: inner for one, inner in act.items() if isinstance(inner, dict)}, (*path, name))
+
+
+LEAVES = {" ".join(path): act for path, act in [*leaves(TABLE), *leaves({"client": SHARED["principal"]})]}
+
+
+def parameters(path):
+    """Of the command: the parameters that it always gives, and all that it may."""
+    command, context = cli, click.Context(cli)
+    for name in path.split():
+        command = command.get_command(context, name)
+    told = [one for one in command.params if one.expose_value]
+    always = {one.name for one in told if one.required or one.multiple or one.nargs == -1}
+    always |= {one.name for one in told if isinstance(one.get_default(context), str | int | bool)}
+    if LEAVES[path].get("arguments", {}).keys() & {"document", "file"}:
+        always |= {one.name for one in told if one.name == "document" or (one.name == "file" and path == "policy fmt")}
+    return always | LEAVES[path].get("else", {}).keys(), {one.name for one in told}
+
+
+def fits(function, *before, names):
+    inspect.signature(function).bind(*before, **dict.fromkeys(names))
+
+
+@pytest.mark.parametrize("path", LEAVES)
+def test_what_a_command_names_takes_what_the_command_is_given(path):
+    act = LEAVES[path]
+    assert act.keys() <= KEYS
+    assert len(act.keys() & {"columns", "shows", "told", "runs"}) == 1
+    assert ("empty" in act) == ("columns" in act)
+    assert act.get("does", "status") in OPERATIONS
+    for names in parameters(path):
+        if "runs" in act:
+            fits(resolve_name(f"ostiary.cli.{act['runs']}"), names=names)
+        if "reads" in act:
+            fits(resolve_name(f"ostiary.control.{act['reads']}"), names=["home", *names])
+        if "shows" in act:
+            fits(resolve_name(f"ostiary.cli.{act['shows']}"), "made", names=names)
+
+
+def test_a_client_proves_itself_in_every_way_that_there_is():
+    proof = SHARED["proof"]
+    assert proof["auth"]["type"] == [*CHOICES["auth"]]
+    assert proof["profile"]["type"] == [*CHOICES["profile"]]
+    assert ["", *proof["bound"]["type"]] == [*CHOICES["bound"]]
+    assert f"{DAYS} unless said, {DAYS_MAX} at most" in proof["days"]["help"]
