@@ -10,7 +10,7 @@ from sqlalchemy import delete, select
 
 from ostiary.audit.log import entries, tree
 from ostiary.cli.main import run
-from ostiary.control import delegated, operations, review
+from ostiary.control import delegated, operations, outside, review
 from ostiary.control.board import Board
 from ostiary.control.installation import administrators, open_installation
 from ostiary.control.operations import OPERATIONS
@@ -19,7 +19,9 @@ from ostiary.control.reconcile import Translated
 from ostiary.control.recorded import PART
 from ostiary.foundation.errors import CallerFault, OperatorFault, SystemFault
 from ostiary.foundation.home import Home
+from ostiary.foundation.secret import Secret
 from ostiary.guard.journal import Line
+from ostiary.identity import providers
 from ostiary.policy.document import Document
 from ostiary.store import database
 from ostiary.store.database import METADATA
@@ -291,3 +293,22 @@ def test_a_directory_gives_no_role_that_others_have_to_say_yes_to(board):
     assert "approval" in refused["description"]
     board.reconciler.plan = plan
     assert act("PATCH", "Groups", "reader", members=[{"value": one}]) == {"id": "reader"}
+
+
+def test_however_many_wait_nobody_who_comes_by_a_provider_is_kept_from_what_he_has(board):
+    """Else twenty strangers, to whom nobody says yes, lock out whoever is promoted."""
+    facts = {"name": "acme", "issuer": "https://acme.example", "client_id": "x", "accounts": "jit"}
+    told = {"sealer": board.on.sealer, "one": providers.fit(facts), "secret": Secret("x")}
+    board.change("uid:0", lambda change: providers.add_provider(change, **told))
+
+    def arrive(subject, *roles):
+        told = {"provider": "acme", "subject": subject, "roles": roles, "login": subject, "title": ""}
+        return json.loads(outside.arrive(board, json.dumps(told).encode()))
+
+    assert arrive("anna", "reader") == ""
+    plan = board.reconciler.plan
+    board.reconciler.plan = replace(plan, approvals=replace(plan.approvals, roles=1))
+    assert {arrive(f"stranger{number}", "reader") for number in range(25)} == {""}
+    board.reconciler.plan = replace(board.reconciler.plan, roles=(*plan.roles, replace(plan.roles[0], name="buyer")))
+    assert arrive("anna", "reader", "buyer") == ""
+    assert OPERATIONS["principal.show"](board, "uid:0", principal="user:anna@acme")["roles"] == ["reader"]

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import os
 import re
 import secrets
 import ssl
@@ -17,7 +18,7 @@ import others
 from certificates import served
 from ostiary.cli.demo.stand import free_port
 from ostiary.foundation.errors import OstiaryError
-from running import ADMINISTRATORS, APART, installed, until
+from running import ADMINISTRATORS, APART, SECOND, THIRD, installed, until
 
 pytestmark = APART
 BACK = "https://till.example/back"
@@ -195,14 +196,20 @@ def test_who_is_disabled_here_stays_out_whatever_the_provider_says(site):
         assert "is switched off" in browser.sign_in().text
 
 
-def test_roles_that_others_have_to_say_yes_to_wait_for_them(site):
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can act as somebody else")
+def test_roles_that_others_have_to_say_yes_to_wait_for_one_more_than_who_may_have_mapped_them(site):
+    """Else who maps a claim of his own to a role, signs in and says yes, has given it to himself alone."""
     site.gate.apply(site.gate.policy() + "approvals: {roles: 1}\n")
     site.say(claims={**ANNA, "sub": "0f-c3", "preferred_username": "carl", "realm_access": {}})
     with site.browser() as browser:
         assert "not yet" in browser.sign_in().text
     (waiting,) = [one for one in site.ask("roles.list") if one["principal"] == "user:carl@acme"]
-    assert (waiting["gains"], waiting["who"]) == (["clerk"], "provider:acme")
-    site.ask("roles.approve", proposal=waiting["id"])
+    assert (waiting["gains"], waiting["who"], waiting["missing"]) == (["clerk"], "provider:acme", 2)
+    for _ in range(2):
+        assert site.gate.ask_as(SECOND, "roles.approve", proposal=waiting["id"])["missing"] == 1
+    with site.browser() as browser:
+        assert "nothing is allowed" in browser.sign_in().text or "not yet" in browser.sign_in().text
+    assert site.gate.ask_as(THIRD, "roles.approve", proposal=waiting["id"])["missing"] == 0
     with site.browser() as browser:
         browser.tokens()
     site.gate.apply(site.gate.policy())

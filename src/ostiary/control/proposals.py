@@ -120,8 +120,12 @@ def asked(store: Store, kind: Kind, identity: str, *states: State) -> Proposal:
 
 
 def missing(proposal: Proposal, needed: Approvals, who: Administrators) -> dict[str, Any]:
-    """How many more have to say yes by what is `needed`, and who may."""
-    left = max(0, proposal.kind.needs(needed) - len(who.approvers.intersection(proposal.approvals)))
+    """How many more have to say yes by what is `needed`, and who may.
+
+    One more where a provider asks: whoever mapped its claim to the role would be alone in saying yes.
+    """
+    needs = proposal.kind.needs(needed) + proposal.actor.startswith("provider:")
+    left = max(0, needs - len(who.approvers.intersection(proposal.approvals)))
     return {"missing": left, "approvers": sorted(who.approvers - {proposal.actor, *proposal.approvals}) if left else []}
 
 
