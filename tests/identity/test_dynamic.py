@@ -305,3 +305,13 @@ def test_what_has_expired_goes(world):
     grants.purge(world.store, int(world.clock.now().timestamp()))
     with world.store.read() as connection:
         assert dynamic.listed(connection) == []
+
+
+def test_a_person_sees_every_host_that_a_code_may_go_to(world):
+    places = ["https://known.example/back", "https://evil.example/back", "https://known.example/other"]
+    one = registered(world, client_name="Known", redirect_uris=places)
+    page = world.authorize(client_id=one["client_id"], redirect_uri=places[1], scope="openid erp/sale.sale:read")
+    assert "<strong>Known (known.example, evil.example)</strong>" in page.text
+    assert one["client_name"] == "Known"
+    many = [f"https://{'a' * 60}{number}.example/" for number in range(9)]  # more than can be shown
+    assert error(register(world, opened(world, "many"), redirect_uris=many)) == (400, "invalid_client_metadata")

@@ -174,7 +174,8 @@ def _facts(told: Metadata, profile: str, most: list[str]) -> dict[str, Any]:
 
 
 def _host(redirects: list[str]) -> str:
-    return f" ({urlsplit(redirects[0]).hostname})"
+    """All of them: the one that it is not known for is where a code would go."""
+    return f" ({', '.join(dict.fromkeys(str(urlsplit(one).hostname) for one in redirects))})"
 
 
 def _given(made: registration.Made) -> dict[str, Any]:
