@@ -479,3 +479,16 @@ def test_what_there_is_is_told(one_directory):
     for nowhere in ("Schemas/x", "ResourceTypes/x", "Me", "", "Users/", "Users/a/b", "ServiceProviderConfig/x"):
         status = one_directory.ask("GET", nowhere).status_code
         assert status == (200 if nowhere == "Users/" else 404), nowhere
+
+
+def test_a_public_client_keeps_nobody_whatever_it_was_let(world):
+    """Anybody can name it: it has nothing to prove that it is the one."""
+    world.do(provisioning.allow, client_id="web", roles=["clerk"])
+    shown = {"auth": ("web", ""), "json": {"schemas": [USER], "userName": "mallory"}}
+    assert error(world.ask("POST", "/identity/scim/v2/Users", **shown)) == (403, None)
+
+
+@pytest.mark.parametrize("name", ["x\0", "x\x1b[2J"])
+def test_members_that_no_id_can_be_are_invalid_on_both_databases(directory, name):
+    answer = directory.patch("Groups/clerk", {"op": "add", "path": "members", "value": [{"value": name}]})
+    assert error(answer) == (400, "invalidValue")

@@ -225,6 +225,6 @@ def _members(had: set[str], called: str, told: Sequence[Operation]) -> set[str]:
 def _ids(value: Any) -> set[str]:
     listed = value if isinstance(value, list) else [value] if value else []
     found = [one.get("value") if isinstance(one, dict) else None for one in listed]
-    if not all(isinstance(one, str) for one in found):
+    if not all(isinstance(one, str) and one.isprintable() for one in found):
         raise Refused("invalidValue", 'write members as [{"value": "id of a user"}]')
     return set(map(str, found))

@@ -101,10 +101,10 @@ def failed(refused: Refused, headers: Mapping[str, str]) -> Response:
 
 
 def _caller(server: Server, connection: Connection, request: Request) -> str:
-    """The client, by a token for here alone; or by its secret, where its tokens need no binding."""
+    """The client, by a token for here alone; or by its secret, where its tokens need no binding; a public one proves nothing."""
     if request.headers.get("authorization", "").lower().startswith("basic "):
         shown = clients.authenticate(server, connection, request, {})
-        client = "" if shown.bound else shown.principal
+        client = "" if shown.bound or shown.public else shown.principal
     else:
         client = bearer.shown(server, connection, request, [server.settings.scim]).subject
     if opened(connection, client) is None:
