@@ -196,3 +196,15 @@ def test_it_is_told_by_https_alone(world, place):
 def test_discovery_says_so(world):
     told = world.ask("GET", "/identity/.well-known/openid-configuration").json()
     assert json.dumps([told[f"backchannel_logout_{what}supported"] for what in ("", "session_")]) == "[true, true]"
+
+
+def test_one_place_that_is_none_keeps_the_others_from_nothing(world, app):
+    """What looks like a host may be none to who encodes it; it is given up as any other that does not answer."""
+    world.register("odd", redirects=[world.back], auth="none", backchannel_logout_uri="https://xn--a/out")
+    told = world.signed_in()
+    odd = world.answer(world.authorize(client_id="odd"), decision="allow")
+    assert world.redeem(world.sent_back(odd)["code"], client_id="odd").status_code == 200
+    world.do(principals.end_session, principal="user:anna", sid=sid_of(world, told), reason="why")
+    assert waiting(world) == 2
+    round_of(world)
+    assert (len(app.told), waiting(world)) == (1, 1)

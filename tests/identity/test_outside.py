@@ -446,3 +446,13 @@ def test_a_claim_is_found_by_its_name_or_by_the_way_into_it(claim, told):
         {claim: "admin other"},
     ):
         assert providers.mapped(one, other) == []
+
+
+@pytest.mark.parametrize("claim", ["sub", "sid"])
+def test_a_claim_that_nobody_can_see_or_keep_is_refused_on_both_databases(outside, claim):
+    for text in ("a\0", "a\x1b[2J"):
+        outside.begin()
+        outside.twin.changed = {claim: text}
+        stops(outside)
+        outside.twin.changed = {}
+        assert outside.say_logout(**{claim: text}).status_code == 400

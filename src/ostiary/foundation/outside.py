@@ -31,7 +31,7 @@ SKEW_S: Final = 30
 OLD_S: Final = 600  # since it was issued: what is signed for us just now comes at once
 
 Keys = Callable[[str], Sequence[Mapping[str, Any]]]  # the provider's keys with this id; all of them for ""
-Text = Annotated[str, Meta(max_length=255)]
+Text = Annotated[str, Meta(max_length=255, pattern=r"\A[^\x00-\x1f\x7f]*\Z")]
 
 
 class _Said(Struct, frozen=True, kw_only=True):

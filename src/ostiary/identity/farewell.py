@@ -91,7 +91,9 @@ async def _posted(authorities: str, due: list[tuple[Any, str, str]]) -> list[int
     async with httpx.AsyncClient(verify=trust, follow_redirects=False, trust_env=False) as client:
 
         async def post(place: str, token: str) -> int:
-            with suppress(httpx.HTTPError, httpx.InvalidURL, OSError):
+            with suppress(
+                httpx.HTTPError, httpx.InvalidURL, OSError, ValueError
+            ):  # the last for what is no host after all
                 to = client.stream("POST", place, data={"logout_token": token})
                 async with asyncio.timeout(TIMEOUT_S), to as answer:
                     return answer.status_code
