@@ -15,15 +15,17 @@ from sqlalchemy import delete
 from sqlalchemy.exc import OperationalError
 
 from guard_world import small_catalogue
+from ostiary.audit.log import Change
 from ostiary.cli.main import cli
 from ostiary.control.board import Board
-from ostiary.control.health import _from_inside, applied, examine, lasting, looked
+from ostiary.control.health import _from_inside, applied, examine, lasting, looked, quiet
 from ostiary.control.installation import administrators, open_installation
 from ostiary.control.prepare import initialise
+from ostiary.control.proposals import Kind, Proposal, State, propose, record
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Home
 from ostiary.monitor.alerts import fire
-from ostiary.monitor.catalogue import AUDIT
+from ostiary.monitor.catalogue import AUDIT, EMERGENCY
 from ostiary.monitor.finding import Finding
 from ostiary.plan.model import Limit, Limits, Plan
 from ostiary.store.database import open_store
@@ -133,6 +135,23 @@ def test_open_alerts_and_a_missing_key_of_the_authority_are_told_by_doctor_too(h
         fire(connection, Finding(rule=AUDIT.id, key="audit", at=datetime.now(UTC), evidence={}))
     assert "ca.key is missing" in found(home, "certificate")["text"]
     assert found(home, "watch")["hint"] == "see `ostiary alert list`"
+
+
+def test_an_emergency_hides_no_other_alert_and_neither_that_nobody_outside_is_told(store):
+    at, untold = datetime.now(UTC), "https://alerts.example does not take alerts (status 500)"
+    assert (looked("watch", lambda: quiet(store))["text"], quiet(store, untold)) == ("no alert", f"no alert; {untold}")
+    assert looked("watch", lambda: quiet(store, untold))["note"]
+    content = {"principal": "client:shop", "role": "clerk", "minutes": 5}
+    with store.begin() as connection:
+        change = Change(connection, "uid:0", at)
+        asked = Proposal(kind=Kind.BREAK_GLASS, actor="uid:0", reason="fire", at=at, content=content)
+        record(change, propose(change, asked), "begin", state=State.BEGUN, until_s=2_000_000_000)
+        for rule, key in ((EMERGENCY, "client:shop"), (AUDIT, "audit")):
+            fire(connection, Finding(rule=rule.id, key=key, at=at, evidence={}))
+    told = looked("watch", lambda: quiet(store, untold))
+    assert told["text"].startswith("client:shop has role clerk until 2033-05-18")
+    assert told["text"].endswith(f"fire; 1 alert open; {untold}")
+    assert told["hint"] == "see `ostiary break-glass list` and `ostiary alert list`"
 
 
 @RUNNING

@@ -321,12 +321,14 @@ def test_a_key_is_put_on_the_calls_of_its_caller_alone(site, name):
 
 
 def without_account(site):
-    """How many hold a role in vain, by `status`, which is well all the same."""
+    """How many hold a role in vain, by `status`, which is well all the same, and notes it."""
     (part,) = (one for one in site.ask("status")["parts"] if one["name"] == "system shop")
     assert part["ok"]
     told = re.search(
-        r" answers; (\d+) holders? of a role without an account there, .*`ostiary client account ", part["text"]
+        r" answers; (\d+) holders? of a role without an account there, for whom nothing passes: .*`ostiary client account ",
+        part["text"],
     )
+    assert part["note"] is bool(told)
     return int(told[1]) if told else 0
 
 

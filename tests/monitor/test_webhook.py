@@ -144,10 +144,23 @@ def test_no_other_address_is_told(url):
         checked(url)
 
 
-async def test_neither_password_nor_address_is_logged(receiver, caplog):
+async def test_neither_password_nor_path_is_logged(receiver, caplog):
     caplog.set_level(logging.DEBUG)
     receiver.answers.append(404)
     teller = Teller(receiver.url.replace("//", "//me:hunter2@"))
     await teller.hook.deliver(notice())
-    assert "webhook: status 404" in caplog.text
+    place = receiver.url.rpartition("/")[0]
+    told = [one.getMessage() for one in caplog.records if one.name == "ostiary.monitor.webhook"]
+    assert told == [f"webhook {place}: status 404"]
     assert "hunter2" not in caplog.text
+
+
+async def test_that_alerts_do_not_get_out_is_told_until_they_do_and_what_was_lost_stays_told(receiver):
+    teller, place = Teller(receiver.url), receiver.url.rpartition("/")[0]
+    assert teller.hook.untold == ""
+    receiver.answers.append(404)
+    await teller.hook.deliver(notice())
+    lost = f"1 notice to {place} lost since the start"
+    assert teller.hook.untold == f"{place} does not take alerts (status 404); {lost}"
+    await teller.hook.deliver(notice())
+    assert teller.hook.untold == lost

@@ -36,6 +36,7 @@ from ostiary.foundation.home import Home
 from ostiary.foundation.settings import load_settings
 from ostiary.identity import keys
 from ostiary.monitor.alerts import open_alerts
+from ostiary.monitor.catalogue import EMERGENCY
 from ostiary.plan.model import HandOver, Kind, Plan, System
 from ostiary.prove.rules import ended, few
 from ostiary.store.database import Store
@@ -99,15 +100,15 @@ def _from_inside(board: Board) -> Iterator[Check]:
     yield "guard", lambda: guard_in_force(board.reconciler.guard_state(), plan)
     yield "identity", lambda: answers(on.home, "identity")
     yield "settings", lambda: as_started(on)
-    yield from _from_both(on, lambda: plan)
+    yield from _from_both(on, lambda: plan, lambda: board.watch.untold)
     yield "audit log", lambda: f"{check(on.store, on.home).size} entries"
     told = troubles(on.home)
     for system in plan.systems:
         yield f"system {system.name}", partial(_passed_on, board, plan, system, told)
 
 
-def _from_both(on: Installation, plan: Callable[[], Plan]) -> Iterator[Check]:
-    """What files and store tell, whether anything runs or not."""
+def _from_both(on: Installation, plan: Callable[[], Plan], untold: Callable[[], str] = str) -> Iterator[Check]:
+    """What files and store tell, whether anything runs or not; `untold`: why nobody outside hears of alerts."""
     yield "certificate", lambda: authority.standing(on.home, on.clock.now())
     yield "disk", lambda: room(on.home.root)
     yield "policy", lambda: policy(on, plan())
@@ -116,7 +117,7 @@ def _from_both(on: Installation, plan: Callable[[], Plan]) -> Iterator[Check]:
     yield "controls", lambda: lasting(plan(), on.clock.now().date())
     yield "clients", lambda: lasting_clients(on.store, on.clock.now())
     yield "reviews", lambda: reviewed(on.store, on.clock.now())
-    yield "watch", lambda: quiet(on.store)
+    yield "watch", lambda: quiet(on.store, untold())
 
 
 def looked(name: str, check: Callable[[], str]) -> dict[str, Any]:
@@ -256,15 +257,17 @@ def waiting(store: Store) -> str:
     return f"for somebody's yes: {', '.join(told)}" if told else "nothing waits for somebody's yes"
 
 
-def quiet(store: Store) -> str:
+def quiet(store: Store, untold: str = "") -> str:
+    """No emergency and no other alert; every one that there is is told, for one must not hide the others."""
     with store.read() as connection:
-        firing, begun = open_alerts(connection), proposals.found(connection, proposals.Kind.BREAK_GLASS, State.BEGUN)
-    if begun:
-        told = "; ".join(map(proposals.given, begun))
-        raise SystemFault("break-glass", told, hint="see `ostiary break-glass list`")
-    if firing:
-        raise SystemFault("alerts-open", f"{counted(firing, 'alert')} open", hint="see `ostiary alert list`")
-    return "no alert"
+        begun = proposals.found(connection, proposals.Kind.BREAK_GLASS, State.BEGUN)
+        firing = open_alerts(connection, but=EMERGENCY.id if begun else "")
+    alerts = [f"{counted(firing, 'alert')} open"] if firing else []
+    told = "; ".join(filter(None, [*map(proposals.given, begun), *alerts, untold]))
+    where = [f"`ostiary {one} list`" for one, so in (("break-glass", begun), ("alert", firing)) if so]
+    if where:
+        raise SystemFault("break-glass" if begun else "alerts-open", told, hint=f"see {' and '.join(where)}")
+    return Note(f"no alert; {untold}") if untold else "no alert"
 
 
 def private(folder: Path) -> str:
@@ -340,7 +343,8 @@ def known(on: Installation, plan: Plan, system: System, troubled: Mapping[str, s
     now = on.clock.now()
     if system.observed(now):
         raise SystemFault("observed", f"{reached}; {next(observed([system], now))}", hint="see the guide's observe.md")
-    return reached + _without_account(on, plan, system)
+    barred = _without_account(on, plan, system)
+    return Note(f"{reached}; {barred}") if barred else reached
 
 
 def _without_account(on: Installation, plan: Plan, system: System) -> str:
@@ -353,7 +357,8 @@ def _without_account(on: Installation, plan: Plan, system: System) -> str:
         return ""
     kind, _, name = barred[0].partition(":")
     give = f"`ostiary {kind} account {name} --system {system.name} --login LOGIN` gives one"
-    return f"; {counted(len(barred), 'holder')} of a role without an account there, so nothing passes: {few(barred)}; {give}"
+    told = f"{counted(len(barred), 'holder')} of a role without an account there, for whom nothing passes"
+    return f"{told}: {few(barred)}; {give}"
 
 
 def _not_around(system: System) -> str:

@@ -126,6 +126,11 @@ class Watch:
             if self._webhook:
                 self._webhook.offer(notice)
 
+    @property
+    def untold(self) -> str:
+        """That alerts do not get out, and where to; "" where they do."""
+        return self._webhook.untold if self._webhook else ""
+
     def tick(self) -> None:
         """One round: disk first, then what happened, then what follows from it."""
         now = self._clock.now()

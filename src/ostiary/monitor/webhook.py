@@ -10,7 +10,7 @@ from typing import Final
 import httpx
 import msgspec
 
-from ostiary.foundation.errors import OperatorFault
+from ostiary.foundation.errors import OperatorFault, counted
 from ostiary.monitor.alerts import Notice
 
 QUEUE_MAX: Final = 1000
@@ -40,6 +40,15 @@ class Webhook:
         self._client = client or httpx.AsyncClient(timeout=TIMEOUT_S, follow_redirects=False, trust_env=False)
         self._waiting: deque[Notice] = deque()
         self.lost = 0
+        self._trouble = ""  # why the last try failed; "" once one gets through
+        self._place = f"{place.scheme}://{place.netloc.decode()}"  # the path may be the secret of it
+
+    @property
+    def untold(self) -> str:
+        """What is lost, and that the receiver does not take alerts now; "" where all is well."""
+        lost = f"{counted(self.lost, 'notice')} to {self._place} lost since the start" if self.lost else ""
+        failing = f"{self._place} does not take alerts ({self._trouble})" if self._trouble else ""
+        return "; ".join(filter(None, [failing, lost]))
 
     def offer(self, notice: Notice) -> None:
         if len(self._waiting) < QUEUE_MAX:
@@ -78,10 +87,13 @@ class Webhook:
             async with self._client.stream("POST", self._url, content=body, headers=HEADERS, auth=self._auth) as answer:
                 status = answer.status_code
         except httpx.HTTPError as problem:
-            log.warning("webhook: %s", type(problem).__name__)
-            return 0
-        if not httpx.codes.is_success(status):
-            log.warning("webhook: status %d", status)
+            return self._ended(0, type(problem).__name__)
+        return self._ended(status, "" if httpx.codes.is_success(status) else f"status {status}")
+
+    def _ended(self, status: int, trouble: str) -> int:
+        self._trouble = trouble
+        if trouble:
+            log.warning("webhook %s: %s", self._place, trouble)
         return status
 
 
