@@ -112,7 +112,7 @@ def _principal(context: click.Context, given: str) -> tuple[str, str]:
 
 
 def _run(act: Mapping[str, Any], **parameters: Any) -> None:
-    """What was not said is not asked either."""
+    """Does what the table says; a parameter that nobody gave is left to whoever is asked."""
     given = act.get("else", {}) | {name: _said(one) for name, one in parameters.items() if one is not None}
     if "asks" in act and "password" not in given:
         given["password"] = typed(act["asks"].format(**given))
