@@ -12,12 +12,11 @@ from msgspec import Struct
 
 from bench.process import CORES, NotUp, free_port, running, wait_for_port
 from bench.shop import ISSUER, Shop
-from ostiary.envoy import binary
-from ostiary.envoy.binary import command, environment
+from ostiary.envoy import daemon
+from ostiary.envoy.access import Signals, signal_resources
 from ostiary.envoy.clock import zone_of
-from ostiary.envoy.delivery import Gate
+from ostiary.envoy.daemon import Gate, command, environment
 from ostiary.envoy.edge import Edge, Resources
-from ostiary.envoy.signals import Signals, signal_resources
 from ostiary.envoy.translate import Population, translate
 from ostiary.foundation.home import Home
 from ostiary.tls.authority import ensure
@@ -85,7 +84,7 @@ class Site:
     ) -> None:
         self.edge = _edge(folder, tls, zone_of(shop.plan))
         self.edge.home.create()
-        self.gate = Gate(binary.find(), self.edge)
+        self.gate = Gate(daemon.find(), self.edge)
         self.gate.prepare()
         signals = signals or Signals(lease_until=int(time.time()) + LEASE_S)
         resources = resources_of(shop, self.edge, signals)
@@ -103,7 +102,7 @@ class Site:
 
     def _started(self, after: ExitStack) -> subprocess.Popen[bytes]:
         """Tries again where others on this machine hold too many inotify instances just now: Envoy aborts then."""
-        envoy = command(binary.find(), self.edge.home, 1)
+        envoy = command(daemon.find(), self.edge.home, 1)
         for tries_left in reversed(range(TRIES)):
             with ExitStack() as attempt:
                 process = attempt.enter_context(
@@ -160,7 +159,7 @@ class Plain:
         config, self._log = folder / "plain.json", folder / "envoy.log"
         config.write_bytes(msgspec.json.encode(_plain(self.port, upstream, tls)))
         options = ["-c", str(config), "--concurrency", "1", "--disable-hot-restart", "-l", "warning"]
-        self.command = [str(binary.find()), *options]
+        self.command = [str(daemon.find()), *options]
 
     @contextmanager
     def running(self) -> Iterator[Running]:

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from bench.figure import Figure, plain
-from ostiary.envoy import binary
+from ostiary.envoy import daemon
 
 AREA = "machine"
 
@@ -27,5 +27,5 @@ def _cpu() -> str:
 
 
 def _envoy() -> str:
-    told = subprocess.run([binary.find(), "--version"], capture_output=True, text=True, check=False).stdout
+    told = subprocess.run([daemon.find(), "--version"], capture_output=True, text=True, check=False).stdout
     return told.partition("version:")[2].split("/")[1] if "/" in told else "unknown"

@@ -24,8 +24,8 @@ from bench.gate.filters import EVERYTHING, SIZE, variants
 from bench.gate.scale import DENSITIES, FEW, OPERATIONS, TEN_ROLES
 from bench.load import Line
 from bench.process import NotUp, running
-from ostiary.envoy import binary
-from ostiary.envoy.binary import command, environment
+from ostiary.envoy import daemon
+from ostiary.envoy.daemon import command, environment
 
 WARM_UP: Final = 250  # every token has been seen
 WARM_UP_AT_SIZE: Final = 4_000
@@ -69,7 +69,7 @@ def _sizes(folder: Path, erp: str) -> None:
 def counted(folder: Path, made: shop.Shop, change: Change | None, warm_up: int = WARM_UP) -> float:
     """Instructions of Envoy for one request."""
     site = Site(folder, made, change=change)
-    envoy = command(binary.find(), site.edge.home, 1)
+    envoy = command(daemon.find(), site.edge.home, 1)
     return counted_of(envoy, site.edge.port, folder, made, warm_up=warm_up, zone=site.edge.zone)
 
 

@@ -18,8 +18,8 @@ from bench.rounds import Pace, Say
 from bench.stand import Client, Stand, new_home, standing
 from ostiary.control.installation import open_installation
 from ostiary.control.prepare import edge_of
-from ostiary.envoy import binary
-from ostiary.envoy.delivery import Gate
+from ostiary.envoy import daemon
+from ostiary.envoy.daemon import Gate
 from ostiary.foundation.home import Home
 from ostiary.store import directory
 
@@ -139,7 +139,7 @@ def _revoke_many(home: Home, count: int) -> None:
         for at in range(0, count, BATCH):
             some = keys[at : at + BATCH]
             directory.revoke(connection, some, expires_at_s=now + LIFE_S, reason="bench", at_us=now * 1_000_000)
-    gate, path = Gate(binary.find(), edge_of(on)), home.envoy / COLD
+    gate, path = Gate(daemon.find(), edge_of(on)), home.envoy / COLD
     on.store.close()
     deadline = time.monotonic() + MERGED_WITHIN_S
     while (

@@ -10,7 +10,7 @@ from bench import load, shop, upstream
 from bench.envoys import Site
 from bench.figure import Figure, at_most, plain
 from bench.rounds import Pace, Say, Subject, costs_against, cpu, errors, interleaved, rates_against
-from ostiary.envoy.signals import Signals
+from ostiary.envoy.access import Signals
 
 AREA: Final = "gate"
 MOST: Final = 1.05

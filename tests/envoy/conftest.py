@@ -18,11 +18,10 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
-from ostiary.envoy.binary import environment
-from ostiary.envoy.bootstrap import bootstrap
+from ostiary.envoy.access import Signals, signal_resources
+from ostiary.envoy.daemon import environment
 from ostiary.envoy.edge import Edge
-from ostiary.envoy.listener import CERTIFICATE, certificate_file
-from ostiary.envoy.signals import Signals, signal_resources
+from ostiary.envoy.listener import CERTIFICATE, bootstrap, certificate_file
 from ostiary.envoy.translate import Population, translate
 from ostiary.event.record import read, shape
 from ostiary.foundation.home import Home

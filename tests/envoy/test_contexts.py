@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 import mmdb
-from ostiary.envoy.signals import Signals, signal_resources
+from ostiary.envoy.access import Signals, signal_resources
 from ostiary.erp.operation import Pattern, Verb
 from ostiary.foundation.home import Home
 from ostiary.plan.formula import All, Countries, Device, Formula, Hours, Mfa, Networks, Not, Recent

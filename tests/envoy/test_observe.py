@@ -10,7 +10,7 @@ import pytest
 from joserfc.jwk import ECKey
 
 from ostiary.compile.plan import compile_policy
-from ostiary.envoy.signals import Signals, signal_resources
+from ostiary.envoy.access import Signals, signal_resources
 from ostiary.erp.openapi import load
 from ostiary.plan.model import Plan
 from ostiary.policy.parse import parse

@@ -13,7 +13,7 @@ from joserfc.jwk import ECKey
 from msgspec.structs import replace
 
 import mmdb
-from ostiary.envoy.signals import Signals, signal_resources
+from ostiary.envoy.access import Signals, signal_resources
 from ostiary.erp.operation import Operation, Pattern, Verb
 from ostiary.foundation.ids import role_set_id
 from ostiary.plan.decide import Decision, Facts, Token, admit, decide

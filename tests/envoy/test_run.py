@@ -5,8 +5,8 @@ import resource
 
 import pytest
 
-from ostiary.envoy import delivery
-from ostiary.envoy.binary import check_watches
+from ostiary.envoy import daemon
+from ostiary.envoy.daemon import check_watches
 from ostiary.envoy.edge import Edge
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Home
@@ -28,7 +28,7 @@ def test_a_user_who_has_no_inotify_instance_left_is_told_so():
 
 
 def test_an_envoy_that_does_not_come_to_an_end_reading_a_configuration_is_told_with_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setattr(delivery, "VALIDATE_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(daemon, "VALIDATE_TIMEOUT_S", 0.1)
     slow = tmp_path / "envoy"
     slow.write_text("#!/bin/sh\nexec sleep 60\n")
     slow.chmod(0o700)
@@ -37,5 +37,5 @@ def test_an_envoy_that_does_not_come_to_an_end_reading_a_configuration_is_told_w
     )
     nothing = {"lds.json": {"resources": []}, "cds.json": {"resources": []}}
     with pytest.raises(SystemFault, match="nothing was changed") as problem:
-        delivery.Gate(slow, edge).validate(nothing)
+        daemon.Gate(slow, edge).validate(nothing)
     assert problem.value.hint

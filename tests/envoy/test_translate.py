@@ -13,12 +13,10 @@ import pytest
 from ostiary import envoy
 from ostiary.envoy import cel
 from ostiary.envoy import translate as translation
-from ostiary.envoy.access import Classes
-from ostiary.envoy.bootstrap import bootstrap
+from ostiary.envoy.access import RANGES_MAX, Classes, Signals, signal_resources
 from ostiary.envoy.condition import condition
 from ostiary.envoy.edge import Edge
-from ostiary.envoy.listener import CHANGEABLE
-from ostiary.envoy.signals import RANGES_MAX, Signals, signal_resources
+from ostiary.envoy.listener import CHANGEABLE, bootstrap
 from ostiary.envoy.translate import Population, news, translate
 from ostiary.erp.operation import Operation, Pattern, Verb
 from ostiary.foundation.errors import OurFault
@@ -34,7 +32,7 @@ EDGE = Edge(
     issuer="https://gate.test/identity", home=Home(root=Path("/h")),
 )  # fmt: skip
 OUTSIDE = {"random", "secrets", "time", "socket", "os", "subprocess", "sqlalchemy", "threading", "asyncio"}
-IMPURE = {"binary.py", "delivery.py"}  # not part of the translation
+IMPURE = {"daemon.py"}  # not part of the translation
 SETS = {role_set_id(["clerk"]): frozenset({"clerk"})}
 
 

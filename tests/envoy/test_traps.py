@@ -21,10 +21,10 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
 from certificates import certificate
-from ostiary.envoy import guard_call
-from ostiary.envoy.handover import PASSED, all_but
-from ostiary.envoy.routes import UTF8
-from ostiary.envoy.signals import Signals, signal_resources
+from ostiary.envoy import upstream
+from ostiary.envoy.access import Signals, signal_resources
+from ostiary.envoy.translate import UTF8
+from ostiary.envoy.upstream import PASSED, all_but
 from ostiary.erp.openapi import Table
 from ostiary.erp.operation import Condition, Pattern, Verb
 from ostiary.erp.route import Parameter
@@ -285,11 +285,11 @@ def test_not_even_one_byte_passes_where_nobody_looks(live: Any) -> None:
 @pytest.mark.standard("B7")
 def test_who_keeps_the_end_of_a_request_back_keeps_no_policy(make_gate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each filter of a request is the one of its beginning: a minute of what was so before, for as many as one parks."""
-    assert [bool(re.fullmatch(guard_call.LATE, str(int(knowledge.ON_THEIR_WAY_S * 1000) - n))) for n in (0, 1)] == [
+    assert [bool(re.fullmatch(upstream.LATE, str(int(knowledge.ON_THEIR_WAY_S * 1000) - n))) for n in (0, 1)] == [
         1,
         0,
     ]
-    monkeypatch.setattr(guard_call, "LATE", "[0-9]+")  # of a time that no test waits for
+    monkeypatch.setattr(upstream, "LATE", "[0-9]+")  # of a time that no test waits for
     gate = make_gate()
     try:
         gate.start(gate.files(plan_of(gate), [("clerk",)]))

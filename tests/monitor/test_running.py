@@ -8,8 +8,8 @@ import pytest
 
 from fixed_clock import FixedClock
 from monitor.world import AT
-from ostiary.envoy.delivery import Gate
-from ostiary.envoy.signals import Signals, signal_resources
+from ostiary.envoy.access import Signals, signal_resources
+from ostiary.envoy.daemon import Gate
 from ostiary.event.search import Filter, files, find, find_decision
 from ostiary.foundation.settings import Settings
 from ostiary.monitor import alerts, measures

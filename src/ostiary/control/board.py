@@ -13,7 +13,7 @@ from ostiary.control import proposals
 from ostiary.control.installation import Administrators, Installation
 from ostiary.control.proposals import Proposal
 from ostiary.control.reconcile import Reconciler
-from ostiary.envoy.delivery import Gate
+from ostiary.envoy.daemon import Gate
 from ostiary.foundation.errors import SystemFault
 from ostiary.identity.principals import Keys
 from ostiary.monitor.watch import Watch

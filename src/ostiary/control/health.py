@@ -25,9 +25,9 @@ from ostiary.control.holders import without_account
 from ostiary.control.installation import Installation, open_installation, unrecorded
 from ostiary.control.proposals import State
 from ostiary.control.revisions import APPLY, ROLLED_BACK, texts_of
-from ostiary.envoy import binary
-from ostiary.envoy.clusters import cluster_name
-from ostiary.envoy.delivery import Gate
+from ostiary.envoy import daemon
+from ostiary.envoy.daemon import Gate
+from ostiary.envoy.upstream import cluster_name
 from ostiary.erp.tryton import learned
 from ostiary.event.record import stamp
 from ostiary.foundation import unix
@@ -81,7 +81,7 @@ def _from_outside(on: Installation) -> Iterator[Check]:
     """In the order in which one thing rests on the next."""
     home = on.home
     yield "installation", lambda: str(home.root)
-    yield "envoy", lambda: str(binary.find(on.settings.envoy))
+    yield "envoy", lambda: str(daemon.find(on.settings.envoy))
     yield "keys", lambda: _keys(on)
     yield from _from_both(on, lambda: plan_in_force(home))
     yield "audit log", lambda: f"{verify(on.store, home).size} entries, as they were signed"

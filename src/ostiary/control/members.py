@@ -21,8 +21,8 @@ from ostiary.control.operations import OPERATIONS
 from ostiary.control.prepare import edge_of
 from ostiary.control.process import Served, listen, listen_on_loopback, serve
 from ostiary.control.reconcile import Reconciler
-from ostiary.envoy import binary
-from ostiary.envoy.delivery import Gate
+from ostiary.envoy import daemon
+from ostiary.envoy.daemon import Gate
 from ostiary.foundation import unix
 from ostiary.foundation.errors import SystemFault
 from ostiary.guard.app import Guard
@@ -49,7 +49,7 @@ log = getLogger(__name__)
 async def run_control(on: Installation) -> None:
     """Serves the admin API and keeps gate and guard as they should be, until it is told to stop."""
     edge = edge_of(on)
-    gate = Gate(binary.find(on.settings.envoy), edge)
+    gate = Gate(daemon.find(on.settings.envoy), edge)
     reconciler = Reconciler(on, gate, edge)
     reconciler.prepare()
     watch = Watch(

@@ -20,10 +20,10 @@ from ostiary.control.health import opens
 from ostiary.control.installation import Installation, alone, breached_list, opened
 from ostiary.control.reconcile import Reconciler
 from ostiary.control.revisions import Act, record
-from ostiary.envoy import binary
+from ostiary.envoy import daemon
+from ostiary.envoy.caller import is_database
 from ostiary.envoy.clock import zone_of
-from ostiary.envoy.country import is_database
-from ostiary.envoy.delivery import Gate
+from ostiary.envoy.daemon import Gate
 from ostiary.envoy.edge import SYSTEM_AUTHORITIES, Edge
 from ostiary.erp.openapi import Loaded
 from ostiary.foundation.errors import OperatorFault
@@ -129,7 +129,7 @@ def _fill(home: Home, settings: str, policy: Document) -> tuple[Plan, Proof]:
 
 def ready(installation: Installation) -> Path:
     """Everything that the children start with is there; returns the Envoy to run."""
-    found = binary.find(installation.settings.envoy)
+    found = daemon.find(installation.settings.envoy)
     authority.ensure(installation.home, installation.settings.host)
     with installation.store.begin() as connection:
         keys.ensure(connection, installation.sealer, installation.clock.now())

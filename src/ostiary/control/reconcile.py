@@ -13,9 +13,9 @@ from sqlalchemy import func, select
 
 from ostiary.control.handed import forget_keys, write_keys
 from ostiary.control.installation import Installation
-from ostiary.envoy.delivery import Gate
+from ostiary.envoy.access import Signals, blocked_filter, cold_filter, hot_filter, signal_resources
+from ostiary.envoy.daemon import Gate
 from ostiary.envoy.edge import Edge, Resources
-from ostiary.envoy.signals import Signals, blocked_filter, cold_filter, hot_filter, signal_resources
 from ostiary.envoy.translate import Population, beside_routes, bridge, news, translate
 from ostiary.foundation import unix
 from ostiary.foundation.errors import SystemFault, retold

@@ -19,7 +19,7 @@ from ostiary.control.documents import observed
 from ostiary.control.installation import administrators, alone, opened
 from ostiary.control.process import Child, Copy, program
 from ostiary.control.revisions import recovered
-from ostiary.envoy import binary as envoy
+from ostiary.envoy import daemon as envoy
 from ostiary.foundation import unix
 from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault
 from ostiary.foundation.home import Home

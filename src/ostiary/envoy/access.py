@@ -1,26 +1,31 @@
-"""Access classes: operations that the same grants allow are judged by the same table, found by one map.
+"""What is decided of a request: by the access class of its route, and between two policies by blocked addresses,
+revocations and the lease, each a file of its own.
 
-The route names the class, the token the role set. A class maps role sets to the first grant that each holds, once for
-grants of one context: one look, whatever their number (a regular expression for each grant made a table of twice the
-size, and slower with every role: measured). A class's id is a hash of its meaning: while routes go from one revision to
-the next, the table holds the classes of both, and a request is judged by those of its own route.
+Operations that the same grants allow are of one class, judged by the same table, found by one map. The route names the
+class, the token the role set. A class maps role sets to the first grant that each holds, once for grants of one
+context: one look, whatever their number (a regular expression for each grant made a table of twice the size, and slower
+with every role: measured). A class's id is a hash of its meaning: while routes go from one revision to the next, the
+table holds the classes of both, and a request is judged by those of its own route.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cache, lru_cache, partial
 from itertools import groupby
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 
 from ostiary.envoy import cel, clock, matcher
-from ostiary.envoy.condition import by_clock, condition, somebody_signed_in, stepped_up
-from ostiary.envoy.edge import Json
-from ostiary.envoy.message import CLASS_HEADER, SUBJECT_HEADER, place
+from ostiary.envoy.caller import CLAIM_HEADERS
+from ostiary.envoy.condition import by_clock, condition, ranges, somebody_signed_in, stepped_up
+from ostiary.envoy.edge import Json, Resources
+from ostiary.envoy.message import CLASS_HEADER, SUBJECT_HEADER, extension, place
 from ostiary.erp.operation import Operation, covering_scopes
+from ostiary.foundation.errors import OurFault
 from ostiary.foundation.ids import content_hash
 from ostiary.plan.decide import RoleSets
 from ostiary.plan.formula import Formula
@@ -32,6 +37,9 @@ METADATA: Final = "ostiary"  # the key of a route's own facts
 STEP_UP: Final = "step-up"  # the one of them that says how a person is to sign in anew
 Held = tuple[Grant, frozenset[str]]  # a grant and the role sets that hold it
 Decision = Callable[[str], Json]  # of the grant of this id
+# Kind of revocation key -> the header that jwt_authn sets from the claim of that name.
+REVOCABLE: Final = {kind: CLAIM_HEADERS[kind] for kind in ("jti", "grant", "sid", "gen", "cgen")}
+RANGES_MAX: Final = 262_144  # the cap of Envoy's address trie; a network of version 4 takes two
 
 
 class AccessClass(msgspec.Struct, frozen=True, kw_only=True):
@@ -262,3 +270,70 @@ def _by_role_set(found: Iterable[Held], decision: Decision, otherwise: Json | No
             first.setdefault(name, grant.id)
     entries = {name: decision(rule) for name, rule in sorted(first.items())}
     return matcher.exact("x-gw-rs", entries, otherwise)
+
+
+class Signals(Struct, frozen=True, kw_only=True):
+    """Revocation keys are "kind:value"; `blocked` are CIDR texts; `lease_until` None keeps the gate open."""
+
+    revoked_hot: tuple[str, ...] = ()
+    revoked_cold: tuple[str, ...] = ()
+    blocked: tuple[str, ...] = ()
+    lease_until: int | None = None
+
+
+def signal_resources(signals: Signals) -> Resources:
+    """The files of the three filters; pure."""
+    hot = hot_filter(signals.revoked_hot, signals.lease_until)
+    return dict([blocked_filter(signals.blocked), cold_filter(signals.revoked_cold), hot])
+
+
+def blocked_filter(blocked: Collection[str]) -> tuple[str, Json]:
+    if not blocked:
+        return matcher.nothing("blocked")
+    listed = ranges(sorted(set(blocked)))
+    if len(listed) > RANGES_MAX:
+        raise OurFault(
+            "too-many-blocks", f"{len(blocked)} blocked networks: in {len(listed)} ranges, over {RANGES_MAX}"
+        )
+    chosen = [{"ranges": listed, "on_match": matcher.refuse(Reason.ADDRESS_BLOCKED)}]
+    trie = extension("blocked", "xds.type.matcher.v3.IPMatcher", range_matchers=chosen)
+    tree = {"matcher_tree": {"input": matcher.source_address(), "custom_match": trie}}
+    return matcher.exceptions("blocked", {"matcher": {**tree, "on_no_match": matcher.skip()}})
+
+
+def cold_filter(keys: Collection[str]) -> tuple[str, Json]:
+    """A decision's entry is small; one that makes an exception is a filter, ten thousand times (measured: slow to load)."""
+    if not keys:
+        return matcher.nothing("revoked-cold")
+    return matcher.decides("revoked-cold", _revoked(keys, matcher.deny(Reason.TOKEN_REVOKED), matcher.allow()))
+
+
+def hot_filter(keys: Collection[str], lease_until: int | None) -> tuple[str, Json]:
+    """With the lease, which is renewed every few seconds: both files are small."""
+    open_ = _lease(lease_until)
+    if not keys and open_ == matcher.skip():
+        return matcher.nothing("revoked-hot")
+    refused = matcher.refuse(Reason.TOKEN_REVOKED)
+    return matcher.exceptions("revoked-hot", _revoked(keys, refused, open_))
+
+
+def _revoked(keys: Iterable[str], refused: Json, otherwise: Json) -> Json:
+    """One exact map for each kind of key, each falling through to the next; an empty map is left out."""
+    by_kind: dict[str, set[str]] = defaultdict(set)
+    for key in keys:
+        kind, _, value = key.partition(":")
+        if kind not in REVOCABLE:
+            raise OurFault("revocation-kind", f"a revocation of kind {kind!r} can't be told to the gate")
+        by_kind[kind].add(value)
+    for kind in sorted(by_kind, reverse=True):
+        entries = dict.fromkeys(sorted(by_kind[kind]), refused)
+        otherwise = matcher.exact(REVOCABLE[kind], entries, otherwise)
+    return otherwise
+
+
+def _lease(until: int | None) -> Json:
+    """The gate closes by itself when nobody renews the lease: fail closed without anyone acting."""
+    if until is None:
+        return matcher.skip()
+    in_time = clock.before(datetime.fromtimestamp(until, UTC))
+    return matcher.first([(in_time, matcher.skip())], matcher.refuse(Reason.CLOSED))

@@ -8,10 +8,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
 
+from ostiary.envoy.caller import SCHEMES
 from ostiary.envoy.edge import FIXED, Json
-from ostiary.envoy.handover import own_keys
 from ostiary.envoy.message import CALL_HEADER, CLASS_HEADER, changeable, extension, place
-from ostiary.envoy.token import SCHEMES
+from ostiary.envoy.upstream import own_keys
 from ostiary.plan.decide import RoleSets, limit_of
 from ostiary.plan.model import Limit, Plan
 

@@ -1,4 +1,4 @@
-"""The listener: what is fixed while Envoy runs. Nothing that policy can change stands here.
+"""The listener, and the file that Envoy starts with: what is fixed while it runs. Nothing that policy can change stands here.
 
 A changed listener leaves open connections on the old one until they drain (measured: 60 s and more), so every filter
 that policy or a signal touches is a name here and a file below ecds/.
@@ -8,15 +8,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from ostiary.envoy import clock
-from ostiary.envoy.country import GEOIP
-from ostiary.envoy.device import DEVICE_HEADER
+from ostiary.envoy.caller import DEVICE_HEADER, GEOIP, JWT
 from ostiary.envoy.edge import FIXED, Edge, Json
-from ostiary.envoy.guard_call import BUFFER, EXT_AUTHZ, TELL, bare_filters
 from ostiary.envoy.limits import LOCAL
 from ostiary.envoy.matcher import FILTER_STATE, MUTATION, NOTHING, RBAC, WITH_MATCHER
-from ostiary.envoy.message import ANSWER, CALL_HEADER, CLASS_HEADER, TYPES, extension, header, resource_file, typed
+from ostiary.envoy.message import ANSWER, CALL_HEADER, CLASS_HEADER, TYPES, extension, header, typed, versioned
 from ostiary.envoy.refusal import local_replies
-from ostiary.envoy.token import JWT
+from ostiary.envoy.upstream import BUFFER, EXT_AUTHZ, TELL, bare_filters
 from ostiary.event.record import KEPT, NONE, WRITTEN
 
 LISTENER: Final = "envoy.config.listener.v3.Listener"
@@ -47,6 +45,9 @@ ORDER: Final = (
     "mark", "blocked", "address-limit", "token", "country", "device", "kept", "bound", "revoked-cold", "revoked-hot", "policy", "caller-limit", "body",
     TELL, "bare", "late", "guard", "inject", "strip", ANSWER,
 )  # fmt: skip
+ADMIN_MODE: Final = 0o600
+CONNECTIONS: Final = "envoy.resource_monitors.global_downstream_max_connections"
+COUNTED: Final = "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
 
 
 def listener_file(edge: Edge) -> Json:
@@ -54,7 +55,7 @@ def listener_file(edge: Edge) -> Json:
     if not edge.plain:
         chain["transport_socket"] = _tls(edge)
     address = {"socket_address": {"address": edge.listen, "port_value": edge.port}}
-    return resource_file([typed(LISTENER, address=address, filter_chains=[chain], **FIXED["listener"])])
+    return versioned([typed(LISTENER, address=address, filter_chains=[chain], **FIXED["listener"])])
 
 
 def _manager(edge: Edge) -> dict[str, Json]:
@@ -165,7 +166,7 @@ def certificate_file(edge: Edge) -> Json:
         "private_key": {"filename": str(edge.key)},
         "watched_directory": {"path": str(edge.certificate.parent)},
     }
-    return resource_file([typed(f"{TLS}.Secret", name="gate", tls_certificate=pair)])
+    return versioned([typed(f"{TLS}.Secret", name="gate", tls_certificate=pair)])
 
 
 def _tls(edge: Edge) -> Json:
@@ -180,3 +181,16 @@ def _tls(edge: Edge) -> Json:
         context["validation_context"] = {**known, "trust_chain_verification": taken}
     downstream = typed(f"{TLS}.DownstreamTlsContext", common_tls_context=context, require_client_certificate=False)
     return {"name": "tls", "typed_config": downstream}
+
+
+def bootstrap(edge: Edge) -> Json:
+    """Pure; the same for every policy."""
+    overload = FIXED["overload"]
+    counted = extension(CONNECTIONS, COUNTED, max_active_downstream_connections=edge.connections)
+    return {
+        "node": {"id": edge.node, "cluster": "ostiary"},
+        "admin": {"address": {"pipe": {"path": str(edge.home.socket("envoy")), "mode": ADMIN_MODE}}},
+        "dynamic_resources": {"lds_config": watched(edge, "lds.json"), "cds_config": watched(edge, "cds.json")},
+        "layered_runtime": {"layers": [{"name": "fixed", "static_layer": FIXED["runtime"]}]},
+        "overload_manager": {**overload, "resource_monitors": [*overload["resource_monitors"], counted]},
+    }

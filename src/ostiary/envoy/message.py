@@ -32,7 +32,7 @@ def place(system: str, *, observed: bool = False) -> str:
     return f"{system}:{OBSERVED if observed else ''}"
 
 
-def resource_file(resources: list[Json]) -> Json:
+def versioned(resources: list[Json]) -> Json:
     """What a watched file holds; its version is a hash of its content, so an unchanged one stays unchanged."""
     version = content_hash(msgspec.json.encode(resources, order="deterministic"))
     return {"version_info": version, "resources": resources}
@@ -40,7 +40,7 @@ def resource_file(resources: list[Json]) -> Json:
 
 def changeable(name: str, message: str, **fields: Any) -> tuple[str, Json]:
     """The file of a filter that changes on open connections (ECDS), by its name below the folder."""
-    return f"ecds/{name}.json", resource_file([typed(EXTENSION, name=name, typed_config=typed(message, **fields))])
+    return f"ecds/{name}.json", versioned([typed(EXTENSION, name=name, typed_config=typed(message, **fields))])
 
 
 def header(name: str, value: str) -> Json:

@@ -1,0 +1,168 @@
+"""Who is calling: the access token, the key that it is bound to, the registered device, the country.
+
+jwt_authn fails open in several ways (measured): a route without a requirement is not verified, a token without
+`exp` is accepted, `?access_token=` is read unless told otherwise, `typ` is ignored. Hence: one rule matches every
+path, expiry is required and short, one header is read, and only the access tokens' own keys are known.
+
+Tokens that are bound to a key are good for nobody who does not hold it (RFC 8705 section 3, RFC 9449 section 7). A
+certificate's fingerprint is compared natively; a DPoP proof is signed anew for each request, so the guard looks at it.
+What the token filter verified has the claim `bnd` in a header: without it, the caller may not call his token bound.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from ostiary.envoy import cel, matcher
+from ostiary.envoy.condition import ACR_HEADER, COUNTRY_HEADER, REGISTERED, SIGNED_IN_HEADER
+from ostiary.envoy.edge import FIXED, Edge, Json
+from ostiary.envoy.message import CLASS_HEADER, SUBJECT_HEADER, changeable, extension, place
+from ostiary.envoy.upstream import EXT_AUTHZ, guard_service
+from ostiary.plan.formula import Countries, Device, Mfa, Recent
+from ostiary.plan.model import Plan
+from ostiary.plan.reason import Reason
+
+DEVICE_HEADER: Final = "x-gw-device"  # the fingerprint of the certificate that the connection shows
+TOKEN_DEVICE_HEADER: Final = "x-gw-token-device"  # noqa: S105  the claim `dev`: the device that the token was issued to
+JWT: Final = "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"
+NOTHING: Final = "urn:ostiary:nothing"  # without a system nobody has a token, but one provider must ask for it
+OR_NONE: Final[Json] = {"allow_missing_or_failed": {}}
+SCHEMES: Final = {"": "Bearer ", "jkt": "DPoP "}  # how a token is shown, by what it is bound to
+CLAIM_HEADERS: Final[Mapping[str, str]] = FIXED["claim_headers"]
+# What a claim is asked for by a context of the policy, and only then.
+ASSURANCE_HEADERS: Final = {"acr": ACR_HEADER, "auth_time": SIGNED_IN_HEADER}
+DEVICE_HEADERS: Final = {"dev": TOKEN_DEVICE_HEADER}
+SHA256_CHARS: Final = 64  # in hex
+BOUND_HEADER: Final = CLAIM_HEADERS["bnd"]
+SHOWN: Final = ("authorization", "dpop", "host", BOUND_HEADER)
+GEOIP: Final = "envoy.extensions.filters.http.geoip.v3.Geoip"
+MARKER: Final = b"\xab\xcd\xefMaxMind.com"  # before the metadata, in the file's last 128 KiB (MaxMind DB format 2.0)
+METADATA_MAX_BYTES: Final = 128 * 1024
+MAXMIND: Final = "envoy.extensions.geoip_providers.maxmind.v3.MaxMindConfig"
+
+
+def token_filter(plans: Sequence[Plan], jwks: Mapping[str, Any], edge: Edge, asked: Sequence[Plan]) -> tuple[str, Json]:
+    """Each system asks for its own audience, as its route names it; a request for no system needs a token of any.
+
+    The contexts of all that are `asked` find their claims, a draft's too. On routes of a system that is observed who
+    shows none, or one that is not valid, has no claims: the policy filter and the guard see to him.
+    """
+    keys = _es256_only(jwks)
+    systems = [system for plan in plans for system in plan.systems]
+    places = sorted({(system.name, system.audience) for system in systems})
+    observed = sorted({(system.name, system.audience) for system in systems if system.observe_until})
+    audiences = sorted({audience for _, audience in places}) or [NOTHING]
+    headers = {**CLAIM_HEADERS, **_asked_for(asked)}
+    anywhere = {"match": {"prefix": "/"}, "requires": _any_of(audiences)}
+    lets = (_rule(place(name, observed=True), _any_of([audience], OR_NONE)) for name, audience in observed)
+    asks = (_rule(place(name), _any_of([audience])) for name, audience in places)
+    providers = {audience: _provider(audience, keys, edge, headers) for audience in audiences}
+    return changeable("token", JWT, providers=providers, rules=[*lets, *asks, anywhere])
+
+
+def _asked_for(plans: Sequence[Plan]) -> dict[str, str]:
+    """The claims that contexts are about: nobody pays for one that no grant asks for."""
+    kinds = {type(atom) for plan in plans for atom in plan.conditions}
+    return (ASSURANCE_HEADERS if kinds & {Mfa, Recent} else {}) | (DEVICE_HEADERS if Device in kinds else {})
+
+
+def _any_of(audiences: list[str], *more: Json) -> Json:
+    requirements = [*({"provider_name": audience} for audience in audiences), *more]
+    return requirements[0] if len(requirements) == 1 else {"requires_any": {"requirements": requirements}}
+
+
+def _rule(start: str, requires: Json) -> Json:
+    chosen = {"name": CLASS_HEADER, "string_match": {"prefix": start}}
+    return {"match": {"prefix": "/", "headers": [chosen]}, "requires": requires}
+
+
+def _provider(audience: str, keys: str, edge: Edge, headers: Mapping[str, str]) -> Json:
+    return {
+        **FIXED["provider"],
+        "issuer": edge.issuer,
+        "audiences": [audience],
+        "from_headers": [{"name": "authorization", "value_prefix": scheme} for scheme in SCHEMES.values()],
+        "local_jwks": {"inline_string": keys},
+        "claim_to_headers": [{"header_name": name, "claim_name": claim} for claim, name in headers.items()],
+    }
+
+
+def _es256_only(jwks: Mapping[str, Any]) -> str:
+    """The one algorithm of access tokens (RFC 8725 section 3.1: the verifier chooses, not the token)."""
+    keys = [{**key, "alg": "ES256"} for key in jwks["keys"] if key.get("kty") == "EC" and key.get("crv") == "P-256"]
+    return msgspec.json.encode({"keys": keys}, order="deterministic").decode()
+
+
+def bound_filter(limit: Json) -> tuple[str, Json]:
+    """`limit` comes before each look at a proof, which costs the guard a quarter of a millisecond."""
+    refused = matcher.refuse(Reason.TOKEN_UNBOUND)
+    same = matcher.first([(_certified(), matcher.skip())], refused)
+
+    def no_proof(otherwise: Json) -> Json:
+        told = {SCHEMES[""]: otherwise, SCHEMES["jkt"]: refused}  # the token filter finds its words anywhere
+        return matcher.prefix(
+            "authorization", told, matcher.first([(matcher.without(SUBJECT_HEADER), otherwise)], refused)
+        )
+
+    kinds = {"jkt:": matcher.execute_all([limit, _proof()]), "x5t:": no_proof(same)}
+    return matcher.exceptions("bound", matcher.prefix(BOUND_HEADER, kinds, no_proof(matcher.skip())))
+
+
+def _certified() -> Json:
+    """The token names the connection's certificate; every text ends with an empty one, hence its size (CEL adds no texts)."""
+    headers = cel.attribute("request.headers")
+    shown = cel.index(headers, DEVICE_HEADER)
+    whole = cel.call("_==_", cel.call("size", shown), cel.number(SHA256_CHARS))
+    return cel.predicate(cel.call("_&&_", whole, cel.method(cel.index(headers, BOUND_HEADER), "endsWith", shown)))
+
+
+def _proof() -> Json:
+    asked = {"patterns": [{"exact": name} for name in SHOWN]}
+    service = guard_service("/proof")
+    return extension("proof", EXT_AUTHZ, http_service=service, allowed_headers=asked, **FIXED["unanswered"])
+
+
+def device_filter(plans: Sequence[Plan], devices: Mapping[str, str], edge: Edge) -> Sequence[tuple[str, Json]]:
+    """`devices`: fingerprint -> the principal that it is registered for, "" for everybody."""
+    if edge.client_ca is None:
+        return ()
+    if not devices or not any(Device() in plan.conditions for plan in plans):
+        return [matcher.nothing("device")]
+    told = _told(devices, TOKEN_DEVICE_HEADER, None)
+    judged = matcher.whole(_told(devices, DEVICE_HEADER, told))
+    prefix = "device_"
+    return [changeable("device", matcher.RBAC, shadow_rules_stat_prefix=prefix, shadow_matcher=judged)]
+
+
+def _told(devices: Mapping[str, str], name: str, otherwise: Json | None) -> Json:
+    """Where a device is somebody else's, `otherwise` is asked."""
+    registered = {"action": matcher.named(REGISTERED)}
+    entries = {
+        fingerprint: matcher.exact(SUBJECT_HEADER, {principal: registered}, None) if principal else registered
+        for fingerprint, principal in sorted(devices.items())
+    }
+    return matcher.exact(name, entries, otherwise)
+
+
+def country_filter(plans: Sequence[Plan], edge: Edge) -> Sequence[tuple[str, Json]]:
+    """A look into the database for every request, as soon as one grant asks for a country."""
+    if edge.geoip is None:
+        return ()
+    if not any(isinstance(atom, Countries) for plan in plans for atom in plan.conditions):
+        return [matcher.nothing("country")]
+    fields = {
+        "country_db_path": str(edge.geoip),
+        "common_provider_config": {"geo_field_keys": {"country": COUNTRY_HEADER}},
+    }
+    return [changeable("country", GEOIP, provider=extension("envoy.geoip_providers.maxmind", MAXMIND, **fields))]
+
+
+def is_database(path: Path) -> bool:
+    """Envoy would take nothing else, and then answer nobody."""
+    if path.suffix != ".mmdb" or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - METADATA_MAX_BYTES))
+        return MARKER in file.read()
