@@ -32,12 +32,11 @@ from ostiary.foundation.jose import Claims, SigningKey, sign_access_token
 from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import Settings
 from ostiary.guard import app
-from ostiary.guard.erp import NotEstablished
+from ostiary.guard.accounts import NotEstablished
 from ostiary.plan.model import System, to_json
 from ostiary.policy.document import Document
-from ostiary.store.database import Store, open_store
+from ostiary.store.database import Sealer, Store, open_store
 from ostiary.store.directory import ErpAccount, sealed_for
-from ostiary.store.seal import Sealer
 from ostiary.store.tables.directory import ERP_ACCOUNT, PRINCIPAL, ROLE_SET, SIGNING_KEY
 
 NOW = datetime(2026, 3, 3, 10, 0, tzinfo=UTC)

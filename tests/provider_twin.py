@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from certificates import served
 from client_keys import KEYS, signed
-from ostiary.foundation.outside import LOGOUT
+from ostiary.foundation.proof import LOGOUT
 from ostiary.foundation.secret import Secret
 from ostiary.identity import providers
 from upstream import Echo, Server

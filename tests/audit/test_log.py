@@ -13,9 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert, select, update
 
-from ostiary.audit.head import check, sign_head, verify
-from ostiary.audit.log import Entry, append, entries, packed, tree
-from ostiary.audit.merkle import grow, leaf_hash
+from ostiary.audit.log import Entry, append, check, entries, grow, leaf_hash, packed, sign_head, tree, verify
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home
 from ostiary.store.database import open_store

@@ -6,7 +6,7 @@ from hashlib import sha256
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.audit import merkle
+from ostiary.audit import log
 
 
 def mth(leaves):
@@ -23,4 +23,4 @@ def mth(leaves):
 
 @given(st.lists(st.binary(max_size=8), max_size=70))
 def test_the_frontier_gives_the_root_of_the_specification(leaves):
-    assert merkle.root_of(reduce(merkle.grow, map(merkle.leaf_hash, leaves), ())) == mth(leaves)
+    assert log.root_of(reduce(log.grow, map(log.leaf_hash, leaves), ())) == mth(leaves)

@@ -14,8 +14,7 @@ from ostiary.control.evidence import back_up, restore_from
 from ostiary.control.prepare import initialise
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home
-from ostiary.monitor.failures import Tries
-from ostiary.monitor.rules import State
+from ostiary.monitor.rules import State, Tries
 from ostiary.monitor.tail import Cursor
 from ostiary.monitor.watch import Memory
 from ostiary.store import backup

@@ -13,8 +13,7 @@ from tools.caller import HIDDEN, Caller, basic, machine_token
 import ostiary
 from ostiary.cli.demo.stand import authorization
 from ostiary.control import evidence, grounds
-from ostiary.event.record import Event
-from ostiary.event.search import Filter
+from ostiary.event.record import Event, Filter
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.secret import Secret

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from guard_world import POLICY, rpc, small_catalogue
-from ostiary.event.search import Filter, find
+from ostiary.event.record import Filter, find
 from running import APART, installed, until
 
 pytestmark = APART

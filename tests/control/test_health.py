@@ -25,8 +25,7 @@ from ostiary.control.proposals import Kind, Proposal, State, propose, record
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Home
 from ostiary.monitor.alerts import fire
-from ostiary.monitor.catalogue import AUDIT, EMERGENCY
-from ostiary.monitor.finding import Finding
+from ostiary.monitor.catalogue import Finding
 from ostiary.plan.model import Limit, Limits, Plan
 from ostiary.store.database import open_store
 from ostiary.store.plans import plan_in_force
@@ -132,7 +131,7 @@ def test_open_alerts_and_a_missing_key_of_the_authority_are_told_by_doctor_too(h
     assert found(home, "watch")["ok"]
     (home.keys / "ca.key").unlink()
     with closing(open_store(f"sqlite:///{home.database}")) as store, store.begin() as connection:
-        fire(connection, Finding(rule=AUDIT.id, key="audit", at=datetime.now(UTC), evidence={}))
+        fire(connection, Finding(rule="audit-broken", key="audit", at=datetime.now(UTC), evidence={}))
     assert "ca.key is missing" in found(home, "certificate")["text"]
     assert found(home, "watch")["hint"] == "see `ostiary alert list`"
 
@@ -146,8 +145,8 @@ def test_an_emergency_hides_no_other_alert_and_neither_that_nobody_outside_is_to
         change = Change(connection, "uid:0", at)
         asked = Proposal(kind=Kind.BREAK_GLASS, actor="uid:0", reason="fire", at=at, content=content)
         record(change, propose(change, asked), "begin", state=State.BEGUN, until_s=2_000_000_000)
-        for rule, key in ((EMERGENCY, "client:shop"), (AUDIT, "audit")):
-            fire(connection, Finding(rule=rule.id, key=key, at=at, evidence={}))
+        for rule, key in (("break-glass", "client:shop"), ("audit-broken", "audit")):
+            fire(connection, Finding(rule=rule, key=key, at=at, evidence={}))
     told = looked("watch", lambda: quiet(store, untold))
     assert told["text"].startswith("client:shop has role clerk until 2033-05-18")
     assert told["text"].endswith(f"fire; 1 alert open; {untold}")

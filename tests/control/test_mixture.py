@@ -12,8 +12,7 @@ import pytest
 from tools.caller import basic
 
 from ostiary.erp.tryton.catalogue import Catalogue, Field
-from ostiary.event.record import read
-from ostiary.event.search import files
+from ostiary.event.record import files, read
 from running import APART, installed, until
 
 pytestmark = APART

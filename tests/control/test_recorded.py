@@ -9,7 +9,7 @@ from monitor.world import AT
 from monitor.world import line as written
 from ostiary.control import evidence
 from ostiary.control.recorded import Used
-from ostiary.event import search
+from ostiary.event import record
 from ostiary.foundation.home import Home
 from ostiary.guard.journal import Line
 
@@ -85,7 +85,7 @@ def test_what_is_unusual_is_found_among_all_operations_of_a_call(home):
 
 def test_what_was_before_is_not_told_and_that_not_all_was_read_is(home, monkeypatch):
     assert did(used(home, hours=2)) == []
-    monkeypatch.setattr(search, "READ_MAX_BYTES", 1)
+    monkeypatch.setattr(record, "READ_MAX_BYTES", 1)
     rotated = home.guard_log.with_name("guard-20260303.jsonl")
     rotated.write_bytes(home.guard_log.read_bytes())
     found = used(home)

@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.world import AT, after, line
-from ostiary.event import search
-from ostiary.event.record import LINE_MAX_BYTES
-from ostiary.event.search import Filter, TooMuch, backwards, files, find, find_decision, guard_line
+from ostiary.event import record
+from ostiary.event.record import LINE_MAX_BYTES, Filter, TooMuch, backwards, files, find, find_decision, guard_line
 
 
 @pytest.fixture
@@ -46,7 +45,7 @@ def decided(seconds, number=7):
 def opened(monkeypatch):
     """The files that were read."""
     names = []
-    monkeypatch.setattr(search, "backwards", lambda path: (names.append(path.name), backwards(path))[1])
+    monkeypatch.setattr(record, "backwards", lambda path: (names.append(path.name), backwards(path))[1])
     return names
 
 
@@ -78,7 +77,7 @@ def test_an_id_that_the_gate_did_not_make_is_not_looked_for(log, opened, decisio
 
 
 def test_a_search_that_would_read_too_much_ends_with_what_it_found(log, opened, monkeypatch):
-    monkeypatch.setattr(search, "READ_MAX_BYTES", log.stat().st_size + 1)
+    monkeypatch.setattr(record, "READ_MAX_BYTES", log.stat().st_size + 1)
     going = find(log, Filter(), limit=20)
     assert [next(going).decision for _ in range(6)] == ["d22", "d21", "d20", "d12", "d11", "d10"]
     with pytest.raises(TooMuch):
@@ -128,17 +127,17 @@ def test_a_file_that_retention_takes_meanwhile_is_passed_over(log):
 
 def test_a_line_longer_than_any_event_is_passed_over(log):
     with log.open("ab") as file:
-        file.write(b'{"decision":"d00",' + b"x" * (3 * search.CHUNK_BYTES) + b"}\n")
+        file.write(b'{"decision":"d00",' + b"x" * (3 * record.CHUNK_BYTES) + b"}\n")
         file.write(line(9000, decision="last"))
     assert found(log, limit=2) == ["last", "d22"]
 
 
 def test_no_more_of_a_long_line_than_of_an_event_is_held(tmp_path):
     path = tmp_path / "a"
-    path.write_bytes(b"a\n" + b"x" * (5 * search.CHUNK_BYTES) + b"\nb\n")
+    path.write_bytes(b"a\n" + b"x" * (5 * record.CHUNK_BYTES) + b"\nb\n")
     first, long, last = backwards(path)
     assert (first, last) == (b"b", b"a")
-    assert LINE_MAX_BYTES < len(long) <= LINE_MAX_BYTES + 1 + search.CHUNK_BYTES
+    assert LINE_MAX_BYTES < len(long) <= LINE_MAX_BYTES + 1 + record.CHUNK_BYTES
 
 
 def test_a_line_that_is_being_written_is_passed_over(log):
@@ -153,7 +152,7 @@ def test_backwards_is_forwards_reversed(tmp_path_factory, lines, chunk):
     path = tmp_path_factory.mktemp("b") / "a"
     path.write_bytes(b"\n".join(lines))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "CHUNK_BYTES", chunk)
+        patch.setattr(record, "CHUNK_BYTES", chunk)
         assert list(backwards(path)) == [one for one in reversed(lines) if one]
 
 

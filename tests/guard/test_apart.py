@@ -12,7 +12,7 @@ from guard_world import POLICY, TwinErp, guarded, later, make, rpc
 from ostiary.audit.log import Change
 from ostiary.erp.operation import Call, Operation, Pattern, Verb
 from ostiary.foundation.secret import Secret
-from ostiary.guard import accounts, history
+from ostiary.guard import accounts, records
 from ostiary.identity import principals
 from ostiary.plan.model import Apart, Source
 from ostiary.policy import words
@@ -484,7 +484,7 @@ async def test_reads_and_other_records_wait_for_nobody(world, erp):
 
 
 async def test_what_no_rule_can_ask_for_any_more_is_forgotten_and_nothing_before(world, erp):
-    assert timedelta(days=words.WITHIN_MAX_DAYS) + history.CLOCKS_APART_MAX < accounts.KEPT
+    assert timedelta(days=words.WITHIN_MAX_DAYS) + records.CLOCKS_APART_MAX < accounts.KEPT
     first = Pattern(system="erp", object="party.party", verb=Verb.WRITE)
     asked = ("user:anna", first, ("party.party", ["1"]), world.clock.at - timedelta(days=1))
     payment_to(erp, "clerk")
@@ -523,7 +523,7 @@ def test_only_changes_of_objects_that_a_rule_speaks_of_are_held():
             operation("account.payment", Verb.DELETE, "delete", ("4",)),
         )
     )
-    assert history.records_to_hold([apart()], call) == {("erp", "party.party", "1"), ("erp", "account.payment", "4")}
+    assert records.records_to_hold([apart()], call) == {("erp", "party.party", "1"), ("erp", "account.payment", "4")}
 
 
 def test_a_twin_speaks_as_the_real_one_does(erp):

@@ -10,7 +10,7 @@ from sqlalchemy import insert
 from guard_world import POLICY, TwinErp, guarded, later, make, rpc
 from ostiary.erp.operation import Request
 from ostiary.foundation.jose import issued_by
-from ostiary.guard import unproved
+from ostiary.guard import proof
 from ostiary.store.tables.directory import ASSIGNMENT
 
 READ = rpc("model.party.party.search_read", [], 0, 3, None, ["name"])
@@ -82,7 +82,7 @@ async def test_what_the_policy_would_decide_is_noted_for_the_user_that_is_mapped
     (basic("a b\r\nx"), "a%20b%0D%0Ax"), (basic("x" * 999), "x" * 60), ("", "-"), ("Basic", "-"),
 ])  # fmt: skip
 def test_a_caller_is_called_by_the_login_and_never_by_a_secret(authorization, name):
-    made = unproved.caller("erp", unproved.login(authorization), ())
+    made = proof.unproved_caller("erp", proof.unproved_login(authorization), ())
     assert made.claims.subject == f"unproved:{name}"
 
 

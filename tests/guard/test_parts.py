@@ -13,10 +13,9 @@ from guard.test_real_erp import carry, company
 from guard_world import POLICY, TwinErp, guarded, make, rpc, small_catalogue
 from ostiary.erp.operation import Call, Operation, Pattern, Verb
 from ostiary.erp.tryton.catalogue import Field, learned
-from ostiary.guard import parts
-from ostiary.guard.accounts import Accounts
-from ostiary.guard.erp import NotEstablished
-from ostiary.guard.history import Case
+from ostiary.guard import records
+from ostiary.guard.accounts import Accounts, NotEstablished
+from ostiary.guard.records import Case
 
 POSTER = """
   poster: {level: user, of: finance, may: ["account.move: read, write, execute post", "account.move.line: read, write"]}
@@ -134,7 +133,7 @@ async def test_a_part_of_what_can_not_be_told_is_not_written(world, erp, method,
         assert (await world.ask(anna, nested)).allowed
 
 
-@pytest.mark.parametrize("depth", [parts.LEVELS_MAX - 1, parts.LEVELS_MAX])
+@pytest.mark.parametrize("depth", [records.LEVELS_MAX - 1, records.LEVELS_MAX])
 async def test_a_part_of_parts_is_followed_to_the_whole_or_nothing_is_done(depth, small_world):
     """Where that stopped half way, whoever writes a part deep enough would not have changed the whole."""
     owners = {f"part.n{n}": {"whole": f"part.n{n - 1}"} for n in range(1, depth + 1)}
@@ -142,11 +141,11 @@ async def test_a_part_of_parts_is_followed_to_the_whole_or_nothing_is_done(depth
     rule = SimpleNamespace(
         first=Pattern(system="erp", object="part.n0", verb=Verb.WRITE), then=case.call.operations[0].pattern
     )
-    if depth == parts.LEVELS_MAX:
+    if depth == records.LEVELS_MAX:
         with pytest.raises(NotEstablished, match="too much"):
-            await parts.with_wholes([rule], case, owners)
+            await records.with_wholes([rule], case, owners)
     else:
-        call = await parts.with_wholes([rule], case, owners)
+        call = await records.with_wholes([rule], case, owners)
         assert call.operations[-1].object == "part.n0"
 
 

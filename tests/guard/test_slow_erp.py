@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from ostiary.foundation.secret import Secret
-from ostiary.guard.erp import NotEstablished
+from ostiary.guard.accounts import NotEstablished
 from ostiary.guard.tryton import PATIENCE_S, TIMEOUT_S, Tried, TrytonErp
 
 

@@ -25,9 +25,8 @@ from ostiary.identity import app, principals, providers, registration
 from ostiary.identity.credentials import digest, hash_password
 from ostiary.identity.provisioning import Lent
 from ostiary.plan.model import Kind, Limit, Limits, Plan, Source, System, seal, to_json
-from ostiary.store.database import open_store
+from ostiary.store.database import Sealer, open_store
 from ostiary.store.directory import access_keys
-from ostiary.store.seal import Sealer
 
 SOURCE = Source(file="p", line=1, text="")
 

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from certificates import served
 from ostiary.audit.log import entries
 from ostiary.foundation.errors import CallerFault
-from ostiary.foundation.outside import LOGOUT
+from ostiary.foundation.proof import LOGOUT
 from ostiary.identity import farewell, keys, principals, registration
 from ostiary.store.tables.directory import SIGNING_KEY
 from ostiary.store.tables.identity import FAREWELL

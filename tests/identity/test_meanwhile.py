@@ -4,7 +4,7 @@ import pytest
 
 from ostiary.audit.log import Change
 from ostiary.identity import principals, session, sign_in
-from ostiary.store.seal import Sealer
+from ostiary.store.database import Sealer
 
 
 @pytest.fixture

@@ -11,9 +11,8 @@ from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.secret import Secret
 from ostiary.identity import keys, principals, registration, roster
 from ostiary.identity.credentials import easily_guessed, hash_password
-from ostiary.store.database import METADATA
+from ostiary.store.database import METADATA, Sealer
 from ostiary.store.directory import erp_account, role_sets
-from ostiary.store.seal import Sealer
 from ostiary.store.tables.directory import ASSIGNMENT, ERP_ACCOUNT, PRINCIPAL
 from ostiary.store.tables.identity import CLIENT, CLIENT_SECRET, GRANT, ONE_TIME, PASSWORD, REFRESH, SESSION
 

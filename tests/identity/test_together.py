@@ -9,7 +9,7 @@ from sqlalchemy import select
 from ostiary.foundation.errors import CallerFault
 from ostiary.identity import grants, keys, principals, registration
 from ostiary.identity.credentials import digest, pepper
-from ostiary.store.seal import Sealer
+from ostiary.store.database import Sealer
 from ostiary.store.tables.directory import PRINCIPAL, SIGNING_KEY
 from ostiary.store.tables.identity import CLIENT_SECRET, ONE_TIME, REFRESH
 

@@ -8,11 +8,10 @@ from monitor.world import AT, after
 from ostiary.audit.log import Change, entries
 from ostiary.foundation.errors import CallerFault
 from ostiary.monitor import alerts
-from ostiary.monitor.catalogue import EMERGENCY, ERRORS, FAILURES
-from ostiary.monitor.finding import Finding
+from ostiary.monitor.catalogue import RULES, Finding
 
 
-def finding(key="system:erp", seconds=0, rule=ERRORS.id, **evidence):
+def finding(key="system:erp", seconds=0, rule="error-rate", **evidence):
     return Finding(rule=rule, key=key, at=after(seconds), evidence=evidence or {"errors": 7})
 
 
@@ -33,12 +32,14 @@ def test_the_first_finding_is_told_and_the_next_ones_are_counted(store):
     (row,) = listed(store)
     assert (row["count"], row["evidence"]) == (2, {"errors": 9})
     assert (row["first"], row["last"]) == ("2026-03-03T10:00:00.000Z", "2026-03-03T10:01:00.000Z")
-    assert row["what"] == ERRORS.what
+    assert row["what"] == RULES["error-rate"].what
     assert row["investigate"]
 
 
 def test_another_key_or_rule_is_another_alert(store):
-    ids = {alert for alert, _ in fire(store, finding(), finding("system:shop"), finding(rule=FAILURES.id))}
+    ids = {
+        alert for alert, _ in fire(store, finding(), finding("system:shop"), finding(rule="authentication-failures"))
+    }
     assert len(ids) == 3
     with store.read() as connection:
         assert alerts.open_alerts(connection) == 3
@@ -68,12 +69,12 @@ def test_a_resolved_alert_is_told_leaves_the_list_and_the_next_one_is_new(store)
 
 
 def test_an_emergency_is_over_when_it_ends_and_not_when_it_was_quiet(store):
-    emergency = finding("client:shop", rule=EMERGENCY.id, role="clerk")
+    emergency = finding("client:shop", rule="break-glass", role="clerk")
     [(alert, _)] = fire(store, emergency)
     with store.begin() as connection:
         assert alerts.resolve_quiet(connection, after(4 * 3600)) == ()
-        assert alerts.over(connection, finding("client:other", rule=EMERGENCY.id)) == ()
-        (notice,) = alerts.over(connection, finding("client:shop", seconds=9, rule=EMERGENCY.id))
+        assert alerts.over(connection, finding("client:other", rule="break-glass")) == ()
+        (notice,) = alerts.over(connection, finding("client:shop", seconds=9, rule="break-glass"))
     assert (notice.alert, notice.state, notice.at) == (alert, "resolved", "2026-03-03T10:00:09.000Z")
 
 

@@ -3,8 +3,7 @@
 import pytest
 
 from monitor.world import IDENTITY, NAMELESS, SECRET, WRONG, after, event, guess
-from ostiary.monitor.failures import KEYS_MAX
-from ostiary.monitor.rules import State, step
+from ostiary.monitor.rules import KEYS_MAX, State, step
 
 
 def found(events, until=100):

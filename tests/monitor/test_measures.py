@@ -8,15 +8,14 @@ from monitor.world import AT, after
 from ostiary.audit.log import Change, entries
 from ostiary.foundation.errors import CallerFault
 from ostiary.monitor import alerts, measures
-from ostiary.monitor.catalogue import ERRORS, FAILURES, TOKENLESS
-from ostiary.monitor.finding import Finding
+from ostiary.monitor.catalogue import Finding
 from ostiary.monitor.measures import BLOCK_MAX, LOOPBACK
 from ostiary.plan.model import Response
 
 FIRST = timedelta(seconds=Response().block_s)
 
 
-def respond(store, key="address:203.0.113.9", seconds=0, *, late=0, rule=FAILURES.id, never=LOOPBACK):
+def respond(store, key="address:203.0.113.9", seconds=0, *, late=0, rule="authentication-failures", never=LOOPBACK):
     finding = Finding(rule=rule, key=key, at=after(seconds), evidence={"failures": 6})
     with store.begin() as connection:
         return measures.respond(connection, finding, "al-1", now=after(seconds + late), never=never, first=FIRST)
@@ -63,11 +62,11 @@ def test_who_is_blocked_already_is_not_blocked_again(store):
 @pytest.mark.parametrize(
     ("rule", "key"),
     [
-        (FAILURES.id, "client:shop"),
-        (TOKENLESS.id, "address:203.0.113.9"),
-        (ERRORS.id, "system:erp"),
-        (FAILURES.id, "address:-"),
-        (FAILURES.id, "address:nobody"),
+        ("authentication-failures", "client:shop"),
+        ("calls-without-token", "address:203.0.113.9"),
+        ("error-rate", "system:erp"),
+        ("authentication-failures", "address:-"),
+        ("authentication-failures", "address:nobody"),
     ],
 )
 def test_only_an_address_that_guessed_is_blocked(store, rule, key):

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from monitor.world import AT, NAMELESS, SECRET, WRONG, after, event, line
 from ostiary.event.record import read
-from ostiary.monitor.finding import Thresholds, reached
-from ostiary.monitor.rules import State, step
-from ostiary.monitor.traffic import Baseline, Traffic
+from ostiary.monitor.catalogue import Thresholds, reached
+from ostiary.monitor.rules import Baseline, State, Traffic, step
 
 KINDS = (
     {}, {"status": 502}, {"duration_ms": 900}, WRONG, NAMELESS, {**WRONG, "reason": "address-blocked"},

@@ -10,7 +10,7 @@ from fixed_clock import FixedClock
 from monitor.world import AT
 from ostiary.envoy.access import Signals, signal_resources
 from ostiary.envoy.daemon import Gate
-from ostiary.event.search import Filter, files, find, find_decision
+from ostiary.event.record import Filter, files, find, find_decision
 from ostiary.foundation.settings import Settings
 from ostiary.monitor import alerts, measures
 from ostiary.monitor.watch import Watch

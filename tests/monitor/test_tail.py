@@ -11,8 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from monitor.world import AT, after, line
-from ostiary.event.record import LINE_MAX_BYTES
-from ostiary.event.search import files
+from ostiary.event.record import LINE_MAX_BYTES, files
 from ostiary.foundation.errors import SystemFault
 from ostiary.monitor import tail
 from ostiary.monitor.tail import BATCH_MAX_BYTES, Cursor, poll, retain, rotate

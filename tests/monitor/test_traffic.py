@@ -4,9 +4,8 @@ import msgspec
 import pytest
 
 from monitor.world import WRONG, after, event
-from ostiary.monitor.finding import Thresholds
-from ostiary.monitor.rules import State, step
-from ostiary.monitor.traffic import OTHER, SYSTEMS_MAX
+from ostiary.monitor.catalogue import Thresholds
+from ostiary.monitor.rules import OTHER, SYSTEMS_MAX, State, step
 
 HOUR, DAY = 3600, 86400
 

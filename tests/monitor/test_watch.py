@@ -10,15 +10,13 @@ from sqlalchemy import delete, insert, select
 
 from fixed_clock import FixedClock
 from monitor.world import AT, NAMELESS, SECRET, WRONG, after, line
-from ostiary.audit.head import sign_head
-from ostiary.audit.log import Change, Entry, append
+from ostiary.audit.log import Change, Entry, append, sign_head
 from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.foundation.settings import Settings
 from ostiary.identity import keys
 from ostiary.monitor import alerts, measures, tail, watch, webhook
 from ostiary.monitor.watch import DISK_FREE_MIN_BYTES, Watch
-from ostiary.store.database import open_store
-from ostiary.store.seal import Sealer
+from ostiary.store.database import Sealer, open_store
 from ostiary.store.tables.audit import AUDIT_LEAF
 
 TOLD = Settings(webhook="https://alerts.example/")

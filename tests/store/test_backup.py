@@ -10,16 +10,14 @@ import pytest
 from sqlalchemy import insert, select
 
 from databases import KINDS
-from ostiary.audit.head import sign_head, verify
-from ostiary.audit.log import Change, Entry, append
+from ostiary.audit.log import Change, Entry, append, sign_head, verify
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.settings import load_settings
 from ostiary.identity import keys, principals, registration
 from ostiary.store import backup as module
 from ostiary.store.backup import backup, restore
-from ostiary.store.database import METADATA, open_store
-from ostiary.store.seal import load_sealer
+from ostiary.store.database import METADATA, load_sealer, open_store
 from ostiary.store.tables.control import REVISION
 from ostiary.store.tables.guard import GUARD_HISTORY
 from ostiary.store.tables.monitor import ALERT, WATCH_STATE

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import load_settings
-from ostiary.store import seal
-from ostiary.store.database import METADATA
-from ostiary.store.seal import Sealer, load_sealer, named_sealer
+from ostiary.store import database
+from ostiary.store.database import METADATA, Sealer, load_sealer, named_sealer
 
 SEALER = Sealer(b"k" * 32)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
@@ -125,7 +124,7 @@ def test_the_command_is_called_by_no_shell(tmp_path):
 
 @pytest.mark.parametrize("ends", ["sys.exit(1)", "time.sleep(60)", "os.kill(os.getpid(), 9)"])
 def test_a_command_that_fails_is_told_without_what_it_said(tmp_path, monkeypatch, ends):
-    monkeypatch.setattr(seal, "COMMAND_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(database, "COMMAND_TIMEOUT_S", 1.0)
     said = f"import os, sys, time; print({TEXTUAL!r}, flush=True); sys.stderr.write({TEXTUAL!r}); {ends}"
     with pytest.raises(OperatorFault, match="did not print the master key") as raised:
         named(tmp_path, master_key_command=[sys.executable, "-c", said])
@@ -157,5 +156,5 @@ def test_every_sealed_column_says_what_it_is_sealed_for():
     }
     assert len(sealed) >= 5
     for name, column in sealed.items():
-        assert column.info.get(seal.SEALED_FOR), name
-        column.info[seal.SEALED_FOR].format(**dict.fromkeys(column.table.columns.keys(), "x"))
+        assert column.info.get(database.SEALED_FOR), name
+        column.info[database.SEALED_FOR].format(**dict.fromkeys(column.table.columns.keys(), "x"))

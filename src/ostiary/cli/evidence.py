@@ -12,7 +12,7 @@ from ostiary.foundation.errors import counted
 def list_events(limit: int, since: datetime | None = None, **wanted: Any) -> None:
     """Requests, the newest first."""
     from ostiary.control import evidence
-    from ostiary.event.search import Filter
+    from ostiary.event.record import Filter
 
     asked = Filter(since=since, **wanted)
     rows = evidence.list_events(home(), asked, limit=limit)

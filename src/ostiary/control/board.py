@@ -7,8 +7,7 @@ from datetime import datetime
 from threading import RLock
 from typing import Any, TypeVar
 
-from ostiary.audit.head import check, sign_head
-from ostiary.audit.log import Change
+from ostiary.audit.log import Change, check, sign_head
 from ostiary.control import proposals
 from ostiary.control.installation import Administrators, Installation
 from ostiary.control.proposals import Proposal

@@ -20,8 +20,7 @@ from ostiary.identity import roster
 from ostiary.identity.principals import Keys, next_generation
 from ostiary.monitor import alerts
 from ostiary.monitor.alerts import OURSELVES, Notice
-from ostiary.monitor.catalogue import EMERGENCY
-from ostiary.monitor.finding import Finding
+from ostiary.monitor.catalogue import Finding
 from ostiary.plan.decide import closure
 from ostiary.store.database import upsert
 from ostiary.store.directory import emergency_set
@@ -146,7 +145,7 @@ def _end(board: Board, actor: str, one: Proposal) -> None:
 
 def _finding(board: Board, one: Proposal) -> Finding:
     evidence = {**one.content, "by": one.actor, "reason": one.reason, "proposal": one.id}
-    return Finding(rule=EMERGENCY.id, key=one.content["principal"], at=board.now, evidence=evidence)
+    return Finding(rule="break-glass", key=one.content["principal"], at=board.now, evidence=evidence)
 
 
 def _told(one: Proposal) -> dict[str, Any]:

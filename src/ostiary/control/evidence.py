@@ -10,15 +10,14 @@ import msgspec
 from msgspec import to_builtins
 from sqlalchemy import Connection
 
-from ostiary.audit.head import verified, verify
-from ostiary.audit.log import entries
+from ostiary.audit.log import entries, verified, verify
 from ostiary.control import grounds, revisions
 from ostiary.control.documents import read_document, read_policy
 from ostiary.control.installation import Installation, opened, refuse_empty
 from ostiary.control.recorded import Used, circumstances
 from ostiary.control.revisions import plan_of
 from ostiary.erp.operation import operation_named
-from ostiary.event import record, search
+from ostiary.event import record
 from ostiary.event.record import NONE, Event
 from ostiary.foundation.clock import SystemClock
 from ostiary.foundation.errors import CallerFault, OperatorFault
@@ -52,11 +51,11 @@ def explain(home: Home, decision: str) -> dict[str, Any]:
     """Why a request was decided so, by the plan that was in force then, and what would have allowed it."""
     with opened(home) as on:
         event = _found(on, decision)
-        guard = search.guard_line(home.guard_log, decision) or {}
+        guard = record.guard_line(home.guard_log, decision) or {}
         detail = str(guard.get("detail", ""))
         plan, brief = plan_of(on.store, event.revision), ""
         reason = next((one for one in Reason if one == event.reason), None)
-        if note := search.guard_line(home.identity_log, decision):
+        if note := record.guard_line(home.identity_log, decision):
             told = grounds.noted(note)
         elif plan is None or reason is None:
             why = f": {reason.words}" if reason else ""
@@ -79,12 +78,12 @@ def explain(home: Home, decision: str) -> dict[str, Any]:
 
 def _found(on: Installation, decision: str) -> Event:
     """The event of a decision; one that was made a moment ago may still be on its way to the log."""
-    began, log, now = search.decided_at(decision), on.home.access_log, on.clock.now
+    began, log, now = record.decided_at(decision), on.home.access_log, on.clock.now
     until = now() + (WRITTEN_WITHIN if began is not None and now() - began < RECENT else timedelta())
     try:
-        while (found := search.find_decision(log, decision)) is None and now() < until:
+        while (found := record.find_decision(log, decision)) is None and now() < until:
             time.sleep(LOOK_EVERY_S)
-    except search.TooMuch:
+    except record.TooMuch:
         found = None
     if found is None:
         hint = "copy it from the refusal's `ostiary-decision` header; `ostiary event list` shows the latest"
@@ -120,7 +119,7 @@ def _listed(title: str, lines: Sequence[str]) -> list[str]:
     return [title, *(f"  {line}" for line in lines)] if lines else []
 
 
-def list_events(home: Home, wanted: search.Filter, limit: int = 20) -> list[dict[str, Any]]:
+def list_events(home: Home, wanted: record.Filter, limit: int = 20) -> list[dict[str, Any]]:
     """Requests, the newest first; refuses a reason that there is not, and a name that says not whose it is."""
     refuse_empty(home)
     if wanted.reason and wanted.reason not in set(Reason):
@@ -130,10 +129,10 @@ def list_events(home: Home, wanted: search.Filter, limit: int = 20) -> list[dict
         wanted = msgspec.structs.replace(wanted, principal=_in_full(home, wanted.principal))
     found: list[dict[str, Any]] = []
     try:
-        found.extend(map(record.shape, search.find(home.access_log, wanted, limit=limit)))
-    except search.TooMuch:
+        found.extend(map(record.shape, record.find(home.access_log, wanted, limit=limit)))
+    except record.TooMuch:
         if not found:
-            told = f"among the newest events, {search.READ_MAX_BYTES >> 20} MiB of them, there is none like that"
+            told = f"among the newest events, {record.READ_MAX_BYTES >> 20} MiB of them, there is none like that"
             hint = f"older ones stand in {home.events}, one JSON line each"
             raise CallerFault("too-much-to-read", told, hint=hint) from None
     return found

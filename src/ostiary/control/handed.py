@@ -13,7 +13,7 @@ from ostiary.foundation.home import Home
 from ostiary.foundation.ids import content_hash
 from ostiary.plan.model import HandOver, Plan, System
 from ostiary.store import directory
-from ostiary.store.seal import Sealer
+from ostiary.store.database import Sealer
 from ostiary.store.tables.directory import ERP_ACCOUNT
 
 PLACES: Final = re.compile("{(key|login|basic)}")

@@ -16,8 +16,7 @@ from urllib.parse import urlsplit
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from ostiary.audit.head import check, verify
-from ostiary.audit.log import entries
+from ostiary.audit.log import check, entries, verify
 from ostiary.control import proposals, review
 from ostiary.control.board import Board
 from ostiary.control.documents import observed, read_document, read_policy
@@ -36,13 +35,11 @@ from ostiary.foundation.home import Home
 from ostiary.foundation.settings import load_settings
 from ostiary.identity import keys
 from ostiary.monitor.alerts import open_alerts
-from ostiary.monitor.catalogue import EMERGENCY
 from ostiary.plan.model import HandOver, Kind, Plan, System
 from ostiary.prove.rules import ended, few
-from ostiary.store.database import Store
+from ostiary.store.database import Sealer, Store
 from ostiary.store.directory import clients_ending
 from ostiary.store.plans import draft_since, plan_in_force
-from ostiary.store.seal import Sealer
 from ostiary.tls import authority
 
 DISK_MIN_BYTES: Final = 500 * 1024 * 1024
@@ -261,7 +258,7 @@ def quiet(store: Store, untold: str = "") -> str:
     """No emergency and no other alert; every one that there is is told, for one must not hide the others."""
     with store.read() as connection:
         begun = proposals.found(connection, proposals.Kind.BREAK_GLASS, State.BEGUN)
-        firing = open_alerts(connection, but=EMERGENCY.id if begun else "")
+        firing = open_alerts(connection, but="break-glass" if begun else "")
     alerts = [f"{counted(firing, 'alert')} open"] if firing else []
     told = "; ".join(filter(None, [*map(proposals.given, begun), *alerts, untold]))
     where = [f"`ostiary {one} list`" for one, so in (("break-glass", begun), ("alert", firing)) if so]

@@ -17,9 +17,8 @@ from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.foundation.files import PRIVATE
 from ostiary.foundation.home import Home
 from ostiary.foundation.settings import Settings, load_settings
-from ostiary.store.database import Store, open_store
+from ostiary.store.database import Sealer, Store, named_sealer, open_store
 from ostiary.store.plans import revision_in_force
-from ostiary.store.seal import Sealer, named_sealer
 from ostiary.store.tables.control import REVISION
 
 OTHERS_ENTER = 0o011  # a folder: its names can't be listed, what is named in it can be reached

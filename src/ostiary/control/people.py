@@ -19,8 +19,7 @@ from ostiary.identity.principals import Keys
 from ostiary.identity.registration import Made
 from ostiary.monitor import alerts
 from ostiary.monitor.alerts import Notice
-from ostiary.monitor.catalogue import KEYS
-from ostiary.monitor.finding import Finding
+from ostiary.monitor.catalogue import Finding
 from ostiary.plan.model import OwnerLeaves
 from ostiary.prove.spelling import scope_slips
 from ostiary.tls import authority
@@ -169,7 +168,9 @@ def rotate_keys(board: Board, actor: str, reason: str = "", *, compromised: bool
         if compromised:
             evidence = {"by": actor, "reason": reason}
             told.append(
-                alerts.fire(change.connection, Finding(rule=KEYS.id, key="keys", at=board.now, evidence=evidence))[1]
+                alerts.fire(
+                    change.connection, Finding(rule="keys-compromised", key="keys", at=board.now, evidence=evidence)
+                )[1]
             )
         return ()
 

@@ -13,8 +13,7 @@ from typing import Any, Final
 
 from msgspec import to_builtins
 
-from ostiary.audit.head import sign_head
-from ostiary.audit.log import Change
+from ostiary.audit.log import Change, sign_head
 from ostiary.control.documents import Proof, described, files_of, prove_document
 from ostiary.control.health import opens
 from ostiary.control.installation import Installation, alone, breached_list, opened
@@ -35,9 +34,9 @@ from ostiary.plan.model import Plan, Route
 from ostiary.policy.document import Document
 from ostiary.policy.fmt import fmt
 from ostiary.policy.parse import parse
-from ostiary.store import seal
+from ostiary.store import database
+from ostiary.store.database import load_sealer
 from ostiary.store.plans import keep_plan, plan_in_force, put_in_force
-from ostiary.store.seal import load_sealer
 from ostiary.tls import authority
 
 START_FILE: Final = "start"
@@ -154,7 +153,7 @@ def reseal(home: Home, file: Path) -> dict[str, Any]:
         key = load_sealer(file, make=True)
         with on.store.begin() as connection:
             opens(connection, on.sealer)
-            count = seal.reseal(connection, on.sealer, key)
+            count = database.reseal(connection, on.sealer, key)
             Change(connection, f"uid:{os.getuid()}", on.clock.now()).note(
                 "key.reseal", "master", after={"secrets": count}
             )

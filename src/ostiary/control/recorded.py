@@ -13,7 +13,7 @@ from msgspec import to_builtins
 from ostiary.control.documents import read_document
 from ostiary.control.installation import opened
 from ostiary.erp.operation import operation_named
-from ostiary.event import search
+from ostiary.event import record
 from ostiary.event.record import NONE, Event
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home
@@ -45,7 +45,7 @@ def shadowed(home: Home) -> dict[str, Any]:
     if (since := draft_since(home)) is None:
         raise OperatorFault("no-draft", "no draft is asked now", hint="begin with `ostiary policy shadow FILE`")
     tally = Tally()
-    for event in search.events(home.access_log, since):
+    for event in record.events(home.access_log, since):
         if event.draft == NONE or not tally.decided(event.reason):
             continue
         now = _said(event)
@@ -73,7 +73,7 @@ def recorded(home: Home, since: datetime, tick: Tick) -> Iterator[Recorded]:
 
 def turned_away(home: Home, since: datetime) -> frozenset[str]:
     """The decisions since then that let a call pass which the ERP itself then refused."""
-    found = (one for one in search.events(home.access_log, since) if one.reason == Reason.ALLOWED)
+    found = (one for one in record.events(home.access_log, since) if one.reason == Reason.ALLOWED)
     return frozenset(one.decision for one in found if one.status in NOT_LET_IN)
 
 
@@ -84,7 +84,7 @@ class Used:
     """
 
     def __init__(self, home: Home, since: datetime, roles: Roles) -> None:
-        self._asked, self._all_read = (home, roles, since, search.READ_MAX_BYTES), True
+        self._asked, self._all_read = (home, roles, since, record.READ_MAX_BYTES), True
         self._did_more = set[str]()  # who did more in one call than is kept of it
 
     @property
@@ -102,13 +102,13 @@ class Used:
                         if one.facts.operations and not one.whole:
                             self._did_more.add(one.principal)
                         yield one
-            except search.TooMuch:
+            except record.TooMuch:
                 self._all_read = False
 
 
 def _native(home: Home, roles: Roles, since: datetime, most_bytes: int = sys.maxsize) -> Iterator[Recorded]:
     """What the guard was asked about stands in its journal, with all its operations. A scope that was cut is none."""
-    for event in search.events(home.access_log, since, most_bytes):
+    for event in record.events(home.access_log, since, most_bytes):
         if event.system == NONE or event.guard_us or origin(event.source) is None:
             continue
         did, scopes = operation_named(event.operation), frozenset(event.scopes.rpartition(" ")[0].split())
@@ -128,7 +128,7 @@ def circumstances(event: Event) -> Circumstances:
 
 
 def _judged(home: Home, roles: Roles, since: datetime, most_bytes: int = sys.maxsize) -> Iterator[Recorded]:
-    for text in search.lines(home.guard_log, since, most_bytes):
+    for text in record.lines(home.guard_log, since, most_bytes):
         try:
             line = msgspec.json.decode(text, type=Line)
             at = datetime.fromisoformat(line.at)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ostiary.control.board import Board
-from ostiary.event import record, search
+from ostiary.event import record
 from ostiary.monitor import alerts, measures
 
 
@@ -19,8 +19,8 @@ def show_alert(board: Board, _: str, alert: str) -> dict[str, Any]:
 
 
 def _line(log: Path, decision: str) -> str:
-    with suppress(search.TooMuch):
-        if event := search.find_decision(log, decision):
+    with suppress(record.TooMuch):
+        if event := record.find_decision(log, decision):
             return record.told(event)
     return f"{decision}, whose event is not in the newest files"
 

@@ -305,7 +305,7 @@ def _identity(most: int = FORM_MAX_BYTES) -> Json:
 
 
 def _refused(system: str, *, observed: bool = False) -> Json:
-    """The access table denies the class before this answer would be upstream.given."""
+    """The access table denies the class before this answer would be given."""
     return _route(
         match={"prefix": "/"},
         name=f"{place(system, observed=observed)} {system}/-",

@@ -9,7 +9,7 @@ from ostiary.erp import tryton
 from ostiary.erp.openapi import Match, fields_sent, operation_of
 from ostiary.erp.operation import Call, Pattern, Problem, Request, Unreadable
 from ostiary.foundation.home import Home
-from ostiary.guard import parts
+from ostiary.guard import records
 from ostiary.guard.knowledge import Ready
 from ostiary.plan.model import Apart, Kind, System
 
@@ -54,7 +54,7 @@ class Adapters:
                 objects = {field.target for field in fields if field and field.target in models}
                 yield from (replace(rule.then, object=name) for name in objects)
 
-    def owners(self, system: str) -> parts.Owners:
+    def owners(self, system: str) -> records.Owners:
         """What the records of a system are parts of, where that is known."""
         return known.owners if (known := self._catalogue(system)) else {}
 

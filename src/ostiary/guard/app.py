@@ -18,11 +18,10 @@ from ostiary.foundation.files import write_atomically
 from ostiary.foundation.home import Home
 from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import Settings
-from ostiary.guard.accounts import Accounts, SystemVault
+from ostiary.guard.accounts import Accounts, HandsOver, NotEstablished, NotLetIn, SystemVault
 from ostiary.guard.adapters import Adapters
 from ostiary.guard.answer import Trace
 from ostiary.guard.check import Check
-from ostiary.guard.erp import HandsOver, NotEstablished, NotLetIn
 from ostiary.guard.journal import Journal
 from ostiary.guard.knowledge import Knowledge, Ready
 from ostiary.guard.locks import Locks
@@ -31,8 +30,7 @@ from ostiary.guard.proof import Proofs
 from ostiary.guard.tryton import PATIENCE_S, TIMEOUT_S, Tried, TrytonErp
 from ostiary.plan.model import HandOver, Kind, System
 from ostiary.plan.reason import Reason, problem
-from ostiary.store.database import Store
-from ostiary.store.seal import Sealer
+from ostiary.store.database import Sealer, Store
 
 PREFIX: Final = b"/check"
 PROOF: Final = "/proof"

@@ -16,15 +16,13 @@ from ostiary.foundation.clock import Clock
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.jose import TokenRefused, issued_by
 from ostiary.foundation.logging import redact
-from ostiary.guard import history, parts, unproved, validation
-from ostiary.guard.accounts import Accounts
+from ostiary.guard import proof, records, validation
+from ostiary.guard.accounts import Accounts, Erp, HandsOver, NotEstablished, NotLetIn
 from ostiary.guard.adapters import Adapters
 from ostiary.guard.answer import Gone, Refused, Trace
-from ostiary.guard.erp import Erp, HandsOver, NotEstablished, NotLetIn
 from ostiary.guard.journal import Journal, Line
 from ostiary.guard.knowledge import Caller, Knowledge, Ready
 from ostiary.guard.locks import Busy, Locks, Record
-from ostiary.guard.records import established
 from ostiary.plan.decide import Decision, Facts, decide
 from ostiary.plan.formula import UNKNOWN, Circumstances
 from ostiary.plan.model import OBSERVE, HandOver, System
@@ -149,9 +147,9 @@ class Check:
         own = {name: asked.headers[name] for name in shown if name in asked.headers}
         if issued_by(self._knowledge.issuer, " ".join(own.values())):
             raise Refused(Reason.TOKEN_INVALID, "this is no valid access token for this system")
-        login = unproved.login(own.get("authorization", ""))
+        login = proof.unproved_login(own.get("authorization", ""))
         roles = await self._accounts.roles(system.name, login) if login else frozenset[str]()
-        caller = unproved.caller(system.name, login, roles)
+        caller = proof.unproved_caller(system.name, login, roles)
         trace.claims, trace.observed, trace.credentials, trace.rule = caller.claims, True, own, OBSERVE
         return caller
 
@@ -187,12 +185,12 @@ class Check:
         The call as it was judged: with writes to all that it changes by their parts.
         """
         now = self._clock.now()
-        case = history.Case(
+        case = records.Case(
             system=system.name, call=call, person=trace.person, now=now, erp=self._erp_of(system), past=self._accounts,
             account=await self._accounts.account(trace.subject, system.name),
         )  # fmt: skip
         try:
-            call = await parts.with_wholes(ready.apart, case, self._adapters.owners(system.name))
+            call = await records.with_wholes(ready.apart, case, self._adapters.owners(system.name))
         except NotEstablished as problem:
             raise Refused(Reason.APART, f"what it changes by its parts can't be established: {problem}") from None
         rules = [
@@ -204,25 +202,25 @@ class Check:
         ]
         case = replace(case, call=call)
         for _ in range(TRIES_MAX):
-            linked = await history.linked(rules, case)
+            linked = await records.linked(rules, case)
             await self._hold(ready, call, linked, trace, gone)
             try:
                 if trace.pending:
                     await self._look_at_records(ready, facts, case, trace)
-                await history.judge(rules, replace(case, held=linked))
-            except history.Moved:
+                await records.judge(rules, replace(case, held=linked))
+            except records.Moved:
                 self._locks.release(trace.decision)
             else:
                 return call
         raise Refused(Reason.UNAVAILABLE, "the records that it is linked to change meanwhile; try again")
 
-    async def _look_at_records(self, ready: Ready, facts: Facts, case: history.Case, trace: Trace) -> None:
+    async def _look_at_records(self, ready: Ready, facts: Facts, case: records.Case, trace: Trace) -> None:
         """Decides once more, with what the ERP holds of the records, which are held meanwhile."""
         try:
-            records = await established(ready.plan, facts, case)
+            found = await records.established(ready.plan, facts, case)
         except NotEstablished as problem:
             raise Refused(Reason.RECORD, f"what the record holds can't be established: {problem}") from None
-        decision = decide(ready.plan, replace(facts, records=records))
+        decision = decide(ready.plan, replace(facts, records=found))
         trace.rule = decision.rule
         if not decision.allowed:
             _refuse_by(decision, trace)
@@ -242,13 +240,13 @@ class Check:
     async def _hold(self, ready: Ready, call: Call, linked: Iterable[Record], trace: Trace, gone: Gone) -> None:
         """The records on which it turns, from here to the ERP's answer: what is read of them stays true."""
         others = chain(ready.where, self._adapters.between(ready.apart))
-        records = history.records_to_hold(ready.apart, call, others, reads=trace.pending)
-        if len(records) > history.RECORDS_MAX:
-            raise Refused(Reason.TOO_LARGE, f"more than {history.RECORDS_MAX} records in one request")
-        if records and trace.watcher is None:
+        wanted = records.records_to_hold(ready.apart, call, others, reads=trace.pending)
+        if len(wanted) > records.RECORDS_MAX:
+            raise Refused(Reason.TOO_LARGE, f"more than {records.RECORDS_MAX} records in one request")
+        if wanted and trace.watcher is None:
             trace.watch(gone)
         try:
-            await self._locks.hold(trace.decision, records, trace.person, linked)
+            await self._locks.hold(trace.decision, wanted, trace.person, linked)
         except Busy:
             raise Refused(
                 Reason.UNAVAILABLE, "another operation on the same record has not ended yet; try again"

@@ -9,8 +9,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from ostiary.foundation.append import Appended
 from ostiary.foundation.errors import SystemFault
+from ostiary.foundation.files import Appended
 
 DISK_FREE_MIN_BYTES: Final = 64 * 1024 * 1024  # below it the gate closes before an event is lost
 QUEUE_MAX_LINES: Final = 10_000

@@ -1,15 +1,23 @@
-"""Whether who shows a DPoP-bound token signed this very request with its key (RFC 9449 section 7.1)."""
+"""Whether who calls has proved who he is: signed this very request with the key of his DPoP-bound token (RFC 9449 section
+7.1); or, while a system is observed, shown only the ERP's own credential, which nobody here has proved.
+"""
 
+import base64
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
+from urllib.parse import quote
 
+from ostiary.erp.operation import Verb
 from ostiary.foundation.clock import Clock
-from ostiary.foundation.jose import TokenRefused
+from ostiary.foundation.ids import role_set_id
+from ostiary.foundation.jose import Claims, TokenRefused
 from ostiary.foundation.proof import AHEAD_S, PROOF_LIFE_S, verify_proof
+from ostiary.guard.knowledge import Caller
 
 SEEN_MAX: Final = 500_000  # some 100 MB: more at once than a guard looks at while a proof is good
 KEPT_S: Final = PROOF_LIFE_S + AHEAD_S + 1
+LOGIN_MAX_CHARS: Final = 60
 
 
 class Proofs:
@@ -45,3 +53,27 @@ class Proofs:
         self._seen.add(name)
         self._order.append((now_s + KEPT_S, name))
         return True
+
+
+def unproved_login(authorization: str) -> str:
+    """The login in it; "" where it names none. What stands alone may be the secret itself."""
+    scheme, _, text = authorization.partition(" ")
+    if scheme.lower() not in {"basic", "session"}:
+        return ""
+    try:
+        name, _, secret = base64.b64decode(text).decode().partition(":")
+    except ValueError:
+        return ""
+    return name if secret else ""
+
+
+def unproved_caller(system: str, name: str, roles: Collection[str]) -> Caller:
+    """With the roles of whoever is mapped to this ERP user, and a token's widest scopes: for a judgement without effect."""
+    return Caller(
+        claims=Claims(
+            issuer="", audience="", subject=f"unproved:{quote(name[:LOGIN_MAX_CHARS], safe='@+') or '-'}", client="", jti="",
+            grant="", generation="", role_set=role_set_id(roles) if roles else "", expires_at=0, issued_at=0,
+            scopes=frozenset(f"{system}/*:{verb}" for verb in Verb),
+        ),
+        keys=frozenset(),
+    )  # fmt: skip

@@ -26,8 +26,7 @@ from ostiary.identity.endpoint import NO_STORE
 from ostiary.identity.request import TEXT_MAX_BYTES, Refused, call, refuse_foreign
 from ostiary.identity.server import Arrived, Changing, Revoked, Server
 from ostiary.plan.reason import HEADER, Reason
-from ostiary.store.database import Store
-from ostiary.store.seal import Sealer
+from ostiary.store.database import Sealer, Store
 from ostiary.store.tables.directory import PRINCIPAL
 
 THREADS: Final = 8

@@ -14,8 +14,7 @@ from sqlalchemy import Connection, insert, select
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.secret import Secret
 from ostiary.identity.breached import contains
-from ostiary.store.database import take_turns
-from ostiary.store.seal import Sealer
+from ostiary.store.database import Sealer, take_turns
 from ostiary.store.tables.identity import PEPPER
 
 SECRET_BYTES: Final = 32

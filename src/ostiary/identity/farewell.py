@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, delete, select, tuple_, update
 
 from ostiary.audit.log import Change
 from ostiary.foundation.jose import LOGOUT_TOKEN, SigningKey
-from ostiary.foundation.outside import LOGOUT
+from ostiary.foundation.proof import LOGOUT
 from ostiary.foundation.secret import new_id
 from ostiary.identity.server import Server
 from ostiary.store.database import insert_into

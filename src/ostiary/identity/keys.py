@@ -13,8 +13,7 @@ from ostiary.audit.log import Change
 from ostiary.foundation.clock import to_us
 from ostiary.foundation.errors import CallerFault, SystemFault
 from ostiary.foundation.jose import SigningKey
-from ostiary.store.database import take_turns
-from ostiary.store.seal import Sealer
+from ostiary.store.database import Sealer, take_turns
 from ostiary.store.tables.directory import SIGNING_KEY
 
 PURPOSES: Final = ("access", "id", "logout")

@@ -16,8 +16,7 @@ from starlette.responses import RedirectResponse, Response
 
 from ostiary.audit.log import Change
 from ostiary.foundation.errors import OstiaryError
-from ostiary.foundation.outside import IdToken, verify_id_token, verify_logout_token
-from ostiary.foundation.proof import hashed
+from ostiary.foundation.proof import IdToken, hashed, verify_id_token, verify_logout_token
 from ostiary.identity import providers, sign_in
 from ostiary.identity.asked import read
 from ostiary.identity.credentials import derived, digest, new_secret

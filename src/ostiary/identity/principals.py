@@ -14,8 +14,7 @@ from ostiary.foundation.settings import LIFE_MAX_S
 from ostiary.identity import factors, farewell, names, roster, tries
 from ostiary.identity.credentials import pepper
 from ostiary.store import directory
-from ostiary.store.database import METADATA, insert_into, upsert
-from ostiary.store.seal import Sealer
+from ostiary.store.database import METADATA, Sealer, insert_into, upsert
 from ostiary.store.tables.control import PROPOSAL
 from ostiary.store.tables.directory import ASSIGNMENT, DEVICE, ERP_ACCOUNT, PRINCIPAL, REVOCATION, ROLE_SET
 from ostiary.store.tables.identity import GRANT, ONE_TIME, PASSWORD, PROVISIONED, REFRESH, SESSION

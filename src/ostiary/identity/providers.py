@@ -12,7 +12,7 @@ from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.secret import Secret
 from ostiary.identity import roster
 from ostiary.identity.principals import Keys, add, end, end_sessions
-from ostiary.store.seal import Sealer
+from ostiary.store.database import Sealer
 from ostiary.store.tables.identity import OUTSIDE, PROVIDER, SESSION
 
 MAPS_MAX: Final = 1_000

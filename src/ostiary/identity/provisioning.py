@@ -16,8 +16,7 @@ from ostiary.foundation.secret import new_id
 from ostiary.identity import names, principals, roster
 from ostiary.identity.principals import Keys
 from ostiary.identity.request import Refused
-from ostiary.store.database import upsert
-from ostiary.store.seal import Sealer
+from ostiary.store.database import Sealer, upsert
 from ostiary.store.tables.directory import ASSIGNMENT, PRINCIPAL
 from ostiary.store.tables.identity import PROVISIONED, PROVISIONER
 

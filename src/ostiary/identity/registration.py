@@ -15,7 +15,7 @@ from ostiary.identity import names, roster
 from ostiary.identity.clients import CERTIFICATE, DPOP, FAPI2, NONE, WAYS
 from ostiary.identity.credentials import digest, new_secret, pepper
 from ostiary.identity.principals import Keys, add, end
-from ostiary.store.seal import Sealer
+from ostiary.store.database import Sealer
 from ostiary.store.tables.directory import PRINCIPAL
 from ostiary.store.tables.identity import CLIENT, CLIENT_LISTS, CLIENT_SECRET
 

@@ -11,8 +11,8 @@ import anyio.from_thread
 from sqlalchemy import Connection
 from starlette.requests import Request
 
-from ostiary.foundation.append import Appended
 from ostiary.foundation.clock import Clock
+from ostiary.foundation.files import Appended
 from ostiary.foundation.home import Home
 from ostiary.foundation.jose import SigningKey
 from ostiary.foundation.settings import Settings
@@ -21,9 +21,8 @@ from ostiary.identity.credentials import pepper
 from ostiary.identity.once import Drawer
 from ostiary.identity.published import Published
 from ostiary.identity.request import Refused, call, source
-from ostiary.store.database import Store
+from ostiary.store.database import Sealer, Store
 from ostiary.store.plans import read_plan, revision_in_force
-from ostiary.store.seal import Sealer
 
 Revoked = Callable[[Sequence[str]], Coroutine[Any, Any, None]]
 Arrived = Callable[[Mapping[str, Any]], Coroutine[Any, Any, str]]

@@ -12,8 +12,7 @@ from ostiary.event.record import stamp
 from ostiary.foundation.clock import from_us, to_us
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.secret import new_id
-from ostiary.monitor.catalogue import RULES, STAYING
-from ostiary.monitor.finding import Finding
+from ostiary.monitor.catalogue import RULES, Finding
 from ostiary.store.tables.monitor import ALERT
 
 OURSELVES: Final = "ostiary"
@@ -79,7 +78,8 @@ def firing(connection: Connection) -> tuple[Notice, ...]:
 
 def resolve_quiet(connection: Connection, now: datetime) -> tuple[Notice, ...]:
     """Resolves what did not fire for `QUIET`; each resolution is told. Some stay until they are ended."""
-    return _over(connection, now, ALERT.c.last_us <= to_us(now - QUIET), ALERT.c.rule.not_in(STAYING))
+    staying = [one.id for one in RULES.values() if one.staying]
+    return _over(connection, now, ALERT.c.last_us <= to_us(now - QUIET), ALERT.c.rule.not_in(staying))
 
 
 def over(connection: Connection, finding: Finding) -> tuple[Notice, ...]:

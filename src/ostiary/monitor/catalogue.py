@@ -1,12 +1,22 @@
-"""The rules of the watch that everybody has; what they say stands in catalogue.toml."""
+"""The rules of the watch that everybody has, what each of them is given, and what it finds.
+
+What they say stands in catalogue.toml.
+"""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Struct
+
+from ostiary.event.record import Event
+
+MINUTE_S: Final = 60
+GRACE: Final = timedelta(seconds=5)  # Envoy flushes its log at least every second
+SAMPLES_MAX: Final = 5  # decision ids in the evidence
 
 
 class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -17,24 +27,42 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     what: str
     why: str
     investigate: str
+    staying: bool = False  # until somebody says that it is over
 
 
 _WORDS: Final = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 RULES: Final[Mapping[str, Rule]] = {name: msgspec.convert({"id": name, **told}, Rule) for name, told in _WORDS.items()}
-SLOW: Final = RULES["slow-responses"]
-FAILURES: Final = RULES["authentication-failures"]
-TOKENLESS: Final = RULES["calls-without-token"]
-ERRORS: Final = RULES["error-rate"]
-AVAILABILITY: Final = RULES["availability"]
-VOLUME: Final = RULES["request-volume"]
-PAYLOAD: Final = RULES["payload-size"]
-UNREADABLE: Final = RULES["events-lost"]
-REFUSED: Final = RULES["erp-refuses"]
-ENDING: Final = RULES["client-ends"]
-DISK: Final = RULES["disk-low"]
-SILENT: Final = RULES["control-silent"]
-STALE: Final = RULES["store-silent"]
-AUDIT: Final = RULES["audit-broken"]
-EMERGENCY: Final = RULES["break-glass"]
-KEYS: Final = RULES["keys-compromised"]
-STAYING: Final = (EMERGENCY.id, KEYS.id)  # until somebody says that it is over
+
+
+class Thresholds(Struct, frozen=True, kw_only=True):
+    """Standard F3. `few` and the `*_min` keep a handful of requests from being a share."""
+
+    slow_ms: int = 500
+    slow_share: float = 0.05  # more than 5 % above 500 ms is a p95 above 500 ms
+    failures: int = 5
+    error_share: float = 0.05
+    unavailable_share: float = 0.001
+    few: int = 3
+    above_baseline: float = 1.2
+    baseline_hours_min: int = 3
+    volume_min: int = 100
+    payload_min_bytes: int = 1_000_000
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """A rule fired for `key` at `at`."""
+
+    rule: str
+    key: str
+    at: datetime
+    evidence: dict[str, Any]
+
+
+def ended(event: Event, until: datetime) -> float:
+    """When its line was written; a clock that is ahead does not reach into minutes to come."""
+    return min(event.at.timestamp() + event.duration_ms / 1000, until.timestamp())
+
+
+def reached(events: Sequence[Event], now: datetime) -> datetime:
+    """How far time came in a batch that more will follow: nothing later is to be judged yet."""
+    return datetime.fromtimestamp(max((ended(event, now) for event in events), default=0), UTC)

@@ -14,8 +14,7 @@ from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.origin import Network
 from ostiary.foundation.secret import new_id
 from ostiary.monitor.alerts import KEPT, OURSELVES
-from ostiary.monitor.catalogue import FAILURES
-from ostiary.monitor.finding import Finding
+from ostiary.monitor.catalogue import Finding
 from ostiary.store.tables.monitor import MEASURE
 
 BLOCK_MAX: Final = timedelta(hours=24)
@@ -34,7 +33,7 @@ def respond(
     long it is blocked at first.
     """
     kind, _, address = finding.key.partition(":")
-    if finding.rule != FAILURES.id or kind != "address":
+    if finding.rule != "authentication-failures" or kind != "address":
         return None
     target = _target(address)
     if target is None or _spared(target, never) or _count(connection, _of(target), _living(now)):

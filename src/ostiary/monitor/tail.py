@@ -8,8 +8,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from ostiary.event.record import LINE_MAX_BYTES, Event, read
-from ostiary.event.search import files
+from ostiary.event.record import LINE_MAX_BYTES, Event, files, read
 from ostiary.foundation.clock import to_us
 from ostiary.foundation.errors import SystemFault
 

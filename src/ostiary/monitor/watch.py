@@ -15,16 +15,14 @@ from msgspec import Struct
 from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.exc import DBAPIError
 
-from ostiary.audit.head import check
-from ostiary.audit.log import entries
+from ostiary.audit.log import check, entries
 from ostiary.foundation.clock import Clock
 from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.settings import LEASE_S, Settings
 from ostiary.monitor import alerts, measures, rules, tail
 from ostiary.monitor.alerts import Notice
-from ostiary.monitor.catalogue import AUDIT, DISK, ENDING, SILENT, STALE, UNREADABLE
-from ostiary.monitor.finding import MINUTE_S, Finding, Thresholds, reached
+from ostiary.monitor.catalogue import MINUTE_S, Finding, Thresholds, reached
 from ostiary.monitor.metrics import Metrics
 from ostiary.monitor.rules import State
 from ostiary.monitor.webhook import Webhook
@@ -162,7 +160,7 @@ class Watch:
         state, found = rules.step(memory.state, batch.events, until, limits, old_tokens_s)
         if batch.unreadable or batch.lost:
             evidence = {"unreadable": batch.unreadable, "gaps": batch.lost}
-            found = (*found, Finding(rule=UNREADABLE.id, key="events", at=now, evidence=evidence))
+            found = (*found, Finding(rule="events-lost", key="events", at=now, evidence=evidence))
         after = Memory(cursor=batch.cursor, state=state)
         if after != memory or found:
             with self._store.begin() as connection:
@@ -199,7 +197,7 @@ class Watch:
             self._disk_low(low)
             self._low, fresh = low, True
         if low and fresh:
-            self._tell_of(Finding(rule=DISK.id, key="disk", at=now, evidence={"free_bytes": free}))
+            self._tell_of(Finding(rule="disk-low", key="disk", at=now, evidence={"free_bytes": free}))
 
     def _tell_of(self, finding: Finding) -> None:
         try:
@@ -215,13 +213,13 @@ class Watch:
         try:
             check(self._store, self._home)
         except OperatorFault as problem:
-            self._tell_of(Finding(rule=AUDIT.id, key="audit", at=now, evidence={"why": problem.message}))
+            self._tell_of(Finding(rule="audit-broken", key="audit", at=now, evidence={"why": problem.message}))
 
     def _check_clients(self, now: datetime) -> None:
         with self._store.read() as connection:
             found = clients_ending(connection, now)
         for client, why in found.items():
-            self._tell_of(Finding(rule=ENDING.id, key=client, at=now, evidence={"why": why}))
+            self._tell_of(Finding(rule="client-ends", key=client, at=now, evidence={"why": why}))
 
     def _follow_up(self, now: datetime) -> None:
         with self._store.read() as connection:
@@ -258,7 +256,7 @@ class Watch:
             away = now - (_recalled(connection, ALIVE, datetime) or now)
             if away > timedelta(seconds=LEASE_S):
                 evidence = {"away_s": int(away.total_seconds())}
-                self._fire(connection, Finding(rule=SILENT.id, key="control", at=now, evidence=evidence), now)
+                self._fire(connection, Finding(rule="control-silent", key="control", at=now, evidence=evidence), now)
             firing = alerts.firing(connection)
         self.tell(*firing)
         self._begun = True
@@ -272,7 +270,7 @@ def begin_anew(connection: Connection) -> None:
 
 
 def _away(time: timedelta, now: datetime) -> Finding:
-    return Finding(rule=STALE.id, key="store", at=now, evidence={"away_s": int(time.total_seconds())})
+    return Finding(rule="store-silent", key="store", at=now, evidence={"away_s": int(time.total_seconds())})
 
 
 def _own(listen: str) -> tuple[str, ...]:
