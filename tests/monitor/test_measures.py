@@ -7,9 +7,9 @@ import pytest
 from monitor.world import AT, after
 from ostiary.audit.log import Change, entries
 from ostiary.foundation.errors import CallerFault
-from ostiary.monitor import alerts, measures
+from ostiary.monitor import alerts
+from ostiary.monitor.alerts import BLOCK_MAX, LOOPBACK
 from ostiary.monitor.catalogue import Finding
-from ostiary.monitor.measures import BLOCK_MAX, LOOPBACK
 from ostiary.plan.model import Response
 
 FIRST = timedelta(seconds=Response().block_s)
@@ -18,12 +18,12 @@ FIRST = timedelta(seconds=Response().block_s)
 def respond(store, key="address:203.0.113.9", seconds=0, *, late=0, rule="authentication-failures", never=LOOPBACK):
     finding = Finding(rule=rule, key=key, at=after(seconds), evidence={"failures": 6})
     with store.begin() as connection:
-        return measures.respond(connection, finding, "al-1", now=after(seconds + late), never=never, first=FIRST)
+        return alerts.respond(connection, finding, "al-1", now=after(seconds + late), never=never, first=FIRST)
 
 
 def blocked(store, seconds):
     with store.read() as connection:
-        return measures.blocked(connection, after(seconds))
+        return alerts.blocked(connection, after(seconds))
 
 
 def test_a_guesser_is_blocked_for_ten_minutes(store):
@@ -31,9 +31,9 @@ def test_a_guesser_is_blocked_for_ten_minutes(store):
     assert blocked(store, 599) == ("203.0.113.9/32",)
     assert blocked(store, 600) == ()
     with store.read() as connection:
-        (row,) = measures.list_measures(connection, now=after(10))
-        assert measures.list_measures(connection, now=after(601)) == []
-        assert len(measures.list_measures(connection, now=after(601), everything=True)) == 1
+        (row,) = alerts.list_measures(connection, now=after(10))
+        assert alerts.list_measures(connection, now=after(601)) == []
+        assert len(alerts.list_measures(connection, now=after(601), everything=True)) == 1
     assert (row["id"], row["kind"], row["alert"]) == (made, "block", "al-1")
     assert row["reason"] == "6 failed authentications within a minute"
     assert row["expires"] == "2026-03-03T10:10:00.000Z"
@@ -44,7 +44,7 @@ def test_each_further_block_within_a_week_lasts_twice_as_long_up_to_a_day(store)
     for _ in range(10):
         assert respond(store, seconds=seconds)
         with store.read() as connection:
-            row = measures.list_measures(connection, now=after(seconds))[0]
+            row = alerts.list_measures(connection, now=after(seconds))[0]
         length = next(n for n in range(10**6) if not blocked(store, seconds + n * 600)) * 600
         lengths.append(length)
         assert row["undone_by"] == ""
@@ -101,7 +101,7 @@ def test_old_news_after_a_standstill_block_nobody(store):
 def test_an_undone_block_ends_now_and_is_no_strike(store):
     made = respond(store)
     with store.begin() as connection:
-        measures.undo(Change(connection, "uid:0", after(5)), measure=made)
+        alerts.undo(Change(connection, "uid:0", after(5)), measure=made)
     assert blocked(store, 5) == ()
     assert respond(store, seconds=60)
     assert blocked(store, 60 + 599)
@@ -112,13 +112,13 @@ def test_only_a_measure_in_force_can_be_undone(store):
     made = respond(store)
     for name, seconds in (("me-none", 1), (made, 601)):
         with pytest.raises(CallerFault, match="in force"), store.begin() as connection:
-            measures.undo(Change(connection, "uid:0", after(seconds)), measure=name)
+            alerts.undo(Change(connection, "uid:0", after(seconds)), measure=name)
 
 
 def test_making_and_undoing_are_audited(store):
     made = respond(store)
     with store.begin() as connection:
-        measures.undo(Change(connection, "uid:7", after(5)), measure=made)
+        alerts.undo(Change(connection, "uid:7", after(5)), measure=made)
     with store.read() as connection:
         undone, began = entries(connection, limit=5)
     assert (undone["actor"], undone["action"], undone["object"]) == ("uid:7", "measure.undo", made)
@@ -127,7 +127,7 @@ def test_making_and_undoing_are_audited(store):
 
 
 def test_a_flood_of_guessers_fills_the_gates_list_up_to_its_limit(store, monkeypatch):
-    monkeypatch.setattr(measures, "LIVE_MAX", 3)
+    monkeypatch.setattr(alerts, "LIVE_MAX", 3)
     made = [respond(store, f"address:198.51.100.{n}") for n in range(5)]
     assert [one is not None for one in made] == [True, True, True, False, False]
     assert respond(store, "address:198.51.100.4", seconds=600)
@@ -142,5 +142,5 @@ def test_what_ended_long_ago_is_let_go(store):
     respond(store)
     for later, left in ((alerts.KEPT, 1), (alerts.KEPT + FIRST, 0)):
         with store.begin() as connection:
-            measures.forget(connection, AT + later)
-            assert len(measures.list_measures(connection, now=AT, everything=True)) == left
+            alerts.forget(connection, AT + later)
+            assert len(alerts.list_measures(connection, now=AT, everything=True)) == left

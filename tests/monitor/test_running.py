@@ -12,7 +12,7 @@ from ostiary.envoy.access import Signals, signal_resources
 from ostiary.envoy.daemon import Gate
 from ostiary.event.record import Filter, files, find, find_decision
 from ostiary.foundation.settings import Settings
-from ostiary.monitor import alerts, measures
+from ostiary.monitor import alerts
 from ostiary.monitor.watch import Watch
 from running import until
 
@@ -44,7 +44,7 @@ class Watching:
 
     def push(self):
         with self.store.read() as connection:
-            blocked = measures.blocked(connection, self.clock.now())
+            blocked = alerts.blocked(connection, self.clock.now())
         files = signal_resources(Signals(blocked=blocked))
         self.gate.apply({"ecds/blocked.json": files["ecds/blocked.json"]})
 

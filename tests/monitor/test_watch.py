@@ -14,7 +14,7 @@ from ostiary.audit.log import Change, Entry, append, sign_head
 from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.foundation.settings import Settings
 from ostiary.identity import keys
-from ostiary.monitor import alerts, measures, tail, watch, webhook
+from ostiary.monitor import alerts, tail, watch, webhook
 from ostiary.monitor.watch import DISK_FREE_MIN_BYTES, Watch
 from ostiary.store.database import Sealer, open_store
 from ostiary.store.tables.audit import AUDIT_LEAF
@@ -59,7 +59,7 @@ class World:
 
     def blocked(self):
         with self.store.read() as connection:
-            return measures.blocked(connection, self.clock.now())
+            return alerts.blocked(connection, self.clock.now())
 
     def metric(self, name):
         lines = self.watch.metrics.render().decode().splitlines()
@@ -133,8 +133,8 @@ def test_an_undone_block_reaches_the_gate(world):
     world.write(*guesses())
     world.tick(6)
     with world.store.begin() as connection:
-        (row,) = measures.list_measures(connection, now=world.clock.now())
-        measures.undo(Change(connection, "uid:0", world.clock.now()), measure=row["id"])
+        (row,) = alerts.list_measures(connection, now=world.clock.now())
+        alerts.undo(Change(connection, "uid:0", world.clock.now()), measure=row["id"])
     world.tick(7)
     assert world.told == ["blocked", "blocked"]
 
@@ -200,7 +200,7 @@ def test_a_crash_before_the_commit_loses_nothing_and_counts_nothing_twice(home, 
     def crash(*_given, **_more):
         raise KeyboardInterrupt
 
-    place = {"_remember": watch, "respond": measures, "fire": alerts}[stage]
+    place = {"_remember": watch, "respond": alerts, "fire": alerts}[stage]
     with monkeypatch.context() as broken:
         broken.setattr(place, stage, crash)
         with pytest.raises(KeyboardInterrupt):

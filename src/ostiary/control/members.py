@@ -29,7 +29,7 @@ from ostiary.guard.app import Guard
 from ostiary.identity import app as identity
 from ostiary.identity import farewell, grants, keys
 from ostiary.identity.request import Refused
-from ostiary.monitor import alerts, measures
+from ostiary.monitor import alerts
 from ostiary.monitor.alerts import OURSELVES
 from ostiary.monitor.watch import Watch
 from ostiary.tls import authority
@@ -82,7 +82,6 @@ def _chores(board: Board) -> list[Any]:
         grants.purge(board.on.store, int(board.now.timestamp()))
         with board.on.store.begin() as connection:
             alerts.forget(connection, board.now)
-            measures.forget(connection, board.now)
 
     return [
         _every(RENEW_EVERY_S, renew),

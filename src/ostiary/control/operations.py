@@ -32,7 +32,7 @@ from ostiary.control.proposals import Kind, Proposal, State
 from ostiary.control.reconcile import Translated
 from ostiary.foundation.errors import OperatorFault, counted
 from ostiary.identity import devices, dynamic, principals, providers, provisioning, roster
-from ostiary.monitor import alerts, measures
+from ostiary.monitor import alerts
 from ostiary.plan.model import Plan
 from ostiary.policy.document import Document
 from ostiary.prove.questions import diff
@@ -302,7 +302,7 @@ _ACTS: Final[Mapping[str, Callable[..., Any]]] = {
     "alert.show": watching.show_alert,
     "alert.acknowledge": watching.acknowledge,
     "alert.resolve": watching.resolve,
-    "measure.list": measures.list_measures,
+    "measure.list": alerts.list_measures,
     "measure.undo": watching.undo,
 }
 OPERATIONS: Final[Mapping[str, Operation]] = {name: given(act) for name, act in _ACTS.items()}

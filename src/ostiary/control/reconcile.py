@@ -21,7 +21,7 @@ from ostiary.foundation import unix
 from ostiary.foundation.errors import SystemFault, retold
 from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import LEASE_S
-from ostiary.monitor.measures import blocked
+from ostiary.monitor.alerts import blocked
 from ostiary.plan.model import Plan
 from ostiary.policy.words import FOREVER_S
 from ostiary.store import directory

@@ -6,14 +6,14 @@ from typing import Any
 
 from ostiary.control.board import Board
 from ostiary.event import record
-from ostiary.monitor import alerts, measures
+from ostiary.monitor import alerts
 
 
 def show_alert(board: Board, _: str, alert: str) -> dict[str, Any]:
     """One alert, with the measures it led to and the events it names, each as a line."""
     with board.on.store.read() as connection:
         told = alerts.one_alert(connection, alert)
-        living = measures.list_measures(connection, now=board.now)
+        living = alerts.list_measures(connection, now=board.now)
     events = [_line(board.on.home.access_log, decision) for decision in told["evidence"].get("decisions", ())]
     return {**told, "events": events, "measures": [one for one in living if one["alert"] == alert]}
 
@@ -38,6 +38,6 @@ def resolve(board: Board, actor: str, alert: str, note: str = "") -> dict[str, A
 
 def undo(board: Board, actor: str, measure: str) -> dict[str, Any]:
     """Ends a measure at the gate too."""
-    board.change(actor, lambda change: measures.undo(change, measure))
+    board.change(actor, lambda change: alerts.undo(change, measure))
     board.reconciler.signal()
     return {}

@@ -20,7 +20,7 @@ from ostiary.foundation.clock import Clock
 from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.settings import LEASE_S, Settings
-from ostiary.monitor import alerts, measures, rules, tail
+from ostiary.monitor import alerts, rules, tail
 from ostiary.monitor.alerts import Notice
 from ostiary.monitor.catalogue import MINUTE_S, Finding, Thresholds, reached
 from ostiary.monitor.metrics import Metrics
@@ -66,7 +66,7 @@ class Watch:
         blocked_changed: Callable[[], None],
         reopen_logs: tail.ReopenLogs,
         disk_low: Callable[[bool], None] = lambda _: None,
-        never: Sequence[str] = measures.LOOPBACK,
+        never: Sequence[str] = alerts.LOOPBACK,
         thresholds: Thresholds = Thresholds(),  # noqa: B008  frozen
         response: Callable[[], Response] = Response,
         free_bytes: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free,
@@ -186,7 +186,7 @@ class Watch:
         alert, notice = alerts.fire(connection, finding)
         asked = self._response()
         never, first = (*self._never, *asked.spared), timedelta(seconds=asked.block_s)
-        measures.respond(connection, finding, alert, now=now, never=never, first=first)
+        alerts.respond(connection, finding, alert, now=now, never=never, first=first)
         return notice
 
     def _check_disk(self, now: datetime, *, fresh: bool) -> None:
@@ -223,7 +223,7 @@ class Watch:
 
     def _follow_up(self, now: datetime) -> None:
         with self._store.read() as connection:
-            blocked = measures.blocked(connection, now)
+            blocked = alerts.blocked(connection, now)
         if blocked != self._blocked:
             self._blocked_changed()
             self._blocked = blocked
@@ -245,7 +245,7 @@ class Watch:
         living = select(func.count()).select_from(REVOCATION).where(REVOCATION.c.expires_at_s > int(now.timestamp()))
         with self._store.read() as connection:
             self.metrics.alerts.set(alerts.open_alerts(connection))
-            self.metrics.measures.set(measures.live(connection, now))
+            self.metrics.measures.set(alerts.live(connection, now))
             self.metrics.revoked.set(connection.execute(living).scalar_one())
         self.metrics.unsent.set(self._webhook.lost if self._webhook else 0)
         self.metrics.in_force(revision_in_force(self._home))
