@@ -300,7 +300,9 @@ def test_who_keeps_the_end_of_a_request_back_keeps_no_policy(make_gate: Any, mon
             gate.apply(signal_resources(Signals(revoked_hot=("jti:j1",))))
             assert gate.ask("/shop/orders", token=clerk(gate)).reason == "token-revoked"
             parked.sendall(b"0\r\n\r\n")
-            assert parked.recv(65_536).startswith(b"HTTP/1.1 400 ")
+            refused = parked.recv(65_536)
+            assert refused.startswith(b"HTTP/1.1 400 ")
+            assert b"ostiary-reason: invalid\r\n" in refused
         assert [seen["method"] for seen in gate.upstream.seen] == ["GET"]
     finally:
         gate.stop()

@@ -14,7 +14,7 @@ from ostiary.envoy.limits import LOCAL
 from ostiary.envoy.matcher import FILTER_STATE, MUTATION, NOTHING, RBAC, WITH_MATCHER
 from ostiary.envoy.message import ANSWER, CALL_HEADER, CLASS_HEADER, TYPES, extension, header, typed, versioned
 from ostiary.envoy.refusal import local_replies
-from ostiary.envoy.upstream import BUFFER, EXT_AUTHZ, TELL, bare_filters
+from ostiary.envoy.upstream import BUFFER, EXT_AUTHZ, TELL, bare_filter
 from ostiary.event.record import KEPT, NONE, WRITTEN
 
 LISTENER: Final = "envoy.config.listener.v3.Listener"
@@ -43,7 +43,7 @@ CHANGEABLE: Final = {
 # As a request meets them: cheap and anonymous first, the guard last.
 ORDER: Final = (
     "mark", "blocked", "address-limit", "token", "country", "device", "kept", "bound", "revoked-cold", "revoked-hot", "policy", "caller-limit", "body",
-    TELL, "bare", "late", "guard", "inject", "strip", ANSWER,
+    TELL, "bare", "guard", "inject", "strip", ANSWER,
 )  # fmt: skip
 ADMIN_MODE: Final = 0o600
 CONNECTIONS: Final = "envoy.resource_monitors.global_downstream_max_connections"
@@ -103,8 +103,7 @@ def _log(edge: Edge) -> Json:
 def _filters(edge: Edge) -> list[Json]:
     found = {name: _discovered(edge, name, messages) for name, messages in CHANGEABLE.items()}
     answer = extension(ANSWER, CUSTOM, **FIXED["answer"])
-    found |= {one["name"]: one for one in (_mark(), _kept(edge), _tell(edge), answer)}
-    found |= bare_filters()
+    found |= {one["name"]: one for one in (_mark(), _kept(edge), _tell(edge), bare_filter(), answer)}
     router = extension(
         "router", "envoy.extensions.filters.http.router.v3.Router", suppress_envoy_headers=True, dynamic_stats=False
     )

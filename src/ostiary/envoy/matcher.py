@@ -65,7 +65,12 @@ def named(word: str) -> Json:
 
 def refuse(reason: Reason) -> Json:
     """What `exceptions` do to a request that may not pass."""
-    return execute(extension("refuse", RBAC, rules_stat_prefix="refuse_", matcher=whole(deny(reason))))
+    return execute(decider(deny(reason)))
+
+
+def decider(decision: Json) -> Json:
+    """A filter that allows or denies what came to it, within one of `exceptions`."""
+    return extension("refuse", RBAC, rules_stat_prefix="refuse_", matcher=whole(decision))
 
 
 def said(reason: Reason, rule: str) -> str:
@@ -126,11 +131,6 @@ def contains(header: str, part: str) -> Json:
 def without(header: str) -> Json:
     """A predicate: there is no such header."""
     return {"not_matcher": regex(header, "(?s).*")}
-
-
-def mutated(mutations: Sequence[Json]) -> Json:
-    """What `exceptions` do to a request that is to carry more."""
-    return execute(extension("mutated", MUTATION, mutations={"request_mutations": list(mutations)}))
 
 
 def predicate(by: Json, **match: Json) -> Json:

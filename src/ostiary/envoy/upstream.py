@@ -204,18 +204,21 @@ def body_filter() -> tuple[str, Json]:
     return changeable("body", f"{BUFFER}.Buffer", max_request_bytes=BODY_MAX_BYTES)
 
 
-def bare_filters() -> dict[str, Json]:
+def bare_filter() -> Json:
     """Behind `body`, which tells a length to what came without: a request of which nobody looks at the inside has none.
 
     Who says at once what he wants, and keeps the end of it back, would be judged by what was so before (measured: each
     filter is the one of the request's beginning).
     """
-    took = matcher.mutated([{"append": header(TOOK_HEADER, "%REQUEST_DURATION%")}])
-    refused = matcher.refuse(Reason.INVALID)
-    ended = matcher.exact("content-length", {"0": took, str(NO_BODY_BYTES): refused}, matcher.skip())
-    bare = matcher.first([(matcher.without("x-gw-decision"), ended)], matcher.skip())
-    late = matcher.first([(matcher.regex(TOOK_HEADER, LATE), refused)], matcher.skip())
-    return {name: matcher.always_excepting(name, judged) for name, judged in (("bare", bare), ("late", late))}
+    more = {"request_mutations": [{"append": header(TOOK_HEADER, "%REQUEST_DURATION%")}]}
+    took = extension("took", matcher.MUTATION, mutations=more)
+    late = matcher.first([(matcher.regex(TOOK_HEADER, LATE), matcher.deny(Reason.INVALID))], matcher.allow())
+    ended = {
+        "0": matcher.execute_all([took, matcher.decider(late)]),
+        str(NO_BODY_BYTES): matcher.refuse(Reason.INVALID),
+    }
+    alone = matcher.exact("content-length", ended, matcher.skip())
+    return matcher.always_excepting("bare", matcher.first([(matcher.without("x-gw-decision"), alone)], matcher.skip()))
 
 
 def looked_into(body_bytes: int) -> Json:
