@@ -117,12 +117,11 @@ def answer_page(caller: Caller, page: Answer, login: str, password: Secret) -> s
     """Fills the form, follows our own redirects, and returns the address the person is sent back to."""
     cookie = _cookies(page)
     for _ in range(4):
-        fields = dict(HIDDEN.findall(page.body.decode()))
+        hidden = dict(HIDDEN.findall(page.body.decode()))
+        fields = {**hidden, "username": login, "password": password.reveal(), "decision": "allow"}
         action = re.search(r'<form[^>]*action="([^"]+)"', page.body.decode())
         target = action[1].replace("&amp;", "&") if action else "/identity/sign-in"
-        answer = caller.form(
-            urlsplit(target).path, cookie=cookie, **fields, username=login, password=password.reveal(), decision="allow"
-        )
+        answer = caller.form(urlsplit(target).path, cookie=cookie, **fields)
         cookie = "; ".join(filter(None, (cookie, _cookies(answer))))
         back = answer.headers.get("location", "")
         if parse_qs(urlsplit(back).query).get("code"):

@@ -1,6 +1,7 @@
 """What an attacker tries at the sign-in page and at the endpoints, and what he gets: nothing."""
 
 import base64
+import re
 from urllib.parse import parse_qsl, urlencode
 
 import pytest
@@ -165,13 +166,84 @@ def test_a_known_browser_guesses_no_more_often_than_any_other_and_for_its_own_ac
 def test_a_browser_that_is_known_for_one_account_is_a_stranger_to_every_other(world, ben):
     """Else whoever has an account of his own could keep another out of her own browser."""
     world.answer(world.authorize())
-    page, own = world.authorize(prompt="login"), world.cookies["__Host-ostiary-device"]
+    own = world.cookies["__Host-ostiary-device"]
+    world.cookies.clear()
+    page = world.authorize(prompt="login")
     world.answer(page, username="ben")
     for _ in range(6):
         world.answer(page, username="anna", password="guess guess guess")
     assert world.answer(page).status_code == 200
     world.cookies.set("__Host-ostiary-device", own, domain="localhost.local", path="/")
     assert world.answer(page).status_code == 303
+
+
+def known_browser(world, **changed):
+    """The cookie of a browser that anna signs in with, one more."""
+    world.cookies.clear()
+    assert world.answer(world.authorize(), **changed).status_code == 303
+    return world.cookies["__Host-ostiary-device"]
+
+
+def lets_in(world, cookie, source="192.0.2.1"):
+    """Whether it is known for anna still: from its address nobody else gets in any more."""
+    world.cookies.clear()
+    page = world.authorize(prompt="login")
+    for _ in range(6):
+        world.answer(page, password="guess guess guess", source=source)
+    world.cookies.set("__Host-ostiary-device", cookie, domain="localhost.local", path="/")
+    return world.answer(page, source=source).status_code == 303
+
+
+def test_each_browser_is_known_by_itself_and_a_copy_is_void_once_its_owner_signs_in_again(world):
+    first, second = known_browser(world), known_browser(world)
+    assert first != second
+    world.cookies.set("__Host-ostiary-device", first, domain="localhost.local", path="/")
+    world.answer(world.authorize(prompt="login"))
+    third = world.cookies["__Host-ostiary-device"]
+    assert third not in {first, second}
+    assert [lets_in(world, one) for one in (first, second, third)] == [False, True, True]
+
+
+def test_who_copied_a_known_browser_s_cookie_keeps_its_owner_out_of_that_browser_alone(world):
+    copied, other = known_browser(world), known_browser(world)
+    page = world.authorize(prompt="login")
+    world.cookies.set("__Host-ostiary-device", copied, domain="localhost.local", path="/")
+    for _ in range(6):
+        world.answer(page, password="guess guess guess")
+    assert world.answer(page).status_code == 200
+    world.cookies.set("__Host-ostiary-device", other, domain="localhost.local", path="/")
+    assert world.answer(page).status_code == 303
+
+
+def ended_by_its_person(world):
+    page = world.ask("GET", "/identity/account")
+    for form in re.findall(r"<form.*?</form>", page.text, re.DOTALL):
+        if 'value="end"' in form:
+            fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', form))
+            world.ask("POST", "/identity/account", data={**fields, "act": "end"})
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        ended_by_its_person,
+        lambda world: world.do(principals.set_password, sealer=world.sealer, login="anna", hashed=world.hashed),
+        lambda world: world.do(principals.revoke_principal, principal="user:anna"),
+        lambda world: world.do(principals.forget_factors, login="anna"),
+        lambda world: world.later(days=366),
+    ],
+)
+def test_a_browser_is_known_until_its_session_is_ended_or_the_password_changed(world, end):
+    world.hashed = credentials.hash_password(Secret(world.password), login="")
+    cookie = known_browser(world)
+    end(world)
+    assert not lets_in(world, cookie)
+
+
+def test_a_browser_stays_known_after_its_session_has_lapsed(world):
+    cookie = known_browser(world)
+    world.later(days=30)
+    assert lets_in(world, cookie)
 
 
 def test_a_token_of_one_kind_is_none_of_another(world):

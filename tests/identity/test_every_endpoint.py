@@ -22,7 +22,8 @@ def endpoints(world):
 def documents():
     base = "/identity"
     at = ("openid-configuration", "oauth-authorization-server")
-    return {f"{base}/jwks", *(f"{base}/.well-known/{name}" for name in at), f"/.well-known/{at[1]}{base}"}
+    files = {f"{base}/{name}" for name in ("jwks", "passkey.js")}
+    return {*files, *(f"{base}/.well-known/{name}" for name in at), f"/.well-known/{at[1]}{base}"}
 
 
 def lines(world):

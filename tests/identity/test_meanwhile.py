@@ -3,7 +3,7 @@
 import pytest
 
 from ostiary.audit.log import Change
-from ostiary.identity import principals, session, sign_in
+from ostiary.identity import principals, proving, session
 from ostiary.store.database import Sealer
 
 
@@ -12,7 +12,7 @@ def meanwhile(world, monkeypatch):
     """Carries out an act after the password was found right, and before anything is made of it."""
 
     def during(act):
-        right = sign_in.password_matches
+        right = proving.password_matches
 
         def matches(*given):
             found = right(*given)
@@ -20,7 +20,7 @@ def meanwhile(world, monkeypatch):
                 act(Change(connection, "uid:0", world.clock.now()))
             return found
 
-        monkeypatch.setattr(sign_in, "password_matches", matches)
+        monkeypatch.setattr(proving, "password_matches", matches)
 
     return during
 

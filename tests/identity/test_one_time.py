@@ -10,9 +10,10 @@ from sqlalchemy import event
 
 from identity.test_together import together
 from ostiary.audit.log import Change
-from ostiary.identity import clients, factors, grants
+from ostiary.identity import clients, factors, grants, passkeys
 from ostiary.identity.credentials import digest, new_secret
 from ostiary.store.tables.identity import GRANT, REFRESH
+from soft_authenticator import Authenticator
 
 AT_ONCE = 4
 
@@ -77,7 +78,7 @@ def renewal(server, connection):
 def step(server, connection):
     secret = factors.new_secret()
     change = Change(connection, "user:anna", server.now())
-    factors.add_app(server, change, "user:anna", secret, 0)
+    factors.add(server, change, "user:anna", factors.TOTP, secret, name="", counter=0)
     code = pyotp.TOTP(secret.reveal()).at(server.now())
     return lambda connection: factors.proves(server, connection, "user:anna", code) != ()
 
@@ -87,10 +88,29 @@ def recovery(server, connection):
     return lambda connection: factors.proves(server, connection, "user:anna", code) != ()
 
 
+def challenge(server, connection):
+    answer = passkeys.read(Authenticator().get(passkeys.asked(server, "browser")))
+    return lambda connection: passkeys.in_time(server, connection, answer, "browser")
+
+
+def passkey(server, connection):
+    device, change = Authenticator(), Change(connection, "user:anna", server.now())
+    made = device.create(passkeys.asked_new(server, connection, "user:anna", "challenge"))
+    assert passkeys.add(server, change, "user:anna", "challenge", made, "")
+    answer = passkeys.read(device.get(passkeys.asked(server, "")))
+
+    def take(connection):
+        row = passkeys.find(server, connection, answer)
+        return bool(passkeys.use(server, connection, row, answer).amr)
+
+    return take
+
+
 KINDS = {
-    **{kind: kept(kind) for kind in ("code", "pushed", "half", "app", "device")},
+    **{kind: kept(kind) for kind in ("code", "pushed", "half", "app", "passkey-new", "device")},
     **{kind: shown(kind) for kind in ("assertion", "dpop", "device-poll")},
     "device answered": answered, "refresh token": renewal, "TOTP step": step, "recovery code": recovery,
+    "passkey's challenge": challenge, "passkey's counter": passkey,
 }  # fmt: skip
 
 

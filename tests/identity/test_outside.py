@@ -229,7 +229,7 @@ def test_a_second_factor_of_the_account_is_asked_for_unless_the_providers_counts
     outside.change(accounts="existing", mfa="trusted", acrs="gold")
     outside.world.do(providers.link, name="acme", subject="0f-a1", principal="user:anna")
     secret, server = factors.new_secret(), outside.world.app.state.server
-    outside.world.do(lambda change: factors.add_app(server, change, "user:anna", secret, 0))
+    outside.world.do(lambda change: factors.add(server, change, "user:anna", factors.TOTP, secret, name="", counter=0))
     page = outside.sign_in()
     form = dict(re.findall(r'name="(request|csrf|half)" value="([^"]*)"', page.text))
     form |= {"code": pyotp.TOTP(secret.reveal()).at(outside.world.clock.now()), "decision": "allow"}

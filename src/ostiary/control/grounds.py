@@ -46,10 +46,11 @@ def noted(note: dict[str, Any]) -> Explanation:
         return Explanation(reason=outcome, sentence=f"{action} was answered: {outcome}{by}")
     if outcome == "locked":
         whose = account or "a name that there is not"
-        told = f"{whose} was locked for {note.get('locked_s')} s more, from this place: five wrong passwords before"
+        told = f"{whose} was locked for {note.get('locked_s')} s more, from this place: five wrong tries before"
         return Explanation(reason=outcome, sentence=f"{action} was refused: {told}", would_allow=_unlock(account))
-    if outcome == "wrong":
-        why = f"wrong password for {account}" if account else "no such user who may sign in (the name is not kept)"
+    if outcome in {"wrong", "cloned"}:
+        nobody = "no such user who may sign in (the name is not kept)"
+        why = f"{why or 'wrong password'} for {account}" if account else why or nobody
     would = (f"the secret of {client}: `ostiary client rotate {client}` gives another",) if "secret" in why else ()
     told = f": {why}{by}" if why else by
     return Explanation(reason=outcome, sentence=f"{action} was refused: {outcome}{told}", would_allow=would)

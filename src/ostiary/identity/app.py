@@ -20,7 +20,20 @@ from ostiary.foundation.clock import Clock
 from ostiary.foundation.home import Home
 from ostiary.foundation.proof import ALGORITHMS
 from ostiary.foundation.settings import Settings
-from ostiary.identity import account, bearer, clients, device, dynamic, endpoint, keys, logout, outside, scim, sign_in
+from ostiary.identity import (
+    account,
+    bearer,
+    clients,
+    device,
+    dynamic,
+    endpoint,
+    keys,
+    logout,
+    outside,
+    page,
+    scim,
+    sign_in,
+)
 from ostiary.identity.asked import ACRS
 from ostiary.identity.endpoint import NO_STORE
 from ostiary.identity.request import TEXT_MAX_BYTES, Refused, call, refuse_foreign
@@ -70,6 +83,7 @@ def create(
             route(f"{base}/provider/{{name}}/callback", "GET", outside.back, far),
             route(f"{base}/provider/{{name}}/logout", "POST", outside.logged_out, far),
             route(f"{base}/device", "GET", sign_in.show_device),
+            route(f"{base}/passkey.js", "GET", page.script),
             route(f"{base}/account", "GET", account.show),
             route(f"{base}/account", "POST", account.act),
             route(f"{base}/logout", "GET,POST", logout.end),
@@ -177,7 +191,7 @@ def _name(connection: Connection, principal: str) -> str:
     return str(connection.execute(select(PRINCIPAL.c.name).where(PRINCIPAL.c.id == principal)).scalar_one())
 
 
-DOCUMENTS: Final = (jwks, metadata)  # that everybody may read, and nobody has to ask for
+DOCUMENTS: Final = (jwks, metadata, page.script)  # that everybody may read, and nobody has to ask for
 
 
 def _refusal(server: Server, request: Request, refused: Refused) -> Response:

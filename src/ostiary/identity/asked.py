@@ -44,6 +44,7 @@ class Asked(NamedTuple):
     mfa: bool = False  # by more than one factor
     pushed: str = ""  # the name of the pushed request that it is
     user_code: str = ""  # of the device that waits for the answer
+    act: Mapping[str, str] = MappingProxyType({})  # what he changes at his own account
 
     @property
     def by(self) -> str:
@@ -56,8 +57,9 @@ def read(server: Server, connection: Connection, text: bytes, *, device: bool = 
 
     `device`: codes of devices are looked at, since whoever guesses them is counted.
     """
-    if text == ACCOUNT:
-        return Asked(text)
+    account, _, act = text.partition(b"?")
+    if account == ACCOUNT:
+        return Asked(text, act=parse(act), fresh=bool(act))
     given = parse(text, max_bytes=QUERY_MAX_BYTES)
     if device and "user_code" in given:
         return _of_device(server, connection, text, given["user_code"])

@@ -1,4 +1,6 @@
-"""What a person proves himself by beside the password: an app's codes (RFC 6238), and codes for when it is lost."""
+"""What a person proves himself by beside the password: apps with codes (RFC 6238), passkeys, and codes for when all are
+lost.
+"""
 
 import base64
 import secrets
@@ -6,17 +8,20 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import pyotp
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from ostiary.audit.log import Change
 from ostiary.foundation.clock import to_us
 from ostiary.foundation.secret import Secret, new_id
 from ostiary.identity.credentials import digest
 from ostiary.identity.server import Server
+from ostiary.store.database import insert_into
 from ostiary.store.tables.identity import FACTOR
 
 TOTP: Final = "totp"
+PASSKEY: Final = "passkey"
 RECOVERY: Final = "recovery"
+FACTORS_MAX: Final = 20  # of one person, beside recovery codes
 STEP_S: Final = 30
 AROUND: Final = (-1, 0, 1)  # steps that a phone's clock may be off
 RECOVERY_CODES: Final = 10
@@ -43,9 +48,9 @@ def _by_app(server: Server, connection: Connection, principal: str, code: str) -
     """One UPDATE takes the step: whoever saw the code comes too late (RFC 6238 section 5.2)."""
     mine = select(FACTOR.c.id, FACTOR.c.sealed).where(FACTOR.c.principal == principal, FACTOR.c.kind == TOTP)
     for row in connection.execute(mine).all():
-        secret = server.sealer.open(row.sealed, _sealed_for(principal))
-        for step in steps(server, secret, code):
-            taken = update(FACTOR).where(FACTOR.c.id == row.id, FACTOR.c.counter < step).values(counter=step)
+        for step in steps(server, opened(server, principal, row.sealed), code):
+            here, at_us = (FACTOR.c.id == row.id, FACTOR.c.counter < step), to_us(server.now())
+            taken = update(FACTOR).where(*here).values(counter=step, used_at_us=at_us)
             if connection.execute(taken.returning(FACTOR.c.id)).first():
                 return True
     return False
@@ -68,10 +73,24 @@ def address(secret: Secret, login: str, issuer: str) -> str:
     return pyotp.TOTP(secret.reveal()).provisioning_uri(name=login, issuer_name=issuer)
 
 
-def add_app(server: Server, change: Change, principal: str, secret: Secret, step: int) -> None:
-    """Kept once the app has shown its first code, of this step."""
-    _insert(change, new_id("totp"), principal, TOTP, server.sealer.seal(secret, _sealed_for(principal)), step)
-    change.note("factor.add", principal, after={"kind": TOTP})
+def add(
+    server: Server,
+    change: Change,
+    principal: str,
+    kind: str,
+    secret: Secret,
+    *,
+    name: str,
+    counter: int,
+    known: str = "",
+) -> bool:
+    """Kept once it has shown that it works; False where the very same is there already, whoever's it is."""
+    sealed = server.sealer.seal(secret, _sealed_for(principal))
+    row = {"id": known or new_id(kind), "principal": principal, "kind": kind, "name": name, "sealed": sealed}
+    if not _insert(change, **row, counter=counter):
+        return False
+    change.note("factor.add", principal, after={"kind": kind, "name": name})
+    return True
 
 
 def new_recovery(server: Server, change: Change, principal: str) -> list[str]:
@@ -80,7 +99,8 @@ def new_recovery(server: Server, change: Change, principal: str) -> list[str]:
     change.connection.execute(gone)
     codes = ["".join(secrets.choice(RECOVERY_LETTERS) for _ in range(RECOVERY_LENGTH)) for _ in range(RECOVERY_CODES)]
     for code in codes:
-        _insert(change, _recovery(server, principal, code), principal, RECOVERY, b"", 0)
+        row = {"id": _recovery(server, principal, code), "principal": principal, "kind": RECOVERY, "name": ""}
+        _insert(change, **row, sealed=b"", counter=0)
     change.note("factor.add", principal, after={"kind": RECOVERY, "codes": len(codes)})
     return codes
 
@@ -89,15 +109,21 @@ def remove(change: Change, principal: str, factor: str = "") -> int:
     """The factor, or all of them; those for when one is lost go with the last."""
     which = (FACTOR.c.principal == principal, *([FACTOR.c.id == factor] if factor else []))
     gone = len(change.connection.execute(delete(FACTOR).where(*which).returning(FACTOR.c.id)).all())
-    if not [one for one in listed(change.connection, principal) if one["kind"] != RECOVERY]:
+    if not count(change.connection, principal):
         change.connection.execute(delete(FACTOR).where(FACTOR.c.principal == principal))
     if gone:
         change.note("factor.remove", principal, before={"factors": gone})
     return gone
 
 
+def count(connection: Connection, principal: str) -> int:
+    """How many there are, beside recovery codes."""
+    return len([one for one in listed(connection, principal) if one["kind"] != RECOVERY])
+
+
 def listed(connection: Connection, principal: str) -> Sequence[dict[str, Any]]:
-    rows = select(FACTOR.c.id, FACTOR.c.kind, FACTOR.c.made_at_us).where(FACTOR.c.principal == principal)
+    told = (FACTOR.c.id, FACTOR.c.kind, FACTOR.c.name, FACTOR.c.made_at_us, FACTOR.c.used_at_us)
+    rows = select(*told).where(FACTOR.c.principal == principal)
     return [dict(row) for row in connection.execute(rows.order_by(FACTOR.c.made_at_us)).mappings()]
 
 
@@ -107,12 +133,16 @@ def sealed(server: Server, principal: str, secret: Secret) -> str:
 
 
 def unsealed(server: Server, principal: str, text: str) -> Secret:
-    return server.sealer.open(base64.b64decode(text), _sealed_for(principal))
+    return opened(server, principal, base64.b64decode(text))
 
 
-def _insert(change: Change, name: str, principal: str, kind: str, sealed: bytes, counter: int) -> None:  # noqa: PLR0917
-    row = {"id": name, "principal": principal, "kind": kind, "sealed": sealed, "counter": counter}
-    change.connection.execute(insert(FACTOR), {**row, "made_at_us": to_us(change.now)})
+def opened(server: Server, principal: str, sealed: bytes) -> Secret:
+    return server.sealer.open(sealed, _sealed_for(principal))
+
+
+def _insert(change: Change, **row: Any) -> bool:
+    new = insert_into(change.connection, FACTOR).values(**row, made_at_us=to_us(change.now), used_at_us=0)
+    return change.connection.execute(new.on_conflict_do_nothing().returning(FACTOR.c.id)).first() is not None
 
 
 def _recovery(server: Server, principal: str, code: str) -> str:

@@ -15,12 +15,13 @@ from ostiary.identity.once import Drawer
 from ostiary.identity.request import Refused
 from ostiary.store.database import Store
 from ostiary.store.tables.directory import PRINCIPAL, REVOCATION
-from ostiary.store.tables.identity import GRANT, ONE_TIME, REFRESH, SESSION, THROTTLE
+from ostiary.store.tables.identity import GRANT, KNOWN_BROWSER, ONE_TIME, REFRESH, SESSION, THROTTLE
 
 CODE_LIFE_S: Final = 60
 GRANT_LIFE_S: Final = 30 * 24 * 3600  # absolute (standard A1)
 RETRY_S: Final = 10  # the answer to a refresh may get lost once
-EXPIRED: Final = (ONE_TIME, REFRESH, THROTTLE, REVOCATION, GRANT, SESSION)  # grants when nothing points at them
+# Grants when nothing points at them.
+EXPIRED: Final = (ONE_TIME, REFRESH, KNOWN_BROWSER, THROTTLE, REVOCATION, GRANT, SESSION)
 PURGED_MAX: Final = 1_000  # rows of one transaction
 PURGE_PAUSE_S: Final = 0.01
 

@@ -17,7 +17,7 @@ from starlette.responses import RedirectResponse, Response
 from ostiary.audit.log import Change
 from ostiary.foundation.errors import OstiaryError
 from ostiary.foundation.proof import IdToken, hashed, verify_id_token, verify_logout_token
-from ostiary.identity import providers, sign_in
+from ostiary.identity import providers, proving, sign_in
 from ostiary.identity.asked import read
 from ostiary.identity.credentials import derived, digest, new_secret
 from ostiary.identity.page import HEADERS, TEXTS, page
@@ -80,14 +80,14 @@ def back(server: Server, request: Request, _body: bytes) -> Response:
         sure = provider.mfa == "trusted" and (MFA in one.amr or one.acr in provider.acrs.split())
         principal, amr = _account(server, provider, one, told), (AMR, MFA) if sure else (AMR,)
         with server.store.read() as connection:
-            person = sign_in.person(server, connection, principal, amr)
+            person = proving.person(server, connection, principal, amr)
         if person is None:  # disabled meanwhile
             raise Refused("access_denied", "outside-disabled")  # noqa: TRY301  one page for all
     except (Refused, OstiaryError) as refused:
         return _stopped(server, request, refused)
     since_s = min(int(one.auth_time), server.now_s())
     person = person._replace(provider=provider.name, outside_sid=one.sid, authenticated_at_s=since_s)
-    return sign_in.half_or_whole(server, request, asked, person)
+    return sign_in.concluded(server, request, asked, proving.half_or_whole(server, person))
 
 
 def logged_out(server: Server, request: Request, body: bytes) -> Response:

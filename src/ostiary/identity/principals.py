@@ -17,7 +17,7 @@ from ostiary.store import directory
 from ostiary.store.database import METADATA, Sealer, insert_into, upsert
 from ostiary.store.tables.control import PROPOSAL
 from ostiary.store.tables.directory import ASSIGNMENT, DEVICE, ERP_ACCOUNT, PRINCIPAL, REVOCATION, ROLE_SET
-from ostiary.store.tables.identity import GRANT, ONE_TIME, PASSWORD, PROVISIONED, REFRESH, SESSION
+from ostiary.store.tables.identity import GRANT, KNOWN_BROWSER, ONE_TIME, PASSWORD, PROVISIONED, REFRESH, SESSION
 
 REVOKED_S: Final = LIFE_MAX_S + 120  # a token may be signed while its revocation waits for the lock; clocks differ
 Keys = tuple[str, ...]
@@ -93,7 +93,7 @@ def set_password(change: Change, *, sealer: Sealer, login: str, hashed: str) -> 
 
 
 def forget_factors(change: Change, *, login: str) -> Keys:
-    """The password alone is enough again for who has lost app and codes; what he was given ends."""
+    """The password alone is enough again for who has lost apps, passkeys and codes; what he was given ends."""
     factors.remove(change, f"user:{login}")
     return revoke_principal(change, principal=f"user:{login}", reason="second factor taken off")
 
@@ -125,10 +125,20 @@ def end_sessions(change: Change, reason: str, *which: ColumnElement[bool]) -> Ke
     whose, mine = (select(column).where(*which) for column in (SESSION.c.principal, SESSION.c.sid))
     given = update(GRANT).where(GRANT.c.principal.in_(whose), GRANT.c.sid.in_(mine))
     change.connection.execute(given.values(revoked=True))
+    known = delete(KNOWN_BROWSER).where(KNOWN_BROWSER.c.principal.in_(whose), KNOWN_BROWSER.c.sid.in_(mine))
+    change.connection.execute(known)
     gone = change.connection.execute(delete(SESSION).where(*which).returning(SESSION.c.sid, SESSION.c.principal)).all()
     for sid, principal in gone:
         change.note("session.end", principal, after={"sid": sid}, reason=reason)
     return revoke_keys(change, tuple(f"sid:{sid}" for sid, _ in gone), reason)
+
+
+def end_others(change: Change, *, principal: str, sid: str) -> Keys:
+    """Everything that was given before ends, and every session but this one: it may rest on less than is asked now."""
+    reason = "a factor was added or removed"
+    change.note("session.end", principal, after={"all but": sid}, reason=reason)
+    _take_back(change, principal, but=sid)
+    return _older(change, principal, reason)
 
 
 def revoke_token(change: Change, *, jti: str, reason: str) -> Keys:
@@ -224,11 +234,17 @@ def _set_active(change: Change, principal: str, *, active: bool) -> None:
 def end(change: Change, principal: str, reason: str) -> Keys:
     """Everything that the principal was given ends."""
     keys = next_generation(change, principal, reason)
-    farewell.tell(change, SESSION.c.principal == principal)
-    change.connection.execute(delete(SESSION).where(SESSION.c.principal == principal))
+    _take_back(change, principal)
+    return keys
+
+
+def _take_back(change: Change, principal: str, but: str = "") -> None:
+    """Grants, sessions and browsers, but for the session of this id."""
+    farewell.tell(change, SESSION.c.principal == principal, SESSION.c.sid != but)
+    for table in (SESSION, KNOWN_BROWSER):
+        change.connection.execute(delete(table).where(table.c.principal == principal, table.c.sid != but))
     mine = (GRANT.c.principal == principal) | (GRANT.c.client == principal)
     change.connection.execute(update(GRANT).where(mine).values(revoked=True))
-    return keys
 
 
 def next_generation(change: Change, principal: str, reason: str) -> Keys:
@@ -236,6 +252,11 @@ def next_generation(change: Change, principal: str, reason: str) -> Keys:
     at_s = int(change.now.timestamp())
     held = (PROPOSAL.c.principal == principal, PROPOSAL.c.until_s > at_s)
     change.connection.execute(update(PROPOSAL).where(*held).values(until_s=at_s))
+    return _older(change, principal, reason)
+
+
+def _older(change: Change, principal: str, reason: str) -> Keys:
+    """What refuses every token from before."""
     up = update(PRINCIPAL).where(PRINCIPAL.c.id == principal).values(generation=PRINCIPAL.c.generation + 1)
     new = change.connection.execute(up.returning(PRINCIPAL.c.generation)).scalar_one_or_none()
     old = (new or roster.missing(principal)) - 1

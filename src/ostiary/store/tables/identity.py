@@ -59,12 +59,14 @@ PASSWORD: Final = table(
 
 FACTOR: Final = table(  # what a person proves himself by beside the password
     "factor",
-    Column("id", String(100), primary_key=True),  # of a code for when the app is lost, its digest
+    Column("id", String(100), primary_key=True),  # of a passkey, and of a code for when all is lost, its digest
     Column("principal", ForeignKey("principal.id"), nullable=False, index=True),
     Column("kind", String(20), nullable=False),
+    Column("name", String(200), nullable=False),  # as its person calls it
     Column("sealed", LargeBinary, nullable=False, info={"sealed_for": "factor:{principal}"}),
-    Column("counter", BigInteger, nullable=False),  # the last step that was taken: no code is good twice
+    Column("counter", BigInteger, nullable=False),  # the last step, or use, that was shown: none is good twice
     Column("made_at_us", BigInteger, nullable=False),
+    Column("used_at_us", BigInteger, nullable=False),  # 0: never yet
 )
 
 PEPPER: Final = table(
@@ -106,6 +108,14 @@ FAREWELL: Final = table(  # clients that are still to be told of a session's end
     Column("subject", String(200), nullable=False),
     Column("tries", Integer, nullable=False),
     Column("due_at_s", BigInteger, nullable=False, index=True),
+)
+
+KNOWN_BROWSER: Final = table(  # a person has signed in there: strangers' wrong tries do not lock him out of it
+    "known_browser",
+    Column("digest", String(64), primary_key=True),  # of its cookie
+    Column("principal", ForeignKey("principal.id"), nullable=False, index=True),
+    Column("sid", String(100), nullable=False),  # the last session there: it goes when its person ends that one
+    Column("expires_at_s", BigInteger, nullable=False, index=True),
 )
 
 GRANT: Final = table(
