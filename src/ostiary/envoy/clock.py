@@ -15,8 +15,6 @@ from ostiary.plan.formula import Hours
 from ostiary.plan.model import Plan
 
 WORDS: Final = "%START_TIME_LOCAL(%s %u%H%M %Y%m%d)%"  # seconds of the epoch; day of the week (Monday 1) and time; date
-MINUTES: Final = 60
-HOURS: Final = 24
 DIGITS: Final = 10  # of the seconds, until the year 2286
 
 
@@ -46,8 +44,8 @@ def within(days: Iterable[int], start: int, end: int, holidays: Iterable[str]) -
 
 
 def _times(start: int, end: int) -> Iterable[str]:
-    for hour in range(HOURS):
-        first, last = max(start - MINUTES * hour, 0), min(end - MINUTES * hour, MINUTES)
+    for hour in range(HOURS_A_DAY):
+        first, last = max(start - MINUTES_AN_HOUR * hour, 0), min(end - MINUTES_AN_HOUR * hour, MINUTES_AN_HOUR)
         if first < last:
             minutes = "|".join(f"{minute:02}" for minute in range(first, last))
-            yield f"{hour:02}" + ("[0-9]{2}" if (first, last) == (0, MINUTES) else f"(?:{minutes})")
+            yield f"{hour:02}" + ("[0-9]{2}" if (first, last) == (0, MINUTES_AN_HOUR) else f"(?:{minutes})")

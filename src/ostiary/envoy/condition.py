@@ -15,8 +15,8 @@ from ostiary.plan import formula as kind
 from ostiary.plan.formula import MFA, MINUTES_A_DAY, UNKNOWN, Formula
 
 DAYS_A_WEEK = 7
-HOURS_A_DAY = 24
-MINUTES_AN_HOUR = 60
+HOURS_A_DAY: Final = 24
+MINUTES_AN_HOUR: Final = 60
 LEAP_YEAR = 2024
 MONTH = 100  # months and years are so many days apart in a date made one number
 YEAR = 10_000

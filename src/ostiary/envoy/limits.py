@@ -18,12 +18,10 @@ from ostiary.plan.model import Limit, Plan
 LOCAL: Final = "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit"
 ADDRESSES_MAX: Final = 100_000  # an evicted bucket comes back full: keep more than a flood brings in a fill
 CALLERS_MIN: Final = 10_000
-ADDRESS_LIMIT: Final = Limit(
-    name="address", requests=60_000, seconds=60
-)  # an office behind one address; a flood is not
-MACHINES: Final = {
-    "safe_regex": {"regex": "/identity/(token|revoke|userinfo|introspect|scim/v2/[^ ]*) [A-Z]+"}
-}  # where something shown is looked at
+# An office behind one address; a flood is not.
+ADDRESS_LIMIT: Final = Limit(name="address", requests=60_000, seconds=60)
+# Where something shown is looked at.
+MACHINES: Final = {"safe_regex": {"regex": "/identity/(token|revoke|userinfo|introspect|scim/v2/[^ ]*) [A-Z]+"}}
 
 
 def address_filter(plan: Plan) -> tuple[str, Json]:

@@ -14,9 +14,8 @@ from ostiary.plan.reason import HEADER, Reason, problem
 # What the guard says for it: of any 5xx Envoy takes the status alone (measured).
 GUARD_SAYS: Final = {Reason.UNAVAILABLE: 424, Reason.ERP_REFUSES: 423}
 UNPROVED: Final = 421  # what the guard says of a proof: it knows neither decision nor revision of the request then
-ERP_REFUSES: Final = (
-    511  # what is made of an ERP's 401: no answer of the gate's own has it, and its mapper makes 502 of it
-)
+# What is made of an ERP's 401: no answer of the gate's own has it, and its mapper makes 502 of it.
+ERP_REFUSES: Final = 511
 EXPRESSION: Final = "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
 ASKED_ANEW: Final = "%CEL(xds.route_metadata.filter_metadata['ostiary']['step-up'][response.code_details])%"
 WHY: Final = "The decision id tells the operator of this gate why."

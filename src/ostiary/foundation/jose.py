@@ -47,9 +47,8 @@ class Claims(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     authenticated_at: int | None = field(name="auth_time", default=None)
     acr: str = ""
     amr: tuple[str, ...] = ()
-    bound: str = field(
-        name="bnd", default=""
-    )  # "jkt:<thumbprint>", "x5t:<hex>": as `cnf` says it, for the gate to read
+    # "jkt:<thumbprint>", "x5t:<hex>": as `cnf` says it, for the gate to read
+    bound: str = field(name="bnd", default="")
     actor: dict[str, Any] | None = field(name="act", default=None)  # who acts for the subject, and before him who
     device: str = field(name="dev", default="")  # the fingerprint of the registered one that it was issued to
 

@@ -49,9 +49,8 @@ PORTS: Final = {"https": 443, "http": 80}
 warnings.filterwarnings("ignore", category=SecurityWarning, message="EdDSA is deprecated")  # clients still say so
 OF_PROVIDERS: Final[Algorithms] = {"RS256": (RSAKey, ()), **ALGORITHMS}
 TOKEN_MAX_BYTES: Final = 32_768  # two hundred groups, each by an id
-HEADER_NAMES: Final = frozenset(
-    {"typ", "kid", "x5t", "x5t#S256"}
-)  # beside `alg`: none that brings a key, none that is critical
+# Beside `alg`: none that brings a key, none that is critical.
+HEADER_NAMES: Final = frozenset({"typ", "kid", "x5t", "x5t#S256"})
 MEMBERS: Final = frozenset({"kty", "crv", "x", "y", "n", "e"})  # of a public key; what else stands there says nothing
 ID_TYPES: Final = frozenset({"", "jwt"})
 LOGOUT_TYPES: Final = frozenset({"logout+jwt", *ID_TYPES})  # some providers give it no type of its own

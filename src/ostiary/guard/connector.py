@@ -1,21 +1,29 @@
-"""A Tryton 8.2 behind the gate: sessions and REST keys of mapped ERP users, and what its records say.
+"""What gives a credential for each account of an ERP: a Tryton 8.2 behind the gate, and any ERP that takes tokens of its own
+authorization server, fetched by client credentials (RFC 6749 section 4.4).
 
-Tryton binds a session to the address that logged in, so the gate must not hand callers' addresses on
-(`X-Forwarded-For`): then guard and gate are one address to it.
+Tryton gives sessions and REST keys of mapped ERP users, and says what its records hold. It binds a session to the address
+that logged in, so the gate must not hand callers' addresses on (`X-Forwarded-For`): then guard and gate are one address
+to it.
 """
 
 import asyncio
 import base64
+import re
+import ssl
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
+from urllib.parse import quote
 
 import httpx
+import msgspec
+from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from ostiary.erp import tryton
 from ostiary.erp.operation import Request
 from ostiary.foundation.secret import Secret
 from ostiary.guard.accounts import NotEstablished, NotLetIn, SystemVault, ask
+from ostiary.plan.model import System
 from ostiary.store.directory import ErpAccount
 
 TIMEOUT_S: Final = 4.0  # below the guard's own
@@ -24,9 +32,12 @@ PROVE_EVERY_S: Final = 30.0  # Tryton forgets an idle session after [session] ti
 LOGIN_AGAIN_S: Final = 10.0  # a wrong password is not tried at every request: Tryton would lock the user out
 SESSIONS_MAX: Final = 10_000
 STORED: Final = frozenset({"integer", "float", "numeric", "boolean", "many2one", "selection"})
-REFUSES: Final = frozenset(
-    {httpx.codes.OK, httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}
-)  # a login, with or without a word
+# A login, with or without a word.
+REFUSES: Final = frozenset({httpx.codes.OK, httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN})
+AGAIN_S: Final = 10.0  # a refusal, or silence, is not asked about at every request
+RENEW_S: Final = 300.0  # a token that was withdrawn there serves no longer, however long it was given for
+SPARE: Final = 0.9  # of its life: it has still to arrive
+NO_TOKEN: Final = frozenset({httpx.codes.BAD_REQUEST, httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN})
 
 
 class Tried:
@@ -238,3 +249,78 @@ def _number(text: str) -> int:
 
 def _monotonic() -> float:
     return asyncio.get_running_loop().time()
+
+
+class _Given(Struct, kw_only=True):
+    """RFC 6749 section 5.1. The gate takes a header of 8,000 characters."""
+
+    access_token: Annotated[str, Meta(pattern="^[!-~]{1,7900}$")]
+    token_type: Annotated[str, Meta(pattern="^[Bb]earer$")] = "Bearer"  # noqa: S105  no secret
+    expires_in: Annotated[float, Meta(ge=0, le=86_400)] = RENEW_S
+
+
+class _HeldToken:
+    """What is held for one account; `lock` makes one fetch serve everyone who waits for it."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.token = Secret("")
+        self.ends_at = self.again_at = float("-inf")
+        self.refused = NotEstablished()
+
+
+class TokenErp:
+    """Whose login is the id of an OAuth client, and whose password that client's secret."""
+
+    def __init__(self, system: System, vault: SystemVault | Tried, authorities: str) -> None:
+        self._system, self._vault, self.trouble = system, vault, ""
+        verify = ssl.create_default_context(cafile=authorities or None)
+        self._http = httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False, verify=verify)
+        self._held: dict[tuple[str, bytes], _HeldToken] = {}  # a new secret is a new fetch
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def credential(self, account: ErpAccount, _: Request) -> str:
+        """While it is renewed the one before serves; where it can't be, until that ends."""
+        if len(self._held) >= SESSIONS_MAX:
+            self._held.clear()
+        held = self._held.setdefault((account.login, account.sealed_secret), _HeldToken())
+        if _monotonic() >= held.ends_at or not (held.lock.locked() or _monotonic() < held.again_at):
+            async with held.lock:
+                if _monotonic() >= held.again_at:
+                    await self._renew(account, held)
+        if _monotonic() >= held.ends_at:
+            raise held.refused.with_traceback(None)
+        return f"Bearer {held.token.reveal()}"
+
+    async def user(self, account: ErpAccount) -> str:
+        """The ERP's id of it is not known; raises where no token is given."""
+        await self._fetch(account)
+        return ""
+
+    async def _renew(self, account: ErpAccount, held: _HeldToken) -> None:
+        try:
+            given = await self._fetch(account)
+        except NotEstablished as problem:
+            held.refused, held.again_at = problem, _monotonic() + AGAIN_S
+            if isinstance(problem, NotLetIn):  # taken back: what was given before is not used up
+                held.ends_at = float("-inf")
+        else:
+            held.token, held.ends_at = Secret(given.access_token), _monotonic() + SPARE * given.expires_in
+            held.again_at = _monotonic() + min(given.expires_in / 2, RENEW_S)
+
+    async def _fetch(self, account: ErpAccount) -> _Given:
+        secret = await self._vault.password(account)
+        form = {"grant_type": "client_credentials", "scope": self._system.token_scope}
+        sent = {name: value for name, value in form.items() if value}
+        auth = quote(account.login, safe=""), quote(secret.reveal(), safe="")  # RFC 6749 section 2.3.1
+        status, told = await ask(self._http, "the token endpoint", self._system.token_from, data=sent, auth=auth)
+        if status in NO_TOKEN:
+            error = re.sub("[^a-z_]", "", str(told.get("error")))[:40]
+            raise NotLetIn(f"the token endpoint gives {account.login} no token: {error}")
+        try:
+            return msgspec.convert(told if status == httpx.codes.OK else {}, _Given, strict=False)
+        except msgspec.ValidationError:
+            told_of = f"the token endpoint answers with status {status}, and without a bearer's token"
+            raise NotEstablished(told_of) from None
