@@ -14,7 +14,7 @@ from bench.process import CORES, NotUp, free_port, running, wait_for_port
 from bench.shop import ISSUER, Shop
 from ostiary.envoy import daemon
 from ostiary.envoy.access import Signals, signal_resources
-from ostiary.envoy.clock import zone_of
+from ostiary.envoy.condition import zone_of
 from ostiary.envoy.daemon import Gate, command, environment
 from ostiary.envoy.edge import Edge, Resources
 from ostiary.envoy.translate import Population, translate

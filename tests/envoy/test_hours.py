@@ -9,8 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.envoy.clock import before
-from ostiary.envoy.condition import by_clock, condition
+from ostiary.envoy.condition import by_clock, came_before, condition
 from ostiary.plan.formula import Circumstances, Hours, holds, zone
 
 EDGES = (0, 1, 30, 719, 720, 1320, 1410, 1439)
@@ -83,7 +82,7 @@ def test_hours_hold_at_the_gate_when_they_hold_by_the_evaluator(formula: Hours, 
 @given(until=st.integers(1, 9_999_999_999), off=st.integers(-100_000, 100_000))
 def test_a_time_is_before_another_by_its_digits(until: int, off: int) -> None:
     at = min(max(until + off, 0), 9_999_999_999)
-    pattern = before(datetime.fromtimestamp(until, UTC))["single_predicate"]["value_match"]["safe_regex"]["regex"]
+    pattern = came_before(datetime.fromtimestamp(until, UTC))["single_predicate"]["value_match"]["safe_regex"]["regex"]
     assert (re.fullmatch(pattern, f"- {at:010} 50930 20260304") is not None) is (at < until)
 
 

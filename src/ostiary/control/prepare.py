@@ -21,7 +21,7 @@ from ostiary.control.reconcile import Reconciler
 from ostiary.control.revisions import Act, record
 from ostiary.envoy import daemon
 from ostiary.envoy.caller import is_database
-from ostiary.envoy.clock import zone_of
+from ostiary.envoy.condition import zone_of
 from ostiary.envoy.daemon import Gate
 from ostiary.envoy.edge import SYSTEM_AUTHORITIES, Edge
 from ostiary.erp.openapi import Loaded

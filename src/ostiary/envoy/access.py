@@ -19,9 +19,9 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ostiary.envoy import cel, clock, matcher
+from ostiary.envoy import cel, matcher
 from ostiary.envoy.caller import CLAIM_HEADERS
-from ostiary.envoy.condition import by_clock, condition, ranges, somebody_signed_in, stepped_up
+from ostiary.envoy.condition import by_clock, came_before, condition, ranges, somebody_signed_in, stepped_up
 from ostiary.envoy.edge import Json, Resources
 from ostiary.envoy.message import CLASS_HEADER, SUBJECT_HEADER, extension, place
 from ostiary.erp.operation import Operation, covering_scopes
@@ -225,7 +225,7 @@ def _judge(judged: AccessClass, holders: Mapping[str, Sequence[str]], narrow: Js
 
 def _observed(until: datetime, judged: Json) -> Json:
     """A caller without a token passes to the guard, by the clock and no other word."""
-    unknown = matcher.first([(clock.before(until), matcher.allow(OBSERVE))], matcher.deny(Reason.TOKEN_MISSING))
+    unknown = matcher.first([(came_before(until), matcher.allow(OBSERVE))], matcher.deny(Reason.TOKEN_MISSING))
     return matcher.first([(matcher.without(SUBJECT_HEADER), unknown)], judged)
 
 
@@ -335,5 +335,5 @@ def _lease(until: int | None) -> Json:
     """The gate closes by itself when nobody renews the lease: fail closed without anyone acting."""
     if until is None:
         return matcher.skip()
-    in_time = clock.before(datetime.fromtimestamp(until, UTC))
+    in_time = came_before(datetime.fromtimestamp(until, UTC))
     return matcher.first([(in_time, matcher.skip())], matcher.refuse(Reason.CLOSED))

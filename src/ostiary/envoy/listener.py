@@ -7,8 +7,8 @@ that policy or a signal touches is a name here and a file below ecds/.
 from collections.abc import Sequence
 from typing import Final
 
-from ostiary.envoy import clock
 from ostiary.envoy.caller import DEVICE_HEADER, GEOIP, JWT
+from ostiary.envoy.condition import TIME_WORDS
 from ostiary.envoy.edge import FIXED, Edge, Json
 from ostiary.envoy.limits import LOCAL
 from ostiary.envoy.matcher import FILTER_STATE, MUTATION, NOTHING, RBAC, WITH_MATCHER
@@ -113,7 +113,7 @@ def _filters(edge: Edge) -> list[Json]:
 
 def _mark() -> Json:
     """What the route found, and when, as a header: matchers read headers."""
-    mutations = [{"append": header(CLASS_HEADER, f"%ROUTE_NAME% {clock.WORDS}")}]
+    mutations = [{"append": header(CLASS_HEADER, f"%ROUTE_NAME% {TIME_WORDS}")}]
     return extension("mark", MUTATION, mutations={"request_mutations": mutations, "response_mutations": _told()})
 
 
