@@ -22,7 +22,7 @@ SECRET = "planted-oauth-secret"
 POLICY = """
 policy: world
 systems:
-  erp: {{kind: openapi, at: localhost, upstream: "http://127.0.0.1:9", spec: shop.yaml, hand-over: connector, token-from: "{url}", token-scope: erp}}
+  erp: {{kind: openapi, at: localhost, upstream: "http://127.0.0.1:9", spec: shop.yaml, hand-over: oauth, token-from: "{url}", token-scope: erp}}
 departments: {{finance: {{}}}}
 roles:
   payments: {{level: user, of: finance, may: "orders: read"}}
