@@ -37,13 +37,14 @@ LOOK_EVERY_S: Final = 0.05
 ACTIONS: Final = (  # of the audit log
     "account.remove", "account.set", "alert.acknowledge", "alert.resolve", "break-glass.approve",
     "break-glass.begin", "break-glass.end", "break-glass.propose", "client.add", "client.certificate",
-    "client.change", "client.rotate", "client.untold", "device.add", "device.remove", "factor.add", "factor.remove", "key.reseal", "key.rotate", "measure.make", "measure.undo", revisions.APPLY, "policy.approve",
-    "policy.done", "policy.propose", "policy.rejected", "policy.renewed", revisions.ROLLED_BACK,
-    revisions.SHADOW, revisions.SHADOW_END, "principal.disable",
-    "principal.enable", "principal.remove", "principal.roles", "provider.add", "provider.change", "provider.link",
-    "provider.remove", "provider.secret", "review.keep", "review.remove", "roles.approve",
+    "client.change", "client.rotate", "client.untold", "device.add", "device.remove", "factor.add", "factor.remove",
+    "key.reseal", "key.rotate", "measure.make", "measure.undo", revisions.APPLY, "policy.approve", "policy.done",
+    "policy.propose", "policy.rejected", "policy.renewed", revisions.ROLLED_BACK, revisions.SHADOW,
+    revisions.SHADOW_END, "principal.disable", "principal.enable", "principal.remove", "principal.roles",
+    "provider.add", "provider.change", "provider.link", "provider.remove", "provider.secret", "provisioning.allow",
+    "provisioning.stop", "registration.close", "registration.open", "review.keep", "review.remove", "roles.approve",
     "roles.done", "roles.propose", "roles.rejected", "session.end", "system.add", "token.revoke", "user.add",
-    "user.password",
+    "user.change", "user.password",
 )  # fmt: skip
 
 
