@@ -26,7 +26,7 @@ from tools.caller import Answer, Caller, machine_token
 import mmdb
 from ostiary.cli import terminal
 from ostiary.cli.demo.stand import free_port
-from ostiary.control import evidence
+from ostiary.control import evidence, grounds
 from ostiary.control.documents import files_of
 from ostiary.control.prepare import initialise
 from ostiary.foundation.errors import OstiaryError, retold
@@ -40,7 +40,7 @@ PATIENCE_S = 40.0
 SECOND, THIRD = 65_534, 65_533  # users that act beside us
 ADMINISTRATORS = [str(os.getuid()), str(SECOND), str(THIRD)]
 LOOK_EVERY_S = 0.02
-READS = {"explain": evidence.explain, "audit.list": evidence.list_entries}  # what nothing needs to run for
+READS = {"explain": grounds.explain, "audit.list": evidence.list_entries}  # what nothing needs to run for
 STOLEN = "seven green lanterns"  # the password that is on the list
 CLOSE = {"connection": "close"}  # else the gate would go on with its open connection to a stub that is gone
 SPEC = """\

@@ -6,12 +6,21 @@ import msgspec
 import pytest
 
 from ostiary.audit.log import Change
-from ostiary.control import proposals, questions, revisions
+from ostiary.control import questions, revisions
 from ostiary.control.documents import prove_document, read_document
 from ostiary.control.installation import Administrators, open_installation
 from ostiary.control.prepare import initialise
-from ostiary.control.proposals import OPEN_MAX, OPEN_OF_ONE_MAX, Kind, Proposal, State
-from ostiary.control.revisions import Act, record, record_failure, texts_of
+from ostiary.control.revisions import (
+    OPEN_MAX,
+    OPEN_OF_ONE_MAX,
+    Act,
+    Kind,
+    Proposal,
+    State,
+    record,
+    record_failure,
+    texts_of,
+)
 from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.home import Home
 from ostiary.policy.document import Document
@@ -80,17 +89,17 @@ def test_two_revisions_are_compared_by_meaning_either_way(on):
     applied(on, text.replace("may: []", 'may: ["party.party: read"]'), reason="")
     rows = revisions.list_revisions(on.home)
     new, old = (str(row["number"]) for row in rows)
-    (change,) = revisions.compare(on.home, old, new)
+    (change,) = questions.compare(on.home, old, new)
     assert (change["widens"], change["text"].partition(" (")[0]) == (True, "reader may now erp/party.party:read")
-    assert [one["widens"] for one in revisions.compare(on.home, new, old)] == [False]
-    assert revisions.compare(on.home, new, new) == []
-    assert revisions.compare(on.home, rows[1]["revision"], rows[0]["revision"]) == [change]
+    assert [one["widens"] for one in questions.compare(on.home, new, old)] == [False]
+    assert questions.compare(on.home, new, new) == []
+    assert questions.compare(on.home, rows[1]["revision"], rows[0]["revision"]) == [change]
     with on.store.begin() as connection:
         content = {"text": text, "file": "/p/policy.yaml", "files": {}}
-        made = proposals.propose(Change(connection, "uid:1", AT), msgspec.structs.replace(ASKED, content=content))
-    assert [one["widens"] for one in revisions.compare(on.home, new, made.id)] == [False]
+        made = revisions.propose(Change(connection, "uid:1", AT), msgspec.structs.replace(ASKED, content=content))
+    assert [one["widens"] for one in questions.compare(on.home, new, made.id)] == [False]
     with pytest.raises(CallerFault, match="there is no policy proposal nobody"):
-        revisions.compare(on.home, new, "nobody")
+        questions.compare(on.home, new, "nobody")
 
 
 @pytest.mark.parametrize("which", ["9" * 5_000, "0", "99", "2147483648", "nobody", "aaaaaaaaaaaaaaaa"])
@@ -101,7 +110,7 @@ def test_a_revision_or_proposal_that_there_is_not_is_told(on, which):
 
 def test_a_proposal_is_listed_before_the_revisions_and_shown_whole(on):
     with on.store.begin() as connection:
-        made = proposals.propose(Change(connection, "uid:1", AT), ASKED)
+        made = revisions.propose(Change(connection, "uid:1", AT), ASKED)
     assert [row["state"] for row in revisions.list_revisions(on.home)] == ["proposed", "in force"]
     assert revisions.show_revision(on.home, made.id)["text"] == "policy: x"
 
@@ -115,38 +124,38 @@ def test_a_proposal_is_named_by_all_that_it_is(store):
         msgspec.structs.replace(ASKED, actor="uid:2"),
     ]
     with store.begin() as connection:
-        assert len({proposals.propose(Change(connection, "uid:1", AT), one).id for one in others}) == len(others)
+        assert len({revisions.propose(Change(connection, "uid:1", AT), one).id for one in others}) == len(others)
         again = msgspec.structs.replace(ASKED, at=AT + timedelta(microseconds=1))
-        assert proposals.propose(Change(connection, "uid:1", AT), again).at == AT  # it waits already
+        assert revisions.propose(Change(connection, "uid:1", AT), again).at == AT  # it waits already
 
 
 def open_one(connection):
-    (one,) = proposals.found(connection, Kind.POLICY)
+    (one,) = revisions.found(connection, Kind.POLICY)
     return one
 
 
 def test_each_approval_counts_once_and_none_by_who_asked(store):
     with store.begin() as connection:
-        made = proposals.propose(Change(connection, "uid:1", AT), ASKED)
+        made = revisions.propose(Change(connection, "uid:1", AT), ASKED)
         with pytest.raises(OperatorFault, match="somebody else"):
-            proposals.approve(Change(connection, "uid:1", AT), made, WHO)
+            revisions.approve(Change(connection, "uid:1", AT), made, WHO)
         for stranger in ("uid:0", "uid:100001"):  # who may become root, or made himself a user, is not somebody else
             with pytest.raises(OperatorFault, match="does not count"):
-                proposals.approve(Change(connection, stranger, AT), made, WHO)
+                revisions.approve(Change(connection, stranger, AT), made, WHO)
         for actor in ("uid:2", "uid:2", "uid:3"):
-            made = proposals.approve(Change(connection, actor, AT), open_one(connection), WHO)
+            made = revisions.approve(Change(connection, actor, AT), open_one(connection), WHO)
         assert open_one(connection).approvals == ("uid:2", "uid:3")
-        proposals.close(Change(connection, "uid:3", AT), made, State.REJECTED)
+        revisions.close(Change(connection, "uid:3", AT), made, State.REJECTED)
     with pytest.raises(CallerFault):
-        proposals.asked(store, Kind.POLICY, made.id)
+        revisions.asked(store, Kind.POLICY, made.id)
 
 
 def test_the_yes_of_who_is_asked_no_longer_counts_no_longer(store):
     left = WHO._replace(named=WHO.named - {"uid:2"})
     with store.begin() as connection:
-        made = proposals.propose(Change(connection, "uid:1", AT), ASKED)
-        made = proposals.approve(Change(connection, "uid:2", AT), made, WHO)
-        made = proposals.approve(Change(connection, "uid:3", AT), made, left)
+        made = revisions.propose(Change(connection, "uid:1", AT), ASKED)
+        made = revisions.approve(Change(connection, "uid:2", AT), made, WHO)
+        made = revisions.approve(Change(connection, "uid:3", AT), made, left)
         assert open_one(connection).approvals == ("uid:3",)
 
 
@@ -154,24 +163,24 @@ def test_so_many_wait_and_no_more(store):
     with store.begin() as connection:
         for number in range(OPEN_MAX):
             asked = msgspec.structs.replace(ASKED, actor=f"uid:{number // OPEN_OF_ONE_MAX}", reason=f"{number}")
-            proposals.propose(Change(connection, asked.actor, AT), asked)
+            revisions.propose(Change(connection, asked.actor, AT), asked)
         with pytest.raises(CallerFault, match=f"{OPEN_MAX} proposals are waiting"):
-            proposals.propose(Change(connection, "uid:9", AT), msgspec.structs.replace(ASKED, actor="uid:9"))
+            revisions.propose(Change(connection, "uid:9", AT), msgspec.structs.replace(ASKED, actor="uid:9"))
 
 
 def test_one_person_does_not_keep_the_others_from_proposing(store):
     with store.begin() as connection:
         for number in range(OPEN_OF_ONE_MAX):
-            proposals.propose(Change(connection, "uid:1", AT), msgspec.structs.replace(ASKED, reason=f"{number}"))
+            revisions.propose(Change(connection, "uid:1", AT), msgspec.structs.replace(ASKED, reason=f"{number}"))
         with pytest.raises(CallerFault, match=f"{OPEN_OF_ONE_MAX} of them yours"):
-            proposals.propose(Change(connection, "uid:1", AT), ASKED)
-        proposals.propose(Change(connection, "uid:2", AT), msgspec.structs.replace(ASKED, actor="uid:2"))
+            revisions.propose(Change(connection, "uid:1", AT), ASKED)
+        revisions.propose(Change(connection, "uid:2", AT), msgspec.structs.replace(ASKED, actor="uid:2"))
 
 
 @pytest.mark.parametrize("reason", ["", "  ", "x" * 901, "two\nlines", "\x1b[2J", "\u202e"])
 def test_a_reason_says_something_and_not_too_much(reason):
     with pytest.raises(OperatorFault, match="reason"):
-        proposals.refuse_reason(reason)
+        revisions.refuse_reason(reason)
 
 
 def test_a_proof_against_a_kept_revision_tells_what_changed_since_and_which_statements_hold_otherwise(on):
@@ -182,7 +191,7 @@ def test_a_proof_against_a_kept_revision_tells_what_changed_since_and_which_stat
     wider = first.replace("party.party: read", "party.party: write")
     applied(on, wider, reason="later")
     told = questions.prove(written(on, wider), on.home, 90, number)
-    assert told["changes"] == revisions.compare(on.home, str(number), str(number + 1))
+    assert told["changes"] == questions.compare(on.home, str(number), str(number + 1))
     assert [one["widens"] for one in told["changes"]] == [True, True, False]
     (lost,) = told["answers"]["no longer held"]
     assert "never 'nobody writes parties'" in lost["message"]

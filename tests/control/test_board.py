@@ -10,13 +10,13 @@ from sqlalchemy import delete, select
 
 from ostiary.audit.log import entries, tree
 from ostiary.cli.main import run
-from ostiary.control import delegated, operations, outside, review
+from ostiary.control import delegated, giving, operations
 from ostiary.control.board import Board
+from ostiary.control.evidence import PART
 from ostiary.control.installation import administrators, open_installation
 from ostiary.control.operations import OPERATIONS
 from ostiary.control.prepare import initialise
 from ostiary.control.reconcile import Translated
-from ostiary.control.recorded import PART
 from ostiary.foundation.errors import CallerFault, OperatorFault, SystemFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.secret import Secret
@@ -127,13 +127,13 @@ def test_every_change_is_brought_to_gate_and_guard_and_recorded(board):
 def test_what_was_used_is_read_while_others_may_change_the_store(board, monkeypatch, operation):
     """It may be a GiB of logs."""
 
-    class Reading(review.Used):
+    class Reading(giving.Used):
         def __iter__(self):
             monkeypatch.setattr(database, "TURN_TIMEOUT_S", 0.1)
             with board.on.store.begin():
                 return super().__iter__()
 
-    monkeypatch.setattr(review, "Used", Reading)
+    monkeypatch.setattr(giving, "Used", Reading)
     OPERATIONS["user.add"](board, "uid:0", login="anna", password=PASSWORD, roles=["reader"])
     OPERATIONS[operation](board, "uid:0", principal="user:anna", role="reader", reason="why")
     with board.on.store.read() as connection:
@@ -142,12 +142,12 @@ def test_what_was_used_is_read_while_others_may_change_the_store(board, monkeypa
 
 
 def test_what_is_taken_away_while_its_use_is_read_is_not_reviewed(board, monkeypatch):
-    class Reading(review.Used):
+    class Reading(giving.Used):
         def __iter__(self):
             OPERATIONS["principal.roles"](board, "uid:0", principal="user:anna", roles=[])
             return super().__iter__()
 
-    monkeypatch.setattr(review, "Used", Reading)
+    monkeypatch.setattr(giving, "Used", Reading)
     OPERATIONS["user.add"](board, "uid:0", login="anna", password=PASSWORD, roles=["reader"])
     with pytest.raises(CallerFault, match="user:anna does not hold the role reader"):
         OPERATIONS["review.keep"](board, "uid:0", principal="user:anna", role="reader", reason="why")
@@ -303,7 +303,7 @@ def test_however_many_wait_nobody_who_comes_by_a_provider_is_kept_from_what_he_h
 
     def arrive(subject, *roles):
         told = {"provider": "acme", "subject": subject, "roles": roles, "login": subject, "title": ""}
-        return json.loads(outside.arrive(board, json.dumps(told).encode()))
+        return json.loads(delegated.arrive(board, json.dumps(told).encode()))
 
     assert arrive("anna", "reader") == ""
     plan = board.reconciler.plan

@@ -21,7 +21,7 @@ from ostiary.control.board import Board
 from ostiary.control.health import _from_inside, applied, examine, lasting, looked, quiet
 from ostiary.control.installation import administrators, open_installation
 from ostiary.control.prepare import initialise
-from ostiary.control.proposals import Kind, Proposal, State, propose, record
+from ostiary.control.revisions import Kind, Proposal, State, note_act, propose
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Home
 from ostiary.monitor.alerts import fire
@@ -144,7 +144,7 @@ def test_an_emergency_hides_no_other_alert_and_neither_that_nobody_outside_is_to
     with store.begin() as connection:
         change = Change(connection, "uid:0", at)
         asked = Proposal(kind=Kind.BREAK_GLASS, actor="uid:0", reason="fire", at=at, content=content)
-        record(change, propose(change, asked), "begin", state=State.BEGUN, until_s=2_000_000_000)
+        note_act(change, propose(change, asked), "begin", state=State.BEGUN, until_s=2_000_000_000)
         for rule, key in (("break-glass", "client:shop"), ("audit-broken", "audit")):
             fire(connection, Finding(rule=rule, key=key, at=at, evidence={}))
     told = looked("watch", lambda: quiet(store, untold))

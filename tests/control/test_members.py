@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from ostiary.control import api, members
+from ostiary.control import members
 from ostiary.control.installation import Administrators
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Home
@@ -17,7 +17,7 @@ PATIENCE_S = 20
 
 
 def test_operations_that_wait_hold_up_neither_revocations_nor_chores(monkeypatch):
-    monkeypatch.setattr(api, "OPERATIONS_MAX", 1)
+    monkeypatch.setattr(members, "OPERATIONS_MAX", 1)
     begun, turn = Event(), Event()
 
     def wait(*_):
@@ -28,7 +28,7 @@ def test_operations_that_wait_hold_up_neither_revocations_nor_chores(monkeypatch
         renewed = asyncio.Event()
         loop = asyncio.get_running_loop()
         board = SimpleNamespace(administrators=Administrators(frozenset({"uid:7"}), frozenset()))
-        app = api.create(board, {"wait": wait}, {"revoked": lambda body: body})
+        app = members.admin_api(board, {"wait": wait}, {"revoked": lambda body: body})
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app=app, client=("uid:7", 1)), base_url="http://control"
         ) as client:
@@ -68,7 +68,7 @@ def control(on):
             asked = b""
             while b"jti:a" not in asked:  # head and body come apart: who answers the head alone breaks the pipe
                 asked += connection.recv(65536)
-            connection.sendall(b"HTTP/1.1 %d -\r\ncontent-length: 0\r\n\r\n" % status)
+            connection.sendall(b"HTTP/1.1 %d -\r\ncontent-length: 2\r\n\r\n{}" % status)
 
     def begin(status):
         Thread(target=answer, args=(status,), daemon=True).start()

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from tools.caller import sign_in
 
-from ostiary.control import systems
+from ostiary.control import people
 from ostiary.foundation.errors import CallerFault, OperatorFault, SystemFault
 from ostiary.foundation.secret import Secret
 from running import RUNNING, STOLEN, until
@@ -289,7 +289,7 @@ def test_an_account_that_the_erp_does_not_let_in_is_asked_for_again_by_the_same_
 
     board = SimpleNamespace(reconciler=SimpleNamespace(erp_user=refused))
     with pytest.raises(OperatorFault, match="does not let clerk in") as problem:
-        systems._erp_user(board, "client:shop", "erp", "clerk", Secret("x"))
+        people._erp_user(board, "client:shop", "erp", "clerk", Secret("x"))
     assert problem.value.hint.endswith("ostiary client account shop --system erp --login clerk")
 
 

@@ -8,7 +8,7 @@ import pytest
 from monitor.world import AT
 from monitor.world import line as written
 from ostiary.control import evidence
-from ostiary.control.recorded import Used
+from ostiary.control.evidence import Used
 from ostiary.event import record
 from ostiary.foundation.home import Home
 from ostiary.guard.journal import Line

@@ -6,7 +6,7 @@ from itertools import count
 import msgspec
 import pytest
 
-from ostiary.control import health, review
+from ostiary.control import giving, health
 from ostiary.control.installation import opened
 from ostiary.foundation.errors import CallerFault, OperatorFault, SystemFault
 from ostiary.guard.journal import Line
@@ -26,7 +26,9 @@ def held(site):
 
 
 def item(site, principal, role):
-    return next((one for one in review.items(site.home) if (one["principal"], one["role"]) == (principal, role)), None)
+    return next(
+        (one for one in giving.reviews(site.home) if (one["principal"], one["role"]) == (principal, role)), None
+    )
 
 
 @pytest.mark.standard("B6")
@@ -79,9 +81,9 @@ def test_what_nobody_looked_at_for_a_quarter_is_told_red_until_somebody_does(sit
         now = on.clock.now()
         assert "looked at" in health.reviewed(on.store, now)
         with pytest.raises(SystemFault, match="nobody has looked for a quarter"):
-            health.reviewed(on.store, now + review.EVERY + timedelta(minutes=1))
+            health.reviewed(on.store, now + giving.REVIEW_EVERY + timedelta(minutes=1))
         with on.store.read() as connection:
-            due = review.overdue(connection, now + review.EVERY - timedelta(minutes=1))
+            due = giving.overdue(connection, now + giving.REVIEW_EVERY - timedelta(minutes=1))
     assert (principal, "clerk") not in due
 
 

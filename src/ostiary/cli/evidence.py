@@ -31,7 +31,7 @@ def _line(row: dict[str, Any]) -> dict[str, Any]:
 
 def usage(told: dict[str, Any], **_: Any) -> str:
     """What is unlike what each caller does as a rule, and that."""
-    from ostiary.control.recorded import PART
+    from ostiary.control.evidence import PART
 
     strange = table(told["unusual"], ("principal", "what", "value", "times", "decision"), empty="nothing")
     columns = ("principal", "days", "calls", "busiest", "last", "operations", "networks")

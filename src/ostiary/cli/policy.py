@@ -147,7 +147,7 @@ def draft(source: str, since: datetime | None = None) -> None:
 
 def replay(document: Document, since: datetime | None = None) -> None:
     """What this policy would have decided otherwise: for whom, how often, with a decision to `explain`."""
-    from ostiary.control.recorded import replay_document
+    from ostiary.control.evidence import replay_document
 
     told = replay_document(document, home(), since=_moment(since), tick=_tick)
     show(told, _replayed(told))
@@ -155,7 +155,7 @@ def replay(document: Document, since: datetime | None = None) -> None:
 
 def shadow(*, end: bool, file: Path | None = None) -> None:
     """Has gate and guard ask FILE too, which decides nothing; without FILE, what it would have decided otherwise."""
-    from ostiary.control.recorded import shadowed
+    from ostiary.control.evidence import shadowed
 
     if end:
         done("policy.shadow-end", "no draft is asked any more")

@@ -9,7 +9,7 @@ from ostiary.foundation.errors import counted, harmless
 
 def held(rows: Sequence[Mapping[str, Any]], **_: Any) -> str:
     """Every role that somebody holds, and whether it was used."""
-    from ostiary.control.recorded import PART
+    from ostiary.control.evidence import PART
 
     told = table(rows, ("principal", "role", "used", "last", "looked", "by", "due"), empty="Nothing.")
     partly = dict.fromkeys(row["principal"] for row in rows if not row["whole"])

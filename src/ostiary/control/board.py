@@ -1,20 +1,21 @@
 """What every operation acts on, and how a change of the directory reaches store, audit log, gate and guard."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from threading import RLock
 from typing import Any, TypeVar
 
 from ostiary.audit.log import Change, check, sign_head
-from ostiary.control import proposals
+from ostiary.control import revisions
 from ostiary.control.installation import Administrators, Installation
-from ostiary.control.proposals import Proposal
 from ostiary.control.reconcile import Reconciler
+from ostiary.control.revisions import Proposal
 from ostiary.envoy.daemon import Gate
 from ostiary.foundation.errors import SystemFault
 from ostiary.identity.principals import Keys
+from ostiary.monitor.alerts import Notice
 from ostiary.monitor.watch import Watch
 from ostiary.store.database import AROUND
 
@@ -41,7 +42,7 @@ class Board:
 
     def missing(self, proposal: Proposal) -> dict[str, Any]:
         """How many more have to say yes by the policy in force, and who may."""
-        return proposals.missing(proposal, self.reconciler.plan.approvals, self.administrators)
+        return revisions.missing(proposal, self.reconciler.plan.approvals, self.administrators)
 
     def change(self, actor: str, act: Callable[[Change], T]) -> T:
         """Carries out `act` in one transaction with its audit entry, and signs the log's new head.
@@ -54,10 +55,13 @@ class Board:
         self.sign()
         return done
 
-    def change_directory(self, actor: str, act: Callable[[Change], Keys]) -> Keys:
+    def change_directory(
+        self, actor: str, act: Callable[[Change], Keys], notices: Sequence[Notice | None] = ()
+    ) -> Keys:
         """As `change`; what `act` revoked is refused, and gate and guard know the directory as it is now.
 
-        Where they can't be told, it fails, and `catch_up` brings it later.
+        Where they can't be told, it fails, and `catch_up` brings it later. The alerts that `act` has put into `notices` are
+        told outside all the same.
         """
         check(self.on.store, self.on.home)
         with self.on.store.begin() as connection:
@@ -70,6 +74,7 @@ class Board:
             hint = "it is brought there as soon as that is mended; see `ostiary status`"
             raise SystemFault(getattr(problem, "code", "disk"), told, hint=hint) from problem
         finally:
+            self.watch.tell(*filter(None, notices))
             self.sign()
         return revoked
 

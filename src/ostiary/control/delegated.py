@@ -1,26 +1,31 @@
-"""What an administrator leaves to others: clients that register themselves, and a company's directory that keeps users.
+"""What an administrator leaves to others: clients that register themselves, a directory that keeps users, providers.
 
 The identity server has seen who asks; here it is carried out as an administrator's own wish would be.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import wraps
 from typing import Any, Final
 
+import msgspec
+
 from ostiary.audit.log import Change
-from ostiary.control import giving, holders
+from ostiary.control import giving
 from ostiary.control.board import Board
-from ostiary.identity import dynamic, provisioning
+from ostiary.foundation.errors import CallerFault, OstiaryError
+from ostiary.foundation.secret import Secret
+from ostiary.identity import dynamic, providers, provisioning
+from ostiary.identity.credentials import digest, pepper
 from ostiary.identity.principals import Keys
 from ostiary.identity.provisioning import Lent
+from ostiary.identity.published import Published
 from ostiary.identity.request import Refused
 from ostiary.plan.model import OwnerLeaves
 
-ACTS: Final[Mapping[str, Callable[..., tuple[dict[str, Any], Keys]]]] = {
-    "register": dynamic.act,
-    "scim": provisioning.act,
-}
+Act = Callable[..., tuple[dict[str, Any], Keys]]  # (change, what is lent, **told) -> what came of it, what is revoked
+ACTS: Final[Mapping[str, Act]] = {"register": dynamic.act, "scim": provisioning.act}
 
 
 def change(board: Board, body: bytes) -> bytes:
@@ -28,8 +33,7 @@ def change(board: Board, body: bytes) -> bytes:
     asked, done = json.loads(body), dict[str, Any]()
 
     def may(change: Change, principal: str, roles: Sequence[str]) -> None:
-        giving.refuse_alone(board, roles)
-        holders.allow(change, board.reconciler.plan, principal, roles)
+        giving.allow_new(board, change, principal, roles)
 
     keep = board.reconciler.plan.when_owner_leaves is OwnerLeaves.STAY
 
@@ -51,3 +55,60 @@ def open_registration(board: Board, actor: str, **told: Any) -> Mapping[str, Any
     """The initial access tokens are in this answer and nowhere else."""
     made = board.change(actor, lambda change: dynamic.open_registration(change, sealer=board.on.sealer, **told))
     return {"tokens": [one.reveal() for one in made], "endpoint": f"{board.on.settings.issuer}/register"}
+
+
+def add_provider(  # noqa: PLR0917  what is told of it
+    board: Board, actor: str, name: str, issuer: str, client_id: str, secret: providers.Text, title: str = "", accounts: str = "",
+    mfa: str = "", acrs: str = "", scopes: str = "",
+) -> dict[str, Any]:  # fmt: skip
+    """Trusts it, once it has shown that it is who it is taken for."""
+    facts = {"name": name, "issuer": issuer, "client_id": client_id, "title": title, "accounts": accounts, "mfa": mfa}
+    one = providers.fit({what: value for what, value in {**facts, "acrs": acrs, "scopes": scopes}.items() if value})
+    Published(board.on.settings.upstream_authorities, board.on.clock).metadata(one.issuer)
+    told: dict[str, Any] = {"sealer": board.on.sealer, "one": one, "secret": Secret(secret)}
+    board.change(actor, lambda change: providers.add_provider(change, **told))
+    place = f"{board.on.settings.issuer}/provider/{name}"
+    return {"redirect_uri": f"{place}/callback", "backchannel_logout_uri": f"{place}/logout"}
+
+
+def map_role(board: Board, actor: str, *, name: str, claim: str, value: str, role: str) -> None:
+    """Whoever comes with this value in this claim has the role, from the next sign-in on."""
+
+    def act(change: Change) -> None:
+        giving.allow(change, board.reconciler.plan, f"provider:{name}", [role])  # raises where there is no such role
+        providers.map_role(change, name=name, claim=claim, value=value, role=role)
+
+    with board.turn:
+        board.change(actor, act)
+
+
+def arrive(board: Board, told: bytes) -> bytes:
+    """The account of who came has just these roles, of those that the policy has; else why not, as the code of an error.
+
+    What is gone is taken at once; what others have to say yes to is proposed, and waits.
+    """
+    try:
+        with board.turn:
+            _arrive(board, **msgspec.json.decode(told))
+    except OstiaryError as problem:
+        return msgspec.json.encode(problem.code)
+    return msgspec.json.encode("")
+
+
+def _arrive(board: Board, *, provider: str, subject: str, roles: list[str], login: str, title: str) -> None:
+    actor, why = f"provider:{provider}", f"as {provider} says"
+    with board.on.store.read() as connection:
+        trusted = providers.find(connection, provider)
+        account = providers.account(connection, trusted.issuer, subject)
+        own = digest(pepper(connection, board.on.sealer), "outside", trusted.issuer, subject)
+    if account is None:
+        told: dict[str, Any] = {"provider": trusted, "subject": subject, "login": login, "name": title, "digest": own}
+        principal = board.add_to_directory(actor, lambda change: providers.add_account(change, **told))
+    else:
+        principal = account["id"]
+    held, wanted = account["roles"] if account else [], {role.name for role in board.reconciler.plan.roles} & {*roles}
+    if not wanted.issuperset(held):
+        giving.set_roles(board, actor, principal, sorted(wanted.intersection(held)), why)
+    if not wanted.issubset(held):
+        with suppress(CallerFault):  # too much waits for others already: nobody is kept from what he has
+            giving.set_roles(board, actor, principal, sorted(wanted), why)

@@ -6,7 +6,7 @@ with the policy, so that what is shown, approved, proved and kept is one and the
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from errno import EINVAL
@@ -18,8 +18,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct, to_builtins
 
 from ostiary.compile.plan import compile_policy
-from ostiary.control.holders import holders_of
-from ostiary.control.installation import Administrators, administrators, opened
+from ostiary.control.installation import Administrators, administrators
 from ostiary.erp import openapi, tryton
 from ostiary.erp.offer import Offer
 from ostiary.erp.openapi import DOCUMENT_MAX_BYTES
@@ -37,11 +36,9 @@ from ostiary.policy.parse import FILES_MAX, gathered, parse
 from ostiary.policy.problem import refusal
 from ostiary.policy.words import FORMS, Wrong
 from ostiary.prove.decisions import clock
-from ostiary.prove.questions import diff
 from ostiary.prove.rules import Finding, broad, check, controls, ended, failures, few, impossible
 from ostiary.prove.situation import Situation
 from ostiary.prove.spelling import slips, void
-from ostiary.store.plans import plan_in_force, revision_in_force
 
 LEFT_OUT_TOLD_MAX: Final = 20  # of one document
 OBSERVED_MAX: Final = timedelta(days=90)  # an observation that nobody ends is no policy
@@ -192,9 +189,8 @@ def _unknowable(plan: Plan, settings: Settings) -> Iterator[Finding]:
         kinds, where = {type(atom) for atom in atoms(context.formula)}, (context.source,) if context.source else ()
         if Countries in kinds and not settings.geoip_database:
             told = f"context {context.name} names countries, and no database tells where a caller is"
-            yield Finding(
-                message=told, hint='set geoip_database = "FILE.mmdb" in settings.toml, start again', where=where
-            )
+            hint = 'set geoip_database = "FILE.mmdb" in settings.toml, start again'
+            yield Finding(message=told, hint=hint, where=where)
         if Device in kinds and not settings.ask_client_certificate:
             told = f"context {context.name} asks for a device, and the gate asks nobody for a certificate"
             hint = "set ask_client_certificate = true in settings.toml, start again"
@@ -241,20 +237,6 @@ def observed(systems: Iterable[System], now: datetime) -> Iterator[str]:
             yield f"the observation of {system.name} is over: take observe-until out ({system.source})"
 
 
-def compare_document(document: Document, home: Home) -> dict[str, Any]:
-    """What the document would change in what anybody may do, and what it names that no system knows."""
-    policy, plan, notes = read_document(document)
-    before, holders = (plan_in_force(home), _holders(home)) if revision_in_force(home) else (None, {})
-    changes = [to_builtins(change) for change in diff(before, plan, holders)]
-    late = (f"{one.message}: {one.hint}" for one in ended(plan, SystemClock().now().date()))
-    return {"changes": changes, "warnings": [*notes, *late, *slips(policy, offers(plan, home))]}
-
-
-def _holders(home: Home) -> Mapping[str, Sequence[str]]:
-    with opened(home) as on, on.store.read() as connection:
-        return holders_of(connection)
-
-
 def offers(plan: Plan, home: Home) -> Mapping[str, Offer]:
     """What is known of each system: by its OpenAPI document, or learned from the ERP."""
     found = {}
@@ -294,9 +276,8 @@ def _refuse_stray(document: Document, named: frozenset[str]) -> None:
     stray = [one for one in document.files if one not in named or one == document.name or not plain(one)]
     if stray:
         told = f"{document.name} names no such file, or not by its plain path: {few(stray)}"
-        raise OperatorFault(
-            "file-not-named", told, hint="`ostiary policy apply FILE` sends what FILE names; no ./ or .."
-        )
+        hint = "`ostiary policy apply FILE` sends what FILE names; no ./ or .."
+        raise OperatorFault("file-not-named", told, hint=hint)
 
 
 def _loaded(system: System, files: Mapping[str, str]) -> openapi.Loaded:

@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from ostiary.control.documents import described, prove_document, read_document, read_policy, text_below
+from ostiary.control.evidence import Tick, recorded, turned_away
 from ostiary.control.installation import refuse_empty
-from ostiary.control.recorded import Tick, recorded, turned_away
 from ostiary.erp import odata, openapi, tryton
 from ostiary.erp.offer import Role
 from ostiary.erp.operation import Verb, covering_scopes, operation_named
 from ostiary.event.record import stamp
 from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.home import Home
+from ostiary.foundation.origin import Address
 from ostiary.foundation.settings import load_settings
 from ostiary.plan.decide import Facts, closure
-from ostiary.plan.model import Grant, Kind, Plan
+from ostiary.plan.model import Kind, Plan
 from ostiary.plan.reason import Reason
 from ostiary.policy.document import Document
 from ostiary.policy.draft import draft as written
@@ -105,61 +106,48 @@ def _proved(
     return {"text": text, "warnings": list(proof.warnings)}
 
 
-class _Use:
-    """What one principal was seen to do: permission -> how often and when last; when in a week, from where, in what role."""
-
-    def __init__(self) -> None:
-        self.may: dict[str, tuple[int, datetime]] = {}
-        self.days, self.hours, self.networks, self.roles = set[int](), set[int](), set[str](), set[str]()
-
-    def add(self, facts: Facts) -> None:
-        self.days.add(facts.here.at.weekday())
-        self.hours.add(facts.here.at.hour)
-        self.roles |= facts.roles or frozenset()
-        if len(self.networks) <= NETWORKS_MAX:
-            self.networks.add(str(ip_network((facts.here.source, BITS[facts.here.source.version]), strict=False)))
-        for did in facts.operations:
-            one = f"{did.system}/{did.object}:read" if did.verb is Verb.READ else did.permission
-            times, last = self.may.get(one, (0, facts.here.at))
-            self.may[one] = times + 1, max(last, facts.here.at)
-
-
 def observed(plan: Plan, found: Iterable[Recorded]) -> Iterator[Role]:
     """The least that what was allowed needs. Who did the same shares a role; what was refused, for whatever reason, is in none."""
-    uses: dict[str, _Use] = defaultdict(_Use)
     systems = {system.name for system in plan.systems}
+    did: dict[str, list[Facts]] = defaultdict(list)
     for one in found:
         if one.reason == Reason.ALLOWED and one.facts.operations and one.facts.system in systems:
-            uses[one.principal].add(one.facts)
+            did[one.principal].append(one.facts)
     alike: dict[frozenset[str], list[str]] = defaultdict(list)
-    for name in sorted(uses):
-        alike[frozenset(uses[name].may)].append(name)
+    for name in sorted(did):
+        alike[frozenset(permission for facts in did[name] for permission in _permissions(facts))].append(name)
     for number, names in enumerate(alike.values(), 1):
         own = names[0].partition(":")[2] if len(names) == 1 else ""  # an ERP's own key names nobody
-        name = own or f"observed {number}"
-        yield _role(plan, name, names, [uses[one] for one in names])
+        yield _role(plan, own or f"observed {number}", names, [facts for one in names for facts in did[one]])
 
 
-def _granting(plan: Plan, held: frozenset[str], permission: str) -> list[Grant]:
-    did = operation_named(permission)
-    return plan.granting(covering_scopes(did), held) if did else []
+def _permissions(facts: Facts) -> Iterator[str]:
+    """Of a read the whole object's, whatever its fields."""
+    for did in facts.operations:
+        yield f"{did.system}/{did.object}:read" if did.verb is Verb.READ else did.permission
 
 
-def _role(plan: Plan, name: str, names: list[str], uses: list[_Use]) -> Role:
-    held = closure(plan, {role for use in uses for role in use.roles})
+def _role(plan: Plan, name: str, names: list[str], did: list[Facts]) -> Role:
+    held = closure(plan, {role for facts in did for role in facts.roles or ()})
     departments = {role.department for role in plan.roles if role.name in held}
-    times = {one: [use.may[one] for use in uses] for one in uses[0].may}
-    hours = sorted({hour for use in uses for hour in use.hours})
-    days = sorted({day for use in uses for day in use.days})
-    networks = sorted({network for use in uses for network in use.networks})
+    times: dict[str, list[datetime]] = defaultdict(list)
+    for facts in did:
+        for permission in _permissions(facts):
+            times[permission].append(facts.here.at)
+    hours = sorted({facts.here.at.hour for facts in did})
+    days = sorted({facts.here.at.weekday() for facts in did})
+    networks = sorted({_network(facts.here.source) for facts in did})
     where = f"networks: [{', '.join(networks)}]" if len(networks) <= NETWORKS_MAX else "from many networks"
     week = f'days: "{", ".join(WEEK[day] for day in days)}", hours: "{hours[0]:02}:00-{hours[-1] + 1:02}:00", zone: UTC'
-    why = {
-        one: f"{sum(n for n, _ in told)} times, last {stamp(max(at for _, at in told))}" for one, told in times.items()
-    }
-    terms = {one: {grant.terms for grant in _granting(plan, held, one)} for one in why}
+    why = {one: f"{len(at)} times, last {stamp(max(at))}" for one, at in times.items()}
+    named = {one: covering_scopes(operation) for one in why if (operation := operation_named(one))}
+    terms = {one: {grant.terms for grant in plan.granting(scopes, held)} for one, scopes in named.items()}
     limited = {one: " or ".join(sorted(found)) for one, found in terms.items() if found and "" not in found}
     notes = [f"seen: {', '.join(names)}", f"a context to think about: {{{week}}}, {where}"]
     notes += [f"not proposed: {one}, which is granted of {terms} alone" for one, terms in limited.items()]
     may = {one: why[one] for one in why if one not in limited}
     return Role(name=name, may=may, notes=tuple(notes), department=departments.pop() if len(departments) == 1 else "")
+
+
+def _network(source: Address) -> str:
+    return str(ip_network((source, BITS[source.version]), strict=False))

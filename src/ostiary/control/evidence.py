@@ -1,8 +1,11 @@
-"""What happened: decisions explained, events, the audit log, backups; from files and store alone, nothing has to run."""
+"""What happened: events and decisions, the audit log, backups; from files and store alone, nothing has to run."""
 
-import time
-from collections.abc import Iterable, Sequence
-from datetime import timedelta
+import sys
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,113 +14,33 @@ from msgspec import to_builtins
 from sqlalchemy import Connection
 
 from ostiary.audit.log import entries, verified, verify
-from ostiary.control import grounds, revisions
 from ostiary.control.documents import read_document, read_policy
-from ostiary.control.installation import Installation, opened, refuse_empty
-from ostiary.control.recorded import Used, circumstances
-from ostiary.control.revisions import plan_of
+from ostiary.control.installation import opened, refuse_empty
 from ostiary.erp.operation import operation_named
 from ostiary.event import record
 from ostiary.event.record import NONE, Event
 from ostiary.foundation.clock import SystemClock
 from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.home import Home
+from ostiary.foundation.origin import origin
+from ostiary.guard.journal import Line
 from ostiary.identity import roster
 from ostiary.monitor.usage import Use, patterns
-from ostiary.plan.reason import Reason
-from ostiary.prove.decisions import Asked, Explanation
-from ostiary.prove.decisions import explain as explained
+from ostiary.plan.decide import Facts
+from ostiary.plan.formula import UNKNOWN, Circumstances
+from ostiary.plan.reason import UNCLEAR, Reason
+from ostiary.policy.document import Document
+from ostiary.prove.decisions import Recorded, Tally, replay
 from ostiary.store import backup
 from ostiary.store.directory import role_sets
-from ostiary.store.plans import plan_in_force
+from ostiary.store.plans import draft_since, plan_in_force
 
-WRITTEN_WITHIN: Final = timedelta(seconds=2)  # Envoy writes its log at least every second
-RECENT: Final = timedelta(minutes=1)  # what began before was written long ago
-LOOK_EVERY_S: Final = 0.05
-ACTIONS: Final = (  # of the audit log
-    "account.remove", "account.set", "alert.acknowledge", "alert.resolve", "break-glass.approve",
-    "break-glass.begin", "break-glass.end", "break-glass.propose", "client.add", "client.certificate",
-    "client.change", "client.rotate", "client.untold", "device.add", "device.remove", "factor.add", "factor.remove",
-    "key.reseal", "key.rotate", "measure.make", "measure.undo", revisions.APPLY, "policy.approve", "policy.done",
-    "policy.propose", "policy.rejected", "policy.renewed", revisions.ROLLED_BACK, revisions.SHADOW,
-    revisions.SHADOW_END, "principal.disable", "principal.enable", "principal.remove", "principal.roles",
-    "provider.add", "provider.change", "provider.link", "provider.remove", "provider.secret", "provisioning.allow",
-    "provisioning.stop", "registration.close", "registration.open", "review.keep", "review.remove", "roles.approve",
-    "roles.done", "roles.propose", "roles.rejected", "session.end", "system.add", "token.revoke", "user.add",
-    "user.change", "user.password",
-)  # fmt: skip
-
-
-def explain(home: Home, decision: str) -> dict[str, Any]:
-    """Why a request was decided so, by the plan that was in force then, and what would have allowed it."""
-    with opened(home) as on:
-        event = _found(on, decision)
-        guard = record.guard_line(home.guard_log, decision) or {}
-        detail = str(guard.get("detail", ""))
-        plan, brief = plan_of(on.store, event.revision), ""
-        reason = next((one for one in Reason if one == event.reason), None)
-        if note := record.guard_line(home.identity_log, decision):
-            told = grounds.noted(note)
-        elif plan is None or reason is None:
-            why = f": {reason.words}" if reason else ""
-            told = Explanation(reason=event.reason, sentence=f"it was answered with {event.status}{why}")
-        else:
-            asked = _asked(on, event, reason, inside=bool(guard))
-            _, texts = revisions.texts_of(on.store, event.revision) or ("", {})
-            told = explained(plan, asked, plan_in_force(home))
-            with on.store.read() as connection:
-                told = grounds.behind(connection, home, plan, event, told, detail, texts)
-                brief = grounds.emergency(connection, asked.roles) if event.emergency else ""
-    return {
-        "decision": decision,
-        "text": _text(event, told, detail, brief),
-        "explanation": to_builtins(told),
-        "event": record.shape(event),
-        "guard": guard,
-    }
-
-
-def _found(on: Installation, decision: str) -> Event:
-    """The event of a decision; one that was made a moment ago may still be on its way to the log."""
-    began, log, now = record.decided_at(decision), on.home.access_log, on.clock.now
-    until = now() + (WRITTEN_WITHIN if began is not None and now() - began < RECENT else timedelta())
-    try:
-        while (found := record.find_decision(log, decision)) is None and now() < until:
-            time.sleep(LOOK_EVERY_S)
-    except record.TooMuch:
-        found = None
-    if found is None:
-        hint = "copy it from the refusal's `ostiary-decision` header; `ostiary event list` shows the latest"
-        raise CallerFault("no-decision", f"no event has the decision id {decision!r}", hint=hint)
-    return found
-
-
-def _asked(on: Installation, event: Event, reason: Reason, *, inside: bool) -> Asked:
-    with on.store.read() as connection:
-        roles = role_sets(connection).get(event.role_set, frozenset())
-    return Asked(
-        reason=reason,
-        rule=event.rule,
-        operation=operation_named(event.operation),
-        roles=roles,
-        here=None if event.source == NONE else circumstances(event),
-        subject="" if event.subject == NONE else event.subject,
-        inside=inside,
-    )
-
-
-def _text(event: Event, told: Explanation, detail: str, brief: str) -> str:
-    who = event.subject if event.subject != NONE else "somebody"
-    lines = [f"{record.stamp(event.at)}  {who} from {event.source}: {event.method} {event.path}", told.sentence]
-    lines += [f"because: {detail}"] if detail else []
-    lines += [f"break-glass: {brief}"] if brief else []
-    lines += _listed("the policy says:", told.lines)
-    lines += _listed("it would have been allowed by:", told.would_allow)
-    return "\n".join([*lines, f"decision {event.decision}, revision {event.revision}"])
-
-
-def _listed(title: str, lines: Sequence[str]) -> list[str]:
-    return [title, *(f"  {line}" for line in lines)] if lines else []
+TICK: Final = 10_000
+PART: Final = "what was used is not known in full: there is more than is read at once, or than is kept of one call"
+Tick = Callable[[int], None]  # is told how many decisions were read, now and then
+NOT_LET_IN: Final = frozenset({401, 403})  # RFC 9110 sections 15.5.2, 15.5.4
+Roles = Mapping[str, frozenset[str]]
+ACTS: Final = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))  # of the audit log
 
 
 def list_events(home: Home, wanted: record.Filter, limit: int = 20) -> list[dict[str, Any]]:
@@ -165,8 +88,8 @@ def _in_full(home: Home, name: str) -> str:
 
 def list_entries(home: Home, action: str = "", limit: int = 20) -> list[dict[str, Any]]:
     """Administrative acts, the newest first; refuses an action that there is not."""
-    if action and action not in ACTIONS:
-        hint = f"one of: {', '.join(ACTIONS)}"
+    if action and action not in ACTS["actions"]:
+        hint = f"one of: {', '.join(ACTS['actions'])}"
         raise CallerFault("no-such-action", f"there is no action {action!r}", hint=hint)
     with opened(home) as on, on.store.read() as connection:
         return list(entries(connection, action=action, limit=limit))
@@ -211,3 +134,114 @@ def restore_from(home: Home, file: Path, store_url: str = "") -> dict[str, Any]:
 
     backup.restore(file, home, store_url, finish=finish).close()
     return {"home": str(home.root)}
+
+
+def replay_document(document: Document, home: Home, *, since: datetime, tick: Tick) -> dict[str, Any]:
+    """What the document would have decided otherwise since then."""
+    _, plan, _ = read_document(document)
+    return dict(to_builtins(replay(plan, recorded(home, since, tick), plan_in_force(home))))
+
+
+def shadowed(home: Home) -> dict[str, Any]:
+    """What the draft would have decided otherwise, since it was begun."""
+    if (since := draft_since(home)) is None:
+        raise OperatorFault("no-draft", "no draft is asked now", hint="begin with `ostiary policy shadow FILE`")
+    tally = Tally()
+    for event in record.events(home.access_log, since):
+        if event.draft == NONE or not tally.decided(event.reason):
+            continue
+        now = _said(event)
+        if now == UNCLEAR or (now == Reason.ALLOWED) is not (event.reason == Reason.ALLOWED):
+            tally.differs((event.subject, event.operation, event.reason, now), event.decision, event.at)
+    return {"since": since.astimezone(UTC).isoformat(timespec="seconds"), **to_builtins(tally.all())}
+
+
+def _said(event: Event) -> str:
+    """The draft's word; nobody knows it where the ERP would have to be asked, or nobody looked inside."""
+    reason = event.draft.partition(":")[0]
+    unseen = reason == Reason.ALLOWED and event.operation == NONE
+    return UNCLEAR if reason == Reason.RECORD or unseen else reason
+
+
+def recorded(home: Home, since: datetime, tick: Tick) -> Iterator[Recorded]:
+    """Every decision about a system since then, once: those of the gate alone, then the guard's; each the newest first."""
+    with opened(home) as on, on.store.read() as connection:
+        roles = role_sets(connection)
+    for number, one in enumerate(chain(_native(home, roles, since), _judged(home, roles, since)), 1):
+        if not number % TICK:
+            tick(number)
+        yield one
+
+
+def turned_away(home: Home, since: datetime) -> frozenset[str]:
+    """The decisions since then that let a call pass which the ERP itself then refused."""
+    found = (one for one in record.events(home.access_log, since) if one.reason == Reason.ALLOWED)
+    return frozenset(one.decision for one in found if one.status in NOT_LET_IN)
+
+
+class Used:
+    """Every call that was allowed since then, once; as far back as one search may read.
+
+    `whole`, once they are told: they are all, and all of what each did; `whole_of`: this principal's are.
+    """
+
+    def __init__(self, home: Home, since: datetime, roles: Roles) -> None:
+        self._asked, self._all_read = (home, roles, since, record.READ_MAX_BYTES), True
+        self._did_more = set[str]()  # who did more in one call than is kept of it
+
+    @property
+    def whole(self) -> bool:
+        return self._all_read and not self._did_more
+
+    def whole_of(self, principal: str) -> bool:
+        return self._all_read and principal not in self._did_more
+
+    def __iter__(self) -> Iterator[Recorded]:
+        for log in (_native, _judged):
+            try:
+                for one in log(*self._asked):
+                    if one.reason == Reason.ALLOWED:
+                        if one.facts.operations and not one.whole:
+                            self._did_more.add(one.principal)
+                        yield one
+            except record.TooMuch:
+                self._all_read = False
+
+
+def _native(home: Home, roles: Roles, since: datetime, most_bytes: int = sys.maxsize) -> Iterator[Recorded]:
+    """What the guard was asked about stands in its journal, with all its operations. A scope that was cut is none."""
+    for event in record.events(home.access_log, since, most_bytes):
+        if event.system == NONE or event.guard_us or origin(event.source) is None:
+            continue
+        did, scopes = operation_named(event.operation), frozenset(event.scopes.rpartition(" ")[0].split())
+        facts = Facts(
+            system=event.system, here=circumstances(event), roles=roles.get(event.role_set), scopes=scopes,
+            operations=(did,) if did else (),
+        )  # fmt: skip
+        yield Recorded(event.decision, event.subject, event.reason, facts, did is not None)
+
+
+def circumstances(event: Event) -> Circumstances:
+    """What a context may turn on, as the event tells it."""
+    return Circumstances(
+        at=event.at, source=ip_address(event.source), country=UNKNOWN if event.country == NONE else event.country,
+        device=event.device != NONE, acr=event.acr, signed_in_s=event.signed_in_s or None,
+    )  # fmt: skip
+
+
+def _judged(home: Home, roles: Roles, since: datetime, most_bytes: int = sys.maxsize) -> Iterator[Recorded]:
+    for text in record.lines(home.guard_log, since, most_bytes):
+        try:
+            line = msgspec.json.decode(text, type=Line)
+            at, told = datetime.fromisoformat(line.at), {"at": line.at, "source": "::", **line.here}
+            told |= {"at": datetime.fromisoformat(told["at"]), "source": ip_address(told["source"])}
+        except (ValueError, TypeError):  # half a line, or one of an earlier release
+            continue
+        if at < since:
+            return
+        did = tuple(filter(None, map(operation_named, line.operations)))
+        facts = Facts(
+            system=line.system, here=Circumstances(**told), roles=roles.get(line.role_set),
+            scopes=frozenset(line.scopes), operations=did,
+        )  # fmt: skip
+        yield Recorded(line.decision, line.subject, line.reason, facts, line.whole and bool(did))

@@ -1,40 +1,118 @@
-"""What lies behind a refusal that no line of the policy decided: what was noted, who took a token back, who is silent."""
+"""Why a request was decided so, and what lies behind where no line of the policy decided."""
 
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
 import msgspec
+from msgspec import to_builtins
 from msgspec.structs import replace
 from sqlalchemy import Connection, or_, select
 
 from ostiary.audit.log import Entry
-from ostiary.control import proposals
-from ostiary.control.proposals import State
+from ostiary.control import revisions
+from ostiary.control.evidence import ACTS, circumstances
+from ostiary.control.installation import Installation, opened
+from ostiary.control.revisions import State, plan_of, texts_of
 from ostiary.envoy.matcher import denied_by
 from ostiary.erp import openapi
 from ostiary.erp.openapi import Table
 from ostiary.erp.operation import covering_scopes, operation_named
 from ostiary.event import record
 from ostiary.event.record import NONE, Event
+from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.home import Home
 from ostiary.plan.model import Kind, Plan, System
 from ostiary.plan.reason import NO_ACCOUNT, Reason
-from ostiary.prove.decisions import Explanation
-from ostiary.store.directory import emergency_mark, erp_account
+from ostiary.prove.decisions import Asked, Explanation
+from ostiary.prove.decisions import explain as explained
+from ostiary.store.directory import emergency_mark, erp_account, role_sets
+from ostiary.store.plans import plan_in_force
 from ostiary.store.tables.audit import AUDIT_LEAF
 from ostiary.store.tables.identity import CLIENT
 
-# The acts by which tokens that are out end.
-ENDING: Final = (
-    "token.revoke", "principal.disable", "principal.roles", "principal.remove", "user.password", "client.change",
-    "break-glass.begin", "break-glass.end",
-)  # fmt: skip
+WRITTEN_WITHIN: Final = timedelta(seconds=2)  # Envoy writes its log at least every second
+RECENT: Final = timedelta(minutes=1)  # what began before was written long ago
+LOOK_EVERY_S: Final = 0.05
 CONNECTION_FLAGS: Final = frozenset({"UF", "UH", "UC", "UR", "UT", "URX"})  # Envoy's words for an upstream that fails
 NONE_TO_HAND: Final = denied_by(Reason.UNAVAILABLE, "")  # in the gate itself only the hand-over says so
 PARAMETER: Final = re.compile(r"\{[^{}]*\}")  # in a path of a document
 GIVEN: Final = frozenset({"issued", "allowed", "shown", "sent", "done"})
+
+
+def explain(home: Home, decision: str) -> dict[str, Any]:
+    """Why a request was decided so, by the plan that was in force then, and what would have allowed it."""
+    with opened(home) as on:
+        event = _found(on, decision)
+        guard = record.guard_line(home.guard_log, decision) or {}
+        detail = str(guard.get("detail", ""))
+        plan, brief = plan_of(on.store, event.revision), ""
+        reason = next((one for one in Reason if one == event.reason), None)
+        if note := record.guard_line(home.identity_log, decision):
+            told = noted(note)
+        elif plan is None or reason is None:
+            why = f": {reason.words}" if reason else ""
+            told = Explanation(reason=event.reason, sentence=f"it was answered with {event.status}{why}")
+        else:
+            asked = _asked(on, event, reason, inside=bool(guard))
+            _, texts = texts_of(on.store, event.revision) or ("", {})
+            told = explained(plan, asked, plan_in_force(home))
+            with on.store.read() as connection:
+                told = behind(connection, home, plan, event, told, detail, texts)
+                brief = emergency(connection, asked.roles) if event.emergency else ""
+    return {
+        "decision": decision,
+        "text": _text(event, told, detail, brief),
+        "explanation": to_builtins(told),
+        "event": record.shape(event),
+        "guard": guard,
+    }
+
+
+def _found(on: Installation, decision: str) -> Event:
+    """The event of a decision; one that was made a moment ago may still be on its way to the log."""
+    began, log, now = record.decided_at(decision), on.home.access_log, on.clock.now
+    until = now() + (WRITTEN_WITHIN if began is not None and now() - began < RECENT else timedelta())
+    try:
+        while (found := record.find_decision(log, decision)) is None and now() < until:
+            time.sleep(LOOK_EVERY_S)
+    except record.TooMuch:
+        found = None
+    if found is None:
+        hint = "copy it from the refusal's `ostiary-decision` header; `ostiary event list` shows the latest"
+        raise CallerFault("no-decision", f"no event has the decision id {decision!r}", hint=hint)
+    return found
+
+
+def _asked(on: Installation, event: Event, reason: Reason, *, inside: bool) -> Asked:
+    with on.store.read() as connection:
+        roles = role_sets(connection).get(event.role_set, frozenset())
+    return Asked(
+        reason=reason,
+        rule=event.rule,
+        operation=operation_named(event.operation),
+        roles=roles,
+        here=None if event.source == NONE else circumstances(event),
+        subject="" if event.subject == NONE else event.subject,
+        inside=inside,
+    )
+
+
+def _text(event: Event, told: Explanation, detail: str, brief: str) -> str:
+    who = event.subject if event.subject != NONE else "somebody"
+    lines = [f"{record.stamp(event.at)}  {who} from {event.source}: {event.method} {event.path}", told.sentence]
+    lines += [f"because: {detail}"] if detail else []
+    lines += [f"break-glass: {brief}"] if brief else []
+    lines += _listed("the policy says:", told.lines)
+    lines += _listed("it would have been allowed by:", told.would_allow)
+    return "\n".join([*lines, f"decision {event.decision}, revision {event.revision}"])
+
+
+def _listed(title: str, lines: Sequence[str]) -> list[str]:
+    return [title, *(f"  {line}" for line in lines)] if lines else []
 
 
 def noted(note: dict[str, Any]) -> Explanation:
@@ -102,8 +180,8 @@ def behind(  # noqa: PLR0911, PLR0917  what is known of it
 
 def emergency(connection: Connection, roles: frozenset[str]) -> str:
     """Who gave the role for a time that is among these, and why; "" where none is."""
-    begun = proposals.found(connection, proposals.Kind.BREAK_GLASS, State.BEGUN, State.ENDED)
-    return next((proposals.given(one) for one in begun if emergency_mark(one.id) in roles), "")
+    begun = revisions.found(connection, revisions.Kind.BREAK_GLASS, State.BEGUN, State.ENDED)
+    return next((revisions.given(one) for one in begun if emergency_mark(one.id) in roles), "")
 
 
 def _unknown(  # noqa: PLR0917  what is known of it
@@ -157,7 +235,7 @@ def _took_back(connection: Connection, event: Event) -> str:
     client = NONE if event.client == NONE else f"client:{event.client}"
     meant = {name for name in (event.subject, client, event.grant) if name != NONE}
     named = or_(*(AUDIT_LEAF.c.entry.contains(f'"object":"{name}"', autoescape=True) for name in sorted(meant)))
-    chosen = select(AUDIT_LEAF.c.entry).where(AUDIT_LEAF.c.action.in_(ENDING), named)
+    chosen = select(AUDIT_LEAF.c.entry).where(AUDIT_LEAF.c.action.in_(ACTS["ending"]), named)
     for text in connection.scalars(chosen.order_by(AUDIT_LEAF.c.number.desc())) if meant else ():
         entry = msgspec.json.decode(text, type=Entry)
         if entry.object in meant and entry.at <= event.at:

@@ -17,13 +17,12 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from ostiary.audit.log import check, entries, verify
-from ostiary.control import proposals, review
+from ostiary.control import giving, revisions
 from ostiary.control.board import Board
 from ostiary.control.documents import observed, read_document, read_policy
-from ostiary.control.holders import without_account
 from ostiary.control.installation import Installation, open_installation, unrecorded
-from ostiary.control.proposals import State
-from ostiary.control.revisions import APPLY, ROLLED_BACK, texts_of
+from ostiary.control.questions import without_account
+from ostiary.control.revisions import APPLY, ROLLED_BACK, State, texts_of
 from ostiary.envoy import daemon
 from ostiary.envoy.daemon import Gate
 from ostiary.envoy.upstream import cluster_name
@@ -149,15 +148,13 @@ def as_started(on: Installation) -> str:
     """What settings.toml says now counts from the next start."""
     if load_settings(on.home.settings) == on.settings:
         return "as they were at the start"
-    return (
-        "settings.toml was changed since the start, and counts from the next one: end `ostiary up` and start it again"
-    )
+    told = "settings.toml was changed since the start, and counts from the next one"
+    return f"{told}: end `ostiary up` and start it again"
 
 
 def policy(on: Installation, plan: Plan) -> str:
     since = draft_since(on.home)
-    beside = f"; a draft is asked beside it since {stamp(since)}" if since else ""
-    return applied(on.store, plan) + beside
+    return applied(on.store, plan) + (f"; a draft is asked beside it since {stamp(since)}" if since else "")
 
 
 def lasting(plan: Plan, today: date) -> str:
@@ -172,7 +169,7 @@ def lasting(plan: Plan, today: date) -> str:
 def reviewed(store: Store, now: datetime) -> str:
     """That somebody has looked at every role that is held, in the last quarter."""
     with store.read() as connection:
-        found = review.overdue(connection, now)
+        found = giving.overdue(connection, now)
     if found:
         some = ", ".join(f"{who} {role}" for who, role in found[:3])
         told = f"nobody has looked for a quarter whether {counted(len(found), 'role')} is still needed: {some}"
@@ -235,10 +232,8 @@ def drift(on: Installation, plan: Plan) -> str:
         told = f"{file.name} is not in force, and can't be as it is: {problem.message}"
         raise OperatorFault(problem.code, told, hint=problem.hint or "`ostiary policy check` says more") from problem
     instead = "`ostiary policy show --out FOLDER` writes what is in force, to copy over it"
-    told = (
-        f"{file.name} differs from what is in force: `ostiary policy diff` says how, {to_apply(plan)} puts it in force"
-    )
-    return Note(f"{told}; {instead}")
+    told = f"{file.name} differs from what is in force: `ostiary policy diff` says how"
+    return Note(f"{told}, {to_apply(plan)} puts it in force; {instead}")
 
 
 def to_apply(plan: Plan) -> str:
@@ -249,7 +244,7 @@ def to_apply(plan: Plan) -> str:
 def waiting(store: Store) -> str:
     """What others have to say yes to: no fault, and nothing to be overlooked."""
     with store.read() as connection:
-        found = {kind: len(proposals.found(connection, kind)) for kind in proposals.Kind}
+        found = {kind: len(revisions.found(connection, kind)) for kind in revisions.Kind}
     told = [f"{number} in `ostiary {kind.listed}`" for kind, number in found.items() if number]
     return f"for somebody's yes: {', '.join(told)}" if told else "nothing waits for somebody's yes"
 
@@ -257,10 +252,10 @@ def waiting(store: Store) -> str:
 def quiet(store: Store, untold: str = "") -> str:
     """No emergency and no other alert; every one that there is is told, for one must not hide the others."""
     with store.read() as connection:
-        begun = proposals.found(connection, proposals.Kind.BREAK_GLASS, State.BEGUN)
+        begun = revisions.found(connection, revisions.Kind.BREAK_GLASS, State.BEGUN)
         firing = open_alerts(connection, but="break-glass" if begun else "")
     alerts = [f"{counted(firing, 'alert')} open"] if firing else []
-    told = "; ".join(filter(None, [*map(proposals.given, begun), *alerts, untold]))
+    told = "; ".join(filter(None, [*map(revisions.given, begun), *alerts, untold]))
     where = [f"`ostiary {one} list`" for one, so in (("break-glass", begun), ("alert", firing)) if so]
     if where:
         raise SystemFault("break-glass" if begun else "alerts-open", told, hint=f"see {' and '.join(where)}")

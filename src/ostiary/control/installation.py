@@ -1,11 +1,11 @@
-"""One installation, opened: what every process of it stands on; and who may operate it: its owner, root, and whom `administrators` in settings.toml names."""
+"""One installation, opened, and who may operate it: its owner, root, and whom settings.toml names."""
 
 import fcntl
 import os
 import pwd
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -58,10 +58,8 @@ def open_installation(home: Home) -> Installation:
 def opened(home: Home) -> Iterator[Installation]:
     """`open_installation`, closed at the end of the block."""
     on = open_installation(home)
-    try:
+    with closing(on.store):
         yield on
-    finally:
-        on.store.close()
 
 
 @contextmanager

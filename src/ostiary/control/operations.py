@@ -12,24 +12,21 @@ from msgspec.structs import replace
 
 from ostiary.audit.log import Change, refuse_unfit
 from ostiary.control import (
-    break_glass,
     delegated,
     evidence,
     giving,
+    grounds,
     health,
-    outside,
     people,
-    proposals,
-    review,
+    questions,
     revisions,
-    systems,
-    watching,
 )
 from ostiary.control.board import Board
 from ostiary.control.documents import prove_document
-from ostiary.control.holders import assigned, holders_of
-from ostiary.control.proposals import Kind, Proposal, State
+from ostiary.control.questions import assigned, holders_of
 from ostiary.control.reconcile import Translated
+from ostiary.control.revisions import Kind, Proposal, State
+from ostiary.event import record
 from ostiary.foundation.errors import OperatorFault, counted
 from ostiary.identity import devices, dynamic, principals, providers, provisioning, roster
 from ostiary.monitor import alerts
@@ -91,14 +88,14 @@ def _refuse_alone(board: Board, act: revisions.Act, plan: Plan) -> None:
 
 def propose_policy(board: Board, actor: str, document: Document, reason: str) -> Applied:
     """As `apply_policy`, but it comes into force only when others have approved just this text."""
-    proposals.refuse_reason(reason)
+    revisions.refuse_reason(reason)
     with board.turn:
         return _propose(board, revisions.Act(actor=actor, document=document, reason=reason))
 
 
 def restore_policy(board: Board, actor: str, number: int, reason: str) -> Applied:
     """Applies the document of an earlier revision, or proposes it where others must approve a change."""
-    proposals.refuse_reason(reason)
+    revisions.refuse_reason(reason)
     kept = revisions.kept(board.on.store, number)
     why = f"restores revision {number}: {reason}"
     act = revisions.Act(actor=actor, document=convert(kept, Document), reason=why)
@@ -109,7 +106,7 @@ def restore_policy(board: Board, actor: str, number: int, reason: str) -> Applie
 def _propose(board: Board, act: revisions.Act) -> Applied:
     tried = _change(board, act, dry_run=True)
     asked = _asked(board, act, tried)
-    made = board.change(act.actor, lambda change: proposals.propose(change, asked))
+    made = board.change(act.actor, lambda change: revisions.propose(change, asked))
     return replace(tried, proposal=made.id, **board.missing(made))
 
 
@@ -122,17 +119,17 @@ def _asked(board: Board, act: revisions.Act, tried: Applied) -> Proposal:
 def approve_policy(board: Board, actor: str, proposal: str) -> Applied:
     """Says yes to exactly what was shown; the last one who has to puts it in force."""
     with board.turn:
-        asked = proposals.asked(board.on.store, Kind.POLICY, proposal)
+        asked = revisions.asked(board.on.store, Kind.POLICY, proposal)
         act = revisions.Act(actor=asked.actor, document=convert(asked.content, Document), reason=asked.reason)
-        proposals.refuse_own(actor, asked, board.administrators)
+        revisions.refuse_own(actor, asked, board.administrators)
         tried = _change(board, act, dry_run=True)
         if (tried.before, tried.revision) != (asked.content["base"], asked.content["revision"]):
             raise _anew(board, actor, asked, _asked(board, act, tried))
-        asked = board.change(actor, lambda change: proposals.approve(change, asked, board.administrators))
+        asked = board.change(actor, lambda change: revisions.approve(change, asked, board.administrators))
         if (left := board.missing(asked))["missing"]:
             return replace(tried, proposal=proposal, **left)
         done = _change(board, replace(act, approvals=asked.approvals))
-        board.change(actor, lambda change: proposals.close(change, asked, State.DONE))
+        board.change(actor, lambda change: revisions.close(change, asked, State.DONE))
         return _told(board, done)
 
 
@@ -148,8 +145,8 @@ def _anew(board: Board, actor: str, asked: Proposal, again: Proposal) -> Operato
     """What was shown is not what it would do now: it is proposed again for its author, with no approval yet."""
 
     def act(change: Change) -> Proposal:
-        proposals.close(change, asked, State.RENEWED)
-        return proposals.propose(change, again)
+        revisions.close(change, asked, State.RENEWED)
+        return revisions.propose(change, again)
 
     made = board.change(actor, act)
     told = f"the policy in force has changed since: it is proposed anew as {made.id}"
@@ -186,10 +183,9 @@ def begin_shadow(board: Board, actor: str, document: Document) -> dict[str, Any]
     return {"draft": draft.revision, "unseen": [one.text for one in diff(plan, draft, holders) if not one.permission]}
 
 
-def end_shadow(board: Board, actor: str) -> dict[str, Any]:
+def end_shadow(board: Board, actor: str) -> None:
     with board.turn:
         _beside(board, actor, None)
-    return {}
 
 
 def _beside(board: Board, actor: str, draft: Plan | None) -> None:
@@ -203,16 +199,42 @@ def _beside(board: Board, actor: str, draft: Plan | None) -> None:
         raise
 
 
-def rejecting(kind: Kind) -> "Operation":
+def show_alert(board: Board, _: str, alert: str) -> dict[str, Any]:
+    """One alert, with the measures it led to and the events it names, each as a line."""
+    with board.on.store.read() as connection:
+        told = alerts.one_alert(connection, alert)
+        living = alerts.list_measures(connection, now=board.now)
+    events = [_line(board.on.home.access_log, decision) for decision in told["evidence"].get("decisions", ())]
+    return {**told, "events": events, "measures": [one for one in living if one["alert"] == alert]}
+
+
+def _line(log: Path, decision: str) -> str:
+    with suppress(record.TooMuch):
+        if event := record.find_decision(log, decision):
+            return record.told(event)
+    return f"{decision}, whose event is not in the newest files"
+
+
+def acknowledge_alert(board: Board, actor: str, alert: str, note: str = "") -> None:
+    board.change(actor, lambda change: alerts.acknowledge(change, alert, note))
+
+
+def resolve_alert(board: Board, actor: str, alert: str, note: str = "") -> None:
+    """The resolution is told outside too."""
+    board.watch.tell(board.change(actor, lambda change: alerts.resolve(change, alert, note)))
+
+
+def undo_measure(board: Board, actor: str, measure: str) -> None:
+    """Ends a measure at the gate too."""
+    board.change(actor, lambda change: alerts.undo(change, measure))
+    board.reconciler.signal()
+
+
+def reject(kind: Kind, board: Board, actor: str, proposal: str, reason: str = "") -> None:
     """Takes a proposal out of the way; also takes back one's own."""
-
-    def operation(board: Board, actor: str, proposal: str, reason: str = "") -> dict[str, Any]:
-        with board.turn:
-            asked = proposals.asked(board.on.store, kind, proposal)
-            board.change(actor, lambda change: proposals.close(change, asked, State.REJECTED, reason))
-        return {}
-
-    return operation
+    with board.turn:
+        asked = revisions.asked(board.on.store, kind, proposal)
+        board.change(actor, lambda change: revisions.close(change, asked, State.REJECTED, reason))
 
 
 def given(act: Callable[..., Any]) -> "Operation":
@@ -231,7 +253,7 @@ def given(act: Callable[..., Any]) -> "Operation":
                     return act(connection, **asked)
             case "change":  # of the directory, of which nothing is to be told but that it is done
                 board.change_directory(actor, lambda change: act(change, **asked))
-                return {}
+                return None
         return act(board, actor, **asked)
 
     return operation
@@ -242,25 +264,25 @@ _ACTS: Final[Mapping[str, Callable[..., Any]]] = {
     "policy.apply": apply_policy,
     "policy.propose": propose_policy,
     "policy.approve": approve_policy,
-    "policy.reject": rejecting(Kind.POLICY),
+    "policy.reject": partial(reject, Kind.POLICY),
     "policy.restore": restore_policy,
-    "break-glass.start": break_glass.start,
-    "break-glass.approve": break_glass.approve,
-    "break-glass.end": break_glass.end,
+    "break-glass.start": giving.start,
+    "break-glass.approve": partial(giving.approve, Kind.BREAK_GLASS),
+    "break-glass.end": giving.end,
     "policy.list": revisions.list_revisions,
     "policy.show": revisions.show_revision,
-    "policy.compare": revisions.compare,
-    "break-glass.list": break_glass.list_emergencies,
-    "review.list": review.items,
+    "policy.compare": questions.compare,
+    "break-glass.list": giving.emergencies,
+    "review.list": giving.reviews,
     "audit.list": evidence.list_entries,
-    "explain": evidence.explain,
-    "review.keep": review.keep,
-    "review.remove": review.remove,
+    "explain": grounds.explain,
+    "review.keep": giving.keep_role,
+    "review.remove": giving.remove_role,
     "policy.shadow": begin_shadow,
     "policy.shadow-end": end_shadow,
     "status": health.status,
-    "system.account": systems.set_reader,
-    "system.learn": systems.learn,
+    "system.account": people.set_reader,
+    "system.learn": people.learn,
     "client.add": people.add_client,
     "client.change": people.change_client,
     "client.list": roster.clients,
@@ -276,10 +298,10 @@ _ACTS: Final[Mapping[str, Callable[..., Any]]] = {
     "user.list": people.list_users,
     "user.password": people.set_password,
     "user.forget-factors": principals.forget_factors,
-    "provider.add": outside.add_provider,
+    "provider.add": delegated.add_provider,
     "provider.change": providers.change_provider,
     "provider.list": providers.listed,
-    "provider.map": outside.map_role,
+    "provider.map": delegated.map_role,
     "provider.unmap": partial(providers.map_role, brings=False),
     "provider.link": providers.link,
     "provider.remove": providers.remove_provider,
@@ -289,20 +311,20 @@ _ACTS: Final[Mapping[str, Callable[..., Any]]] = {
     "principal.show": people.show,
     "principal.roles": giving.set_roles,
     "roles.list": giving.waiting,
-    "roles.approve": giving.approve,
-    "roles.reject": rejecting(Kind.ROLES),
+    "roles.approve": partial(giving.approve, Kind.ROLES),
+    "roles.reject": partial(reject, Kind.ROLES),
     "principal.disable": people.disable,
     "principal.enable": principals.enable,
     "principal.remove": principals.remove,
-    "account.set": systems.set_account,
+    "account.set": people.set_account,
     "account.remove": principals.remove_erp_account,
     "token.revoke": people.revoke,
     "key.rotate": people.rotate_keys,
     "alert.list": alerts.list_alerts,
-    "alert.show": watching.show_alert,
-    "alert.acknowledge": watching.acknowledge,
-    "alert.resolve": watching.resolve,
+    "alert.show": show_alert,
+    "alert.acknowledge": acknowledge_alert,
+    "alert.resolve": resolve_alert,
     "measure.list": alerts.list_measures,
-    "measure.undo": watching.undo,
+    "measure.undo": undo_measure,
 }
 OPERATIONS: Final[Mapping[str, Operation]] = {name: given(act) for name, act in _ACTS.items()}

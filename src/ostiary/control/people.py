@@ -1,4 +1,4 @@
-"""Operations on clients, users and their tokens: each is audited, and what it takes away is refused at once."""
+"""Operations on clients, users, their tokens, and whom each is in the protected systems; what one takes away is refused at once."""
 
 from collections.abc import Sequence
 from functools import wraps
@@ -7,10 +7,11 @@ from typing import Any
 from sqlalchemy import Connection
 
 from ostiary.audit.log import Change
-from ostiary.control import giving, holders
+from ostiary.control import giving
 from ostiary.control.board import Board
 from ostiary.control.documents import offers
 from ostiary.control.installation import breached_list
+from ostiary.control.reconcile import fit
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.secret import Secret
 from ostiary.identity import devices, keys, principals, registration, roster
@@ -20,7 +21,7 @@ from ostiary.identity.registration import Made
 from ostiary.monitor import alerts
 from ostiary.monitor.alerts import Notice
 from ostiary.monitor.catalogue import Finding
-from ostiary.plan.model import OwnerLeaves
+from ostiary.plan.model import HandOver, Kind, OwnerLeaves, System
 from ostiary.prove.spelling import scope_slips
 from ostiary.tls import authority
 
@@ -33,8 +34,7 @@ def add_client(
     told = {"client_id": client_id, "roles": roles, "person": person, **more}
 
     def act(change: Change) -> Made:
-        giving.refuse_alone(board, roles)
-        holders.allow(change, board.reconciler.plan, f"client:{client_id}", roles, person=person)
+        giving.allow_new(board, change, f"client:{client_id}", roles, person=person)
         return registration.add_client(change, sealer=board.on.sealer, **told)
 
     with board.turn:
@@ -46,7 +46,7 @@ def change_client(board: Board, actor: str, *, client_id: str, **told: Any) -> d
     def act(change: Change) -> Keys:
         if person := told.get("person"):
             roles = roster.one(change.connection, f"client:{client_id}")["roles"]
-            holders.allow(change, board.reconciler.plan, f"client:{client_id}", roles, person=person)
+            giving.allow(change, board.reconciler.plan, f"client:{client_id}", roles, person=person)
         return registration.change_client(change, client_id=client_id, **told)
 
     board.change_directory(actor, act)
@@ -58,11 +58,10 @@ def _warned(board: Board, scopes: Sequence[str]) -> dict[str, Any]:
     return {"warnings": scope_slips(scopes, known)}
 
 
-def disable(board: Board, actor: str, principal: str) -> dict[str, Any]:
+def disable(board: Board, actor: str, principal: str) -> None:
     """Also the clients that this person answers for, unless the policy keeps them."""
     keep = board.reconciler.plan.when_owner_leaves is OwnerLeaves.STAY
     board.change_directory(actor, lambda change: principals.disable(change, principal=principal, keep_clients=keep))
-    return {}
 
 
 def rotate_client(board: Board, actor: str, client_id: str) -> dict[str, Any]:
@@ -74,10 +73,8 @@ def rotate_client(board: Board, actor: str, client_id: str) -> dict[str, Any]:
 def issue_certificate(board: Board, actor: str, client_id: str, days: int = authority.LEAF_DAYS) -> dict[str, Any]:
     """A certificate for a client, by the gate's own authority; its key is in this answer and nowhere else."""
     issued = _issued(board, client_id, days)
-    board.change(
-        actor,
-        lambda change: registration.note_certificate(change, client_id=client_id, days=days, key=issued.public_key),
-    )
+    facts: dict[str, Any] = {"client_id": client_id, "days": days, "key": issued.public_key}
+    board.change(actor, lambda change: registration.note_certificate(change, **facts))
     return {"certificate": issued.certificate.decode(), "key": issued.key.decode()}
 
 
@@ -124,20 +121,18 @@ def add_user(
     hashed = _hashed(board, login, password)  # slow: before anybody has to wait for it
 
     def act(change: Change) -> str:
-        giving.refuse_alone(board, roles)
-        holders.allow(change, board.reconciler.plan, f"user:{login}", roles, person=person)
+        giving.allow_new(board, change, f"user:{login}", roles, person=person)
         return principals.add_user(change, login=login, hashed=hashed, name=name, roles=roles, person=person)
 
     with board.turn:
         return {"id": board.add_to_directory(actor, act)}
 
 
-def set_password(board: Board, actor: str, login: str, password: str) -> dict[str, Any]:
+def set_password(board: Board, actor: str, login: str, password: str) -> None:
     """A new password; sessions and tokens from before end."""
     hashed = _hashed(board, login, password)
     facts: dict[str, Any] = {"sealer": board.on.sealer, "login": login, "hashed": hashed}
     board.change_directory(actor, lambda change: principals.set_password(change, **facts))
-    return {}
 
 
 def _hashed(board: Board, login: str, password: str) -> str:
@@ -166,17 +161,64 @@ def rotate_keys(board: Board, actor: str, reason: str = "", *, compromised: bool
         for purpose in keys.PURPOSES:
             signs[purpose] = keys.rotate(change, board.on.sealer, purpose=purpose, **facts)
         if compromised:
-            evidence = {"by": actor, "reason": reason}
-            told.append(
-                alerts.fire(
-                    change.connection, Finding(rule="keys-compromised", key="keys", at=board.now, evidence=evidence)
-                )[1]
-            )
+            found = Finding(rule="keys-compromised", key="keys", at=board.now, evidence={"by": actor, "reason": reason})
+            told.append(alerts.fire(change.connection, found)[1])
         return ()
 
-    try:
-        board.change_directory(actor, act)
-    finally:
-        for notice in filter(None, told):
-            board.watch.tell(notice)
+    board.change_directory(actor, act, told)
     return {"signs": signs}
+
+
+def set_account(board: Board, actor: str, principal: str, system: str, login: str, password: str) -> None:  # noqa: PLR0917
+    """Says as which ERP user the principal's calls arrive at `system`; an ERP that can be asked lets it in first."""
+    secret, there = Secret(password), _system(board, system)
+    asked = there.kind is Kind.TRYTON or there.hand_over is HandOver.OAUTH
+    if not fit(there, login, password):
+        told = "the login or key holds what no header may: control characters, or letters beyond ASCII"
+        raise OperatorFault("key-unfit", told, hint="give it as the ERP shows it, in one line")
+    with board.on.store.read() as connection:
+        roster.one(connection, principal)
+    uid = _erp_user(board, principal, system, login, secret) if asked else ""
+    account: dict[str, Any] = {"principal": principal, "system": system, "login": login, "password": secret, "uid": uid}
+    board.change_directory(actor, lambda change: principals.set_erp_account(change, sealer=board.on.sealer, **account))
+
+
+def _erp_user(board: Board, principal: str, system: str, login: str, password: Secret) -> str:
+    try:
+        return board.reconciler.erp_user(system, login, password)
+    except OperatorFault as problem:
+        kind, _, name = principal.partition(":")
+        again = f"ostiary {kind} account {name} --system {system} --login {login}"
+        raise OperatorFault(problem.code, problem.message, hint=f"as {system} knows that user: {again}") from problem
+
+
+def set_reader(board: Board, actor: str, system: str, login: str, password: str) -> dict[str, Any]:
+    """The ERP user by whom the guard itself reads links, origins and the catalogue.
+
+    What there is, is learnt by it first: one that does not work replaces nothing.
+    """
+    _refuse_described(board, system)
+    secret = Secret(password)
+    learnt = board.reconciler.learn(system, login, secret)
+    account: dict[str, Any] = {"system": system, "login": login, "password": secret, "uid": learnt["uid"]}
+    board.change_directory(actor, lambda change: principals.set_reader(change, sealer=board.on.sealer, **account))
+    return learnt
+
+
+def learn(board: Board, _: str, system: str) -> dict[str, Any]:
+    """Has the guard ask the ERP what it offers; what it does not offer is denied."""
+    _refuse_described(board, system)
+    return board.reconciler.learn(system)
+
+
+def _refuse_described(board: Board, name: str) -> None:
+    if _system(board, name).kind is Kind.OPENAPI:
+        told, hint = f"{name} offers what its OpenAPI document says", "change that file, then `ostiary policy apply`"
+        raise OperatorFault("no-system", told, hint=hint)
+
+
+def _system(board: Board, name: str) -> System:
+    known = {system.name: system for system in board.reconciler.plan.systems}
+    if name not in known:
+        raise OperatorFault("no-system", f"there is no system {name!r}", hint=f"one of: {', '.join(sorted(known))}")
+    return known[name]

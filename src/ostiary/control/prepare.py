@@ -100,9 +100,8 @@ def _refuse_options(settings: Mapping[str, Any], policy: str) -> None:
     wrong = dict(one.split(": ", 1) for one in mistakes(settings))
     for one in parse(policy, "").problems if policy else ():
         key, _, message = one.message.partition(": ")
-        wrong.setdefault(
-            {"at": "host", "systems": "system"}.get(key, key), message + (f"; write {one.hint}" if one.hint else "")
-        )
+        option = {"at": "host", "systems": "system"}.get(key, key)
+        wrong.setdefault(option, message + (f"; write {one.hint}" if one.hint else ""))
     if wrong:
         told = "\n".join(f"  --{option}: {message}" for option, message in wrong.items())
         raise OperatorFault("options-invalid", f"these options are wrong:\n{told}", hint="see `ostiary init --help`")
@@ -154,9 +153,8 @@ def reseal(home: Home, file: Path) -> dict[str, Any]:
         with on.store.begin() as connection:
             opens(connection, on.sealer)
             count = database.reseal(connection, on.sealer, key)
-            Change(connection, f"uid:{os.getuid()}", on.clock.now()).note(
-                "key.reseal", "master", after={"secrets": count}
-            )
+            change = Change(connection, f"uid:{os.getuid()}", on.clock.now())
+            change.note("key.reseal", "master", after={"secrets": count})
         sign_head(on.store, home, on.clock.now())
     return {"file": str(file), "secrets": count}
 
@@ -182,11 +180,11 @@ def edge_of(installation: Installation) -> Edge:
 def _starter(  # noqa: PLR0917  what the options say
     system: str, erp: str, upstream: str, database: str, document: str, host: str, base: str, example: str
 ) -> str:
-    needs = f"database: {json.dumps(database)}" if erp == "tryton" else f"spec: {json.dumps(document)}"
-    over = "session" if erp == "tryton" else "none"
+    needs = f"spec: {json.dumps(document)}, hand-over: none"
+    if erp == "tryton":
+        needs = f"database: {json.dumps(database)}, hand-over: session"
     at, name = json.dumps(host + base), json.dumps(host.partition(".")[0])
     upstream = json.dumps(upstream.rstrip("/") + base if base else upstream)
-    needs = f"{needs}, hand-over: {over}"
     told = {"name": name, "system": json.dumps(system), "kind": erp, "host": at, "upstream": upstream}
     return STARTER.substitute(told, needs=needs, example=example)
 

@@ -1,4 +1,4 @@
-"""Processes: a child that ends with its parent, and what one of our own runs until it is told to stop, an application on its sockets."""
+"""A process: a child that ends with its parent, and the applications that one of our own has on its sockets."""
 
 import asyncio
 import ctypes
@@ -52,9 +52,8 @@ class PeerProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        peer = transport.get_extra_info("socket").getsockopt(
-            socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
-        )
+        connected = transport.get_extra_info("socket")
+        peer = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         pid, uid, _ = struct.unpack("3i", peer)
         self.client = (f"uid:{uid}", pid)
         try:

@@ -1,4 +1,4 @@
-"""Questions about the policy and who holds it, and pages and tables of the answers: from files and store alone, nothing has to run."""
+"""Questions about the policy and who holds it, and pages of the answers: from files and store alone."""
 
 import csv
 import io
@@ -11,35 +11,48 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from msgspec import to_builtins
+from msgspec import convert, to_builtins
 from msgspec.structs import replace
+from sqlalchemy import Connection, select, union
 
-from ostiary.control.documents import observed, offers, prove_document
-from ostiary.control.holders import assigned, for_a_time, holders_of
+from ostiary.control import revisions
+from ostiary.control.documents import observed, offers, prove_document, read_document
+from ostiary.control.evidence import PART, Used
 from ostiary.control.installation import Installation, opened
-from ostiary.control.recorded import PART, Used
-from ostiary.control.revisions import plan_kept
+from ostiary.control.revisions import Kind, State, plan_kept, plan_of
 from ostiary.erp.operation import Operation, operation_named
 from ostiary.event.record import stamp
+from ostiary.foundation.clock import SystemClock
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.files import write_atomically
 from ostiary.foundation.home import Home
 from ostiary.identity import roster
-from ostiary.plan.model import Plan
+from ostiary.plan.model import Plan, System
 from ostiary.policy import words
 from ostiary.policy.document import Document
 from ostiary.prove import questions
 from ostiary.prove.questions import diff
-from ostiary.prove.rules import Finding, both, changed, known
+from ostiary.prove.rules import Finding, both, changed, ended, known
 from ostiary.prove.situation import NEVER, SOMEWHERE, Situation
-from ostiary.prove.spelling import slip
+from ostiary.prove.spelling import slip, slips
+from ostiary.store.database import Store
 from ostiary.store.directory import role_sets
-from ostiary.store.plans import plan_in_force
+from ostiary.store.plans import plan_in_force, revision_in_force
+from ostiary.store.tables.control import PROPOSAL
+from ostiary.store.tables.directory import ASSIGNMENT, ERP_ACCOUNT, PRINCIPAL
 
 FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would run (CWE-1236)
 COLUMNS: Final = ("name", "role", "permission", "when", "rule", "line")
 Brief = tuple[str, str, str]  # principal, role, and until when it is held in an emergency
 Part = tuple[str, str, list[questions.Way]]  # what it is about, more about it, and the ways
+_ALWAYS: Final = select(PRINCIPAL.c.id, PRINCIPAL.c.person, ASSIGNMENT.c.role).join(
+    ASSIGNMENT, ASSIGNMENT.c.principal == PRINCIPAL.c.id
+)
+_FOR_A_TIME: Final = select(PRINCIPAL.c.id, PRINCIPAL.c.person, PROPOSAL.c.role).join(
+    PROPOSAL, PROPOSAL.c.principal == PRINCIPAL.c.id
+)
+# Id, person and role of all that is held, for good or for a time.
+HELD: Final = union(_ALWAYS, _FOR_A_TIME.where(PROPOSAL.c.state == State.BEGUN)).subquery()
 T = TypeVar("T")
 
 
@@ -86,6 +99,36 @@ def caveats(home: Home, operation: str = "") -> list[str]:
     offer = offers(plan, home).get(named.system) if named else None
     slipped = slip(offer, named) if offer and named else ""
     return [*observed(plan.systems, datetime.now(UTC)), *filter(None, [slipped])]
+
+
+def compare_document(document: Document, home: Home) -> dict[str, Any]:
+    """What the document would change in what anybody may do, and what it names that no system knows."""
+    policy, plan, notes = read_document(document)
+    before: Plan | None = None
+    holders: Mapping[str, Sequence[str]] = {}
+    if revision_in_force(home):
+        with opened(home) as on, on.store.read() as connection:
+            before, holders = plan_in_force(home), holders_of(connection)
+    changes = [to_builtins(change) for change in diff(before, plan, holders)]
+    late = (f"{one.message}: {one.hint}" for one in ended(plan, SystemClock().now().date()))
+    return {"changes": changes, "warnings": [*notes, *late, *slips(policy, offers(plan, home))]}
+
+
+def compare(home: Home, first: str, second: str) -> list[dict[str, Any]]:
+    """What the second lets people do that the first did not, and the other way round."""
+    with opened(home) as on, on.store.read() as connection:
+        old, new = (_plan_named(on.store, connection, which) for which in (first, second))
+        return [to_builtins(change) for change in diff(old, new, holders_of(connection))]
+
+
+def _plan_named(store: Store, connection: Connection, which: str) -> Plan:
+    """Of a revision, by its number or itself, or of a proposal, by its id."""
+    if which.isdecimal():
+        return plan_kept(connection, int(which[:20]))
+    if (plan := plan_of(store, which)) is not None:
+        return plan
+    asked = revisions.asked(store, Kind.POLICY, which)
+    return read_document(convert(asked.content, Document))[1]
 
 
 def who_can(home: Home, operation: str, *, at: datetime | None, source: str, outside: str) -> list[dict[str, Any]]:
@@ -143,6 +186,40 @@ def _understood(read: Callable[[str], T], text: str) -> T:
         return read(text)
     except words.Wrong as problem:
         raise CallerFault("question-unclear", problem.message, hint=f"write {problem.hint}") from problem
+
+
+def assigned(connection: Connection) -> Mapping[str, frozenset[str]]:
+    """Person -> the roles that all principals of that person hold directly."""
+    held: dict[str, set[str]] = {}
+    for _, person, role in connection.execute(select(HELD)):
+        held.setdefault(person, set()).add(role)
+    return {person: frozenset(roles) for person, roles in held.items()}
+
+
+def holders_of(connection: Connection) -> Mapping[str, Sequence[str]]:
+    """Role -> the principals that hold it directly."""
+    held: dict[str, list[str]] = {}
+    chosen = select(ASSIGNMENT.c.role, ASSIGNMENT.c.principal).order_by(ASSIGNMENT.c.principal)
+    for role, principal in connection.execute(chosen):
+        held.setdefault(role, []).append(principal)
+    return held
+
+
+def for_a_time(connection: Connection, now: datetime) -> Sequence[tuple[str, str, str]]:
+    """Principal, role and end of each role that somebody holds in an emergency now."""
+    begun = revisions.found(connection, Kind.BREAK_GLASS, State.BEGUN)
+    lasting = (one for one in begun if one.until_s > now.timestamp())
+    return [(one.content["principal"], one.content["role"], revisions.until(one)) for one in lasting]
+
+
+def without_account(connection: Connection, plan: Plan, system: System) -> Sequence[str]:
+    """Who holds a role that grants something there, and has no user of the ERP as whom his calls could arrive."""
+    granting = {grant.role for grant in plan.grants if grant.pattern.system == system.name}
+    roles = [role.name for role in plan.roles if granting.intersection(role.closure)]
+    there = select(ERP_ACCOUNT.c.principal).where(ERP_ACCOUNT.c.system == system.name)
+    chosen = select(PRINCIPAL.c.id).join(ASSIGNMENT, ASSIGNMENT.c.principal == PRINCIPAL.c.id).distinct()
+    chosen = chosen.where(PRINCIPAL.c.active, ASSIGNMENT.c.role.in_(roles), PRINCIPAL.c.id.not_in(there))
+    return connection.scalars(chosen.order_by(PRINCIPAL.c.id)).all()
 
 
 def write(home: Home, out: Path) -> list[str]:

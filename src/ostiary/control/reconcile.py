@@ -1,17 +1,18 @@
 """Holds gate and guard to what policy and directory say; every change to either passes through here."""
 
+import base64
 import json
 import logging
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from threading import Lock, RLock
 from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
-from ostiary.control.handed import forget_keys, write_keys
 from ostiary.control.installation import Installation
 from ostiary.envoy.access import Signals, blocked_filter, cold_filter, hot_filter, signal_resources
 from ostiary.envoy.daemon import Gate
@@ -19,20 +20,26 @@ from ostiary.envoy.edge import Edge, Resources
 from ostiary.envoy.translate import Population, beside_routes, bridge, news, translate
 from ostiary.foundation import unix
 from ostiary.foundation.errors import SystemFault, retold
+from ostiary.foundation.files import write_atomically
+from ostiary.foundation.home import Home
+from ostiary.foundation.ids import content_hash
 from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import LEASE_S
 from ostiary.monitor.alerts import blocked
-from ostiary.plan.model import Plan
+from ostiary.plan.model import HandOver, Plan, System
 from ostiary.policy.words import FOREVER_S
 from ostiary.store import directory
-from ostiary.store.database import AROUND
+from ostiary.store.database import AROUND, Sealer
 from ostiary.store.plans import draft, draft_since, keep_plan, plan_in_force, put_beside, put_in_force
-from ostiary.store.tables.directory import PRINCIPAL
+from ostiary.store.tables.directory import ERP_ACCOUNT, PRINCIPAL
 
 ROUTES: Final = "rds.json"
 HOT_MAX: Final = 300  # revocations pushed one by one; a longer list becomes part of the cold one
 READERS_MAX: Final = 2  # Envoys that read a configuration at a time
 GUARD_TIMEOUT_S: Final = 60.0  # learning what a large ERP offers takes a while
+PLACES: Final = re.compile("{(key|login|basic)}")
+FIT: Final = re.compile("[ -~]{1,8000}")  # of a header's value: no line of it ends early
+NAME_CHARS: Final = 32
 OK: Final = 200  # RFC 9110 section 15.3.1
 
 log = logging.getLogger(__name__)
@@ -57,33 +64,23 @@ class Reconciler:
         self._edge = edge
         self._delivering = RLock()
         self._signalling = Lock()
-        self._plan = plan_in_force(installation.home)
-        self._draft = draft(installation.home)
+        self.plan = plan_in_force(installation.home)  # changed here alone
+        self.draft = draft(installation.home)  # the plan that is asked beside it
         self._hot: frozenset[str] = frozenset()
         self._cold: frozenset[str] = frozenset()
         self._disk_low = False
         self._behind = False
 
-    @property
-    def plan(self) -> Plan:
-        """The plan in force."""
-        return self._plan
-
-    @property
-    def draft(self) -> Plan | None:
-        """The plan that is asked beside it."""
-        return self._draft
-
     def prepare(self) -> None:
         """Writes all that Envoy starts with; nothing has to run yet."""
         self._cold = self._revoked()
         signals = Signals(revoked_cold=tuple(self._cold), blocked=self._blocked(), lease_until=self._lease())
-        self._gate.write({**self._resources(self._plan), **signal_resources(signals)})
+        self._gate.write({**self._resources(self.plan), **signal_resources(signals)})
 
     def translated(self, plan: Plan) -> Translated:
         """What `plan` means to the gate; raises when Envoy itself would not take what is new in it."""
         resources = translate(plan, self._population(plan, keys=False), self._edge)
-        parts = news(self._plan, plan, self._edge)
+        parts = news(self.plan, plan, self._edge)
         with ThreadPoolExecutor(max_workers=READERS_MAX) as readers:
             list(readers.map(lambda part: self._gate.validate({**resources, ROUTES: part}), parts))
         return Translated(plan=plan, resources=resources)
@@ -94,19 +91,19 @@ class Reconciler:
         Whether it was the draft, which is none any more.
         """
         with self._delivering:
-            revision, draft = to.plan.revision, self._draft
+            revision, draft = to.plan.revision, self.draft
             ends = draft is not None and draft.revision == revision
             keep_plan(self._on.home, to.plan)
             self._tell_guard("plan", {"revision": revision})
             try:
-                self._draft = None if ends else draft
+                self.draft = None if ends else draft
                 self._step_over(to)
                 put_in_force(self._on.home, revision)
             except Exception:
-                self._draft = draft
+                self.draft = draft
                 self._step_back()
                 raise
-            self._plan = to.plan
+            self.plan = to.plan
             try:  # it is in force: what is left is tried again
                 if ends:
                     put_beside(self._on.home, None)
@@ -121,25 +118,25 @@ class Reconciler:
     def beside(self, plan: Plan | None) -> None:
         """Has gate and guard ask a draft too, which decides nothing; None ends it."""
         with self._delivering:
-            before, self._draft, since = self._draft, plan, draft_since(self._on.home)
+            before, self.draft, since = self.draft, plan, draft_since(self._on.home)
             try:
                 put_beside(self._on.home, plan)
-                self._tell_guard("plan", {"revision": self._plan.revision})
+                self._tell_guard("plan", {"revision": self.plan.revision})
                 self.refresh()
             except AROUND:
-                self._draft, self._behind = before, True
+                self.draft, self._behind = before, True
                 put_beside(self._on.home, before, since)
                 raise
 
     def refuse_unreadable(self, draft: Plan) -> None:
         """Raises where Envoy would not take the draft beside the plan in force."""
-        population = replace(self._population(self._plan, keys=False), draft=draft)
-        resources = beside_routes(self._plan, population, self._edge)
-        self._gate.validate({**resources, ROUTES: news(self._plan, self._plan, self._edge)[0]})
+        population = replace(self._population(self.plan, keys=False), draft=draft)
+        resources = beside_routes(self.plan, population, self._edge)
+        self._gate.validate({**resources, ROUTES: news(self.plan, self.plan, self._edge)[0]})
 
     def _step_over(self, to: Translated) -> None:
         """First what serves the routes of both plans, then the new routes, then only what these need."""
-        self._gate.put(bridge(self._plan, to.plan, self._population(to.plan), self._edge))
+        self._gate.put(bridge(self.plan, to.plan, self._population(to.plan), self._edge))
         self._gate.put({ROUTES: to.resources[ROUTES]})
         self._put(self._resources(to.plan, beside_routes))
 
@@ -151,10 +148,10 @@ class Reconciler:
         """Writes what was in force and does not wait for it: the next `catch_up` sees to that, and to what fails here."""
         self._behind = True
         with suppress(*AROUND):
-            put_in_force(self._on.home, self._plan.revision)
+            put_in_force(self._on.home, self.plan.revision)
         with suppress(*AROUND):
-            self._gate.write(self._resources(self._plan))
-            self._tell_guard("plan", {"revision": self._plan.revision})
+            self._gate.write(self._resources(self.plan))
+            self._tell_guard("plan", {"revision": self.plan.revision})
 
     def refresh(self) -> None:
         """Brings what the directory says (role sets, keys, accounts) to gate and guard."""
@@ -162,7 +159,7 @@ class Reconciler:
             made_by = translate if self._behind else beside_routes  # routes follow from the policy alone
             self._behind = True
             try:  # each is told whatever became of the other
-                self._put(self._resources(self._plan, made_by))
+                self._put(self._resources(self.plan, made_by))
             finally:
                 self._tell_guard("directory", {})
             self._tell_guard("changed-over", {})
@@ -212,7 +209,7 @@ class Reconciler:
         """What could not be brought when it happened; revocations that another process recorded, or that lapsed."""
         with self._delivering:
             if self._behind or self._guard_lags():
-                self._tell_guard("plan", {"revision": self._plan.revision})
+                self._tell_guard("plan", {"revision": self.plan.revision})
             if self._behind:
                 self.refresh()
         living = self._revoked()
@@ -225,7 +222,7 @@ class Reconciler:
     def _guard_lags(self) -> bool:
         """One that starts while a plan is put in force reads the one before; a silent one reads the new when it starts."""
         with suppress(SystemFault):
-            return bool(self.guard_state()["revision"] != self._plan.revision)
+            return bool(self.guard_state()["revision"] != self.plan.revision)
         return False
 
     def disk_low(self, low: bool) -> None:
@@ -235,7 +232,7 @@ class Reconciler:
 
     def guard_state(self) -> dict[str, Any]:
         """The guard's revision, and whether what it knows is fresh."""
-        return self._ask_guard("GET", "state", b"")
+        return self._tell_guard("state")
 
     def learn(self, system: str, login: str = "", password: Secret | None = None) -> dict[str, Any]:
         """Has the guard ask the ERP what it offers, as the user that is given or else as the one that is kept."""
@@ -252,9 +249,9 @@ class Reconciler:
     def _lease(self) -> int | None:
         if self._disk_low:
             return 0
-        if self._plan.silent_s == FOREVER_S:
+        if self.plan.silent_s == FOREVER_S:
             return None
-        return int(self._on.clock.now().timestamp()) + max(LEASE_S, self._plan.silent_s)
+        return int(self._on.clock.now().timestamp()) + max(LEASE_S, self.plan.silent_s)
 
     def _blocked(self) -> tuple[str, ...]:
         with self._on.store.read() as connection:
@@ -276,14 +273,14 @@ class Reconciler:
                 callers=connection.execute(select(func.count()).select_from(PRINCIPAL)).scalar_one(),
                 devices=directory.devices(connection),
                 keys=write_keys(connection, self._on.sealer, self._on.home, plan) if keys else {},
-                draft=self._draft,
+                draft=self.draft,
             )
 
-    def _tell_guard(self, about: str, message: dict[str, Any]) -> dict[str, Any]:
-        return self._ask_guard("POST", about, json.dumps(message).encode())
-
-    def _ask_guard(self, method: str, about: str, body: bytes) -> dict[str, Any]:
-        socket = self._on.home.socket("guard-control")
+    def _tell_guard(self, about: str, message: dict[str, Any] | None = None) -> dict[str, Any]:
+        """What the guard says to it; asked without a message, what there is about it."""
+        socket, method, body = self._on.home.socket("guard-control"), "GET", b""
+        if message is not None:
+            method, body = "POST", json.dumps(message).encode()
         try:
             answer = unix.ask(socket, method, f"/internal/{about}", body, timeout_s=GUARD_TIMEOUT_S)
             told = dict(json.loads(answer.body))
@@ -297,3 +294,52 @@ class Reconciler:
 
 def _asked_as(system: str, login: str, password: Secret | None) -> dict[str, Any]:
     return {"system": system, "login": login, "password": password.reveal() if password else ""}
+
+
+def sent_values(system: System, login: str, key: str) -> dict[str, str]:
+    """By header, what it holds for this account, where that turns on the account."""
+    basic = base64.b64encode(f"{login}:{key}".encode()).decode()
+    parts = {"key": key, "login": login, "basic": basic}
+    return {
+        name: PLACES.sub(lambda place: parts[place[1]], form)
+        for name, form in system.sent.items()
+        if PLACES.search(form)
+    }
+
+
+def fit(system: System, login: str, key: str) -> bool:
+    return all(FIT.fullmatch(value) for value in sent_values(system, login, key).values())
+
+
+def write_keys(
+    connection: Connection, sealer: Sealer, home: Home, plan: Plan
+) -> Mapping[tuple[str, str], Mapping[str, str]]:
+    """(system, principal) -> header -> the file with its value, for systems whose keys Envoy puts on.
+
+    The name of a file follows from what is sealed, of which nobody can guess the key; a new key is another file.
+    """
+    handed = {system.name: system for system in plan.systems if system.hand_over is HandOver.KEY}
+    (folder := home.envoy / "keys").mkdir(mode=0o700, exist_ok=True)
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    chosen = select(ERP_ACCOUNT).where(ERP_ACCOUNT.c.system.in_(handed), ~ERP_ACCOUNT.c.principal.startswith("system:"))
+    for row in connection.execute(chosen) if handed else ():
+        system, sealed_for = handed[row.system], directory.sealed_for(row.system, row.principal)
+        key = sealer.open(row.sealed_secret, sealed_for).reveal()
+        if not fit(system, row.login, key):
+            continue  # sealed for another kind of hand-over: whose it is has no key
+        files = found[row.system, row.principal] = {}
+        for name, value in sent_values(system, row.login, key).items():
+            told = f"{sealed_for} {row.login} {system.sends} {name} ".encode()
+            path = folder / content_hash(told + row.sealed_secret, chars=NAME_CHARS)
+            if not path.exists():
+                write_atomically(path, value.encode())
+            files[name] = str(path)
+    return found
+
+
+def forget_keys(home: Home, resources: Resources) -> None:
+    """Takes away the files that nothing in `resources` names, which Envoy has in force."""
+    named = str(resources["ecds/inject.json"])
+    for path in (home.envoy / "keys").glob("*"):
+        if path.name not in named:
+            path.unlink(missing_ok=True)

@@ -1,38 +1,87 @@
-"""Revisions of the policy: recorded with their author in the transaction of their audit entry, found again, and shown."""
+"""What was put in force, and what waits for a second person: kept as it was shown, with who asked for it and who decided.
+
+Revisions of the policy are recorded in the transaction of their audit entry. A proposal, of a policy or of a role, is decided
+by others than who asked for it.
+"""
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from msgspec import Struct, convert, to_builtins
-from sqlalchemy import Column, Connection, Row, insert, select, update
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+from sqlalchemy import Column, ColumnElement, Connection, Row, insert, select, update
 
-from ostiary.audit.log import Change, entries
-from ostiary.control import proposals
-from ostiary.control.documents import read_document
-from ostiary.control.holders import holders_of
-from ostiary.control.installation import opened
-from ostiary.control.proposals import Kind, Proposal
+from ostiary.audit.log import Change, entries, refuse_unfit
+from ostiary.control.installation import Administrators, opened
 from ostiary.event.record import stamp
 from ostiary.foundation.clock import from_us, to_us
 from ostiary.foundation.errors import CallerFault, OperatorFault, SystemFault
 from ostiary.foundation.files import write_atomically
 from ostiary.foundation.home import Home
+from ostiary.foundation.ids import content_hash
 from ostiary.plan.model import Plan, from_json, to_json
 from ostiary.policy.document import Document, plain
-from ostiary.prove.questions import diff
+from ostiary.policy.model import Approvals
 from ostiary.prove.rules import few
 from ostiary.store.database import Store
 from ostiary.store.plans import keep_plan, put_in_force, read_plan, revision_in_force
-from ostiary.store.tables.control import FAILED_MAX_CHARS, REVISION
+from ostiary.store.tables.control import FAILED_MAX_CHARS, PROPOSAL, REVISION
 
 APPLY: Final = "policy.apply"
 ROLLED_BACK: Final = "policy.rolled-back"
 SHADOW: Final = "policy.shadow"
 SHADOW_END: Final = "policy.shadow-end"
 NUMBER_MAX: Final = 2**31 - 1  # of a PostgreSQL integer
+OPEN_MAX: Final = 100  # of a kind ...
+OPEN_OF_ONE_MAX: Final = 20  # ... and of one person: nobody keeps the others from theirs
+REASON_MAX_CHARS: Final = 900
+LONG: Final = ("text", "files", "changes")  # of the content, what no line of the audit log has room for
 _SHORT: Final = [column for column in REVISION.c if column.name not in {"text", "files", "plan", "proof"}]
+
+
+class Kind(StrEnum):
+    POLICY = "policy"
+    ROLES = "roles"
+    BREAK_GLASS = "break-glass"
+
+    @property
+    def listed(self) -> str:
+        """The command that shows what waits."""
+        return "review waiting" if self is Kind.ROLES else f"{self} list"
+
+    def needs(self, asked: Approvals) -> int:
+        """How many others must say yes: one, even if the policy asks for nobody any more; but in an emergency nobody."""
+        if self is Kind.BREAK_GLASS:
+            return asked.break_glass
+        return max(1, asked.policy if self is Kind.POLICY else asked.giving)
+
+
+class State(StrEnum):
+    OPEN = "open"
+    DONE = "done"
+    REJECTED = "rejected"
+    RENEWED = "renewed"  # as another one, since it would do something else by now
+    BEGUN = "begun"  # a role for a time, until ...
+    ENDED = "ended"
+
+
+class Proposal(Struct, frozen=True, kw_only=True):
+    """`content`: all that was shown; `approvals`: who else said yes."""
+
+    id: str = ""
+    kind: Kind
+    actor: str
+    reason: str
+    at: datetime
+    content: dict[str, Any]
+    approvals: tuple[str, ...] = ()
+    state: State = State.OPEN
+    until_s: int = 0  # of a role for a time that has begun
 
 
 class Act(Struct, frozen=True, kw_only=True):
@@ -64,9 +113,8 @@ def record(change: Change, act: Act, plan: Plan, *, changes: int = 0) -> int:
 
 def record_failure(change: Change, act: Act, plan: Plan, code: str, number: int) -> None:
     """Says that the revision of this number did not come into force; the one before still is."""
-    change.connection.execute(
-        update(REVISION).where(REVISION.c.number == number).values(failed=code[:FAILED_MAX_CHARS])
-    )
+    meant = update(REVISION).where(REVISION.c.number == number)
+    change.connection.execute(meant.values(failed=code[:FAILED_MAX_CHARS]))
     _note(change, ROLLED_BACK, act, plan, {"revision": plan.revision, "failed": code})
 
 
@@ -126,7 +174,7 @@ def list_revisions(home: Home, limit: int = 20) -> list[dict[str, Any]]:
     in_force = revision_in_force(home)
     with opened(home) as on, on.store.read() as connection:
         rows = connection.execute(select(*_SHORT).order_by(REVISION.c.number.desc())).all()
-        waiting = [_proposal(one) for one in reversed(proposals.found(connection, Kind.POLICY))]
+        waiting = [_proposal(one) for one in reversed(found(connection, Kind.POLICY))]
     last = next((row.number for row in rows if row.revision == in_force and not row.failed), 0)
     states = {last: "in force", **{row.number: "rolled back" for row in rows if row.failed}}
     kept = [{**_revision(row), "state": states.get(row.number, "")} for row in rows[:limit]]
@@ -139,7 +187,7 @@ def show_revision(home: Home, which: str = "") -> dict[str, Any]:
     with opened(home) as on:
         if which.isdecimal() and int(which[:20]) <= NUMBER_MAX:
             return kept(on.store, int(which))
-        found = proposals.asked(on.store, Kind.POLICY, which)
+        found = asked(on.store, Kind.POLICY, which)
     return {**_proposal(found), **{name: found.content[name] for name in ("text", "files", "changes")}}
 
 
@@ -149,30 +197,12 @@ def write_policy(folder: Path, name: str, text: str, files: Mapping[str, str]) -
         raise OperatorFault("folder-exists", f"{folder} exists already", hint="name a new folder")
     if astray := [one for one in files if one == name or not plain(one)]:
         told = f"a file of the policy would lie in another's place, or leads out of {folder}: {few(astray)}"
-        raise OperatorFault(
-            "file-astray", told, hint="`ostiary policy show --file NAME` shows it; trust it in nothing else"
-        )
+        hint = "`ostiary policy show --file NAME` shows it; trust it in nothing else"
+        raise OperatorFault("file-astray", told, hint=hint)
     for path, one in {name: text, **files}.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / path, one.encode())
     return [str(folder.resolve() / one) for one in (name, *files)]
-
-
-def compare(home: Home, first: str, second: str) -> list[dict[str, Any]]:
-    """What the second lets people do that the first did not, and the other way round."""
-    with opened(home) as on, on.store.read() as connection:
-        old, new = (_plan_named(on.store, connection, which) for which in (first, second))
-        return [to_builtins(change) for change in diff(old, new, holders_of(connection))]
-
-
-def _plan_named(store: Store, connection: Connection, which: str) -> Plan:
-    """Of a revision, by its number or itself, or of a proposal, by its id."""
-    if which.isdecimal():
-        return plan_kept(connection, int(which[:20]))
-    if (plan := plan_of(store, which)) is not None:
-        return plan
-    asked = proposals.asked(store, Kind.POLICY, which)
-    return read_document(convert(asked.content, Document))[1]
 
 
 def plan_kept(connection: Connection, number: int) -> Plan:
@@ -201,4 +231,119 @@ def _revision(row: Row[Any]) -> dict[str, Any]:
 
 def _proposal(found: Proposal) -> dict[str, Any]:
     told = {"number": found.id, "revision": found.content["revision"], "file": found.content["file"]}
-    return {**told, **proposals.about(found)}
+    return {**told, **about(found)}
+
+
+def refuse_reason(reason: str) -> None:
+    """Raises where nobody could learn from it later why this was done."""
+    if not 0 < len(reason.strip()) <= REASON_MAX_CHARS:
+        told = f"it needs a reason of at most {REASON_MAX_CHARS} characters"
+        raise OperatorFault("reason", told, hint='--reason "why, in a few words"')
+    refuse_unfit(reason)
+
+
+def propose(change: Change, asked: Proposal) -> Proposal:
+    """Keeps it; its id is a hash of all of it. What is asked for a second time waits already."""
+    content, opened = json.dumps(asked.content), (PROPOSAL.c.kind == asked.kind, PROPOSAL.c.state == State.OPEN)
+    same = (PROPOSAL.c.actor == asked.actor, PROPOSAL.c.reason == asked.reason, PROPOSAL.c.content == content)
+    for one in _found(change.connection, *opened, *same):
+        return one
+    waiting = list(change.connection.execute(select(PROPOSAL.c.actor).where(*opened)).scalars())
+    if len(waiting) >= OPEN_MAX or waiting.count(asked.actor) >= OPEN_OF_ONE_MAX:
+        told = f"{len(waiting)} proposals are waiting already, {waiting.count(asked.actor)} of them yours"
+        raise CallerFault("too-many-proposals", told, hint="approve or reject some")
+    made = replace(asked, id=content_hash(msgspec.json.encode(asked, order="deterministic")))
+    row = {"id": made.id, "kind": made.kind, "actor": made.actor, "reason": made.reason, "at_us": to_us(made.at)}
+    of = {"principal": made.content.get("principal", ""), "role": made.content.get("role", ""), "until_s": 0}
+    change.connection.execute(insert(PROPOSAL).values(**row, **of, content=content, approvals="[]", state=State.OPEN))
+    note_act(change, made, "propose", made.reason)
+    return made
+
+
+def found(connection: Connection, kind: Kind, *states: State) -> list[Proposal]:
+    """Those in one of these states, the oldest first."""
+    return _found(connection, PROPOSAL.c.kind == kind, PROPOSAL.c.state.in_(states or [State.OPEN]))
+
+
+def _found(connection: Connection, *which: ColumnElement[bool]) -> list[Proposal]:
+    chosen = select(PROPOSAL).where(*which).order_by(PROPOSAL.c.at_us)
+    return [
+        Proposal(
+            id=row.id, kind=Kind(row.kind), actor=row.actor, reason=row.reason, at=from_us(row.at_us), until_s=row.until_s,
+            content=json.loads(row.content), approvals=tuple(json.loads(row.approvals)), state=State(row.state),
+        )
+        for row in connection.execute(chosen)
+    ]  # fmt: skip
+
+
+def asked(store: Store, kind: Kind, identity: str, *states: State) -> Proposal:
+    """The one with this id, in one of these states; without any, an open one."""
+    which = (PROPOSAL.c.kind == kind, PROPOSAL.c.state.in_(states or [State.OPEN]), PROPOSAL.c.id == identity)
+    with store.read() as connection:
+        known = _found(connection, *which)
+    if not known:
+        told = f"there is no {kind} proposal {identity} that is {' or '.join(states or [State.OPEN])}"
+        raise CallerFault("no-proposal", told, hint=f"see `ostiary {kind.listed}`")
+    return known[0]
+
+
+def missing(proposal: Proposal, needed: Approvals, who: Administrators) -> dict[str, Any]:
+    """How many more have to say yes by what is `needed`, and who may.
+
+    One more where a provider asks: whoever mapped its claim to the role would be alone in saying yes.
+    """
+    needs = proposal.kind.needs(needed) + proposal.actor.startswith("provider:")
+    left = max(0, needs - len(who.approvers.intersection(proposal.approvals)))
+    return {"missing": left, "approvers": sorted(who.approvers - {proposal.actor, *proposal.approvals}) if left else []}
+
+
+def about(proposal: Proposal) -> dict[str, Any]:
+    """Who asked for it, when and why, and who else said yes: as it is shown."""
+    told = {"who": proposal.actor, "when": stamp(proposal.at), "why": proposal.reason}
+    return {**told, "approvals": [*proposal.approvals]}
+
+
+def approve(change: Change, proposal: Proposal, who: Administrators) -> Proposal:
+    """With the actor among those who said yes: somebody else than who asked, each once, and only who is asked still."""
+    refuse_own(change.actor, proposal, who)
+    counting = [one for one in proposal.approvals if one in who.approvers and one != change.actor]
+    after = replace(proposal, approvals=(*counting, change.actor))
+    note_act(change, after, "approve", approvals=json.dumps(after.approvals))
+    return after
+
+
+def refuse_own(actor: str, proposal: Proposal, who: Administrators) -> None:
+    """Raises where this one's yes would not count."""
+    who.refuse_silent(actor)
+    if actor == proposal.actor:
+        told = f"{actor} asked for it: somebody else must approve it"
+        raise OperatorFault("own-proposal", told, hint="ask a second person; `reject` takes it back")
+
+
+def close(change: Change, proposal: Proposal, state: State, reason: str = "") -> None:
+    """It waits no longer."""
+    note_act(change, proposal, state, reason, state=state)
+
+
+def note_act(change: Change, proposal: Proposal, act: str, reason: str = "", **values: Any) -> None:
+    """What was done to it, with the `values` that its row has from now on."""
+    if values:
+        change.connection.execute(update(PROPOSAL).where(PROPOSAL.c.id == proposal.id).values(**values))
+    shown = {name: value for name, value in proposal.content.items() if name not in LONG}
+    shown |= {"until": until(proposal)} if proposal.until_s else {}
+    what, after = shown.get("principal", proposal.id), {"proposal": proposal.id, **shown}
+    change.note(f"{proposal.kind}.{act}", what, before={"by": proposal.actor}, after=after, reason=reason)
+
+
+def in_words(emergency: Proposal) -> str:
+    """Who holds what, and until when."""
+    return f"{emergency.content['principal']} has role {emergency.content['role']} until {until(emergency)}"
+
+
+def given(emergency: Proposal) -> str:
+    """The same, with who gave it and why."""
+    return f"{in_words(emergency)}, given by {emergency.actor}: {emergency.reason}"
+
+
+def until(emergency: Proposal) -> str:
+    return stamp(datetime.fromtimestamp(emergency.until_s, UTC))

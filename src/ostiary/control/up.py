@@ -96,19 +96,14 @@ def _prepared(home: Home) -> Mapping[str, Start]:
     return {**ours, GATE: partial(program, gate, envoy.environment(zone))}
 
 
-class _Ready:
-    """Says once that every part answers, and where."""
-
-    def __init__(self, home: Home) -> None:
-        self._home, self.told = home, False
-
-    def tell(self) -> None:
-        if self.told or not all(health.is_up(self._home, name) for name in (*MEMBERS, GATE)):
-            return
-        plan, settings = plan_in_force(self._home), load_settings(self._home.settings)
-        log.info("the gate is up at %s, revision %s of policy %s", settings.origin, plan.revision, plan.policy)
-        log.info("`ostiary status --home %s` shows how it is; Ctrl-C stops it", self._home.root)
-        self.told = True
+def _ready(home: Home) -> bool:
+    """Whether every part answers; then says so, and where."""
+    if not all(health.is_up(home, name) for name in (*MEMBERS, GATE)):
+        return False
+    plan, settings = plan_in_force(home), load_settings(home.settings)
+    log.info("the gate is up at %s, revision %s of policy %s", settings.origin, plan.revision, plan.policy)
+    log.info("`ostiary status --home %s` shows how it is; Ctrl-C stops it", home.root)
+    return True
 
 
 class _Pulse:
@@ -137,10 +132,10 @@ class _Pulse:
 
 def _look_after(starts: Mapping[str, Start], children: dict[str, Child], home: Home) -> None:
     """Starts again what ends by itself: meanwhile the gate refuses what needed it."""
-    ready, pulse = _Ready(home), _Pulse(home)
+    ready, pulse = False, _Pulse(home)
     ended: deque[float] = deque(maxlen=RESTARTS_MAX + 1)
     while not _told_to_stop():
-        ready.tell()
+        ready = ready or _ready(home)
         pulse.feel(children)
         for name, one in list(children.items()):
             if (code := one.poll()) is None:
