@@ -2,16 +2,20 @@
 
 import json
 import re
+from contextlib import closing
 from html import unescape
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from identity.test_people import Browser, form_of
+from ostiary.foundation.clock import SystemClock
 from ostiary.foundation.secret import Secret
 from ostiary.identity import changes, page, passkeys, principals
 from ostiary.identity.credentials import hash_password
+from provider_twin import Signing, Twin
 from soft_authenticator import BE, UP, UV, Authenticator, data, text
 
 
@@ -474,3 +478,33 @@ def test_the_script_is_ours_alone_and_only_where_it_is_needed(world, holder):
 
 def test_both_languages_say_the_same_things():
     assert set(page.TEXTS["en"]) == set(page.TEXTS["de"])
+
+
+def by_provider(outside, shown):
+    """The page that it leads to from this one."""
+    place = unescape(re.search(r'formaction="([^"]*)"', shown.text)[1])
+    answer = outside.world.ask("POST", urlsplit(place).path, data=outside.world.hidden(shown))
+    outside.twin.asked = dict(parse_qsl(urlsplit(answer.headers["location"]).query))
+    return outside.back()
+
+
+def test_who_comes_by_his_provider_needs_its_word_beside_his_passkey_each_time(world_with, tmp_path):
+    """Else whoever left the company comes on by the passkey, with the roles of his last claims, however often it ends him."""
+    with closing(Twin(tmp_path, SystemClock())) as twin, world_with(upstream_authorities=twin.authorities) as world:
+        twin.clock, outside, holder = world.clock, Signing(world, twin), Holder(world)
+        assert by_provider(outside, holder.page()).status_code == 303
+        new = by_provider(outside, holder.begin("passkey-new"))
+        assert "Done" in holder.confirm(new, holder.device.create(holder.options(new))).text
+        holder.forget()
+        alone = holder.use()
+        assert alone.status_code == 200
+        assert holder.noted()["why"] == "a passkey without the provider's word"
+        half = by_provider(outside, holder.page())
+        (secret,) = set(re.findall('name="half" value="([^"]*)"', half.text))
+        form = {**world.hidden(half), "half": secret, "decision": "allow"}
+        form["passkey"] = holder.device.get(holder.options(half))
+        assert world.ask("POST", "/identity/sign-in", data=form).status_code == 303
+        assert "user:anna@acme" in world.journal()
+        assert "You are signed in as Anna" in holder.page().text
+        assert outside.say_logout().status_code == 200
+        assert "You are signed in as Anna" not in holder.page().text

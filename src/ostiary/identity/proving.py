@@ -39,7 +39,7 @@ class Lacking(NamedTuple):
 def proved(server: Server, request: Request, form: Mapping[str, str], browser: str) -> Person | Lacking:
     """What the form proves, each way with its own tries; raises Refused where there is nothing to try any more."""
     if "passkey" in form:
-        return _by_passkey(server, request, passkeys.read(form["passkey"]), browser)
+        return _by_passkey(server, request, form, passkeys.read(form["passkey"]), browser)
     return _by_code(server, request, form) if "half" in form else _by_password(server, request, form)
 
 
@@ -87,8 +87,13 @@ def _by_code(server: Server, request: Request, form: Mapping[str, str]) -> Perso
     return Lacking(_noted(principal, locked_s, outcome="wrong", why="a wrong code"), "wrong-code", half)
 
 
-def _by_passkey(server: Server, request: Request, shown: AuthenticationCredential, browser: str) -> Person | Lacking:
-    """Without a user name; a page that was open for too long is asked again and counts as no try."""
+def _by_passkey(
+    server: Server, request: Request, form: Mapping[str, str], shown: AuthenticationCredential, browser: str
+) -> Person | Lacking:
+    """Without a user name; a page that was open for too long is asked again and counts as no try.
+
+    Who has no password here comes by his provider's word each time: a passkey is the other half of that alone.
+    """
     with server.store.begin() as connection:
         if not passkeys.in_time(server, connection, shown, browser):
             return Lacking({"outcome": LATE}, LATE)
@@ -100,10 +105,22 @@ def _by_passkey(server: Server, request: Request, shown: AuthenticationCredentia
         if row and not locked_s:
             used = passkeys.use(server, connection, row, shown)
         made = person(server, connection, principal, used.amr) if used.amr else None
-        if made:
+        if made and (half := _first(server, connection, form.get("half", ""), made)) is not None:
             tries.clear(connection, place)
-            return made
-    return Lacking(_noted(principal, locked_s, outcome=used.outcome, why=used.why), "wrong-passkey")
+            return made._replace(**half)
+        used = used._replace(why="a passkey without the provider's word") if made else used
+    return Lacking(
+        _noted(principal, locked_s, outcome=used.outcome, why=used.why), "wrong-passkey", form.get("half", "")
+    )
+
+
+def _first(server: Server, connection: Connection, half: str, made: Person) -> Mapping[str, Any] | None:
+    """By whose word he came before the passkey, if by any; None where that is missing."""
+    kept = server.drawer(connection, "half").use(half)
+    if kept and (kept.facts["principal"], kept.facts["generation"]) == (made.principal, made.generation):
+        return {name: kept.facts[name] for name in BY_PROVIDER}
+    own = select(PASSWORD.c.principal).where(PASSWORD.c.principal == made.principal)
+    return {} if connection.execute(own).first() else None
 
 
 def _noted(principal: str, locked_s: int, **why: str) -> dict[str, str]:
