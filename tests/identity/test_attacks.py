@@ -271,7 +271,7 @@ def test_a_code_or_a_token_is_in_no_address_but_the_codes_own(world):
 
 
 def test_an_answer_says_to_the_gate_whether_a_credential_was_wrong(world):
-    """What it does not say blocks no address: see `monitor.failures`."""
+    """What it does not say blocks no address: see `monitor.rules`."""
 
     def said(answer):
         return answer.headers.get("ostiary-reason")
