@@ -20,7 +20,6 @@ from ostiary.erp.operation import Request as Asked
 from ostiary.foundation.home import Home
 from ostiary.foundation.secret import Secret, new_id
 from ostiary.guard.accounts import Accounts
-from ostiary.guard.adapters import Adapters
 from ostiary.guard.check import Check
 from ostiary.guard.connector import TrytonErp
 from ostiary.guard.journal import Journal
@@ -79,7 +78,7 @@ async def judging(home: Home, spec: str, erp: str) -> AsyncIterator[Judge]:
     journal, locks = Journal(home.guard_log), Locks(home.access_log)
     tryton = TrytonErp(erp, "erp", accounts.vault("erp"))
     await knowledge.begin()
-    check = Check(knowledge, accounts, Adapters(home), lambda _: tryton, journal, locks, on.clock)
+    check = Check(knowledge, accounts, lambda _: tryton, lambda _: tryton, journal, locks, on.clock)
     try:
         known = {"x-gw-revision": revision, "x-gw-source": "10.7.0.1"}
         yield Judge(check, known, {host: _token(on, f"https://{host}") for host in ("erp.test", "shop.test")})

@@ -19,7 +19,6 @@ from ostiary.foundation.home import Home
 from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import Settings
 from ostiary.guard.accounts import Accounts, HandsOver, NotEstablished, NotLetIn, SystemVault
-from ostiary.guard.adapters import Adapters
 from ostiary.guard.answer import Trace
 from ostiary.guard.check import Check
 from ostiary.guard.connector import PATIENCE_S, TIMEOUT_S, TokenErp, Tried, TrytonErp
@@ -80,10 +79,7 @@ class Guard:
         """Knows the plan and the store before it yields; afterwards nothing of it is left running."""
         journal, locks = Journal(self._home.guard_log), Locks(self._home.access_log)
         await self._knowledge.begin()
-        adapters = Adapters(self._home)
-        self._check = Check(
-            self._knowledge, self._accounts, adapters, self.erp_of, self.hands_over, journal, locks, self._clock
-        )
+        self._check = Check(self._knowledge, self._accounts, self.erp_of, self.hands_over, journal, locks, self._clock)
         tasks = [asyncio.create_task(self._knowledge.keep_fresh()), asyncio.create_task(self._keep_short())]
         try:
             yield self

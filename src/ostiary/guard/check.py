@@ -18,7 +18,6 @@ from ostiary.foundation.jose import TokenRefused, issued_by
 from ostiary.foundation.logging import redact
 from ostiary.guard import proof, records, validation
 from ostiary.guard.accounts import Accounts, Erp, HandsOver, NotEstablished, NotLetIn
-from ostiary.guard.adapters import Adapters
 from ostiary.guard.answer import Gone, Refused, Trace
 from ostiary.guard.journal import Journal, Line
 from ostiary.guard.knowledge import Caller, Knowledge, Ready
@@ -44,14 +43,13 @@ class Check:
         self,
         knowledge: Knowledge,
         accounts: Accounts,
-        adapters: Adapters,
         erp_of: Callable[[System], Erp | None],
         hands_over: Callable[[System], HandsOver | None],
         journal: Journal,
         locks: Locks,
         clock: Clock,
     ) -> None:
-        self._knowledge, self._accounts, self._adapters = knowledge, accounts, adapters
+        self._knowledge, self._accounts = knowledge, accounts
         self._erp_of, self._hands_over = erp_of, hands_over
         self._journal, self._locks, self._clock = journal, locks, clock
 
@@ -91,7 +89,7 @@ class Check:
         trace.system = system.name
         caller = await self._caller(asked, system, trace)
         request = self._request(asked, system)
-        read, match = self._adapters.read(ready, system, request, observed=trace.observed)
+        read, match = self._knowledge.understood(ready, system, request, observed=trace.observed)
         if isinstance(read, Unreadable):
             trace.whole = False
             if read.operations:  # role first: who may not read an object does not learn its fields by asking
@@ -190,7 +188,7 @@ class Check:
             account=await self._accounts.account(trace.subject, system.name),
         )  # fmt: skip
         try:
-            call = await records.with_wholes(ready.apart, case, self._adapters.owners(system.name))
+            call = await records.with_wholes(ready.apart, case, self._knowledge.owners(system.name))
         except NotEstablished as problem:
             raise Refused(Reason.APART, f"what it changes by its parts can't be established: {problem}") from None
         rules = [
@@ -239,7 +237,7 @@ class Check:
 
     async def _hold(self, ready: Ready, call: Call, linked: Iterable[Record], trace: Trace, gone: Gone) -> None:
         """The records on which it turns, from here to the ERP's answer: what is read of them stays true."""
-        others = chain(ready.where, self._adapters.between(ready.apart))
+        others = chain(ready.where, self._knowledge.between(ready.apart))
         wanted = records.records_to_hold(ready.apart, call, others, reads=trace.pending)
         if len(wanted) > records.RECORDS_MAX:
             raise Refused(Reason.TOO_LARGE, f"more than {records.RECORDS_MAX} records in one request")

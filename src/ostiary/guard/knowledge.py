@@ -4,19 +4,23 @@ import asyncio
 import hashlib
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import anyio.to_thread
 from msgspec import Struct
+from msgspec.structs import replace
 
-from ostiary.erp.openapi import Table
+from ostiary.erp import tryton
+from ostiary.erp.openapi import Match, Table, fields_sent, operation_of
+from ostiary.erp.operation import Call, Pattern, Problem, Request, Unreadable
 from ostiary.foundation.clock import Clock
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.jose import Claims, TokenRefused, revocation_keys, verify_access_token
 from ostiary.foundation.settings import LEASE_S
+from ostiary.guard.records import Owners
 from ostiary.plan.model import Apart, Kind, Plan, System, prepared, seal
 from ostiary.store.database import Store
 from ostiary.store.directory import access_keys, devices, revoked_keys, role_sets
@@ -58,6 +62,13 @@ class Ready:
 class Caller(Struct, frozen=True, kw_only=True):
     claims: Claims
     keys: frozenset[str]  # by which it may be revoked
+
+
+class Read(NamedTuple):
+    """What a request would do, and for a described operation which one it is."""
+
+    call: Call | Unreadable
+    match: Match | None = None
 
 
 class Knowledge:
@@ -191,6 +202,43 @@ class Knowledge:
         self._asked_at[unknown] = _monotonic()
         await self.refresh()
         return True
+
+    def understood(self, ready: Ready, system: System, request: Request, *, observed: bool) -> Read:
+        """From a request to business operations, by the kind of the system it is for."""
+        match system.kind:
+            case Kind.OPENAPI:
+                found = ready.tables[system.name].find(request.method, request.path)
+                if found is None:
+                    return Read(Unreadable(problem=Problem.UNKNOWN_OPERATION, detail="no such operation is described"))
+                operation = operation_of(found)
+                if any(pattern.holds(operation) for pattern in ready.fields):
+                    operation = replace(operation, fields_written=fields_sent(found, request))
+                return Read(Call(operations=(operation,)), found)
+            case Kind.TRYTON:
+                catalogue = self._catalogue(system.name)
+                if catalogue is None:
+                    detail = "what this system offers has not been learned yet"
+                    return Read(Unreadable(problem=Problem.UNKNOWN_OPERATION, detail=detail))
+                name, database = system.name, system.database
+                call = tryton.read(request, system=name, database=database, catalogue=catalogue, observed=observed)
+                return Read(call)
+
+    def between(self, rules: Iterable[Apart]) -> Iterator[Pattern]:
+        """The objects in the middle of each rule's link: who changes a record of them may turn it."""
+        for rule in (rule for rule in rules if rule.steps[1:]):
+            models = offered.models if (offered := self._catalogue(rule.then.system)) else {}
+            objects = {name for name in models if rule.then.holds_object(name)}
+            for step in rule.steps[:-1]:
+                fields = (models[name].get(step) for name in objects)
+                objects = {field.target for field in fields if field and field.target in models}
+                yield from (replace(rule.then, object=name) for name in objects)
+
+    def owners(self, system: str) -> Owners:
+        """What the records of a system are parts of, where that is offered."""
+        return offered.owners if (offered := self._catalogue(system)) else {}
+
+    def _catalogue(self, system: str) -> tryton.Catalogue | None:
+        return tryton.learned(self._home.catalogue(system))
 
 
 def _monotonic() -> float:
