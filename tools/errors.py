@@ -66,13 +66,14 @@ class Error(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One example; `several`: it can't show its error alone. `whole`: nothing is left out, `long`: letters for `…`.
 
     `files`, `links`: what lies beside the policy, and its encoding; `held`: who has which roles.
-    `asked`: the file that is checked. `lone`: what belongs to the policy does not come with it. `lowered`: the prover's limits, so that little is too much.
+    `asked`: the file that is checked. `absent`: the OpenAPI document is not there. `lone`: what belongs to the policy does not come with it. `lowered`: the prover's limits, so that little is too much.
     """
 
     policy: str
     why: str = ""
     several: bool = False
     lone: bool = False
+    absent: bool = False
     lowered: bool = False
     whole: bool = False
     long: int = 0
@@ -96,7 +97,8 @@ class Error(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def put(self, home: Home) -> None:
         """Writes policy and files as an administrator would have them."""
-        for name, text in {"policy.yaml": self.text, **self.files}.items():
+        described = {} if self.absent else {"shop.yaml": "openapi: 3.1.0\npaths: {}\n"}
+        for name, text in {**described, "policy.yaml": self.text, **self.files}.items():
             path = home.root / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(self._full(text).encode(self.encoding))

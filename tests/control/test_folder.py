@@ -34,8 +34,8 @@ def test_a_described_system_names_no_document_outside_the_folder(folder, spec):
     spec = spec.replace("OUTSIDE", str(folder.parent / "shop.yaml"))
     with pytest.raises(OperatorFault) as refused:
         read(folder, spec)
-    assert refused.value.code == "spec-unreadable"
-    assert f"policy.yaml:2: system shop: {spec} leads out of the policy's folder" in str(refused.value)
+    assert refused.value.code == "policy-invalid"
+    assert f"policy.yaml:2:11: system shop: {spec} leads out of the policy's folder" in str(refused.value)
     assert "root:" not in str(refused.value)
 
 
@@ -43,8 +43,17 @@ def test_a_described_system_names_no_document_outside_the_folder(folder, spec):
 def test_what_is_no_text_in_a_file_is_told_and_waits_for_nobody(folder, spec):
     os.mkfifo(folder / "pipe.yaml")
     (folder / "latin.yaml").write_bytes(SPEC.encode() + b"# caf\xe9\n")
-    with pytest.raises(OperatorFault, match=rf"policy.yaml:2: system shop: .*{spec}"):
+    with pytest.raises(OperatorFault, match=rf"policy.yaml:2:11: system shop: .*{spec}"):
         read(folder, spec)
+
+
+def test_a_document_that_is_not_there_is_told_with_every_other_problem(folder):
+    text = f"{POLICY % 'specs/none.yaml'}never: 1\nallways: 1\n"
+    with pytest.raises(OperatorFault) as refused:
+        files_of(folder, "policy.yaml", text)
+    told = [one["message"] for one in refused.value.problems]
+    assert "the policy has no key 'allways'" in told
+    assert "system shop: specs/none.yaml is no file in the policy's folder" in told
 
 
 def test_of_a_document_that_is_too_large_no_more_is_read_than_tells_it(folder):

@@ -301,3 +301,5 @@ def test_an_answer_says_to_the_gate_whether_a_credential_was_wrong(world):
     world.ask("POST", "/identity/revoke", data={"token": told["refresh_token"], "client_id": "web"})
     assert said(world.userinfo(told["access_token"])) == "token-revoked"
     assert said(world.refresh(told["refresh_token"])) is None, "it has ended, and was right"
+    world.redeem(code := world.code())
+    assert said(world.redeem(code)) == "credential-invalid", "a code that comes again is told as no success"

@@ -311,7 +311,9 @@ def test_query_and_fragment_and_case_of_the_host_do_not_count(bank):
 
 def test_who_must_bind_gets_nothing_without_a_proof(sqlite_world):
     one = made(sqlite_world, bound="dpop")
-    assert error(one.token()) == (400, "invalid_dpop_proof")
+    refused = one.token()
+    assert error(refused) == (400, "invalid_dpop_proof")
+    assert refused.headers["ostiary-reason"] == "token-unbound"  # no event says that it was allowed
     assert one.token(proof=one.proof()).status_code == 200
 
 

@@ -111,6 +111,7 @@ def test_who_may_not_hold_every_object_is_told_what_he_may(level, line, hint):
     [
         ("roles: {a: {level:user, of: sales}}\n", 4, "role a: a space is missing behind the colon", "level: user"),
         ("roles: {a: {levels: user, of: sales}}\n", 4, "role a has no key 'levels'", "level"),
+        ('roles: {a: {level: system, may: {do: "sale.*: read", when: x}}}\n', 4, "may has no key 'when'", "`when` beside the role's `may`; a line for another time stands in a role of its own"),
         ('contexts: {a: {hours: ["08:00-12:00", "13:00-18:00"], zone: UTC}}\n', 4, "hours is a text", "one of them alone; for each other an entry of its own"),
         ('roles: {a: {level: system, may: [{do: ["sale.*: read", "party.*: read"], fields: [name]}]}}\n', 4, "do is a text", "one of them alone; for each other an entry of its own"),
         ('contexts: {a: {days: [mon, tue], hours: "08:00-18:00", zone: UTC}}\n', 4, "days is a text", '"mon, tue", in quotes'),

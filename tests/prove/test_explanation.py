@@ -75,6 +75,23 @@ def test_the_command_that_gives_a_role_keeps_those_that_are_held():
     assert told.would_allow[-1] == "the role is given by `ostiary user roles anna clerk auditor`"
 
 
+def test_a_role_that_apart_keeps_from_the_caller_is_told_as_another_persons_and_given_by_no_command():
+    text = """\
+roles:
+  packer: {level: system, may: "erp/stock.move: write"}
+  releaser: {level: system, may: "erp/account.payment: execute approve"}
+apart:
+  - {name: two, permissions: ["erp/stock.move: write", "erp/account.payment: execute approve"]}
+"""
+    plan = plan_of(text)
+    known = {"reason": Reason.ROLE, "rule": "-", "operation": PAY, "subject": "client:shop", **placed({})}
+    packer, nothing = frozenset({"packer"}), frozenset()
+    for own, besides in ((packer, nothing), (nothing, packer)):
+        (told,) = explain(plan, Asked(roles=own, besides=besides, **known)).would_allow
+        assert "; another person may hold it, for apart 'two'" in told
+    assert explain(plan, Asked(roles=nothing, **known)).would_allow[-1].endswith("client roles shop releaser`")
+
+
 def test_a_refusal_by_role_names_the_callers_roles_and_the_role_and_line_that_would_grant_it():
     told = judged(READ)
     assert told.sentence == "erp/account.move:read was refused: no role of the caller (clerk) grants it"

@@ -31,9 +31,10 @@ from ostiary.plan.formula import Countries, Device, atoms
 from ostiary.plan.model import Approvals, Kind, Plan, System
 from ostiary.policy.document import Document, plain
 from ostiary.policy.model import Policy
-from ostiary.policy.node import TEXT_MAX_BYTES
+from ostiary.policy.model import System as Described
+from ostiary.policy.node import TEXT_MAX_BYTES, problem_at
 from ostiary.policy.parse import FILES_MAX, gathered, parse
-from ostiary.policy.problem import refusal
+from ostiary.policy.problem import Problem, refusal
 from ostiary.policy.words import FORMS, Wrong
 from ostiary.prove.decisions import clock
 from ostiary.prove.rules import Finding, broad, check, controls, ended, failures, few, impossible
@@ -74,20 +75,24 @@ def files_of(folder: Path, file: str, text: str) -> dict[str, str]:
     if files.problems:
         raise refusal(file, files.problems)
     included = {name: one for name, one in files.texts.items() if name != file}
-    return included | _documents(folder, parse(text, file, included).policy)
+    parsed = parse(text, file, included)
+    documents, problems = _documents(folder, parsed.systems)
+    if problems:
+        raise refusal(file, [*parsed.problems, *problems])
+    return included | documents
 
 
-def _documents(folder: Path, policy: Policy | None) -> dict[str, str]:
-    """Each system's OpenAPI document; a policy with mistakes has none: they are told when it is read."""
-    found = {}
-    for system in policy.systems if policy else ():
+def _documents(folder: Path, systems: Iterable[Described]) -> tuple[dict[str, str], list[Problem]]:
+    """Each system's OpenAPI document, and what is wrong with those that can't be had."""
+    found, problems = dict[str, str](), list[Problem]()
+    for system in systems:
         if system.spec:
             try:
                 found[system.spec] = text_below(folder, system.spec, DOCUMENT_MAX_BYTES)
             except Wrong as problem:
-                told = f"{system.source}: system {system.name}: {problem.message}"
-                raise OperatorFault("spec-unreadable", told, hint=problem.hint) from problem
-    return found
+                told = f"system {system.name}: {problem.message}"
+                problems.append(problem_at(system.source, told, problem.hint))
+    return found, problems
 
 
 def _found(folder: Path, pattern: str) -> dict[str, str]:

@@ -35,7 +35,7 @@ from ostiary.monitor.catalogue import Finding
 from ostiary.plan.decide import closure, narrowed
 from ostiary.plan.model import Plan
 from ostiary.prove.decisions import Recorded
-from ostiary.prove.rules import check
+from ostiary.prove.rules import both
 from ostiary.store.database import upsert
 from ostiary.store.directory import emergency_set, person_of, role_sets
 from ostiary.store.plans import plan_in_force
@@ -87,9 +87,7 @@ def allow(change: Change, plan: Plan, principal: str, roles: Iterable[str], pers
     human = person or person_of(change.connection, principal)
     others = select(HELD.c.role).where(HELD.c.person == human, HELD.c.id != principal)
     held = wanted.union(change.connection.scalars(others))
-    own = narrowed(plan, held)
-    own = replace(own, never=(), always=())  # proved when the plan came into force
-    if found := check(own, {human: held}, on=change.now.date()):
+    if found := list(both(narrowed(plan, held), {human: held}, on=change.now.date())):
         lines = "\n".join(f"  {one}" for one in found)
         told = f"{human} would hold what is kept apart:\n{lines}"
         raise OperatorFault("roles-apart", told, hint="nothing was changed")

@@ -16,6 +16,7 @@ from ostiary.audit.log import Entry
 from ostiary.control import revisions
 from ostiary.control.evidence import ACTS, circumstances
 from ostiary.control.installation import Installation, opened
+from ostiary.control.questions import assigned
 from ostiary.control.revisions import State, plan_of, texts_of
 from ostiary.envoy.matcher import denied_by
 from ostiary.erp import openapi
@@ -29,7 +30,7 @@ from ostiary.plan.model import Kind, Plan, System
 from ostiary.plan.reason import NO_ACCOUNT, Reason
 from ostiary.prove.decisions import Asked, Explanation
 from ostiary.prove.decisions import explain as explained
-from ostiary.store.directory import emergency_mark, erp_account, role_sets
+from ostiary.store.directory import emergency_mark, erp_account, person_of, role_sets
 from ostiary.store.plans import plan_in_force
 from ostiary.store.tables.audit import AUDIT_LEAF
 from ostiary.store.tables.identity import CLIENT
@@ -90,6 +91,7 @@ def _found(on: Installation, decision: str) -> Event:
 def _asked(on: Installation, event: Event, reason: Reason, *, inside: bool) -> Asked:
     with on.store.read() as connection:
         roles = role_sets(connection).get(event.role_set, frozenset())
+        besides = assigned(connection).get(person_of(connection, event.subject), frozenset())
     return Asked(
         reason=reason,
         rule=event.rule,
@@ -97,6 +99,7 @@ def _asked(on: Installation, event: Event, reason: Reason, *, inside: bool) -> A
         roles=roles,
         here=None if event.source == NONE else circumstances(event),
         subject="" if event.subject == NONE else event.subject,
+        besides=besides,
         inside=inside,
     )
 

@@ -206,8 +206,9 @@ def _refusal(server: Server, request: Request, refused: Refused) -> Response:
         headers["www-authenticate"] = (reason or Reason.TOKEN_INVALID).challenge
     if refused.error == "use_dpop_nonce":
         headers["dpop-nonce"] = clients.nonces(server)[0]
-    if refused.guessed or reason:
-        headers[HEADER] = str(reason or Reason.CREDENTIAL_INVALID)
+    unproved = Reason.TOKEN_UNBOUND if refused.error == "invalid_dpop_proof" else None
+    if said := reason or unproved or (Reason.CREDENTIAL_INVALID if refused.guessed else None):
+        headers[HEADER] = str(said)
     if request.scope["path"].startswith("/identity/scim/"):
         return scim.failed(refused, headers)
     if reason:  # RFC 6750 section 3: the challenge says it

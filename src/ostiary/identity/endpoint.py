@@ -41,7 +41,8 @@ def token(server: Server, request: Request, body: bytes) -> Response:
     except grants.Replayed as replayed:
         _take_back(server, replayed)
         gone = "it was used before; everything it gave is revoked"
-        raise Refused("invalid_grant", gone, outcome="replayed", client=client.id, grant=replayed.grant) from None
+        facts: dict[str, Any] = {"outcome": "replayed", "client": client.id, "grant": replayed.grant}
+        raise Refused("invalid_grant", gone, guessed=True, **facts) from None
     server.note(request, "issued", client=client.id, subject=claims.subject, grant=claims.grant, jti=claims.jti)
     return JSONResponse(answer, headers=NO_STORE)
 

@@ -57,6 +57,7 @@ class Part(Struct, frozen=True, forbid_unknown_fields=True):
     """A mapping with fixed keys. `rules`: how the keys depend on each other, as JSON Schema.
 
     `example`: what to write into one that says nothing, where it has to say something.
+    `elsewhere`: what is looked for here, and where it stands.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Part(Struct, frozen=True, forbid_unknown_fields=True):
     needed: tuple[str, ...] = ()
     rules: dict[str, Any] = {}
     example: str = ""
+    elsewhere: dict[str, str] = {}
 
 
 def _part(name: str, told: Mapping[str, Any]) -> Part:

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from ostiary.policy import node, sections
 from ostiary.policy.keys import RESERVED_LIMITS
-from ostiary.policy.model import Always, Approvals, Limit, Limits, Never, Policy, Response
+from ostiary.policy.model import Always, Approvals, Limit, Limits, Never, Policy, Response, System
 from ostiary.policy.node import TEXT_MAX_BYTES, Node, Scalar, Sequence, items_of, names_in, problem_at, read, value_at
 from ostiary.policy.problem import Problem, nearest
 from ostiary.policy.reader import Reader
@@ -33,11 +33,15 @@ SYSTEM: Final = "SYSTEM/"
 
 
 class Parsed(Struct, frozen=True, kw_only=True):
-    """`policy` is None where a problem keeps it from meaning anything for certain; `files` are those that it includes."""
+    """`policy` is None where a problem keeps it from meaning anything for certain; `files` are those that it includes.
+
+    `systems`: those that were understood, whatever else was not.
+    """
 
     policy: Policy | None
     problems: tuple[Problem, ...]
     files: frozenset[str] = frozenset()
+    systems: tuple[System, ...] = ()
 
 
 def parse(text: str, file: str, files: Mapping[str, str] = {}) -> Parsed:
@@ -52,7 +56,7 @@ def parse(text: str, file: str, files: Mapping[str, str] = {}) -> Parsed:
     order = list(told.texts)
     found = dict.fromkeys([*told.problems, *reader.problems])
     problems = tuple(sorted(found, key=lambda one: (order.index(one.file), one.line, one.column)))
-    return Parsed(policy=None if problems else policy, problems=problems, files=included)
+    return Parsed(policy=None if problems else policy, problems=problems, files=included, systems=policy.systems)
 
 
 def _policy(reader: Reader, root: Node) -> Policy:

@@ -106,6 +106,8 @@ class Reader:
             if text and word in known:
                 self.report(key, f"{what}: a space is missing behind the colon", f"{word}: {text}")
                 found.setdefault(word, key._replace(text=text))
+            elif key.text in part.elsewhere:
+                self.report(key, f"{what} has no key {key.text!r}", part.elsewhere[key.text])
             else:
                 self.report(key, f"{what} has no key {key.text!r}", nearest(key.text, known))
                 found.setdefault(closest(key.text, known), value)  # read as it was meant

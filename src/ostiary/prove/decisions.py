@@ -3,7 +3,7 @@
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import date, datetime
 from importlib import resources
 from itertools import islice
 from typing import Final, NamedTuple
@@ -13,10 +13,11 @@ from msgspec.structs import replace
 
 from ostiary.erp.operation import Operation, Verb, covering_scopes
 from ostiary.plan import formula as kind
-from ostiary.plan.decide import STEPS, Facts, admit, closure, decide, limit_of
+from ostiary.plan.decide import STEPS, Facts, admit, closure, decide, limit_of, narrowed
 from ostiary.plan.formula import MINUTES_A_DAY, Formula, atoms, every, holds
 from ostiary.plan.model import OBSERVE, Grant, Limit, Plan, Source
 from ostiary.plan.reason import UNCLEAR, Reason
+from ostiary.prove.rules import both
 from ostiary.prove.situation import DAYS, duration
 
 SUGGESTIONS_MAX = 5
@@ -46,6 +47,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     roles: frozenset[str]
     here: kind.Circumstances | None
     subject: str = ""
+    besides: frozenset[str] = frozenset()  # what the same person holds as somebody else
     inside: bool = False  # the guard refused it: what is too large there is no body that the policy bounds
 
 
@@ -114,17 +116,27 @@ def _deciding(plan: Plan, asked: Asked) -> Iterator[Source | None]:
 def _granting(plan: Plan, asked: Asked) -> Iterator[str]:
     """The roles that would have granted it, or the line that no role has yet; and how one is given."""
     operation, granting = asked.operation, _grants_of(plan, asked)
+    apart = {grant.role: _kept_apart(plan, asked, grant.role) for grant in granting[:SUGGESTIONS_MAX]}
     for grant in granting[:SUGGESTIONS_MAX]:
-        yield f"role {grant.role}, by {grant.source.cited}"
+        yield f"role {grant.role}, by {grant.source.cited}{apart[grant.role]}"
     if operation and not granting:
         action = f" {operation.action}" if operation.verb is Verb.EXECUTE and operation.action else ""
         line = f'"{operation.system}/{operation.object}: {operation.verb}{action}"'
         yield f"a new line in the `may` of a role: {line}"
-    if asked.subject:
+    fit = [role for role in apart if not apart[role]]
+    if asked.subject and (fit or not apart):
         kind, _, name = asked.subject.partition(":")
         held = sorted(asked.roles & plan.closures.keys())
-        roles = " ".join([*held, granting[0].role if granting else "ROLE"])
+        roles = " ".join([*held, *(fit or ["ROLE"])[:1]])
         yield f"the role is given by `ostiary {kind} roles {name} {roles}`"
+
+
+def _kept_apart(plan: Plan, asked: Asked, role: str) -> str:
+    """That whoever asked would not be given it, and by which rule; "" where nothing stands against it."""
+    held = (asked.roles & plan.closures.keys()) | asked.besides | {role}
+    day = asked.here.at.date() if asked.here else date.max
+    found = next(both(narrowed(plan, held), {asked.subject: held}, on=day), None) if asked.subject else None
+    return f"; another person may hold it, for {found.message}" if found else ""
 
 
 def _grants_of(plan: Plan, asked: Asked) -> list[Grant]:
