@@ -158,6 +158,16 @@ def test_a_setting_that_names_no_database_stops_the_start():
         assert "is no MMDB file" in site.tail()
 
 
+@pytest.mark.parametrize("text", [None, "", "no certificate"])
+def test_a_setting_that_names_no_authorities_stops_the_start(tmp_path, text):
+    file = tmp_path / "nope.pem"
+    if text is not None:
+        file.write_text(text)
+    with installed(upstream_authorities=str(file)) as site:
+        assert site.begin().wait(30) == 2
+        assert f"upstream_authorities in settings.toml names {file}: " in site.tail()
+
+
 def test_an_example_says_country_device_and_sign_in_and_may_expect_to_be_asked_to_sign_in(site):
     context = "{countries: DE, devices: registered, assurance: mfa, within: 15 minutes}"
     does = 'who: elsewhere, does: "invoice: read", at: "2026-03-03T10:00Z"'

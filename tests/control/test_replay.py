@@ -117,6 +117,9 @@ def test_a_draft_is_ended_by_hand_and_says_what_nobody_will_see_of_it(site):
     assert re.search(r"note: no decision will tell of: .*localhost/moved", begun.out)
     assert site.ostiary("policy", "shadow", "--end").code == 0
     assert "no draft is asked" in site.ostiary("policy", "shadow").err
+    noted = site.ask("audit.list", limit=1)
+    told = site.ostiary("policy", "shadow", "--end")
+    assert (told.code, "no draft is asked" in told.err, site.ask("audit.list", limit=1)) == (2, True, noted)
 
 
 def shown(site):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from ostiary.identity import devices, principals
+from ostiary.foundation.errors import CallerFault
+from ostiary.identity import devices, principals, registration
 
 KIND = "urn:ietf:params:oauth:grant-type:token-exchange"
 TYPE = "urn:ietf:params:oauth:token-type:access_token"
@@ -100,3 +101,11 @@ def test_what_is_exchanged_has_the_subject_s_device_and_roles(world, service):
     world.headers = {"x-gw-device": fingerprint}
     claims = world.claims(service(token).json()["access_token"])
     assert (claims.device, claims.role_set) == ("", world.claims(token).role_set)
+
+
+def test_whose_tokens_may_be_exchanged_is_there(world):
+    with pytest.raises(CallerFault, match="there is no client:nobody"):
+        world.register("odd", exchange=["nobody"])
+    world.register("even")
+    with pytest.raises(CallerFault, match="there is no client:nobody"):
+        world.do(registration.change_client, client_id="even", exchange=["nobody"])

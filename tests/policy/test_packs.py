@@ -7,12 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec import to_builtins
 
+from ostiary.cli.policy import changed
 from ostiary.compile.plan import compile_policy
 from ostiary.erp.tryton import Catalogue, offer
 from ostiary.erp.tryton.catalogue import Field
 from ostiary.policy.fmt import fmt
 from ostiary.policy.parse import packs, parse
+from ostiary.prove.questions import diff
 from ostiary.prove.rules import check
 from ostiary.prove.spelling import slips
 
@@ -45,6 +48,14 @@ def test_the_22_rules_of_the_table_are_in_the_pack():
     rules = policy_with("[sod/tryton]").apart
     assert tuple(dict.fromkeys(rule.id.removeprefix("apart/").partition(".")[0] for rule in rules)) == TABLE
     assert not any(rule.dynamic for rule in rules)
+
+
+def test_a_pack_that_is_new_is_told_by_its_rules_however_many_forms_each_has():
+    before, after = (
+        compile_policy(policy_with(named)) for named in ("[starter/tryton]", "[starter/tryton, sod/tryton]")
+    )
+    lines = changed([to_builtins(one) for one in diff(before, after, {})]).splitlines()
+    assert "- narrows 22 rules of the pack sod/tryton, each with --json" in lines
 
 
 @pytest.mark.parametrize("name", packs())

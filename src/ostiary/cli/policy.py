@@ -205,9 +205,9 @@ def changed(changes: list[dict[str, Any]], **_: Any) -> str:
         return "no difference in what anybody may do"
     colour = sys.stdout.isatty()
     by = [("" if change["widens"] else change["where"].rpartition(":")[0], change) for change in changes]
-    packed = Counter(
-        file for file, _ in by if "/" in file and "." not in file
-    )  # a file has .yaml at its end, a pack has not
+    rules = dict.fromkeys((file, change["where"]) for file, change in by)  # one of several forms is one line
+    # A file has .yaml at its end, a pack has not.
+    packed = Counter(file for file, _ in rules if "/" in file and "." not in file)
     lines = [_change(change, colour=colour) for file, change in by if file not in packed]
     lines += [f"- narrows {counted(n, 'rule')} of the pack {pack}, each with --json" for pack, n in packed.items()]
     return "\n".join(lines)

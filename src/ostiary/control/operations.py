@@ -34,6 +34,7 @@ from ostiary.plan.model import Plan
 from ostiary.policy.document import Document
 from ostiary.prove.questions import diff
 from ostiary.store.database import AROUND
+from ostiary.store.plans import draft_since
 
 
 class Applied(Struct, frozen=True, kw_only=True):
@@ -185,6 +186,8 @@ def begin_shadow(board: Board, actor: str, document: Document) -> dict[str, Any]
 
 def end_shadow(board: Board, actor: str) -> None:
     with board.turn:
+        if board.reconciler.draft is None and draft_since(board.on.home) is None:  # one that can't be read ends too
+            raise OperatorFault("no-shadow", "no draft is asked", hint="`ostiary policy shadow FILE` has one asked")
         _beside(board, actor, None)
 
 

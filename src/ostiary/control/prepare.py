@@ -5,6 +5,7 @@ import os
 import resource
 import secrets
 import shutil
+import ssl
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -25,7 +26,7 @@ from ostiary.envoy.condition import zone_of
 from ostiary.envoy.daemon import Gate
 from ostiary.envoy.edge import SYSTEM_AUTHORITIES, Edge
 from ostiary.erp.openapi import Loaded
-from ostiary.foundation.errors import OperatorFault
+from ostiary.foundation.errors import OperatorFault, plainly
 from ostiary.foundation.files import write_atomically
 from ostiary.foundation.home import Home
 from ostiary.foundation.settings import load_settings, mistakes
@@ -138,6 +139,14 @@ def ready(installation: Installation) -> Path:
     if edge.geoip and not is_database(edge.geoip):
         told = f"geoip_database in settings.toml names {edge.geoip}, which is no MMDB file"
         raise OperatorFault("geoip-unfit", told, hint="put one there, with a name in .mmdb, or leave the setting out")
+    authorities = installation.settings.upstream_authorities
+    try:
+        ssl.create_default_context(cafile=authorities or None)
+    except OSError as problem:
+        told = f"upstream_authorities in settings.toml names {authorities}: {plainly(problem)}"
+        raise OperatorFault(
+            "authorities-unfit", told, hint="put a PEM file there, or leave the setting out"
+        ) from problem
     if stolen := breached_list(installation):
         breached.refuse_unfit(stolen)
     gate = Gate(found, edge)

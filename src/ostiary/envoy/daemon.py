@@ -93,6 +93,7 @@ def command(binary: Path, home: Home, workers: int) -> list[str]:
         "concurrency": workers or os.cpu_count() or 1,
         "log-level": "warning",
         "component-log-level": "main:error",  # it tells of every ordinary end as of a warning
+        "log-format": "[%Y-%m-%dT%T.%e%z][%t][%l][%n] [%g:%#] %v",  # its own, with the zone, which is the policy's
         "file-flush-interval-msec": LOG_FLUSH_MS,
     }
     told = (part for name, value in options.items() for part in (f"--{name}", str(value)))

@@ -49,6 +49,7 @@ def add_client(
     told["backchannel_logout_uri"] = backchannel_logout_uri
     told |= {"scopes": scopes, "redirects": redirects, "exchange": exchange}
     facts, until_s = _fit(told), _until(change, days)
+    _refuse_strangers(change, exchange)
     more = {**facts, "until": roster.end_of(until_s)}
     principal = add(change, "client", client_id, name, person, roles=roles, more=more)
     change.connection.execute(insert(CLIENT).values(principal=principal, until_s=until_s, **_row(facts)))
@@ -71,6 +72,7 @@ def change_client(
     told["backchannel_logout_uri"] = backchannel_logout_uri
     told |= {"scopes": scopes, "redirects": redirects, "exchange": exchange}
     whole = _fit({what: before[what] if value is None else value for what, value in told.items()})
+    _refuse_strangers(change, exchange or ())
     row = {what: value for what, value in whole.items() if value != before[what]}
     if days is not None:
         whole["until"] = roster.end_of(until_s := _until(change, days))
@@ -145,6 +147,12 @@ def _fit(told: Mapping[str, Any]) -> dict[str, Any]:
             raise CallerFault("client-unfit", "in the profile fapi2 a client proves itself by a key", hint=hint)
         fitted["bound"] = told["bound"] or (CERTIFICATE if told["auth"] in BY_TLS else DPOP)
     return fitted
+
+
+def _refuse_strangers(change: Change, exchange: Sequence[str]) -> None:
+    """Whose tokens a client is to exchange is there when it is said; who is removed stays named, and opens nothing."""
+    for name in exchange:
+        roster.one(change.connection, f"client:{name}")
 
 
 def _jwks(text: str) -> str:
