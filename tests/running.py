@@ -41,7 +41,7 @@ SECOND, THIRD = 65_534, 65_533  # users that act beside us
 ADMINISTRATORS = [str(os.getuid()), str(SECOND), str(THIRD)]
 LOOK_EVERY_S = 0.02
 READS = {"explain": grounds.explain, "audit.list": evidence.list_entries}  # what nothing needs to run for
-STOLEN = "seven green lanterns"  # the password that is on the list
+STOLEN = "seven stolen lanterns"  # the password that is on the list
 CLOSE = {"connection": "close"}  # else the gate would go on with its open connection to a stub that is gone
 SPEC = """\
 openapi: 3.1.0
