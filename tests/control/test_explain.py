@@ -220,9 +220,8 @@ def test_wrong_passwords_and_the_lock_they_lead_to_are_said_in_words(site):
     fields = dict(HIDDEN.findall(page.body.decode()))
 
     def tried(login, password):
-        answer = site.caller().form(
-            "/identity/sign-in", cookie=cookie, **fields, username=login, password=password, decision="allow"
-        )
+        sent = {**fields, "username": login, "password": password, "decision": "allow"}
+        answer = site.caller().form("/identity/sign-in", cookie=cookie, **sent)
         return site.ask("explain", decision=answer.decision)["text"]
 
     told = [tried("locky", "guess guess guess") for _ in range(5)]
