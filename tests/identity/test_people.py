@@ -7,7 +7,7 @@ from html import unescape
 import pyotp
 import pytest
 
-from ostiary.identity import principals, registration
+from ostiary.identity import principals, registration, roster
 
 
 def form_of(page, act):
@@ -83,7 +83,12 @@ def browser(world):
 
 @pytest.mark.standard("B4")
 def test_an_app_is_enrolled_and_then_asked_for(world, browser):
+    with world.store.read() as connection:
+        assert roster.one(connection, "user:anna")["factors"] == []
     assert len(browser.enrol()) == 10
+    with world.store.read() as connection:
+        assert roster.one(connection, "user:anna")["factors"] == ["recovery", "totp"]
+        assert "factors" not in roster.one(connection, "client:shop")
     browser.forget()
     world.later(seconds=60)
     half = browser.half(world.authorize())

@@ -9,6 +9,7 @@ import pytest
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 
 from client_keys import KEYS, Keyed, jwks, signed
+from ostiary.cli.principals import given
 from ostiary.foundation.errors import CallerFault
 from ostiary.identity import registration
 
@@ -429,3 +430,14 @@ def test_a_client_s_way_can_change_and_its_secrets_go(world):
     assert error(world.machine()) == (401, "invalid_client")
     secret = world.do(registration.rotate_secret, sealer=world.sealer, client_id="shop").secret.reveal()
     assert world.token(("shop", secret), grant_type="client_credentials").status_code == 200
+
+
+def test_a_client_that_proves_itself_by_a_key_is_told_of_no_secret_and_of_the_keys_that_are_missing(sqlite_world):
+    with pytest.raises(CallerFault, match="and none is given") as refused:
+        sqlite_world.register("keyless", auth="private_key_jwt")
+    assert "--keys FILE" in refused.value.hint
+    told = {auth: given({"issuer": "https://x"}, auth=auth).partition(". ")[0] for auth in ("none", "private_key_jwt")}
+    assert told == {
+        "none": "It is public: it has no secret",
+        "private_key_jwt": "It has no secret: it proves itself by private_key_jwt",
+    }

@@ -9,16 +9,17 @@ from ostiary.cli import review
 from ostiary.cli.terminal import ask, done, home, noted, show, typed, words
 
 
-def registered(made: dict[str, Any], *, client_id: str, **_: Any) -> str:
+def registered(made: dict[str, Any], *, client_id: str, **said: Any) -> str:
     """A new client."""
-    return f"client_id: {client_id}\n{given(made)}{noted(made['warnings'])}"
+    return f"client_id: {client_id}\n{given(made, **said)}{noted(made['warnings'])}"
 
 
-def given(made: dict[str, Any], **_: Any) -> str:
+def given(made: dict[str, Any], auth: str | None = None, **_: Any) -> str:
     """Its secret, and how it gets a token: without the secret in the line, that no history and no list keeps it."""
     if "client_secret" not in made:
         found = f"{made['issuer']}/.well-known/openid-configuration"
-        return f"It is public: it has no secret. Where its users sign in, its application learns at {found}"
+        told = "It is public: it has no secret" if auth == "none" else f"It has no secret: it proves itself by {auth}"
+        return f"{told}. Where its users sign in, its application learns at {found}"
     curl = f"curl --http1.1 --cacert {shlex.quote(str(home().keys / 'ca.crt'))} -u {made['client_id']}"
     line = f"{curl} -d grant_type=client_credentials {made['issuer']}/token"
     return (

@@ -25,6 +25,7 @@ PREFIX: Final = "ostiary_secret_"  # by which scanners find one where none shoul
 DAYS, DAYS_MAX = 365, 1_095  # that a client lasts, unless said otherwise, and at most
 DAY_S: Final = 86_400
 BY_TLS: Final = frozenset({"tls_client_auth", "self_signed_tls_client_auth"})
+KEYS_HINT: Final = "give its public keys with --keys FILE (a JWKS, RFC 7517)"
 BY_JWKS: Final = frozenset({"private_key_jwt", "self_signed_tls_client_auth"})
 CHOICES: Final[Mapping[str, Sequence[str]]] = {
     "auth": tuple(WAYS), "profile": ("oauth21", FAPI2), "bound": ("", DPOP, CERTIFICATE),
@@ -156,11 +157,12 @@ def _refuse_strangers(change: Change, exchange: Sequence[str]) -> None:
 
 
 def _jwks(text: str) -> str:
+    if not text:
+        raise CallerFault("keys-missing", "it proves itself by a key, and none is given", hint=KEYS_HINT)
     try:
         return usable_jwks(text)
     except TokenRefused as refused:
-        hint = "give its public keys with --keys FILE (RFC 7517)"
-        raise CallerFault("keys-unfit", f"the client's keys can't be used: {refused}", hint=hint) from None
+        raise CallerFault("keys-unfit", f"the client's keys can't be used: {refused}", hint=KEYS_HINT) from None
 
 
 def _row(told: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Who there is: users and clients with all that they hold, and no secret."""
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
@@ -10,7 +11,7 @@ from ostiary.event.record import stamp
 from ostiary.foundation.errors import CallerFault
 from ostiary.identity import tries
 from ostiary.store.tables.directory import ASSIGNMENT, ERP_ACCOUNT, PRINCIPAL
-from ostiary.store.tables.identity import CLIENT, CLIENT_LISTS
+from ostiary.store.tables.identity import CLIENT, CLIENT_LISTS, FACTOR
 
 
 def users(connection: Connection) -> list[dict[str, Any]]:
@@ -49,16 +50,30 @@ def _list(connection: Connection, which: ColumnElement[bool]) -> list[dict[str, 
     acts_as = select(ERP_ACCOUNT).where(ERP_ACCOUNT.c.principal.in_(some))
     for row in connection.execute(acts_as.order_by(ERP_ACCOUNT.c.system)):
         accounts[row.principal][row.system] = row.login
+    factors = defaultdict[str, set[str]](set)
+    for row in connection.execute(select(FACTOR.c.principal, FACTOR.c.kind).where(FACTOR.c.principal.in_(some))):
+        factors[row.principal].add(row.kind)
     clients = {row.principal: row for row in connection.execute(select(CLIENT).where(CLIENT.c.principal.in_(some)))}
     shown = select(PRINCIPAL.c.id, PRINCIPAL.c.name, PRINCIPAL.c.person, PRINCIPAL.c.active).where(which)
     return [
-        {**row, "roles": roles[row["id"]], "accounts": accounts[row["id"]], **_client(clients.get(row["id"]))}
+        {
+            **row,
+            "roles": roles[row["id"]],
+            "accounts": accounts[row["id"]],
+            **_signs_in(row["id"], factors),
+            **_client(clients.get(row["id"])),
+        }
         for row in connection.execute(shown.order_by(PRINCIPAL.c.id)).mappings()
     ]
 
 
 def end_of(until_s: int) -> str:
     return stamp(datetime.fromtimestamp(until_s, UTC))
+
+
+def _signs_in(principal: str, factors: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+    """What a person shows beside the password: an app's codes (totp), a passkey, codes for when these are lost."""
+    return {"factors": sorted(factors.get(principal, ()))} if principal.startswith("user:") else {}
 
 
 def _client(row: Any) -> dict[str, Any]:
