@@ -97,6 +97,9 @@ def test_a_password_alone_is_not_enough_where_more_is_asked_for(site, person):
     asking(site, "{assurance: mfa}")
     refused = site.once("GET", INVOICES, token=person())
     assert (refused.status, refused.reason, 'acr_values="mfa"' in refused.headers["www-authenticate"]) == (401, "step-up", True)  # fmt: skip
+    ways = site.ostiary("policy", "who-can", "shop/invoice:read", "--json").json
+    holders = {one for way in ways if way["role"] == "elsewhere" for one in way["holders"]}
+    assert "client:elsewhere" not in holders  # no machine can
 
 
 def shown(site, pair, method, path, body=b"", **headers):

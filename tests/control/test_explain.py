@@ -8,11 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from sqlalchemy import update
 from tools.caller import HIDDEN, Caller, basic, machine_token
 
 import ostiary
 from ostiary.cli.demo.stand import authorization
 from ostiary.control import evidence, grounds
+from ostiary.control.installation import opened
 from ostiary.event.record import Event, Filter
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.home import Home
@@ -20,6 +22,7 @@ from ostiary.foundation.secret import Secret
 from ostiary.plan.model import Kind
 from ostiary.plan.reason import Reason
 from ostiary.prove.decisions import Explanation
+from ostiary.store.tables.identity import CLIENT
 from running import RUNNING, until
 
 pytestmark = RUNNING
@@ -99,6 +102,7 @@ def test_token_missing_and_invalid_and_revoked(site):
         one for one in evidence.list_entries(site.home, action="principal.disable") if one["object"] == "client:leaver"
     ]
     assert f"principal.disable of client:leaver by {who['actor']} at {who['at'][:19]}" in text
+    assert "\n  `ostiary client enable leaver`, and then a new access token" in text
     site.ask("principal.enable", principal="client:leaver")
     token = site.fresh("leaver")
     site.ask("token.revoke", principal="client:leaver", reason="laptop lost")
@@ -118,6 +122,14 @@ def test_unknown_operation(site):
     assert "unknown means denied: `ostiary policy draft --from shop` lists it" in text
     assert "is PUT /orders/7, but DELETE and GET\n" in told("PUT", "/orders/7")
     assert "no query or body where none is described\n" in told("GET", "/stock?x=1")
+    away = explained(site, site.once("GET", "/nowhere", token=site.token("clerk")), Reason.UNKNOWN_OPERATION)
+    assert re.search(r"nothing stands at localhost(:\d+)?/nowhere; shop is at localhost/shop", away)
+    other = explained(
+        site, site.once("GET", "/shop/stock", token=site.token("clerk"), host="other.example"), Reason.UNKNOWN_OPERATION
+    )
+    assert "nothing stands at other.example/shop/stock; shop is at localhost/shop" in other
+    assert "is GET /STOCK, but GET /stock is, in other letters\n" in told("GET", "/STOCK")
+    assert "in other letters" not in told("POST", "/STOCK")
 
 
 def test_an_operation_that_is_left_out_of_its_document_is_told_why(site):
@@ -210,6 +222,16 @@ def test_a_wrong_client_secret_is_said_in_words_and_never_shown(site):
     tried = site.ostiary("event", "list", "--reason", "credential-invalid", "--limit", "2")
     assert [line.split()[2] for line in tried.out.splitlines()[1:]] == ["credential-invalid"] * 2
     assert answer.decision in tried.out
+    site.ask("principal.disable", principal="client:guessed")
+    shut = machine_token(site.caller(), "guessed", Secret("guess"))
+    text = site.ask("explain", decision=shut.decision)["text"]
+    assert "the client is disabled by client:guessed" in text
+    assert "its client again: `ostiary client enable guessed`" in text
+    site.ask("principal.enable", principal="client:guessed")
+    with opened(site.home) as on, on.store.begin() as connection:
+        connection.execute(update(CLIENT).where(CLIENT.c.principal == "client:guessed").values(until_s=1))
+    ended = machine_token(site.caller(), "guessed", Secret("guess"))
+    assert "`ostiary client change guessed --days 365`" in site.ask("explain", decision=ended.decision)["text"]
 
 
 def test_wrong_passwords_and_the_lock_they_lead_to_are_said_in_words(site):
@@ -292,6 +314,9 @@ def test_a_name_that_two_have_is_asked_for_in_full(site):
         site.ask(f"{kind}.add", **more)
     with pytest.raises(CallerFault, match=r"client:twin and|user:twin and"):
         evidence.list_events(site.home, Filter(principal="twin"))
+    with pytest.raises(CallerFault, match="client:twin and user:twin are both called twin"):
+        site.ask("token.revoke", principal="twin")
+    assert site.ask("token.revoke", principal="clerk-client")["keys"]
 
 
 def test_an_event_without_a_known_caller_and_operation_lists_address_method_and_path(site):

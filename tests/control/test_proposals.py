@@ -3,10 +3,14 @@
 import os
 import pwd
 import re
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 
+from ostiary.control import operations
 from ostiary.foundation.errors import CallerFault, OperatorFault
+from ostiary.policy.document import Document
 from running import RUNNING, SECOND, THIRD
 
 pytestmark = [RUNNING, pytest.mark.skipif(os.getuid() != 0, reason="only root can act as somebody else")]
@@ -192,3 +196,13 @@ def test_without_a_word_in_the_policy_a_proposal_is_still_for_somebody_else(site
         site.ask("policy.approve", proposal=made)
     assert site.ask_as(SECOND, "policy.approve", proposal=made)["missing"] == 0
     assert reads_invoices(site)
+
+
+@pytest.mark.parametrize("named", [set(), {"uid:0"}])
+def test_nothing_is_proposed_where_nobody_else_could_say_yes(monkeypatch, named):
+    monkeypatch.setattr(operations, "_change", lambda *_, **__: None)
+    nobody = SimpleNamespace(plan=SimpleNamespace(approvals=SimpleNamespace(policy=0)))
+    board = SimpleNamespace(turn=nullcontext(), reconciler=nobody, administrators=SimpleNamespace(named=named))
+    with pytest.raises(OperatorFault, match="asks for nobody's approval") as refused:
+        operations.propose_policy(board, "uid:0", Document(file="/p.yaml", text=""), "why")
+    assert refused.value.hint == "`ostiary policy apply`"

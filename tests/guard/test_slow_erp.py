@@ -1,6 +1,7 @@
-"""An ERP that takes its time is told apart from one that is not there."""
+"""An ERP that takes its time, or refuses, is told apart from one that is not there."""
 
 import asyncio
+import json
 import socket
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from ostiary.foundation.secret import Secret
 from ostiary.guard.accounts import NotEstablished
 from ostiary.guard.connector import PATIENCE_S, TIMEOUT_S, Tried, TrytonErp
+from upstream import Echo, Server
 
 
 def asked(port):
@@ -37,3 +39,31 @@ def test_an_erp_that_is_not_there_is_said_not_to_answer():
 
 def test_an_administrator_waits_longer_for_a_cold_erp_than_a_call_does():
     assert PATIENCE_S > 5 * TIMEOUT_S
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ((200, '{"error": ["UserError", ["no such record"]]}'), "the ERP shows no such account.payment: there is none"),
+        ((500, "{}"), "the ERP answers model.account.payment.read with status 500"),
+    ],
+)
+def test_an_erp_that_refuses_is_not_said_to_be_silent(answer, told):
+    def reply(seen):
+        login = json.loads(seen["body"])["method"] == "common.db.login"
+        status, text = (200, '{"result": [7, "token"]}') if login else answer
+        return status, {}, text
+
+    async def go():
+        erp = TrytonErp(f"http://127.0.0.1:{server.server_port}", "erp", Tried("gateway", Secret("x")))
+        try:
+            await erp.rows("account.payment", ["999"], ["state"])
+        finally:
+            await erp.close()
+
+    server = Server(("127.0.0.1", 0), Echo).start(reply)
+    try:
+        with pytest.raises(NotEstablished, match=told):
+            asyncio.run(go())
+    finally:
+        server.stop()

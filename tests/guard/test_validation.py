@@ -107,6 +107,7 @@ def test_a_query_that_is_not_as_described_is_refused_by_name(query, pointer):
         (b'{"lines":[{"qty":1},{"qty":"x"}]}', "/lines/1/qty"),
         (b"{}", "/lines"),
         (b'{"lines":[],"a/b":"x"}', "/a~1b"),
+        (b'{"lines":[],"odd/name":1,"note":"x"}', "/odd~1name"),
         (b'{"lines":[],"note":"a\\u202eb"}', "/note"),
         (b'{"lines":[],"note":"a\\u0000b"}', "/note"),
         (b'{"lines":[],"note":"a\\bb"}', "/note"),

@@ -7,10 +7,10 @@ import pytest
 
 from ostiary.erp.operation import Operation, Verb
 from ostiary.plan.decide import Facts, decide
-from ostiary.plan.formula import All, AnyOf, Circumstances, Hours, Mfa, Networks, Not
+from ostiary.plan.formula import All, AnyOf, Circumstances, Hours, Mfa, Networks, Not, Recent
 from ostiary.plan.model import Apart
 from ostiary.plan.reason import Reason
-from ostiary.prove.decisions import SUGGESTIONS_MAX, Asked, explain, words
+from ostiary.prove.decisions import SUGGESTIONS_MAX, Asked, explain, signs_in, words
 from policy.compiled import plan_of
 
 PLAN = plan_of("""\
@@ -228,6 +228,29 @@ DAY, NEAR, SURE = Hours(days=(5,), start=0, end=1440, zone="UTC"), Networks(netw
 )
 def test_a_context_that_is_made_of_others_is_told_in_one_meaning(formula, told):
     assert words(formula) == told.format(day=words(DAY), near=words(NEAR), sure=words(SURE))
+
+
+@pytest.mark.parametrize(
+    ("formula", "person"),
+    [
+        (SURE, True), (Recent(seconds=60), True), (All(parts=(DAY, SURE)), True), (AnyOf(parts=(SURE, SURE)), True),
+        (AnyOf(parts=(DAY, SURE)), False), (Not(part=SURE), False), (DAY, False),
+    ],
+)  # fmt: skip
+def test_what_only_a_person_can_meet_is_known(formula, person):
+    assert signs_in(formula) is person
+
+
+@pytest.mark.parametrize(("subject", "machine"), [("client:shop", True), ("user:anna", False)])
+def test_a_machine_is_told_that_it_never_meets_what_asks_for_a_sign_in(subject, machine):
+    plan = plan_of("""\
+  sure: {assurance: mfa}
+roles: {clerk: {level: user, of: sales, may: "erp/sale.*: write", when: sure}}
+""")
+    here = Circumstances(at=TUESDAY, source=AWAY)
+    facts = {"reason": Reason.CONTEXT, "rule": "clerk/1", "operation": WRITE, "roles": frozenset({"clerk"})}
+    (would,) = explain(plan, Asked(**facts, here=here, subject=subject)).would_allow
+    assert ("it never can; a person who holds the role does" in would) is machine
 
 
 def test_what_of_several_contexts_did_not_hold_is_told_in_one_meaning_too():

@@ -44,8 +44,9 @@ def init(erp: str, database: str = "", spec: Path | None = None, **parameters: A
     told = {"home": str(root), "policy": str(policy), "reach": reach, "next": [command for command, _ in steps]}
     own = urlsplit(parameters["upstream"]).path.rstrip("/") in {"", plan.systems[0].prefix}
     by = "by the ERP's own paths, as" if own else f"not by the ERP's own paths, but by those of {spec}, as"
+    by_name = f"\nIts database is {database}." if erp == "tryton" else ""
     where = f"Callers reach the ERP through the gate {by} {reach}"
-    text = f"{root} is an installation that denies everything.\n{where}\nNext:{lines}{noted(proof.warnings)}"
+    text = f"{root} is an installation that denies everything.{by_name}\n{where}\nNext:{lines}{noted(proof.warnings)}"
     show({**told, "warnings": proof.warnings}, text)
 
 

@@ -49,8 +49,9 @@ def list_events(home: Home, wanted: record.Filter, limit: int = 20) -> list[dict
     if wanted.reason and wanted.reason not in set(Reason):
         hint = f"one of: {', '.join(Reason)}"
         raise CallerFault("no-such-reason", f"there is no reason {wanted.reason!r}", hint=hint)
-    if wanted.principal and ":" not in wanted.principal:
-        wanted = msgspec.structs.replace(wanted, principal=_in_full(home, wanted.principal))
+    if wanted.principal:
+        with opened(home) as on, on.store.read() as connection:
+            wanted = msgspec.structs.replace(wanted, principal=roster.in_full(connection, wanted.principal))
     found: list[dict[str, Any]] = []
     try:
         found.extend(map(record.shape, record.find(home.access_log, wanted, limit=limit)))
@@ -73,17 +74,6 @@ def usage(home: Home, days: int = 30) -> dict[str, Any]:
     )
     habits, unusual = patterns(uses, now)
     return {"unusual": to_builtins(unusual), "usual": to_builtins(habits), "whole": found.whole}
-
-
-def _in_full(home: Home, name: str) -> str:
-    """`user:anna` of `anna`, where one principal alone is called so."""
-    with opened(home) as on, on.store.read() as connection:
-        meant = [one["id"] for one in (*roster.users(connection), *roster.clients(connection))]
-    meant = [one for one in meant if one.partition(":")[2] == name]
-    if len(meant) != 1:
-        told = f"{' and '.join(meant)} are both called {name}" if meant else f"nobody is called {name}"
-        raise CallerFault("principal-unclear", told, hint=f"write user:{name} or client:{name}")
-    return str(meant[0])
 
 
 def list_entries(home: Home, action: str = "", limit: int = 20) -> list[dict[str, Any]]:

@@ -26,13 +26,16 @@ from ostiary.event import record
 from ostiary.event.record import NONE, Event
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.home import Home
+from ostiary.identity.names import DISABLED, ENDED
 from ostiary.plan.model import Kind, Plan, System
 from ostiary.plan.reason import NO_ACCOUNT, Reason
 from ostiary.prove.decisions import Asked, Explanation
 from ostiary.prove.decisions import explain as explained
+from ostiary.prove.rules import few
 from ostiary.store.directory import emergency_mark, erp_account, person_of, role_sets
 from ostiary.store.plans import plan_in_force
 from ostiary.store.tables.audit import AUDIT_LEAF
+from ostiary.store.tables.directory import PRINCIPAL
 from ostiary.store.tables.identity import CLIENT
 
 WRITTEN_WITHIN: Final = timedelta(seconds=2)  # Envoy writes its log at least every second
@@ -41,6 +44,7 @@ LOOK_EVERY_S: Final = 0.05
 CONNECTION_FLAGS: Final = frozenset({"UF", "UH", "UC", "UR", "UT", "URX"})  # Envoy's words for an upstream that fails
 NONE_TO_HAND: Final = denied_by(Reason.UNAVAILABLE, "")  # in the gate itself only the hand-over says so
 PARAMETER: Final = re.compile(r"\{[^{}]*\}")  # in a path of a document
+AGAIN: Final = {DISABLED: "enable {}", ENDED: "change {} --days 365"}  # why no client proves itself -> what ends that
 GIVEN: Final = frozenset({"issued", "allowed", "shown", "sent", "done"})
 
 
@@ -133,6 +137,7 @@ def noted(note: dict[str, Any]) -> Explanation:
         nobody = "no such user who may sign in (the name is not kept)"
         why = f"{why or 'wrong password'} for {account}" if account else why or nobody
     would = (f"the secret of {client}: `ostiary client rotate {client}` gives another",) if "secret" in why else ()
+    would = (f"its client again: `ostiary client {AGAIN[why].format(client)}`",) if why in AGAIN else would
     told = f": {why}{by}" if why else by
     return Explanation(reason=outcome, sentence=f"{action} was refused: {outcome}{told}", would_allow=would)
 
@@ -159,9 +164,14 @@ def behind(  # noqa: PLR0911, PLR0917  what is known of it
     system = next((one for one in plan.systems if one.name == event.system), None)
     match event.reason:
         case Reason.TOKEN_REVOKED if act := _took_back(connection, event):
-            return replace(told, sentence=f"{told.sentence}: {act}")
+            first = "".join(f"{step}, and then " for step in _enabling(connection, event))
+            again = tuple(f"{first}{one}" for one in told.would_allow)
+            return replace(told, sentence=f"{told.sentence}: {act}", would_allow=again)
         case Reason.UNKNOWN_OPERATION if system:
-            return _unknown(home, plan, system, event, told, texts)
+            return _unknown(home, plan, system, event, told, texts, detail)
+        case Reason.UNKNOWN_OPERATION:
+            stand = few([f"{one.name} is at {one.host}{one.prefix}" for one in plan.systems])
+            return replace(told, sentence=f"{told.sentence}: nothing stands at {event.host}{event.path}; {stand}")
         case Reason.SCOPE if step := _wider(connection, event):
             return replace(told, sentence=f"{told.sentence}, for its client may not ask for it", would_allow=(step,))
         case Reason.ERP_REFUSES:
@@ -188,16 +198,21 @@ def emergency(connection: Connection, roles: frozenset[str]) -> str:
 
 
 def _unknown(  # noqa: PLR0917  what is known of it
-    home: Home, plan: Plan, system: System, event: Event, told: Explanation, texts: Mapping[str, str]
+    home: Home, plan: Plan, system: System, event: Event, told: Explanation, texts: Mapping[str, str], detail: str
 ) -> Explanation:
     """Of a system that nobody asked yet what it offers, everything is unknown; of another one, what it has instead."""
     if system.kind is Kind.TRYTON:
         step = f"`ostiary system account {system.name} --login LOGIN`: the gate then learns what {system.name} offers"
-        return told if home.catalogue(system.name).exists() else replace(told, would_allow=(step,))
+        if known := home.catalogue(system.name).exists():
+            step = f"what {system.name} offers; `ostiary system learn {system.name}` learns what is new there"
+        return told if known and not detail else replace(told, would_allow=(step,))
     path, routes = event.path.removeprefix(system.prefix), [one for one in plan.routes if one.system == system.name]
     table = Table(routes)
     found = sorted(method for method in {one.method for one in routes} if table.find(method, path))
     why = f"nothing in {system.spec} is {event.method} {path}" + (f", but {' and '.join(found)}" if found else "")
+    call, known = f"{event.method} {path}", (f"{one.method} {one.template}" for one in routes)
+    alike = [one for one in known if _meant(one.casefold(), call.casefold()) and not _meant(one, call)]
+    why += f", but {alike[0]} is, in other letters" if alike else ""
     would = f"what {system.spec} describes, unknown means denied: `ostiary policy draft --from {system.name}` lists it"
     if said := _left_out(texts.get(system.spec, ""), system, f"{event.method} {path}"):
         return replace(told, sentence=f"{told.sentence}: {said}", would_allow=(f"{system.spec}, once it is mended",))
@@ -231,6 +246,13 @@ def _wider(connection: Connection, event: Event) -> str:
         return ""
     wider = " ".join(f"--scope {one}" for one in (*scopes, done))
     return f"a client that may ask for it, and a new token: `ostiary client change {event.client} {wider}`"
+
+
+def _enabling(connection: Connection, event: Event) -> list[str]:
+    """How whoever of caller and client is disabled now is let in again."""
+    meant = {event.subject, f"client:{event.client}"}
+    shut = connection.scalars(select(PRINCIPAL.c.id).where(PRINCIPAL.c.id.in_(meant), PRINCIPAL.c.active.is_(False)))
+    return [f"`ostiary {' enable '.join(one.split(':', 1))}`" for one in sorted(shut)]
 
 
 def _took_back(connection: Connection, event: Event) -> str:

@@ -106,6 +106,9 @@ def restore_policy(board: Board, actor: str, number: int, reason: str) -> Applie
 
 def _propose(board: Board, act: revisions.Act) -> Applied:
     tried = _change(board, act, dry_run=True)
+    if not (board.reconciler.plan.approvals.policy or board.administrators.named - {act.actor}):
+        told = "the policy in force asks for nobody's approval, and settings.toml names nobody else to ask"
+        raise OperatorFault("approval-not-needed", told, hint="`ostiary policy apply`")
     asked = _asked(board, act, tried)
     made = board.change(act.actor, lambda change: revisions.propose(change, asked))
     return replace(tried, proposal=made.id, **board.missing(made))

@@ -146,7 +146,8 @@ def revoke(board: Board, actor: str, principal: str = "", grant: str = "", reaso
 
     def act(change: Change) -> Keys:
         if principal:
-            return principals.revoke_principal(change, principal=principal, reason=reason)
+            named = roster.in_full(change.connection, principal)
+            return principals.revoke_principal(change, principal=named, reason=reason)
         return principals.revoke_grant(change, grant=grant, reason=reason)
 
     return {"keys": list(board.change_directory(actor, act))}

@@ -31,6 +31,7 @@ from ostiary.plan.model import Plan, System
 from ostiary.policy import words
 from ostiary.policy.document import Document
 from ostiary.prove import questions
+from ostiary.prove.decisions import MACHINE, signs_in
 from ostiary.prove.questions import diff
 from ostiary.prove.rules import Finding, both, changed, ended, known
 from ostiary.prove.situation import NEVER, SOMEWHERE, Situation
@@ -139,7 +140,18 @@ def who_can(home: Home, operation: str, *, at: datetime | None, source: str, out
         begun = for_a_time(connection, on.clock.now())
     ways = questions.who_can(plan, _operation(plan, operation), asked)
     brief = {role: [f"{who} until {end}" for who, held, end in begun if held == role] for _, role, _ in begun}
-    return [{**to_builtins(way), "holders": [*holders.get(way.role, ()), *brief.get(way.role, ())]} for way in ways]
+    persons = {one.id for one in plan.grants if signs_in(one.context.formula)}  # no machine can by these lines
+    return [
+        {
+            **to_builtins(way),
+            "holders": [
+                one
+                for one in (*holders.get(way.role, ()), *brief.get(way.role, ()))
+                if way.rule not in persons or not one.startswith(MACHINE)
+            ],
+        }
+        for way in ways
+    ]
 
 
 def what_can(

@@ -41,6 +41,7 @@ class Event(Struct, frozen=True, kw_only=True):
     node: str = NONE
     source: str = NONE
     method: str = NONE
+    host: str = NONE  # where it was asked; what was passed on was at its system's
     path: str = NONE
     operation: str = NONE
     system: str = NONE
@@ -120,6 +121,8 @@ def _event(line: dict[str, Any]) -> Event | None:
         told |= inside
         told["operation"] = told["operation"] if did == NONE else did
         told["subject"] = who if told["subject"] == NONE else told["subject"]
+    if _number(told["passed_us"]):
+        told["host"] = NONE  # the log has the ERP's
     if (asked := told.pop("asked")) != NONE:
         told["path"] = asked
     if "eyJ" in told["path"]:  # Envoy writes no query and a part of a path; a short token might fit into it

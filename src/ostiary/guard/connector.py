@@ -89,7 +89,8 @@ class TrytonErp:
 
     async def rows(self, name: str, ids: Sequence[str], fields: Sequence[str]) -> Sequence[Mapping[str, Any]]:
         numbers = sorted({_number(text) for text in ids})
-        rows = await self._ask(f"model.{name}.read", [numbers, list(fields), {}])
+        refused = f"shows no such {name}: there is none, or the gate's own user may not read it"
+        rows = await self._ask(f"model.{name}.read", [numbers, list(fields), {}], refused)
         if not isinstance(rows, list) or sorted(row.get("id", 0) for row in rows) != numbers:
             raise NotEstablished(f"the ERP does not show every {name} asked for")
         return rows
@@ -137,7 +138,8 @@ class TrytonErp:
 
         return await asyncio.to_thread(learn)
 
-    async def _ask(self, method: str, params: Sequence[Any]) -> Any:
+    async def _ask(self, method: str, params: Sequence[Any], refused: str = "") -> Any:
+        """What the ERP answers; `refused`: what an error, which is an answer too, says of it."""
         reader = await self._vault.reader()
         if reader is None:
             raise NotLetIn("the gate has no ERP user of its own to read with")
@@ -146,8 +148,10 @@ class TrytonErp:
         if status == httpx.codes.UNAUTHORIZED:
             session = await self._session_of(reader, lapsed=session)
             status, answer = await self._call(method, params, session)
-        if status != httpx.codes.OK or "error" in answer or "result" not in answer:
-            raise NotEstablished(f"the ERP does not answer {method}")
+        if status != httpx.codes.OK:
+            raise NotEstablished(f"the ERP answers {method} with status {status}")
+        if "error" in answer or "result" not in answer:
+            raise NotEstablished(f"the ERP {refused or f'refuses {method}'}")
         return answer["result"]
 
     async def _session_of(self, reader: ErpAccount, lapsed: Secret | None = None) -> Secret:

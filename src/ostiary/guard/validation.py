@@ -190,6 +190,7 @@ def _check_schema(validator: jsonschema_rs.Draft202012Validator, value: Any, poi
     path, name = [*error.instance_path], error.kind.name
     if (missing := getattr(error.kind, "property", None)) and name == "required":
         path.append(str(missing))
+    path += getattr(error.kind, "unexpected", [])[:1]  # the first of what is not described
     where = pointer + "".join(f"/{_escaped(part)}" for part in path)
     what = "its description" if name == "not" else f"{name!r} of its description"  # of a choice, `bundle` makes a `not`
     raise Refused.invalid(f"the value does not meet {what}", where)

@@ -78,10 +78,10 @@ def authenticate(server: Server, connection: Connection, request: Request, form:
     """The client that the request's credentials prove, in the one way that is registered for it."""
     told = shown(request, form)
     client = find(connection, told.client)
-    if (
-        client is None or client.until_s <= server.now_s()
-    ):  # its name is not kept: it may be a secret, sent in the wrong field
-        raise _unproved(told, why="no such client, or it is disabled, or has ended")
+    if client is None:
+        raise _unproved(told, **_absent(connection, told.client))
+    if client.until_s <= server.now_s():
+        raise _unproved(told, client=client.id, why=names.ENDED)
     if why := WAYS[client.auth](server, connection, client, told, request):
         raise _unproved(told, client=client.id, why=why)
     return client
@@ -99,6 +99,14 @@ def _unproved(told: Shown, **facts: str) -> Refused:
     """The same for every caller; `facts` are for the journal."""
     why = "the client is not known or does not prove who it is in the way registered for it"
     return Refused("invalid_client", why, status=401, guessed=bool(told.secret or told.assertion), **facts)
+
+
+def _absent(connection: Connection, client_id: str) -> dict[str, str]:
+    """A name that no client has is not kept: it may be a secret, sent in the wrong field."""
+    known = select(PRINCIPAL.c.id).where(PRINCIPAL.c.id == f"client:{client_id}")
+    if names.NAME.fullmatch(client_id) and connection.scalar(known):
+        return {"client": client_id, "why": names.DISABLED}
+    return {"why": "no such client"}
 
 
 def _by_nothing(_server: Server, _: Connection, _client: Client, told: Shown, _request: Request) -> str:

@@ -35,6 +35,16 @@ def one(connection: Connection, principal: str) -> dict[str, Any]:
     return found[0] if found else missing(principal)
 
 
+def in_full(connection: Connection, name: str) -> str:
+    """`user:anna` of `anna`, where one principal alone is called so; what says which kind it is, as it is."""
+    both = (f"user:{name}", f"client:{name}")
+    meant = [name] if ":" in name else connection.scalars(select(PRINCIPAL.c.id).where(PRINCIPAL.c.id.in_(both))).all()
+    if len(meant) != 1:
+        told = f"{' and '.join(sorted(meant))} are both called {name}" if meant else f"nobody is called {name}"
+        raise CallerFault("principal-unclear", told, hint=f"write user:{name} or client:{name}")
+    return str(meant[0])
+
+
 def missing(principal: str) -> NoReturn:
     hint = "write user:NAME or client:NAME, as `ostiary user list` and `client list` show it"
     raise CallerFault("no-such-principal", f"there is no {principal}", hint=hint)

@@ -21,6 +21,8 @@ from ostiary.prove.rules import both
 from ostiary.prove.situation import DAYS, duration
 
 SUGGESTIONS_MAX = 5
+MACHINE: Final = "client:"  # how a caller is called that acts for itself
+NEVER_A_MACHINE: Final = ": a machine signs nobody in, so by this line it never can; a person who holds the role does"
 _TOLD: Final = tomllib.loads((resources.files("ostiary.prove") / "decisions.toml").read_text("utf-8"))
 ELSEWHERE: Final = {name: one["passes"] for one in _TOLD["elsewhere"] for name in one["reasons"]}
 CHANGES_MAX: Final = 10_000  # told one by one; of more only the number
@@ -154,8 +156,9 @@ def _missing(plan: Plan, asked: Asked) -> Iterator[str]:
     """What of each grant's context did not hold; every line once."""
     told: dict[str, None] = {}
     for grant in _blocked(plan, asked):
-        lacking = words(every(_failing(grant, asked)))
-        told[f"the same request {lacking} ({grant.context.name}, {grant.source})"] = None
+        lacking = every(_failing(grant, asked))
+        never = NEVER_A_MACHINE if asked.subject.startswith(MACHINE) and signs_in(lacking) else ""
+        told[f"the same request {words(lacking)} ({grant.context.name}, {grant.source}){never}"] = None
     yield from list(told)[:SUGGESTIONS_MAX]
 
 
@@ -174,6 +177,13 @@ def _failing(grant: Grant, asked: Asked) -> Iterator[Formula]:
     for part in formula.parts if isinstance(formula, kind.All) else (formula,):
         if asked.here is None or not holds(part, asked.here):
             yield part
+
+
+def signs_in(formula: Formula) -> bool:
+    """Whether it can hold for nobody but a person who signed in: a client that acts for itself never does."""
+    if isinstance(formula, kind.All | kind.AnyOf):
+        return (any if isinstance(formula, kind.All) else all)(map(signs_in, formula.parts))
+    return isinstance(formula, kind.Mfa | kind.Recent)
 
 
 def words(formula: Formula) -> str:  # noqa: PLR0911  a case for each kind of condition

@@ -101,6 +101,10 @@ def _parse(data: bytes) -> Any:
             return jiter.from_json(data, catch_duplicate_keys=True, allow_inf_nan=False)
         _check_events(data)
         return yaml.load(data, _Core)  # noqa: S506  a safe loader, narrowed
+    except yaml.MarkedYAMLError as problem:
+        line = problem.problem_mark.line + 1 if problem.problem_mark else 1
+        told = " ".join(filter(None, [problem.context, problem.problem]))
+        raise Refused("", f"line {line}: this is not YAML: {told}"[:300]) from problem
     except (ValueError, yaml.YAMLError) as problem:
         raise Refused("", " ".join(str(problem).split())[:300]) from problem
 
