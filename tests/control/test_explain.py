@@ -236,7 +236,7 @@ def test_a_wrong_client_secret_is_said_in_words_and_never_shown(site):
 
 def test_wrong_passwords_and_the_lock_they_lead_to_are_said_in_words(site):
     site.ask("client.add", client_id="door", auth="none", redirects=["https://door.example/back"])
-    site.ask("user.add", login="locky", password="seven green lanterns", roles=["clerk"])
+    site.ask("user.add", login="locky", password="seven amber lanterns", roles=["clerk"])
     page = site.caller().send("GET", authorization("door", "https://door.example/back", "v" * 43))
     cookie = page.headers["set-cookie"].split(";")[0]
     fields = dict(HIDDEN.findall(page.body.decode()))
@@ -248,7 +248,7 @@ def test_wrong_passwords_and_the_lock_they_lead_to_are_said_in_words(site):
 
     told = [tried("locky", "guess guess guess") for _ in range(5)]
     assert all("wrong password for user:locky by client:door" in text for text in told)
-    locked = tried("locky", "seven green lanterns")
+    locked = tried("locky", "seven amber lanterns")
     assert re.search(r"user:locky was locked for \d+ s more", locked)
     assert "ostiary user password locky" in locked
     assert 0 < site.ask("principal.show", principal="user:locky")["locked_s"] <= 300
@@ -309,7 +309,7 @@ def test_every_action_that_is_audited_can_be_asked_for():
 def test_a_name_that_two_have_is_asked_for_in_full(site):
     for kind, more in (
         ("client", {"client_id": "twin"}),
-        ("user", {"login": "twin", "password": "seven green lanterns"}),
+        ("user", {"login": "twin", "password": "seven amber lanterns"}),
     ):
         site.ask(f"{kind}.add", **more)
     with pytest.raises(CallerFault, match=r"client:twin and|user:twin and"):

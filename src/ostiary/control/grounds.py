@@ -203,9 +203,9 @@ def _unknown(  # noqa: PLR0917  what is known of it
     """Of a system that nobody asked yet what it offers, everything is unknown; of another one, what it has instead."""
     if system.kind is Kind.TRYTON:
         step = f"`ostiary system account {system.name} --login LOGIN`: the gate then learns what {system.name} offers"
-        if known := home.catalogue(system.name).exists():
+        if learned := home.catalogue(system.name).exists():
             step = f"what {system.name} offers; `ostiary system learn {system.name}` learns what is new there"
-        return told if known and not detail else replace(told, would_allow=(step,))
+        return told if learned and not detail else replace(told, would_allow=(step,))
     path, routes = event.path.removeprefix(system.prefix), [one for one in plan.routes if one.system == system.name]
     table = Table(routes)
     found = sorted(method for method in {one.method for one in routes} if table.find(method, path))
