@@ -1,6 +1,7 @@
 """Every change of the directory reaches gate and guard: what they remember of it is never older than the last one."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import msgspec
@@ -312,3 +313,26 @@ def test_however_many_wait_nobody_who_comes_by_a_provider_is_kept_from_what_he_h
     board.reconciler.plan = replace(board.reconciler.plan, roles=(*plan.roles, replace(plan.roles[0], name="buyer")))
     assert arrive("anna", "reader", "buyer") == ""
     assert OPERATIONS["principal.show"](board, "uid:0", principal="user:anna@acme")["roles"] == ["reader"]
+
+
+def test_whose_client_it_is_changes_while_nobody_gives_roles_or_changes_the_policy(board, monkeypatch):
+    """Else each of two looks at what was before the other: duties that are kept apart come together in one person."""
+    OPERATIONS["client.add"](board, "uid:0", client_id="shop")
+    OPERATIONS["user.add"](board, "uid:0", login="anna", password=PASSWORD)
+    allow, free = giving.allow, []
+
+    def is_free():
+        took = board.turn.acquire(blocking=False)
+        if took:
+            board.turn.release()
+        return took
+
+    def looked(*told, **more):
+        with ThreadPoolExecutor() as other:
+            free.append(other.submit(is_free).result())
+        return allow(*told, **more)
+
+    monkeypatch.setattr(giving, "allow", looked)
+    OPERATIONS["client.change"](board, "uid:0", client_id="shop", person="user:anna")
+    OPERATIONS["principal.roles"](board, "uid:0", principal="user:anna", roles=["reader"])
+    assert free == [False, False]

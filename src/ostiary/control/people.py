@@ -49,7 +49,8 @@ def change_client(board: Board, actor: str, *, client_id: str, **told: Any) -> d
             giving.allow(change, board.reconciler.plan, f"client:{client_id}", roles, person=person)
         return registration.change_client(change, client_id=client_id, **told)
 
-    board.change_directory(actor, act)
+    with board.turn:
+        board.change_directory(actor, act)
     return {**show(board, actor, f"client:{client_id}"), **_warned(board, told.get("scopes") or ())}
 
 
