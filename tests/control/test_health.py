@@ -57,6 +57,16 @@ def found(home, name):
     return one
 
 
+@pytest.mark.parametrize("name", ["geoip_database", "upstream_authorities", "breached_passwords"])
+def test_a_file_that_the_settings_name_and_nobody_can_use_is_told_before_a_start_fails_by_it(home, name):
+    assert found(home, "settings")["text"] == "what they name can be used"
+    with home.settings.open("a") as file:
+        file.write(f'\n{name} = "nope"\n')
+    told = found(home, "settings")
+    assert not told["ok"]
+    assert "nope" in told["text"]
+
+
 @pytest.mark.parametrize("without_head", [False, True])
 def test_an_audit_log_that_was_cut_is_told_by_doctor_and_status(home, without_head):
     on = open_installation(home)

@@ -3,6 +3,7 @@
 import json
 import shutil
 import socket
+import ssl
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -20,10 +21,11 @@ from ostiary.audit.log import check, entries, verify
 from ostiary.control import giving, revisions
 from ostiary.control.board import Board
 from ostiary.control.documents import observed, read_document, read_policy
-from ostiary.control.installation import Installation, open_installation, unrecorded
+from ostiary.control.installation import Installation, breached_list, open_installation, unrecorded
 from ostiary.control.questions import without_account
 from ostiary.control.revisions import APPLY, ROLLED_BACK, State, texts_of
 from ostiary.envoy import daemon
+from ostiary.envoy.caller import is_database
 from ostiary.envoy.daemon import Gate
 from ostiary.envoy.upstream import cluster_name
 from ostiary.erp.tryton import learned
@@ -32,7 +34,7 @@ from ostiary.foundation import unix
 from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault, counted, plainly
 from ostiary.foundation.home import Home
 from ostiary.foundation.settings import load_settings
-from ostiary.identity import keys
+from ostiary.identity import breached, keys
 from ostiary.monitor.alerts import open_alerts
 from ostiary.plan.model import HandOver, Kind, Plan, System
 from ostiary.prove.rules import ended, few
@@ -78,6 +80,7 @@ def _from_outside(on: Installation) -> Iterator[Check]:
     home = on.home
     yield "installation", lambda: str(home.root)
     yield "envoy", lambda: str(daemon.find(on.settings.envoy))
+    yield "settings", lambda: fit(on)
     yield "keys", lambda: _keys(on)
     yield from _from_both(on, lambda: plan_in_force(home))
     yield "audit log", lambda: f"{verify(on.store, home).size} entries, as they were signed"
@@ -130,6 +133,24 @@ def looked(name: str, check: Callable[[], str]) -> dict[str, Any]:
 
 def _unwell(name: str, problem: OstiaryError) -> dict[str, Any]:
     return {"check": name, "ok": False, "note": False, "text": problem.message, "hint": problem.hint}
+
+
+def fit(on: Installation) -> str:
+    """The files that the settings name can be used; without them nothing starts."""
+    geoip, authorities = on.home.root / on.settings.geoip_database, on.settings.upstream_authorities
+    if on.settings.geoip_database and not is_database(geoip):
+        told = f"geoip_database in settings.toml names {geoip}, which is no MMDB file"
+        raise OperatorFault("geoip-unfit", told, hint="put one there, with a name in .mmdb, or leave the setting out")
+    try:
+        ssl.create_default_context(cafile=authorities or None)
+    except OSError as problem:
+        told, hint = f"{authorities}: {plainly(problem)}", "put a PEM file there, or leave the setting out"
+        raise OperatorFault(
+            "authorities-unfit", f"upstream_authorities in settings.toml names {told}", hint=hint
+        ) from problem
+    if stolen := breached_list(on):
+        breached.refuse_unfit(stolen)
+    return "what they name can be used"
 
 
 def _keys(on: Installation) -> str:

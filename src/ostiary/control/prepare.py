@@ -5,7 +5,6 @@ import os
 import resource
 import secrets
 import shutil
-import ssl
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -16,21 +15,20 @@ from msgspec import to_builtins
 
 from ostiary.audit.log import Change, sign_head
 from ostiary.control.documents import Proof, described, files_of, prove_document
-from ostiary.control.health import opens
-from ostiary.control.installation import Installation, alone, breached_list, opened
+from ostiary.control.health import fit, opens
+from ostiary.control.installation import Installation, alone, opened
 from ostiary.control.reconcile import Reconciler
 from ostiary.control.revisions import Act, record
 from ostiary.envoy import daemon
-from ostiary.envoy.caller import is_database
 from ostiary.envoy.condition import zone_of
 from ostiary.envoy.daemon import Gate
 from ostiary.envoy.edge import SYSTEM_AUTHORITIES, Edge
 from ostiary.erp.openapi import Loaded
-from ostiary.foundation.errors import OperatorFault, plainly
+from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.files import write_atomically
 from ostiary.foundation.home import Home
 from ostiary.foundation.settings import load_settings, mistakes
-from ostiary.identity import breached, keys
+from ostiary.identity import keys
 from ostiary.plan.model import Plan, Route
 from ostiary.policy.document import Document
 from ostiary.policy.fmt import fmt
@@ -136,19 +134,7 @@ def ready(installation: Installation) -> Path:
     started = f"{secrets.token_hex(3)} {zone_of(plan_in_force(installation.home))}"
     write_atomically(installation.home.run / START_FILE, started.encode())
     edge = edge_of(installation)
-    if edge.geoip and not is_database(edge.geoip):
-        told = f"geoip_database in settings.toml names {edge.geoip}, which is no MMDB file"
-        raise OperatorFault("geoip-unfit", told, hint="put one there, with a name in .mmdb, or leave the setting out")
-    authorities = installation.settings.upstream_authorities
-    try:
-        ssl.create_default_context(cafile=authorities or None)
-    except OSError as problem:
-        told = f"upstream_authorities in settings.toml names {authorities}: {plainly(problem)}"
-        raise OperatorFault(
-            "authorities-unfit", told, hint="put a PEM file there, or leave the setting out"
-        ) from problem
-    if stolen := breached_list(installation):
-        breached.refuse_unfit(stolen)
+    fit(installation)
     gate = Gate(found, edge)
     gate.prepare()
     Reconciler(installation, gate, edge).prepare()
