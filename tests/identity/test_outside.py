@@ -225,15 +225,33 @@ def test_groups_that_the_token_left_out_take_nothing_away(outside):
     stops(outside, "in more groups than")
 
 
-def test_a_second_factor_of_the_account_is_asked_for_unless_the_providers_counts(outside):
+@pytest.fixture
+def with_app(outside):
+    """Anna's account, by the provider's word and her app; the form with her code, for the page that asks for it."""
     outside.change(accounts="existing", mfa="trusted", acrs="gold")
     outside.world.do(providers.link, name="acme", subject="0f-a1", principal="user:anna")
     secret, server = factors.new_secret(), outside.world.app.state.server
     outside.world.do(lambda change: factors.add(server, change, "user:anna", factors.TOTP, secret, name="", counter=0))
-    page = outside.sign_in()
-    form = dict(re.findall(r'name="(request|csrf|half)" value="([^"]*)"', page.text))
-    form |= {"code": pyotp.TOTP(secret.reveal()).at(outside.world.clock.now()), "decision": "allow"}
-    assert outside.world.ask("POST", "/identity/sign-in", data=form).status_code == 303
+
+    def form(page):
+        hidden = dict(re.findall(r'name="(request|csrf|half)" value="([^"]*)"', page.text))
+        return {**hidden, "code": pyotp.TOTP(secret.reveal()).at(outside.world.clock.now()), "decision": "allow"}
+
+    return form
+
+
+def test_a_provider_that_is_removed_before_the_code_signs_nobody_in(outside, with_app):
+    form = with_app(outside.sign_in())
+    outside.world.do(providers.remove_provider, name="acme")
+    answer = outside.world.ask("POST", "/identity/sign-in", data=form)
+    assert (answer.status_code, "the session has ended" in answer.text) == (400, True)
+    assert "__Host-ostiary-session" not in answer.headers.get("set-cookie", "")
+
+
+def test_a_second_factor_of_the_account_is_asked_for_unless_the_providers_counts(outside, with_app):
+    answer = outside.world.ask("POST", "/identity/sign-in", data=with_app(outside.sign_in()))
+    told = outside.world.redeem(outside.world.sent_back(answer)["code"]).json()
+    assert outside.world.claims(told["access_token"]).amr == ("fed", "otp", "mfa"), "no password was shown here"
     assert outside.say_logout().status_code == 200
     assert [key for key in outside.world.gone if key.startswith("sid:")]
     for claims in ({"amr": ["mfa"]}, {"acr": "gold"}):

@@ -7,7 +7,8 @@ from html import unescape
 import pyotp
 import pytest
 
-from ostiary.identity import principals, registration, roster
+from ostiary.audit.log import Change
+from ostiary.identity import factors, principals, registration, roster, session
 
 
 def form_of(page, act):
@@ -79,6 +80,19 @@ def browser(world):
     made = Browser(world)
     made.sign_in()
     return made
+
+
+def test_whose_session_ended_while_he_waited_for_his_turn_changes_nothing(world, browser, monkeypatch):
+    page = browser.act("app-new")
+    code = pyotp.TOTP(re.search(r"<code>([A-Z2-7]{32})</code>", page.text)[1]).at(world.clock.now())
+
+    def ended(connection, principal):
+        principals.end(Change(connection, "uid:0", world.clock.now()), principal, "stolen")
+
+    monkeypatch.setattr(session, "generation", ended)
+    assert browser.act("app-confirm", page, code=code).status_code == 403
+    with world.store.read() as connection:
+        assert not factors.asked_for(connection, "user:anna")
 
 
 @pytest.mark.standard("B4")

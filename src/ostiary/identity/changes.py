@@ -36,10 +36,12 @@ def carry_out(
     """One of PROVED for `principal`, who has just proved that it is he; or one of BEGUN, which such a one has led to."""
     name = form.get("act", "")
     with server.store.begin() as connection:
-        person = of_form(server, connection, request, form)
+        session.generation(connection, of_form(server, connection, request, form).principal)
+        person = of_form(
+            server, connection, request, form
+        )  # one change after the other: a session that ended makes none
         if principal not in {"", person.principal} or name not in acts:
             raise Refused("invalid_request", "somebody else is signed in at this browser", status=403)
-        session.generation(connection, person.principal)  # one change after the other
         change = Change(connection, person.principal, server.now())
         more = acts[name](server, change, person, form)
         gone = end_others(change, principal=person.principal, sid=person.sid) if "told" in more else ()

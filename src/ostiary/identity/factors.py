@@ -36,12 +36,12 @@ def asked_for(connection: Connection, principal: str) -> bool:
 
 
 def proves(server: Server, connection: Connection, principal: str, shown: str) -> tuple[str, ...]:
-    """How the code proves that it is he (RFC 8176), each code once; () where it does not."""
+    """What the code adds to the first half of the proof (RFC 8176), each code once; () where it is wrong."""
     text = shown.replace(" ", "").replace("-", "").lower()
     if text.isascii() and text.isdigit() and len(text) == DIGITS:
-        return ("pwd", "otp", "mfa") if _by_app(server, connection, principal, text) else ()
+        return ("otp", "mfa") if _by_app(server, connection, principal, text) else ()
     used = delete(FACTOR).where(FACTOR.c.id == _recovery(server, principal, text), FACTOR.c.principal == principal)
-    return ("pwd", "kba", "mfa") if connection.execute(used.returning(FACTOR.c.id)).first() else ()
+    return ("kba", "mfa") if connection.execute(used.returning(FACTOR.c.id)).first() else ()
 
 
 def _by_app(server: Server, connection: Connection, principal: str, code: str) -> bool:

@@ -22,7 +22,7 @@ from ostiary.store.tables.identity import CLIENT, FAREWELL, GRANT, SESSION
 
 TOKEN_LIFE_S: Final = 120  # section 2.4
 TRIES_MAX: Final = 5
-PAUSE_S: Final = 15  # times the square of the tries: a quarter of an hour in all
+PAUSE_S: Final = 15  # times the square of the tries: the fifth comes after some eight minutes
 TIMEOUT_S: Final = 5.0
 BATCH: Final = 40
 FINAL: Final = range(400, 500)  # it was understood, and is not wanted; but for 429

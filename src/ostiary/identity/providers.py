@@ -51,6 +51,11 @@ def find(connection: Connection, name: str) -> Provider:
     raise CallerFault("no-provider", f"there is no provider {name}", hint="see `ostiary provider list`")
 
 
+def trusted(connection: Connection, name: str) -> bool:
+    """Whether its word counts still."""
+    return connection.execute(select(PROVIDER.c.name).where(PROVIDER.c.name == name)).first() is not None
+
+
 def secret_of(connection: Connection, sealer: Sealer, name: str) -> str:
     sealed = connection.execute(select(PROVIDER.c.sealed_secret).where(PROVIDER.c.name == name)).scalar_one()
     return sealer.open(sealed, f"provider:{name}").reveal()

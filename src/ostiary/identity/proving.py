@@ -63,7 +63,7 @@ def half_or_whole(server: Server, person: Person, place: str = "") -> Person | L
         if MFA in person.amr or not factors.asked_for(connection, person.principal):
             return person
         half = new_secret().reveal()
-        facts = {name: getattr(person, name) for name in ("principal", "generation", *BY_PROVIDER)}
+        facts = {name: getattr(person, name) for name in ("principal", "generation", "amr", *BY_PROVIDER)}
         server.drawer(connection, "half").keep(half, HALF_LIFE_S, client="", **facts)
     return Lacking({"outcome": "half", "account": person.principal}, half=half)
 
@@ -83,7 +83,8 @@ def _by_code(server: Server, request: Request, form: Mapping[str, str]) -> Perso
         made = person(server, connection, principal, amr) if amr else None
         if made and made.generation == kept.facts["generation"] and drawer.use(half):
             tries.clear(connection, place)
-            return made._replace(**{name: kept.facts[name] for name in BY_PROVIDER})
+            both = (*kept.facts["amr"], *amr)
+            return made._replace(amr=both, **{name: kept.facts[name] for name in BY_PROVIDER})
     return Lacking(_noted(principal, locked_s, outcome="wrong", why="a wrong code"), "wrong-code", half)
 
 

@@ -201,6 +201,8 @@ def _given(server: Server, request: Request, asked: Asked, person: Person) -> st
             raise ended
         if asked.pushed and server.drawer(connection, "pushed").use(asked.pushed) is None:
             raise ended
+        if person.provider and not providers.trusted(connection, person.provider):
+            raise ended
         if person.session:
             session.keep(connection, server, person)
             browsers.remember(server, connection, request, person)
