@@ -284,6 +284,12 @@ def test_what_a_directory_does_is_brought_to_gate_and_guard_and_recorded_as_its_
     assert entry["actor"] == "client:entra"
 
 
+def test_a_directory_that_was_stopped_while_it_waited_changes_nobody(board):
+    act = directory(board)
+    OPERATIONS["provisioning.stop"](board, "uid:0", client_id="entra")
+    assert act("POST", "Users", username="ben", active=True)["refused"]["status"] == 403
+
+
 def test_a_directory_gives_no_role_that_others_have_to_say_yes_to(board):
     act = directory(board)
     one = act("POST", "Users", username="ben", active=True)["id"]

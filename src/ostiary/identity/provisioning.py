@@ -99,6 +99,8 @@ def act(  # what the client asks who is the change's actor
     change: Change, lent: Lent, *, method: str, kind: str, name: str, told: Sequence[Operation]
 ) -> tuple[dict[str, Any], Keys]:
     """Raises Refused in the words of SCIM."""
+    if opened(change.connection, change.actor) is None:  # no more, since the endpoint let it in
+        raise Refused("access_denied", "no administrator lets this client provision", status=403)
     try:
         if kind == "Groups":
             return {"id": name}, _group(change, lent.may, name, told)
