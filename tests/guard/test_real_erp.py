@@ -309,7 +309,7 @@ async def test_a_record_that_the_guards_own_user_may_not_see_is_refused(world, t
             payment = await submitted(world, tryton, anna, hidden)
             answer = await world.ask(anna, approve(payment))
         assert answer.reason == "apart"
-        assert "does not" in answer.detail
+        assert "the ERP shows no such party.party" in answer.detail
     finally:
         tryton.call("admin", "model.ir.rule.group.delete", [rule])
 
