@@ -290,6 +290,33 @@ def test_a_directory_that_was_stopped_while_it_waited_changes_nobody(board):
     assert act("POST", "Users", username="ben", active=True)["refused"]["status"] == 403
 
 
+def registering(board, method, actor, token="", **told):
+    sent = {"redirect_uris": ["https://app.example/back"], **told} if method != "DELETE" else {}
+    return ask(board, "register", actor, method=method, token=token, told=sent)
+
+
+def test_who_registers_has_his_secret_though_gate_and_guard_hear_of_it_later(board, monkeypatch):
+    made = OPERATIONS["registration.open"](board, "uid:0", name="partners", scopes=["erp/party.party:read"])
+    monkeypatch.setattr(board.reconciler, "refresh", silent)
+    done = registering(board, "POST", "registration:partners", made["tokens"][0])
+    assert done["id"].startswith("client:app-")
+    assert done["secret"]["client_secret"].startswith("ostiary_secret_")
+
+
+def silent():
+    raise SystemFault("guard-silent", "the guard does not answer")
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+def test_a_client_that_was_disabled_while_it_waited_changes_nothing_of_itself(board, method):
+    made = OPERATIONS["registration.open"](board, "uid:0", name="partners", scopes=["erp/party.party:read"])
+    one = registering(board, "POST", "registration:partners", made["tokens"][0])["id"]
+    OPERATIONS["principal.disable"](board, "uid:0", principal=one)
+    before = entries_of(board)
+    refused = registering(board, method, one, client_id=one.partition(":")[2])["refused"]
+    assert (refused["status"], entries_of(board)) == (401, before)
+
+
 def test_a_directory_gives_no_role_that_others_have_to_say_yes_to(board):
     act = directory(board)
     one = act("POST", "Users", username="ben", active=True)["id"]

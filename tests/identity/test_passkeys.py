@@ -9,12 +9,14 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import select
 
 from identity.test_people import Browser, form_of
 from ostiary.foundation.clock import SystemClock
 from ostiary.foundation.secret import Secret
 from ostiary.identity import changes, page, passkeys, principals
 from ostiary.identity.credentials import hash_password
+from ostiary.store.tables.identity import SESSION
 from provider_twin import Signing, Twin
 from soft_authenticator import BE, UP, UV, Authenticator, data, text
 
@@ -506,5 +508,8 @@ def test_who_comes_by_his_provider_needs_its_word_beside_his_passkey_each_time(w
         assert world.ask("POST", "/identity/sign-in", data=form).status_code == 303
         assert "user:anna@acme" in world.journal()
         assert "You are signed in as Anna" in holder.page().text
+        with world.store.read() as connection:
+            (amr,) = connection.scalars(select(SESSION.c.amr).where(SESSION.c.provider == "acme")).all()[-1:]
+        assert amr == "fed hwk user mfa"  # whose word it was, too
         assert outside.say_logout().status_code == 200
         assert "You are signed in as Anna" not in holder.page().text

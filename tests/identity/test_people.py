@@ -156,6 +156,15 @@ def test_half_a_proof_is_nobody_s_and_lapses(world, browser):
     assert browser.whole(browser.code(), page).status_code == 200
 
 
+def test_a_recovery_code_is_not_used_up_where_the_other_half_counts_no_more(world, browser):
+    codes = browser.enrol()
+    browser.forget()
+    page = browser.half()
+    world.do(principals.next_generation, principal="user:anna", reason="a test")
+    assert browser.whole(codes[0], page).status_code == 200
+    assert browser.whole(codes[0]).status_code == 303
+
+
 def test_a_recovery_code_is_good_once(world, browser):
     codes = browser.enrol()
     assert len(set(codes)) == 10

@@ -42,9 +42,11 @@ def change(board: Board, body: bytes) -> bytes:
         done.update(answer)
         return keys
 
+    # Who registers gets a secret, once: he hears of it though gate and guard do later.
+    begins = asked["act"] == "register" and asked["told"]["method"] == "POST"
     try:
         with board.turn:
-            board.change_directory(asked["actor"], act)
+            (board.add_to_directory if begins else board.change_directory)(asked["actor"], act)
     except Refused as refused:
         done = {"refused": refused.told}
     return json.dumps(done).encode()

@@ -260,7 +260,7 @@ class _Given(Struct, kw_only=True):
 
     access_token: Annotated[str, Meta(pattern="^[!-~]{1,7900}$")]
     token_type: Annotated[str, Meta(pattern="^[Bb]earer$")] = "Bearer"  # noqa: S105  no secret
-    expires_in: Annotated[float, Meta(ge=0, le=86_400)] = RENEW_S
+    expires_in: Annotated[float, Meta(ge=1, le=86_400)] = RENEW_S
 
 
 class _HeldToken:

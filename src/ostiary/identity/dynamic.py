@@ -114,6 +114,8 @@ def endpoint(server: Server, request: Request, body: bytes) -> Response:
 def act(change: Change, lent: Lent, *, method: str, token: str, told: Any) -> tuple[dict[str, Any], Keys]:
     """What control does in its transaction, for the actor that the endpoint let in."""
     try:
+        if method != "POST" and _kept(change.connection, change.actor, int(change.now.timestamp())) is None:
+            raise _unknown()  # it has ended since the endpoint let it in
         if method == "DELETE":
             return {"id": change.actor, "secret": {}}, principals.remove(change, principal=change.actor)
         return (_register if method == "POST" else _update)(change, lent.sealer, token, convert(told, Metadata))
@@ -184,7 +186,7 @@ def _given(made: registration.Made) -> dict[str, Any]:
 
 def _told(server: Server, connection: Connection, principal: str) -> dict[str, Any]:
     """The client information response (RFC 7591 section 3.2.1), without a secret, which is shown once."""
-    row, one = _kept(connection, principal), roster.one(connection, principal)
+    row, one = _kept(connection, principal, server.now_s()), roster.one(connection, principal)
     assert row is not None, "whoever was let in is there"
     client_id, auth = principal.partition(":")[2], one["auth"]
     return {
@@ -204,8 +206,8 @@ def _told(server: Server, connection: Connection, principal: str) -> dict[str, A
 
 def _let_in(server: Server, connection: Connection, client_id: str, token: str) -> str:
     """As whom the caller acts: as the client itself, or by the leave of whoever opened the registration."""
-    row = _kept(connection, f"client:{client_id}") if names.NAME.fullmatch(client_id) else None
-    if row and row.until_s > server.now_s() and hmac.compare_digest(_token(server, row).encode(), token.encode()):
+    row = _kept(connection, f"client:{client_id}", server.now_s()) if names.NAME.fullmatch(client_id) else None
+    if row and hmac.compare_digest(_token(server, row).encode(), token.encode()):
         return str(row.principal)
     kept = None if client_id else server.drawer(connection, KIND).look(token)
     if kept is None or kept.used:
@@ -213,11 +215,12 @@ def _let_in(server: Server, connection: Connection, client_id: str, token: str) 
     return kept.client
 
 
-def _kept(connection: Connection, principal: str) -> Row[Any] | None:
-    """A client that registered itself, and is not disabled."""
+def _kept(connection: Connection, principal: str, now_s: int) -> Row[Any] | None:
+    """A client that registered itself, and is neither disabled nor over."""
     all_ = PRINCIPAL.join(REGISTERED).join(CLIENT, CLIENT.c.principal == PRINCIPAL.c.id)
     both = select(REGISTERED, PRINCIPAL.c.made_at_us, CLIENT.c.until_s).select_from(all_)
-    return connection.execute(both.where(PRINCIPAL.c.id == principal, PRINCIPAL.c.active)).one_or_none()
+    living = both.where(PRINCIPAL.c.id == principal, PRINCIPAL.c.active, CLIENT.c.until_s > now_s)
+    return connection.execute(living).one_or_none()
 
 
 def _token(server: Server, row: Row[Any]) -> str:

@@ -52,8 +52,9 @@ def find(connection: Connection, name: str) -> Provider:
 
 
 def trusted(connection: Connection, name: str) -> bool:
-    """Whether its word counts still."""
-    return connection.execute(select(PROVIDER.c.name).where(PROVIDER.c.name == name)).first() is not None
+    """Whether its word counts still; it is not removed before what rests on this is kept."""
+    known = select(PROVIDER.c.name).where(PROVIDER.c.name == name).with_for_update(read=True)
+    return connection.execute(known).first() is not None
 
 
 def secret_of(connection: Connection, sealer: Sealer, name: str) -> str:

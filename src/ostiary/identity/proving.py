@@ -10,6 +10,7 @@ from webauthn.helpers.structs import AuthenticationCredential
 from ostiary.foundation.secret import Secret, new_id
 from ostiary.identity import browsers, factors, passkeys, tries
 from ostiary.identity.credentials import new_secret, password_matches
+from ostiary.identity.once import Kept
 from ostiary.identity.request import Refused
 from ostiary.identity.server import Server
 from ostiary.identity.session import Person
@@ -79,12 +80,12 @@ def _by_code(server: Server, request: Request, form: Mapping[str, str]) -> Perso
         principal = kept.facts["principal"]
         place = browsers.place(server, connection, request, principal.removeprefix("user:"), "code")
         locked_s = tries.count(connection, place, server.now_s())
-        amr = () if locked_s else factors.proves(server, connection, principal, form.get("code", ""))
-        made = person(server, connection, principal, amr) if amr else None
-        if made and made.generation == kept.facts["generation"] and drawer.use(half):
-            tries.clear(connection, place)
-            both = (*kept.facts["amr"], *amr)
-            return made._replace(amr=both, **{name: kept.facts[name] for name in BY_PROVIDER})
+        made = None if locked_s else person(server, connection, principal, ())
+        if made and made.generation == kept.facts["generation"]:  # else the code is not used up
+            amr = factors.proves(server, connection, principal, form.get("code", ""))
+            if amr and drawer.use(half):
+                tries.clear(connection, place)
+                return made._replace(**_with(kept, amr))
     return Lacking(_noted(principal, locked_s, outcome="wrong", why="a wrong code"), "wrong-code", half)
 
 
@@ -119,9 +120,14 @@ def _first(server: Server, connection: Connection, half: str, made: Person) -> M
     """By whose word he came before the passkey, if by any; None where that is missing."""
     kept = server.drawer(connection, "half").use(half)
     if kept and (kept.facts["principal"], kept.facts["generation"]) == (made.principal, made.generation):
-        return {name: kept.facts[name] for name in BY_PROVIDER}
+        return _with(kept, made.amr)
     own = select(PASSWORD.c.principal).where(PASSWORD.c.principal == made.principal)
     return {} if connection.execute(own).first() else None
+
+
+def _with(kept: Kept, amr: tuple[str, ...]) -> dict[str, Any]:
+    """What both halves of a proof say."""
+    return {"amr": (*kept.facts["amr"], *amr), **{name: kept.facts[name] for name in BY_PROVIDER}}
 
 
 def _noted(principal: str, locked_s: int, **why: str) -> dict[str, str]:
