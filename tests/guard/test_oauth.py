@@ -13,7 +13,7 @@ from certificates import certificate
 from guard_world import guarded, make
 from ostiary.erp.operation import Request
 from ostiary.foundation.secret import Secret
-from ostiary.guard import connector
+from ostiary.guard import oauth
 from ostiary.store.directory import sealed_for
 from ostiary.store.tables.directory import ERP_ACCOUNT
 from token_endpoint import Client, TokenEndpoint
@@ -84,7 +84,7 @@ async def test_one_token_serves_all_who_wait_for_it_and_those_after(world_of, en
 
 
 async def test_a_token_is_renewed_before_it_ends_and_where_it_cannot_be_nobody_passes(world_of, endpoint, monkeypatch):
-    monkeypatch.setattr(connector, "AGAIN_S", 0.2)
+    monkeypatch.setattr(oauth, "AGAIN_S", 0.2)
     endpoint.life_s = 2
     async with world_of(endpoint) as world:
         until, handed = time.monotonic() + 3.5, set()
@@ -124,7 +124,7 @@ async def test_a_secret_that_is_wrong_or_was_taken_back_is_told_and_not_tried_at
 
 
 async def test_what_was_given_before_a_client_was_taken_back_is_not_used_up(world_of, endpoint, monkeypatch):
-    monkeypatch.setattr(connector, "RENEW_S", 0.1)
+    monkeypatch.setattr(oauth, "RENEW_S", 0.1)
     async with world_of(endpoint) as world:
         assert (await asked(world)).allowed
         endpoint.clients.clear()

@@ -8,7 +8,7 @@ import pytest
 
 from ostiary.foundation.secret import Secret
 from ostiary.guard.accounts import NotEstablished
-from ostiary.guard.connector import PATIENCE_S, TIMEOUT_S, Tried, TrytonErp
+from ostiary.guard.tryton import PATIENCE_S, TIMEOUT_S, Tried, TrytonErp
 from upstream import Echo, Server
 
 

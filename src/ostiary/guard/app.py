@@ -21,11 +21,12 @@ from ostiary.foundation.settings import Settings
 from ostiary.guard.accounts import Accounts, HandsOver, NotEstablished, NotLetIn, SystemVault
 from ostiary.guard.answer import Trace
 from ostiary.guard.check import Check
-from ostiary.guard.connector import PATIENCE_S, TIMEOUT_S, TokenErp, Tried, TrytonErp
 from ostiary.guard.journal import Journal
 from ostiary.guard.knowledge import Knowledge, Ready
 from ostiary.guard.locks import Locks
+from ostiary.guard.oauth import TokenErp
 from ostiary.guard.proof import Proofs
+from ostiary.guard.tryton import PATIENCE_S, TIMEOUT_S, Tried, TrytonErp
 from ostiary.plan.model import HandOver, Kind, System
 from ostiary.plan.reason import Reason, problem
 from ostiary.store.database import Sealer, Store

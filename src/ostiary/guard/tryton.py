@@ -1,43 +1,31 @@
-"""What gives a credential for each account of an ERP: a Tryton 8.2 behind the gate, and any ERP that takes tokens of its own
-authorization server, fetched by client credentials (RFC 6749 section 4.4).
+"""A Tryton 8.2 behind the gate: sessions and REST keys of mapped ERP users, and what its records say.
 
-Tryton gives sessions and REST keys of mapped ERP users, and says what its records hold. It binds a session to the address
-that logged in, so the gate must not hand callers' addresses on (`X-Forwarded-For`): then guard and gate are one address
-to it.
+Tryton binds a session to the address that logged in, so the gate must not hand callers' addresses on
+(`X-Forwarded-For`): then guard and gate are one address to it.
 """
 
 import asyncio
 import base64
-import re
-import ssl
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final
-from urllib.parse import quote
+from typing import Any, Final
 
 import httpx
-import msgspec
-from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from ostiary.erp import tryton
 from ostiary.erp.operation import Request
 from ostiary.foundation.secret import Secret
 from ostiary.guard.accounts import NotEstablished, NotLetIn, SystemVault, ask
-from ostiary.plan.model import System
 from ostiary.store.directory import ErpAccount
 
 TIMEOUT_S: Final = 4.0  # below the guard's own
 PATIENCE_S: Final = 40.0  # where an administrator waits: a Tryton that just started loads its modules at the first call
 PROVE_EVERY_S: Final = 30.0  # Tryton forgets an idle session after [session] timeout, 300 s by default
 LOGIN_AGAIN_S: Final = 10.0  # a wrong password is not tried at every request: Tryton would lock the user out
-SESSIONS_MAX: Final = 10_000
+HELD_MAX: Final = 10_000  # ERP users whose credentials are kept; past it all are fetched anew
 STORED: Final = frozenset({"integer", "float", "numeric", "boolean", "many2one", "selection"})
 # A login, with or without a word.
 REFUSES: Final = frozenset({httpx.codes.OK, httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN})
-AGAIN_S: Final = 10.0  # a refusal, or silence, is not asked about at every request
-RENEW_S: Final = 300.0  # a token that was withdrawn there serves no longer, however long it was given for
-SPARE: Final = 0.9  # of its life: it has still to arrive
-NO_TOKEN: Final = frozenset({httpx.codes.BAD_REQUEST, httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN})
 
 
 class Tried:
@@ -170,18 +158,18 @@ class TrytonErp:
             if held.session is None or held.session is lapsed or not await self._session_lives(held):
                 held.session = None
                 held.session = await self._login(account, held)
-                held.session_proved_at = _monotonic()
+                held.session_proved_at = monotonic()
             return held.session
 
     async def _session_lives(self, held: _Held) -> bool:
-        if _monotonic() - held.session_proved_at < PROVE_EVERY_S:
+        if monotonic() - held.session_proved_at < PROVE_EVERY_S:
             return True
         status, _ = await self._call("model.res.user.get_preferences", [True, {}], held.session)
-        held.session_proved_at = _monotonic()
+        held.session_proved_at = monotonic()
         return status == httpx.codes.OK
 
     async def _login(self, account: ErpAccount, held: _Held) -> Secret:
-        if _monotonic() - held.refused_at < LOGIN_AGAIN_S:
+        if monotonic() - held.refused_at < LOGIN_AGAIN_S:
             raise NotLetIn(f"the ERP did not let {account.login} in a moment ago")
         password = await self._vault.password(account)
         params = [account.login, {"password": password.reveal()}, "en"]
@@ -190,7 +178,7 @@ class TrytonErp:
             case [int(uid), str(token), *_] if status == httpx.codes.OK and uid > 0:
                 pass
             case _:
-                held.refused_at = _monotonic()
+                held.refused_at = monotonic()
                 if status not in REFUSES:  # 404: it has no such database
                     raise NotEstablished(f"the ERP answers a login at database {self._database} with status {status}")
                 raise NotLetIn(f"the ERP does not let {account.login} in with the password given for it")
@@ -205,7 +193,7 @@ class TrytonErp:
     async def _rest_key(self, account: ErpAccount) -> Secret:
         """The user's own key for Tryton's REST interface, which takes no session; made with the user's session."""
         held = self._of(account)
-        if held.key is not None and _monotonic() - held.key_proved_at < PROVE_EVERY_S:
+        if held.key is not None and monotonic() - held.key_proved_at < PROVE_EVERY_S:
             return held.key
         session = await self._session(account)
         async with held.lock:
@@ -214,7 +202,7 @@ class TrytonErp:
             if held.key is None or not await self._key_lives(held.key, session):
                 held.key = await self._make_key(held.uid or account.uid, session)
                 await self._vault.keep_rest_key(account, held.key)
-            held.key_proved_at = _monotonic()
+            held.key_proved_at = monotonic()
             return held.key
 
     async def _key_lives(self, key: Secret, session: Secret) -> bool:
@@ -240,7 +228,7 @@ class TrytonErp:
 
     def _of(self, account: ErpAccount) -> _Held:
         name = (account.login, account.sealed_secret)
-        if name not in self._held and len(self._held) >= SESSIONS_MAX:
+        if name not in self._held and len(self._held) >= HELD_MAX:
             self._held.clear()
         return self._held.setdefault(name, _Held())
 
@@ -251,80 +239,6 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _monotonic() -> float:
+def monotonic() -> float:
+    """Seconds by the loop's own clock."""
     return asyncio.get_running_loop().time()
-
-
-class _Given(Struct, kw_only=True):
-    """RFC 6749 section 5.1. The gate takes a header of 8,000 characters."""
-
-    access_token: Annotated[str, Meta(pattern="^[!-~]{1,7900}$")]
-    token_type: Annotated[str, Meta(pattern="^[Bb]earer$")] = "Bearer"  # noqa: S105  no secret
-    expires_in: Annotated[float, Meta(ge=1, le=86_400)] = RENEW_S
-
-
-class _HeldToken:
-    """What is held for one account; `lock` makes one fetch serve everyone who waits for it."""
-
-    def __init__(self) -> None:
-        self.lock = asyncio.Lock()
-        self.token = Secret("")
-        self.ends_at = self.again_at = float("-inf")
-        self.refused = NotEstablished()
-
-
-class TokenErp:
-    """Whose login is the id of an OAuth client, and whose password that client's secret."""
-
-    def __init__(self, system: System, vault: SystemVault | Tried, authorities: str) -> None:
-        self._system, self._vault, self.trouble = system, vault, ""
-        verify = ssl.create_default_context(cafile=authorities or None)
-        self._http = httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False, verify=verify)
-        self._held: dict[tuple[str, bytes], _HeldToken] = {}  # a new secret is a new fetch
-
-    async def close(self) -> None:
-        await self._http.aclose()
-
-    async def credential(self, account: ErpAccount, _: Request) -> str:
-        """While it is renewed the one before serves; where it can't be, until that ends."""
-        if len(self._held) >= SESSIONS_MAX:
-            self._held.clear()
-        held = self._held.setdefault((account.login, account.sealed_secret), _HeldToken())
-        if _monotonic() >= held.ends_at or not (held.lock.locked() or _monotonic() < held.again_at):
-            async with held.lock:
-                if _monotonic() >= held.again_at:
-                    await self._renew(account, held)
-        if _monotonic() >= held.ends_at:
-            raise held.refused.with_traceback(None)
-        return f"Bearer {held.token.reveal()}"
-
-    async def user(self, account: ErpAccount) -> str:
-        """The ERP's id of it is not known; raises where no token is given."""
-        await self._fetch(account)
-        return ""
-
-    async def _renew(self, account: ErpAccount, held: _HeldToken) -> None:
-        try:
-            given = await self._fetch(account)
-        except NotEstablished as problem:
-            held.refused, held.again_at = problem, _monotonic() + AGAIN_S
-            if isinstance(problem, NotLetIn):  # taken back: what was given before is not used up
-                held.ends_at = float("-inf")
-        else:
-            held.token, held.ends_at = Secret(given.access_token), _monotonic() + SPARE * given.expires_in
-            held.again_at = _monotonic() + min(given.expires_in / 2, RENEW_S)
-
-    async def _fetch(self, account: ErpAccount) -> _Given:
-        secret = await self._vault.password(account)
-        form = {"grant_type": "client_credentials", "scope": self._system.token_scope}
-        sent = {name: value for name, value in form.items() if value}
-        auth = quote(account.login, safe=""), quote(secret.reveal(), safe="")  # RFC 6749 section 2.3.1
-        status, told = await ask(self._http, "the token endpoint", self._system.token_from, data=sent, auth=auth)
-        if status in NO_TOKEN:
-            error = re.sub("[^a-z_]", "", str(told.get("error")))[:40]
-            raise NotLetIn(f"the token endpoint gives {account.login} no token: {error}")
-        try:
-            return msgspec.convert(told if status == httpx.codes.OK else {}, _Given, strict=False)
-        except msgspec.ValidationError:
-            told_of = f"the token endpoint answers with status {status}, and without a bearer's token"
-            raise NotEstablished(told_of) from None
