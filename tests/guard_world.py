@@ -32,7 +32,7 @@ from ostiary.foundation.jose import Claims, SigningKey, sign_access_token
 from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import Settings
 from ostiary.guard import app
-from ostiary.guard.accounts import NotEstablished
+from ostiary.guard.erp import NotEstablished
 from ostiary.plan.model import System, to_json
 from ostiary.policy.document import Document
 from ostiary.store.database import Sealer, Store, open_store

@@ -14,7 +14,8 @@ from guard_world import POLICY, TwinErp, guarded, make, rpc, small_catalogue
 from ostiary.erp.operation import Call, Operation, Pattern, Verb
 from ostiary.erp.tryton.catalogue import Field, learned
 from ostiary.guard import records
-from ostiary.guard.accounts import Accounts, NotEstablished
+from ostiary.guard.accounts import Accounts
+from ostiary.guard.erp import NotEstablished
 from ostiary.guard.records import Case
 
 POSTER = """

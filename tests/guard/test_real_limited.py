@@ -10,7 +10,7 @@ from fixed_clock import FixedClock
 from guard.test_real_erp import carry, company, draft
 from guard_world import POLICY, guarded, make, rpc
 from ostiary.erp.operation import Request
-from ostiary.guard.accounts import NotEstablished
+from ostiary.guard.erp import NotEstablished
 from real_tryton import ErpError
 
 pytestmark = pytest.mark.xdist_group("tryton")

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from ostiary.foundation.secret import Secret
-from ostiary.guard.accounts import NotEstablished
+from ostiary.guard.erp import NotEstablished
 from ostiary.guard.tryton import PATIENCE_S, TIMEOUT_S, Tried, TrytonErp
 from upstream import Echo, Server
 

@@ -1,93 +1,32 @@
-"""Persons and their ERP users, from the store: looked up off the event loop, remembered until control says more.
-
-What the guard asks of an ERP: a credential for a person's own ERP user, and what the ERP recorded.
-"""
+"""Persons and their ERP users, from the store: looked up off the event loop, remembered until control says more."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 import anyio
 import anyio.to_thread
-import httpx
-import msgspec
 from sqlalchemy import Connection, delete, insert, select, update
 
-from ostiary.erp.operation import Call, Pattern, Request, operation_named
+from ostiary.erp.operation import Call, Pattern, operation_named
 from ostiary.foundation.clock import to_us
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.secret import Secret
+from ostiary.guard.erp import Erp, NotEstablished, NotLetIn
 from ostiary.plan.model import Apart
 from ostiary.store.database import Sealer, Store, upsert
 from ostiary.store.directory import ErpAccount, erp_account, person_of, persons_of_erp_user, roles_of, sealed_for
 from ostiary.store.tables.directory import ERP_ACCOUNT, ERP_PAST
 from ostiary.store.tables.guard import GUARD_HISTORY, GUARD_KEY
 
-ANSWER_MAX_BYTES: Final = 4 * 1024 * 1024
 REMEMBERED_S: Final = 30.0  # at most: control says when the directory changes
 REMEMBERED_MAX: Final = 10_000
 KEPT: Final = timedelta(days=3_700)  # longer than a rule may look back: `policy.words.WITHIN_MAX_DAYS`
 WRITERS_MAX: Final = 4  # threads that may wait for the store's turn; the others read, also to keep the guard open
 
 T = TypeVar("T")
-
-
-class NotEstablished(Exception):
-    """The ERP did not say what had to be known; the text says what, and names nothing secret."""
-
-
-class NotLetIn(NotEstablished):
-    """The ERP answers, but there is no user that it lets in."""
-
-
-async def ask(http: httpx.AsyncClient, who: str, place: str, **sent: Any) -> tuple[int, dict[str, Any]]:
-    """Status and JSON object of the answer to a POST; raises NotEstablished where there is none to be had."""
-    try:
-        async with http.stream("POST", place, **sent) as response:
-            data = b""
-            async for chunk in response.aiter_bytes():
-                data += chunk
-                if len(data) > ANSWER_MAX_BYTES:
-                    raise NotEstablished(f"{who}'s answer is too large")
-    except (httpx.ReadTimeout, httpx.WriteTimeout):
-        raise NotEstablished(f"{who} is slow: no answer in {http.timeout.read:g} s; try again") from None
-    except httpx.HTTPError:
-        raise NotEstablished(f"{who} does not answer") from None
-    try:
-        answer = msgspec.json.decode(data)
-    except (msgspec.MsgspecError, RecursionError):
-        if response.status_code == httpx.codes.OK:
-            raise NotEstablished(f"{who}'s answer is no JSON") from None
-        answer = None
-    return response.status_code, answer if isinstance(answer, dict) else {}
-
-
-class HandsOver(Protocol):
-    async def credential(self, account: ErpAccount, request: Request) -> str:
-        """The value of the `authorization` header that makes the ERP act as this account; else raises NotEstablished."""
-        ...
-
-
-class Erp(HandsOver, Protocol):
-    """One system's ERP. Every method raises NotEstablished where the ERP can't or won't answer."""
-
-    async def rows(self, name: str, ids: Sequence[str], fields: Sequence[str]) -> Sequence[Mapping[str, Any]]:
-        """The records of object `name`, one for each of `ids`, as the ERP holds them now."""
-        ...
-
-    async def stored(self, name: str, field: str) -> str:
-        """The object that a field of object `name` leads to, "" for a value; for fields alone that the ERP stores."""
-        ...
-
-    async def companies(self, account: ErpAccount) -> Sequence[Any]:
-        """The ids of the companies that this user works for."""
-        ...
-
-    async def login_of(self, uid: str) -> str:
-        """The login that the ERP has for the id of one of its users."""
-        ...
 
 
 class Accounts:

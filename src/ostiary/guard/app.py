@@ -18,9 +18,10 @@ from ostiary.foundation.files import write_atomically
 from ostiary.foundation.home import Home
 from ostiary.foundation.secret import Secret
 from ostiary.foundation.settings import Settings
-from ostiary.guard.accounts import Accounts, HandsOver, NotEstablished, NotLetIn, SystemVault
+from ostiary.guard.accounts import Accounts, SystemVault
 from ostiary.guard.answer import Trace
 from ostiary.guard.check import Check
+from ostiary.guard.erp import HandsOver, NotEstablished, NotLetIn
 from ostiary.guard.journal import Journal
 from ostiary.guard.knowledge import Knowledge, Ready
 from ostiary.guard.locks import Locks

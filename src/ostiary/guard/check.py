@@ -17,8 +17,9 @@ from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.jose import TokenRefused, issued_by
 from ostiary.foundation.logging import redact
 from ostiary.guard import proof, records, validation
-from ostiary.guard.accounts import Accounts, Erp, HandsOver, NotEstablished, NotLetIn
+from ostiary.guard.accounts import Accounts
 from ostiary.guard.answer import Gone, Refused, Trace
+from ostiary.guard.erp import Erp, HandsOver, NotEstablished, NotLetIn
 from ostiary.guard.journal import Journal, Line
 from ostiary.guard.knowledge import Caller, Knowledge, Ready
 from ostiary.guard.locks import Busy, Locks, Record

@@ -12,7 +12,8 @@ from msgspec import Meta, Struct
 
 from ostiary.erp.operation import Request
 from ostiary.foundation.secret import Secret
-from ostiary.guard.accounts import NotEstablished, NotLetIn, SystemVault, ask
+from ostiary.guard.accounts import SystemVault
+from ostiary.guard.erp import NotEstablished, NotLetIn, ask
 from ostiary.guard.tryton import HELD_MAX, TIMEOUT_S, Tried, monotonic
 from ostiary.plan.model import System
 from ostiary.store.directory import ErpAccount

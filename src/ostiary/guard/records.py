@@ -16,8 +16,9 @@ from msgspec.structs import replace
 
 from ostiary.erp.operation import Call, Condition, Operation, Pattern, Verb, covering_scopes
 from ostiary.erp.tryton import plain
-from ostiary.guard.accounts import Accounts, Erp, NotEstablished
+from ostiary.guard.accounts import Accounts
 from ostiary.guard.answer import Refused
+from ostiary.guard.erp import Erp, NotEstablished
 from ostiary.guard.locks import Record
 from ostiary.plan.decide import Facts, Records, closure
 from ostiary.plan.model import Apart, Plan

@@ -15,7 +15,8 @@ from msgspec.structs import replace
 from ostiary.erp import tryton
 from ostiary.erp.operation import Request
 from ostiary.foundation.secret import Secret
-from ostiary.guard.accounts import NotEstablished, NotLetIn, SystemVault, ask
+from ostiary.guard.accounts import SystemVault
+from ostiary.guard.erp import NotEstablished, NotLetIn, ask
 from ostiary.store.directory import ErpAccount
 
 TIMEOUT_S: Final = 4.0  # below the guard's own
