@@ -248,6 +248,21 @@ def test_a_provider_that_is_removed_before_the_code_signs_nobody_in(outside, wit
     assert "__Host-ostiary-session" not in answer.headers.get("set-cookie", "")
 
 
+@pytest.mark.parametrize(("sid", "ended"), [("up-1", True), ("up-2", False)])
+def test_a_session_that_ended_there_before_the_code_is_none_here(outside, with_app, sid, ended):
+    form = with_app(outside.sign_in())
+    assert outside.say_logout(sid=sid).status_code == 200
+    answer = outside.world.ask("POST", "/identity/sign-in", data=form)
+    assert ("the session has ended" in answer.text, answer.status_code) == (ended, 400 if ended else 303)
+
+
+@pytest.mark.parametrize(("facts", "ended"), [({"mfa": "trusted"}, True), ({"title": "Acme"}, False)])
+def test_who_is_signed_in_by_what_a_provider_was_before_is_so_no_longer(outside, facts, ended):
+    told = outside.tokens()
+    outside.change(**facts)
+    assert outside.world.refresh(told["refresh_token"]).status_code == (400 if ended else 200)
+
+
 def test_a_second_factor_of_the_account_is_asked_for_unless_the_providers_counts(outside, with_app):
     answer = outside.world.ask("POST", "/identity/sign-in", data=with_app(outside.sign_in()))
     told = outside.world.redeem(outside.world.sent_back(answer)["code"]).json()
@@ -255,7 +270,7 @@ def test_a_second_factor_of_the_account_is_asked_for_unless_the_providers_counts
     assert outside.say_logout().status_code == 200
     assert [key for key in outside.world.gone if key.startswith("sid:")]
     for claims in ({"amr": ["mfa"]}, {"acr": "gold"}):
-        outside.twin.changed = claims
+        outside.twin.changed = {"sid": "up-2", **claims}
         outside.forget()
         assert outside.world.claims(outside.tokens()["access_token"]).acr == "mfa"
 

@@ -104,6 +104,9 @@ def logged_out(server: Server, request: Request, body: bytes) -> Response:
         life_s = int(one.exp) - server.now_s() + SKEW_S
         if not server.seen_first(connection, request, "logout-token", f"{provider.issuer} {one.jti}", life_s):
             raise Refused("invalid_request", "the logout token was used before")
+        providers.trusted(connection, provider.name, alone=True)
+        if one.sid:  # of which the code may not have been given yet
+            server.drawer(connection, sign_in.ENDED_THERE).first(f"{provider.name} {one.sid}", LIFE_S)
         account = providers.account(connection, provider.issuer, one.sub) if one.sub else None
         which = [SESSION.c.provider == provider.name]
         which += [SESSION.c.outside_sid == one.sid] if one.sid else []

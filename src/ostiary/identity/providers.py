@@ -51,9 +51,12 @@ def find(connection: Connection, name: str) -> Provider:
     raise CallerFault("no-provider", f"there is no provider {name}", hint="see `ostiary provider list`")
 
 
-def trusted(connection: Connection, name: str) -> bool:
-    """Whether its word counts still; it is not removed before what rests on this is kept."""
-    known = select(PROVIDER.c.name).where(PROVIDER.c.name == name).with_for_update(read=True)
+def trusted(connection: Connection, name: str, *, alone: bool = False) -> bool:
+    """Whether its word counts still; neither it nor a sign-in by it ends before what rests on this is kept.
+
+    `alone`: nobody else rests on it meanwhile.
+    """
+    known = select(PROVIDER.c.name).where(PROVIDER.c.name == name).with_for_update(read=not alone)
     return connection.execute(known).first() is not None
 
 
@@ -85,14 +88,17 @@ def change_provider(
     change: Change, *, sealer: Sealer, name: str, client_id: str = "", secret: str = "", title: str = "",
     accounts: str = "", mfa: str = "", acrs: str = "", scopes: str = "",
 ) -> Keys:  # fmt: skip
-    """What is given is changed; name and issuer stay: by these its people are known."""
+    """What is given is changed; name and issuer stay: by these its people are known. Who is signed in by what it was
+    before is so no longer, but for another title or secret.
+    """
     facts = {"client_id": client_id, "title": title, "accounts": accounts, "mfa": mfa, "acrs": acrs, "scopes": scopes}
     _replace(change, name, {what: value for what, value in facts.items() if value})
     if secret:
         sealed = sealer.seal(Secret(secret), f"provider:{name}")
         change.connection.execute(update(PROVIDER).where(PROVIDER.c.name == name).values(sealed_secret=sealed))
         change.note("provider.secret", f"provider:{name}")
-    return ()
+    del facts["title"]
+    return end_sessions(change, "the provider changed", SESSION.c.provider == name) if any(facts.values()) else ()
 
 
 def map_role(change: Change, *, name: str, claim: str, value: str, role: str, brings: bool = True) -> Keys:

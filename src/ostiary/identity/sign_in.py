@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlencode
 
+from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -21,6 +22,7 @@ from ostiary.identity.session import SESSION_COOKIE, SESSION_LIFE_S, Person, set
 from ostiary.plan.formula import MFA
 from ostiary.plan.reason import HEADER, Reason
 
+ENDED_THERE: Final = "outside-ended"  # a provider and what it called the session
 FORM_COOKIE: Final = "__Host-ostiary-form"
 FORM_COOKIE_VALUE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 NOT_A_LOGIN: Final = "\0device"  # nobody can be called so
@@ -201,7 +203,7 @@ def _given(server: Server, request: Request, asked: Asked, person: Person) -> st
             raise ended
         if asked.pushed and server.drawer(connection, "pushed").use(asked.pushed) is None:
             raise ended
-        if person.provider and not providers.trusted(connection, person.provider):
+        if person.provider and not _still_signed_in_there(server, connection, person):
             raise ended
         if person.session:
             session.keep(connection, server, person)
@@ -218,6 +220,11 @@ def _given(server: Server, request: Request, asked: Asked, person: Person) -> st
             return grant
         opens = {"client": asked.client.principal, "redirect": asked.redirect, "challenge": asked.challenge}
         return grants.code_for(server.drawer(connection, "code"), grant, **opens).reveal()
+
+
+def _still_signed_in_there(server: Server, connection: Connection, person: Person) -> bool:
+    over = server.drawer(connection, ENDED_THERE)
+    return providers.trusted(connection, person.provider) and not over.look(f"{person.provider} {person.outside_sid}")
 
 
 def _back(server: Server, asked: Asked, **facts: str) -> Response:
