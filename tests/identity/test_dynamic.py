@@ -68,8 +68,9 @@ def test_a_client_registers_and_signs_people_in(world):
 @pytest.mark.standard("A9")
 def test_it_holds_no_role_and_its_registration_is_in_the_audit_log(world):
     one = registered(world, opened(world, name="partners"))
-    answer = world.token((one["client_id"], one["client_secret"]), grant_type="client_credentials")
-    assert answer.status_code == 200
+    for kind in ("client_credentials", "urn:ietf:params:oauth:grant-type:token-exchange"):
+        answer = world.token((one["client_id"], one["client_secret"]), grant_type=kind)
+        assert (answer.status_code, answer.json()["error"]) == (400, "unauthorized_client")
     with world.store.read() as connection:
         made = next(entry for entry in entries(connection) if entry["action"] == "client.add")
     assert made["actor"] == "registration:partners"
@@ -202,8 +203,8 @@ def test_a_client_that_becomes_confidential_gets_a_secret_and_one_that_becomes_p
     one = registered(world, token_endpoint_auth_method="none")
     assert "client_secret" not in one
     secret = change(world, one).json()["client_secret"]
-    machine = {"grant_type": "client_credentials"}
-    assert world.token((one["client_id"], secret), **machine).status_code == 200
+    machine = {"grant_type": "refresh_token", "refresh_token": "none"}
+    assert error(world.token((one["client_id"], secret), **machine)) == (400, "invalid_grant")
     assert "client_secret" not in change(world, one, client_secret=secret).json()
     assert change(world, one, token_endpoint_auth_method="none").status_code == 200
     assert world.token((one["client_id"], secret), **machine).status_code == 401

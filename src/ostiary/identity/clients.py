@@ -17,21 +17,23 @@ from ostiary.identity.credentials import derived, digest
 from ostiary.identity.request import Refused, Shown, certificate, fingerprint, shown, site
 from ostiary.identity.server import Server
 from ostiary.store.tables.directory import PRINCIPAL
-from ostiary.store.tables.identity import CLIENT, CLIENT_LISTS, CLIENT_SECRET
+from ostiary.store.tables.identity import CLIENT, CLIENT_LISTS, CLIENT_SECRET, REGISTERED
 
 NONE: Final = "none"  # a public client: it can keep no secret
 FAPI2: Final = "fapi2"
 DPOP: Final = "dpop"
 CERTIFICATE: Final = "certificate"
+OWN_GRANTS: Final = ("authorization_code", "refresh_token")  # of a client that registered itself
 VERBS: Final = tuple(Verb)
 OIDC_SCOPES: Final = frozenset({"openid", "profile"})
 KEPT_MAX: Final = 300  # requests of one public client, kept for one address in five minutes
 NONCE_LIFE_S: Final = 300  # a nonce is good until the one after the next
 # The statement of every request is made once: to put one together takes as long as to carry it out (measured).
 _CLIENT: Final = (
-    select(CLIENT, PRINCIPAL.c.name, CLIENT_SECRET.c.digest)
+    select(CLIENT, PRINCIPAL.c.name, CLIENT_SECRET.c.digest, REGISTERED.c.principal.label("itself"))
     .join(PRINCIPAL, PRINCIPAL.c.id == CLIENT.c.principal)
     .outerjoin(CLIENT_SECRET, CLIENT_SECRET.c.principal == CLIENT.c.principal)
+    .outerjoin(REGISTERED, REGISTERED.c.principal == CLIENT.c.principal)
     .where(CLIENT.c.principal == bindparam("id"), PRINCIPAL.c.active)
 )
 
@@ -50,6 +52,7 @@ class Client(NamedTuple):
     redirects: tuple[str, ...]
     scopes: tuple[str, ...]
     until_s: int  # then it ends
+    itself: str | None  # who registered itself, where that is so
     digests: tuple[str, ...]  # of its secrets
 
     @property
@@ -85,6 +88,12 @@ def authenticate(server: Server, connection: Connection, request: Request, form:
     if why := WAYS[client.auth](server, connection, client, told, request):
         raise _unproved(told, client=client.id, why=why)
     return client
+
+
+def refuse_grant(client: Client, kind: str) -> None:
+    """Who registered itself was told which there are for it (RFC 7591 section 3.2.1)."""
+    if client.itself and kind not in OWN_GRANTS:
+        raise Refused("unauthorized_client", "a client that registered itself signs people in", client=client.id)
 
 
 def refuse_many(server: Server, connection: Connection, request: Request, client: Client) -> None:

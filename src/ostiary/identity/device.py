@@ -30,6 +30,7 @@ def begin(server: Server, request: Request, body: bytes) -> Response:
     told = form(request, body)
     with server.store.begin() as connection:
         client = clients.authenticate(server, connection, request, told)
+        clients.refuse_grant(client, KIND)
         clients.refuse_many(server, connection, request, client)
         clients.scope_of(server, client, told)  # raises for what it may not ask for
         code = "".join(secrets.choice(LETTERS) for _ in range(LENGTH))

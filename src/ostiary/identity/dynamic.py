@@ -194,7 +194,7 @@ def _told(server: Server, connection: Connection, principal: str) -> dict[str, A
         "client_secret_expires_at": row.until_s,
         "client_name": one["name"].removesuffix(_host(one["redirects"])), "redirect_uris": one["redirects"],
         "scope": " ".join(sorted({*one["scopes"], *OIDC_SCOPES})),
-        "grant_types": ["authorization_code", "refresh_token"], "response_types": ["code"],
+        "grant_types": clients.OWN_GRANTS, "response_types": ["code"],
         "token_endpoint_auth_method": "client_secret_basic" if auth == SECRET else auth,
         "dpop_bound_access_tokens": one["bound"] == DPOP,
         "tls_client_certificate_bound_access_tokens": one["bound"] == CERTIFICATE,

@@ -35,6 +35,7 @@ def token(server: Server, request: Request, body: bytes) -> Response:
     try:
         with server.transaction(request, told, writes=kind != "client_credentials") as connection:
             client = clients.authenticate(server, connection, request, told)
+            clients.refuse_grant(client, kind)
             bound = clients.binding(server, connection, request, client)
             give = GIVES.get(kind, _for_person)
             answer, claims = give(server, connection, request, client, told, bound)
