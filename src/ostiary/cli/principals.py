@@ -7,6 +7,7 @@ import click
 
 from ostiary.cli import review
 from ostiary.cli.terminal import ask, done, home, noted, show, typed, words
+from ostiary.foundation.jose import KEY_PREFIX
 
 
 def registered(made: dict[str, Any], *, client_id: str, **said: Any) -> str:
@@ -20,6 +21,9 @@ def given(made: dict[str, Any], auth: str | None = None, **_: Any) -> str:
         found = f"{made['issuer']}/.well-known/openid-configuration"
         told = "It is public: it has no secret" if auth == "none" else f"It has no secret: it proves itself by {auth}"
         return f"{told}. Where its users sign in, its application learns at {found}"
+    if made["client_secret"].startswith(KEY_PREFIX):
+        header = "Authorization: Bearer <the key>"
+        return f"API key: {made['client_secret']}\nIt is shown only now, and is sent with every request:\n  {header}"
     curl = f"curl --http1.1 --cacert {shlex.quote(str(home().keys / 'ca.crt'))} -u {made['client_id']}"
     line = f"{curl} -d grant_type=client_credentials {made['issuer']}/token"
     return (

@@ -20,6 +20,7 @@ from ostiary.envoy.condition import ACR_HEADER, COUNTRY_HEADER, REGISTERED, SIGN
 from ostiary.envoy.edge import FIXED, Edge, Json
 from ostiary.envoy.message import CLASS_HEADER, SUBJECT_HEADER, changeable, extension, place
 from ostiary.envoy.upstream import EXT_AUTHZ, guard_service
+from ostiary.foundation.jose import KEY_PREFIX
 from ostiary.plan.formula import Countries, Device, Mfa, Recent
 from ostiary.plan.model import Plan
 from ostiary.plan.reason import Reason
@@ -37,6 +38,7 @@ DEVICE_HEADERS: Final = {"dev": TOKEN_DEVICE_HEADER}
 SHA256_CHARS: Final = 64  # in hex
 BOUND_HEADER: Final = CLAIM_HEADERS["bnd"]
 SHOWN: Final = ("authorization", "dpop", "host", BOUND_HEADER)
+KEY: Final = f"{SCHEMES['']}{KEY_PREFIX}"
 GEOIP: Final = "envoy.extensions.filters.http.geoip.v3.Geoip"
 MARKER: Final = b"\xab\xcd\xefMaxMind.com"  # before the metadata, in the file's last 128 KiB (MaxMind DB format 2.0)
 METADATA_MAX_BYTES: Final = 128 * 1024
@@ -93,6 +95,17 @@ def _es256_only(jwks: Mapping[str, Any]) -> str:
     """The one algorithm of access tokens (RFC 8725 section 3.1: the verifier chooses, not the token)."""
     keys = [{**key, "alg": "ES256"} for key in jwks["keys"] if key.get("kty") == "EC" and key.get("crv") == "P-256"]
     return msgspec.json.encode({"keys": keys}, order="deterministic").decode()
+
+
+def key_filter(tell: Json) -> Json:
+    """An API key is exchanged for a token that lives shortly, before anybody asks for one; `tell` says who shows it."""
+    asked = {"patterns": [{"exact": "authorization"}, {"prefix": "x-gw-"}]}
+    only = {"patterns": [{"exact": "authorization"}]}
+    answer = {"allowed_upstream_headers": only, "allowed_client_headers": only}
+    service = {"server_uri": FIXED["identity"], "path_prefix": "/key", "authorization_response": answer}
+    exchanged = extension("key", EXT_AUTHZ, http_service=service, allowed_headers=asked, **FIXED["unanswered"])
+    shown = matcher.prefix("authorization", {KEY: matcher.execute_all([tell, exchanged])}, matcher.skip())
+    return matcher.always_excepting("key", shown)
 
 
 def bound_filter(limit: Json) -> tuple[str, Json]:

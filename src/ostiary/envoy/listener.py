@@ -7,7 +7,7 @@ that policy or a signal touches is a name here and a file below ecds/.
 from collections.abc import Sequence
 from typing import Final
 
-from ostiary.envoy.caller import DEVICE_HEADER, GEOIP, JWT
+from ostiary.envoy.caller import DEVICE_HEADER, GEOIP, JWT, key_filter
 from ostiary.envoy.condition import TIME_WORDS
 from ostiary.envoy.edge import FIXED, Edge, Json
 from ostiary.envoy.limits import LOCAL
@@ -42,7 +42,7 @@ CHANGEABLE: Final = {
 }
 # As a request meets them: cheap and anonymous first, the guard last.
 ORDER: Final = (
-    "mark", "blocked", "address-limit", "token", "country", "device", "kept", "bound", "revoked-cold", "revoked-hot", "policy", "caller-limit", "body",
+    "mark", "blocked", "address-limit", "key", "token", "country", "device", "kept", "bound", "revoked-cold", "revoked-hot", "policy", "caller-limit", "body",
     TELL, "bare", "guard", "inject", "strip", ANSWER,
 )  # fmt: skip
 ADMIN_MODE: Final = 0o600
@@ -103,7 +103,9 @@ def _log(edge: Edge) -> Json:
 def _filters(edge: Edge) -> list[Json]:
     found = {name: _discovered(edge, name, messages) for name, messages in CHANGEABLE.items()}
     answer = extension(ANSWER, CUSTOM, **FIXED["answer"])
-    found |= {one["name"]: one for one in (_mark(), _kept(edge), _tell(edge), bare_filter(), answer)}
+    found |= {
+        one["name"]: one for one in (_mark(), key_filter(_tell(edge)), _kept(edge), _tell(edge), bare_filter(), answer)
+    }
     router = extension(
         "router", "envoy.extensions.filters.http.router.v3.Router", suppress_envoy_headers=True, dynamic_stats=False
     )

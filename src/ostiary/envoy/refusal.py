@@ -14,6 +14,7 @@ from ostiary.plan.reason import HEADER, Reason, problem
 # What the guard says for it: of any 5xx Envoy takes the status alone (measured).
 GUARD_SAYS: Final = {Reason.UNAVAILABLE: 424, Reason.ERP_REFUSES: 423}
 UNPROVED: Final = 421  # what the guard says of a proof: it knows neither decision nor revision of the request then
+NO_KEY: Final = 420  # what the identity server says of an API key
 # What is made of an ERP's 401: no answer of the gate's own has it, and its mapper makes 502 of it.
 ERP_REFUSES: Final = 511
 EXPRESSION: Final = "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
@@ -22,6 +23,7 @@ WHY: Final = "The decision id tells the operator of this gate why."
 # By the gate's own decision; of this reason `inject` alone has one.
 DETAIL: Final = {Reason.UNAVAILABLE: "The system has no account for this caller; an administrator can give one."}
 RENEW: Final = "Your token is good. The key or password that the gate has for the system is wrong or was withdrawn there: an administrator gives another one with `account`."
+KEY: Final = "The API key is wrong, has ended or was taken back: its owner gets another one from an administrator."
 TOKEN: Final = "jwt_authn_access_denied"  # noqa: S105  the beginning of jwt_authn's own details
 
 
@@ -35,6 +37,7 @@ def local_replies(edge: Edge) -> Json:
             _refuse(Reason.RATE_LIMITED, _status(429), edge),
             _refuse(Reason.UNAVAILABLE, _all([_flag("UAEX"), _any([_range(100, 399), _status(503)])]), edge),
             _refuse(Reason.TOKEN_UNBOUND, _all([_flag("UAEX"), _status(UNPROVED)]), edge),
+            _refuse(Reason.CREDENTIAL_INVALID, _all([_flag("UAEX"), _status(NO_KEY)]), edge, KEY),
             *(
                 _pass(_all([_flag("UAEX"), _status(said)]), edge) | {"status_code": reason.status}
                 for reason, said in GUARD_SAYS.items()

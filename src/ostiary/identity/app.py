@@ -36,7 +36,7 @@ from ostiary.identity import (
 )
 from ostiary.identity.asked import ACRS
 from ostiary.identity.endpoint import NO_STORE
-from ostiary.identity.request import TEXT_MAX_BYTES, Refused, call, refuse_foreign
+from ostiary.identity.request import KEY_PLACE, TEXT_MAX_BYTES, Refused, call, refuse_foreign
 from ostiary.identity.server import Arrived, Changing, Revoked, Server
 from ostiary.plan.reason import HEADER, Reason
 from ostiary.store.database import Sealer, Store
@@ -89,6 +89,7 @@ def create(
             route(f"{base}/logout", "GET,POST", logout.end),
             route(f"{base}/device-authorization", "POST", device.begin),
             route(f"{base}/token", "POST", endpoint.token),
+            route(f"{KEY_PLACE}{{path:path}}", f"{METHODS},HEAD,OPTIONS", endpoint.key),
             route(f"{base}/par", "POST", endpoint.push),
             route(f"{base}/revoke", "POST", endpoint.revoke),
             route(f"{base}/introspect", "POST", endpoint.introspect),

@@ -20,6 +20,7 @@ from ostiary.store.tables.directory import PRINCIPAL
 from ostiary.store.tables.identity import CLIENT, CLIENT_LISTS, CLIENT_SECRET, REGISTERED
 
 NONE: Final = "none"  # a public client: it can keep no secret
+API_KEY: Final = "api_key"
 FAPI2: Final = "fapi2"
 DPOP: Final = "dpop"
 CERTIFICATE: Final = "certificate"
@@ -79,13 +80,17 @@ def find(connection: Connection, client_id: str) -> Client | None:
 
 def authenticate(server: Server, connection: Connection, request: Request, form: Mapping[str, str]) -> Client:
     """The client that the request's credentials prove, in the one way that is registered for it."""
-    told = shown(request, form)
+    return prove(server, connection, request, shown(request, form), WAYS)
+
+
+def prove(server: Server, connection: Connection, request: Request, told: Shown, ways: Mapping[str, "Way"]) -> Client:
+    """The client that `told` proves in its own way, where that is one of `ways`."""
     client = find(connection, told.client)
     if client is None:
         raise _unproved(told, **_absent(connection, told.client))
     if client.until_s <= server.now_s():
         raise _unproved(told, client=client.id, why=names.ENDED)
-    if why := WAYS[client.auth](server, connection, client, told, request):
+    if why := ways.get(client.auth, _elsewhere)(server, connection, client, told, request):
         raise _unproved(told, client=client.id, why=why)
     return client
 
@@ -116,6 +121,10 @@ def _absent(connection: Connection, client_id: str) -> dict[str, str]:
     if names.NAME.fullmatch(client_id) and connection.scalar(known):
         return {"client": client_id, "why": names.DISABLED}
     return {"why": "no such client"}
+
+
+def _elsewhere(_server: Server, _: Connection, _client: Client, _told: Shown, _request: Request) -> str:
+    return "an API key is shown to a system, and nothing else is shown there"
 
 
 def _by_nothing(_server: Server, _: Connection, _client: Client, told: Shown, _request: Request) -> str:
@@ -176,6 +185,7 @@ WAYS: Final[Mapping[str, Way]] = {
     "self_signed_tls_client_auth": _by_key,
     NONE: _by_nothing,
 }
+AT_THE_GATE: Final[Mapping[str, Way]] = {API_KEY: _by_secret}  # in place of a token
 
 
 def binding(server: Server, connection: Connection, request: Request, client: Client, token: str = "") -> str:
@@ -229,16 +239,19 @@ def redirect_known(client: Client, redirect: str) -> bool:
 
 def narrow(client: Client, asked: str, system: str) -> frozenset[str]:
     """What of `asked` the client may have at `system`; all it may, when no scope is asked for (RFC 6749 section 3.3)."""
-    wanted = frozenset(asked.split())
-    here = frozenset(scope for scope in client.scopes if scope.startswith(f"{system}/"))
-    allowed = here if client.scopes else frozenset(f"{system}/*:{verb}" for verb in VERBS)
-    business = wanted - OIDC_SCOPES
-    if odd := [scope for scope in business if not covered(scope, allowed)]:
+    wanted, most = frozenset(asked.split()), allowed(client, system)
+    if odd := [scope for scope in wanted - OIDC_SCOPES if not covered(scope, most)]:
         raise Refused("invalid_scope", f"{len(odd)} of the scopes may not be asked for by this client")
-    told = wanted or allowed
+    told = wanted or most
     if not told:
         raise Refused("invalid_scope", "this client may ask for nothing at this system")
     return told
+
+
+def allowed(client: Client, system: str) -> frozenset[str]:
+    """The scopes that the client may have at `system`: everything, where none at all was said."""
+    here = frozenset(scope for scope in client.scopes if scope.startswith(f"{system}/"))
+    return here if client.scopes else frozenset(f"{system}/*:{verb}" for verb in VERBS)
 
 
 def scope_of(server: Server, client: Client, given: Mapping[str, str]) -> dict[str, str]:
@@ -257,9 +270,9 @@ def in_words(scopes: Iterable[str]) -> tuple[list[str], list[str]]:
     return everything, sorted(asked.difference(*(whole[system] for system in everything)))
 
 
-def covered(scope: str, allowed: Iterable[str]) -> bool:
+def covered(scope: str, most: Iterable[str]) -> bool:
     """`erp/sale.*:read` covers `erp/sale.sale:read` and `erp/sale.line.*:read`."""
-    return names.SCOPE.fullmatch(scope) is not None and any(_pattern(scope).within(_pattern(one)) for one in allowed)
+    return names.SCOPE.fullmatch(scope) is not None and any(_pattern(scope).within(_pattern(one)) for one in most)
 
 
 def _pattern(scope: str) -> Pattern:

@@ -8,11 +8,11 @@ from sqlalchemy import delete, insert, select, update
 from ostiary.audit.log import Change
 from ostiary.foundation.clock import to_us
 from ostiary.foundation.errors import CallerFault
-from ostiary.foundation.jose import TokenRefused
+from ostiary.foundation.jose import KEY_PREFIX, TokenRefused
 from ostiary.foundation.proof import usable_jwks, with_key
 from ostiary.foundation.secret import Secret
 from ostiary.identity import names, roster
-from ostiary.identity.clients import CERTIFICATE, DPOP, FAPI2, NONE, WAYS
+from ostiary.identity.clients import API_KEY, CERTIFICATE, DPOP, FAPI2, NONE, WAYS
 from ostiary.identity.credentials import digest, new_secret, pepper
 from ostiary.identity.principals import Keys, add, end
 from ostiary.store.database import Sealer
@@ -20,6 +20,7 @@ from ostiary.store.tables.directory import PRINCIPAL
 from ostiary.store.tables.identity import CLIENT, CLIENT_LISTS, CLIENT_SECRET
 
 SECRET: Final = "client_secret"  # noqa: S105  the way, and no secret
+KEPT: Final = (SECRET, API_KEY)  # ways to prove oneself by what we keep a digest of
 LIVE_SECRETS: Final = 2
 PREFIX: Final = "ostiary_secret_"  # by which scanners find one where none should be
 DAYS, DAYS_MAX = 365, 1_095  # that a client lasts, unless said otherwise, and at most
@@ -28,7 +29,7 @@ BY_TLS: Final = frozenset({"tls_client_auth", "self_signed_tls_client_auth"})
 KEYS_HINT: Final = "give its public keys with --keys FILE (a JWKS, RFC 7517)"
 BY_JWKS: Final = frozenset({"private_key_jwt", "self_signed_tls_client_auth"})
 CHOICES: Final[Mapping[str, Sequence[str]]] = {
-    "auth": tuple(WAYS), "profile": ("oauth21", FAPI2), "bound": ("", DPOP, CERTIFICATE),
+    "auth": (*WAYS, API_KEY), "profile": ("oauth21", FAPI2), "bound": ("", DPOP, CERTIFICATE),
 }  # fmt: skip
 
 
@@ -54,7 +55,7 @@ def add_client(
     more = {**facts, "until": roster.end_of(until_s)}
     principal = add(change, "client", client_id, name, person, roles=roles, more=more)
     change.connection.execute(insert(CLIENT).values(principal=principal, until_s=until_s, **_row(facts)))
-    return Made(principal, _add_secret(change, sealer, principal) if facts["auth"] == SECRET else None)
+    return Made(principal, _add_secret(change, sealer, principal, facts["auth"]) if facts["auth"] in KEPT else None)
 
 
 def change_client(
@@ -81,7 +82,7 @@ def change_client(
     ends = row or whole.get("until", before["until"]) < before["until"]
     if row:
         change.connection.execute(update(CLIENT).where(CLIENT.c.principal == principal).values(_row(row)))
-    if row.get("auth", SECRET) != SECRET:
+    if "auth" in row:
         change.connection.execute(delete(CLIENT_SECRET).where(CLIENT_SECRET.c.principal == principal))
     named = {"name": name, "person": person}
     titled = {what: value for what, value in named.items() if value and value != before[what]}
@@ -96,12 +97,13 @@ def rotate_secret(change: Change, *, sealer: Sealer, client_id: str) -> Made:
     """A second secret; of more than two the oldest goes."""
     principal = f"client:{client_id}"
     one_at_a_time = select(CLIENT.c.auth).where(CLIENT.c.principal == principal).with_for_update()
-    if change.connection.execute(one_at_a_time).scalar_one_or_none() != SECRET:
+    auth = change.connection.execute(one_at_a_time).scalar_one_or_none()
+    if auth not in KEPT:
         raise CallerFault("no-such-client", f"{principal} has no secret", hint="see `ostiary client list`")
     mine = select(CLIENT_SECRET.c.digest).where(CLIENT_SECRET.c.principal == principal)
     old = list(change.connection.scalars(mine.order_by(CLIENT_SECRET.c.made_at_us.desc())))
     change.connection.execute(delete(CLIENT_SECRET).where(CLIENT_SECRET.c.digest.in_(old[LIVE_SECRETS - 1 :])))
-    secret = _add_secret(change, sealer, principal)
+    secret = _add_secret(change, sealer, principal, auth)
     change.note("client.rotate", principal)
     return Made(principal, secret)
 
@@ -140,10 +142,13 @@ def _fit(told: Mapping[str, Any]) -> dict[str, Any]:
     if told["auth"] == NONE and not told["redirects"]:
         hint = "say with --redirect where people are sent back to, or leave out --public: it then gets a secret"
         raise CallerFault("redirect-missing", "a public client that nobody can sign in with has no use", hint=hint)
+    if told["auth"] == API_KEY and told["bound"]:
+        hint = "leave out --bound, or let it prove itself by something else"
+        raise CallerFault("client-unfit", "an API key is good for whoever has it: nothing binds it", hint=hint)
     if told["auth"] in BY_JWKS:
         fitted["jwks"] = _jwks(told["jwks"])
     if told["profile"] == FAPI2:
-        if told["auth"] in {SECRET, NONE}:
+        if told["auth"] in {*KEPT, NONE}:
             hint = "--auth private_key_jwt, tls_client_auth or self_signed_tls_client_auth"
             raise CallerFault("client-unfit", "in the profile fapi2 a client proves itself by a key", hint=hint)
         fitted["bound"] = told["bound"] or (CERTIFICATE if told["auth"] in BY_TLS else DPOP)
@@ -170,8 +175,9 @@ def _row(told: Mapping[str, Any]) -> dict[str, Any]:
     return {what: CLIENT_LISTS[what].join(value) if what in CLIENT_LISTS else value for what, value in told.items()}
 
 
-def _add_secret(change: Change, sealer: Sealer, principal: str) -> Secret:
-    secret = Secret(PREFIX + new_secret().reveal())
+def _add_secret(change: Change, sealer: Sealer, principal: str, auth: str) -> Secret:
+    start = f"{KEY_PREFIX}{principal.partition(':')[2]}." if auth == API_KEY else PREFIX
+    secret = Secret(start + new_secret().reveal())
     stored = digest(pepper(change.connection, sealer), "client-secret", principal, secret.reveal())
     row = {"digest": stored, "principal": principal, "made_at_us": to_us(change.now)}
     change.connection.execute(insert(CLIENT_SECRET), row)

@@ -22,6 +22,7 @@ TEXT_MAX_BYTES: Final = 16_384
 QUERY_MAX_BYTES: Final = 6_000  # of an authorization request: its form carries it back in base64
 VALUE_MAX_CHARS: Final = 8_192
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+KEY_PLACE: Final = "/key/"  # and the path of a request to a system; no route of the gate leads here
 CERTIFICATE: Final = re.compile(r'(?:^|;)Cert="([^"]*)"')  # in the words of x-forwarded-client-cert
 
 
@@ -164,8 +165,14 @@ def fingerprint(request: Request) -> str:
 
 
 def call(request: Any) -> str:
-    """The last part of the path, as the journal names it."""
-    return str(request.scope["path"]).rpartition("/")[2]
+    """The last part of the path, as the journal names it; "key" where it is a system's, to whom a key is shown."""
+    path = str(request.scope["path"])
+    return "key" if path.startswith(KEY_PLACE) else path.rpartition("/")[2]
+
+
+def place(request: Any) -> str:
+    """The system that the request goes to, as the gate tells it of one that shows a key."""
+    return str(request.headers.get("x-gw-class", "")).partition(":")[0]
 
 
 def query(request: Any) -> bytes:
