@@ -16,17 +16,19 @@ from joserfc.jwk import ECKey
 from bench import provider, shop
 from bench.database import postgresql
 from bench.figure import Figure, at_least, at_most, middle, percentile, plain
-from bench.members import Inside, Member, Round, enrolled, together
+from bench.members import PASSWORD, Inside, Member, Round, enrolled, together
 from bench.process import CORES, pin
 from bench.rounds import Pace, Say
 from bench.stand import Stand, new_home, standing
 from ostiary.foundation.proof import hashed, verify_proof
+from ostiary.identity.credentials import hash_password, password_matches
 
 AREA: Final = "identity"
 SIZE: Final = shop.Size(operations=10)
 PLACE: Final = "https://gate.test/orders"
 PROOFS: Final = 500
 PROOF_ROUNDS: Final = 5
+HASHES: Final = 20
 PROOF_MOST_US: Final = 250.0
 UPSTREAM: Final = "http://127.0.0.1:9"  # nobody asks it
 CALLERS: Final = 8
@@ -57,8 +59,20 @@ def proofs() -> Figure:
     return at_most(AREA, "cpu of one DPoP proof", middle(rounds), "µs", PROOF_MOST_US)
 
 
+def hashing() -> Figure:
+    """What the password alone costs of a sign-in, in CPU time of this process; the median of several rounds."""
+    hashed_once, rounds = hash_password(PASSWORD, login="-"), []
+    for _ in range(PROOF_ROUNDS):
+        began = time.process_time()
+        for _ in range(HASHES):
+            assert password_matches(hashed_once, PASSWORD)
+        rounds.append((time.process_time() - began) / HASHES * 1e6)
+    return plain(AREA, "cpu of one argon2id, the part of a sign-in that is meant to cost", middle(rounds), "µs")
+
+
 def measure(folder: Path, pace: Pace, say: Say) -> Iterator[Figure]:
     yield proofs()
+    yield hashing()
     spec = folder / "shop.json"
     spec.write_text(shop.document(shop.described(SIZE)), "utf-8")
     # The pages' own caller asks for scopes of a system called erp.

@@ -6,7 +6,7 @@ the session that it came with ends it too.
 
 from typing import Final
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -19,6 +19,14 @@ from ostiary.store.tables.identity import KNOWN_BROWSER
 
 COOKIE: Final = "__Host-ostiary-device"
 LIFE_S: Final = 365 * 24 * 3600
+_THIS: Final = KNOWN_BROWSER.c.digest == bindparam("shown")
+_ITS: Final = (
+    _THIS,
+    KNOWN_BROWSER.c.principal == bindparam("whose"),
+    KNOWN_BROWSER.c.expires_at_s > bindparam("now_s"),
+)
+_KNOWN: Final = select(KNOWN_BROWSER.c.sid).where(*_ITS)
+_FORGET: Final = delete(KNOWN_BROWSER).where(_THIS)
 
 
 def place(server: Server, connection: Connection, request: Request, login: str, way: str) -> str:
@@ -27,17 +35,16 @@ def place(server: Server, connection: Connection, request: Request, login: str, 
     A code is asked of who has shown the password: its tries are counted together, wherever else they come from.
     """
     shown = _digest(server, request.cookies.get(COOKIE, ""))
-    table, now_s = KNOWN_BROWSER.c, server.now_s()
-    mine = (table.digest == shown, table.principal == f"user:{login}", table.expires_at_s > now_s)
-    known = connection.execute(select(table.sid).where(*mine)).first()
+    facts = {"shown": shown, "whose": f"user:{login}", "now_s": server.now_s()}
+    known = connection.execute(_KNOWN, facts).first()
     elsewhere = "" if way == "code" else site(request)
     return tries.place_of(server.key, login, f"{way} {shown if known else elsewhere}")
 
 
 def remember(server: Server, connection: Connection, request: Request, person: Person) -> None:
     """Makes this browser known for who has just signed in there, and for nobody else."""
-    before = _digest(server, request.cookies.get(COOKIE, ""))
-    connection.execute(delete(KNOWN_BROWSER).where(KNOWN_BROWSER.c.digest == before))
+    if before := request.cookies.get(COOKIE, ""):
+        connection.execute(_FORGET, {"shown": _digest(server, before)})
     row = {"digest": _digest(server, _cookie(server, person)), "principal": person.principal, "sid": person.sid}
     connection.execute(insert(KNOWN_BROWSER), {**row, "expires_at_s": server.now_s() + LIFE_S})
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import pyotp
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from ostiary.audit.log import Change
 from ostiary.foundation.clock import to_us
@@ -28,11 +28,12 @@ RECOVERY_CODES: Final = 10
 RECOVERY_LETTERS: Final = "abcdefghjkmnpqrstuvwxyz23456789"
 RECOVERY_LENGTH: Final = 12  # 59 bits
 DIGITS: Final = 6
+_ANY: Final = select(FACTOR.c.id).where(FACTOR.c.principal == bindparam("whose"))
 
 
 def asked_for(connection: Connection, principal: str) -> bool:
     """Whether the password alone is not enough for this account."""
-    return connection.execute(select(FACTOR.c.id).where(FACTOR.c.principal == principal)).first() is not None
+    return connection.execute(_ANY, {"whose": principal}).first() is not None
 
 
 def proves(server: Server, connection: Connection, principal: str, shown: str) -> tuple[str, ...]:

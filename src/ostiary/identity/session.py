@@ -20,6 +20,9 @@ _SESSION: Final = (
     .join(PRINCIPAL, PRINCIPAL.c.id == SESSION.c.principal)
     .where(SESSION.c.digest == bindparam("shown"), SESSION.c.expires_at_s > bindparam("now_s"), PRINCIPAL.c.active)
 )
+_GENERATION: Final = (
+    select(PRINCIPAL.c.generation).where(PRINCIPAL.c.id == bindparam("principal"), PRINCIPAL.c.active).with_for_update()
+)
 
 
 class Person(NamedTuple):
@@ -65,8 +68,7 @@ def in_force(connection: Connection, person: Person, now_s: int) -> bool:
 
 def generation(connection: Connection, principal: str) -> int | None:
     """Of an active principal, which nobody changes until this transaction ends."""
-    chosen = select(PRINCIPAL.c.generation).where(PRINCIPAL.c.id == principal, PRINCIPAL.c.active).with_for_update()
-    return connection.execute(chosen).scalar_one_or_none()
+    return connection.execute(_GENERATION, {"principal": principal}).scalar_one_or_none()
 
 
 def set_cookie(response: Response, cookie: str, value: str, life_s: int | None = None) -> None:

@@ -4,16 +4,18 @@ A key is half the account, half the place: so an administrator sees who is kept 
 """
 
 from collections.abc import Mapping
-from typing import Final
+from functools import cache
+from typing import Any, Final
 
-from sqlalchemy import Connection, case, delete, select, update
+from sqlalchemy import Connection, bindparam, case, delete, select, update
 
 from ostiary.identity.credentials import digest
-from ostiary.store.database import insert_into
+from ostiary.store.database import insert_of
 from ostiary.store.tables.identity import THROTTLE
 
 FAILURES_MAX: Final = 5
 THROTTLE_S: Final = 300
+_CLEAR: Final = delete(THROTTLE).where(THROTTLE.c.key == bindparam("place"))
 HALF: Final = 32  # hex digits: 128 bits of each
 
 
@@ -24,15 +26,22 @@ def place_of(key: bytes, login: str, where: str) -> str:
 
 def count(connection: Connection, place: str, now_s: int, most: int = FAILURES_MAX) -> int:
     """Counts the try before it is made, so that parallel ones count too: 0, or for how long it is not even looked at."""
-    until_s, lapsed = now_s + THROTTLE_S, THROTTLE.c.expires_at_s <= now_s
-    counted = insert_into(connection, THROTTLE).values(key=place, failures=1, expires_at_s=until_s)
+    facts = {"place": place, "now_s": now_s, "until_s": now_s + THROTTLE_S}
+    row = connection.execute(_counted(connection.dialect.name), facts).one()
+    return int(row.expires_at_s) - now_s if row.failures > most else 0
+
+
+@cache
+def _counted(dialect: str) -> Any:
+    until_s: Any = bindparam("until_s")
+    lapsed = THROTTLE.c.expires_at_s <= bindparam("now_s")
+    first = insert_of(dialect, THROTTLE).values(key=bindparam("place"), failures=1, expires_at_s=until_s)
     again = {
         "failures": case((lapsed, 1), else_=THROTTLE.c.failures + 1),
         "expires_at_s": case((lapsed, until_s), else_=THROTTLE.c.expires_at_s),
     }
-    counted = counted.on_conflict_do_update(index_elements=["key"], set_=again)
-    row = connection.execute(counted.returning(THROTTLE.c.failures, THROTTLE.c.expires_at_s)).one()
-    return int(row.expires_at_s) - now_s if row.failures > most else 0
+    counted = first.on_conflict_do_update(index_elements=["key"], set_=again)
+    return counted.returning(THROTTLE.c.failures, THROTTLE.c.expires_at_s)
 
 
 def give_back(connection: Connection, place: str) -> None:
@@ -43,7 +52,7 @@ def give_back(connection: Connection, place: str) -> None:
 
 def clear(connection: Connection, place: str) -> None:
     """After the right password."""
-    connection.execute(delete(THROTTLE).where(THROTTLE.c.key == place))
+    connection.execute(_CLEAR, {"place": place})
 
 
 def unlock(connection: Connection, key: bytes, login: str) -> None:

@@ -115,7 +115,12 @@ def take_turns(connection: Connection, over: str) -> None:
 
 def insert_into(connection: Connection, table: Table) -> Any:
     """The database's own INSERT, which knows what to do about a row that is there already."""
-    return (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(table)
+    return insert_of(connection.dialect.name, table)
+
+
+def insert_of(dialect: str, table: Table) -> Any:
+    """The same, for who makes a statement once for all connections."""
+    return (postgresql.insert if dialect == "postgresql" else sqlite.insert)(table)
 
 
 def upsert(connection: Connection, table: Table, place: Mapping[str, Any], values: Mapping[str, Any]) -> None:
