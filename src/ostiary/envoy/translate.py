@@ -271,7 +271,8 @@ def _written(
 def _or_unknown(decision: Json, system: System) -> Json:
     """Where a request is nowhere at home, some filters don't look at it (measured: ext_authz)."""
     unknown = _refused(system.name, observed=system.observe_until is not None)
-    routes = [one["action"]["typed_config"] for one in (decision, unknown)]
+    both = (one["action"]["typed_config"].items() for one in (decision, unknown))
+    routes = [{name: value for name, value in one if name != "@type"} for one in both]
     return {"action": {"name": "route", "typed_config": typed(f"{ROUTE}List", routes=routes)}}
 
 
