@@ -209,8 +209,6 @@ def _unknown(  # noqa: PLR0917  what is known of it
     path, routes = event.path.removeprefix(system.prefix), [one for one in plan.routes if one.system == system.name]
     table = Table(routes)
     found = sorted(method for method in {one.method for one in routes} if table.find(method, path))
-    if event.method in found:
-        return replace(told, sentence=f"{told.sentence}: {system.spec} describes neither its query nor its body")
     why = f"nothing in {system.spec} is {event.method} {path}" + (f", but {' and '.join(found)}" if found else "")
     call, known = f"{event.method} {path}", (f"{one.method} {one.template}" for one in routes)
     alike = [one for one in known if _meant(one.casefold(), call.casefold()) and not _meant(one, call)]

@@ -18,9 +18,8 @@ import msgspec
 from ostiary.envoy import cel, matcher
 from ostiary.envoy.condition import ACR_HEADER, COUNTRY_HEADER, REGISTERED, SIGNED_IN_HEADER
 from ostiary.envoy.edge import FIXED, Edge, Json
-from ostiary.envoy.message import CLASS_HEADER, SUBJECT_HEADER, changeable, extension, place
+from ostiary.envoy.message import CLASS_HEADER, KEY_SHOWN, SUBJECT_HEADER, changeable, extension, place
 from ostiary.envoy.upstream import EXT_AUTHZ, guard_service
-from ostiary.foundation.jose import KEY_PREFIX
 from ostiary.plan.formula import Countries, Device, Mfa, Recent
 from ostiary.plan.model import Plan
 from ostiary.plan.reason import Reason
@@ -38,7 +37,6 @@ DEVICE_HEADERS: Final = {"dev": TOKEN_DEVICE_HEADER}
 SHA256_CHARS: Final = 64  # in hex
 BOUND_HEADER: Final = CLAIM_HEADERS["bnd"]
 SHOWN: Final = ("authorization", "dpop", "host", BOUND_HEADER)
-KEY: Final = f"{SCHEMES['']}{KEY_PREFIX}"
 GEOIP: Final = "envoy.extensions.filters.http.geoip.v3.Geoip"
 MARKER: Final = b"\xab\xcd\xefMaxMind.com"  # before the metadata, in the file's last 128 KiB (MaxMind DB format 2.0)
 METADATA_MAX_BYTES: Final = 128 * 1024
@@ -104,7 +102,7 @@ def key_filter(tell: Json) -> Json:
     answer = {"allowed_upstream_headers": only, "allowed_client_headers": only}
     service = {"server_uri": FIXED["identity"], "path_prefix": "/key", "authorization_response": answer}
     exchanged = extension("key", EXT_AUTHZ, http_service=service, allowed_headers=asked, **FIXED["unanswered"])
-    shown = matcher.prefix("authorization", {KEY: matcher.execute_all([tell, exchanged])}, matcher.skip())
+    shown = matcher.prefix("authorization", {KEY_SHOWN: matcher.execute_all([tell, exchanged])}, matcher.skip())
     return matcher.always_excepting("key", shown)
 
 

@@ -6,6 +6,7 @@ import msgspec
 
 from ostiary.envoy.edge import Json
 from ostiary.foundation.ids import content_hash
+from ostiary.foundation.jose import KEY_PREFIX
 
 TYPES: Final = "type.googleapis.com/"
 EXTENSION: Final = "envoy.config.core.v3.TypedExtensionConfig"
@@ -14,6 +15,7 @@ CLASS_HEADER: Final = "x-gw-class"  # the route's name, "system:class operation"
 
 ANSWER: Final = "answer"  # the filter that looks at what the ERP answers
 SUBJECT_HEADER: Final = "x-gw-sub"  # there where a token was verified, and only there
+KEY_SHOWN: Final = f"Bearer {KEY_PREFIX}"  # how an API key stands in `authorization`
 OBSERVED: Final = "~"  # no class begins so otherwise
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from ostiary.envoy import matcher
 from ostiary.envoy.edge import HSTS, Edge, Json
-from ostiary.envoy.message import extension, header
+from ostiary.envoy.message import KEY_SHOWN, extension, header
 from ostiary.plan.reason import HEADER, Reason, problem
 
 # What the guard says for it: of any 5xx Envoy takes the status alone (measured).
@@ -23,7 +23,9 @@ WHY: Final = "The decision id tells the operator of this gate why."
 # By the gate's own decision; of this reason `inject` alone has one.
 DETAIL: Final = {Reason.UNAVAILABLE: "The system has no account for this caller; an administrator can give one."}
 RENEW: Final = "Your token is good. The key or password that the gate has for the system is wrong or was withdrawn there: an administrator gives another one with `account`."
-KEY: Final = "The API key is wrong, has ended or was taken back: its owner gets another one from an administrator."
+KEY: Final = (
+    "The API key is wrong, has ended or was taken back; or the call has a query or a body where none is described."
+)
 TOKEN: Final = "jwt_authn_access_denied"  # noqa: S105  the beginning of jwt_authn's own details
 
 
@@ -43,6 +45,7 @@ def local_replies(edge: Edge) -> Json:
                 for reason, said in GUARD_SAYS.items()
             ),
             _pass(_flag("UAEX"), edge),
+            _refuse(Reason.CREDENTIAL_INVALID, _all([_details(TOKEN), _shows_key()]), edge, KEY),
             _refuse(Reason.TOKEN_MISSING, _details(f"{TOKEN}{{Jwt_is_missing}}"), edge),
             _refuse(Reason.TOKEN_INVALID, _details(TOKEN), edge),
             *(_refuse(one, _details(matcher.denied_by(one, "")), edge, DETAIL.get(one, WHY)) for one in named),
@@ -80,6 +83,12 @@ def _details(start: str) -> Json:
     """Of what Envoy notes about its own answer, with which `start` it begins."""
     expression = f"response.code_details.startsWith('{start}')"
     return {"extension_filter": extension("details", EXPRESSION, expression=expression)}
+
+
+def _shows_key() -> Json:
+    """No filter looks at it where no route fits (measured: ext_authz): what is said must not tell that from a wrong key."""
+    shown = {"name": "authorization", "string_match": {"prefix": KEY_SHOWN}}
+    return {"header_filter": {"header": shown}}
 
 
 def _flag(flag: str) -> Json:

@@ -264,16 +264,7 @@ def _written(
     facts = _facts(scopes=scopes, **({STEP_UP: dict(challenges)} if challenges else {}))
     name = f"{class_id} {operation.permission}"
     own = {"only": FIXED["nothing_inside"]} if shown_bytes is None else {"overrides": upstream.looked_into(shown_bytes)}
-    decision = _to(system, name, upstream.given(system, route), metadata=facts, **own)
-    return msgspec.Raw(msgspec.json.encode(_or_unknown(decision, system) if shown_bytes is None else decision))
-
-
-def _or_unknown(decision: Json, system: System) -> Json:
-    """Where a request is nowhere at home, some filters don't look at it (measured: ext_authz)."""
-    unknown = _refused(system.name, observed=system.observe_until is not None)
-    both = (one["action"]["typed_config"].items() for one in (decision, unknown))
-    routes = [{name: value for name, value in one if name != "@type"} for one in both]
-    return {"action": {"name": "route", "typed_config": typed(f"{ROUTE}List", routes=routes)}}
+    return msgspec.Raw(msgspec.json.encode(_to(system, name, upstream.given(system, route), metadata=facts, **own)))
 
 
 def _to(
