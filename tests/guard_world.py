@@ -37,7 +37,7 @@ from ostiary.plan.model import System, to_json
 from ostiary.policy.document import Document
 from ostiary.store.database import Sealer, Store, open_store
 from ostiary.store.directory import ErpAccount, sealed_for
-from ostiary.store.tables.directory import ERP_ACCOUNT, PRINCIPAL, ROLE_SET, SIGNING_KEY
+from ostiary.store.tables import ERP_ACCOUNT, PRINCIPAL, ROLE_SET, SIGNING_KEY
 
 NOW = datetime(2026, 3, 3, 10, 0, tzinfo=UTC)
 NUMBERS = count(1)

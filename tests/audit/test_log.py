@@ -17,8 +17,7 @@ from ostiary.audit.log import Entry, append, check, entries, grow, leaf_hash, pa
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home
 from ostiary.store.database import open_store
-from ostiary.store.tables.audit import AUDIT_LEAF, AUDIT_TREE
-from ostiary.store.tables.directory import PRINCIPAL
+from ostiary.store.tables import AUDIT_LEAF, AUDIT_TREE, PRINCIPAL
 
 AT = datetime(2026, 11, 23, 12, tzinfo=UTC)
 SIZE = 6
@@ -277,7 +276,7 @@ from functools import reduce
 from sqlalchemy import insert
 from ostiary.audit.log import Entry, append
 from ostiary.store.database import open_store
-from ostiary.store.tables.directory import PRINCIPAL
+from ostiary.store.tables import PRINCIPAL
 with open_store({database_url!r}).begin() as connection:
     row = dict(id="user:a", name="a", person="user:a", generation=1, active=True, made_at_us=0)
     connection.execute(insert(PRINCIPAL).values(row))

@@ -19,8 +19,7 @@ from ostiary.monitor.tail import Cursor
 from ostiary.monitor.watch import Memory
 from ostiary.store import backup
 from ostiary.store.database import connect, open_store
-from ostiary.store.tables.audit import AUDIT_LEAF
-from ostiary.store.tables.monitor import WATCH_STATE
+from ostiary.store.tables import AUDIT_LEAF, WATCH_STATE
 from running import RUNNING, SPEC, installed
 
 pytestmark = RUNNING

@@ -27,7 +27,7 @@ from ostiary.policy.document import Document
 from ostiary.store import database
 from ostiary.store.database import METADATA
 from ostiary.store.plans import plan_in_force
-from ostiary.store.tables.audit import AUDIT_LEAF
+from ostiary.store.tables import AUDIT_LEAF
 from ostiary.tls.authority import ensure
 
 PASSWORD = "seven green lanterns"

@@ -9,7 +9,7 @@ from sqlalchemy import update
 
 from ostiary.control.installation import open_installation, opened
 from ostiary.foundation.errors import CallerFault, OperatorFault
-from ostiary.store.tables.control import PROPOSAL
+from ostiary.store.tables import PROPOSAL
 from running import AS_ROOT, RUNNING, SECOND, until
 
 pytestmark = RUNNING

@@ -13,7 +13,7 @@ from tools.caller import sign_in
 from ostiary.control.installation import open_installation
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.secret import Secret
-from ostiary.store.tables.identity import GRANT
+from ostiary.store.tables import GRANT
 from running import RUNNING, installed
 
 pytestmark = RUNNING

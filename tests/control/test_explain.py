@@ -22,7 +22,7 @@ from ostiary.foundation.secret import Secret
 from ostiary.plan.model import Kind
 from ostiary.plan.reason import Reason
 from ostiary.prove.decisions import Explanation
-from ostiary.store.tables.identity import CLIENT
+from ostiary.store.tables import CLIENT
 from running import RUNNING, until
 
 pytestmark = RUNNING

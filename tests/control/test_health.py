@@ -29,7 +29,7 @@ from ostiary.monitor.catalogue import Finding
 from ostiary.plan.model import Limit, Limits, Plan
 from ostiary.store.database import open_store
 from ostiary.store.plans import plan_in_force
-from ostiary.store.tables.audit import AUDIT_LEAF
+from ostiary.store.tables import AUDIT_LEAF
 from ostiary.tls import authority
 from policy.compiled import plan_of
 from running import AS_ROOT, RUNNING, SECOND

@@ -15,7 +15,7 @@ from ostiary.control import evidence
 from ostiary.foundation.home import Home
 from ostiary.foundation.secret import Secret
 from ostiary.store.database import open_store
-from ostiary.store.tables.monitor import MEASURE
+from ostiary.store.tables import MEASURE
 from running import RUNNING, until
 
 pytestmark = RUNNING

@@ -20,7 +20,7 @@ from ostiary.plan import formula
 from ostiary.store.directory import revoke
 from ostiary.store.plans import put_beside as beside
 from ostiary.store.plans import read_plan
-from ostiary.store.tables.directory import ERP_ACCOUNT
+from ostiary.store.tables import ERP_ACCOUNT
 
 READ = rpc("model.party.party.search_read", [], 0, 3, None, ["name"])
 

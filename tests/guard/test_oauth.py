@@ -15,7 +15,7 @@ from ostiary.erp.operation import Request
 from ostiary.foundation.secret import Secret
 from ostiary.guard import oauth
 from ostiary.store.directory import sealed_for
-from ostiary.store.tables.directory import ERP_ACCOUNT
+from ostiary.store.tables import ERP_ACCOUNT
 from token_endpoint import Client, TokenEndpoint
 
 SECRET = "planted-oauth-secret"

@@ -11,7 +11,7 @@ from guard_world import POLICY, TwinErp, guarded, later, make, rpc
 from ostiary.erp.operation import Request
 from ostiary.foundation.jose import issued_by
 from ostiary.guard import proof
-from ostiary.store.tables.directory import ASSIGNMENT
+from ostiary.store.tables import ASSIGNMENT
 
 READ = rpc("model.party.party.search_read", [], 0, 3, None, ["name"])
 PAY = rpc("model.account.payment.approve", [1])

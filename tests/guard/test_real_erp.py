@@ -15,8 +15,7 @@ from ostiary.erp.operation import Request
 from ostiary.foundation.secret import Secret
 from ostiary.guard import tryton as hand_over
 from ostiary.store.directory import sealed_for
-from ostiary.store.tables.directory import ERP_ACCOUNT
-from ostiary.store.tables.guard import GUARD_KEY
+from ostiary.store.tables import ERP_ACCOUNT, GUARD_KEY
 from real_tryton import begin, end
 
 pytestmark = pytest.mark.xdist_group("tryton")

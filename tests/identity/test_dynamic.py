@@ -10,7 +10,7 @@ from client_keys import KEYS
 from ostiary.audit.log import entries
 from ostiary.foundation.errors import CallerFault
 from ostiary.identity import dynamic, grants, principals
-from ostiary.store.tables.identity import REGISTERED
+from ostiary.store.tables import REGISTERED
 
 BACK = "https://app.example/back"
 SCOPES = ["erp/sale.*:read", "erp/party.party:read"]

@@ -16,8 +16,7 @@ from ostiary.audit.log import entries
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.proof import LOGOUT
 from ostiary.identity import farewell, keys, principals, registration
-from ostiary.store.tables.directory import SIGNING_KEY
-from ostiary.store.tables.identity import FAREWELL
+from ostiary.store.tables import FAREWELL, SIGNING_KEY
 from upstream import Echo, Server
 
 

@@ -12,7 +12,7 @@ from ostiary.foundation.errors import CallerFault, SystemFault
 from ostiary.foundation.jose import TokenRefused, verify_access_token
 from ostiary.identity import keys, registration
 from ostiary.store.directory import access_keys
-from ostiary.store.tables.directory import SIGNING_KEY
+from ostiary.store.tables import SIGNING_KEY
 
 
 def published(world):

@@ -10,7 +10,7 @@ from identity.test_proofs import made
 from ostiary.identity import grants, principals, roster, tries
 from ostiary.store.database import open_store
 from ostiary.store.directory import revoked_keys
-from ostiary.store.tables.identity import ONE_TIME, THROTTLE
+from ostiary.store.tables import ONE_TIME, THROTTLE
 
 # Which grow with what is asked, and not with who there is. Revocations are as many as tokens that live and were taken
 # back: gate and guard read all of them.

@@ -12,7 +12,7 @@ from identity.test_together import together
 from ostiary.audit.log import Change
 from ostiary.identity import clients, factors, grants, passkeys
 from ostiary.identity.credentials import digest, new_secret
-from ostiary.store.tables.identity import GRANT, REFRESH
+from ostiary.store.tables import GRANT, REFRESH
 from soft_authenticator import Authenticator
 
 AT_ONCE = 4

@@ -13,8 +13,18 @@ from ostiary.identity import keys, principals, registration, roster
 from ostiary.identity.credentials import easily_guessed, hash_password
 from ostiary.store.database import METADATA, Sealer
 from ostiary.store.directory import erp_account, role_sets
-from ostiary.store.tables.directory import ASSIGNMENT, ERP_ACCOUNT, PRINCIPAL
-from ostiary.store.tables.identity import CLIENT, CLIENT_SECRET, GRANT, ONE_TIME, PASSWORD, REFRESH, SESSION
+from ostiary.store.tables import (
+    ASSIGNMENT,
+    CLIENT,
+    CLIENT_SECRET,
+    ERP_ACCOUNT,
+    GRANT,
+    ONE_TIME,
+    PASSWORD,
+    PRINCIPAL,
+    REFRESH,
+    SESSION,
+)
 
 GOOD = Secret("seven green lanterns")
 HASHED = hash_password(GOOD, login="")

@@ -10,8 +10,7 @@ from ostiary.foundation.errors import CallerFault
 from ostiary.identity import grants, keys, principals, registration
 from ostiary.identity.credentials import digest, pepper
 from ostiary.store.database import Sealer
-from ostiary.store.tables.directory import PRINCIPAL, SIGNING_KEY
-from ostiary.store.tables.identity import CLIENT_SECRET, ONE_TIME, REFRESH
+from ostiary.store.tables import CLIENT_SECRET, ONE_TIME, PRINCIPAL, REFRESH, SIGNING_KEY
 
 SEALER = Sealer(b"k" * 32)
 AT = datetime(2026, 3, 3, 12, tzinfo=UTC)

@@ -16,8 +16,7 @@ from ostiary.foundation.settings import load_settings
 from ostiary.identity import clients, grants, keys, principals
 from ostiary.store.database import METADATA
 from ostiary.store.directory import access_keys, revoked_keys
-from ostiary.store.tables.directory import REVOCATION
-from ostiary.store.tables.identity import GRANT, ONE_TIME, REFRESH, SESSION, THROTTLE
+from ostiary.store.tables import GRANT, ONE_TIME, REFRESH, REVOCATION, SESSION, THROTTLE
 
 
 def error_of(answer):

@@ -17,7 +17,7 @@ from ostiary.identity import keys
 from ostiary.monitor import alerts, tail, watch, webhook
 from ostiary.monitor.watch import DISK_FREE_MIN_BYTES, Watch
 from ostiary.store.database import Sealer, open_store
-from ostiary.store.tables.audit import AUDIT_LEAF
+from ostiary.store.tables import AUDIT_LEAF
 
 TOLD = Settings(webhook="https://alerts.example/")
 PLENTY = DISK_FREE_MIN_BYTES * 10

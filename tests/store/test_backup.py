@@ -18,9 +18,7 @@ from ostiary.identity import keys, principals, registration
 from ostiary.store import backup as module
 from ostiary.store.backup import backup, restore
 from ostiary.store.database import METADATA, load_sealer, open_store
-from ostiary.store.tables.control import REVISION
-from ostiary.store.tables.guard import GUARD_HISTORY
-from ostiary.store.tables.monitor import ALERT, WATCH_STATE
+from ostiary.store.tables import ALERT, GUARD_HISTORY, REVISION, WATCH_STATE
 
 AT = datetime(2026, 3, 3, tzinfo=UTC)
 HISTORY = {"system": "erp", "object": "o", "permission": "p", "person": "user:anna", "at_us": 1 << 50}

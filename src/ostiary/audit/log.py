@@ -24,7 +24,7 @@ from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.files import read_private, write_atomically, write_once
 from ostiary.foundation.home import Home
 from ostiary.store.database import Store, insert_into
-from ostiary.store.tables.audit import AUDIT_LEAF, AUDIT_TREE
+from ostiary.store.tables import AUDIT_LEAF, AUDIT_TREE
 
 LEAF: Final = b"\x00"
 NODE: Final = b"\x01"

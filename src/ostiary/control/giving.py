@@ -39,8 +39,7 @@ from ostiary.prove.rules import both
 from ostiary.store.database import upsert
 from ostiary.store.directory import emergency_set, person_of, role_sets
 from ostiary.store.plans import plan_in_force
-from ostiary.store.tables.audit import AUDIT_LEAF
-from ostiary.store.tables.directory import PRINCIPAL, ROLE_SET
+from ostiary.store.tables import AUDIT_LEAF, PRINCIPAL, ROLE_SET
 
 MINUTES_MAX: Final = 240
 ASKED_MAX: Final = timedelta(hours=1)  # an emergency that nobody approves for so long is none

@@ -34,9 +34,7 @@ from ostiary.prove.decisions import explain as explained
 from ostiary.prove.rules import few
 from ostiary.store.directory import emergency_mark, erp_account, person_of, role_sets
 from ostiary.store.plans import plan_in_force
-from ostiary.store.tables.audit import AUDIT_LEAF
-from ostiary.store.tables.directory import PRINCIPAL
-from ostiary.store.tables.identity import CLIENT
+from ostiary.store.tables import AUDIT_LEAF, CLIENT, PRINCIPAL
 
 WRITTEN_WITHIN: Final = timedelta(seconds=2)  # Envoy writes its log at least every second
 RECENT: Final = timedelta(minutes=1)  # what began before was written long ago

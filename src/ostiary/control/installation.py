@@ -19,7 +19,7 @@ from ostiary.foundation.home import Home
 from ostiary.foundation.settings import Settings, load_settings
 from ostiary.store.database import Sealer, Store, named_sealer, open_store
 from ostiary.store.plans import revision_in_force
-from ostiary.store.tables.control import REVISION
+from ostiary.store.tables import REVISION
 
 OTHERS_ENTER = 0o011  # a folder: its names can't be listed, what is named in it can be reached
 

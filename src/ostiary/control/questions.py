@@ -39,8 +39,7 @@ from ostiary.prove.spelling import slip, slips
 from ostiary.store.database import Store
 from ostiary.store.directory import role_sets
 from ostiary.store.plans import plan_in_force, revision_in_force
-from ostiary.store.tables.control import PROPOSAL
-from ostiary.store.tables.directory import ASSIGNMENT, ERP_ACCOUNT, PRINCIPAL
+from ostiary.store.tables import ASSIGNMENT, ERP_ACCOUNT, PRINCIPAL, PROPOSAL
 
 FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would run (CWE-1236)
 COLUMNS: Final = ("name", "role", "permission", "when", "rule", "line")

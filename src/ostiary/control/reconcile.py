@@ -31,7 +31,7 @@ from ostiary.policy.words import FOREVER_S
 from ostiary.store import directory
 from ostiary.store.database import AROUND, Sealer
 from ostiary.store.plans import draft, draft_since, keep_plan, plan_in_force, put_beside, put_in_force
-from ostiary.store.tables.directory import ERP_ACCOUNT, PRINCIPAL
+from ostiary.store.tables import ERP_ACCOUNT, PRINCIPAL
 
 ROUTES: Final = "rds.json"
 HOT_MAX: Final = 300  # revocations pushed one by one; a longer list becomes part of the cold one

@@ -30,7 +30,7 @@ from ostiary.policy.model import Approvals
 from ostiary.prove.rules import few
 from ostiary.store.database import Store
 from ostiary.store.plans import keep_plan, put_in_force, read_plan, revision_in_force
-from ostiary.store.tables.control import FAILED_MAX_CHARS, PROPOSAL, REVISION
+from ostiary.store.tables import FAILED_MAX_CHARS, PROPOSAL, REVISION
 
 APPLY: Final = "policy.apply"
 ROLLED_BACK: Final = "policy.rolled-back"

@@ -18,8 +18,7 @@ from ostiary.guard.erp import Erp, NotEstablished, NotLetIn
 from ostiary.plan.model import Apart
 from ostiary.store.database import Sealer, Store, upsert
 from ostiary.store.directory import ErpAccount, erp_account, person_of, persons_of_erp_user, roles_of, sealed_for
-from ostiary.store.tables.directory import ERP_ACCOUNT, ERP_PAST
-from ostiary.store.tables.guard import GUARD_HISTORY, GUARD_KEY
+from ostiary.store.tables import ERP_ACCOUNT, ERP_PAST, GUARD_HISTORY, GUARD_KEY
 
 REMEMBERED_S: Final = 30.0  # at most: control says when the directory changes
 REMEMBERED_MAX: Final = 10_000

@@ -40,7 +40,7 @@ from ostiary.identity.request import KEY_PLACE, TEXT_MAX_BYTES, Refused, call, r
 from ostiary.identity.server import Arrived, Changing, Revoked, Server
 from ostiary.plan.reason import HEADER, Reason
 from ostiary.store.database import Sealer, Store
-from ostiary.store.tables.directory import PRINCIPAL
+from ostiary.store.tables import PRINCIPAL
 
 THREADS: Final = 8
 PASSWORD_THREADS: Final = 2  # each argon2id takes 19 MiB and a core

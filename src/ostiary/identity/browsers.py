@@ -15,7 +15,7 @@ from ostiary.identity.credentials import derived, digest
 from ostiary.identity.request import site
 from ostiary.identity.server import Server
 from ostiary.identity.session import Person, set_cookie
-from ostiary.store.tables.identity import KNOWN_BROWSER
+from ostiary.store.tables import KNOWN_BROWSER
 
 COOKIE: Final = "__Host-ostiary-device"
 LIFE_S: Final = 365 * 24 * 3600

@@ -22,7 +22,7 @@ from ostiary.identity.principals import end_others
 from ostiary.identity.request import Refused
 from ostiary.identity.server import Server
 from ostiary.identity.session import SESSION_LIFE_S, Person
-from ostiary.store.tables.identity import SESSION
+from ostiary.store.tables import SESSION
 
 KEPT_S: Final = 900  # between the proof and the end of an enrolment
 NAME_MAX_CHARS: Final = 60

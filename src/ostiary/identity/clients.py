@@ -16,8 +16,7 @@ from ostiary.identity import names, tries
 from ostiary.identity.credentials import derived, digest
 from ostiary.identity.request import Refused, Shown, certificate, fingerprint, shown, site
 from ostiary.identity.server import Server
-from ostiary.store.tables.directory import PRINCIPAL
-from ostiary.store.tables.identity import CLIENT, CLIENT_LISTS, CLIENT_SECRET, REGISTERED
+from ostiary.store.tables import CLIENT, CLIENT_LISTS, CLIENT_SECRET, PRINCIPAL, REGISTERED
 
 NONE: Final = "none"  # a public client: it can keep no secret
 API_KEY: Final = "api_key"

@@ -15,7 +15,7 @@ from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.secret import Secret
 from ostiary.identity.breached import contains
 from ostiary.store.database import Sealer, take_turns
-from ostiary.store.tables.identity import PEPPER
+from ostiary.store.tables import PEPPER
 
 SECRET_BYTES: Final = 32
 PASSWORD_MIN_CHARS: Final = 12  # NIST SP 800-63B-4 asks for 15 where it stands alone, 8 with a second factor

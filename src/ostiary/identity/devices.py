@@ -9,7 +9,7 @@ from ostiary.foundation.errors import CallerFault
 from ostiary.identity import names, roster
 from ostiary.identity.principals import Keys
 from ostiary.store.database import insert_into
-from ostiary.store.tables.directory import DEVICE
+from ostiary.store.tables import DEVICE
 
 
 def add(change: Change, *, name: str, principal: str, fingerprint: str) -> Keys:

@@ -24,8 +24,7 @@ from ostiary.identity.registration import DAY_S, DAYS, DAYS_MAX, SECRET
 from ostiary.identity.request import Refused, bearer, query, read_json, refuse_foreign
 from ostiary.identity.server import Server
 from ostiary.store.database import Sealer
-from ostiary.store.tables.directory import PRINCIPAL
-from ostiary.store.tables.identity import CLIENT, ONE_TIME, REGISTERED
+from ostiary.store.tables import CLIENT, ONE_TIME, PRINCIPAL, REGISTERED
 
 KIND: Final = "initial-access"
 BY: Final = "registration:"  # whoever registers acts by that name

@@ -16,7 +16,7 @@ from ostiary.foundation.secret import Secret, new_id
 from ostiary.identity.credentials import digest
 from ostiary.identity.server import Server
 from ostiary.store.database import insert_into
-from ostiary.store.tables.identity import FACTOR
+from ostiary.store.tables import FACTOR
 
 TOTP: Final = "totp"
 PASSKEY: Final = "passkey"

@@ -18,7 +18,7 @@ from ostiary.foundation.proof import LOGOUT
 from ostiary.foundation.secret import new_id
 from ostiary.identity.server import Server
 from ostiary.store.database import insert_into
-from ostiary.store.tables.identity import CLIENT, FAREWELL, GRANT, SESSION
+from ostiary.store.tables import CLIENT, FAREWELL, GRANT, SESSION
 
 TOKEN_LIFE_S: Final = 120  # section 2.4
 TRIES_MAX: Final = 5

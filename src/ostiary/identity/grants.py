@@ -14,8 +14,7 @@ from ostiary.identity.credentials import derived, digest, new_secret
 from ostiary.identity.once import Drawer
 from ostiary.identity.request import Refused
 from ostiary.store.database import Store
-from ostiary.store.tables.directory import PRINCIPAL, REVOCATION
-from ostiary.store.tables.identity import GRANT, KNOWN_BROWSER, ONE_TIME, REFRESH, SESSION, THROTTLE
+from ostiary.store.tables import GRANT, KNOWN_BROWSER, ONE_TIME, PRINCIPAL, REFRESH, REVOCATION, SESSION, THROTTLE
 
 CODE_LIFE_S: Final = 60
 GRANT_LIFE_S: Final = 30 * 24 * 3600  # absolute (standard A1)

@@ -14,7 +14,7 @@ from ostiary.foundation.clock import to_us
 from ostiary.foundation.errors import CallerFault, SystemFault
 from ostiary.foundation.jose import SigningKey
 from ostiary.store.database import Sealer, take_turns
-from ostiary.store.tables.directory import SIGNING_KEY
+from ostiary.store.tables import SIGNING_KEY
 
 PURPOSES: Final = ("access", "id", "logout")
 ACTIVE_S: Final = 30 * 24 * 3600

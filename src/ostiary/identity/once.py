@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from ostiary.identity.credentials import digest
 from ostiary.store.database import insert_into
-from ostiary.store.tables.identity import ONE_TIME
+from ostiary.store.tables import ONE_TIME
 
 _HERE: Final = (ONE_TIME.c.digest == bindparam("shown"), ONE_TIME.c.expires_at_s > bindparam("now_s"))
 _WHAT: Final = (ONE_TIME.c.client, ONE_TIME.c.grant, ONE_TIME.c.facts, ONE_TIME.c.used)

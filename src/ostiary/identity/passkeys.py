@@ -21,7 +21,7 @@ from ostiary.identity import factors
 from ostiary.identity.credentials import derived, digest
 from ostiary.identity.request import Refused
 from ostiary.identity.server import Server
-from ostiary.store.tables.identity import FACTOR
+from ostiary.store.tables import FACTOR
 
 NONCE_BYTES: Final = 16
 PAGE_S: Final = 900  # as long may a sign-in page be open

@@ -15,9 +15,22 @@ from ostiary.identity import factors, farewell, names, roster, tries
 from ostiary.identity.credentials import pepper
 from ostiary.store import directory
 from ostiary.store.database import METADATA, Sealer, insert_into, upsert
-from ostiary.store.tables.control import PROPOSAL
-from ostiary.store.tables.directory import ASSIGNMENT, DEVICE, ERP_ACCOUNT, PRINCIPAL, REVOCATION, ROLE_SET
-from ostiary.store.tables.identity import GRANT, KNOWN_BROWSER, ONE_TIME, PASSWORD, PROVISIONED, REFRESH, SESSION
+from ostiary.store.tables import (
+    ASSIGNMENT,
+    DEVICE,
+    ERP_ACCOUNT,
+    GRANT,
+    KNOWN_BROWSER,
+    ONE_TIME,
+    PASSWORD,
+    PRINCIPAL,
+    PROPOSAL,
+    PROVISIONED,
+    REFRESH,
+    REVOCATION,
+    ROLE_SET,
+    SESSION,
+)
 
 REVOKED_S: Final = LIFE_MAX_S + 120  # a token may be signed while its revocation waits for the lock; clocks differ
 Keys = tuple[str, ...]

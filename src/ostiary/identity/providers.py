@@ -13,7 +13,7 @@ from ostiary.foundation.secret import Secret
 from ostiary.identity import roster
 from ostiary.identity.principals import Keys, add, end, end_sessions
 from ostiary.store.database import Sealer
-from ostiary.store.tables.identity import OUTSIDE, PROVIDER, SESSION
+from ostiary.store.tables import OUTSIDE, PROVIDER, SESSION
 
 MAPS_MAX: Final = 1_000
 LOCAL_MAX_CHARS: Final = 40

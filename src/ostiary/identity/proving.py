@@ -15,8 +15,7 @@ from ostiary.identity.request import Refused
 from ostiary.identity.server import Server
 from ostiary.identity.session import Person
 from ostiary.plan.formula import MFA
-from ostiary.store.tables.directory import PRINCIPAL
-from ostiary.store.tables.identity import PASSWORD
+from ostiary.store.tables import PASSWORD, PRINCIPAL
 
 HALF_LIFE_S: Final = 300  # between password and code
 NO_LOGIN: Final = "-passkey"  # nobody can be called so: what tries of passkeys that nobody has are counted by

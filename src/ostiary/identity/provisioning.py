@@ -17,8 +17,7 @@ from ostiary.identity import names, principals, roster
 from ostiary.identity.principals import Keys
 from ostiary.identity.request import Refused
 from ostiary.store.database import Sealer, upsert
-from ostiary.store.tables.directory import ASSIGNMENT, PRINCIPAL
-from ostiary.store.tables.identity import PROVISIONED, PROVISIONER
+from ostiary.store.tables import ASSIGNMENT, PRINCIPAL, PROVISIONED, PROVISIONER
 
 MOVED_MAX: Final = 1_000  # members that one request brings or takes
 KEPT: Final = ("username", "displayname", "externalid", "active")  # of a user; all else is passed over

@@ -16,8 +16,7 @@ from ostiary.identity.clients import API_KEY, CERTIFICATE, DPOP, FAPI2, NONE, WA
 from ostiary.identity.credentials import digest, new_secret, pepper
 from ostiary.identity.principals import Keys, add, end
 from ostiary.store.database import Sealer
-from ostiary.store.tables.directory import PRINCIPAL
-from ostiary.store.tables.identity import CLIENT, CLIENT_LISTS, CLIENT_SECRET
+from ostiary.store.tables import CLIENT, CLIENT_LISTS, CLIENT_SECRET, PRINCIPAL
 
 SECRET: Final = "client_secret"  # noqa: S105  the way, and no secret
 KEPT: Final = (SECRET, API_KEY)  # ways to prove oneself by what we keep a digest of

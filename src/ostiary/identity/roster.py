@@ -10,8 +10,7 @@ from sqlalchemy import ColumnElement, Connection, select
 from ostiary.event.record import stamp
 from ostiary.foundation.errors import CallerFault
 from ostiary.identity import tries
-from ostiary.store.tables.directory import ASSIGNMENT, ERP_ACCOUNT, PRINCIPAL
-from ostiary.store.tables.identity import CLIENT, CLIENT_LISTS, FACTOR
+from ostiary.store.tables import ASSIGNMENT, CLIENT, CLIENT_LISTS, ERP_ACCOUNT, FACTOR, PRINCIPAL
 
 
 def users(connection: Connection) -> list[dict[str, Any]]:

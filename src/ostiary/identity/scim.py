@@ -19,7 +19,7 @@ from ostiary.identity.endpoint import NO_STORE
 from ostiary.identity.provisioning import KEPT, Operation, members_of, opened, provisioned
 from ostiary.identity.request import Refused, converted, parse, query, read_json, refuse_foreign
 from ostiary.identity.server import Server
-from ostiary.store.tables.identity import PROVISIONED
+from ostiary.store.tables import PROVISIONED
 
 ABOUT: Final = tomllib.loads((resources.files("ostiary.identity") / "scim.toml").read_text("utf-8"))
 MESSAGES: Final = "urn:ietf:params:scim:api:messages:2.0:"

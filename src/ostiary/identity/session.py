@@ -9,8 +9,7 @@ from starlette.responses import Response
 from ostiary.identity import factors
 from ostiary.identity.credentials import digest
 from ostiary.identity.server import Server
-from ostiary.store.tables.directory import PRINCIPAL
-from ostiary.store.tables.identity import SESSION
+from ostiary.store.tables import PRINCIPAL, SESSION
 
 SESSION_LIFE_S: Final = 8 * 3600
 SESSION_COOKIE: Final = "__Host-ostiary-session"

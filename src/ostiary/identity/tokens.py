@@ -14,9 +14,7 @@ from ostiary.identity.request import Refused, fingerprint
 from ostiary.identity.server import Server
 from ostiary.plan.formula import MFA
 from ostiary.store.directory import access_keys, emergency_set, registered
-from ostiary.store.tables.control import PROPOSAL
-from ostiary.store.tables.directory import ASSIGNMENT, PRINCIPAL, REVOCATION
-from ostiary.store.tables.identity import CLIENT
+from ostiary.store.tables import ASSIGNMENT, CLIENT, PRINCIPAL, PROPOSAL, REVOCATION
 
 SLACK_S: Final = (
     2  # the gate refuses a token from the second after the one in which it ends, by a clock one second behind

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, case, delete, select, update
 
 from ostiary.identity.credentials import digest
 from ostiary.store.database import insert_of
-from ostiary.store.tables.identity import THROTTLE
+from ostiary.store.tables import THROTTLE
 
 FAILURES_MAX: Final = 5
 THROTTLE_S: Final = 300

@@ -19,7 +19,7 @@ from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.origin import Network
 from ostiary.foundation.secret import new_id
 from ostiary.monitor.catalogue import RULES, Finding
-from ostiary.store.tables.monitor import ALERT, MEASURE
+from ostiary.store.tables import ALERT, MEASURE
 
 OURSELVES: Final = "ostiary"
 QUIET: Final = timedelta(minutes=15)  # an alert that did not fire again for so long is over

@@ -30,8 +30,7 @@ from ostiary.plan.model import Response
 from ostiary.store.database import Store, upsert
 from ostiary.store.directory import clients_ending
 from ostiary.store.plans import revision_in_force
-from ostiary.store.tables.directory import REVOCATION
-from ostiary.store.tables.monitor import WATCH_STATE
+from ostiary.store.tables import REVOCATION, WATCH_STATE
 
 ROUND_S: Final = 1.0
 BATCHES_MAX: Final = 16  # of one round: a block does not wait for a long backlog to end

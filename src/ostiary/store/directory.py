@@ -10,8 +10,9 @@ from sqlalchemy import ColumnElement, Connection, Table, select
 from ostiary.foundation.clock import from_us
 from ostiary.foundation.ids import EMERGENCY, role_set_id
 from ostiary.store.database import insert_into, upsert
-from ostiary.store.tables.directory import (
+from ostiary.store.tables import (
     ASSIGNMENT,
+    CLIENT,
     DEVICE,
     ERP_ACCOUNT,
     ERP_PAST,
@@ -21,7 +22,6 @@ from ostiary.store.tables.directory import (
     ROLE_SET,
     SIGNING_KEY,
 )
-from ostiary.store.tables.identity import CLIENT
 
 SOON: Final = timedelta(days=14)  # before a client's last day
 
