@@ -131,7 +131,7 @@ def test_a_second_user_of_the_machine_reads_what_is_proposed_and_approves_it_wit
         assert as_user(site, STRANGER, "policy", "list").returncode == 2
         assert "no administrator" in as_user(site, STRANGER, "policy", "show", made).stderr
         shown = as_user(site, SECOND, "policy", "show", made)
-        assert "+ widens a change of the policy needs 0 approvals instead of 1" in shown.stdout
+        assert "+ widens approvals for a change of the policy: 0 instead of 1" in shown.stdout
         assert as_user(site, SECOND, "policy", "approve", made).returncode == 0
         (newest, *_) = json.loads(as_user(site, SECOND, "policy", "list", "--json").stdout)
         assert (newest["state"], newest["approvals"]) == ("in force", [f"uid:{SECOND}"])

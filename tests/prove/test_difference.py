@@ -119,7 +119,7 @@ def test_a_changed_context_is_told_once_with_whom_it_touches_and_an_example(befo
 
 def test_a_second_person_in_an_emergency_is_told_with_what_it_means_for_a_role_for_good():
     told = changed("contexts:", "approvals: {break-glass: 2}\ncontexts:")
-    assert told == [f"- a role {how} needs 2 approvals instead of 0" for how in ("for good", "in an emergency")]
+    assert told == [f"- approvals for a role {how}: 2 instead of 0" for how in ("for good", "in an emergency")]
 
 
 def test_a_changed_context_names_its_own_line():
@@ -186,8 +186,8 @@ def test_what_the_erp_is_sent_as_its_credential_is_told():
         ("contexts:", "when-owner-leaves: stay\ncontexts:", "+ when the person behind a client is disabled the client will stay"),
         ("contexts:", "when-silent: keep\ncontexts:", "+ when control is silent the gate will keep"),
         ("contexts:", "when-silent: keep 1 hour\ncontexts:", "+ when control is silent the gate will keep for 3600 s"),
-        ("contexts:", "approvals: {roles: 2}\ncontexts:", "- a role for good needs 2 approvals instead of 0"),
-        ("contexts:", "approvals: {policy: 1}\ncontexts:", "- a change of the policy needs 1 approval instead of 0"),
+        ("contexts:", "approvals: {roles: 2}\ncontexts:", "- approvals for a role for good: 2 instead of 0"),
+        ("contexts:", "approvals: {policy: 1}\ncontexts:", "- approvals for a change of the policy: 1 instead of 0"),
         ("contexts:", "response: {guesses: 9/minute}\ncontexts:", "+ more than 9 failures a minute are guessing, instead of 5"),
         ("contexts:", "response: {block: 1 hour}\ncontexts:", "- who guesses is blocked for 3600 s at first, instead of 600"),
         ("contexts:", "response: {spare: 10.0.0.0/8}\ncontexts:", "+ who guesses from 10.0.0.0/8 is never blocked"),

@@ -216,6 +216,9 @@ def test_always_holds_where_some_grant_of_all_of_it_does_in_every_situation(may,
         assert one.where[-1].text.startswith("- {name: the ledger")
 
 
+ALWAYS_AT = "always: [{name: y, may: 'erp/a.b: read', when: %s}]\n"
+
+
 @pytest.mark.parametrize(
     "before, after, told",
     [
@@ -227,6 +230,9 @@ def test_always_holds_where_some_grant_of_all_of_it_does_in_every_situation(may,
         ("always: [{name: y, roles: payer, may: 'erp/a: read'}]\n", "", ["- always 'y' is no longer proved as it was"]),
         ("", "\n\nalways: [{name: y, roles: payer, may: 'erp/a: read'}]\n", ["- always 'y' is proved from now on"]),
         ("always: [{name: y, may: 'erp/a: read'}]\n", "\n\nalways: [{name: y, may: 'erp/a: read'}]\n", []),
+        ("always: [{name: y, may: 'erp/a: read'}]\n", "always: [{name: other, may: 'erp/a: read'}]\n", []),
+        (ALWAYS_AT % "office", ALWAYS_AT % "night", ["- always 'y' is no longer proved as it was", "- always 'y' is proved from now on"]),
+        (ALWAYS_AT % "office", "always: [{name: y, may: 'erp/a.*: read'}]\n", ["- always 'y' is proved from now on"]),
     ],
 )  # fmt: skip
 def test_a_statement_that_comes_goes_or_says_less_is_told(before, after, told):

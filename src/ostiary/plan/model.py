@@ -30,6 +30,7 @@ from ostiary.policy.model import OwnerLeaves as OwnerLeaves
 from ostiary.policy.model import Response as Response
 from ostiary.policy.model import Source as Source
 from ostiary.policy.model import System as System
+from ostiary.policy.words import FOREVER_S
 
 # `gc=False` here, and on all that a grant is made of: a tree without circles, which the collector need not walk.
 JOINT: Final = " + "
@@ -104,6 +105,12 @@ class Plan(Struct, frozen=True, kw_only=True, cache_hash=True, dict=True):
     approvals: Approvals = Approvals()
     response: Response = Response()
     revision: str = ""  # the content hash of everything else; set by `seal`
+
+    @property
+    def silence(self) -> str:
+        """What the gate does while control is silent."""
+        kept = "keep" if self.silent_s == FOREVER_S else f"keep for {self.silent_s} s"
+        return kept if self.silent_s else "close"
 
     @cached_property
     def closures(self) -> Mapping[str, frozenset[str]]:

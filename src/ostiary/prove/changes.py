@@ -1,29 +1,32 @@
-"""What differs beside the grants: contexts, the rules that hold people back, who holds roles, where requests go and as whom."""
+"""What differs beside the grants: contexts, the rules that hold people back, who holds roles, where requests go and as whom.
 
+How a change of what the policy says as a whole is told stands in changes.toml.
+"""
+
+import tomllib
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from operator import attrgetter
 from typing import Any, Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from ostiary.erp.operation import Pattern
-from ostiary.foundation.errors import counted
 from ostiary.plan import model
-from ostiary.plan.formula import Formula
+from ostiary.plan.formula import Always, Formula, Not
 from ostiary.plan.model import Context, Never, Plan, Role, Route, Source, System, joined
 from ostiary.policy.model import Level, Statement
-from ostiary.policy.words import FOREVER_S
 from ostiary.prove.rules import Request, few, proving
 from ostiary.prove.situation import NEVER, counterexample, implies
 
-EVERYBODY: Final = ("", "")
+SETTINGS: Final = tomllib.loads((resources.files("ostiary.prove") / "changes.toml").read_text("utf-8"))["settings"]
+EVERYBODY: Final = ""
 PROVED: Final = {True: "no longer proved", False: "proved from now on"}  # by whether it is gone
-NOWHERE: Final = Source(file="", line=0, text="")
 ROUTES_TOLD_MAX: Final = 20
-PARTS: Final = (
-    "kind", "host", "prefix", "upstream", "database", "audience", "hand_over", "sends", "token_from", "token_scope",
-)  # fmt: skip
+# Of a system; the others are told in their own way, or as the operations that a document opens.
+PARTS: Final = [one for one in System.__struct_fields__ if one not in {"name", "spec", "observe_until", "source"}]
 
 
 class Change(Struct, frozen=True, kw_only=True):
@@ -102,58 +105,36 @@ def _context(old: Context, new: Context, roles: Sequence[str]) -> Iterator[Chang
     yield at_line(new.source, "; ".join(told), widens=wider, context=new.name)
 
 
-# --- what holds people back: `apart`, `never`, limits, the silence of control, approvals
+# --- what holds people back: `apart`, `never`, `always`, and what the policy says as a whole
 
 
 def _bounds(old: Plan, new: Plan) -> Iterator[Change]:
-    for one, other, widens in ((old, new, True), (new, old, False)):
-        yield from _apart(one, other, widens=widens)
-        yield from _never(one, other, widens=widens)
-        yield from _always(one, other, gone=widens)
+    for one, other, gone in ((old, new, True), (new, old, False)):
+        yield from _apart(one, other, gone=gone)
+        yield from _statements("never", one, other, gone=gone)
+        yield from _statements("always", one, other, gone=gone)
+    yield from _settings(old, new)
     yield from _limits(old.limits, new.limits)
-    if old.silent_s != new.silent_s:
-        kept = f"keep for {new.silent_s} s" if new.silent_s < FOREVER_S else "keep"
-        text = f"when control is silent the gate will {kept if new.silent_s else 'close'}"
-        yield Change(widens=new.silent_s > old.silent_s, text=text)
-    if old.when_owner_leaves is not new.when_owner_leaves:
-        told = f"when the person behind a client is disabled the client will {new.when_owner_leaves}"
-        yield Change(widens=new.when_owner_leaves == "stay", text=told)
-    yield from _approvals(old.approvals, new.approvals)
-    yield from _response(old.response, new.response)
 
 
-def _response(old: model.Response, new: model.Response) -> Iterator[Change]:
-    if old.guesses != new.guesses:
-        text = f"more than {new.guesses} failures a minute are guessing, instead of {old.guesses}"
-        yield Change(widens=new.guesses > old.guesses, text=text)
-    if old.block_s != new.block_s:
-        text = f"who guesses is blocked for {new.block_s} s at first, instead of {old.block_s}"
-        yield Change(widens=new.block_s < old.block_s, text=text)
-    for network in sorted({*old.spared} ^ {*new.spared}):
-        widens = network in new.spared
+def _settings(old: Plan, new: Plan) -> Iterator[Change]:
+    for one in SETTINGS:
+        was, now = map(attrgetter(one["what"]), (old, new))
+        if was != now:
+            yield Change(widens=(now > was) is one["more_widens"], text=one["text"].format(old=old, new=new))
+    for network in sorted({*old.response.spared} ^ {*new.response.spared}):
+        widens = network in new.response.spared
         yield Change(widens=widens, text=f"who guesses from {network} is {'never' if widens else 'now'} blocked")
 
 
-def _approvals(old: model.Approvals, new: model.Approvals) -> Iterator[Change]:
-    for what, was, now in (
-        ("a change of the policy", old.policy, new.policy),
-        ("a role in an emergency", old.break_glass, new.break_glass),
-        ("a role for good", old.giving, new.giving),
-    ):
-        if was != now:
-            yield Change(widens=now < was, text=f"{what} needs {counted(now, 'approval')} instead of {was}")
-
-
-def _apart(old: Plan, new: Plan, *, widens: bool) -> Iterator[Change]:
+def _apart(old: Plan, new: Plan, *, gone: bool) -> Iterator[Change]:
     """The rules of `old` that no rule of `new` holds as well."""
+    changed, alone = ("less than before", "no longer") if gone else ("more than before", "now")
     names = {rule.name for rule in new.apart}
     for rule in old.apart:
         if not any(_as_strict(rule, other) for other in new.apart):
-            degree = ("less" if widens else "more") if rule.name in names else ""
-            how = (
-                f"is kept apart {degree} than before" if degree else f"is {'no longer' if widens else 'now'} kept apart"
-            )
-            yield at_line(rule.source, f"{rule.name!r} {how}: {rule.first} and {rule.then}", widens=widens)
+            how = f"kept apart {changed}" if rule.name in names else f"{alone} kept apart"
+            yield at_line(rule.source, f"{rule.name!r} is {how}: {rule.first} and {rule.then}", widens=gone)
 
 
 def _as_strict(rule: model.Apart, other: model.Apart) -> bool:
@@ -173,22 +154,16 @@ def _as_wide(one: model.Control, other: model.Control) -> bool:
     return set(one.roles) <= set(other.roles) and one.until <= other.until
 
 
-def _never(old: Plan, new: Plan, *, widens: bool) -> Iterator[Change]:
-    """The rules of `old` of which some part is in no rule of `new`."""
+def _statements(kind: str, old: Plan, new: Plan, *, gone: bool) -> Iterator[Change]:
+    """The statements of `old` of which some part is in none of `new`; without an `always` nobody can do more."""
     moved, there = _moved(old, new), _moved(new, old)
-    kept = [part for rule in new.never for part in _parts(new, rule, there)]
-    for rule in old.never:
-        with proving(old, f"{rule.source}: never {rule.name!r}"):
+    kept = [part for rule in getattr(new, kind) for part in _parts(new, rule, there)]
+    for rule in getattr(old, kind):
+        with proving(old, f"{rule.source}: {kind} {rule.name!r}"):
             lost = {one[0] for one in _parts(old, rule, moved) if not any(_covers(one, other) for other in kept)}
         if lost:
-            alone = lost <= {("role", name) for name in _by_level(rule, moved)}
-            yield _proved("never", rule, [name for _, name in lost] if alone else (), gone=widens, widens=widens)
-
-
-def _proved(kind: str, rule: Statement, roles: Collection[str], *, gone: bool, widens: bool) -> Change:
-    """`roles`: those of which alone it is so, by a level that they have no longer."""
-    of = f" of role {few(sorted(roles))}" if roles else " as it was" if gone else ""
-    return at_line(rule.source, f"{kind} {rule.name!r} is {PROVED[gone]}{of}", widens=widens)
+            of = f" of role {few(sorted(lost))}" if lost <= moved.keys() else " as it was" if gone else ""
+            yield at_line(rule.source, f"{kind} {rule.name!r} is {PROVED[gone]}{of}", widens=gone and kind == "never")
 
 
 def _moved(plan: Plan, other: Plan) -> dict[str, Level]:
@@ -197,33 +172,22 @@ def _moved(plan: Plan, other: Plan) -> dict[str, Level]:
     return {role.name: role.level for role in plan.roles if there.get(role.name, role.level) is not role.level}
 
 
-def _by_level(rule: Statement, moved: Mapping[str, Level]) -> list[str]:
-    """Those of which it speaks only as long as they have this level."""
-    return [name for name, level in moved.items() if level is rule.level and name not in rule.roles]
+Part = tuple[str, Pattern, Formula]  # of whom, what, and when
 
 
-Part = tuple[tuple[str, str], Pattern, Formula]  # of whom, what, and the context outside which
-
-
-def _parts(plan: Plan, rule: Never, moved: Mapping[str, Level]) -> Iterator[Part]:
-    whom = [("level", str(rule.level))] if rule.level else []
-    whom += [("role", role) for role in (*rule.roles, *_by_level(rule, moved))]
-    beside = next((one.formula for one in plan.contexts if one.name == rule.context), NEVER)
-    yield from ((one, pattern, beside) for one in whom or [EVERYBODY] for pattern in rule.patterns)
+def _parts(plan: Plan, rule: Statement, moved: Mapping[str, Level]) -> Iterator[Part]:
+    """By each role and level that it names, and by each role of which it speaks as long as that has its level."""
+    named = [*rule.roles, *([f"level {rule.level}"] if rule.level else [])] or [EVERYBODY]
+    whom = {*named, *(name for name, level in moved.items() if rule.speaks_of(name, level))}
+    beside = isinstance(rule, Never)
+    context = next((one.formula for one in plan.contexts if one.name == rule.context), NEVER if beside else Always())
+    when = Not(part=context) if beside else context
+    yield from ((one, pattern, when) for one in whom for pattern in rule.patterns)
 
 
 def _covers(one: Part, other: Part) -> bool:
-    """Whatever `one` forbids, `other` does."""
-    return other[0] in {one[0], EVERYBODY} and one[1].within(other[1]) and implies(other[2], one[2])
-
-
-def _always(old: Plan, new: Plan, *, gone: bool) -> Iterator[Change]:
-    """The rules of `old` that `new` has not. None lets anybody do more; of one that is gone others may do less."""
-    kept, moved = {replace(rule, source=NOWHERE) for rule in new.always}, _moved(old, new)
-    for rule in old.always:
-        left = _by_level(rule, moved)
-        if (lost := replace(rule, source=NOWHERE) not in kept) or left:
-            yield _proved("always", rule, () if lost else left, gone=gone, widens=False)
+    """Whatever `one` says, `other` does."""
+    return other[0] in {one[0], EVERYBODY} and one[1].within(other[1]) and implies(one[2], other[2])
 
 
 def _limits(old: model.Limits, new: model.Limits) -> Iterator[Change]:
@@ -236,9 +200,6 @@ def _limits(old: model.Limits, new: model.Limits) -> Iterator[Change]:
             widens = any(a > b for a, b in zip(_size(now), _size(was), strict=True)) or bool(smaller)
             beside = [f", for who holds {one.name} too of {one}" for one in sorted(smaller, key=_size)[:1]]
             yield Change(widens=widens, text=f"limit {name}: {now} instead of {was}{''.join(beside)}")
-    if old.body_bytes != new.body_bytes:
-        widens = new.body_bytes > old.body_bytes
-        yield Change(widens=widens, text=f"bodies up to {new.body} instead of {old.body}")
 
 
 def _named(limits: model.Limits) -> dict[str, model.Limit]:
@@ -256,14 +217,17 @@ def _size(limit: model.Limit) -> tuple[float, int]:
 def _surroundings(old: Plan, new: Plan, holders: Mapping[str, Sequence[str]]) -> Iterator[Change]:
     """Systems and their operations; those of a system that is new as a whole are told with it."""
     yield from _held(old, new, holders)
-    before = {system.name: system for system in old.systems}
-    after = {system.name: system for system in new.systems}
-    for name in sorted(before.keys() | after.keys()):
-        yield from _system(before.get(name), after.get(name))
-        if name in after:
-            yield from _observed(before.get(name), after[name])
-        if name in before and name in after:
+    before, after = ({system.name: system for system in plan.systems} for plan in (old, new))
+    for name in before.keys() - after.keys():
+        yield Change(widens=False, text=f"the system {name} is not reached any more", where=str(before[name].source))
+    for name, system in after.items():
+        if name in before:
+            yield from _system(before[name], system)
             yield from _operations(_routes(old, name), _routes(new, name))
+        else:
+            text = f"{system.host}{system.prefix} leads to the system {name} at {system.upstream}"
+            yield at_line(system.source, text, widens=True)
+        yield from _observed(before.get(name), system)
 
 
 def _held(old: Plan, new: Plan, holders: Mapping[str, Sequence[str]]) -> Iterator[Change]:
@@ -288,18 +252,12 @@ def _role(old: Role, new: Role, never: Sequence[Never]) -> Iterator[Change]:
             yield at_line(new.source, told, widens=part == "level" and freed, role=new.name)
 
 
-def _system(old: System | None, new: System | None) -> Iterator[Change]:
-    if old is None and new is not None:
-        text = f"{new.host}{new.prefix} leads to the system {new.name} at {new.upstream}"
-        yield at_line(new.source, text, widens=True)
-    elif new is None and old is not None:
-        yield Change(widens=False, text=f"the system {old.name} is not reached any more", where=str(old.source))
-    elif old is not None and new is not None:
-        for part in PARTS:
-            was, now = getattr(old, part), getattr(new, part)
-            if was != now:
-                said = f"{part.replace('_', '-')} {_said(now)} instead of {_said(was)}"
-                yield at_line(new.source, f"the system {new.name} has {said}", widens=True)
+def _system(old: System, new: System) -> Iterator[Change]:
+    for part in PARTS:
+        was, now = getattr(old, part), getattr(new, part)
+        if was != now:
+            said = f"{part.replace('_', '-')} {_said(now)} instead of {_said(was)}"
+            yield at_line(new.source, f"the system {new.name} has {said}", widens=True)
 
 
 def _said(value: str | tuple[str, ...]) -> str:
