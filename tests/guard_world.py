@@ -25,12 +25,10 @@ from lines import written
 from ostiary.control.documents import files_of, read_document
 from ostiary.erp.operation import Request
 from ostiary.erp.tryton import Catalogue, learn
-from ostiary.foundation.files import write_atomically
-from ostiary.foundation.home import Home
+from ostiary.foundation.home import Home, Settings, write_atomically
 from ostiary.foundation.ids import role_set_id
 from ostiary.foundation.jose import Claims, SigningKey, sign_access_token
 from ostiary.foundation.secret import Secret
-from ostiary.foundation.settings import Settings
 from ostiary.guard import app
 from ostiary.guard.erp import NotEstablished
 from ostiary.plan.model import System, to_json

@@ -17,8 +17,7 @@ from ostiary.control.documents import prove_document, read_policy
 from ostiary.erp import tryton
 from ostiary.erp.tryton.catalogue import Field
 from ostiary.foundation.errors import OperatorFault
-from ostiary.foundation.home import Home
-from ostiary.foundation.settings import Settings
+from ostiary.foundation.home import Home, Settings
 from ostiary.prove import situation
 from ostiary.prove.situation import Situation
 

@@ -15,8 +15,8 @@ from tools.caller import Caller, machine_token
 from cli.transcript import ostiary
 from ostiary.cli.demo.stand import free_port
 from ostiary.cli.main import cli
+from ostiary.foundation.home import load_settings
 from ostiary.foundation.secret import Secret
-from ostiary.foundation.settings import load_settings
 from real_tryton import tryton  # noqa: F401
 from running import APART, SPEC, until
 from upstream import Echo, Server

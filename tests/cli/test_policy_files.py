@@ -35,16 +35,16 @@ def test_all_files_of_a_policy_are_formatted_wherever_they_lie(policy):
 
 
 def test_where_one_of_them_can_not_be_written_none_is(policy, monkeypatch, capsys):
-    from ostiary.foundation import files
+    from ostiary.foundation import home
 
-    write = files._write_beside
+    write = home._write_beside
 
     def full(path, *rest, **more):
         if path.name == "roles.yaml":
             raise OSError(28, "No space left on device", str(path))
         return write(path, *rest, **more)
 
-    monkeypatch.setattr(files, "_write_beside", full)
+    monkeypatch.setattr(home, "_write_beside", full)
     assert run(["policy", "fmt", str(policy)]) == 4
     assert "No space left on device" in capsys.readouterr().err
     assert policy.read_text() == MAIN

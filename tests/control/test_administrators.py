@@ -13,8 +13,7 @@ import pytest
 
 from ostiary.control.installation import administrators
 from ostiary.foundation.errors import CallerFault, OperatorFault
-from ostiary.foundation.home import Home
-from ostiary.foundation.settings import Settings
+from ostiary.foundation.home import Home, Settings
 from running import AS_ROOT, RUNNING, SECOND, THIRD, installed, until
 
 STRANGER = 65_532

@@ -10,7 +10,7 @@ import pytest
 
 from ostiary.cli.main import EXIT_CODES, cli
 from ostiary.foundation.errors import CallerFault, OperatorFault, OurFault, SystemFault
-from ostiary.foundation.settings import Settings
+from ostiary.foundation.home import Settings
 from ostiary.plan.reason import Reason
 from ostiary.policy.parse import parse
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from ostiary.control.documents import prove_document
 from ostiary.erp.openapi import load
-from ostiary.foundation.home import Home
-from ostiary.foundation.settings import Settings
+from ostiary.foundation.home import Home, Settings
 from ostiary.policy.document import Document
 
 PAGE = (Path(__file__).parents[2] / "docs/guide/openapi.md").read_text("utf-8")

@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ostiary.foundation.errors import OperatorFault
-from ostiary.foundation.files import read_private, write_atomically, write_once
+from ostiary.foundation.home import read_private, write_atomically, write_once
 
 WRITER = """
 import sys
 from pathlib import Path
-from ostiary.foundation.files import write_atomically
+from ostiary.foundation.home import write_atomically
 print("ready", flush=True)
 n = 0
 while True:

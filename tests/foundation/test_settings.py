@@ -8,10 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ostiary.foundation.errors import CallerFault, OperatorFault, OstiaryError, OurFault, SystemFault
-from ostiary.foundation.home import SOCKET_PATH_MAX_BYTES, Home
+from ostiary.foundation.home import SOCKET_PATH_MAX_BYTES, Home, Settings, load_settings
 from ostiary.foundation.ids import role_set_id
 from ostiary.foundation.secret import new_id
-from ostiary.foundation.settings import Settings, load_settings
 
 
 @pytest.fixture

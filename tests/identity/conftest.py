@@ -17,10 +17,9 @@ from fixed_clock import FixedClock
 from ostiary.audit.log import Change
 from ostiary.control import delegated
 from ostiary.foundation.errors import OperatorFault
-from ostiary.foundation.home import Home
+from ostiary.foundation.home import Home, Settings
 from ostiary.foundation.jose import verify_access_token
 from ostiary.foundation.secret import Secret
-from ostiary.foundation.settings import Settings
 from ostiary.identity import app, principals, providers, registration
 from ostiary.identity.credentials import digest, hash_password
 from ostiary.identity.provisioning import Lent

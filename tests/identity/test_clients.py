@@ -19,7 +19,7 @@ from joserfc import jwt
 from joserfc.jwk import KeySet
 
 from ostiary.foundation.errors import OperatorFault
-from ostiary.foundation.settings import load_settings
+from ostiary.foundation.home import load_settings
 from ostiary.identity import registration
 from ostiary.tls.authority import ensure
 

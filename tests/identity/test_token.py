@@ -11,8 +11,8 @@ from joserfc.jwk import KeySet
 from sqlalchemy import func, select, text
 
 from ostiary.foundation.errors import OperatorFault, SystemFault
+from ostiary.foundation.home import load_settings
 from ostiary.foundation.jose import TokenRefused
-from ostiary.foundation.settings import load_settings
 from ostiary.identity import clients, grants, keys, principals
 from ostiary.store.database import METADATA
 from ostiary.store.directory import access_keys, revoked_keys

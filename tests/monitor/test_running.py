@@ -11,7 +11,7 @@ from monitor.world import AT
 from ostiary.envoy.access import Signals, signal_resources
 from ostiary.envoy.daemon import Gate
 from ostiary.event.record import Filter, files, find, find_decision
-from ostiary.foundation.settings import Settings
+from ostiary.foundation.home import Settings
 from ostiary.monitor import alerts
 from ostiary.monitor.watch import Watch
 from running import until

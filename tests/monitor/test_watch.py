@@ -12,7 +12,7 @@ from fixed_clock import FixedClock
 from monitor.world import AT, NAMELESS, SECRET, WRONG, after, line
 from ostiary.audit.log import Change, Entry, append, sign_head
 from ostiary.foundation.errors import OperatorFault, SystemFault
-from ostiary.foundation.settings import Settings
+from ostiary.foundation.home import Settings
 from ostiary.identity import keys
 from ostiary.monitor import alerts, tail, watch, webhook
 from ostiary.monitor.watch import DISK_FREE_MIN_BYTES, Watch

@@ -12,8 +12,7 @@ from sqlalchemy import insert, select
 from databases import KINDS
 from ostiary.audit.log import Change, Entry, append, sign_head, verify
 from ostiary.foundation.errors import OperatorFault
-from ostiary.foundation.home import Home
-from ostiary.foundation.settings import load_settings
+from ostiary.foundation.home import Home, load_settings
 from ostiary.identity import keys, principals, registration
 from ostiary.store import backup as module
 from ostiary.store.backup import backup, restore

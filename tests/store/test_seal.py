@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostiary.foundation.errors import OperatorFault
+from ostiary.foundation.home import load_settings
 from ostiary.foundation.secret import Secret
-from ostiary.foundation.settings import load_settings
 from ostiary.store import database
 from ostiary.store.database import METADATA, Sealer, load_sealer, named_sealer
 

@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ostiary.foundation.errors import OperatorFault, SystemFault
-from ostiary.foundation.files import write_atomically
-from ostiary.foundation.home import Home
+from ostiary.foundation.home import Home, write_atomically
 from ostiary.tls.authority import ages, ensure, issue_client, standing
 
 

@@ -21,8 +21,7 @@ from msgspec import Struct
 from sqlalchemy import Connection, func, insert, select, update
 
 from ostiary.foundation.errors import OperatorFault
-from ostiary.foundation.files import read_private, write_atomically, write_once
-from ostiary.foundation.home import Home
+from ostiary.foundation.home import Home, read_private, write_atomically, write_once
 from ostiary.store.database import Store, insert_into
 from ostiary.store.tables import AUDIT_LEAF, AUDIT_TREE
 

@@ -25,8 +25,7 @@ from ostiary.erp.openapi import DOCUMENT_MAX_BYTES
 from ostiary.event.record import stamp
 from ostiary.foundation.clock import SystemClock
 from ostiary.foundation.errors import OperatorFault, counted, owner_only, plainly
-from ostiary.foundation.home import Home
-from ostiary.foundation.settings import Settings
+from ostiary.foundation.home import Home, Settings
 from ostiary.plan.formula import Countries, Device, atoms
 from ostiary.plan.model import Approvals, Kind, Plan, System
 from ostiary.policy.document import Document, plain

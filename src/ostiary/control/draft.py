@@ -16,9 +16,8 @@ from ostiary.erp.offer import Role
 from ostiary.erp.operation import Verb, covering_scopes, operation_named
 from ostiary.event.record import stamp
 from ostiary.foundation.errors import CallerFault, OperatorFault
-from ostiary.foundation.home import Home
+from ostiary.foundation.home import Home, load_settings
 from ostiary.foundation.origin import Address
-from ostiary.foundation.settings import load_settings
 from ostiary.plan.decide import Facts, closure
 from ostiary.plan.model import Kind, Plan
 from ostiary.plan.reason import Reason

@@ -32,8 +32,7 @@ from ostiary.erp.tryton import learned
 from ostiary.event.record import stamp
 from ostiary.foundation import unix
 from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault, counted, plainly
-from ostiary.foundation.home import Home
-from ostiary.foundation.settings import load_settings
+from ostiary.foundation.home import Home, load_settings
 from ostiary.identity import breached, keys
 from ostiary.monitor.alerts import open_alerts
 from ostiary.plan.model import HandOver, Kind, Plan, System

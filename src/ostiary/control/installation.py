@@ -14,9 +14,7 @@ from sqlalchemy import select
 
 from ostiary.foundation.clock import Clock, SystemClock
 from ostiary.foundation.errors import OperatorFault, SystemFault
-from ostiary.foundation.files import PRIVATE
-from ostiary.foundation.home import Home
-from ostiary.foundation.settings import Settings, load_settings
+from ostiary.foundation.home import PRIVATE, Home, Settings, load_settings
 from ostiary.store.database import Sealer, Store, named_sealer, open_store
 from ostiary.store.plans import revision_in_force
 from ostiary.store.tables import REVISION

@@ -25,9 +25,7 @@ from ostiary.envoy.daemon import Gate
 from ostiary.envoy.edge import SYSTEM_AUTHORITIES, Edge
 from ostiary.erp.openapi import Loaded
 from ostiary.foundation.errors import OperatorFault
-from ostiary.foundation.files import write_atomically
-from ostiary.foundation.home import Home
-from ostiary.foundation.settings import load_settings, mistakes
+from ostiary.foundation.home import Home, load_settings, mistakes, write_atomically
 from ostiary.identity import keys
 from ostiary.plan.model import Plan, Route
 from ostiary.policy.document import Document

@@ -24,8 +24,7 @@ from ostiary.erp.operation import Operation, operation_named
 from ostiary.event.record import stamp
 from ostiary.foundation.clock import SystemClock
 from ostiary.foundation.errors import CallerFault
-from ostiary.foundation.files import write_atomically
-from ostiary.foundation.home import Home
+from ostiary.foundation.home import Home, write_atomically
 from ostiary.identity import roster
 from ostiary.plan.model import Plan, System
 from ostiary.policy import words

@@ -20,11 +20,9 @@ from ostiary.envoy.edge import Edge, Resources
 from ostiary.envoy.translate import Population, beside_routes, bridge, news, translate
 from ostiary.foundation import unix
 from ostiary.foundation.errors import SystemFault, retold
-from ostiary.foundation.files import write_atomically
-from ostiary.foundation.home import Home
+from ostiary.foundation.home import LEASE_S, Home, write_atomically
 from ostiary.foundation.ids import content_hash
 from ostiary.foundation.secret import Secret
-from ostiary.foundation.settings import LEASE_S
 from ostiary.monitor.alerts import blocked
 from ostiary.plan.model import HandOver, Plan, System
 from ostiary.policy.words import FOREVER_S

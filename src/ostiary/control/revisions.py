@@ -21,8 +21,7 @@ from ostiary.control.installation import Administrators, opened
 from ostiary.event.record import stamp
 from ostiary.foundation.clock import from_us, to_us
 from ostiary.foundation.errors import CallerFault, OperatorFault, SystemFault
-from ostiary.foundation.files import write_atomically
-from ostiary.foundation.home import Home
+from ostiary.foundation.home import Home, write_atomically
 from ostiary.foundation.ids import content_hash
 from ostiary.plan.model import Plan, from_json, to_json
 from ostiary.policy.document import Document, plain

@@ -22,9 +22,8 @@ from ostiary.control.revisions import recovered
 from ostiary.envoy import daemon as envoy
 from ostiary.foundation import unix
 from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault
-from ostiary.foundation.home import Home
+from ostiary.foundation.home import Home, load_settings
 from ostiary.foundation.logging import log_to_stderr
-from ostiary.foundation.settings import load_settings
 from ostiary.store.plans import plan_in_force
 
 MEMBERS: Final = ("control", "identity", "guard")

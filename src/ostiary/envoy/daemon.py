@@ -27,8 +27,7 @@ from ostiary.envoy.edge import Edge, Resources
 from ostiary.envoy.listener import CERTIFICATE, bootstrap, certificate_file
 from ostiary.foundation import unix
 from ostiary.foundation.errors import OperatorFault, OurFault, SystemFault
-from ostiary.foundation.files import write_atomically
-from ostiary.foundation.home import Home
+from ostiary.foundation.home import Home, write_atomically
 
 OLDEST: Final = (1, 40)  # below: CVE-2026-73553, -73551 (`;` past RBAC), -73511 (ext_authz crashes)
 VERSION_TIMEOUT_S: Final = 20

@@ -14,10 +14,8 @@ from ostiary.erp.operation import Request
 from ostiary.foundation import errors
 from ostiary.foundation.clock import Clock
 from ostiary.foundation.errors import CallerFault, OperatorFault, OstiaryError, SystemFault
-from ostiary.foundation.files import write_atomically
-from ostiary.foundation.home import Home
+from ostiary.foundation.home import Home, Settings, write_atomically
 from ostiary.foundation.secret import Secret
-from ostiary.foundation.settings import Settings
 from ostiary.guard.accounts import Accounts, SystemVault
 from ostiary.guard.answer import Trace
 from ostiary.guard.check import Check

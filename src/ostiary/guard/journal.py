@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from ostiary.foundation.errors import SystemFault
-from ostiary.foundation.files import Appended
+from ostiary.foundation.home import Appended
 
 DISK_FREE_MIN_BYTES: Final = 64 * 1024 * 1024  # below it the gate closes before an event is lost
 QUEUE_MAX_LINES: Final = 10_000

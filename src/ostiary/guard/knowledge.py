@@ -17,9 +17,8 @@ from ostiary.erp.openapi import Match, Table, fields_sent, operation_of
 from ostiary.erp.operation import Call, Pattern, Problem, Request, Unreadable
 from ostiary.foundation.clock import Clock
 from ostiary.foundation.errors import SystemFault
-from ostiary.foundation.home import Home
+from ostiary.foundation.home import LEASE_S, Home
 from ostiary.foundation.jose import Claims, TokenRefused, revocation_keys, verify_access_token
-from ostiary.foundation.settings import LEASE_S
 from ostiary.guard.records import Owners
 from ostiary.plan.model import Apart, Kind, Plan, System, prepared, seal
 from ostiary.store.database import Store

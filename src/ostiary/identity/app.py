@@ -17,9 +17,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ostiary.foundation.clock import Clock
-from ostiary.foundation.home import Home
+from ostiary.foundation.home import Home, Settings
 from ostiary.foundation.proof import ALGORITHMS
-from ostiary.foundation.settings import Settings
 from ostiary.identity import (
     account,
     bearer,

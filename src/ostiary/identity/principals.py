@@ -8,9 +8,9 @@ from sqlalchemy import ColumnElement, delete, func, insert, select, update
 from ostiary.audit.log import Change
 from ostiary.foundation.clock import to_us
 from ostiary.foundation.errors import CallerFault
+from ostiary.foundation.home import LIFE_MAX_S
 from ostiary.foundation.ids import role_set_id
 from ostiary.foundation.secret import Secret
-from ostiary.foundation.settings import LIFE_MAX_S
 from ostiary.identity import factors, farewell, names, roster, tries
 from ostiary.identity.credentials import pepper
 from ostiary.store import directory

@@ -12,10 +12,8 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 
 from ostiary.foundation.clock import Clock
-from ostiary.foundation.files import Appended
-from ostiary.foundation.home import Home
+from ostiary.foundation.home import Appended, Home, Settings
 from ostiary.foundation.jose import SigningKey
-from ostiary.foundation.settings import Settings
 from ostiary.identity import keys
 from ostiary.identity.credentials import pepper
 from ostiary.identity.once import Drawer

@@ -18,8 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from ostiary.audit.log import check, entries
 from ostiary.foundation.clock import Clock
 from ostiary.foundation.errors import OperatorFault, SystemFault
-from ostiary.foundation.home import Home
-from ostiary.foundation.settings import LEASE_S, Settings
+from ostiary.foundation.home import LEASE_S, Home, Settings
 from ostiary.monitor import alerts, rules, tail
 from ostiary.monitor.alerts import Notice
 from ostiary.monitor.catalogue import MINUTE_S, Finding, Thresholds, reached

@@ -20,8 +20,7 @@ from sqlalchemy import Connection, LargeBinary, MetaData, Table, func, insert, i
 
 import ostiary.store.tables  # noqa: F401 - registers every table
 from ostiary.foundation.errors import OperatorFault
-from ostiary.foundation.files import write_atomically
-from ostiary.foundation.home import Home
+from ostiary.foundation.home import Home, write_atomically
 from ostiary.store.database import METADATA, VERSION, Store, clearly, connect, open_store
 
 FORMAT: Final = "ostiary-backup/1"

@@ -22,9 +22,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, Operati
 from sqlalchemy.schema import SchemaItem
 
 from ostiary.foundation.errors import OperatorFault, SystemFault
-from ostiary.foundation.files import PRIVATE, write_once
+from ostiary.foundation.home import PRIVATE, Settings, write_once
 from ostiary.foundation.secret import Secret
-from ostiary.foundation.settings import Settings
 
 VERSION: Final = "0007"  # the newest file in migrations/versions: a store of this version needs no migration
 NAMES: Final = {  # one name for each constraint on both databases, so that a migration can speak of it

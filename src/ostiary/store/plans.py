@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from ostiary.foundation.errors import SystemFault, plainly
-from ostiary.foundation.files import write_atomically
-from ostiary.foundation.home import Home
+from ostiary.foundation.home import Home, write_atomically
 from ostiary.plan.model import Plan, from_json, to_json
 
 CURRENT: Final = "current"

@@ -15,8 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from msgspec import Struct
 
 from ostiary.foundation.errors import OperatorFault, SystemFault
-from ostiary.foundation.files import read_private, write_atomically, write_once
-from ostiary.foundation.home import Home
+from ostiary.foundation.home import Home, read_private, write_atomically, write_once
 
 CA_DAYS: Final = 3650
 LEAF_DAYS: Final = 90

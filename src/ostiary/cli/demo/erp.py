@@ -20,7 +20,7 @@ from uv import find_uv_bin
 
 from ostiary.control.process import listen_on_loopback, program, signals_wait, stop
 from ostiary.foundation.errors import SystemFault
-from ostiary.foundation.files import write_atomically
+from ostiary.foundation.home import write_atomically
 from ostiary.foundation.secret import Secret
 
 DATABASE = "erp"

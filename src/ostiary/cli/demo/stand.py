@@ -23,8 +23,7 @@ from ostiary.cli.demo.erp import STOP, DemoErp, Progress, prepare, running, serv
 from ostiary.cli.terminal import ask, pasteable
 from ostiary.control.prepare import initialise
 from ostiary.foundation.errors import OstiaryError, SystemFault
-from ostiary.foundation.files import write_atomically
-from ostiary.foundation.home import Home
+from ostiary.foundation.home import Home, write_atomically
 from ostiary.foundation.secret import Secret
 
 POLICY: Final = Path(__file__).with_name("policy.yaml")
