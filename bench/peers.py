@@ -10,8 +10,7 @@ import casbin
 import cedarpy
 
 from ostiary.plan.decide import Facts
-from ostiary.plan.formula import Hours, atoms
-from ostiary.plan.model import Plan
+from ostiary.plan.model import Hours, Plan, atoms
 
 CASBIN: Final = """
 [request_definition]

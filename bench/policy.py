@@ -17,8 +17,7 @@ from ostiary.compile.plan import compile_policy
 from ostiary.erp.openapi import load
 from ostiary.erp.operation import Operation, covering_scopes
 from ostiary.plan.decide import Facts, decide
-from ostiary.plan.formula import Circumstances
-from ostiary.plan.model import Plan, from_json, to_json
+from ostiary.plan.model import Circumstances, Plan, from_json, to_json
 from ostiary.policy.parse import parse
 from ostiary.prove import questions
 from ostiary.prove.questions import diff

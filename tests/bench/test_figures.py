@@ -11,7 +11,7 @@ from ostiary.erp.openapi import Table
 from ostiary.erp.openapi.match import operation_of
 from ostiary.foundation.jose import verify_access_token
 from ostiary.plan.decide import Facts, decide
-from ostiary.plan.formula import Circumstances
+from ostiary.plan.model import Circumstances
 
 SIZES = (
     shop.Size(),

@@ -7,8 +7,21 @@ from hypothesis import HealthCheck, given, settings
 from ostiary.compile.plan import compile_policy
 from ostiary.erp.openapi import load
 from ostiary.erp.operation import Pattern, Verb
-from ostiary.plan.formula import All, Always, AnyOf, Countries, Device, Hours, Mfa, Networks, Not, Recent
-from ostiary.plan.model import HandOver, Kind, Level
+from ostiary.plan.model import (
+    All,
+    Always,
+    AnyOf,
+    Countries,
+    Device,
+    HandOver,
+    Hours,
+    Kind,
+    Level,
+    Mfa,
+    Networks,
+    Not,
+    Recent,
+)
 from ostiary.policy.fmt import fmt
 from ostiary.policy.parse import parse
 from ostiary.policy.words import FOREVER_S

@@ -19,8 +19,8 @@ from ostiary.event.record import Event, Filter
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.secret import Secret
+from ostiary.plan.decide import Reason
 from ostiary.plan.model import Kind
-from ostiary.plan.reason import Reason
 from ostiary.prove.decisions import Explanation
 from ostiary.store.tables import CLIENT
 from running import RUNNING, until

@@ -19,7 +19,7 @@ from ostiary.control.documents import files_of, read_document
 from ostiary.control.prepare import STARTER, initialise
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.home import Home
-from ostiary.plan.reason import Reason
+from ostiary.plan.decide import Reason
 from ostiary.policy.document import Document
 from ostiary.prove.rules import Request, check, replay
 from ostiary.prove.situation import Situation

@@ -11,7 +11,7 @@ import pytest
 from ostiary.cli.main import EXIT_CODES, cli
 from ostiary.foundation.errors import CallerFault, OperatorFault, OurFault, SystemFault
 from ostiary.foundation.home import Settings
-from ostiary.plan.reason import Reason
+from ostiary.plan.decide import Reason
 from ostiary.policy.parse import parse
 
 ROOT = Path(__file__).parents[2]

@@ -21,8 +21,7 @@ from ostiary.foundation.clock import SystemClock
 from ostiary.foundation.home import Home
 from ostiary.foundation.jose import confirmation
 from ostiary.guard.proof import Proofs
-from ostiary.plan.formula import Always
-from ostiary.plan.model import Limit, seal
+from ostiary.plan.model import Always, Limit, seal
 from ostiary.tls import authority
 
 from .test_contexts import plan_of, read  # isort: skip

@@ -15,8 +15,29 @@ import mmdb
 from ostiary.envoy.access import Signals, signal_resources
 from ostiary.erp.operation import Pattern, Verb
 from ostiary.foundation.home import Home
-from ostiary.plan.formula import All, Countries, Device, Formula, Hours, Mfa, Networks, Not, Recent
-from ostiary.plan.model import Context, Grant, Kind, Level, Limit, Limits, Plan, Role, Route, Source, System, seal
+from ostiary.plan.model import (
+    All,
+    Context,
+    Countries,
+    Device,
+    Formula,
+    Grant,
+    Hours,
+    Kind,
+    Level,
+    Limit,
+    Limits,
+    Mfa,
+    Networks,
+    Not,
+    Plan,
+    Recent,
+    Role,
+    Route,
+    Source,
+    System,
+    seal,
+)
 from ostiary.tls import authority
 from running import until
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostiary.envoy.condition import by_clock, came_before, condition
-from ostiary.plan.formula import Circumstances, Hours, holds, zone
+from ostiary.plan.model import Circumstances, Hours, holds, zone
 
 EDGES = (0, 1, 30, 719, 720, 1320, 1410, 1439)
 CALLS = {"_+_": add, "_*_": mul, "_%_": mod, "_<_": lt, "_&&_": and_, "_||_": or_, "_==_": eq}

@@ -16,24 +16,33 @@ import mmdb
 from ostiary.envoy.access import Signals, signal_resources
 from ostiary.erp.operation import Operation, Pattern, Verb
 from ostiary.foundation.ids import role_set_id
-from ostiary.plan.decide import Decision, Facts, Token, admit, decide
-from ostiary.plan.formula import All, Always, AnyOf, Circumstances, Countries, Device, Hours, Mfa, Networks, Not, Recent
+from ostiary.plan.decide import Decision, Facts, Reason, Token, admit, decide
 from ostiary.plan.model import (
+    All,
+    Always,
+    AnyOf,
+    Circumstances,
     Context,
+    Countries,
+    Device,
     Grant,
     HandOver,
+    Hours,
     Kind,
     Level,
     Limit,
     Limits,
+    Mfa,
+    Networks,
+    Not,
     Plan,
+    Recent,
     Role,
     Route,
     Source,
     System,
     seal,
 )
-from ostiary.plan.reason import Reason
 
 SOURCE = Source(file="policy.yaml", line=1, text="")
 PLENTY = Limits(

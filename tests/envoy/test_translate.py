@@ -22,8 +22,29 @@ from ostiary.erp.operation import Operation, Pattern, Verb
 from ostiary.foundation.errors import OurFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.ids import role_set_id
-from ostiary.plan.formula import All, Always, AnyOf, Circumstances, Formula, Hours, Networks, Not, holds
-from ostiary.plan.model import Context, Grant, Kind, Level, Limit, Limits, Plan, Role, Route, Source, System, seal
+from ostiary.plan.model import (
+    All,
+    Always,
+    AnyOf,
+    Circumstances,
+    Context,
+    Formula,
+    Grant,
+    Hours,
+    Kind,
+    Level,
+    Limit,
+    Limits,
+    Networks,
+    Not,
+    Plan,
+    Role,
+    Route,
+    Source,
+    System,
+    holds,
+    seal,
+)
 
 SOURCE = Source(file="policy.yaml", line=1, text="")
 LIMIT = Limit(name="default", requests=60, seconds=60)

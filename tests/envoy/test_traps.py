@@ -29,8 +29,9 @@ from ostiary.erp.openapi import Table
 from ostiary.erp.operation import Condition, Pattern, Verb
 from ostiary.erp.route import Parameter
 from ostiary.guard import knowledge
-from ostiary.plan.formula import Always, Networks
+from ostiary.plan.decide import Reason
 from ostiary.plan.model import (
+    Always,
     Context,
     Grant,
     HandOver,
@@ -38,6 +39,7 @@ from ostiary.plan.model import (
     Level,
     Limit,
     Limits,
+    Networks,
     Plan,
     Role,
     Route,
@@ -45,7 +47,6 @@ from ostiary.plan.model import (
     System,
     seal,
 )
-from ostiary.plan.reason import Reason
 
 SOURCE = Source(file="policy.yaml", line=1, text="")
 ALWAYS = Context(name="always", formula=Always())

@@ -16,7 +16,7 @@ from ostiary.control.process import Served, listen, server
 from ostiary.erp.operation import Request
 from ostiary.foundation.jose import SigningKey
 from ostiary.guard import check, knowledge
-from ostiary.plan import formula
+from ostiary.plan import model
 from ostiary.store.directory import revoke
 from ostiary.store.plans import put_beside as beside
 from ostiary.store.plans import read_plan
@@ -245,8 +245,8 @@ async def test_long_lists_of_networks_are_made_ready_before_a_plan_counts_and_no
     tmp_path, erp, monkeypatch
 ):
     """The first request after a roll-out held all others up for as long as that took."""
-    made, ranged = [], formula._range
-    monkeypatch.setattr(formula, "_range", lambda text: made.append(current_thread()) or ranged(text))
+    made, ranged = [], model._range
+    monkeypatch.setattr(model, "_range", lambda text: made.append(current_thread()) or ranged(text))
     long = ", ".join(f"10.{n // 256}.{n % 256}.0/24" for n in range(600))
     policy = POLICY.replace("contexts:", f"contexts:\n  far: {{networks: [{long}, 192.0.2.0/24]}}").replace(
         "    of: finance\n    may:", "    of: finance\n    when: far\n    may:"

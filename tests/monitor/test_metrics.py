@@ -9,7 +9,7 @@ from fixed_clock import FixedClock
 from monitor.world import AT, IDENTITY, WRONG, after, event
 from ostiary.event.record import Event
 from ostiary.monitor.metrics import BUCKETS_S, METHODS, SYSTEMS_MAX, Metrics
-from ostiary.plan.reason import Reason
+from ostiary.plan.decide import Reason
 
 
 @pytest.fixture

@@ -11,10 +11,8 @@ from hypothesis import strategies as st
 
 from ostiary.erp.operation import Operation, Pattern, Verb, covering_scopes
 from ostiary.plan import decide as evaluator
-from ostiary.plan.decide import Facts, Token, admit, closure, decide, limit_of
-from ostiary.plan.formula import Circumstances, holds
-from ostiary.plan.model import from_json, prepared, seal, to_json
-from ostiary.plan.reason import Reason
+from ostiary.plan.decide import Facts, Reason, Token, admit, closure, decide, limit_of
+from ostiary.plan.model import Circumstances, from_json, holds, prepared, seal, to_json
 from policy.compiled import HEAD, plan_of
 
 PLAN = plan_of("""\

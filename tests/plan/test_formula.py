@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ostiary.plan.formula import (
+from ostiary.plan.model import (
     UNKNOWN,
     All,
     Always,

@@ -11,10 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from ostiary.erp.operation import OWN, Condition, Operation, Pattern, Verb
-from ostiary.plan.decide import Facts, Records, decide
-from ostiary.plan.formula import Always, Circumstances
-from ostiary.plan.model import Context, Grant, Level, Limit, Limits, Plan, Role, Source
-from ostiary.plan.reason import Reason
+from ostiary.plan.decide import Facts, Reason, Records, decide
+from ostiary.plan.model import Always, Circumstances, Context, Grant, Level, Limit, Limits, Plan, Role, Source
 
 HERE = Circumstances(at=datetime(2026, 3, 3, tzinfo=UTC), source=ip_address("127.0.0.1"))
 SOURCE = Source(file="policy.yaml", line=1, text="")

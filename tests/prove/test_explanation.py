@@ -6,10 +6,8 @@ from ipaddress import ip_address
 import pytest
 
 from ostiary.erp.operation import Operation, Verb
-from ostiary.plan.decide import Facts, decide
-from ostiary.plan.formula import All, AnyOf, Circumstances, Hours, Mfa, Networks, Not, Recent
-from ostiary.plan.model import Apart
-from ostiary.plan.reason import Reason
+from ostiary.plan.decide import Facts, Reason, decide
+from ostiary.plan.model import All, AnyOf, Apart, Circumstances, Hours, Mfa, Networks, Not, Recent
 from ostiary.prove.decisions import SUGGESTIONS_MAX, Asked, explain, signs_in, words
 from policy.compiled import plan_of
 

@@ -3,7 +3,7 @@
 import pytest
 
 from ostiary.erp.operation import covering_scopes, operation_named
-from ostiary.plan.reason import Reason
+from ostiary.plan.decide import Reason
 from ostiary.prove.questions import who_can
 from policy.compiled import plan_of
 

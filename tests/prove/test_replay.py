@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostiary.erp.operation import Verb, operation_named
-from ostiary.plan.decide import Facts, admit, decide
-from ostiary.plan.formula import Circumstances
-from ostiary.plan.reason import Reason
+from ostiary.plan.decide import Facts, Reason, admit, decide
+from ostiary.plan.model import Circumstances
 from ostiary.prove import decisions as module
 from ostiary.prove.decisions import BY_POLICY, UNCLEAR, Recorded, replay
 from policy.compiled import HEAD, plan_of

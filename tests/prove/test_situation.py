@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from ostiary.plan.formula import All, Always, AnyOf, Countries, Device, Hours, Mfa, Networks, Not, Recent, atoms, holds
+from ostiary.plan.model import All, Always, AnyOf, Countries, Device, Hours, Mfa, Networks, Not, Recent, atoms, holds
 from ostiary.policy import words
 from ostiary.prove import situation
 from ostiary.prove.situation import NEVER, Situation, counterexample, implies

@@ -5,9 +5,8 @@ from typing import Final
 
 from ostiary.erp.operation import doing
 from ostiary.erp.route import Route
-from ostiary.plan import formula as kind
-from ostiary.plan.formula import UNKNOWN, Formula, every
-from ostiary.plan.model import Context, Grant, Plan, Role, joined, seal
+from ostiary.plan import model as kind
+from ostiary.plan.model import UNKNOWN, Context, Formula, Grant, Plan, Role, every, joined, seal
 from ostiary.policy.model import ContextRule, Policy, RoleRule
 from ostiary.policy.sections import reached
 

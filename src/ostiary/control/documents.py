@@ -26,8 +26,7 @@ from ostiary.event.record import stamp
 from ostiary.foundation.clock import SystemClock
 from ostiary.foundation.errors import OperatorFault, counted, owner_only, plainly
 from ostiary.foundation.home import Home, Settings
-from ostiary.plan.formula import Countries, Device, atoms
-from ostiary.plan.model import Approvals, Kind, Plan, System
+from ostiary.plan.model import Approvals, Countries, Device, Kind, Plan, System, atoms
 from ostiary.policy.document import Document, plain
 from ostiary.policy.model import Policy
 from ostiary.policy.model import System as Described

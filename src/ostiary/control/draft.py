@@ -18,9 +18,8 @@ from ostiary.event.record import stamp
 from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.home import Home, load_settings
 from ostiary.foundation.origin import Address
-from ostiary.plan.decide import Facts, closure
+from ostiary.plan.decide import Facts, Reason, closure
 from ostiary.plan.model import Kind, Plan
-from ostiary.plan.reason import Reason
 from ostiary.policy.document import Document
 from ostiary.policy.draft import draft as written
 from ostiary.policy.fmt import one_line

@@ -26,9 +26,8 @@ from ostiary.foundation.origin import origin
 from ostiary.guard.journal import Line
 from ostiary.identity import roster
 from ostiary.monitor.usage import Use, patterns
-from ostiary.plan.decide import Facts
-from ostiary.plan.formula import UNKNOWN, Circumstances
-from ostiary.plan.reason import UNCLEAR, Reason
+from ostiary.plan.decide import UNCLEAR, Facts, Reason
+from ostiary.plan.model import UNKNOWN, Circumstances
 from ostiary.policy.document import Document
 from ostiary.prove.decisions import Recorded, Tally, replay
 from ostiary.store import backup

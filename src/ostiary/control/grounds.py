@@ -27,8 +27,8 @@ from ostiary.event.record import NONE, Event
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.home import Home
 from ostiary.identity.names import DISABLED, ENDED
+from ostiary.plan.decide import NO_ACCOUNT, Reason
 from ostiary.plan.model import Kind, Plan, System
-from ostiary.plan.reason import NO_ACCOUNT, Reason
 from ostiary.prove.decisions import Asked, Explanation
 from ostiary.prove.decisions import explain as explained
 from ostiary.prove.rules import few

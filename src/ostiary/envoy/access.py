@@ -27,10 +27,8 @@ from ostiary.envoy.message import CLASS_HEADER, SUBJECT_HEADER, extension, place
 from ostiary.erp.operation import Operation, covering_scopes
 from ostiary.foundation.errors import OurFault
 from ostiary.foundation.ids import content_hash
-from ostiary.plan.decide import RoleSets
-from ostiary.plan.formula import Formula
-from ostiary.plan.model import OBSERVE, Grant, Plan, Route
-from ostiary.plan.reason import Reason, step_up
+from ostiary.plan.decide import Reason, RoleSets, step_up
+from ostiary.plan.model import OBSERVE, Formula, Grant, Plan, Route
 
 SCOPE_HEADER: Final = "x-gw-scope"  # the token's scopes, each between two spaces
 METADATA: Final = "ostiary"  # the key of a route's own facts

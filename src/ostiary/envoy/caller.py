@@ -20,9 +20,8 @@ from ostiary.envoy.condition import ACR_HEADER, COUNTRY_HEADER, REGISTERED, SIGN
 from ostiary.envoy.edge import FIXED, Edge, Json
 from ostiary.envoy.message import CLASS_HEADER, KEY_SHOWN, SUBJECT_HEADER, changeable, extension, place
 from ostiary.envoy.upstream import EXT_AUTHZ, guard_service
-from ostiary.plan.formula import Countries, Device, Mfa, Recent
-from ostiary.plan.model import Plan
-from ostiary.plan.reason import Reason
+from ostiary.plan.decide import Reason
+from ostiary.plan.model import Countries, Device, Mfa, Plan, Recent
 
 DEVICE_HEADER: Final = "x-gw-device"  # the fingerprint of the certificate that the connection shows
 TOKEN_DEVICE_HEADER: Final = "x-gw-token-device"  # noqa: S105  the claim `dev`: the device that the token was issued to

@@ -1,4 +1,4 @@
-"""A formula of the plan as an Envoy predicate, with the same meaning as `plan.formula.holds`.
+"""A formula of the plan as an Envoy predicate, with the same meaning as `plan.model.holds`.
 
 When a request came stands as words behind its class: a regular expression reads them at a tenth of what CEL costs
 (measured). The last of them tell the gate's own zone, which is that of the policy when Envoy starts; hours of another are
@@ -17,9 +17,8 @@ from ostiary.envoy import cel, matcher
 from ostiary.envoy.edge import Json
 from ostiary.envoy.message import CLASS_HEADER, extension
 from ostiary.foundation.origin import MAPPED
-from ostiary.plan import formula as kind
-from ostiary.plan.formula import MFA, MINUTES_A_DAY, UNKNOWN, Formula
-from ostiary.plan.model import Plan
+from ostiary.plan import model as kind
+from ostiary.plan.model import MFA, MINUTES_A_DAY, UNKNOWN, Formula, Plan
 
 DAYS_A_WEEK = 7
 HOURS_A_DAY: Final = 24

@@ -8,7 +8,7 @@ from typing import Final
 
 from ostiary.envoy.edge import Json
 from ostiary.envoy.message import changeable, extension
-from ostiary.plan.reason import Reason
+from ostiary.plan.decide import Reason
 
 RBAC: Final = "envoy.extensions.filters.http.rbac.v3.RBAC"
 RBAC_METADATA: Final = "envoy.filters.http.rbac"  # where its decisions are found

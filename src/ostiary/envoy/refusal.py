@@ -9,7 +9,7 @@ from typing import Final
 from ostiary.envoy import matcher
 from ostiary.envoy.edge import HSTS, Edge, Json
 from ostiary.envoy.message import KEY_SHOWN, extension, header
-from ostiary.plan.reason import HEADER, Reason, problem
+from ostiary.plan.decide import HEADER, Reason, problem
 
 # What the guard says for it: of any 5xx Envoy takes the status alone (measured).
 GUARD_SAYS: Final = {Reason.UNAVAILABLE: 424, Reason.ERP_REFUSES: 423}

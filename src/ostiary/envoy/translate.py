@@ -27,9 +27,8 @@ from ostiary.envoy.listener import ORDER, listener_file
 from ostiary.envoy.message import ANSWER, CALL_HEADER, place, typed, versioned
 from ostiary.envoy.refusal import on_every_answer
 from ostiary.erp.operation import covering_scopes
-from ostiary.plan.decide import RoleSets
+from ostiary.plan.decide import HEADER, RoleSets
 from ostiary.plan.model import HandOver, Plan, Route, Source, System
-from ostiary.plan.reason import HEADER
 
 PART_ROUTES: Final = 5_000
 ROUTES: Final = "envoy.config.route.v3.RouteConfiguration"

@@ -17,8 +17,8 @@ from ostiary.envoy.edge import FIXED, Edge, Json
 from ostiary.envoy.message import CLASS_HEADER, SUBJECT_HEADER, changeable, extension, header, place, typed, versioned
 from ostiary.erp.route import GIVEN, OWN_KEYS
 from ostiary.foundation.ids import content_hash
+from ostiary.plan.decide import Reason
 from ostiary.plan.model import HandOver, Kind, Plan, Route, System
-from ostiary.plan.reason import Reason
 
 CLUSTER: Final = "envoy.config.cluster.v3.Cluster"
 UPSTREAM_TLS: Final = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"

@@ -79,7 +79,7 @@ class Call(Struct, frozen=True, kw_only=True):
 
 
 class Problem(StrEnum):
-    """Each is a `plan.reason.Reason` too."""
+    """Each is a `plan.decide.Reason` too."""
 
     UNKNOWN_OPERATION = "unknown-operation"
     INVALID = "invalid"

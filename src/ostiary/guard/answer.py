@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from ostiary.erp.operation import Operation
 from ostiary.foundation.jose import Claims
-from ostiary.plan.formula import Circumstances
-from ostiary.plan.reason import Reason
+from ostiary.plan.decide import Reason
+from ostiary.plan.model import Circumstances
 
 Gone = Callable[[], Awaitable[object]]  # returns when the gate no longer waits
 

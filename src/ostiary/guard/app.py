@@ -26,8 +26,8 @@ from ostiary.guard.locks import Locks
 from ostiary.guard.oauth import TokenErp
 from ostiary.guard.proof import Proofs
 from ostiary.guard.tryton import PATIENCE_S, TIMEOUT_S, Tried, TrytonErp
+from ostiary.plan.decide import Reason, problem
 from ostiary.plan.model import HandOver, Kind, System
-from ostiary.plan.reason import Reason, problem
 from ostiary.store.database import Sealer, Store
 
 PREFIX: Final = b"/check"

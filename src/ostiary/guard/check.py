@@ -23,10 +23,8 @@ from ostiary.guard.erp import Erp, HandsOver, NotEstablished, NotLetIn
 from ostiary.guard.journal import Journal, Line
 from ostiary.guard.knowledge import Caller, Knowledge, Ready
 from ostiary.guard.locks import Busy, Locks, Record
-from ostiary.plan.decide import Decision, Facts, decide
-from ostiary.plan.formula import UNKNOWN, Circumstances
-from ostiary.plan.model import OBSERVE, HandOver, System
-from ostiary.plan.reason import NO_ACCOUNT, UNCLEAR, Reason
+from ostiary.plan.decide import NO_ACCOUNT, UNCLEAR, Decision, Facts, Reason, decide
+from ostiary.plan.model import OBSERVE, UNKNOWN, Circumstances, HandOver, System
 
 DRAFT_OPERATIONS_MAX: Final = 100  # what a draft would say of more is not worth the wait
 SUBJECT_HEADER: Final = "x-gw-sub"  # from the gate: it has verified a token
@@ -82,7 +80,7 @@ class Check:
         return trace
 
     async def _judge(self, asked: Request, trace: Trace, gone: Gone) -> None:
-        """Returns when the request may pass; raises Refused. The order is that of `plan.reason.Reason`."""
+        """Returns when the request may pass; raises Refused. The order is that of `plan.decide.Reason`."""
         ready = self._ready(trace)
         system = ready.system(asked.headers.get("host", ""), asked.path)
         if system is None:

@@ -20,9 +20,8 @@ from ostiary.guard.accounts import Accounts
 from ostiary.guard.answer import Refused
 from ostiary.guard.erp import Erp, NotEstablished
 from ostiary.guard.locks import Record
-from ostiary.plan.decide import Facts, Records, closure
+from ostiary.plan.decide import Facts, Reason, Records, closure
 from ostiary.plan.model import Apart, Plan
-from ostiary.plan.reason import Reason
 from ostiary.store.directory import ErpAccount
 
 CLOCKS_APART_MAX: Final = timedelta(days=1)  # an ERP writes times in its own zone, or an unnamed one

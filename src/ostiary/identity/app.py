@@ -37,7 +37,7 @@ from ostiary.identity.asked import ACRS
 from ostiary.identity.endpoint import NO_STORE
 from ostiary.identity.request import KEY_PLACE, TEXT_MAX_BYTES, Refused, call, refuse_foreign
 from ostiary.identity.server import Arrived, Changing, Revoked, Server
-from ostiary.plan.reason import HEADER, Reason
+from ostiary.plan.decide import HEADER, Reason
 from ostiary.store.database import Sealer, Store
 from ostiary.store.tables import PRINCIPAL
 

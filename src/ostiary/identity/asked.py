@@ -14,7 +14,7 @@ from ostiary.identity import device as devices
 from ostiary.identity.clients import FAPI2, Client
 from ostiary.identity.request import QUERY_MAX_BYTES, Refused, parse
 from ostiary.identity.server import Server
-from ostiary.plan.formula import MFA
+from ostiary.plan.model import MFA
 
 ACRS: Final = (MFA, "pwd")  # how a person may be asked to sign in, the surer way first
 PUSHED: Final = "urn:ietf:params:oauth:request_uri:"  # how the name of a pushed request begins (RFC 9126)

@@ -10,7 +10,7 @@ from ostiary.foundation.jose import Claims
 from ostiary.identity import clients, tokens
 from ostiary.identity.request import Refused
 from ostiary.identity.server import Server
-from ostiary.plan.reason import Reason
+from ostiary.plan.decide import Reason
 
 
 def shown(server: Server, connection: Connection, request: Request, audiences: Iterable[str]) -> Claims:

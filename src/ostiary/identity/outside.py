@@ -26,7 +26,7 @@ from ostiary.identity.providers import Provider
 from ostiary.identity.request import Refused, form, parse, query
 from ostiary.identity.server import Server
 from ostiary.identity.session import SESSION_LIFE_S
-from ostiary.plan.formula import MFA
+from ostiary.plan.model import MFA
 from ostiary.store.tables import SESSION
 
 LIFE_S: Final = 600  # a person may take so long at the provider

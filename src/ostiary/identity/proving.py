@@ -14,7 +14,7 @@ from ostiary.identity.once import Kept
 from ostiary.identity.request import Refused
 from ostiary.identity.server import Server
 from ostiary.identity.session import Person
-from ostiary.plan.formula import MFA
+from ostiary.plan.model import MFA
 from ostiary.store.tables import PASSWORD, PRINCIPAL
 
 HALF_LIFE_S: Final = 300  # between password and code

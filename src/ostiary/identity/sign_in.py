@@ -19,8 +19,8 @@ from ostiary.identity.page import HEADERS, page
 from ostiary.identity.request import Refused, parse, query, refuse_foreign, site
 from ostiary.identity.server import Server
 from ostiary.identity.session import SESSION_COOKIE, SESSION_LIFE_S, Person, set_cookie
-from ostiary.plan.formula import MFA
-from ostiary.plan.reason import HEADER, Reason
+from ostiary.plan.decide import HEADER, Reason
+from ostiary.plan.model import MFA
 
 ENDED_THERE: Final = "outside-ended"  # a provider and what it called the session
 FORM_COOKIE: Final = "__Host-ostiary-form"

@@ -12,7 +12,7 @@ from ostiary.foundation.ids import role_set_id
 from ostiary.foundation.secret import new_id
 from ostiary.identity.request import Refused, fingerprint
 from ostiary.identity.server import Server
-from ostiary.plan.formula import MFA
+from ostiary.plan.model import MFA
 from ostiary.store.directory import access_keys, emergency_set, registered
 from ostiary.store.tables import ASSIGNMENT, CLIENT, PRINCIPAL, PROPOSAL, REVOCATION
 

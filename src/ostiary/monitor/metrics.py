@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from ostiary.event.record import NONE, Event, verb
 from ostiary.foundation.clock import Clock
-from ostiary.plan.reason import Reason
+from ostiary.plan.decide import Reason
 
 SYSTEMS_MAX: Final = 100
 OTHER: Final = "other"

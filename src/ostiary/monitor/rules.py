@@ -22,7 +22,7 @@ from msgspec import Struct
 from ostiary.event.record import NONE, Event
 from ostiary.foundation.origin import named
 from ostiary.monitor.catalogue import GRACE, MINUTE_S, SAMPLES_MAX, Finding, Thresholds, ended
-from ostiary.plan.reason import Reason
+from ostiary.plan.decide import Reason
 
 HOUR_MINUTES: Final = 60
 DAY_HOURS: Final = 24

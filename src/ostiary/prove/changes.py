@@ -14,9 +14,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ostiary.erp.operation import Pattern
-from ostiary.plan import model
-from ostiary.plan.formula import Always, Formula, Not
-from ostiary.plan.model import Context, Never, Plan, Role, Route, Source, System, joined
+from ostiary.plan.model import Always, Context, Formula, Never, Not, Plan, Role, Route, Source, System, joined
+from ostiary.policy import model
 from ostiary.policy.model import Level, Statement
 from ostiary.prove.rules import Request, few, proving
 from ostiary.prove.situation import NEVER, counterexample, implies

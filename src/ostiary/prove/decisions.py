@@ -12,11 +12,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ostiary.erp.operation import Operation, Verb, covering_scopes
-from ostiary.plan import formula as kind
-from ostiary.plan.decide import STEPS, Facts, admit, closure, decide, limit_of, narrowed
-from ostiary.plan.formula import MINUTES_A_DAY, Formula, atoms, every, holds
-from ostiary.plan.model import OBSERVE, Grant, Limit, Plan, Source
-from ostiary.plan.reason import UNCLEAR, Reason
+from ostiary.plan import model as kind
+from ostiary.plan.decide import STEPS, UNCLEAR, Facts, Reason, admit, closure, decide, limit_of, narrowed
+from ostiary.plan.model import MINUTES_A_DAY, OBSERVE, Formula, Grant, Limit, Plan, Source, atoms, every, holds
 from ostiary.prove.rules import both
 from ostiary.prove.situation import DAYS, duration
 

@@ -10,8 +10,7 @@ from msgspec.structs import replace
 
 from ostiary.erp.operation import Condition, Operation, covering_scopes, operation_named
 from ostiary.plan.decide import closure
-from ostiary.plan.formula import Always, Formula, Not
-from ostiary.plan.model import Grant, Plan, Source
+from ostiary.plan.model import Always, Formula, Grant, Not, Plan, Source
 from ostiary.prove.changes import Change, as_before, at_line, beside
 from ostiary.prove.decisions import words
 from ostiary.prove.rules import Finding, Request, few, known, proving, request, requests, where

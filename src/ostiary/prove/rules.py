@@ -16,10 +16,8 @@ from msgspec.structs import replace
 
 from ostiary.erp.operation import Operation, Pattern, covering_scopes, operation_named
 from ostiary.foundation.errors import OperatorFault
-from ostiary.plan.decide import Decision, Facts, Records, closure, decide
-from ostiary.plan.formula import MFA, UNKNOWN, Always, Formula, atoms
-from ostiary.plan.model import Apart, Context, Grant, Never, Plan, Source
-from ostiary.plan.reason import Reason
+from ostiary.plan.decide import Decision, Facts, Reason, Records, closure, decide
+from ostiary.plan.model import MFA, UNKNOWN, Always, Apart, Context, Formula, Grant, Never, Plan, Source, atoms
 from ostiary.policy.model import Always as AlwaysMay
 from ostiary.policy.model import Example, Expected, Policy
 from ostiary.prove.situation import NEVER, Situation, TooMany, counterexample, either

@@ -19,8 +19,8 @@ from msgspec.structs import replace
 
 from ostiary.foundation.errors import counted
 from ostiary.foundation.origin import Address
-from ostiary.plan import formula as kind
-from ostiary.plan.formula import MFA, MINUTES_A_DAY, UNKNOWN, Always, Formula, atoms, holds, zone
+from ostiary.plan import model as kind
+from ostiary.plan.model import MFA, MINUTES_A_DAY, UNKNOWN, Always, Formula, atoms, holds, zone
 
 DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 NEVER: Final = kind.AnyOf(parts=())
