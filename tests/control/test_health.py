@@ -25,7 +25,7 @@ from ostiary.control.revisions import Kind, Proposal, State, note_act, propose
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Home
 from ostiary.monitor.alerts import fire
-from ostiary.monitor.catalogue import Finding
+from ostiary.monitor.rules import Finding
 from ostiary.plan.model import Limit, Limits, Plan
 from ostiary.store.database import open_store
 from ostiary.store.plans import plan_in_force

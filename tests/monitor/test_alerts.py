@@ -8,7 +8,7 @@ from monitor.world import AT, after
 from ostiary.audit.log import Change, entries
 from ostiary.foundation.errors import CallerFault
 from ostiary.monitor import alerts
-from ostiary.monitor.catalogue import RULES, Finding
+from ostiary.monitor.rules import RULES, Finding
 
 
 def finding(key="system:erp", seconds=0, rule="error-rate", **evidence):

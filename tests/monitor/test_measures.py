@@ -9,7 +9,7 @@ from ostiary.audit.log import Change, entries
 from ostiary.foundation.errors import CallerFault
 from ostiary.monitor import alerts
 from ostiary.monitor.alerts import BLOCK_MAX, LOOPBACK
-from ostiary.monitor.catalogue import Finding
+from ostiary.monitor.rules import Finding
 from ostiary.plan.model import Response
 
 FIRST = timedelta(seconds=Response().block_s)

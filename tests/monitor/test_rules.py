@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from monitor.world import AT, NAMELESS, SECRET, WRONG, after, event, line
 from ostiary.event.record import read
-from ostiary.monitor.catalogue import Thresholds, reached
-from ostiary.monitor.rules import Baseline, State, Traffic, step
+from ostiary.monitor.rules import Baseline, State, Thresholds, Traffic, reached, step
 
 KINDS = (
     {}, {"status": 502}, {"duration_ms": 900}, WRONG, NAMELESS, {**WRONG, "reason": "address-blocked"},

@@ -4,8 +4,7 @@ import msgspec
 import pytest
 
 from monitor.world import WRONG, after, event
-from ostiary.monitor.catalogue import Thresholds
-from ostiary.monitor.rules import OTHER, SYSTEMS_MAX, State, step
+from ostiary.monitor.rules import OTHER, SYSTEMS_MAX, State, Thresholds, step
 
 HOUR, DAY = 3600, 86400
 

@@ -31,7 +31,7 @@ from ostiary.identity import principals, roster
 from ostiary.identity.principals import Keys, next_generation
 from ostiary.monitor import alerts
 from ostiary.monitor.alerts import OURSELVES, Notice
-from ostiary.monitor.catalogue import Finding
+from ostiary.monitor.rules import Finding
 from ostiary.plan.decide import closure, narrowed
 from ostiary.plan.model import Plan
 from ostiary.prove.decisions import Recorded

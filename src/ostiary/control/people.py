@@ -20,7 +20,7 @@ from ostiary.identity.principals import Keys
 from ostiary.identity.registration import Made
 from ostiary.monitor import alerts
 from ostiary.monitor.alerts import Notice
-from ostiary.monitor.catalogue import Finding
+from ostiary.monitor.rules import Finding
 from ostiary.plan.model import HandOver, Kind, OwnerLeaves, System
 from ostiary.prove.spelling import scope_slips
 from ostiary.tls import authority

@@ -18,7 +18,7 @@ from ostiary.foundation.clock import from_us, to_us
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.origin import Network
 from ostiary.foundation.secret import new_id
-from ostiary.monitor.catalogue import RULES, Finding
+from ostiary.monitor.rules import RULES, Finding
 from ostiary.store.tables import ALERT, MEASURE
 
 OURSELVES: Final = "ostiary"

@@ -1,6 +1,8 @@
-"""The watch's judgement: a pure step from what was known and what happened to what is known and what was found.
+"""The watch's judgement: a pure step from what was known and what happened to what is known and what was found; and the
+rules that everybody has, each with what it is given.
 
-Time comes from the events and from the caller. Events in any batches give the same findings.
+What the rules say stands in rules.toml. Time comes from the events and from the caller. Events in any batches give the
+same findings.
 
 How a system answers is judged minute by minute, and how much is asked of it, against what is usual in that hour. Shares
 are of the requests that were let through: refusals, which anybody can cause, must not dilute them. For the same reason
@@ -12,17 +14,72 @@ requests without a token. What the gate refused because of a measure or a limit 
 feed itself.
 """
 
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any, Final
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Struct
 
 from ostiary.event.record import NONE, Event
 from ostiary.foundation.origin import named
-from ostiary.monitor.catalogue import GRACE, MINUTE_S, SAMPLES_MAX, Finding, Thresholds, ended
 from ostiary.plan.decide import Reason
+
+MINUTE_S: Final = 60
+GRACE: Final = timedelta(seconds=5)  # Envoy flushes its log at least every second
+SAMPLES_MAX: Final = 5  # decision ids in the evidence
+
+
+class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What fires, why it matters, how to look into it."""
+
+    id: str
+    severity: Literal["warning", "high", "critical"]
+    what: str
+    why: str
+    investigate: str
+    staying: bool = False  # until somebody says that it is over
+
+
+_WORDS: Final = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+RULES: Final[Mapping[str, Rule]] = {name: msgspec.convert({"id": name, **told}, Rule) for name, told in _WORDS.items()}
+
+
+class Thresholds(Struct, frozen=True, kw_only=True):
+    """Standard F3. `few` and the `*_min` keep a handful of requests from being a share."""
+
+    slow_ms: int = 500
+    slow_share: float = 0.05  # more than 5 % above 500 ms is a p95 above 500 ms
+    failures: int = 5
+    error_share: float = 0.05
+    unavailable_share: float = 0.001
+    few: int = 3
+    above_baseline: float = 1.2
+    baseline_hours_min: int = 3
+    volume_min: int = 100
+    payload_min_bytes: int = 1_000_000
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """A rule fired for `key` at `at`."""
+
+    rule: str
+    key: str
+    at: datetime
+    evidence: dict[str, Any]
+
+
+def ended(event: Event, until: datetime) -> float:
+    """When its line was written; a clock that is ahead does not reach into minutes to come."""
+    return min(event.at.timestamp() + event.duration_ms / 1000, until.timestamp())
+
+
+def reached(events: Sequence[Event], now: datetime) -> datetime:
+    """How far time came in a batch that more will follow: nothing later is to be judged yet."""
+    return datetime.fromtimestamp(max((ended(event, now) for event in events), default=0), UTC)
+
 
 HOUR_MINUTES: Final = 60
 DAY_HOURS: Final = 24

@@ -21,9 +21,8 @@ from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.foundation.home import LEASE_S, Home, Settings
 from ostiary.monitor import alerts, rules, tail
 from ostiary.monitor.alerts import Notice
-from ostiary.monitor.catalogue import MINUTE_S, Finding, Thresholds, reached
 from ostiary.monitor.metrics import Metrics
-from ostiary.monitor.rules import State
+from ostiary.monitor.rules import MINUTE_S, Finding, State, Thresholds, reached
 from ostiary.monitor.webhook import Webhook
 from ostiary.plan.model import Response
 from ostiary.store.database import Store, upsert
