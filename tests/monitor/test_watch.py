@@ -14,7 +14,7 @@ from ostiary.audit.log import Change, Entry, append, sign_head
 from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.foundation.home import Settings
 from ostiary.identity import keys
-from ostiary.monitor import alerts, tail, watch, webhook
+from ostiary.monitor import alerts, tail, watch
 from ostiary.monitor.watch import DISK_FREE_MIN_BYTES, Watch
 from ostiary.store.database import Sealer, open_store
 from ostiary.store.tables import AUDIT_LEAF
@@ -472,7 +472,7 @@ async def test_without_a_webhook_the_watch_goes_on(world):
 
 
 def test_more_notices_than_are_taken_are_counted(home, sqlite, monkeypatch):
-    monkeypatch.setattr(webhook, "QUEUE_MAX", 2)
+    monkeypatch.setattr(watch, "QUEUE_MAX", 2)
     world = World(home, sqlite, settings=TOLD)
     world.write(*(one for n in range(5) for one in guesses(source=f"203.0.113.{n}")))
     world.tick(6)

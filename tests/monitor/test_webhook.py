@@ -10,7 +10,7 @@ import pytest
 from monitor.receiver import Receiver
 from ostiary.foundation.errors import OperatorFault
 from ostiary.monitor.alerts import Notice
-from ostiary.monitor.webhook import QUEUE_MAX, TRIES_MAX, Webhook, checked
+from ostiary.monitor.watch import QUEUE_MAX, TRIES_MAX, Webhook, checked
 
 
 def notice(alert="al-1"):
@@ -150,7 +150,7 @@ async def test_neither_password_nor_path_is_logged(receiver, caplog):
     teller = Teller(receiver.url.replace("//", "//me:hunter2@"))
     await teller.hook.deliver(notice())
     place = receiver.url.rpartition("/")[0]
-    told = [one.getMessage() for one in caplog.records if one.name == "ostiary.monitor.webhook"]
+    told = [one.getMessage() for one in caplog.records if one.name == "ostiary.monitor.watch"]
     assert told == [f"webhook {place}: status 404"]
     assert "hunter2" not in caplog.text
 

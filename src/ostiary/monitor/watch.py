@@ -1,8 +1,11 @@
-"""The watch: reads what happened, judges it, remembers, responds. It never touches the gate: it tells who does."""
+"""The watch: reads what happened, judges it, remembers, responds. It never touches the gate: it tells who does; and
+alerts to one web address: what cannot be told is counted, and never holds it up.
+"""
 
 import asyncio
 import logging
 import shutil
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -10,6 +13,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, TypeVar
 
+import httpx
 import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, delete, func, select
@@ -17,13 +21,12 @@ from sqlalchemy.exc import DBAPIError
 
 from ostiary.audit.log import check, entries
 from ostiary.foundation.clock import Clock
-from ostiary.foundation.errors import OperatorFault, SystemFault
+from ostiary.foundation.errors import OperatorFault, SystemFault, counted
 from ostiary.foundation.home import LEASE_S, Home, Settings
 from ostiary.monitor import alerts, rules, tail
 from ostiary.monitor.alerts import Notice
 from ostiary.monitor.metrics import Metrics
 from ostiary.monitor.rules import MINUTE_S, Finding, State, Thresholds, reached
-from ostiary.monitor.webhook import Webhook
 from ostiary.plan.model import Response
 from ostiary.store.database import Store, upsert
 from ostiary.store.directory import clients_ending
@@ -37,6 +40,13 @@ DISK_FREE_AGAIN: Final = 1.25  # times the floor, so that the gate does not flap
 PURPOSES: Final = 2  # of signing keys, which turn together in an emergency
 TAIL: Final = "tail"
 ALIVE: Final = "alive"  # when the watch was last at work; nothing where it ended in order
+# Of the web address.
+QUEUE_MAX: Final = 1000
+TRIES_MAX: Final = 5
+BACKOFF_S: Final = 2.0  # doubled after each try
+TIMEOUT_S: Final = 10.0
+LOOK_EVERY_S: Final = 0.5
+HEADERS: Final = {"content-type": "application/json", "user-agent": "ostiary"}
 
 T = TypeVar("T")
 
@@ -294,3 +304,97 @@ def _recalled(connection: Connection, name: str, kind: type[T]) -> T | None:
 
 def _remember(connection: Connection, name: str, value: object) -> None:
     upsert(connection, WATCH_STATE, {"name": name}, {"value": msgspec.json.encode(value)})
+
+
+class Webhook:
+    """`offer` returns at once, in whatever thread; `run` delivers in order until it is cancelled."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        client: httpx.AsyncClient | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        place = httpx.URL(checked(url))
+        self._url = place.copy_with(userinfo=b"")  # what the client logs holds no password
+        self._auth = (place.username, place.password) if place.userinfo else None
+        self._sleep = sleep
+        self._client = client or httpx.AsyncClient(timeout=TIMEOUT_S, follow_redirects=False, trust_env=False)
+        self._waiting: deque[Notice] = deque()
+        self.lost = 0
+        self._trouble = ""  # why the last try failed; "" once one gets through
+        self._place = f"{place.scheme}://{place.netloc.decode()}"  # the path may be the secret of it
+
+    @property
+    def untold(self) -> str:
+        """What is lost, and that the receiver does not take alerts now; "" where all is well."""
+        lost = f"{counted(self.lost, 'notice')} to {self._place} lost since the start" if self.lost else ""
+        failing = f"{self._place} does not take alerts ({self._trouble})" if self._trouble else ""
+        return "; ".join(filter(None, [failing, lost]))
+
+    def offer(self, notice: Notice) -> None:
+        if len(self._waiting) < QUEUE_MAX:
+            self._waiting.append(notice)
+        else:
+            self.lost += 1
+
+    async def run(self) -> None:
+        async with self._client:
+            while True:
+                while self._waiting:
+                    try:
+                        await self.deliver(self._waiting.popleft())
+                    except Exception:  # whatever one answer breaks, the next alert is told
+                        self.lost += 1
+                        log.exception("webhook")
+                await asyncio.sleep(LOOK_EVERY_S)
+
+    async def deliver(self, notice: Notice) -> bool:
+        """Tries `TRIES_MAX` times; an answer of 4xx but 429 is final."""
+        body = msgspec.json.encode(notice)
+        for n in range(TRIES_MAX):
+            status = await self._post(body)
+            if httpx.codes.is_success(status):
+                return True
+            if httpx.codes.is_client_error(status) and status != httpx.codes.TOO_MANY_REQUESTS:
+                break
+            if n + 1 < TRIES_MAX:
+                await self._sleep(BACKOFF_S * 2**n)
+        self.lost += 1
+        return False
+
+    async def _post(self, body: bytes) -> int:
+        """The status of the answer, 0 where there is none; what else it says is not read, however long it is."""
+        try:
+            async with self._client.stream("POST", self._url, content=body, headers=HEADERS, auth=self._auth) as answer:
+                status = answer.status_code
+        except httpx.HTTPError as problem:
+            return self._ended(0, type(problem).__name__)
+        return self._ended(status, "" if httpx.codes.is_success(status) else f"status {status}")
+
+    def _ended(self, status: int, trouble: str) -> int:
+        self._trouble = trouble
+        if trouble:
+            log.warning("webhook %s: %s", self._place, trouble)
+        return status
+
+
+def checked(url: str) -> str:
+    """The address, if it is https, or http on this machine; read by who will connect to it."""
+    try:
+        place = httpx.URL(url)
+    except httpx.InvalidURL:
+        place = httpx.URL()
+    if (place.scheme == "https" and place.host) or (place.scheme == "http" and _is_loopback(place.host)):
+        return url
+    told = "alerts are posted to https addresses only, or to http on this machine"
+    hint = "set `webhook` in settings.toml to an address that begins with https://"
+    raise OperatorFault("webhook-address", told, hint=hint)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
