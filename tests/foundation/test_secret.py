@@ -11,8 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ostiary.foundation.logging import JsonLines, PlainLines, redact
-from ostiary.foundation.secret import REDACTED, Secret
+from ostiary.foundation.secret import REDACTED, JsonLines, PlainLines, Secret, redact
 
 PLANTED = "planted-hunter2-xyzzy"
 SECRET = Secret(PLANTED)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ostiary.erp.operation import operation_named
-from ostiary.event.record import stamp
+from ostiary.foundation.clock import stamp
 from ostiary.monitor.usage import DAYS_MIN, MANY, MANY_MIN, VALUES_MAX, Use, patterns
 
 START = datetime(2026, 3, 2, 10, tzinfo=UTC)  # a Monday

@@ -56,7 +56,7 @@ def up() -> None:
     Tells of itself on standard error: in plain lines at a terminal, in JSON lines elsewhere or with --json.
     """
     from ostiary.control.up import run
-    from ostiary.foundation.logging import log_to_stderr
+    from ostiary.foundation.secret import log_to_stderr
 
     log_to_stderr(plain=sys.stderr.isatty() and not wants_json())
     run(home())

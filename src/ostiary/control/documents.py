@@ -22,8 +22,7 @@ from ostiary.control.installation import Administrators, administrators
 from ostiary.erp import openapi, tryton
 from ostiary.erp.offer import Offer
 from ostiary.erp.openapi import DOCUMENT_MAX_BYTES
-from ostiary.event.record import stamp
-from ostiary.foundation.clock import SystemClock
+from ostiary.foundation.clock import SystemClock, stamp
 from ostiary.foundation.errors import OperatorFault, counted, owner_only, plainly
 from ostiary.foundation.home import Home, Settings
 from ostiary.plan.model import Approvals, Countries, Device, Kind, Plan, System, atoms

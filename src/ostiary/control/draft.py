@@ -14,7 +14,7 @@ from ostiary.control.installation import refuse_empty
 from ostiary.erp import odata, openapi, tryton
 from ostiary.erp.offer import Role
 from ostiary.erp.operation import Verb, covering_scopes, operation_named
-from ostiary.event.record import stamp
+from ostiary.foundation.clock import stamp
 from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.home import Home, load_settings
 from ostiary.foundation.origin import Address

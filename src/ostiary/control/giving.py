@@ -23,8 +23,7 @@ from ostiary.control.installation import Installation, opened
 from ostiary.control.questions import HELD
 from ostiary.control.revisions import Kind, Proposal, State
 from ostiary.erp.operation import Operation, covering_scopes
-from ostiary.event.record import stamp
-from ostiary.foundation.clock import EPOCH
+from ostiary.foundation.clock import EPOCH, stamp
 from ostiary.foundation.errors import CallerFault, OperatorFault, counted
 from ostiary.foundation.home import Home
 from ostiary.identity import principals, roster

@@ -24,6 +24,7 @@ from ostiary.erp.openapi import Table
 from ostiary.erp.operation import covering_scopes, operation_named
 from ostiary.event import record
 from ostiary.event.record import NONE, Event
+from ostiary.foundation.clock import stamp
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.home import Home
 from ostiary.identity.names import DISABLED, ENDED
@@ -108,7 +109,7 @@ def _asked(on: Installation, event: Event, reason: Reason, *, inside: bool) -> A
 
 def _text(event: Event, told: Explanation, detail: str, brief: str) -> str:
     who = event.subject if event.subject != NONE else "somebody"
-    lines = [f"{record.stamp(event.at)}  {who} from {event.source}: {event.method} {event.path}", told.sentence]
+    lines = [f"{stamp(event.at)}  {who} from {event.source}: {event.method} {event.path}", told.sentence]
     lines += [f"because: {detail}"] if detail else []
     lines += [f"break-glass: {brief}"] if brief else []
     lines += _listed("the policy says:", told.lines)
@@ -263,5 +264,5 @@ def _took_back(connection: Connection, event: Event) -> str:
         entry = msgspec.json.decode(text, type=Entry)
         if entry.object in meant and entry.at <= event.at:
             why = f", because: {entry.reason}" if entry.reason else ""
-            return f"{entry.action} of {entry.object} by {entry.actor} at {record.stamp(entry.at)}{why}"
+            return f"{entry.action} of {entry.object} by {entry.actor} at {stamp(entry.at)}{why}"
     return ""

@@ -29,8 +29,8 @@ from ostiary.envoy.caller import is_database
 from ostiary.envoy.daemon import Gate
 from ostiary.envoy.upstream import cluster_name
 from ostiary.erp.tryton import learned
-from ostiary.event.record import stamp
 from ostiary.foundation import unix
+from ostiary.foundation.clock import stamp
 from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault, counted, plainly
 from ostiary.foundation.home import Home, load_settings
 from ostiary.identity import breached, keys

@@ -21,8 +21,7 @@ from ostiary.control.evidence import PART, Used
 from ostiary.control.installation import Installation, opened
 from ostiary.control.revisions import Kind, State, plan_kept, plan_of
 from ostiary.erp.operation import Operation, operation_named
-from ostiary.event.record import stamp
-from ostiary.foundation.clock import SystemClock
+from ostiary.foundation.clock import SystemClock, stamp
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.home import Home, write_atomically
 from ostiary.identity import roster

@@ -18,8 +18,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Row, insert, select, u
 
 from ostiary.audit.log import Change, entries, refuse_unfit
 from ostiary.control.installation import Administrators, opened
-from ostiary.event.record import stamp
-from ostiary.foundation.clock import from_us, to_us
+from ostiary.foundation.clock import from_us, stamp, to_us
 from ostiary.foundation.errors import CallerFault, OperatorFault, SystemFault
 from ostiary.foundation.home import Home, write_atomically
 from ostiary.foundation.ids import content_hash

@@ -23,7 +23,7 @@ from ostiary.envoy import daemon as envoy
 from ostiary.foundation import unix
 from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault
 from ostiary.foundation.home import Home, load_settings
-from ostiary.foundation.logging import log_to_stderr
+from ostiary.foundation.secret import log_to_stderr
 from ostiary.store.plans import plan_in_force
 
 MEMBERS: Final = ("control", "identity", "guard")

@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from ostiary.foundation.clock import stamp
 from ostiary.foundation.errors import harmless
 from ostiary.foundation.ids import EMERGENCY
 
@@ -174,10 +175,6 @@ def _number(value: Any) -> int:
 def shape(event: Event) -> dict[str, Any]:
     """For JSON output and tables."""
     return {**msgspec.structs.asdict(event), "at": stamp(event.at), "break_glass": event.emergency}
-
-
-def stamp(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def told(event: Event) -> str:

@@ -24,3 +24,8 @@ def to_us(at: datetime) -> int:
 
 def from_us(at_us: int) -> datetime:
     return EPOCH + timedelta(microseconds=at_us)
+
+
+def stamp(at: datetime) -> str:
+    """The time as people and programs are told it."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

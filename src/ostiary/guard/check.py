@@ -11,11 +11,10 @@ from msgspec.structs import asdict, replace
 
 from ostiary.erp.operation import Call, Operation, Request, Unreadable
 from ostiary.erp.route import OWN_KEYS
-from ostiary.event.record import stamp
-from ostiary.foundation.clock import Clock
+from ostiary.foundation.clock import Clock, stamp
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.jose import TokenRefused, issued_by
-from ostiary.foundation.logging import redact
+from ostiary.foundation.secret import redact
 from ostiary.guard import proof, records, validation
 from ostiary.guard.accounts import Accounts
 from ostiary.guard.answer import Gone, Refused, Trace

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from sqlalchemy import ColumnElement, Connection, select
 
-from ostiary.event.record import stamp
+from ostiary.foundation.clock import stamp
 from ostiary.foundation.errors import CallerFault
 from ostiary.identity import tries
 from ostiary.store.tables import ASSIGNMENT, CLIENT, CLIENT_LISTS, ERP_ACCOUNT, FACTOR, PRINCIPAL

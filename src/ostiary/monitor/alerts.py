@@ -13,8 +13,7 @@ from msgspec import Struct, convert
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, select, update
 
 from ostiary.audit.log import Change
-from ostiary.event.record import stamp
-from ostiary.foundation.clock import from_us, to_us
+from ostiary.foundation.clock import from_us, stamp, to_us
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.origin import Network
 from ostiary.foundation.secret import new_id

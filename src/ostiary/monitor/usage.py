@@ -13,7 +13,8 @@ from typing import Final, NamedTuple
 from msgspec import Struct
 
 from ostiary.erp.operation import Operation
-from ostiary.event.record import NONE, stamp
+from ostiary.event.record import NONE
+from ostiary.foundation.clock import stamp
 from ostiary.foundation.origin import named
 
 DAY: Final = timedelta(days=1)
