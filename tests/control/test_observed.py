@@ -5,9 +5,8 @@ from ipaddress import ip_address
 
 from ostiary.control.draft import observed
 from ostiary.erp.operation import operation_named
-from ostiary.plan.decide import Facts, Reason
+from ostiary.plan.decide import Facts, Reason, Recorded
 from ostiary.plan.model import Circumstances
-from ostiary.prove.decisions import Recorded
 from policy.compiled import plan_of
 
 PLAN = plan_of("""\

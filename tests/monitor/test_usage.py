@@ -1,6 +1,7 @@
 """What a caller does as a rule, and what is unlike it: each kind with a stream that shows it and a near miss."""
 
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 
 import pytest
 from hypothesis import given, settings
@@ -8,7 +9,9 @@ from hypothesis import strategies as st
 
 from ostiary.erp.operation import operation_named
 from ostiary.foundation.clock import stamp
-from ostiary.monitor.usage import DAYS_MIN, MANY, MANY_MIN, VALUES_MAX, Use, patterns
+from ostiary.monitor.usage import DAYS_MIN, MANY, MANY_MIN, VALUES_MAX, patterns
+from ostiary.plan.decide import Facts, Reason, Recorded
+from ostiary.plan.model import Circumstances
 
 START = datetime(2026, 3, 2, 10, tzinfo=UTC)  # a Monday
 NOW = START + timedelta(days=4, hours=2)  # Friday at noon
@@ -18,7 +21,8 @@ READS, WRITES = "shop/order:read", "shop/order:write"
 def call(days=0, hours=0, *, subject="client:js", operation=READS, beside=(), source="203.0.113.7"):
     at = START + timedelta(days=days, hours=hours)
     did = tuple(map(operation_named, (operation, *beside)))
-    return Use(decision=f"d-{days}-{hours}", principal=subject, at=at, source=source, operations=did)
+    facts = Facts(system="shop", here=Circumstances(at=at, source=ip_address(source)), operations=did)
+    return Recorded(f"d-{days}-{hours}", subject, Reason.ALLOWED, facts, whole=True)
 
 
 def usual(days=DAYS_MIN, **facts):
@@ -84,7 +88,7 @@ def test_an_example_can_be_explained_and_the_habit_is_told():
     assert (unusual.times, unusual.decision) == (1, "d-4-0")
     (habit,) = habits
     assert (habit.days, habit.calls, habit.busiest, habit.operations) == (DAYS_MIN, DAYS_MIN, 1, [READS])
-    assert habit.last == stamp(usual()[-1].at)  # before the last day, as all of it
+    assert habit.last == stamp(usual()[-1].facts.here.at)  # before the last day, as all of it
 
 
 def test_who_chooses_his_own_name_is_one_caller():

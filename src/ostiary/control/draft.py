@@ -18,14 +18,13 @@ from ostiary.foundation.clock import stamp
 from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.home import Home, load_settings
 from ostiary.foundation.origin import Address
-from ostiary.plan.decide import Facts, Reason, closure
+from ostiary.plan.decide import Facts, Reason, Recorded, closure
 from ostiary.plan.model import Kind, Plan
 from ostiary.policy.document import Document
 from ostiary.policy.draft import draft as written
 from ostiary.policy.fmt import one_line
 from ostiary.policy.parse import among, gathered, merged
 from ostiary.policy.words import NAME, WEEK, Wrong
-from ostiary.prove.decisions import Recorded
 
 EVENTS: Final = "events"
 NETWORKS_MAX: Final = 5

@@ -25,11 +25,11 @@ from ostiary.foundation.home import Home
 from ostiary.foundation.origin import origin
 from ostiary.guard.journal import Line
 from ostiary.identity import roster
-from ostiary.monitor.usage import Use, patterns
-from ostiary.plan.decide import UNCLEAR, Facts, Reason
+from ostiary.monitor.usage import patterns
+from ostiary.plan.decide import UNCLEAR, Facts, Reason, Recorded
 from ostiary.plan.model import UNKNOWN, Circumstances
 from ostiary.policy.document import Document
-from ostiary.prove.decisions import Recorded, Tally, replay
+from ostiary.prove.decisions import Tally, replay
 from ostiary.store import backup
 from ostiary.store.directory import role_sets
 from ostiary.store.plans import draft_since, plan_in_force
@@ -67,11 +67,7 @@ def usage(home: Home, days: int = 30) -> dict[str, Any]:
     refuse_empty(home)
     now = SystemClock().now()
     found = Used(home, now - timedelta(days=days), {})
-    uses = (
-        Use(one.decision, one.principal, one.facts.here.at, str(one.facts.here.source), one.facts.operations)
-        for one in found
-    )
-    habits, unusual = patterns(uses, now)
+    habits, unusual = patterns(found, now)
     return {"unusual": to_builtins(unusual), "usual": to_builtins(habits), "whole": found.whole}
 
 

@@ -31,9 +31,8 @@ from ostiary.identity.principals import Keys, next_generation
 from ostiary.monitor import alerts
 from ostiary.monitor.alerts import OURSELVES, Notice
 from ostiary.monitor.rules import Finding
-from ostiary.plan.decide import closure, narrowed
+from ostiary.plan.decide import Recorded, closure, narrowed
 from ostiary.plan.model import Plan
-from ostiary.prove.decisions import Recorded
 from ostiary.prove.rules import both
 from ostiary.store.database import upsert
 from ostiary.store.directory import emergency_set, person_of, role_sets

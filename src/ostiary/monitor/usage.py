@@ -8,14 +8,14 @@ kind of day.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Final
 
 from msgspec import Struct
 
-from ostiary.erp.operation import Operation
 from ostiary.event.record import NONE
 from ostiary.foundation.clock import stamp
 from ostiary.foundation.origin import named
+from ostiary.plan.decide import Recorded
 
 DAY: Final = timedelta(days=1)
 DAYS_MIN: Final = 3
@@ -25,16 +25,6 @@ SATURDAY: Final = 5
 CALLS: Final = "calls in a day"
 VALUES_MAX: Final = 1_000  # of one caller's operations, networks, ...; where there are more, none is unlike them
 UNPROVED: Final = "unproved"  # whoever is observed chooses his own name
-
-
-class Use(NamedTuple):
-    """One call that was allowed, and all that it did."""
-
-    decision: str
-    principal: str
-    at: datetime
-    source: str
-    operations: tuple[Operation, ...]
 
 
 class Habit(Struct, frozen=True, kw_only=True):
@@ -68,10 +58,10 @@ class Seen:
         self.examples: dict[tuple[str, str], str] = {}
         self.last = ""
 
-    def take(self, use: Use, day: int) -> None:
+    def take(self, use: Recorded, day: int) -> None:
         """`day`: how many days ago."""
         which = self.before if day else self.lately
-        self.last = max(self.last, stamp(use.at)) if day else self.last
+        self.last = max(self.last, stamp(use.facts.here.at)) if day else self.last
         for dimension, value in _dimensions(use, day):
             if value in which[dimension] or len(which[dimension]) < VALUES_MAX:
                 which[dimension][value] += 1
@@ -101,13 +91,13 @@ class Seen:
         return len(known) < VALUES_MAX and known.keys().isdisjoint(_near(value) if dimension == "hour" else (value,))
 
 
-def patterns(uses: Iterable[Use], now: datetime) -> tuple[list[Habit], list[Unusual]]:
+def patterns(uses: Iterable[Recorded], now: datetime) -> tuple[list[Habit], list[Unusual]]:
     """Of what was allowed, by caller; of one who is new, that alone."""
     seen: dict[str, Seen] = defaultdict(Seen)
     for use in uses:
         if use.principal != NONE:
             caller = UNPROVED if use.principal.startswith(f"{UNPROVED}:") else use.principal
-            seen[caller].take(use, max((now - use.at) // DAY, 0))
+            seen[caller].take(use, max((now - use.facts.here.at) // DAY, 0))
     unusual = list[Unusual]()
     for principal, one in sorted(seen.items()):
         if len(one.before[CALLS]) >= DAYS_MIN:
@@ -118,10 +108,11 @@ def patterns(uses: Iterable[Use], now: datetime) -> tuple[list[Habit], list[Unus
     return [one.habit(principal) for principal, one in sorted(seen.items())], unusual
 
 
-def _dimensions(use: Use, day: int) -> Iterator[tuple[str, str]]:
-    yield from (("operation", did.permission) for did in use.operations)
-    yield "network", named(use.source)
-    yield "hour", _hour(use.at.weekday() >= SATURDAY, use.at.hour)
+def _dimensions(use: Recorded, day: int) -> Iterator[tuple[str, str]]:
+    at = use.facts.here.at
+    yield from (("operation", did.permission) for did in use.facts.operations)
+    yield "network", named(str(use.facts.here.source))
+    yield "hour", _hour(at.weekday() >= SATURDAY, at.hour)
     yield CALLS, f"{day} days ago" if day else "the last 24 hours"
 
 

@@ -13,7 +13,7 @@ from decimal import Decimal
 from enum import Enum, StrEnum
 from functools import cached_property
 from operator import ge, gt, le, lt
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -132,6 +132,16 @@ class Facts(Struct, frozen=True, kw_only=True):
     address_blocked: bool = False
     lease_lapsed: bool = False
     records: Records = Records()
+
+
+class Recorded(NamedTuple):
+    """One decision as it was recorded. `whole`: its facts name all the operations that the request was about."""
+
+    decision: str
+    principal: str
+    reason: str
+    facts: Facts
+    whole: bool
 
 
 class Decision(Struct, frozen=True, kw_only=True):

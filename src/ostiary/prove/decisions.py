@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator
 from datetime import date, datetime
 from importlib import resources
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from ostiary.erp.operation import Operation, Verb, covering_scopes
 from ostiary.plan import model as kind
-from ostiary.plan.decide import STEPS, UNCLEAR, Facts, Reason, admit, closure, decide, limit_of, narrowed
+from ostiary.plan.decide import STEPS, UNCLEAR, Facts, Reason, Recorded, admit, closure, decide, limit_of, narrowed
 from ostiary.plan.model import MINUTES_A_DAY, OBSERVE, Formula, Grant, Limit, Plan, Source, atoms, every, holds
 from ostiary.prove.rules import both
 from ostiary.prove.situation import DAYS, duration
@@ -228,16 +228,6 @@ def clock(minute: int) -> str:
 
 
 # --- against a draft: what it would decide otherwise, for whom, and how often that happened
-
-
-class Recorded(NamedTuple):
-    """One decision as it was recorded. `whole`: its facts name all the operations that the request was about."""
-
-    decision: str
-    principal: str
-    reason: str
-    facts: Facts
-    whole: bool
 
 
 class Otherwise(Struct):
