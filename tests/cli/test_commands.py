@@ -2,6 +2,7 @@
 
 import inspect
 from pkgutil import resolve_name
+from typing import get_args, get_type_hints
 
 import click
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from ostiary.cli.commands import SHARED, TABLE
 from ostiary.cli.main import cli
 from ostiary.control.operations import OPERATIONS
-from ostiary.identity.registration import CHOICES, DAYS, DAYS_MAX
+from ostiary.identity.clients import AT_THE_GATE, WAYS, Terms
+from ostiary.identity.registration import DAYS, DAYS_MAX
 
 KEYS = {
     "also", "arguments", "asks", "columns", "does", "else", "empty", "help", "knows", "line", "options", "reads", "runs",
@@ -62,8 +64,8 @@ def test_what_a_command_names_takes_what_the_command_is_given(path):
 
 
 def test_a_client_proves_itself_in_every_way_that_there_is():
-    proof = SHARED["proof"]
-    assert proof["auth"]["type"] == [*CHOICES["auth"]]
-    assert proof["profile"]["type"] == [*CHOICES["profile"]]
-    assert ["", *proof["bound"]["type"]] == [*CHOICES["bound"]]
+    proof, terms = SHARED["proof"], get_type_hints(Terms)
+    assert proof["auth"]["type"] == [*get_args(terms["auth"])] == [*WAYS, *AT_THE_GATE]
+    assert proof["profile"]["type"] == [*get_args(terms["profile"])]
+    assert ["", *proof["bound"]["type"]] == [*get_args(terms["bound"])]
     assert f"{DAYS} unless said, {DAYS_MAX} at most" in proof["days"]["help"]

@@ -170,6 +170,14 @@ def test_unknown_parameters_and_operations_are_refused_by_name(site):
         site.ask("status", colour="green")
     with pytest.raises(CallerFault, match=r"no operation policy\.unapply"):
         site.ask("policy.unapply")
+    for operation, told in (
+        ("client.add", {"auth": "trust"}),
+        ("client.change", {"bound": "ip"}),
+        ("client.add", {"x": 1}),
+    ):
+        with pytest.raises(CallerFault, match=rf"{operation}: .*{next(iter(told))}") as problem:
+            site.ask(operation, client_id="odd", **told)
+        assert problem.value.code == "parameters"
 
 
 def test_what_a_client_may_and_where_it_acts_is_shown_without_its_secret(site, name):

@@ -1,5 +1,6 @@
 """Why a request was decided so, and what lies behind where no line of the policy decided."""
 
+import json
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -239,8 +240,8 @@ def _meant(template: str, call: str) -> bool:
 
 def _wider(connection: Connection, event: Event) -> str:
     """How a client may ask for what was done, where its own scopes leave that out; "" where they do not."""
-    asked, done = select(CLIENT.c.scopes).where(CLIENT.c.principal == f"client:{event.client}"), event.operation
-    scopes, did = (connection.scalar(asked) or "").split(), operation_named(done)
+    asked, done = select(CLIENT.c.facts).where(CLIENT.c.principal == f"client:{event.client}"), event.operation
+    scopes, did = json.loads(connection.scalar(asked) or '{"scopes": []}')["scopes"], operation_named(done)
     if not scopes or did is None or set(scopes) & set(covering_scopes(did)):
         return ""
     wider = " ".join(f"--scope {one}" for one in (*scopes, done))

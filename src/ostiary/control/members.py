@@ -262,12 +262,18 @@ def admin_api(board: Any, operations: Mapping[str, Operation], internal: Interna
 
 
 def _shape(name: str, operation: Operation) -> type[msgspec.Struct]:
-    """The operation's parameters as a type, so that unknown and wrong ones are refused by name."""
-    known = [one for one in inspect.signature(operation).parameters.values() if one.name not in GIVEN]
-    fields: list[Any] = [
-        (one.name, one.annotation) if one.default is one.empty else (one.name, one.annotation, one.default)
-        for one in known
-    ]
+    """The operation's parameters as a type, so that unknown and wrong ones are refused by name.
+
+    For `**told` it takes the fields of what this is annotated with, each of them told or not.
+    """
+    fields: list[Any] = []
+    for one in inspect.signature(operation).parameters.values():
+        if one.kind is one.VAR_KEYWORD:
+            told = msgspec.structs.fields(one.annotation.__metadata__[0])
+            fields += [(field.name, field.type | msgspec.UnsetType, msgspec.UNSET) for field in told]
+        elif one.name not in GIVEN:
+            default = () if one.default is one.empty else (one.default,)
+            fields.append((one.name, one.annotation, *default))
     return msgspec.defstruct(name.replace(".", "_"), fields, kw_only=True, forbid_unknown_fields=True)
 
 
@@ -285,9 +291,10 @@ def _parameters(shapes: Mapping[str, type[msgspec.Struct]], name: str, body: byt
     if shape is None:
         raise CallerFault("no-operation", f"there is no operation {name}", hint="see docs/reference/commands.md")
     try:
-        return msgspec.structs.asdict(msgspec.json.decode(body or b"{}", type=shape))
+        told = msgspec.structs.asdict(msgspec.json.decode(body or b"{}", type=shape))
     except (msgspec.ValidationError, msgspec.DecodeError) as problem:
         raise CallerFault("parameters", f"{name}: {problem}", hint="see the command's --help") from problem
+    return {what: value for what, value in told.items() if value is not msgspec.UNSET}
 
 
 def _around_us(problem: OSError | DBAPIError) -> SystemFault:

@@ -2,10 +2,13 @@
 
 import hmac
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from msgspec import Struct
+from msgspec.json import decode
+from msgspec.structs import asdict
 from sqlalchemy import Connection, bindparam, select
 from starlette.requests import Request
 
@@ -16,7 +19,7 @@ from ostiary.identity import names, tries
 from ostiary.identity.credentials import derived, digest
 from ostiary.identity.request import Refused, Shown, certificate, fingerprint, shown, site
 from ostiary.identity.server import Server
-from ostiary.store.tables import CLIENT, CLIENT_LISTS, CLIENT_SECRET, PRINCIPAL, REGISTERED
+from ostiary.store.tables import CLIENT, CLIENT_SECRET, PRINCIPAL, REGISTERED
 
 NONE: Final = "none"  # a public client: it can keep no secret
 API_KEY: Final = "api_key"
@@ -30,7 +33,7 @@ KEPT_MAX: Final = 300  # requests of one public client, kept for one address in 
 NONCE_LIFE_S: Final = 300  # a nonce is good until the one after the next
 # The statement of every request is made once: to put one together takes as long as to carry it out (measured).
 _CLIENT: Final = (
-    select(CLIENT, PRINCIPAL.c.name, CLIENT_SECRET.c.digest, REGISTERED.c.principal.label("itself"))
+    select(CLIENT, PRINCIPAL.c.name, PRINCIPAL.c.made_at_us, CLIENT_SECRET.c.digest, REGISTERED.c.scopes.label("most"))
     .join(PRINCIPAL, PRINCIPAL.c.id == CLIENT.c.principal)
     .outerjoin(CLIENT_SECRET, CLIENT_SECRET.c.principal == CLIENT.c.principal)
     .outerjoin(REGISTERED, REGISTERED.c.principal == CLIENT.c.principal)
@@ -38,21 +41,29 @@ _CLIENT: Final = (
 )
 
 
-class Client(NamedTuple):
-    """`auth`: a key of WAYS; `bound`: what its tokens must be bound to, "" where that is its own choice."""
+class Terms(Struct, frozen=True, kw_only=True):
+    """What was said of a client when it was registered: how it proves who it is, and what it may ask for."""
+
+    auth: Literal[
+        "client_secret", "private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth", "none", "api_key"
+    ] = "client_secret"
+    profile: Literal["oauth21", "fapi2"] = "oauth21"
+    bound: Literal["", "dpop", "certificate"] = ""  # what its tokens must be bound to; "" where that is its own choice
+    jwks: str = ""  # its own public keys
+    backchannel_logout_uri: str = ""  # where it is told that a session has ended
+    redirects: tuple[str, ...] = ()
+    scopes: tuple[str, ...] = ()  # none: all that its roles may
+    exchange: tuple[str, ...] = ()  # clients whose tokens it may exchange
+
+
+class Client(Terms, frozen=True, kw_only=True):
+    """`most`: the scopes that it may have, where it registered itself; None where an administrator registered it."""
 
     principal: str
     name: str
-    auth: str
-    profile: str
-    bound: str
-    jwks: str
-    backchannel_logout_uri: str
-    exchange: tuple[str, ...]  # clients whose tokens it may exchange
-    redirects: tuple[str, ...]
-    scopes: tuple[str, ...]
+    made_at_us: int
     until_s: int  # then it ends
-    itself: str | None  # who registered itself, where that is so
+    most: str | None
     digests: tuple[str, ...]  # of its secrets
 
     @property
@@ -71,10 +82,10 @@ def find(connection: Connection, client_id: str) -> Client | None:
     rows = connection.execute(_CLIENT, {"id": f"client:{client_id}"}).all()
     if not rows:
         return None
-    told, digests = rows[0]._asdict(), tuple(one.digest for one in rows if one.digest)
-    del told["digest"]
-    lists = {name: tuple(told[name].split()) for name in CLIENT_LISTS}
-    return Client(**{**told, **lists}, digests=digests)
+    row, digests = rows[0], tuple(one.digest for one in rows if one.digest)
+    terms = asdict(decode(row.facts, type=Terms))
+    own = {"name": row.name, "made_at_us": row.made_at_us, "until_s": row.until_s, "most": row.most}
+    return Client(**terms, **own, principal=row.principal, digests=digests)
 
 
 def authenticate(server: Server, connection: Connection, request: Request, form: Mapping[str, str]) -> Client:
@@ -96,7 +107,7 @@ def prove(server: Server, connection: Connection, request: Request, told: Shown,
 
 def refuse_grant(client: Client, kind: str) -> None:
     """Who registered itself was told which there are for it (RFC 7591 section 3.2.1)."""
-    if client.itself and kind not in OWN_GRANTS:
+    if client.most is not None and kind not in OWN_GRANTS:
         raise Refused("unauthorized_client", "a client that registered itself signs people in", client=client.id)
 
 

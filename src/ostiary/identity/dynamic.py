@@ -2,19 +2,20 @@
 
 import hmac
 import json
+from collections.abc import Iterable
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct, convert, to_builtins
-from sqlalchemy import Connection, Row, delete, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ostiary.audit.log import Change
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.secret import Secret, new_id
-from ostiary.identity import clients, names, principals, registration, roster
-from ostiary.identity.clients import CERTIFICATE, DPOP, FAPI2, OIDC_SCOPES
+from ostiary.identity import clients, names, principals, registration
+from ostiary.identity.clients import CERTIFICATE, DPOP, FAPI2, OIDC_SCOPES, Client
 from ostiary.identity.credentials import derived, new_secret, pepper
 from ostiary.identity.endpoint import NO_STORE
 from ostiary.identity.once import Drawer
@@ -24,7 +25,7 @@ from ostiary.identity.registration import DAY_S, DAYS, DAYS_MAX, SECRET
 from ostiary.identity.request import Refused, bearer, query, read_json, refuse_foreign
 from ostiary.identity.server import Server
 from ostiary.store.database import Sealer
-from ostiary.store.tables import CLIENT, ONE_TIME, PRINCIPAL, REGISTERED
+from ostiary.store.tables import ONE_TIME, REGISTERED
 
 KIND: Final = "initial-access"
 BY: Final = "registration:"  # whoever registers acts by that name
@@ -113,11 +114,14 @@ def endpoint(server: Server, request: Request, body: bytes) -> Response:
 def act(change: Change, lent: Lent, *, method: str, token: str, told: Any) -> tuple[dict[str, Any], Keys]:
     """What control does in its transaction, for the actor that the endpoint let in."""
     try:
-        if method != "POST" and _kept(change.connection, change.actor, int(change.now.timestamp())) is None:
+        if method == "POST":
+            return _register(change, lent.sealer, token, convert(told, Metadata))
+        one = _living(change.connection, change.actor, int(change.now.timestamp()))
+        if one is None:
             raise _unknown()  # it has ended since the endpoint let it in
         if method == "DELETE":
-            return {"id": change.actor, "secret": {}}, principals.remove(change, principal=change.actor)
-        return (_register if method == "POST" else _update)(change, lent.sealer, token, convert(told, Metadata))
+            return {"id": one.principal, "secret": {}}, principals.remove(change, principal=one.principal)
+        return _update(change, lent.sealer, one, convert(told, Metadata))
     except CallerFault as problem:
         error = "invalid_redirect_uri" if problem.code == "redirect-invalid" else UNFIT
         raise Refused(error, problem.message) from problem
@@ -137,16 +141,14 @@ def _register(change: Change, sealer: Sealer, token: str, told: Metadata) -> tup
     return _given(made), ()
 
 
-def _update(change: Change, sealer: Sealer, _: str, told: Metadata) -> tuple[dict[str, Any], Keys]:
+def _update(change: Change, sealer: Sealer, one: Client, told: Metadata) -> tuple[dict[str, Any], Keys]:
     """The whole is said anew (RFC 7592 section 2.2): what is left out is as if it had never been said."""
-    client_id, before = change.actor.partition(":")[2], roster.one(change.connection, change.actor)
-    if told.client_id != client_id:
+    if told.client_id != one.id:
         raise Refused(UNFIT, "client_id is as it was given")
-    row = change.connection.execute(select(REGISTERED).where(REGISTERED.c.principal == change.actor)).one()
-    facts = _facts(told, before["profile"], row.scopes.split())
-    keys, made = registration.change_client(change, client_id=client_id, **facts), registration.Made(change.actor, None)
-    if facts["auth"] == SECRET != before["auth"]:
-        made = registration.rotate_secret(change, sealer=sealer, client_id=client_id)
+    facts = _facts(told, one.profile, str(one.most).split())
+    keys, made = registration.change_client(change, client_id=one.id, **facts), registration.Made(one.principal, None)
+    if facts["auth"] == SECRET != one.auth:
+        made = registration.rotate_secret(change, sealer=sealer, client_id=one.id)
     return _given(made), keys
 
 
@@ -174,7 +176,7 @@ def _facts(told: Metadata, profile: str, most: list[str]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _host(redirects: list[str]) -> str:
+def _host(redirects: Iterable[str]) -> str:
     """All of them: the one that it is not known for is where a code would go."""
     return f" ({', '.join(dict.fromkeys(str(urlsplit(one).hostname) for one in redirects))})"
 
@@ -185,46 +187,43 @@ def _given(made: registration.Made) -> dict[str, Any]:
 
 def _told(server: Server, connection: Connection, principal: str) -> dict[str, Any]:
     """The client information response (RFC 7591 section 3.2.1), without a secret, which is shown once."""
-    row, one = _kept(connection, principal, server.now_s()), roster.one(connection, principal)
-    assert row is not None, "whoever was let in is there"
-    client_id, auth = principal.partition(":")[2], one["auth"]
+    one = _living(connection, principal, server.now_s())
+    assert one is not None, "whoever was let in is there"
     return {
-        "client_id": client_id, "client_id_issued_at": row.made_at_us // 1_000_000,
-        "client_secret_expires_at": row.until_s,
-        "client_name": one["name"].removesuffix(_host(one["redirects"])), "redirect_uris": one["redirects"],
-        "scope": " ".join(sorted({*one["scopes"], *OIDC_SCOPES})),
+        "client_id": one.id, "client_id_issued_at": one.made_at_us // 1_000_000, "client_secret_expires_at": one.until_s,
+        "client_name": one.name.removesuffix(_host(one.redirects)), "redirect_uris": one.redirects,
+        "scope": " ".join(sorted({*one.scopes, *OIDC_SCOPES})),
         "grant_types": clients.OWN_GRANTS, "response_types": ["code"],
-        "token_endpoint_auth_method": "client_secret_basic" if auth == SECRET else auth,
-        "dpop_bound_access_tokens": one["bound"] == DPOP,
-        "tls_client_certificate_bound_access_tokens": one["bound"] == CERTIFICATE,
-        "require_pushed_authorization_requests": one["profile"] == FAPI2,
-        "registration_client_uri": f"{server.issuer}/register/{client_id}",
-        "registration_access_token": _token(server, row), **({"jwks": json.loads(one["jwks"])} if one["jwks"] else {}),
+        "token_endpoint_auth_method": "client_secret_basic" if one.auth == SECRET else one.auth,
+        "dpop_bound_access_tokens": one.bound == DPOP,
+        "tls_client_certificate_bound_access_tokens": one.bound == CERTIFICATE,
+        "require_pushed_authorization_requests": one.profile == FAPI2,
+        "registration_client_uri": f"{server.issuer}/register/{one.id}",
+        "registration_access_token": _token(server, one), **({"jwks": json.loads(one.jwks)} if one.jwks else {}),
     }  # fmt: skip
 
 
 def _let_in(server: Server, connection: Connection, client_id: str, token: str) -> str:
     """As whom the caller acts: as the client itself, or by the leave of whoever opened the registration."""
-    row = _kept(connection, f"client:{client_id}", server.now_s()) if names.NAME.fullmatch(client_id) else None
-    if row and hmac.compare_digest(_token(server, row).encode(), token.encode()):
-        return str(row.principal)
+    one = _living(connection, f"client:{client_id}", server.now_s())
+    if one and hmac.compare_digest(_token(server, one).encode(), token.encode()):
+        return one.principal
     kept = None if client_id else server.drawer(connection, KIND).look(token)
     if kept is None or kept.used:
         raise _unknown()
     return kept.client
 
 
-def _kept(connection: Connection, principal: str, now_s: int) -> Row[Any] | None:
+def _living(connection: Connection, principal: str, now_s: int) -> Client | None:
     """A client that registered itself, and is neither disabled nor over."""
-    all_ = PRINCIPAL.join(REGISTERED).join(CLIENT, CLIENT.c.principal == PRINCIPAL.c.id)
-    both = select(REGISTERED, PRINCIPAL.c.made_at_us, CLIENT.c.until_s).select_from(all_)
-    living = both.where(PRINCIPAL.c.id == principal, PRINCIPAL.c.active, CLIENT.c.until_s > now_s)
-    return connection.execute(living).one_or_none()
+    kind, _, client_id = principal.partition(":")
+    one = clients.find(connection, client_id) if kind == "client" else None  # and not by whose leave one registers
+    return one if one and one.most is not None and one.until_s > now_s else None
 
 
-def _token(server: Server, row: Row[Any]) -> str:
+def _token(server: Server, one: Client) -> str:
     """Kept nowhere: it can be made again for whoever has shown it."""
-    return derived(server.key, "registration", row.principal, str(row.made_at_us)).reveal()
+    return derived(server.key, "registration", one.principal, str(one.made_at_us)).reveal()
 
 
 def _drawer(change: Change, sealer: Sealer) -> Drawer:

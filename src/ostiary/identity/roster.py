@@ -1,5 +1,6 @@
 """Who there is: users and clients with all that they hold, and no secret."""
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, select
 from ostiary.foundation.clock import stamp
 from ostiary.foundation.errors import CallerFault
 from ostiary.identity import tries
-from ostiary.store.tables import ASSIGNMENT, CLIENT, CLIENT_LISTS, ERP_ACCOUNT, FACTOR, PRINCIPAL
+from ostiary.store.tables import ASSIGNMENT, CLIENT, ERP_ACCOUNT, FACTOR, PRINCIPAL
 
 
 def users(connection: Connection) -> list[dict[str, Any]]:
@@ -86,8 +87,4 @@ def _signs_in(principal: str, factors: Mapping[str, Iterable[str]]) -> dict[str,
 
 
 def _client(row: Any) -> dict[str, Any]:
-    if row is None:
-        return {}
-    lists = {name: getattr(row, name).split() for name in CLIENT_LISTS}
-    kept = ("auth", "profile", "bound", "jwks", "backchannel_logout_uri")
-    return {**{name: getattr(row, name) for name in kept}, **lists, "until": end_of(row.until_s)}
+    return {**json.loads(row.facts), "until": end_of(row.until_s)} if row else {}

@@ -81,17 +81,10 @@ SIGNING_KEY: Final = table(
 CLIENT: Final = table(
     "oauth_client",
     Column("principal", ForeignKey("principal.id"), primary_key=True),
-    Column("redirects", Text, nullable=False),  # one address a line
-    Column("scopes", Text, nullable=False),  # space separated patterns; "" is everything its roles may
-    Column("auth", Text, nullable=False),  # how it proves who it is
-    Column("profile", Text, nullable=False),
-    Column("bound", Text, nullable=False),  # "dpop", "certificate": its tokens are, always
-    Column("jwks", Text, nullable=False),  # its own public keys, JSON
-    Column("exchange", Text, nullable=False),  # clients whose tokens it may exchange
+    Column("facts", Text, nullable=False),  # JSON: identity.clients.Terms
     Column("until_s", BigInteger, nullable=False),  # from then on it is refused
-    Column("backchannel_logout_uri", Text, nullable=False),  # where it is told that a session has ended; "" for nowhere
+    Column("backchannel_logout_uri", Text, nullable=False),  # as the facts have it, to be asked for
 )
-CLIENT_LISTS: Final = {"redirects": "\n", "scopes": " ", "exchange": " "}  # and what stands between its entries
 
 CLIENT_SECRET: Final = table(
     "oauth_client_secret",
