@@ -2,11 +2,11 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, Connection, Row, select
 
 from ostiary.foundation.clock import stamp
 from ostiary.foundation.errors import CallerFault
@@ -63,28 +63,22 @@ def _list(connection: Connection, which: ColumnElement[bool]) -> list[dict[str, 
     factors = defaultdict[str, set[str]](set)
     for row in connection.execute(select(FACTOR.c.principal, FACTOR.c.kind).where(FACTOR.c.principal.in_(some))):
         factors[row.principal].add(row.kind)
-    clients = {row.principal: row for row in connection.execute(select(CLIENT).where(CLIENT.c.principal.in_(some)))}
-    shown = select(PRINCIPAL.c.id, PRINCIPAL.c.name, PRINCIPAL.c.person, PRINCIPAL.c.active).where(which)
+    shown = select(PRINCIPAL, CLIENT.c.facts, CLIENT.c.until_s).outerjoin(CLIENT).where(which).order_by(PRINCIPAL.c.id)
     return [
         {
-            **row,
-            "roles": roles[row["id"]],
-            "accounts": accounts[row["id"]],
-            **_signs_in(row["id"], factors),
-            **_client(clients.get(row["id"])),
+            "id": row.id, "name": row.name, "person": row.person, "active": row.active,
+            "roles": roles[row.id], "accounts": accounts[row.id], **_proves(row, factors[row.id]),
         }
-        for row in connection.execute(shown.order_by(PRINCIPAL.c.id)).mappings()
-    ]
+        for row in connection.execute(shown)
+    ]  # fmt: skip
 
 
 def end_of(until_s: int) -> str:
     return stamp(datetime.fromtimestamp(until_s, UTC))
 
 
-def _signs_in(principal: str, factors: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
-    """What a person shows beside the password: an app's codes (totp), a passkey, codes for when these are lost."""
-    return {"factors": sorted(factors.get(principal, ()))} if principal.startswith("user:") else {}
-
-
-def _client(row: Any) -> dict[str, Any]:
-    return {**json.loads(row.facts), "until": end_of(row.until_s)} if row else {}
+def _proves(row: Row[Any], factors: Iterable[str]) -> dict[str, Any]:
+    """Of a client all that was said of it; of a person what he shows beside the password: an app's codes (totp), a
+    passkey, codes for when these are lost.
+    """
+    return {**json.loads(row.facts), "until": end_of(row.until_s)} if row.facts else {"factors": sorted(factors)}
