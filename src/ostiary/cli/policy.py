@@ -13,7 +13,7 @@ import click
 
 from ostiary.cli.terminal import ask, at_home, done, home, look, noted, show, table, waits, with_names
 from ostiary.foundation.errors import OperatorFault, counted, harmless
-from ostiary.foundation.home import write_together
+from ostiary.foundation.home import load_settings, write_together
 from ostiary.policy.document import Document
 
 WAY: Final = ("role", "permission", "when", "line")
@@ -22,7 +22,6 @@ WAY: Final = ("role", "permission", "when", "line")
 def check(document: Document) -> None:
     """Every problem at once; also `never`, `apart` and the embedded tests. Changes nothing."""
     from ostiary.control.documents import prove_document
-    from ostiary.foundation.home import load_settings
 
     plan, proof = prove_document(document, home(), load_settings(home().settings))
     warnings = proof.warnings
