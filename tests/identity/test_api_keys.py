@@ -58,8 +58,6 @@ def test_what_is_no_key_is_refused_as_a_guess(site, keyed):  # noqa: F811
         answer = site.once("GET", "/shop/stock", token=text)
         assert (answer.status, answer.reason) == (401, "credential-invalid"), text
         assert answer.json()["decision"] == answer.decision
-    for text in (key, wrong[0]):  # a wrong one learns nothing of what is described
-        assert answered(site, text, path="/shop/stock?of=4") == "credential-invalid"
     for text in (other, f" {key}", f"ostiary_Key_{key.removeprefix('ostiary_key_')}"):
         assert site.once("GET", "/shop/stock", token=text).status == 401
     assert answered(site, key) == 200

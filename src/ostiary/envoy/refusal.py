@@ -8,7 +8,7 @@ from typing import Final
 
 from ostiary.envoy import matcher
 from ostiary.envoy.edge import HSTS, Edge, Json
-from ostiary.envoy.message import KEY_SHOWN, extension, header
+from ostiary.envoy.message import extension, header
 from ostiary.plan.decide import HEADER, Reason, problem
 
 # What the guard says for it: of any 5xx Envoy takes the status alone (measured).
@@ -23,9 +23,7 @@ WHY: Final = "The decision id tells the operator of this gate why."
 # By the gate's own decision; of this reason `inject` alone has one.
 DETAIL: Final = {Reason.UNAVAILABLE: "The system has no account for this caller; an administrator can give one."}
 RENEW: Final = "Your token is good. The key or password that the gate has for the system is wrong or was withdrawn there: an administrator gives another one with `account`."
-KEY: Final = (
-    "The API key is wrong, has ended or was taken back; or the call has a query or a body where none is described."
-)
+KEY: Final = "The API key is wrong, has ended or was taken back: its owner gets another one from an administrator."
 TOKEN: Final = "jwt_authn_access_denied"  # noqa: S105  the beginning of jwt_authn's own details
 
 
@@ -39,13 +37,12 @@ def local_replies(edge: Edge) -> Json:
             _refuse(Reason.RATE_LIMITED, _status(429), edge),
             _refuse(Reason.UNAVAILABLE, _all([_flag("UAEX"), _any([_range(100, 399), _status(503)])]), edge),
             _refuse(Reason.TOKEN_UNBOUND, _all([_flag("UAEX"), _status(UNPROVED)]), edge),
-            _refuse(Reason.CREDENTIAL_INVALID, _all([_flag("UAEX"), _status(NO_KEY)]), edge, KEY),
+            _refuse(Reason.CREDENTIAL_INVALID, _all([_flag("UAEX"), _status(NO_KEY)]), edge, KEY, Reason.TOKEN_INVALID.challenge),
             *(
                 _pass(_all([_flag("UAEX"), _status(said)]), edge) | {"status_code": reason.status}
                 for reason, said in GUARD_SAYS.items()
             ),
             _pass(_flag("UAEX"), edge),
-            _refuse(Reason.CREDENTIAL_INVALID, _all([_details(TOKEN), _shows_key()]), edge, KEY),
             _refuse(Reason.TOKEN_MISSING, _details(f"{TOKEN}{{Jwt_is_missing}}"), edge),
             _refuse(Reason.TOKEN_INVALID, _details(TOKEN), edge),
             *(_refuse(one, _details(matcher.denied_by(one, "")), edge, DETAIL.get(one, WHY)) for one in named),
@@ -55,11 +52,11 @@ def local_replies(edge: Edge) -> Json:
     }
 
 
-def _refuse(reason: Reason, when: Json, edge: Edge, detail: str = WHY) -> Json:
+def _refuse(reason: Reason, when: Json, edge: Edge, detail: str = WHY, challenge: str = "") -> Json:
     body = problem(reason, detail=detail, decision=edge.decision)
     headers = [*on_every_answer(edge), header(HEADER, str(reason))]
-    if reason.challenge:
-        headers.append(header("www-authenticate", ASKED_ANEW if reason is Reason.STEP_UP else reason.challenge))
+    if challenge := challenge or reason.challenge:
+        headers.append(header("www-authenticate", ASKED_ANEW if reason is Reason.STEP_UP else challenge))
     return {
         "filter": when,
         "status_code": reason.status,
@@ -83,12 +80,6 @@ def _details(start: str) -> Json:
     """Of what Envoy notes about its own answer, with which `start` it begins."""
     expression = f"response.code_details.startsWith('{start}')"
     return {"extension_filter": extension("details", EXPRESSION, expression=expression)}
-
-
-def _shows_key() -> Json:
-    """No filter looks at it where no route fits (measured: ext_authz): what is said must not tell that from a wrong key."""
-    shown = {"name": "authorization", "string_match": {"prefix": KEY_SHOWN}}
-    return {"header_filter": {"header": shown}}
 
 
 def _flag(flag: str) -> Json:

@@ -262,13 +262,14 @@ def _written(
     scopes = [spaced(scope) for scope in covering_scopes(operation)]
     facts = _facts(scopes=scopes, **({STEP_UP: dict(challenges)} if challenges else {}))
     name = f"{class_id} {operation.permission}"
-    own = {"only": FIXED["nothing_inside"]} if shown_bytes is None else {"overrides": upstream.looked_into(shown_bytes)}
-    return msgspec.Raw(msgspec.json.encode(_to(system, name, upstream.given(system, route), metadata=facts, **own)))
+    overrides = {} if shown_bytes is None else upstream.looked_into(shown_bytes)
+    told = _to(system, name, upstream.given(system, route), metadata=facts, overrides=overrides)
+    return msgspec.Raw(msgspec.json.encode(told))
 
 
 def _to(
     system: System, name: str, added: Sequence[Json] = (), *,
-    overrides: Mapping[str, Json] = {}, only: Json = (), metadata: Json | None = None,
+    overrides: Mapping[str, Json] = {}, metadata: Json | None = None,
 ) -> Json:  # fmt: skip
     """A route's name is what the gate knows of a request: access class and operation. Names cost less than metadata."""
     address, handed = urlsplit(system.upstream), system.hand_over is not HandOver.NONE
@@ -281,7 +282,7 @@ def _to(
         target["prefix_rewrite"] = f"{there}/"
     return _route(
         name=name,
-        match={"prefix": f"{system.prefix}/", "headers": list(only)},
+        match={"prefix": f"{system.prefix}/"},
         route=target,
         **({"metadata": metadata} if metadata else {}),
         **({"request_headers_to_add": added} if added else {}),

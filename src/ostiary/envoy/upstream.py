@@ -205,7 +205,8 @@ def body_filter() -> tuple[str, Json]:
 
 
 def bare_filter() -> Json:
-    """Behind `body`, which tells a length to what came without: a request of which nobody looks at the inside has none.
+    """Behind `body`, which tells a length to what came without: a request of which nobody looks at the inside has none,
+    and no query.
 
     Who says at once what he wants, and keeps the end of it back, would be judged by what was so before (measured: each
     filter is the one of the request's beginning).
@@ -213,11 +214,12 @@ def bare_filter() -> Json:
     more = {"request_mutations": [{"append": header(TOOK_HEADER, "%REQUEST_DURATION%")}]}
     took = extension("took", matcher.MUTATION, mutations=more)
     late = matcher.first([(matcher.regex(TOOK_HEADER, LATE), matcher.deny(Reason.INVALID))], matcher.allow())
-    ended = {
-        "0": matcher.execute_all([took, matcher.decider(late)]),
-        str(NO_BODY_BYTES): matcher.refuse(Reason.INVALID),
-    }
-    alone = matcher.exact("content-length", ended, matcher.skip())
+    ended = {"0": matcher.execute_all([took, matcher.decider(late)])}
+    inside = matcher.first([(matcher.without("content-length"), matcher.skip())], matcher.refuse(Reason.INVALID))
+    alone = matcher.first(
+        [(matcher.contains(":path", "?"), matcher.refuse(Reason.INVALID))],
+        matcher.exact("content-length", ended, inside),
+    )
     return matcher.always_excepting("bare", matcher.first([(matcher.without("x-gw-decision"), alone)], matcher.skip()))
 
 
