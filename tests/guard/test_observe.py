@@ -197,6 +197,27 @@ def test_a_token_is_known_by_its_issuer_whatever_else_it_is():
         assert not issued_by("https://us", other)
 
 
+@pytest.mark.parametrize(
+    ("authorization", "more"),
+    [
+        ("bearer ostiary_key_scale.x", {}),
+        ("Bearer  ostiary_key_scale.x", {}),
+        ("Token ostiary_secret_x", {}),
+        (basic("ostiary_key_scale.x", ""), {}),
+        (basic("anna", "ostiary_key_scale.x").rstrip("="), {}),
+        ("", {"x_api_key": "ostiary_key_scale.x"}),
+    ],
+)
+async def test_no_api_key_of_ours_goes_to_an_erp_that_is_observed(world, erp, authorization, more):
+    async with guarded(world, erp):
+        answer = await shown(world, authorization, READ, **more)
+    assert (answer.reason, "x-api-key" in answer.headers, "authorization" in answer.headers) == (
+        "token-invalid",
+        False,
+        False,
+    )
+
+
 def test_nobody_holds_the_guard_up_with_what_looks_like_many_tokens():
     """Each part of the header is looked at once, and what is nested without end is no token."""
     nested = base64.urlsafe_b64encode(b'{"iss":' + b"[" * 40_000).decode().rstrip("=")

@@ -5,8 +5,8 @@ import json
 import pytest
 from starlette.routing import Route
 
+from ostiary.foundation.api_key import PLACE
 from ostiary.identity import app, registration
-from ostiary.identity.request import KEY_PLACE
 from running import RUNNING, site, until  # noqa: F401
 
 SOURCES = iter(f"203.0.113.{n}" for n in range(120, 220))
@@ -16,6 +16,8 @@ FORM = "application/x-www-form-urlencoded"
 def endpoints(world):
     """(method, path) of every route; a HEAD is what a GET is."""
     for route in world.app.routes:
+        if route.path == PLACE:  # where the gate shows API keys: no caller reaches it
+            continue
         assert isinstance(route, Route)
         yield from ((method, route.path) for method in sorted(route.methods - {"HEAD"}))
 
@@ -48,8 +50,7 @@ def test_every_request_is_noted_once_with_what_became_of_it(sqlite_world):
                 assert new == []
                 continue
             (line,) = new
-            name = "key" if path.startswith(KEY_PLACE) else path.rpartition("/")[2]
-            assert (line["action"], bool(line["outcome"])) == (name, True)
+            assert (line["action"], bool(line["outcome"])) == (path.rpartition("/")[2], True)
             if headers is signed_in:
                 assert (line["decision"], line["source"]) == ("d-1", "192.0.2.9")
 

@@ -21,8 +21,8 @@ from schemathesis.specs.openapi.checks import (
 )
 from tools import openapi
 
+from ostiary.foundation.api_key import PLACE
 from ostiary.identity import dynamic, provisioning
-from ostiary.identity.request import KEY_PLACE
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 DOCUMENT = openapi.document()
@@ -133,7 +133,7 @@ def test_no_request_of_many_fails_or_is_answered_as_nobody_said(fuzzed_long, cas
 
 def test_the_document_names_every_route_and_no_other(sqlite_world):
     """But for where the gate shows an API key: no caller reaches that."""
-    served = [route for route in sqlite_world.app.routes if not route.path.startswith(KEY_PLACE)]
+    served = [route for route in sqlite_world.app.routes if not route.path.startswith(PLACE)]
     routes = {(route.path, method) for route in served for method in route.methods - {"HEAD"}}
     named = {
         (path, method.upper())

@@ -248,7 +248,7 @@ def test_a_provider_that_is_removed_before_the_code_signs_nobody_in(outside, wit
     assert "__Host-ostiary-session" not in answer.headers.get("set-cookie", "")
 
 
-@pytest.mark.parametrize(("sid", "ended"), [("up-1", True), ("up-2", False)])
+@pytest.mark.parametrize(("sid", "ended"), [("up-1", True), ("up-2", False), (None, True)])
 def test_a_session_that_ended_there_before_the_code_is_none_here(outside, with_app, sid, ended):
     form = with_app(outside.sign_in())
     assert outside.say_logout(sid=sid).status_code == 200
@@ -259,8 +259,17 @@ def test_a_session_that_ended_there_before_the_code_is_none_here(outside, with_a
 @pytest.mark.parametrize(("facts", "ended"), [({"mfa": "trusted"}, True), ({"title": "Acme"}, False)])
 def test_who_is_signed_in_by_what_a_provider_was_before_is_so_no_longer(outside, facts, ended):
     told = outside.tokens()
+    outside.change(accounts="jit")  # as it was said before: nothing changes
+    told = outside.world.refresh(told["refresh_token"]).json()
     outside.change(**facts)
     assert outside.world.refresh(told["refresh_token"]).status_code == (400 if ended else 200)
+
+
+def test_half_a_sign_in_by_what_a_provider_was_before_it_changed_is_none(outside, with_app):
+    form = with_app(outside.sign_in())
+    outside.change(mfa="no", client_id="another")
+    answer = outside.world.ask("POST", "/identity/sign-in", data=form)
+    assert ("the session has ended" in answer.text, answer.status_code) == (True, 400)
 
 
 def test_a_second_factor_of_the_account_is_asked_for_unless_the_providers_counts(outside, with_app):

@@ -7,7 +7,7 @@ import click
 
 from ostiary.cli import review
 from ostiary.cli.terminal import ask, done, home, noted, show, typed, words
-from ostiary.foundation.jose import KEY_PREFIX
+from ostiary.foundation.api_key import KEY_PREFIX
 
 
 def registered(made: dict[str, Any], *, client_id: str, **said: Any) -> str:

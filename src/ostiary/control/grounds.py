@@ -45,7 +45,7 @@ CONNECTION_FLAGS: Final = frozenset({"UF", "UH", "UC", "UR", "UT", "URX"})  # En
 NONE_TO_HAND: Final = denied_by(Reason.UNAVAILABLE, "")  # in the gate itself only the hand-over says so
 PARAMETER: Final = re.compile(r"\{[^{}]*\}")  # in a path of a document
 AGAIN: Final = {DISABLED: "enable {}", ENDED: "change {} --days 365"}  # why no client proves itself -> what ends that
-GIVEN: Final = frozenset({"issued", "allowed", "shown", "sent", "done"})
+GIVEN: Final = frozenset({"issued", "served", "allowed", "shown", "sent", "done"})
 
 
 def explain(home: Home, decision: str) -> dict[str, Any]:
@@ -56,7 +56,8 @@ def explain(home: Home, decision: str) -> dict[str, Any]:
         detail = str(guard.get("detail", ""))
         plan, brief = plan_of(on.store, event.revision), ""
         reason = next((one for one in Reason if one == event.reason), None)
-        if note := record.guard_line(home.identity_log, decision):
+        note = record.guard_line(home.identity_log, decision)
+        if note and not (note["action"] == "key" and note["outcome"] in GIVEN):  # then it was judged as any other
             told = noted(note)
         elif plan is None or reason is None:
             why = f": {reason.words}" if reason else ""

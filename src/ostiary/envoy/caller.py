@@ -18,8 +18,9 @@ import msgspec
 from ostiary.envoy import cel, matcher
 from ostiary.envoy.condition import ACR_HEADER, COUNTRY_HEADER, REGISTERED, SIGNED_IN_HEADER
 from ostiary.envoy.edge import FIXED, Edge, Json
-from ostiary.envoy.message import CLASS_HEADER, KEY_SHOWN, SUBJECT_HEADER, changeable, extension, place
+from ostiary.envoy.message import CLASS_HEADER, KEY_SHOWN, SUBJECT_HEADER, changeable, extension, header, place
 from ostiary.envoy.upstream import EXT_AUTHZ, guard_service
+from ostiary.foundation.api_key import PLACE
 from ostiary.plan.decide import Reason
 from ostiary.plan.model import Countries, Device, Mfa, Plan, Recent
 
@@ -94,15 +95,23 @@ def _es256_only(jwks: Mapping[str, Any]) -> str:
     return msgspec.json.encode({"keys": keys}, order="deterministic").decode()
 
 
-def key_filter(tell: Json) -> Json:
-    """An API key is exchanged for a token that lives shortly, before anybody asks for one; `tell` says who shows it."""
-    asked = {"patterns": [{"exact": "authorization"}, {"prefix": "x-gw-"}]}
+def key_filter(edge: Edge) -> Json:
+    """Exchanges an API key for a short token, so that every later filter sees a token.
+
+    After its answer a request goes on behind all of this (measured), so nothing that is told here can be taken back: not
+    by the header that `bare` goes by.
+    """
+    who = {"x-gw-key-decision": edge.decision, "x-gw-source": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"}
+    mutations = [{"append": header(name, value)} for name, value in who.items()]
+    tell = extension("asks", matcher.MUTATION, mutations={"request_mutations": mutations})
+    told = ("authorization", CLASS_HEADER, DEVICE_HEADER, *who)
     only = {"patterns": [{"exact": "authorization"}]}
     answer = {"allowed_upstream_headers": only, "allowed_client_headers": only}
-    service = {"server_uri": FIXED["identity"], "path_prefix": "/key", "authorization_response": answer}
+    service = {"server_uri": FIXED["identity"], "path_prefix": PLACE, "authorization_response": answer}
+    asked = {"patterns": [{"exact": name} for name in told]}
     exchanged = extension("key", EXT_AUTHZ, http_service=service, allowed_headers=asked, **FIXED["unanswered"])
-    shown = matcher.prefix("authorization", {KEY_SHOWN: matcher.execute_all([tell, exchanged])}, matcher.skip())
-    return matcher.always_excepting("key", shown)
+    steps = matcher.execute_all([tell, exchanged])
+    return matcher.always_excepting("key", matcher.prefix("authorization", {KEY_SHOWN: steps}, matcher.skip()))
 
 
 def bound_filter(limit: Json) -> tuple[str, Json]:

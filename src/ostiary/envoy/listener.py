@@ -12,7 +12,17 @@ from ostiary.envoy.condition import TIME_WORDS
 from ostiary.envoy.edge import FIXED, Edge, Json
 from ostiary.envoy.limits import LOCAL
 from ostiary.envoy.matcher import FILTER_STATE, MUTATION, NOTHING, RBAC, WITH_MATCHER
-from ostiary.envoy.message import ANSWER, CALL_HEADER, CLASS_HEADER, TYPES, extension, header, typed, versioned
+from ostiary.envoy.message import (
+    ANSWER,
+    CALL_HEADER,
+    CLASS_HEADER,
+    DECISION_HEADER,
+    TYPES,
+    extension,
+    header,
+    typed,
+    versioned,
+)
 from ostiary.envoy.refusal import local_replies
 from ostiary.envoy.upstream import BUFFER, EXT_AUTHZ, TELL, bare_filter
 from ostiary.event.record import KEPT, NONE, WRITTEN
@@ -103,9 +113,7 @@ def _log(edge: Edge) -> Json:
 def _filters(edge: Edge) -> list[Json]:
     found = {name: _discovered(edge, name, messages) for name, messages in CHANGEABLE.items()}
     answer = extension(ANSWER, CUSTOM, **FIXED["answer"])
-    found |= {
-        one["name"]: one for one in (_mark(), key_filter(_tell(edge)), _kept(edge), _tell(edge), bare_filter(), answer)
-    }
+    found |= {one["name"]: one for one in (_mark(), key_filter(edge), _kept(edge), _tell(edge), bare_filter(), answer)}
     router = extension(
         "router", "envoy.extensions.filters.http.router.v3.Router", suppress_envoy_headers=True, dynamic_stats=False
     )
@@ -130,7 +138,7 @@ def _kept(edge: Edge) -> Json:
 def _tell(edge: Edge) -> Json:
     """What our own servers are told of a request. Earlier, trusted proxies don't count yet for its address."""
     facts = {
-        "x-gw-decision": edge.decision,
+        DECISION_HEADER: edge.decision,
         "x-gw-source": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
         "x-gw-revision": "%METADATA(VIRTUAL_HOST:ostiary:revision)%",
     }

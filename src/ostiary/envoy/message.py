@@ -5,14 +5,15 @@ from typing import Any, Final
 import msgspec
 
 from ostiary.envoy.edge import Json
+from ostiary.foundation.api_key import KEY_PREFIX
 from ostiary.foundation.ids import content_hash
-from ostiary.foundation.jose import KEY_PREFIX
 
 TYPES: Final = "type.googleapis.com/"
 EXTENSION: Final = "envoy.config.core.v3.TypedExtensionConfig"
 CALL_HEADER: Final = "x-gw-call"  # "/shop/orders GET": path without query and method in one, for one map
 CLASS_HEADER: Final = "x-gw-class"  # the route's name, "system:class operation", and the words of `clock`
 
+DECISION_HEADER: Final = "x-gw-decision"  # there where our own servers are told of a request
 ANSWER: Final = "answer"  # the filter that looks at what the ERP answers
 SUBJECT_HEADER: Final = "x-gw-sub"  # there where a token was verified, and only there
 KEY_SHOWN: Final = f"Bearer {KEY_PREFIX}"  # how an API key stands in `authorization`

@@ -9,12 +9,12 @@ from typing import Final
 from ostiary.envoy import matcher
 from ostiary.envoy.edge import HSTS, Edge, Json
 from ostiary.envoy.message import extension, header
+from ostiary.foundation.api_key import WRONG
 from ostiary.plan.decide import HEADER, Reason, problem
 
 # What the guard says for it: of any 5xx Envoy takes the status alone (measured).
 GUARD_SAYS: Final = {Reason.UNAVAILABLE: 424, Reason.ERP_REFUSES: 423}
 UNPROVED: Final = 421  # what the guard says of a proof: it knows neither decision nor revision of the request then
-NO_KEY: Final = 420  # what the identity server says of an API key
 # What is made of an ERP's 401: no answer of the gate's own has it, and its mapper makes 502 of it.
 ERP_REFUSES: Final = 511
 EXPRESSION: Final = "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
@@ -37,7 +37,13 @@ def local_replies(edge: Edge) -> Json:
             _refuse(Reason.RATE_LIMITED, _status(429), edge),
             _refuse(Reason.UNAVAILABLE, _all([_flag("UAEX"), _any([_range(100, 399), _status(503)])]), edge),
             _refuse(Reason.TOKEN_UNBOUND, _all([_flag("UAEX"), _status(UNPROVED)]), edge),
-            _refuse(Reason.CREDENTIAL_INVALID, _all([_flag("UAEX"), _status(NO_KEY)]), edge, KEY, Reason.TOKEN_INVALID.challenge),
+            _refuse(
+                Reason.CREDENTIAL_INVALID,
+                _all([_flag("UAEX"), _status(WRONG)]),
+                edge,
+                KEY,
+                Reason.TOKEN_INVALID.challenge,
+            ),
             *(
                 _pass(_all([_flag("UAEX"), _status(said)]), edge) | {"status_code": reason.status}
                 for reason, said in GUARD_SAYS.items()

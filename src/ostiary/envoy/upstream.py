@@ -14,7 +14,17 @@ from urllib.parse import SplitResult, urlsplit
 
 from ostiary.envoy import matcher
 from ostiary.envoy.edge import FIXED, Edge, Json
-from ostiary.envoy.message import CLASS_HEADER, SUBJECT_HEADER, changeable, extension, header, place, typed, versioned
+from ostiary.envoy.message import (
+    CLASS_HEADER,
+    DECISION_HEADER,
+    SUBJECT_HEADER,
+    changeable,
+    extension,
+    header,
+    place,
+    typed,
+    versioned,
+)
 from ostiary.erp.route import GIVEN, OWN_KEYS
 from ostiary.foundation.ids import content_hash
 from ostiary.plan.decide import Reason
@@ -220,7 +230,7 @@ def bare_filter() -> Json:
         [(matcher.contains(":path", "?"), matcher.refuse(Reason.INVALID))],
         matcher.exact("content-length", ended, inside),
     )
-    return matcher.always_excepting("bare", matcher.first([(matcher.without("x-gw-decision"), alone)], matcher.skip()))
+    return matcher.always_excepting("bare", matcher.first([(matcher.without(DECISION_HEADER), alone)], matcher.skip()))
 
 
 def looked_into(body_bytes: int) -> Json:

@@ -23,7 +23,6 @@ HEADER_NAMES: Final = frozenset({"alg", "typ", "kid"})  # no crit, jku, x5u, jwk
 ID_TOKEN: Final = "JWT"  # noqa: S105
 ACCESS_TOKEN: Final = "at+jwt"  # noqa: S105  RFC 9068 section 2.1, the type and not a token
 LOGOUT_TOKEN: Final = "logout+jwt"  # noqa: S105  OpenID Connect Back-Channel Logout section 2.4
-KEY_PREFIX: Final = "ostiary_key_"  # an API key's, and no token's
 SKEW_S: Final = 1
 REVOCABLE: Final = ("jti", "grant", "sid", "gen", "cgen")  # the claims under which a token can be revoked
 OBJECT: Final = re.compile(r"eyJ[\w-]*", re.ASCII)  # how the base64url of a JSON object begins

@@ -11,6 +11,7 @@ from msgspec.structs import asdict, replace
 
 from ostiary.erp.operation import Call, Operation, Request, Unreadable
 from ostiary.erp.route import OWN_KEYS
+from ostiary.foundation import api_key
 from ostiary.foundation.clock import Clock, stamp
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.jose import TokenRefused, issued_by
@@ -141,7 +142,8 @@ class Check:
         """Of a caller without a valid token: his own credential goes to the ERP, which judges it, and none of ours does."""
         shown = ("authorization", *OWN_KEYS)  # no cookie: beside another credential it makes him somebody else
         own = {name: asked.headers[name] for name in shown if name in asked.headers}
-        if issued_by(self._knowledge.issuer, " ".join(own.values())):
+        text = " ".join(own.values())
+        if issued_by(self._knowledge.issuer, text) or api_key.shown_in(text):
             raise Refused(Reason.TOKEN_INVALID, "this is no valid access token for this system")
         login = proof.unproved_login(own.get("authorization", ""))
         roles = await self._accounts.roles(system.name, login) if login else frozenset[str]()

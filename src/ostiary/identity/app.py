@@ -14,13 +14,15 @@ from sqlalchemy import Connection, select
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route, request_response
 
+from ostiary.foundation.api_key import PLACE, WRONG
 from ostiary.foundation.clock import Clock
 from ostiary.foundation.home import Home, Settings
 from ostiary.foundation.proof import ALGORITHMS
 from ostiary.identity import (
     account,
+    api_key,
     bearer,
     clients,
     device,
@@ -35,7 +37,7 @@ from ostiary.identity import (
 )
 from ostiary.identity.asked import ACRS
 from ostiary.identity.endpoint import NO_STORE
-from ostiary.identity.request import KEY_PLACE, TEXT_MAX_BYTES, Refused, call, refuse_foreign
+from ostiary.identity.request import TEXT_MAX_BYTES, Refused, call, refuse_foreign
 from ostiary.identity.server import Arrived, Changing, Revoked, Server
 from ostiary.plan.decide import HEADER, Reason
 from ostiary.store.database import Sealer, Store
@@ -45,6 +47,7 @@ THREADS: Final = 8
 PASSWORD_THREADS: Final = 2  # each argon2id takes 19 MiB and a core
 OUTSIDE_THREADS: Final = 4  # each may wait for a provider
 CHANGING_THREADS: Final = 2  # that wait for control: nobody who signs in waits with them
+KEY_THREADS: Final = 4  # a flood of keys keeps nobody from signing in
 METHODS: Final = "GET,POST,PUT,PATCH,DELETE"
 WAITING_MAX: Final = 50  # for one of these threads; more would only wait in vain
 METADATA: Final = tomllib.loads((resources.files("ostiary.identity") / "metadata.toml").read_text("utf-8"))
@@ -65,8 +68,8 @@ def create(
     `revoked` is told every key that is revoked here; by `changing` control changes the directory.
     """
     server = Server(store, sealer, settings, clock, home, revoked, arrived, changing)
-    limits = (THREADS, PASSWORD_THREADS, OUTSIDE_THREADS, CHANGING_THREADS)
-    threads, slow, far, others = map(CapacityLimiter, limits)
+    limits = (THREADS, PASSWORD_THREADS, OUTSIDE_THREADS, CHANGING_THREADS, KEY_THREADS)
+    threads, slow, far, others, keyed = map(CapacityLimiter, limits)
     base = "/identity"
 
     def route(
@@ -88,7 +91,7 @@ def create(
             route(f"{base}/logout", "GET,POST", logout.end),
             route(f"{base}/device-authorization", "POST", device.begin),
             route(f"{base}/token", "POST", endpoint.token),
-            route(f"{KEY_PLACE}{{path:path}}", f"{METHODS},HEAD,OPTIONS", endpoint.key),
+            Mount(PLACE, app=request_response(_endpoint(server, api_key.show, keyed, TEXT_MAX_BYTES))),
             route(f"{base}/par", "POST", endpoint.push),
             route(f"{base}/revoke", "POST", endpoint.revoke),
             route(f"{base}/introspect", "POST", endpoint.introspect),
@@ -102,9 +105,16 @@ def create(
             route(f"/.well-known/oauth-authorization-server{base}", "GET", metadata),
         ]
     )
+    made.add_exception_handler(404, _nothing)
     made.router.redirect_slashes = False  # it would answer 307, and so send credentials on
     made.state.server = server  # whoever ends the process closes it
     return made
+
+
+async def _nothing(request: Request, _: Exception) -> Response:
+    """Where an API key is shown, whatever finds nothing (a path with a line's end) is no key."""
+    shown = request.scope["path"].startswith(f"{PLACE}/")
+    return Response(status_code=WRONG if shown else HTTPStatus.NOT_FOUND)
 
 
 def _endpoint(server: Server, handler: Handler, limiter: CapacityLimiter, most: int) -> Any:
@@ -172,7 +182,7 @@ def jwks(server: Server, _request: Request, _body: bytes) -> Response:
 
 def metadata(server: Server, _request: Request, _body: bytes) -> Response:
     """What metadata.toml says, and what the code goes by."""
-    ways = ["client_secret_basic", "client_secret_post", *(way for way in clients.WAYS if way != "client_secret")]
+    ways = ["client_secret_basic", "client_secret_post", *(way for way in clients.WAYS if way != clients.SECRET)]
     told = {
         **{name: f"{server.issuer}{path}" for name, path in METADATA["places"].items()},
         **METADATA["told"],

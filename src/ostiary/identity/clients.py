@@ -22,11 +22,12 @@ from ostiary.identity.server import Server
 from ostiary.store.tables import CLIENT, CLIENT_SECRET, PRINCIPAL, REGISTERED
 
 NONE: Final = "none"  # a public client: it can keep no secret
+SECRET: Final = "client_secret"  # noqa: S105  the way, and no secret
 API_KEY: Final = "api_key"
 FAPI2: Final = "fapi2"
 DPOP: Final = "dpop"
 CERTIFICATE: Final = "certificate"
-OWN_GRANTS: Final = ("authorization_code", "refresh_token")  # of a client that registered itself
+SELF_REGISTERED_GRANTS: Final = ("authorization_code", "refresh_token")  # of a client that registered itself
 VERBS: Final = tuple(Verb)
 OIDC_SCOPES: Final = frozenset({"openid", "profile"})
 KEPT_MAX: Final = 300  # requests of one public client, kept for one address in five minutes
@@ -97,9 +98,10 @@ def prove(server: Server, connection: Connection, request: Request, told: Shown,
     """The client that `told` proves in its own way, where that is one of `ways`."""
     client = find(connection, told.client)
     if client is None:
-        raise _unproved(told, **_absent(connection, told.client))
+        absent = _absent(connection, told.client)
+        raise _unproved(told, known="client" in absent, **absent)
     if client.until_s <= server.now_s():
-        raise _unproved(told, client=client.id, why=names.ENDED)
+        raise _unproved(told, known=True, client=client.id, why=names.ENDED)
     if why := ways.get(client.auth, _elsewhere)(server, connection, client, told, request):
         raise _unproved(told, client=client.id, why=why)
     return client
@@ -107,7 +109,7 @@ def prove(server: Server, connection: Connection, request: Request, told: Shown,
 
 def refuse_grant(client: Client, kind: str) -> None:
     """Who registered itself was told which there are for it (RFC 7591 section 3.2.1)."""
-    if client.most is not None and kind not in OWN_GRANTS:
+    if client.most is not None and kind not in SELF_REGISTERED_GRANTS:
         raise Refused("unauthorized_client", "a client that registered itself signs people in", client=client.id)
 
 
@@ -119,10 +121,11 @@ def refuse_many(server: Server, connection: Connection, request: Request, client
         raise Refused("temporarily_unavailable", many, status=429, client=client.id)
 
 
-def _unproved(told: Shown, **facts: str) -> Refused:
-    """The same for every caller; `facts` are for the journal."""
+def _unproved(told: Shown, *, known: bool = False, **facts: str) -> Refused:
+    """The same for every caller; `facts` are for the journal. Of a `known` client that gets nothing nobody guesses."""
     why = "the client is not known or does not prove who it is in the way registered for it"
-    return Refused("invalid_client", why, status=401, guessed=bool(told.secret or told.assertion), **facts)
+    guessed = bool(told.secret or told.assertion) and not known
+    return Refused("invalid_client", why, status=401, guessed=guessed, **facts)
 
 
 def _absent(connection: Connection, client_id: str) -> dict[str, str]:
@@ -134,7 +137,7 @@ def _absent(connection: Connection, client_id: str) -> dict[str, str]:
 
 
 def _elsewhere(_server: Server, _: Connection, _client: Client, _told: Shown, _request: Request) -> str:
-    return "an API key is shown to a system, and nothing else is shown there"
+    return "this client proves itself in another way than here"
 
 
 def _by_nothing(_server: Server, _: Connection, _client: Client, told: Shown, _request: Request) -> str:
@@ -189,7 +192,7 @@ def _by_key(_server: Server, _: Connection, client: Client, told: Shown, request
 Way = Callable[[Server, Connection, Client, Shown, Request], str]
 # How a client proves who it is: "", or why it does not.
 WAYS: Final[Mapping[str, Way]] = {
-    "client_secret": _by_secret,
+    SECRET: _by_secret,
     "private_key_jwt": _by_assertion,
     "tls_client_auth": _by_authority,
     "self_signed_tls_client_auth": _by_key,

@@ -15,13 +15,13 @@ from ostiary.audit.log import Change
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.secret import Secret, new_id
 from ostiary.identity import clients, names, principals, registration
-from ostiary.identity.clients import CERTIFICATE, DPOP, FAPI2, OIDC_SCOPES, Client
+from ostiary.identity.clients import CERTIFICATE, DPOP, FAPI2, OIDC_SCOPES, SECRET, Client
 from ostiary.identity.credentials import derived, new_secret, pepper
 from ostiary.identity.endpoint import NO_STORE
 from ostiary.identity.once import Drawer
 from ostiary.identity.principals import Keys
 from ostiary.identity.provisioning import Lent
-from ostiary.identity.registration import DAY_S, DAYS, DAYS_MAX, SECRET
+from ostiary.identity.registration import DAY_S, DAYS, DAYS_MAX
 from ostiary.identity.request import Refused, bearer, query, read_json, refuse_foreign
 from ostiary.identity.server import Server
 from ostiary.store.database import Sealer
@@ -193,7 +193,7 @@ def _told(server: Server, connection: Connection, principal: str) -> dict[str, A
         "client_id": one.id, "client_id_issued_at": one.made_at_us // 1_000_000, "client_secret_expires_at": one.until_s,
         "client_name": one.name.removesuffix(_host(one.redirects)), "redirect_uris": one.redirects,
         "scope": " ".join(sorted({*one.scopes, *OIDC_SCOPES})),
-        "grant_types": clients.OWN_GRANTS, "response_types": ["code"],
+        "grant_types": clients.SELF_REGISTERED_GRANTS, "response_types": ["code"],
         "token_endpoint_auth_method": "client_secret_basic" if one.auth == SECRET else one.auth,
         "dpop_bound_access_tokens": one.bound == DPOP,
         "tls_client_certificate_bound_access_tokens": one.bound == CERTIFICATE,

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ostiary.audit.log import Change
-from ostiary.foundation.jose import KEY_PREFIX, Claims
+from ostiary.foundation.jose import Claims
 from ostiary.foundation.secret import new_id
 from ostiary.identity import asked, clients, device, grants, tokens
 from ostiary.identity.clients import Client
@@ -15,7 +15,7 @@ from ostiary.identity.credentials import new_secret
 from ostiary.identity.exchange import exchange
 from ostiary.identity.principals import revoke_grant, revoke_token
 from ostiary.identity.provisioning import opened
-from ostiary.identity.request import Refused, Shown, bearer, form, place
+from ostiary.identity.request import Refused, form
 from ostiary.identity.server import Server
 
 NO_STORE: Final = {"cache-control": "no-store"}
@@ -23,7 +23,6 @@ DEVICE: Final = "urn:ietf:params:oauth:grant-type:device_code"
 EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
 GRANT_TYPES: Final = ("authorization_code", "client_credentials", "refresh_token", DEVICE, EXCHANGE)
 SCIM: Final = "scim"  # the scope, and the whole of it
-NO_KEY: Final = 420  # to the gate, which says it in its own words
 PUSHED_LIFE_S: Final = 300  # a person may take so long to sign in
 CREDENTIALS: Final = frozenset({"client_secret", "client_assertion", "client_assertion_type"})
 
@@ -47,23 +46,6 @@ def token(server: Server, request: Request, body: bytes) -> Response:
         raise Refused("invalid_grant", gone, guessed=True, **facts) from None
     server.note(request, "issued", client=client.id, subject=claims.subject, grant=claims.grant, jti=claims.jti)
     return JSONResponse(answer, headers=NO_STORE)
-
-
-def key(server: Server, request: Request, _body: bytes) -> Response:
-    """The token that the gate goes on with in place of an API key, good for all its client may do at this system."""
-    text, system = bearer(request), place(request)
-    told = Shown(text.removeprefix(KEY_PREFIX).rpartition(".")[0], text)
-    try:
-        with server.store.read() as connection:
-            client = clients.prove(server, connection, request, told, clients.AT_THE_GATE)
-            places = {name: audience for audience, name in server.systems().items()}
-            audience = places.get(system) or next(iter(places.values()), "-")  # elsewhere any token may ask for nothing
-            scopes = clients.allowed(client, system)
-            answer, claims = _own(server, connection, request, client, audience, scopes, bound="")
-    except Refused as refused:
-        raise Refused(refused.error, refused.description, status=NO_KEY, guessed=True, **refused.facts) from None
-    server.note(request, "issued", client=client.id, subject=claims.subject, grant=claims.grant, jti=claims.jti)
-    return Response(headers={"authorization": f"Bearer {answer['access_token']}"})
 
 
 def _for_machine(  # noqa: PLR0917  what the request shows

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from ostiary.identity.credentials import digest
-from ostiary.store.database import insert_into
+from ostiary.store.database import insert_into, upsert
 from ostiary.store.tables import ONE_TIME
 
 _HERE: Final = (ONE_TIME.c.digest == bindparam("shown"), ONE_TIME.c.expires_at_s > bindparam("now_s"))
@@ -44,6 +44,11 @@ class Drawer(NamedTuple):
         told = {"client": client, "grant": grant, "facts": json.dumps(facts)}
         row = {"digest": self._digest(text), "used": False, "expires_at_s": self.now_s + life_s, **told}
         self.connection.execute(insert(ONE_TIME), row)
+
+    def renew(self, text: str, life_s: int, **facts: Any) -> None:
+        """Keeps these facts for so long from now, whatever was kept before."""
+        told = {"client": "", "grant": "", "facts": json.dumps(facts), "used": True}
+        upsert(self.connection, ONE_TIME, {"digest": self._digest(text)}, {**told, "expires_at_s": self.now_s + life_s})
 
     def use(self, text: str) -> Kept | None:
         """What was kept, for one caller alone."""

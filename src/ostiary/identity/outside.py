@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, or_
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -86,7 +86,10 @@ def back(server: Server, request: Request, _body: bytes) -> Response:
     except (Refused, OstiaryError) as refused:
         return _stopped(server, request, refused)
     since_s = min(int(one.auth_time), server.now_s())
-    person = person._replace(provider=provider.name, outside_sid=one.sid, authenticated_at_s=since_s)
+    person = person._replace(
+        authenticated_at_s=since_s, provider=provider.name, provider_as=providers.meant(provider), provider_at_s=since_s,
+        outside_sid=one.sid,
+    )  # fmt: skip
     return sign_in.concluded(server, request, asked, proving.half_or_whole(server, person))
 
 
@@ -104,13 +107,14 @@ def logged_out(server: Server, request: Request, body: bytes) -> Response:
         life_s = int(one.exp) - server.now_s() + SKEW_S
         if not server.seen_first(connection, request, "logout-token", f"{provider.issuer} {one.jti}", life_s):
             raise Refused("invalid_request", "the logout token was used before")
-        providers.trusted(connection, provider.name, alone=True)
-        if one.sid:  # of which the code may not have been given yet
-            server.drawer(connection, sign_in.ENDED_THERE).first(f"{provider.name} {one.sid}", LIFE_S)
+        providers.held(connection, provider.name)
         account = providers.account(connection, provider.issuer, one.sub) if one.sub else None
+        whose = account["id"] if account else ""
+        sign_in.mark_ended(server, connection, provider.name, one.sid or whose)
+        this = SESSION.c.outside_sid == one.sid
         which = [SESSION.c.provider == provider.name]
-        which += [SESSION.c.outside_sid == one.sid] if one.sid else []
-        which += [SESSION.c.principal == (account["id"] if account else "")] if one.sub else []
+        which += [or_(this, SESSION.c.outside_sid == "") if one.sub else this] if one.sid else []
+        which += [SESSION.c.principal == whose] if one.sub else []
         change = Change(connection, f"provider:{provider.name}", server.now())
         gone = end_sessions(change, "signed out at the provider", *which)
     server.note(request, "done", provider=provider.name, keys=" ".join(gone))

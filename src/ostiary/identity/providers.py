@@ -5,10 +5,12 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct, to_builtins
+from msgspec.structs import replace
 from sqlalchemy import Connection, delete, insert, select, update
 
 from ostiary.audit.log import Change
 from ostiary.foundation.errors import CallerFault
+from ostiary.foundation.ids import content_hash
 from ostiary.foundation.secret import Secret
 from ostiary.identity import roster
 from ostiary.identity.principals import Keys, add, end, end_sessions
@@ -35,12 +37,15 @@ class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     maps: Annotated[list[tuple[Text, Text, str]], Meta(max_length=MAPS_MAX)] = []
 
 
+_ROW: Final = select(PROVIDER.c.facts)
+
+
 def listed(connection: Connection) -> list[dict[str, Any]]:
     return [to_builtins(one) for one in everyone(connection)]
 
 
 def everyone(connection: Connection) -> list[Provider]:
-    rows = connection.scalars(select(PROVIDER.c.facts).order_by(PROVIDER.c.name))
+    rows = connection.scalars(_ROW.order_by(PROVIDER.c.name))
     return [msgspec.json.decode(facts, type=Provider) for facts in rows]
 
 
@@ -51,13 +56,21 @@ def find(connection: Connection, name: str) -> Provider:
     raise CallerFault("no-provider", f"there is no provider {name}", hint="see `ostiary provider list`")
 
 
-def trusted(connection: Connection, name: str, *, alone: bool = False) -> bool:
-    """Whether its word counts still; neither it nor a sign-in by it ends before what rests on this is kept.
+def meant(one: Provider) -> str:
+    """What a sign-in by it rests on, as a digest: all but its title and what roles it brings."""
+    return content_hash(msgspec.json.encode(replace(one, title="-", maps=[])))
 
-    `alone`: nobody else rests on it meanwhile.
-    """
-    known = select(PROVIDER.c.name).where(PROVIDER.c.name == name).with_for_update(read=not alone)
-    return connection.execute(known).first() is not None
+
+def trusted(connection: Connection, name: str, as_: str) -> bool:
+    """Whether its word counts, as it was `meant`; it neither changes nor ends a sign-in before what rests on this is kept."""
+    facts = connection.scalar(_ROW.where(PROVIDER.c.name == name).with_for_update(read=True))
+    return facts is not None and meant(msgspec.json.decode(facts, type=Provider)) == as_
+
+
+def held(connection: Connection, name: str) -> Provider:
+    """The provider, on which nobody rests a sign-in, and which nobody changes, before this transaction ends."""
+    facts = connection.scalar(_ROW.where(PROVIDER.c.name == name).with_for_update())
+    return msgspec.json.decode(facts, type=Provider) if facts else find(connection, name)
 
 
 def secret_of(connection: Connection, sealer: Sealer, name: str) -> str:
@@ -92,28 +105,30 @@ def change_provider(
     before is so no longer, but for another title or secret.
     """
     facts = {"client_id": client_id, "title": title, "accounts": accounts, "mfa": mfa, "acrs": acrs, "scopes": scopes}
-    _replace(change, name, {what: value for what, value in facts.items() if value})
+    said, before = {what: value for what, value in facts.items() if value}, held(change.connection, name)
+    after = _replace(change, before, said) if said else before
     if secret:
         sealed = sealer.seal(Secret(secret), f"provider:{name}")
         change.connection.execute(update(PROVIDER).where(PROVIDER.c.name == name).values(sealed_secret=sealed))
         change.note("provider.secret", f"provider:{name}")
-    del facts["title"]
-    return end_sessions(change, "the provider changed", SESSION.c.provider == name) if any(facts.values()) else ()
+    same = meant(before) == meant(after)
+    return () if same else end_sessions(change, "the provider changed", SESSION.c.provider == name)
 
 
 def map_role(change: Change, *, name: str, claim: str, value: str, role: str, brings: bool = True) -> Keys:
     """Whether the claim brings the role, from everybody's next sign-in on."""
-    one, maps = (claim, value, role), find(change.connection, name).maps
+    one, before = (claim, value, role), held(change.connection, name)
+    maps = before.maps
     if not brings and one not in maps:
         told = f"{value!r} in {claim} brings no role {role}"
         raise CallerFault("no-map", told, hint="see `ostiary provider list`")
-    _replace(change, name, {"maps": [*(other for other in maps if other != one), *([one] if brings else [])]})
+    _replace(change, before, {"maps": [*(other for other in maps if other != one), *([one] if brings else [])]})
     return ()
 
 
 def remove_provider(change: Change, *, name: str) -> Keys:
     """Its word counts no more; whoever is signed in by it is so no longer. Accounts stay, and whose they are."""
-    before = to_builtins(find(change.connection, name))
+    before = to_builtins(held(change.connection, name))
     gone = end_sessions(change, "the provider is removed", SESSION.c.provider == name)
     change.connection.execute(delete(PROVIDER).where(PROVIDER.c.name == name))
     change.note("provider.remove", f"provider:{name}", before=before)
@@ -181,10 +196,10 @@ def _under(told: Any, path: str) -> Iterator[Any]:
             yield from _under(told[path[:at]], path[at + 1 :])
 
 
-def _replace(change: Change, name: str, facts: Mapping[str, Any]) -> None:
-    before = find(change.connection, name)
-    after = fit({**to_builtins(before), **facts})
+def _replace(change: Change, before: Provider, facts: Mapping[str, Any]) -> Provider:
+    name, after = before.name, fit({**to_builtins(before), **facts})
     kept = update(PROVIDER).where(PROVIDER.c.name == name).values(facts=msgspec.json.encode(after).decode())
     change.connection.execute(kept)
     old, new = ({one: to_builtins(told)[one] for one in facts} for told in (before, after))
     change.note("provider.change", f"provider:{name}", before=old, after=new)
+    return after

@@ -20,7 +20,7 @@ from ostiary.store.tables import PASSWORD, PRINCIPAL
 HALF_LIFE_S: Final = 300  # between password and code
 NO_LOGIN: Final = "-passkey"  # nobody can be called so: what tries of passkeys that nobody has are counted by
 LATE: Final = "late"
-BY_PROVIDER: Final = ("provider", "outside_sid")
+BY_PROVIDER: Final = ("provider", "provider_as", "provider_at_s", "outside_sid")
 _WHO: Final = (
     select(PASSWORD.c.hash, PRINCIPAL.c.name, PRINCIPAL.c.generation)
     .join_from(PRINCIPAL, PASSWORD, PRINCIPAL.c.id == PASSWORD.c.principal, isouter=True)

@@ -10,26 +10,26 @@ from msgspec.structs import asdict, replace
 from sqlalchemy import delete, insert, select, update
 
 from ostiary.audit.log import Change
+from ostiary.foundation.api_key import KEY_PREFIX, SECRET_PREFIX
 from ostiary.foundation.clock import to_us
 from ostiary.foundation.errors import CallerFault
-from ostiary.foundation.jose import KEY_PREFIX, TokenRefused
+from ostiary.foundation.jose import TokenRefused
 from ostiary.foundation.proof import usable_jwks, with_key
 from ostiary.foundation.secret import Secret
 from ostiary.identity import names, roster
-from ostiary.identity.clients import API_KEY, CERTIFICATE, DPOP, FAPI2, NONE, Terms
+from ostiary.identity.clients import API_KEY, CERTIFICATE, DPOP, FAPI2, NONE, SECRET, Terms
 from ostiary.identity.credentials import digest, new_secret, pepper
 from ostiary.identity.principals import Keys, add, end
 from ostiary.store.database import Sealer
 from ostiary.store.tables import CLIENT, CLIENT_SECRET, PRINCIPAL
 
-SECRET: Final = "client_secret"  # noqa: S105  the way, and no secret
-KEPT: Final = (SECRET, API_KEY)  # ways to prove oneself by what we keep a digest of
+BY_DIGEST: Final = (SECRET, API_KEY)  # ways to prove oneself by what we keep a digest of
 LIVE_SECRETS: Final = 2
-PREFIX: Final = "ostiary_secret_"  # by which scanners find one where none should be
 DAYS, DAYS_MAX = 365, 1_095  # that a client lasts, unless said otherwise, and at most
 DAY_S: Final = 86_400
 BY_TLS: Final = frozenset({"tls_client_auth", "self_signed_tls_client_auth"})
 KEYS_HINT: Final = "give its public keys with --keys FILE (a JWKS, RFC 7517)"
+NO_USE_TO_KEYS: Final = ("bound", "redirects", "exchange", "backchannel_logout_uri")
 BY_JWKS: Final = frozenset({"private_key_jwt", "self_signed_tls_client_auth"})
 
 
@@ -44,12 +44,12 @@ def add_client(
     change: Change, *, sealer: Sealer, client_id: str, name: str = "", roles: Sequence[str] = (), person: str = "",
     days: int = DAYS, **told: Annotated[Any, Terms],
 ) -> Made:  # fmt: skip
-    """Makes `client:<id>`; one that authenticates by a secret gets it."""
+    """Makes `client:<id>`; one that proves itself by a secret or an API key gets it."""
     terms, until_s = _fit(change, Terms(), told), _until(change, days)
     more = {**to_builtins(terms), "until": roster.end_of(until_s)}
     principal = add(change, "client", client_id, name, person, roles=roles, more=more)
     change.connection.execute(insert(CLIENT).values(principal=principal, until_s=until_s, **_row(terms)))
-    return Made(principal, _add_secret(change, sealer, principal, terms.auth) if terms.auth in KEPT else None)
+    return Made(principal, _add_secret(change, sealer, principal, terms.auth) if terms.auth in BY_DIGEST else None)
 
 
 def change_client(
@@ -85,7 +85,7 @@ def rotate_secret(change: Change, *, sealer: Sealer, client_id: str) -> Made:
     """A second secret; of more than two the oldest goes."""
     principal = f"client:{client_id}"
     auth = _kept(change, principal).auth
-    if auth not in KEPT:
+    if auth not in BY_DIGEST:
         raise CallerFault("no-such-client", f"{principal} has no secret", hint="see `ostiary client list`")
     mine = select(CLIENT_SECRET.c.digest).where(CLIENT_SECRET.c.principal == principal)
     old = list(change.connection.scalars(mine.order_by(CLIENT_SECRET.c.made_at_us.desc())))
@@ -132,13 +132,15 @@ def _fit(change: Change, kept: Terms, told: Mapping[str, Any]) -> Terms:
     if terms.auth == NONE and not terms.redirects:
         hint = "say with --redirect where people are sent back to, or leave out --public: it then gets a secret"
         raise CallerFault("redirect-missing", "a public client that nobody can sign in with has no use", hint=hint)
-    if terms.auth == API_KEY and terms.bound:
-        hint = "leave out --bound, or let it prove itself by something else"
-        raise CallerFault("client-unfit", "an API key is good for whoever has it: nothing binds it", hint=hint)
+    if terms.auth == API_KEY and (what := next((one for one in NO_USE_TO_KEYS if getattr(terms, one)), "")):
+        hint = f"leave out --{what.removesuffix('s').replace('_', '-')}, or let it prove itself by something else"
+        raise CallerFault(
+            "client-unfit", f"a client with an API key gets no tokens: {what} is of no use to it", hint=hint
+        )
     if terms.auth in BY_JWKS:
         terms = replace(terms, jwks=_jwks(terms.jwks))
     if terms.profile == FAPI2:
-        if terms.auth in {*KEPT, NONE}:
+        if terms.auth in {*BY_DIGEST, NONE}:
             hint = "--auth private_key_jwt, tls_client_auth or self_signed_tls_client_auth"
             raise CallerFault("client-unfit", "in the profile fapi2 a client proves itself by a key", hint=hint)
         terms = replace(terms, bound=terms.bound or (CERTIFICATE if terms.auth in BY_TLS else DPOP))
@@ -159,7 +161,7 @@ def _row(terms: Terms) -> dict[str, Any]:
 
 
 def _add_secret(change: Change, sealer: Sealer, principal: str, auth: str) -> Secret:
-    start = f"{KEY_PREFIX}{principal.partition(':')[2]}." if auth == API_KEY else PREFIX
+    start = f"{KEY_PREFIX}{principal.partition(':')[2]}." if auth == API_KEY else SECRET_PREFIX
     secret = Secret(start + new_secret().reveal())
     stored = digest(pepper(change.connection, sealer), "client-secret", principal, secret.reveal())
     row = {"digest": stored, "principal": principal, "made_at_us": to_us(change.now)}

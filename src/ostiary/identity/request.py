@@ -13,6 +13,7 @@ from cryptography import x509
 from starlette.requests import Request
 
 from ostiary.foundation import strict_json
+from ostiary.foundation.api_key import PLACE
 from ostiary.foundation.jose import TokenRefused
 from ostiary.foundation.origin import named
 from ostiary.foundation.proof import speaker
@@ -22,7 +23,6 @@ TEXT_MAX_BYTES: Final = 16_384
 QUERY_MAX_BYTES: Final = 6_000  # of an authorization request: its form carries it back in base64
 VALUE_MAX_CHARS: Final = 8_192
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-KEY_PLACE: Final = "/key/"  # and the path of a request to a system; no route of the gate leads here
 CERTIFICATE: Final = re.compile(r'(?:^|;)Cert="([^"]*)"')  # in the words of x-forwarded-client-cert
 
 
@@ -165,14 +165,9 @@ def fingerprint(request: Request) -> str:
 
 
 def call(request: Any) -> str:
-    """The last part of the path, as the journal names it; "key" where it is a system's, to whom a key is shown."""
+    """The last part of the path, as the journal names it; "key" where an API key is shown: then it is the system's."""
     path = str(request.scope["path"])
-    return "key" if path.startswith(KEY_PLACE) else path.rpartition("/")[2]
-
-
-def place(request: Any) -> str:
-    """The system that the request goes to, as the gate tells it of one that shows a key."""
-    return str(request.headers.get("x-gw-class", "")).partition(":")[0]
+    return "key" if path.startswith(f"{PLACE}/") else path.rpartition("/")[2]
 
 
 def query(request: Any) -> bytes:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from threading import Lock
-from typing import Any
+from typing import Any, Final
 
 import anyio.from_thread
 from sqlalchemy import Connection
@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from ostiary.foundation.clock import Clock
 from ostiary.foundation.home import Appended, Home, Settings
-from ostiary.foundation.jose import SigningKey
+from ostiary.foundation.jose import Claims, SigningKey
 from ostiary.identity import keys
 from ostiary.identity.credentials import pepper
 from ostiary.identity.once import Drawer
@@ -22,6 +22,7 @@ from ostiary.identity.request import Refused, call, source
 from ostiary.store.database import Sealer, Store
 from ostiary.store.plans import read_plan, revision_in_force
 
+DECISIONS: Final = ("x-gw-decision", "x-gw-key-decision")  # of a request to us, and of one to a system with an API key
 Revoked = Callable[[Sequence[str]], Coroutine[Any, Any, None]]
 Arrived = Callable[[Mapping[str, Any]], Coroutine[Any, Any, str]]
 # Has control change the directory: (act, actor, what is told of it) -> what came of it; raises Refused.
@@ -38,6 +39,8 @@ class Server:
         self.store, self.sealer, self.settings, self.clock, self.home = store, sealer, settings, clock, home
         self.revoked, self.arrived, self.changing = revoked, arrived, changing
         self.life_s, self.published = settings.token_life_s, Published(settings.upstream_authorities, clock)
+        # What a token to an API key is for -> since when it serves, until when it is good, and the token.
+        self.keyed: dict[tuple[str, Claims], tuple[int, int, str]] = {}
         self._signing: Mapping[str, SigningKey] = {}  # by kid
         self._systems: tuple[str, Mapping[str, str]] = ("", {})
         with store.begin() as connection:
@@ -125,9 +128,10 @@ class Server:
 
         Written whole or not at all, whichever thread it comes from; what cannot be written is not answered.
         """
+        decisions = map(request.headers.get, DECISIONS)
         line = {
             "at": self.now().isoformat(timespec="milliseconds"), "action": call(request), "outcome": outcome,
-            "decision": request.headers.get("x-gw-decision", "-"), "source": source(request), **facts,
+            "decision": next(filter(None, decisions), "-"), "source": source(request), **facts,
         }  # fmt: skip
         with self._writing:
             self._journal.add(json.dumps(line).encode() + b"\n")

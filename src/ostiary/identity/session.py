@@ -34,7 +34,9 @@ class Person(NamedTuple):
     generation: int
     amr: tuple[str, ...]  # how he signed in (RFC 8176)
     session: str = ""
-    provider: str = ""  # by whose word, and what that calls the session
+    provider: str = ""  # by whose word, as it was meant then, since when, and what that calls the session
+    provider_as: str = ""
+    provider_at_s: int = 0
     outside_sid: str = ""
 
 

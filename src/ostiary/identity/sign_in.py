@@ -22,7 +22,8 @@ from ostiary.identity.session import SESSION_COOKIE, SESSION_LIFE_S, Person, set
 from ostiary.plan.decide import HEADER, Reason
 from ostiary.plan.model import MFA
 
-ENDED_THERE: Final = "outside-ended"  # a provider and what it called the session
+ENDED_THERE: Final = "outside-ended"  # a provider, and what it called the session or whose they all were
+ENDED_LIFE_S: Final = 2 * proving.HALF_LIFE_S + 600  # as long as a sign-in by a provider may take
 FORM_COOKIE: Final = "__Host-ostiary-form"
 FORM_COOKIE_VALUE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 NOT_A_LOGIN: Final = "\0device"  # nobody can be called so
@@ -104,6 +105,9 @@ def concluded(server: Server, request: Request, asked: Asked, proof: Person | pr
     if isinstance(proof, proving.Lacking):
         server.note(request, client=asked.by, **proof.noted)
         return _form(server, request, asked, None, problem=proof.problem, half=proof.half)
+    with server.store.begin() as connection:
+        if not still_signed_in_there(server, connection, proof):
+            return _stopped(server, request, "ended", "the session has ended; sign in again")
     if asked.act:
         return changes.carry_out(server, request, asked.act, changes.PROVED, proof.principal)
     met = not asked.mfa or MFA in proof.amr
@@ -203,7 +207,7 @@ def _given(server: Server, request: Request, asked: Asked, person: Person) -> st
             raise ended
         if asked.pushed and server.drawer(connection, "pushed").use(asked.pushed) is None:
             raise ended
-        if person.provider and not _still_signed_in_there(server, connection, person):
+        if not still_signed_in_there(server, connection, person):
             raise ended
         if person.session:
             session.keep(connection, server, person)
@@ -222,9 +226,19 @@ def _given(server: Server, request: Request, asked: Asked, person: Person) -> st
         return grants.code_for(server.drawer(connection, "code"), grant, **opens).reveal()
 
 
-def _still_signed_in_there(server: Server, connection: Connection, person: Person) -> bool:
+def mark_ended(server: Server, connection: Connection, provider: str, what: str) -> None:
+    """That a session, or all of an account, ended at the provider: the code of one that began before may still be coming."""
+    server.drawer(connection, ENDED_THERE).renew(f"{provider} {what}", ENDED_LIFE_S, at_s=server.now_s())
+
+
+def still_signed_in_there(server: Server, connection: Connection, person: Person) -> bool:
+    """Of who came by a provider's word: that it counts as it did, and that he has not signed out there since."""
+    if not person.provider:
+        return True
     over = server.drawer(connection, ENDED_THERE)
-    return providers.trusted(connection, person.provider) and not over.look(f"{person.provider} {person.outside_sid}")
+    marks = [over.look(f"{person.provider} {what}") for what in (person.outside_sid, person.principal) if what]
+    ended = any(one and person.provider_at_s <= one.facts["at_s"] for one in marks)
+    return providers.trusted(connection, person.provider, person.provider_as) and not ended
 
 
 def _back(server: Server, asked: Asked, **facts: str) -> Response:

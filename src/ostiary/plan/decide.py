@@ -51,8 +51,12 @@ class Reason(StrEnum):
     TOKEN_INVALID = "token-invalid", 401, "The access token is not valid here", f'{BEARER}, error="invalid_token"'
     TOKEN_REVOKED = "token-revoked", 401, "The access token was revoked", f'{BEARER}, error="invalid_token"'
     TOKEN_UNBOUND = "token-unbound", 401, "The caller does not hold the key that the token is bound to", UNBOUND
-    # Said by the identity server alone.
-    CREDENTIAL_INVALID = "credential-invalid", 401, "The password, client secret, code or refresh token is wrong"
+    # Said by the identity server, and by the gate for it where an API key is shown.
+    CREDENTIAL_INVALID = (
+        "credential-invalid",
+        401,
+        "The password, client secret, API key, code or refresh token is wrong",
+    )
     CLOSED = "closed", 503, "The gate is closed: its control side is silent"
     UNKNOWN_OPERATION = "unknown-operation", 403, "No such operation is open here"
     ROLE = "role", 403, "No role of the caller grants this operation"
