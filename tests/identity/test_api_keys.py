@@ -177,3 +177,34 @@ def test_it_ends_with_its_client_at_once_and_is_changed_with_an_overlap(site, ke
     assert answered(site, third) == "credential-invalid"
     site.ask("client.change", client_id=name, auth="api_key")
     assert answered(site, third) == "credential-invalid"
+
+
+def exchanged(world, key, system):
+    return world.ask(
+        "GET", "/key/any/path", headers={"authorization": f"Bearer {key}", "x-gw-class": f"{system}:c read"}
+    )
+
+
+def test_the_token_is_for_the_system_that_is_called_and_for_no_other(world):
+    world.use("erp", "shop")
+    key = world.register("scale", auth="api_key", scopes=["shop/stock:read"])
+    for system, scopes in (("shop", {"shop/stock:read"}), ("erp", set())):
+        token = exchanged(world, key, system).headers["authorization"].removeprefix("Bearer ")
+        claims = world.claims(token, audience=f"https://{system}")
+        assert (claims.subject, claims.scopes) == ("client:scale", scopes)
+    assert world.claims(exchanged(world, key, "-").headers["authorization"][7:]).scopes == set()
+
+
+def test_it_ends_with_its_client_to_the_second_and_nobody_guesses_then(world):
+    key = world.register("scale", auth="api_key", days=1)
+    answer = exchanged(world, key, "erp")
+    assert answer.status_code == 200
+    world.later(hours=23, minutes=59, seconds=50)
+    ends = world.claims(exchanged(world, key, "erp").headers["authorization"][7:]).expires_at
+    assert ends - world.clock.now().timestamp() <= 10
+    world.later(seconds=10)
+    over = exchanged(world, key, "erp")
+    assert (over.status_code, "authorization" in over.headers, over.headers.get("ostiary-reason")) == (420, False, None)
+    wrong = exchanged(world, f"{key}x", "erp")
+    assert (wrong.status_code, wrong.headers.get("ostiary-reason")) == (420, None)  # still the ended client's
+    assert exchanged(world, "ostiary_key_nobody.x", "erp").headers["ostiary-reason"] == "credential-invalid"

@@ -39,8 +39,8 @@ class Server:
         self.store, self.sealer, self.settings, self.clock, self.home = store, sealer, settings, clock, home
         self.revoked, self.arrived, self.changing = revoked, arrived, changing
         self.life_s, self.published = settings.token_life_s, Published(settings.upstream_authorities, clock)
-        # What a token to an API key is for -> since when it serves, until when it is good, and the token.
-        self.keyed: dict[tuple[str, Claims], tuple[int, int, str]] = {}
+        # What a token for an API key says, and the key that signs it -> the one that was made of late.
+        self.keyed: dict[tuple[str, Claims], tuple[Claims, str]] = {}
         self._signing: Mapping[str, SigningKey] = {}  # by kid
         self._systems: tuple[str, Mapping[str, str]] = ("", {})
         with store.begin() as connection:
