@@ -12,10 +12,10 @@ from ostiary.cli.demo.stand import free_port
 from ostiary.control.documents import read_policy
 from ostiary.control.evidence import back_up, restore_from
 from ostiary.control.prepare import initialise
+from ostiary.event.tail import Cursor
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home
 from ostiary.monitor.rules import State, Tries
-from ostiary.monitor.tail import Cursor
 from ostiary.monitor.watch import Memory
 from ostiary.store import backup
 from ostiary.store.database import connect, open_store

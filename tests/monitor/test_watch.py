@@ -11,10 +11,11 @@ from sqlalchemy import delete, insert, select
 from fixed_clock import FixedClock
 from monitor.world import AT, NAMELESS, SECRET, WRONG, after, line
 from ostiary.audit.log import Change, Entry, append, sign_head
+from ostiary.event import tail
 from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.foundation.home import Settings
 from ostiary.identity import keys
-from ostiary.monitor import alerts, tail, watch
+from ostiary.monitor import alerts, watch
 from ostiary.monitor.watch import DISK_FREE_MIN_BYTES, Watch
 from ostiary.store.database import Sealer, open_store
 from ostiary.store.tables import AUDIT_LEAF

@@ -2,16 +2,16 @@
 
 import asyncio
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from msgspec import Struct
 
-from ostiary.event.record import read
+from ostiary.event.record import Event
+from ostiary.event.tail import Cursor, at_end, poll
 
 WAIT_MAX_S: Final = 5.0
 HOLD_MAX_S: Final = 300.0  # an ERP whose caller has gone works on: longer than it does on any request
@@ -21,7 +21,6 @@ WAITING_EACH_MAX: Final = 16  # requests of one person: nobody's flood keeps oth
 HELD_EACH_MAX: Final = 1_000  # records of one person, as many as one request may name: who hangs up keeps no more
 WAITING_MAX: Final = 10_000
 LOOK_EVERY_S: Final = 0.01
-READ_MAX_BYTES: Final = 4 * 1024 * 1024
 
 Record = tuple[str, str, str]  # system, object, id
 
@@ -47,7 +46,7 @@ class Locks:
     """
 
     def __init__(self, access_log: Path, *, wait_max_s: float = WAIT_MAX_S, hold_max_s: float = HOLD_MAX_S) -> None:
-        self._log = _Tail(access_log)
+        self._log = _Done(access_log)
         self._wait_max_s, self._hold_max_s = wait_max_s, hold_max_s
         self._taken: set[Record] = set()
         self._shared: Counter[Record] = Counter()
@@ -136,60 +135,36 @@ class Locks:
     def stop(self) -> None:
         if self._watcher is not None:
             self._watcher.cancel()
-        self._log.close()
 
 
-class _Tail:
-    """The decisions that are done with, from the end of a file of JSON lines, across its rotation."""
+class _Done:
+    """The decisions that the ERP is done with, as the access log comes to tell it."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: BinaryIO | None = None
-        self._rest = b""
+    def __init__(self, access_log: Path) -> None:
+        self._path = access_log
+        self._cursor = Cursor()
         self._fails = False
 
     def skip(self) -> None:
         """Forgets what stands there already."""
-        self.close()
-        with suppress(OSError):  # `new` says so, and begins at the start: an old line ends nothing that is held now
-            self._file = self._path.open("rb")
-            self._file.seek(0, 2)
+        with suppress(OSError):  # `new` says so, and begins where it was: an old line ends nothing that is held now
+            self._cursor = at_end(self._path)
 
     def new(self) -> list[str]:
         """What has come since; a log that can't be read is told once, and read on where it can be again."""
-        found: list[str] = []
         try:
-            found += self._read()
-            at = self._path.stat()
-            if self._file is None or not os.path.samestat(at, os.fstat(self._file.fileno())):
-                found += self._read()  # what came before the new one was there
-                self.close()
-                self._file = self._path.open("rb")
-                found += self._read()
-            self._fails = False
-        except FileNotFoundError:  # between the two steps of a rotation, or before the first line
-            pass
+            batch = poll(self._path, self._cursor)
+        except FileNotFoundError:  # renamed just now, in a rotation
+            return []
         except OSError:
             if not self._fails:
                 log.exception("the access log can't be read; records stay held until it can")
             self._fails = True
-        return found
-
-    def _read(self) -> list[str]:
-        if self._file is None:
             return []
-        *lines, self._rest = (self._rest + self._file.read(READ_MAX_BYTES)).split(b"\n")
-        return [decision for line in lines if (decision := _decision(line))]
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-        self._file, self._rest = None, b""
+        self._cursor, self._fails = batch.cursor, False
+        return [event.decision for event in batch.events if _over(event)]
 
 
-def _decision(line: bytes) -> str:
-    """Of a request that the ERP has answered, or never saw."""
-    event = read(line)
-    if event is None or not (event.upstream_us or not NOT_SENT.isdisjoint(event.flags.split(","))):
-        return ""
-    return event.decision
+def _over(event: Event) -> bool:
+    """The ERP has answered the request, or never saw it."""
+    return bool(event.upstream_us) or not NOT_SENT.isdisjoint(event.flags.split(","))

@@ -20,10 +20,11 @@ from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.exc import DBAPIError
 
 from ostiary.audit.log import check, entries
+from ostiary.event import tail
 from ostiary.foundation.clock import Clock
 from ostiary.foundation.errors import OperatorFault, SystemFault, counted
 from ostiary.foundation.home import LEASE_S, Home, Settings
-from ostiary.monitor import alerts, rules, tail
+from ostiary.monitor import alerts, rules
 from ostiary.monitor.alerts import Notice
 from ostiary.monitor.metrics import Metrics
 from ostiary.monitor.rules import MINUTE_S, Finding, State, Thresholds, reached

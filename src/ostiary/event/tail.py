@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from msgspec import Struct
 
@@ -38,9 +39,20 @@ class Batch(Struct, frozen=True, kw_only=True):
     more: bool = False
 
 
+def at_end(log: Path) -> Cursor:
+    """Behind all that is written so far; while the log is set aside, in the file that was it."""
+    try:
+        stat = log.stat()
+    except FileNotFoundError:
+        if not (here := files(log)):
+            return Cursor()
+        stat = here[-1].stat()
+    return Cursor(inode=stat.st_ino, offset=stat.st_size, written_ns=stat.st_mtime_ns)
+
+
 def poll(log: Path, cursor: Cursor) -> Batch:
     """The complete lines after `cursor`, from one file, at most `BATCH_MAX_BYTES` of them."""
-    here = [(path, path.stat()) for path in files(log)]
+    here = _here(log, cursor.inode)
     same = [n for n, (_, stat) in enumerate(here) if stat.st_ino == cursor.inode]
     left = same or [n for n, (_, stat) in enumerate(here) if stat.st_mtime_ns > cursor.written_ns]
     cut = bool(same) and here[same[0]][1].st_size < cursor.offset
@@ -51,14 +63,25 @@ def poll(log: Path, cursor: Cursor) -> Batch:
     return _read(here[left[0] :], offset, lost)
 
 
+def _here(log: Path, inode: int) -> list[tuple[Path, os.stat_result]]:
+    """The log alone where it is being read, as a hundred times a second for the locks; else all files, oldest first."""
+    with suppress(FileNotFoundError):
+        if (stat := log.stat()).st_ino == inode:
+            return [(log, stat)]
+    return [(path, path.stat()) for path in files(log)]
+
+
 def _read(here: list[tuple[Path, os.stat_result]], offset: int, lost: int) -> Batch:
     """From the first of the files; once a newer one is there, the first does not grow any more."""
     path, stat = here[0]
     newer = len(here) > 1
-    lines, end, given_up = _lines(path, offset, last=newer)
+    with path.open("rb") as file:
+        lines, end, given_up = _lines(file, offset, last=newer)
+        at = os.fstat(file.fileno())
+    if at.st_ino != stat.st_ino:
+        raise FileNotFoundError(f"{path} was set aside just now")  # and the offset is none of the new one's
     found = [read(line) for line in lines if line]
     events = tuple(event for event in found if event is not None)
-    at = path.stat()
     done = newer and end >= at.st_size
     following = Cursor(
         inode=here[1][1].st_ino if done else stat.st_ino, offset=0 if done else end, written_ns=at.st_mtime_ns
@@ -67,11 +90,10 @@ def _read(here: list[tuple[Path, os.stat_result]], offset: int, lost: int) -> Ba
     return Batch(events=events, cursor=following, unreadable=unreadable, lost=lost, more=done or bool(lines))
 
 
-def _lines(path: Path, offset: int, *, last: bool) -> tuple[list[bytes], int, int]:
+def _lines(file: BinaryIO, offset: int, *, last: bool) -> tuple[list[bytes], int, int]:
     """(whole lines, the offset after them, parts given up): a file that grows no more gives up its last part."""
-    with path.open("rb") as file:
-        file.seek(offset)
-        data = file.read(BATCH_MAX_BYTES)
+    file.seek(offset)
+    data = file.read(BATCH_MAX_BYTES)
     whole, newline, rest = data.rpartition(b"\n")
     end = offset + len(whole) + len(newline)
     too_long = len(rest) > LINE_MAX_BYTES

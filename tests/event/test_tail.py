@@ -11,10 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from monitor.world import AT, after, line
+from ostiary.event import tail
 from ostiary.event.record import LINE_MAX_BYTES, files
+from ostiary.event.tail import BATCH_MAX_BYTES, Cursor, at_end, poll, retain, rotate
 from ostiary.foundation.errors import SystemFault
-from ostiary.monitor import tail
-from ostiary.monitor.tail import BATCH_MAX_BYTES, Cursor, poll, retain, rotate
 
 
 @pytest.fixture
@@ -125,6 +125,40 @@ def test_a_file_that_is_gone_is_told_once_and_nothing_before_it_is_read_again(lo
     write(log, *named("c"))
     os.utime(log, ns=(cursor.written_ns + 1,) * 2)  # the disk's clock ticks a few times in a hundredth of a second
     assert read_all(log, cursor)[:3] == (["c"], 0, 0)
+
+
+def test_who_begins_at_the_end_reads_what_comes_from_then_on(log):
+    assert at_end(log) == Cursor()
+    write(log, *named("a"))
+    cursor = at_end(log)
+    write(log, *named("b"))
+    turn(log)
+    aside = at_end(log)  # its writer has not turned yet
+    write(log, *named("c"))
+    assert read_all(log, cursor)[:3] == (["b", "c"], 0, 0)
+    assert read_all(log, aside)[:3] == (["c"], 0, 0)
+
+
+def test_who_reads_the_newest_file_looks_for_no_other(log, monkeypatch):
+    write(log, *named("a"))
+    cursor = read_all(log)[3]
+    write(log, *named("b"))
+    monkeypatch.setattr(tail, "files", None)
+    assert read_all(log, cursor)[0] == ["b"]
+
+
+def test_a_log_that_is_set_aside_while_it_is_opened_is_looked_for_again(log, monkeypatch):
+    write(log, *named("a"))
+    cursor = read_all(log)[3]
+    here = [(log, log.stat())]
+    write(log, *named("b"))
+    turn(log)
+    write(log, *named("c", "d"))
+    with monkeypatch.context() as patch:
+        patch.setattr(tail, "_here", lambda *_: here)
+        with pytest.raises(FileNotFoundError):
+            poll(log, cursor)
+    assert read_all(log, cursor)[:3] == (["b", "c", "d"], 0, 0)
 
 
 def test_a_home_that_was_restored_elsewhere_is_not_read_from_its_beginning(log, tmp_path):
