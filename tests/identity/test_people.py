@@ -6,9 +6,11 @@ from html import unescape
 
 import pyotp
 import pytest
+from sqlalchemy import delete
 
-from ostiary.audit.log import Change
+from ostiary.audit.log import Change, entries
 from ostiary.identity import factors, principals, registration, roster, session
+from ostiary.store.tables import PASSWORD
 
 
 def form_of(page, act):
@@ -440,3 +442,70 @@ def test_a_code_of_one_s_own_gives_no_more_guesses(world):
     assert shown(world, own).status_code == 200
     assert shown(world, "BBBBBBBG").status_code == 400
     assert shown(world, own).status_code == 400
+
+
+NEW = "seven red kites above the mill"
+
+
+@pytest.mark.standard("A5")
+def test_a_person_changes_his_own_password_after_a_new_proof_and_what_the_old_one_gave_ends(world, browser):
+    told = world.signed_in()
+    page = browser.act("password-new")
+    assert 'autocomplete="new-password"' in page.text
+    changed = browser.act("password-confirm", page, password=NEW, again=NEW)
+    assert "has to sign in again" in changed.text
+    assert world.refresh(told["refresh_token"]).status_code == 400
+    assert browser.page().status_code == 200  # this session stays
+    browser.forget()
+    assert "not accepted" in browser.sign_in().text
+    assert browser.sign_in(password=NEW).status_code == 303
+    with world.store.read() as connection:
+        assert [one["actor"] for one in entries(connection) if one["action"] == "user.password"] == ["user:anna"]
+
+
+@pytest.mark.parametrize(
+    ("text", "again", "told"),
+    [
+        (NEW, f"{NEW}.", "not the same"),
+        ("short", "short", "12 to 256 characters"),
+        ("anna anna anna", "anna anna anna", "easily guessed"),
+        ("x" * 257, "x" * 257, "12 to 256 characters"),
+    ],
+)
+def test_a_new_password_that_is_none_changes_nothing_and_is_asked_for_again(world, browser, text, again, told):
+    page = browser.act("password-new")
+    answer = browser.act("password-confirm", page, password=text, again=again)
+    assert told in answer.text
+    assert 'value="password-confirm"' in answer.text
+    assert text not in answer.text
+    browser.forget()
+    assert browser.sign_in().status_code == 303
+
+
+def test_a_new_password_needs_a_new_proof_of_this_session(world, browser):
+    form = form_of(browser.page(), "app-new")
+    for odd in ({"id": ""}, {"id": "x" * 43}):
+        answer = world.ask(
+            "POST", "/identity/account", data={**form, **odd, "act": "password-confirm", "password": NEW, "again": NEW}
+        )
+        assert "took too long" in answer.text
+    asked = browser.begin("password-new")
+    assert 'name="password"' in asked.text  # the old one, by the sign-in form
+    assert 'autocomplete="new-password"' not in asked.text
+
+
+def test_who_has_no_password_here_is_asked_for_none(world, browser):
+    with world.store.begin() as connection:
+        connection.execute(delete(PASSWORD))
+    assert "password-new" not in browser.page().text
+
+
+def test_a_session_is_known_by_its_place_and_browser_whatever_that_calls_itself(world):
+    page = world.ask("GET", "/identity/account")
+    form = {**world.hidden(page), "username": "anna", "password": world.password, "decision": "allow"}
+    headers = {"x-gw-source": "203.0.113.7", "user-agent": "<script>alert(1)</script>" + "x" * 200 + "\x01"}
+    assert world.ask("POST", "/identity/sign-in", data=form, headers=headers).status_code == 303
+    text = world.ask("GET", "/identity/account").text
+    assert "203.0.113.7, &lt;script&gt;alert(1)" in text
+    assert "<script>alert" not in text
+    assert "x" * 96 not in text

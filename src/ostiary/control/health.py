@@ -21,7 +21,7 @@ from ostiary.audit.log import check, entries, verify
 from ostiary.control import giving, revisions
 from ostiary.control.board import Board
 from ostiary.control.documents import observed, read_document, read_policy
-from ostiary.control.installation import Installation, breached_list, open_installation, unrecorded
+from ostiary.control.installation import Installation, open_installation, unrecorded
 from ostiary.control.questions import without_account
 from ostiary.control.revisions import APPLY, ROLLED_BACK, State, texts_of
 from ostiary.envoy import daemon
@@ -147,7 +147,7 @@ def fit(on: Installation) -> str:
         raise OperatorFault(
             "authorities-unfit", f"upstream_authorities in settings.toml names {told}", hint=hint
         ) from problem
-    if stolen := breached_list(on):
+    if stolen := breached.listed(on.home, on.settings):
         breached.refuse_unfit(stolen)
     return "what they name can be used"
 

@@ -75,12 +75,6 @@ def alone(home: Home) -> Iterator[None]:
         yield
 
 
-def breached_list(on: Installation) -> Path | None:
-    """The file of stolen passwords, where the settings name one."""
-    name = on.settings.breached_passwords
-    return on.home.root / name if name else None
-
-
 def _refuse_foreign(store: Store, home: Home) -> None:
     """A store that was emptied, or is another one: an installation that has a policy in force has it recorded."""
     with store.read() as connection:

@@ -10,11 +10,10 @@ from ostiary.audit.log import Change
 from ostiary.control import giving
 from ostiary.control.board import Board
 from ostiary.control.documents import offers
-from ostiary.control.installation import breached_list
 from ostiary.control.reconcile import fit
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.secret import Secret
-from ostiary.identity import devices, keys, principals, registration, roster
+from ostiary.identity import breached, devices, keys, principals, registration, roster
 from ostiary.identity.credentials import hash_password, pepper
 from ostiary.identity.principals import Keys
 from ostiary.identity.registration import Made
@@ -137,7 +136,7 @@ def set_password(board: Board, actor: str, login: str, password: str) -> None:
 
 
 def _hashed(board: Board, login: str, password: str) -> str:
-    return hash_password(Secret(password), login=login, breached=breached_list(board.on))
+    return hash_password(Secret(password), login=login, breached=breached.listed(board.on.home, board.on.settings))
 
 
 def revoke(board: Board, actor: str, principal: str = "", grant: str = "", reason: str = "") -> dict[str, Any]:

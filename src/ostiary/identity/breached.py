@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from ostiary.foundation.errors import OperatorFault, plainly
+from ostiary.foundation.home import Home, Settings
 from ostiary.foundation.secret import Secret
 
 HASH_CHARS: Final = 40
@@ -23,6 +24,11 @@ SAMPLES: Final = 1_000
 HINT: Final = (
     "get the SHA-1 list of Have I Been Pwned, ordered by hash, or leave breached_passwords out of settings.toml"
 )
+
+
+def listed(home: Home, settings: Settings) -> Path | None:
+    """The file of stolen passwords, where the settings name one."""
+    return home.root / settings.breached_passwords if settings.breached_passwords else None
 
 
 def contains(path: Path, password: Secret) -> bool:

@@ -14,15 +14,16 @@ from starlette.responses import Response
 
 from ostiary.audit.log import Change
 from ostiary.foundation.clock import from_us
+from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.secret import Secret
-from ostiary.identity import factors, passkeys, session
-from ostiary.identity.credentials import digest, new_secret
+from ostiary.identity import breached, factors, passkeys, principals, session
+from ostiary.identity.credentials import digest, hash_password, new_secret
 from ostiary.identity.page import page
 from ostiary.identity.principals import end_others
 from ostiary.identity.request import Refused
 from ostiary.identity.server import Server
 from ostiary.identity.session import SESSION_LIFE_S, Person
-from ostiary.store.tables import SESSION
+from ostiary.store.tables import PASSWORD, SESSION
 
 KEPT_S: Final = 900  # between the proof and the end of an enrolment
 NAME_MAX_CHARS: Final = 60
@@ -110,19 +111,52 @@ def _remove(_server: Server, change: Change, person: Person, form: Mapping[str, 
     return CHANGED if factors.remove(change, person.principal, form.get("id", "-")) else {}
 
 
+def _password_new(server: Server, change: Change, person: Person, _: Mapping[str, str]) -> More:
+    """For who has a password here; whom a provider signs in has his there."""
+    if not _own(change.connection, person):
+        return {}
+    return {"password": _keep(server, change, person, "password")}
+
+
+def _password_confirm(server: Server, change: Change, person: Person, form: Mapping[str, str]) -> More:
+    login, text = person.principal.removeprefix("user:"), form.get("password", "")
+    if _begun(server, change, person, "password", form) is None:
+        return LAPSED
+    if text != form.get("again", ""):
+        return {"password": form["id"], "problem": "not-same"}
+    try:
+        hashed = hash_password(Secret(text), login=login, breached=breached.listed(server.home, server.settings))
+    except CallerFault as problem:
+        return {"password": form["id"], "problem": problem.code}
+    server.drawer(change.connection, "password").use(form["id"])
+    principals.keep_password(change, key=server.key, login=login, hashed=hashed)
+    return CHANGED
+
+
+def _own(connection: Connection, person: Person) -> bool:
+    return connection.scalar(select(PASSWORD.c.principal).where(PASSWORD.c.principal == person.principal)) is not None
+
+
 CHANGED: Final[More] = {"told": "changed"}
 LAPSED: Final[More] = {"problem": "lapsed"}
 ENOUGH: Final[More] = {"problem": "enough"}
 PROVED: Final[Mapping[str, Act]] = {
     "app-new": _app_new, "passkey-new": _passkey_new, "recovery-new": _recovery_new, "remove": _remove,
+    "password-new": _password_new,
 }  # fmt: skip
-BEGUN: Final[Mapping[str, Act]] = {"app-confirm": _app_confirm, "passkey-confirm": _passkey_confirm}
+BEGUN: Final[Mapping[str, Act]] = {
+    "app-confirm": _app_confirm, "passkey-confirm": _passkey_confirm, "password-confirm": _password_confirm,
+}  # fmt: skip
 
 
 def _begin(server: Server, change: Change, person: Person, kind: str, **facts: str) -> str:
     """The one-time thing that an enrolment goes on with, in this session alone; "" where he has enough."""
     if factors.count(change.connection, person.principal) >= factors.FACTORS_MAX:
         return ""
+    return _keep(server, change, person, kind, **facts)
+
+
+def _keep(server: Server, change: Change, person: Person, kind: str, **facts: str) -> str:
     token = new_secret().reveal()
     server.drawer(change.connection, kind).keep(token, KEPT_S, client="", sid=person.sid, **facts)
     return token
@@ -150,15 +184,18 @@ def shown(server: Server, request: Request, connection: Connection, person: Pers
         {**one, "since": _day(one["made_at_us"]), "used": _day(one["used_at_us"]) if one["used_at_us"] else ""}
         for one in found if one["kind"] != factors.RECOVERY
     ]  # fmt: skip
-    own = select(SESSION.c.sid, SESSION.c.expires_at_s).where(
+    own = select(SESSION.c.sid, SESSION.c.expires_at_s, SESSION.c.place, SESSION.c.agent).where(
         SESSION.c.principal == person.principal, SESSION.c.expires_at_s > server.now_s()
     )
     sessions = [
-        {"sid": row.sid, "since": _day((row.expires_at_s - SESSION_LIFE_S) * 1_000_000), "this": row.sid == person.sid}
+        {
+            "sid": row.sid, "since": _day((row.expires_at_s - SESSION_LIFE_S) * 1_000_000), "place": row.place,
+            "agent": row.agent, "this": row.sid == person.sid,
+        }
         for row in connection.execute(own.order_by(SESSION.c.expires_at_s))
-    ]
+    ]  # fmt: skip
     return page(
-        request, "account", person=person.name, factors=mine, left=len(found) - len(mine), sessions=sessions,
+        request, "account", person=person.name, own=_own(connection, person), factors=mine, left=len(found) - len(mine), sessions=sessions,
         action=f"{server.issuer}/account", csrf=_csrf(server, person), script=f"{server.issuer}/passkey.js", **more,
     )  # fmt: skip
 

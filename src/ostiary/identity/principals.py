@@ -97,12 +97,15 @@ def remove(change: Change, *, principal: str) -> Keys:
 
 def set_password(change: Change, *, sealer: Sealer, login: str, hashed: str) -> Keys:
     """A new password, hashed; sessions, grants and older tokens end. Wrong tries of the old one count no more."""
-    principal = f"user:{login}"
-    keys = end(change, principal, "password changed")
-    tries.unlock(change.connection, pepper(change.connection, sealer), login)
-    upsert(change.connection, PASSWORD, {"principal": principal}, {"hash": hashed})
-    change.note("user.password", principal)
+    keys = end(change, f"user:{login}", "password changed")
+    keep_password(change, key=pepper(change.connection, sealer), login=login, hashed=hashed)
     return keys
+
+
+def keep_password(change: Change, *, key: bytes, login: str, hashed: str) -> None:
+    tries.unlock(change.connection, key, login)
+    upsert(change.connection, PASSWORD, {"principal": f"user:{login}"}, {"hash": hashed})
+    change.note("user.password", f"user:{login}")
 
 
 def forget_factors(change: Change, *, login: str) -> Keys:

@@ -8,10 +8,12 @@ from starlette.responses import Response
 
 from ostiary.identity import factors
 from ostiary.identity.credentials import digest
+from ostiary.identity.request import source
 from ostiary.identity.server import Server
 from ostiary.store.tables import PRINCIPAL, SESSION
 
 SESSION_LIFE_S: Final = 8 * 3600
+AGENT_MAX_CHARS: Final = 120
 SESSION_COOKIE: Final = "__Host-ostiary-session"
 
 _SESSION: Final = (
@@ -50,12 +52,14 @@ def current(server: Server, connection: Connection, request: Request) -> Person 
     return Person(row.principal, row.name, row.sid, row.authenticated_at_s, row.generation, tuple(row.amr.split()))
 
 
-def keep(connection: Connection, server: Server, person: Person) -> None:
-    """The session of who has just signed in."""
+def keep(connection: Connection, server: Server, request: Request, person: Person) -> None:
+    """The session of who has just signed in, with what he may know it by."""
+    agent = "".join(filter(str.isprintable, request.headers.get("user-agent", "")))[:AGENT_MAX_CHARS]
     row = {
         "digest": digest(server.key, "session", person.session), "sid": person.sid, "principal": person.principal,
         "authenticated_at_s": person.authenticated_at_s, "expires_at_s": server.now_s() + SESSION_LIFE_S,
         "amr": " ".join(person.amr), "provider": person.provider, "outside_sid": person.outside_sid,
+        "place": source(request), "agent": agent,
     }  # fmt: skip
     connection.execute(insert(SESSION), row)
 

@@ -210,7 +210,7 @@ def _given(server: Server, request: Request, asked: Asked, person: Person) -> st
         if not still_signed_in_there(server, connection, person):
             raise ended
         if person.session:
-            session.keep(connection, server, person)
+            session.keep(connection, server, request, person)
             browsers.remember(server, connection, request, person)
         elif not session.in_force(connection, person, now_s):
             raise ended

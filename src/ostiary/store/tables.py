@@ -150,6 +150,8 @@ SESSION: Final = table(
     Column("amr", Text, nullable=False),
     Column("provider", String(100), nullable=False),  # by whose word he is signed in; "" by his own password
     Column("outside_sid", String(255), nullable=False, index=True),  # what the provider calls the session
+    Column("place", String(64), nullable=False),  # the address it was begun from, and what the browser called itself
+    Column("agent", String(120), nullable=False),
 )
 
 PROVIDER: Final = table(  # whose word on who somebody is counts here
