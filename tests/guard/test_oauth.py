@@ -13,7 +13,7 @@ from certificates import certificate
 from guard_world import guarded, make
 from ostiary.erp.operation import Request
 from ostiary.foundation.secret import Secret
-from ostiary.guard import oauth
+from ostiary.guard import erp, oauth
 from ostiary.store.directory import sealed_for
 from ostiary.store.tables import ERP_ACCOUNT
 from token_endpoint import Client, TokenEndpoint
@@ -84,7 +84,7 @@ async def test_one_token_serves_all_who_wait_for_it_and_those_after(world_of, en
 
 
 async def test_a_token_is_renewed_before_it_ends_and_where_it_cannot_be_nobody_passes(world_of, endpoint, monkeypatch):
-    monkeypatch.setattr(oauth, "AGAIN_S", 0.2)
+    monkeypatch.setattr(erp, "SILENT_S", 0.2)
     endpoint.life_s = 2
     async with world_of(endpoint) as world:
         until, handed = time.monotonic() + 3.5, set()
@@ -168,10 +168,19 @@ async def test_an_answer_that_gives_no_bearer_token_lets_nobody_pass(world_of, e
         assert [seen["path"] for seen in endpoint.server.seen] == ["/token"]
 
 
+async def test_a_life_that_is_none_is_refused_by_name(world_of, endpoint):
+    endpoint.odd = (200, {}, json.dumps({"access_token": "planted-token", "expires_in": 0.5}))
+    async with world_of(endpoint) as world:
+        detail = (await asked(world)).detail
+    assert "without a bearer's token: Expected `float` >= 1.0 - at `$.expires_in`" in detail
+    assert "planted-token" not in detail
+
+
 async def test_times_that_are_texts_or_left_out_are_understood(world_of, endpoint):
     async with world_of(endpoint) as world:
-        for told in ({"expires_in": "3599"}, {}):
+        for told in ({"expires_in": "3599"}, {}, {"expires_in": 7_776_000}):
             endpoint.odd = (200, {}, json.dumps({"access_token": "abc", "token_type": "bearer", **told}))
+            another_secret(world, SECRET)  # so that it is fetched anew
             assert (await asked(world)).headers["authorization"] == "Bearer abc"
 
 

@@ -7,8 +7,9 @@ import socket
 import pytest
 
 from ostiary.foundation.secret import Secret
-from ostiary.guard.erp import NotEstablished
-from ostiary.guard.tryton import PATIENCE_S, TIMEOUT_S, Tried, TrytonErp
+from ostiary.guard import erp as hand_over
+from ostiary.guard.erp import PATIENCE_S, TIMEOUT_S, NotEstablished, NotLetIn, Tried
+from ostiary.guard.tryton import TrytonErp
 from upstream import Echo, Server
 
 
@@ -65,5 +66,56 @@ def test_an_erp_that_refuses_is_not_said_to_be_silent(answer, told):
     try:
         with pytest.raises(NotEstablished, match=told):
             asyncio.run(go())
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "told"),
+    [
+        ((503, "busy"), NotEstablished, "answers a login at database erp with status 503"),
+        ((404, "{}"), NotEstablished, "answers a login at database erp with status 404"),
+        ((401, "{}"), NotLetIn, "does not let gateway in with the password given for it"),
+    ],
+)
+def test_how_a_login_failed_is_told_to_all_who_ask_a_moment_later(answer, kind, told):
+    """A Tryton that is only busy is not told as a wrong password."""
+
+    async def go():
+        tried = Tried("gateway", Secret("x"))
+        erp = TrytonErp(f"http://127.0.0.1:{server.server_port}", "erp", tried)
+        try:
+            return await asyncio.gather(*(erp.user(tried.account) for _ in range(5)), return_exceptions=True)
+        finally:
+            await erp.close()
+
+    server = Server(("127.0.0.1", 0), Echo).start(lambda _: (answer[0], {}, answer[1]))
+    try:
+        problems = asyncio.run(go())
+    finally:
+        server.stop()
+    assert {type(problem) for problem in problems} == {kind}
+    assert all(told in str(problem) for problem in problems)
+    assert len(server.seen) == 1
+
+
+def test_an_erp_that_was_busy_is_asked_again_soon(monkeypatch):
+    monkeypatch.setattr(hand_over, "SILENT_S", 0.01)
+
+    async def go():
+        tried = Tried("gateway", Secret("x"))
+        erp = TrytonErp(f"http://127.0.0.1:{server.server_port}", "erp", tried)
+        try:
+            with pytest.raises(NotEstablished):
+                await erp.user(tried.account)
+            server.reply = lambda _: (200, {}, '{"result": [7, "token"]}')
+            await asyncio.sleep(0.05)
+            return await erp.user(tried.account)
+        finally:
+            await erp.close()
+
+    server = Server(("127.0.0.1", 0), Echo).start(lambda _: (503, {}, ""))
+    try:
+        assert asyncio.run(go()) == "7"
     finally:
         server.stop()

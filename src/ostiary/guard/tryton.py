@@ -7,6 +7,7 @@ Tryton binds a session to the address that logged in, so the gate must not hand 
 import asyncio
 import base64
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import httpx
@@ -16,55 +17,20 @@ from ostiary.erp import tryton
 from ostiary.erp.operation import Request
 from ostiary.foundation.secret import Secret
 from ostiary.guard.accounts import SystemVault
-from ostiary.guard.erp import NotEstablished, NotLetIn, ask
+from ostiary.guard.erp import TIMEOUT_S, AllHeld, Given, NotEstablished, NotLetIn, Tried, ask
 from ostiary.store.directory import ErpAccount
 
-TIMEOUT_S: Final = 4.0  # below the guard's own
-PATIENCE_S: Final = 40.0  # where an administrator waits: a Tryton that just started loads its modules at the first call
 PROVE_EVERY_S: Final = 30.0  # Tryton forgets an idle session after [session] timeout, 300 s by default
-LOGIN_AGAIN_S: Final = 10.0  # a wrong password is not tried at every request: Tryton would lock the user out
-HELD_MAX: Final = 10_000  # ERP users whose credentials are kept; past it all are fetched anew
 STORED: Final = frozenset({"integer", "float", "numeric", "boolean", "many2one", "selection"})
 # A login, with or without a word.
 REFUSES: Final = frozenset({httpx.codes.OK, httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN})
-
-
-class Tried:
-    """The vault of one password that nobody keeps yet."""
-
-    def __init__(self, login: str, password: Secret) -> None:
-        self.account = ErpAccount(principal="", login=login, uid="", sealed_secret=b"")
-        self._password = password
-
-    async def reader(self) -> ErpAccount:
-        return self.account
-
-    async def password(self, _: ErpAccount) -> Secret:
-        return self._password
-
-    async def rest_key(self, _: ErpAccount) -> Secret | None:
-        return None
-
-    async def keep_rest_key(self, account: ErpAccount, key: Secret) -> None: ...
-    async def learn_uid(self, account: ErpAccount, uid: str) -> None: ...
-
-
-class _Held:
-    """What is held for one ERP user; `lock` makes one login serve everyone who waits for it."""
-
-    def __init__(self) -> None:
-        self.lock = asyncio.Lock()
-        self.session: Secret | None = None
-        self.key: Secret | None = None
-        self.session_proved_at = self.key_proved_at = self.refused_at = float("-inf")
-        self.uid = ""
 
 
 class TrytonErp:
     def __init__(self, url: str, database: str, vault: SystemVault | Tried, timeout_s: float = TIMEOUT_S) -> None:
         self._database, self._vault, self._timeout_s = database, vault, timeout_s
         self._http = httpx.AsyncClient(base_url=url, timeout=timeout_s, trust_env=False)
-        self._held: dict[tuple[str, bytes], _Held] = {}  # login and sealed password: a new one is a new login
+        self._held, self._uids = AllHeld(), dict[str, str]()
         self._described: dict[tuple[str, str], Mapping[str, Any]] = {}
         self.trouble = ""  # why the gate's own ERP user was not let in the last time
 
@@ -112,7 +78,7 @@ class TrytonErp:
     async def user(self, account: ErpAccount) -> str:
         """The ERP's id of this user, who has to log in for it."""
         await self._session(account)
-        return self._of(account).uid
+        return self._uids[account.login]
 
     async def learn(self, system: str) -> tryton.Catalogue:
         """What the database offers, and to whom, asked as the gate's own ERP user."""
@@ -154,24 +120,17 @@ class TrytonErp:
 
     async def _session(self, account: ErpAccount, lapsed: Secret | None = None) -> Secret:
         """A session that was alive a moment ago; logs in when there is none."""
-        held = self._of(account)
-        async with held.lock:
-            if held.session is None or held.session is lapsed or not await self._session_lives(held):
-                held.session = None
-                held.session = await self._login(account, held)
-                held.session_proved_at = monotonic()
-            return held.session
+        return await self._held.of(account).get(partial(self._alive, account), lapsed)
 
-    async def _session_lives(self, held: _Held) -> bool:
-        if monotonic() - held.session_proved_at < PROVE_EVERY_S:
-            return True
-        status, _ = await self._call("model.res.user.get_preferences", [True, {}], held.session)
-        held.session_proved_at = monotonic()
+    async def _alive(self, account: ErpAccount, before: Secret | None) -> Given:
+        session = before if before and await self._session_lives(before) else await self._login(account)
+        return Given(session, PROVE_EVERY_S, PROVE_EVERY_S)
+
+    async def _session_lives(self, session: Secret) -> bool:
+        status, _ = await self._call("model.res.user.get_preferences", [True, {}], session)
         return status == httpx.codes.OK
 
-    async def _login(self, account: ErpAccount, held: _Held) -> Secret:
-        if monotonic() - held.refused_at < LOGIN_AGAIN_S:
-            raise NotLetIn(f"the ERP did not let {account.login} in a moment ago")
+    async def _login(self, account: ErpAccount) -> Secret:
         password = await self._vault.password(account)
         params = [account.login, {"password": password.reveal()}, "en"]
         status, answer = await self._call("common.db.login", params, None)
@@ -179,32 +138,28 @@ class TrytonErp:
             case [int(uid), str(token), *_] if status == httpx.codes.OK and uid > 0:
                 pass
             case _:
-                held.refused_at = monotonic()
                 if status not in REFUSES:  # 404: it has no such database
                     raise NotEstablished(f"the ERP answers a login at database {self._database} with status {status}")
                 raise NotLetIn(f"the ERP does not let {account.login} in with the password given for it")
         if account.uid not in {"", str(uid)}:
             raise NotEstablished(f"{account.login} is another user of the ERP than the one that was mapped")
-        held.uid = str(uid)
+        self._uids[account.login] = str(uid)
         if not account.uid:
-            await self._vault.learn_uid(account, held.uid)
+            await self._vault.learn_uid(account, str(uid))
         text = base64.b64encode(f"{account.login}:{uid}:{token}".encode()).decode()
         return Secret(f"Session {text}")
 
     async def _rest_key(self, account: ErpAccount) -> Secret:
         """The user's own key for Tryton's REST interface, which takes no session; made with the user's session."""
-        held = self._of(account)
-        if held.key is not None and monotonic() - held.key_proved_at < PROVE_EVERY_S:
-            return held.key
         session = await self._session(account)
-        async with held.lock:
-            if held.key is None:
-                held.key = await self._vault.rest_key(account)
-            if held.key is None or not await self._key_lives(held.key, session):
-                held.key = await self._make_key(held.uid or account.uid, session)
-                await self._vault.keep_rest_key(account, held.key)
-            held.key_proved_at = monotonic()
-            return held.key
+        return await self._held.of(account, "key").get(partial(self._key, account, session))
+
+    async def _key(self, account: ErpAccount, session: Secret, before: Secret | None) -> Given:
+        key = before or await self._vault.rest_key(account)
+        if key is None or not await self._key_lives(key, session):
+            key = await self._make_key(self._uids[account.login], session)
+            await self._vault.keep_rest_key(account, key)
+        return Given(key, PROVE_EVERY_S, PROVE_EVERY_S)
 
     async def _key_lives(self, key: Secret, session: Secret) -> bool:
         domain = [["key", "=", key.reveal()], ["state", "=", "validated"], ["application", "=", "rest"]]
@@ -227,19 +182,8 @@ class TrytonErp:
         status, answer = await ask(self._http, "the ERP", f"/{self._database}/rpc/", json=body, headers=headers)
         return status, answer if status == httpx.codes.OK else {}
 
-    def _of(self, account: ErpAccount) -> _Held:
-        name = (account.login, account.sealed_secret)
-        if name not in self._held and len(self._held) >= HELD_MAX:
-            self._held.clear()
-        return self._held.setdefault(name, _Held())
-
 
 def _number(text: str) -> int:
     if not text.isascii() or not text.isdecimal():
         raise NotEstablished("a record has no number")
     return int(text)
-
-
-def monotonic() -> float:
-    """Seconds by the loop's own clock."""
-    return asyncio.get_running_loop().time()
