@@ -202,6 +202,8 @@ def test_without_jit_only_those_come_in_who_are_linked(outside):
     outside.begin()
     stops(outside, "have no account here yet")
     outside.world.do(providers.link, name="acme", subject="0f-a1", principal="user:anna")
+    with outside.world.store.read() as connection:
+        assert list(roster.one(connection, "user:anna")["outside"].values()) == ["0f-a1"]
     told = outside.tokens()
     assert outside.world.claims(told["access_token"]).subject == "user:anna"
     outside.world.do(providers.link, name="acme", subject="0f-a1")

@@ -88,7 +88,7 @@ def test_a_user_is_made_found_changed_and_deleted(directory):
     assert made["meta"]["location"].endswith(f"/identity/scim/v2/Users/{made['id']}")
     assert directory.kept(made) == {
         "id": "user:ben@example.com", "name": "Ben", "person": "user:ben@example.com", "active": True, "roles": [],
-        "accounts": {}, "factors": [],
+        "accounts": {}, "factors": [], "outside": {},
     }  # fmt: skip
     for text in (
         'userName eq "BEN@example.com"',

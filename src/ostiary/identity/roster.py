@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Row, select
 from ostiary.foundation.clock import stamp
 from ostiary.foundation.errors import CallerFault
 from ostiary.identity import tries
-from ostiary.store.tables import ASSIGNMENT, CLIENT, ERP_ACCOUNT, FACTOR, PRINCIPAL
+from ostiary.store.tables import ASSIGNMENT, CLIENT, ERP_ACCOUNT, FACTOR, OUTSIDE, PRINCIPAL
 
 
 def users(connection: Connection) -> list[dict[str, Any]]:
@@ -60,6 +60,9 @@ def _list(connection: Connection, which: ColumnElement[bool]) -> list[dict[str, 
     acts_as = select(ERP_ACCOUNT).where(ERP_ACCOUNT.c.principal.in_(some))
     for row in connection.execute(acts_as.order_by(ERP_ACCOUNT.c.system)):
         accounts[row.principal][row.system] = row.login
+    outside = defaultdict[str, dict[str, str]](dict)  # who he is at a provider, by its issuer
+    for row in connection.execute(select(OUTSIDE).where(OUTSIDE.c.principal.in_(some))):
+        outside[row.principal][row.issuer] = row.subject
     factors = defaultdict[str, set[str]](set)
     for row in connection.execute(select(FACTOR.c.principal, FACTOR.c.kind).where(FACTOR.c.principal.in_(some))):
         factors[row.principal].add(row.kind)
@@ -67,7 +70,7 @@ def _list(connection: Connection, which: ColumnElement[bool]) -> list[dict[str, 
     return [
         {
             "id": row.id, "name": row.name, "person": row.person, "active": row.active,
-            "roles": roles[row.id], "accounts": accounts[row.id], **_proves(row, factors[row.id]),
+            "roles": roles[row.id], "accounts": accounts[row.id], **_proves(row, factors[row.id], outside[row.id]),
         }
         for row in connection.execute(shown)
     ]  # fmt: skip
@@ -77,8 +80,10 @@ def end_of(until_s: int) -> str:
     return stamp(datetime.fromtimestamp(until_s, UTC))
 
 
-def _proves(row: Row[Any], factors: Iterable[str]) -> dict[str, Any]:
-    """Of a client all that was said of it; of a person what he shows beside the password: an app's codes (totp), a
-    passkey, codes for when these are lost.
+def _proves(row: Row[Any], factors: Iterable[str], outside: dict[str, str]) -> dict[str, Any]:
+    """Of a client all that was said of it; of a person who he is at providers, and what he shows beside the password: an
+    app's codes (totp), a passkey, codes for when these are lost.
     """
-    return {**json.loads(row.facts), "until": end_of(row.until_s)} if row.facts else {"factors": sorted(factors)}
+    if row.facts:
+        return {**json.loads(row.facts), "until": end_of(row.until_s)}
+    return {"factors": sorted(factors), "outside": outside}
