@@ -1,5 +1,6 @@
 """The table of commands: whatever it names is there and takes what its command is given."""
 
+import functools
 import inspect
 from pkgutil import resolve_name
 from typing import get_args, get_type_hints
@@ -7,15 +8,15 @@ from typing import get_args, get_type_hints
 import click
 import pytest
 
-from ostiary.cli.commands import SHARED, TABLE
 from ostiary.cli.main import cli
+from ostiary.control.commands import SHARED, TABLE
 from ostiary.control.operations import OPERATIONS
 from ostiary.identity.clients import AT_THE_GATE, WAYS, Terms
 from ostiary.identity.registration import DAYS, DAYS_MAX
 
 KEYS = {
-    "also", "arguments", "asks", "columns", "does", "else", "empty", "help", "knows", "line", "options", "reads", "runs",
-    "shows", "told",
+    "also", "arguments", "asks", "besides", "by", "columns", "does", "else", "empty", "help", "knows", "line", "options",
+    "reads", "runs", "shows", "told",
 }  # fmt: skip
 
 
@@ -47,18 +48,30 @@ def fits(function, *before, names):
     inspect.signature(function).bind(*before, **dict.fromkeys(names))
 
 
+def operation(by):
+    """The function, without what control gives it beside what was asked."""
+    function = resolve_name(f"ostiary.{by}")
+    first, *_ = takes = list(inspect.signature(function).parameters)
+    lent = dict.fromkeys({"sealer", "now"} & {*takes})
+    return functools.partial(function, *["control's"] * (1 if first in {"home", "connection", "change"} else 2), **lent)
+
+
 @pytest.mark.parametrize("path", LEAVES)
 def test_what_a_command_names_takes_what_the_command_is_given(path):
     act = LEAVES[path]
     assert act.keys() <= KEYS
     assert len(act.keys() & {"columns", "shows", "told", "runs"}) == 1
     assert ("empty" in act) == ("columns" in act)
+    assert act.keys() & {"by", "reads"} if "does" in act else "by" not in act
+    assert len(act.keys() & {"by", "reads"}) <= 1
     assert act.get("does", "status") in OPERATIONS
     for names in parameters(path):
         if "runs" in act:
             fits(resolve_name(f"ostiary.cli.{act['runs']}"), names=names)
         if "reads" in act:
-            fits(resolve_name(f"ostiary.control.{act['reads']}"), names=["home", *names])
+            fits(resolve_name(f"ostiary.{act['reads']}"), names=["home", *names])
+        elif "runs" not in act:
+            fits(operation(act["by"]), names=names | ({"password"} if "asks" in act else set()))
         if "shows" in act:
             fits(resolve_name(f"ostiary.cli.{act['shows']}"), "made", names=names)
 

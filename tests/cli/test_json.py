@@ -6,8 +6,8 @@ import click
 import pytest
 
 from cli.transcript import ostiary
-from ostiary.cli.commands import TABLE
 from ostiary.cli.main import cli
+from ostiary.control.commands import TABLE
 from running import RUNNING
 
 pytestmark = RUNNING

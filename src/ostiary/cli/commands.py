@@ -1,6 +1,5 @@
-"""Every command of commands.toml: its parameters, what it asks, and how the answer is shown."""
+"""Every command of control's commands.toml: its parameters, what it asks, and how the answer is shown."""
 
-import tomllib
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from difflib import get_close_matches
@@ -12,10 +11,9 @@ from typing import Any, Final
 import click
 
 from ostiary.cli.terminal import HOME, JSON, ask, at_home, home, look, show, table, typed
+from ostiary.control.commands import SHARED, TABLE
 from ostiary.foundation.errors import OperatorFault
 
-TABLE: Final = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
-SHARED: Final = TABLE.pop("shared")
 TYPES: Final[Mapping[str, Any]] = {
     "file": click.Path(path_type=Path, dir_okay=False),
     "folder": click.Path(path_type=Path, file_okay=False),
@@ -135,7 +133,7 @@ def _said(value: Any) -> Any:
 def _answer(act: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
     if "reads" not in act:
         return ask(home(), act["does"], **given)
-    read = resolve_name(f"ostiary.control.{act['reads']}")
+    read = resolve_name(f"ostiary.{act['reads']}")
     return look(home(), act["does"], read, **given) if "does" in act else read(home=home(), **given)
 
 

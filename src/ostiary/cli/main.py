@@ -8,8 +8,9 @@ from typing import Final
 import click
 from click.exceptions import NoArgsIsHelpError
 
-from ostiary.cli.commands import TABLE, Group
+from ostiary.cli.commands import Group
 from ostiary.cli.terminal import with_names
+from ostiary.control.commands import TABLE
 from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault, owner_only, told
 
 FORMATS: Final = re.compile("does not match the formats? .*")  # of a time, as nobody types them

@@ -125,6 +125,9 @@ def approve(kind: Kind, board: Board, actor: str, proposal: str) -> dict[str, An
         return _go_on(board, actor, board.change(actor, agree))
 
 
+approve_roles, approve_emergency = partial(approve, Kind.ROLES), partial(approve, Kind.BREAK_GLASS)
+
+
 def _refuse_stale(board: Board, change: Change, asked: Proposal) -> None:
     if asked.kind is Kind.BREAK_GLASS:
         if board.now - asked.at > ASKED_MAX:

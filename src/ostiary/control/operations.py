@@ -5,30 +5,22 @@ from contextlib import nullcontext, suppress
 from functools import partial, wraps
 from inspect import signature
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, Final
 
 from msgspec import Struct, convert, to_builtins
 from msgspec.structs import replace
 
 from ostiary.audit.log import Change, refuse_unfit
-from ostiary.control import (
-    delegated,
-    evidence,
-    giving,
-    grounds,
-    health,
-    people,
-    questions,
-    revisions,
-)
+from ostiary.control import health, revisions
 from ostiary.control.board import Board
+from ostiary.control.commands import operations
 from ostiary.control.documents import prove_document
 from ostiary.control.questions import assigned, holders_of
 from ostiary.control.reconcile import Translated
 from ostiary.control.revisions import Kind, Proposal, State
 from ostiary.event import record
 from ostiary.foundation.errors import OperatorFault, counted
-from ostiary.identity import devices, dynamic, principals, providers, provisioning, roster
 from ostiary.monitor import alerts
 from ostiary.plan.model import Plan
 from ostiary.policy.document import Document
@@ -243,6 +235,9 @@ def reject(kind: Kind, board: Board, actor: str, proposal: str, reason: str = ""
         board.change(actor, lambda change: revisions.close(change, asked, State.REJECTED, reason))
 
 
+reject_policy, reject_roles = partial(reject, Kind.POLICY), partial(reject, Kind.ROLES)
+
+
 def given(act: Callable[..., Any]) -> "Operation":
     """As the API calls it: what `act` works on, and how, is said by the name of its first parameter."""
     takes = signature(act, follow_wrapped=False).parameters
@@ -266,71 +261,4 @@ def given(act: Callable[..., Any]) -> "Operation":
 
 
 Operation = Callable[..., Any]  # (board, actor, **parameters) -> JSON-able
-_ACTS: Final[Mapping[str, Callable[..., Any]]] = {
-    "policy.apply": apply_policy,
-    "policy.propose": propose_policy,
-    "policy.approve": approve_policy,
-    "policy.reject": partial(reject, Kind.POLICY),
-    "policy.restore": restore_policy,
-    "break-glass.start": giving.start,
-    "break-glass.approve": partial(giving.approve, Kind.BREAK_GLASS),
-    "break-glass.end": giving.end,
-    "policy.list": revisions.list_revisions,
-    "policy.show": revisions.show_revision,
-    "policy.compare": questions.compare,
-    "break-glass.list": giving.emergencies,
-    "review.list": giving.reviews,
-    "audit.list": evidence.list_entries,
-    "explain": grounds.explain,
-    "review.keep": giving.keep_role,
-    "review.remove": giving.remove_role,
-    "policy.shadow": begin_shadow,
-    "policy.shadow-end": end_shadow,
-    "status": health.status,
-    "system.account": people.set_reader,
-    "system.learn": people.learn,
-    "client.add": people.add_client,
-    "client.change": people.change_client,
-    "client.list": roster.clients,
-    "registration.open": delegated.open_registration,
-    "registration.list": dynamic.listed,
-    "registration.close": dynamic.close_registration,
-    "provisioning.allow": provisioning.allow,
-    "provisioning.list": provisioning.listed,
-    "provisioning.stop": provisioning.stop,
-    "client.rotate": people.rotate_client,
-    "client.certificate": people.issue_certificate,
-    "user.add": people.add_user,
-    "user.list": people.list_users,
-    "user.password": people.set_password,
-    "user.forget-factors": principals.forget_factors,
-    "provider.add": delegated.add_provider,
-    "provider.change": providers.change_provider,
-    "provider.list": providers.listed,
-    "provider.map": delegated.map_role,
-    "provider.unmap": partial(providers.map_role, brings=False),
-    "provider.link": providers.link,
-    "provider.remove": providers.remove_provider,
-    "device.add": people.add_device,
-    "device.list": devices.listed,
-    "device.remove": devices.remove,
-    "principal.show": people.show,
-    "principal.roles": giving.set_roles,
-    "roles.list": giving.waiting,
-    "roles.approve": partial(giving.approve, Kind.ROLES),
-    "roles.reject": partial(reject, Kind.ROLES),
-    "principal.disable": people.disable,
-    "principal.enable": principals.enable,
-    "principal.remove": principals.remove,
-    "account.set": people.set_account,
-    "account.remove": principals.remove_erp_account,
-    "token.revoke": people.revoke,
-    "key.rotate": people.rotate_keys,
-    "alert.list": alerts.list_alerts,
-    "alert.show": show_alert,
-    "alert.acknowledge": acknowledge_alert,
-    "alert.resolve": resolve_alert,
-    "measure.list": alerts.list_measures,
-    "measure.undo": undo_measure,
-}
-OPERATIONS: Final[Mapping[str, Operation]] = {name: given(act) for name, act in _ACTS.items()}
+OPERATIONS: Final[Mapping[str, Operation]] = {name: given(resolve_name(f"ostiary.{by}")) for name, by in operations()}

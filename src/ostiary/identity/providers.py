@@ -1,6 +1,7 @@
 """The OpenID Connect providers whose word counts here, as administrators name them; which roles it brings, and to whom."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -124,6 +125,9 @@ def map_role(change: Change, *, name: str, claim: str, value: str, role: str, br
         raise CallerFault("no-map", told, hint="see `ostiary provider list`")
     _replace(change, before, {"maps": [*(other for other in maps if other != one), *([one] if brings else [])]})
     return ()
+
+
+unmap_role = partial(map_role, brings=False)
 
 
 def remove_provider(change: Change, *, name: str) -> Keys:

@@ -1,0 +1,19 @@
+"""The one table of what can be asked: the CLI has its commands of it, and control the operations that it answers."""
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+TABLE: Final = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+SHARED: Final = TABLE.pop("shared")
+
+
+def operations(acts: Mapping[str, Any] = TABLE | SHARED) -> Iterator[tuple[str, str]]:
+    """Each with the function in ostiary that does it."""
+    for act in acts.values():
+        if isinstance(act, dict):
+            if "does" in act:
+                yield act["does"], act.get("by") or act["reads"]
+            yield from act.get("besides", {}).items()
+            yield from operations(act)
