@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import click
 
-from ostiary.cli.terminal import HOME, JSON, ask, at_home, home, look, show, table, typed
+from ostiary.cli.terminal import HOME, JSON, ask, at_home, home, look, noted, show, table, typed
 from ostiary.control.commands import SHARED, TABLE
 from ostiary.foundation.errors import OperatorFault
 
@@ -143,4 +143,5 @@ def _shown(act: Mapping[str, Any], made: Any, given: Mapping[str, Any]) -> str:
         return table(made, act["columns"], empty=act["empty"])
     if "shows" in act:
         return str(resolve_name(f"ostiary.cli.{act['shows']}")(made, **given))
-    return at_home(act["told"].format(made=made, **given).rstrip("\n"))
+    warnings = made.get("warnings", ()) if isinstance(made, dict) else ()
+    return at_home(act["told"].format(made=made, **given).rstrip("\n")) + noted(warnings)

@@ -1,11 +1,11 @@
-"""`ostiary event`, `audit`, `alert`, `backup`, `restore`: what happened, what the watch noticed, and that the record holds."""
+"""`ostiary event`, `audit`, `alert`: what happened, and what the watch noticed."""
 
 import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from ostiary.cli.terminal import at_home, home, noted, pasteable, show, table
+from ostiary.cli.terminal import at_home, home, pasteable, show, table
 from ostiary.foundation.errors import counted
 
 
@@ -81,22 +81,3 @@ def _next(told: dict[str, Any]) -> Iterator[str]:
     yield from [f"explain {decision}" for decision in told["evidence"].get("decisions", [])[-1:]]
     yield from [f"measure undo {one['id']}" for one in told["measures"]]
     yield from [f"alert {act} {told['id']}" for act in ("ack", "resolve") if told["state"] != "resolved"]
-
-
-def saved(told: dict[str, Any], **_: Any) -> str:
-    """A backup."""
-    kept = f"{told['file']}: {told['bytes']} bytes. It holds the keys: keep it as safe as them."
-    return kept + noted(told["warnings"])
-
-
-def restored(_made: object, **_: Any) -> str:
-    """The installation of a backup, and what comes next."""
-    up, rotate = (pasteable(command, home().root) for command in ("up", "token rotate --compromised"))
-    lines = (
-        f"restored into {home().root}, without the events: they stay in the events folder of the other one.",
-        "What was taken back after the backup is valid again: tokens, secrets, passwords, roles. Next:",
-        f"  {up}",
-        "  # refuses every token that is out",
-        f"  {rotate}",
-    )
-    return "\n".join(lines)
