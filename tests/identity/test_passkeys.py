@@ -1,9 +1,11 @@
 """Passkeys: enrolled at the account page, enough alone, and refused to everybody who tampers (WebAuthn section 7)."""
 
+import ast
 import json
 import re
 from contextlib import closing
 from html import unescape
+from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
@@ -478,8 +480,29 @@ def test_the_script_is_ours_alone_and_only_where_it_is_needed(world, holder):
         assert "<script" not in plain.text
 
 
+def sentences(language):
+    return {text for text in page.TEXTS[language] if " " in text}
+
+
 def test_both_languages_say_the_same_things():
-    assert set(page.TEXTS["en"]) == set(page.TEXTS["de"])
+    assert set(page.TEXTS["en"]) == set(page.TEXTS["de"]) - sentences("de")
+
+
+def refusals(name, *functions):
+    """What these functions of a module raise as Refused, or show as a page that stops; all of them where none is named."""
+    tree = ast.parse((Path(page.__file__).parent / name).read_text("utf-8"))
+    chosen = [one for one in tree.body if not functions or getattr(one, "name", "") in functions]
+    calls = [one for part in chosen for one in ast.walk(part) if isinstance(one, ast.Call)]
+    named = [one for one in calls if getattr(one.func, "id", "") in {"Refused", "_stopped", "page"}]
+    texts = [each for one in named for each in (*one.args, *(given.value for given in one.keywords))]
+    return {one.value for one in texts if isinstance(one, ast.Constant) and " " in str(one.value)}
+
+
+def test_whatever_stops_a_person_is_said_in_his_language():
+    silent = {"the session has ended"}  # caught where it is raised
+    told = refusals("request.py", "parse", "refuse_foreign") | refusals("proving.py") | refusals("passkeys.py")
+    told |= refusals("asked.py", "read", "_of_device", "_pushed") | refusals("sign_in.py")
+    assert sentences("de") == told - silent
 
 
 def by_provider(outside, shown):

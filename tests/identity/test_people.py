@@ -129,6 +129,7 @@ def test_a_code_is_good_once_and_near_its_time(world, browser):
     assert browser.whole(code).status_code == 303
     browser.forget()
     assert browser.whole(code).status_code == 200
+    assert "a code that is wrong or was used" in world.home.identity_log.read_text("utf-8").splitlines()[-1]
 
 
 def test_codes_are_tried_as_often_as_passwords_and_the_right_one_comes_too_late(world, browser):
@@ -220,7 +221,9 @@ def test_the_last_app_takes_the_recovery_codes_with_it(world, browser):
 
 def test_an_app_that_shows_another_code_is_not_kept(world, browser):
     page = browser.act("app-new")
-    assert "not accepted" in browser.act("app-confirm", page, code="000000").text
+    again = browser.act("app-confirm", page, code="000000", name='my "phone"')
+    assert "not accepted" in again.text
+    assert form_of(again, "app-confirm")["name"] == 'my "phone"'  # and need not be typed again
     assert "data:image/svg+xml" in page.text
     browser.forget()
     assert browser.sign_in().status_code == 303
@@ -270,6 +273,18 @@ def test_the_pages_speak_the_browser_s_language(world):
     for asked, word in [("de-AT,de;q=0.9,en;q=0.5", "Anmelden"), ("fr, en", "Sign in"), ("", "Sign in"), ("x" * 5000, "Sign in")]:  # fmt: skip
         page = world.ask("GET", "/identity/account", headers={"accept-language": asked})
         assert f"<h1>{word}</h1>" in page.text
+
+
+def test_what_stops_a_sign_in_is_said_in_that_language_and_journalled_in_english(world):
+    place = {"client_id": "nobody", "redirect_uri": "https://elsewhere.example/"}
+    for path, asked, word, why in [
+        ("authorize", place, "nicht eingetragen", "is not registered"),
+        ("device", {"user_code": "BBBB-BBBB"}, "Kein Gerät", "no device waits"),
+        ("authorize", "client_id=web&client_id=web", "doppelt", "given twice"),
+    ]:
+        page = world.ask("GET", f"/identity/{path}", params=asked, headers={"accept-language": "de"})
+        assert (page.status_code, word in page.text, why in page.text) == (400, True, False)
+        assert why in world.home.identity_log.read_text("utf-8").splitlines()[-1]
 
 
 def test_who_does_not_want_to_sign_in_to_his_account_is_sent_nowhere_else(world):

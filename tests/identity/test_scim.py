@@ -160,6 +160,9 @@ def test_a_deleted_user_may_come_back_under_another_id_and_with_no_role(director
     )
     assert directory.kept(made)["roles"] == ["clerk"]
     directory.ask("DELETE", f"Users/{made['id']}")
+    with directory.world.store.read() as connection:
+        (told,) = provisioning.listed(connection)
+    assert told["users"] == 0
     assert directory.kept(made)["roles"] == []
     again = directory.make(made["userName"].upper())
     assert again["id"] != made["id"]

@@ -78,7 +78,7 @@ def _app_confirm(server: Server, change: Change, person: Person, form: Mapping[s
     secret = factors.unsealed(server, person.principal, kept["secret"])
     steps = factors.steps(server, secret, form.get("code", ""))
     if not steps:
-        return {**_app(server, person, secret, form["id"]), "problem": "wrong-code"}
+        return {**_app(server, person, secret, form["id"]), "named_so": _name(form), "problem": "wrong-code"}
     server.drawer(change.connection, "app").use(form["id"])
     facts: dict[str, Any] = {"name": _name(form), "counter": steps[0]}
     factors.add(server, change, person.principal, factors.TOTP, secret, **facts)

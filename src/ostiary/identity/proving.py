@@ -85,7 +85,9 @@ def _by_code(server: Server, request: Request, form: Mapping[str, str]) -> Perso
             if amr and drawer.use(half):
                 tries.clear(connection, place)
                 return made._replace(**_with(kept, amr))
-    return Lacking(_noted(principal, locked_s, outcome="wrong", why="a wrong code"), "wrong-code", half)
+    return Lacking(
+        _noted(principal, locked_s, outcome="wrong", why="a code that is wrong or was used"), "wrong-code", half
+    )
 
 
 def _by_passkey(

@@ -65,7 +65,8 @@ def stop(change: Change, *, client_id: str) -> Keys:
 
 def listed(connection: Connection) -> list[dict[str, Any]]:
     """Each client that provisions, its roles and how many users it has."""
-    count = select(func.count()).where(PROVISIONED.c.client == PROVISIONER.c.principal).scalar_subquery()
+    own = (PROVISIONED.c.client == PROVISIONER.c.principal, PROVISIONED.c.deleted.is_(False))
+    count = select(func.count()).where(*own).scalar_subquery()
     rows = connection.execute(select(PROVISIONER, count.label("users")).order_by(PROVISIONER.c.principal))
     return [{"client": row.principal, "groups": json.loads(row.roles), "users": row.users} for row in rows]
 
