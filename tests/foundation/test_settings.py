@@ -28,6 +28,19 @@ def test_the_usual_port_is_left_out_of_the_issuer(file):
     assert load_settings(file).issuer == "https://gate.example.com/identity"
 
 
+@pytest.mark.parametrize("name", ["master_key_file", "geoip_database", "breached_passwords", "upstream_authorities"])
+def test_a_file_named_without_its_folder_lies_in_the_installation_wherever_it_is_started(
+    file, name, tmp_path_factory, monkeypatch
+):
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    for text, path in [("keys/new", file.parent / "keys/new"), ("/srv/new", "/srv/new"), ("", "")]:
+        file.write_text(f'{name} = "{text}"\n')
+        assert getattr(load_settings(file), name) == str(path)
+    monkeypatch.chdir(file.parent)
+    file.write_text(f'{name} = "new"\n')
+    assert getattr(load_settings(file.relative_to(file.parent)), name) == str(file.parent / "new")
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [

@@ -136,7 +136,7 @@ def _unwell(name: str, problem: OstiaryError) -> dict[str, Any]:
 
 def fit(on: Installation) -> str:
     """The files that the settings name can be used; without them nothing starts."""
-    geoip, authorities = on.home.root / on.settings.geoip_database, on.settings.upstream_authorities
+    geoip, authorities = Path(on.settings.geoip_database), on.settings.upstream_authorities
     if on.settings.geoip_database and not is_database(geoip):
         told = f"geoip_database in settings.toml names {geoip}, which is no MMDB file"
         raise OperatorFault("geoip-unfit", told, hint="put one there, with a name in .mmdb, or leave the setting out")

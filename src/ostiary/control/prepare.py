@@ -164,7 +164,7 @@ def edge_of(installation: Installation) -> Edge:
         start=start,
         zone=zone,
         home=home,
-        geoip=home.root / settings.geoip_database if settings.geoip_database else None,
+        geoip=Path(settings.geoip_database) if settings.geoip_database else None,
         upstream_authorities=Path(settings.upstream_authorities or SYSTEM_AUTHORITIES),
         connections=min(CONNECTIONS_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 2),
     )

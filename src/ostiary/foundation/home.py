@@ -76,6 +76,8 @@ class Home:
 
 HTTPS_PORT: Final = 443  # RFC 9110 section 4.2.2: left out of the origin
 MEND: Final = "mend it, or remove it; docs/guide/running.md has the keys"
+# Settings that name a file.
+FILES: Final = ("master_key_file", "geoip_database", "breached_passwords", "upstream_authorities")
 LIFE_MAX_S: Final = 2 * 3600  # standard A1
 LEASE_S: Final = 30  # gate and guard close by themselves when they have heard nothing for so long
 # The description says what may be written; a message shows it.
@@ -140,7 +142,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def load_settings(path: Path) -> Settings:
-    """The settings in `path`, or the defaults when there is no such file; raises with every mistake at once."""
+    """The settings in `path`, or the defaults when there is no such file; raises with every mistake at once.
+
+    A file that is named without its folder lies beside it, wherever the process was started.
+    """
     if not path.exists():
         return Settings()
     try:
@@ -153,7 +158,8 @@ def load_settings(path: Path) -> Settings:
         raise _wrong(f"{path}: {place[1] if place else 'it'} is no TOML: write key = value") from problem
     if wrong := list(mistakes(told)):
         raise _wrong("\n".join([f"{path} is wrong:", *(f"  {one}" for one in wrong)]))
-    return msgspec.convert(told, Settings)
+    placed = {name: str(path.parent.absolute() / told[name]) for name in FILES if told.get(name)}
+    return msgspec.convert(told | placed, Settings)
 
 
 def mistakes(told: Mapping[str, Any]) -> Iterator[str]:
