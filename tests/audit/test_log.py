@@ -303,3 +303,17 @@ def test_appending_at_once_keeps_the_log_whole(store, home):
     for thread in threads:
         thread.join()
     assert verify(store, home).size == 60
+
+
+def test_whose_key_was_stolen_lays_key_and_head_aside_together_and_goes_on_with_the_same_entries(log):
+    store, home = log
+    before, stolen = json.loads(home.audit_head.read_bytes()), (home.keys / "audit.key").read_bytes()
+    home.audit_head.unlink()
+    (home.keys / "audit.key").unlink()
+    sign_head(store, home, AT)
+    after = json.loads(home.audit_head.read_bytes())
+    assert (verify(store, home).size, after["root"]) == (SIZE, before["root"])
+    assert after["public_key"] != before["public_key"]
+    (home.keys / "audit.key").write_bytes(stolen)  # what its thief signs is not believed, nor the other way round
+    with pytest.raises(OperatorFault, match="signature"):
+        verify(store, home)
