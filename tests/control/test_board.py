@@ -258,7 +258,7 @@ def test_no_reason_is_kept_that_draws_on_a_terminal_or_has_no_end(board, reason)
 
 def ask(board, act, actor, **told):
     """As the identity server asks."""
-    return json.loads(delegated.change(board, json.dumps({"act": act, "actor": actor, "told": told}).encode()))
+    return delegated.change(board, act, actor, json.loads(json.dumps(told)))
 
 
 def directory(board):
@@ -336,15 +336,15 @@ def test_however_many_wait_nobody_who_comes_by_a_provider_is_kept_from_what_he_h
     board.change("uid:0", lambda change: providers.add_provider(change, **told))
 
     def arrive(subject, *roles):
-        told = {"provider": "acme", "subject": subject, "roles": roles, "login": subject, "title": ""}
-        return json.loads(delegated.arrive(board, json.dumps(told).encode()))
+        delegated.arrive(board, provider="acme", subject=subject, roles=[*roles], login=subject, title="")
 
-    assert arrive("anna", "reader") == ""
+    arrive("anna", "reader")
     plan = board.reconciler.plan
     board.reconciler.plan = replace(plan, approvals=replace(plan.approvals, roles=1))
-    assert {arrive(f"stranger{number}", "reader") for number in range(25)} == {""}
+    for number in range(25):
+        arrive(f"stranger{number}", "reader")
     board.reconciler.plan = replace(board.reconciler.plan, roles=(*plan.roles, replace(plan.roles[0], name="buyer")))
-    assert arrive("anna", "reader", "buyer") == ""
+    arrive("anna", "reader", "buyer")
     assert OPERATIONS["principal.show"](board, "uid:0", principal="user:anna@acme")["roles"] == ["reader"]
 
 

@@ -123,7 +123,7 @@ def test_a_system_that_nobody_asked_yet_what_it_offers_is_told_by_doctor_too(fol
 
 def test_a_system_that_does_not_let_the_gate_in_is_told_by_doctor_too(folder):
     home = Home(root=folder / "home")
-    answer = json.dumps({"troubles": {"erp": "it does not let gateway in"}})
+    answer = json.dumps({"result": {"troubles": {"erp": "it does not let gateway in"}}})
     with socket.create_server(("127.0.0.1", 0)) as erp:
         initialise(home, upstream=f"http://127.0.0.1:{erp.getsockname()[1]}")
         home.catalogue("erp").parent.mkdir(exist_ok=True)

@@ -58,7 +58,7 @@ class TwinGuard:
         self.told.append(about)
         if about == "plan":
             self.revision = json.loads(body)["revision"]
-        return Answer(200, json.dumps({"revision": self.revision}).encode())
+        return Answer(200, json.dumps({"result": {"revision": self.revision}}).encode())
 
 
 @pytest.fixture

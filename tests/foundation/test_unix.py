@@ -1,11 +1,13 @@
 """Asking one of our own processes: an answer, or one kind of failure however it breaks off."""
 
+import json
 import socket
 from threading import Thread
 
 import pytest
 
-from ostiary.foundation import unix
+from ostiary.foundation import errors, unix
+from ostiary.foundation.errors import SystemFault
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n"
 
@@ -39,3 +41,21 @@ def test_an_answer_is_its_status_and_its_body(path):
 def test_what_breaks_off_or_is_no_answer_is_a_failure_of_the_system(path, answer):
     with pytest.raises(OSError):
         unix.ask(answering(path, answer), "GET", "/")
+
+
+def told(text):
+    return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(text), text)
+
+
+def test_what_was_called_fails_here_as_it_failed_there(path):
+    problem = SystemFault("store-fails", "disk or database fails", hint="see `ostiary status`")
+    answer = told(json.dumps({"error": errors.told(problem)}).encode())
+    with pytest.raises(SystemFault, match="disk or database fails") as raised:
+        unix.call(answering(path, answer), "internal/revoked", {"keys": []})
+    assert (raised.value.code, raised.value.hint) == (problem.code, problem.hint)
+
+
+def test_an_answer_that_is_none_is_not_taken_for_a_process_that_is_away(path):
+    """Whoever revokes would be told that it is done."""
+    with pytest.raises(SystemFault, match="revoked got no answer: it broke off"):
+        unix.call(answering(path, told(b"Internal Server Error")), "internal/revoked", {"keys": []})

@@ -12,7 +12,7 @@ from joserfc.jwk import ECKey
 
 from ostiary.audit.log import entries
 from ostiary.foundation.clock import SystemClock
-from ostiary.foundation.errors import CallerFault, SystemFault
+from ostiary.foundation.errors import CallerFault, OperatorFault, SystemFault
 from ostiary.identity import factors, principals, providers, roster
 from ostiary.identity.published import Published
 from provider_twin import Signing, Twin
@@ -216,6 +216,23 @@ def test_a_claim_without_a_mapped_role_makes_no_account(outside):
     outside.twin.claims["groups"] = ["nobody"]
     outside.begin()
     stops(outside, "nothing is allowed to you here")
+
+
+@pytest.mark.parametrize(
+    ("problem", "told", "outcome"),
+    [
+        (OperatorFault("roles-apart", "kept apart"), "The roles that you would get", "access_denied"),
+        (SystemFault("guard-silent", "the guard does not answer"), REFUSED, "guard-silent"),
+    ],
+    ids=str,
+)
+def test_who_is_given_no_roles_is_told_whether_that_passes(outside, monkeypatch, problem, told, outcome):
+    def fails(**_):
+        raise problem
+
+    monkeypatch.setattr(outside.world, "arrive", fails)
+    outside.begin()
+    stops(outside, told, outcome)
 
 
 def test_groups_that_the_token_left_out_take_nothing_away(outside):

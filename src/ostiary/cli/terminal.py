@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from msgspec import to_builtins
 
-from ostiary.foundation.errors import SystemFault, counted, harmless, plainly, retold
+from ostiary.foundation.errors import SystemFault, counted, harmless, plainly
 from ostiary.foundation.home import Home
 
 DEFAULT_HOME: Final = "~/.ostiary"
@@ -48,22 +47,17 @@ def ask(home: Home, operation: str, **parameters: Any) -> Any:
     """What `operation` answers; its failure is raised here as the error it was there."""
     from ostiary.foundation import unix  # it takes a while to import, and no help page needs it
 
-    question = json.dumps(parameters, default=to_builtins).encode()
     try:
-        answer = unix.ask(home.socket("control"), "POST", f"/operations/{operation}", question, timeout_s=PATIENCE_S)
-        content = json.loads(answer.body)
+        return unix.call(home.socket("control"), f"operations/{operation}", parameters, timeout_s=PATIENCE_S)
     except (ConnectionError, FileNotFoundError) as problem:
         from ostiary.control.installation import refuse_empty
 
         refuse_empty(home)
         told = f"no installation runs in {home.root}"
         raise SystemFault("not-running", told, hint="start it with `ostiary up`, or name --home") from problem
-    except (OSError, ValueError) as problem:
-        why = plainly(problem) if isinstance(problem, OSError) else "it broke off"
-        raise SystemFault("no-answer", f"{operation} got no answer: {why}", hint="try `ostiary doctor`") from problem
-    if "error" in content:
-        raise retold(content["error"])
-    return content["result"]
+    except OSError as problem:
+        told = f"{operation} got no answer: {plainly(problem)}"
+        raise SystemFault("no-answer", told, hint="try `ostiary doctor`") from problem
 
 
 def done(operation: str, text: str, **parameters: Any) -> None:

@@ -3,18 +3,15 @@
 The identity server has seen who asks; here it is carried out as an administrator's own wish would be.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import wraps
 from typing import Any, Final
 
-import msgspec
-
 from ostiary.audit.log import Change
 from ostiary.control import giving
 from ostiary.control.board import Board
-from ostiary.foundation.errors import CallerFault, OstiaryError
+from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.secret import Secret
 from ostiary.identity import dynamic, providers, provisioning
 from ostiary.identity.credentials import digest, pepper
@@ -28,28 +25,28 @@ Act = Callable[..., tuple[dict[str, Any], Keys]]  # (change, what is lent, **tol
 ACTS: Final[Mapping[str, Act]] = {"register": dynamic.act, "scim": provisioning.act}
 
 
-def change(board: Board, body: bytes) -> bytes:
+def change(board: Board, act: str, by: str, told: dict[str, Any]) -> dict[str, Any]:
     """One act of one actor, in one transaction: what came of it, or why it is refused."""
-    asked, done = json.loads(body), dict[str, Any]()
+    done = dict[str, Any]()
 
     def may(change: Change, principal: str, roles: Sequence[str]) -> None:
         giving.allow_new(board, change, principal, roles)
 
     keep = board.reconciler.plan.when_owner_leaves is OwnerLeaves.STAY
 
-    def act(change: Change) -> Keys:
-        answer, keys = ACTS[asked["act"]](change, Lent(board.on.sealer, may, keep), **asked["told"])
+    def carry_out(change: Change) -> Keys:
+        answer, keys = ACTS[act](change, Lent(board.on.sealer, may, keep), **told)
         done.update(answer)
         return keys
 
     # Who registers gets a secret, once: he hears of it though gate and guard do later.
-    begins = asked["act"] == "register" and asked["told"]["method"] == "POST"
+    begins = act == "register" and told["method"] == "POST"
     try:
         with board.turn:
-            (board.add_to_directory if begins else board.change_directory)(asked["actor"], act)
+            (board.add_to_directory if begins else board.change_directory)(by, carry_out)
     except Refused as refused:
-        done = {"refused": refused.told}
-    return json.dumps(done).encode()
+        return {"refused": refused.told}
+    return done
 
 
 @wraps(dynamic.open_registration, assigned=())  # whose parameters it takes
@@ -84,27 +81,23 @@ def map_role(board: Board, actor: str, *, name: str, claim: str, value: str, rol
         board.change(actor, act)
 
 
-def arrive(board: Board, told: bytes) -> bytes:
-    """The account of who came has just these roles, of those that the policy has; else why not, as the code of an error.
+def arrive(board: Board, *, provider: str, subject: str, roles: list[str], login: str, title: str) -> None:
+    """The account of who came has just these roles, of those that the policy has; raises with why not.
 
     What is gone is taken at once; what others have to say yes to is proposed, and waits.
     """
-    try:
-        with board.turn:
-            _arrive(board, **msgspec.json.decode(told))
-    except OstiaryError as problem:
-        return msgspec.json.encode(problem.code)
-    return msgspec.json.encode("")
+    with board.turn:
+        _arrive(board, provider, subject, roles, {"login": login, "name": title})
 
 
-def _arrive(board: Board, *, provider: str, subject: str, roles: list[str], login: str, title: str) -> None:
+def _arrive(board: Board, provider: str, subject: str, roles: list[str], texts: dict[str, str]) -> None:
     actor, why = f"provider:{provider}", f"as {provider} says"
     with board.on.store.read() as connection:
         trusted = providers.find(connection, provider)
         account = providers.account(connection, trusted.issuer, subject)
         own = digest(pepper(connection, board.on.sealer), "outside", trusted.issuer, subject)
     if account is None:
-        told: dict[str, Any] = {"provider": trusted, "subject": subject, "login": login, "name": title, "digest": own}
+        told: dict[str, Any] = {**texts, "provider": trusted, "subject": subject, "digest": own}
         principal = board.add_to_directory(actor, lambda change: providers.add_account(change, **told))
     else:
         principal = account["id"]

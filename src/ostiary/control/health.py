@@ -1,6 +1,5 @@
 """What is well and what is not, as `doctor` sees it from outside and `status` from inside."""
 
-import json
 import shutil
 import socket
 import ssl
@@ -334,9 +333,9 @@ def _place(system: System) -> tuple[str, int]:
 def troubles(home: Home) -> Mapping[str, str]:
     """System -> why the gate's own ERP user was not let in; a guard that is silent is told elsewhere."""
     try:
-        answer = unix.ask(home.socket("guard-control"), "GET", "/internal/state", timeout_s=CONNECT_TIMEOUT_S)
-        return dict(json.loads(answer.body)["troubles"])
-    except (OSError, ValueError, KeyError):
+        state = unix.call(home.socket("guard-control"), "internal/state", {}, timeout_s=CONNECT_TIMEOUT_S)
+        return dict(state["troubles"])
+    except (OSError, OstiaryError):
         return {}
 
 

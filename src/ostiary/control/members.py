@@ -1,8 +1,6 @@
 """The Python processes of one installation, each wired by hand: control, the authorization server, the guard."""
 
 import asyncio
-import inspect
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -10,9 +8,6 @@ from logging import getLogger
 from typing import Any, Final
 
 import anyio.to_thread
-import msgspec
-from anyio import CapacityLimiter
-from sqlalchemy.exc import DBAPIError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -27,8 +22,9 @@ from ostiary.control.process import Served, listen, listen_on_loopback, serve
 from ostiary.control.reconcile import Reconciler
 from ostiary.envoy import daemon
 from ostiary.envoy.daemon import Gate
-from ostiary.foundation import errors, unix
-from ostiary.foundation.errors import CallerFault, OstiaryError, OurFault, SystemFault
+from ostiary.foundation import unix
+from ostiary.foundation.errors import CallerFault
+from ostiary.foundation.inside import Operation, in_threads, route
 from ostiary.guard.app import Guard
 from ostiary.identity import app as identity
 from ostiary.identity import farewell, grants, keys
@@ -45,23 +41,9 @@ FORGET_EVERY_S: Final = 600.0  # seldom enough to cost nothing, often enough tha
 TELL_EVERY_S: Final = 1.0  # clients learn so soon that a session has ended
 SETTLE_EVERY_S: Final = 5.0  # what ended by itself is told
 KEYS_EVERY_S: Final = 3600.0  # certificates and signing keys turn when they are due
-# What control was asked -> code, message and hint where it fails.
-FAILED: Final = {
-    "revoked": ("revocation-late", "it is recorded, and the gate learns of it later", "try again"),
-    "arrived": ("control-fails", "control could not see to the account", "its output says why"),
-    "change": ("change-failed", "control could not change the directory", "see what `ostiary up` says"),
-}
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-
-BODY_MAX_BYTES: Final = 64 * 1024 * 1024  # a policy with its OpenAPI documents
-# Threads apart from anyio's own, which renew the lease: whatever waits here, the gate stays open.
 OPERATIONS_MAX: Final = 32
 INSIDE_MAX: Final = 8  # no revocation waits for an operation
-
-# What an operation has from us, or what the function has whose parameters it takes; all else is for its caller to say.
-GIVEN: Final = frozenset({"board", "actor", "_", "home", "connection", "change", "sealer", "now"})
-Operation = Callable[..., Any]  # (board, actor, **parameters) -> JSON-able
-Internal = Mapping[str, Callable[[bytes], bytes]]
 
 log = getLogger(__name__)
 
@@ -117,27 +99,38 @@ def _served(board: Board) -> list[Served]:
     """The admin API on its socket; figures for Prometheus on loopback where a port is named."""
     path = board.on.home.socket("control")
     who = board.administrators
-    served = [Served(admin_api(board, OPERATIONS, _internal(board)), listen(path), who.refuse_other)]
+    served = [Served(admin_api(board, OPERATIONS, INTERNAL), listen(path), who.refuse_other)]
     let_in(board.on.home, path, others=bool(who.named))
     if port := board.on.settings.metrics_port:
         served.append(Served(_metrics(board), listen_on_loopback(port)))
     return served
 
 
-def _internal(board: Board) -> Internal:
-    """What our own processes tell: identity revokes, and has the directory changed."""
+def admin_api(board: Board, operations: Mapping[str, Operation], internal: Mapping[str, Operation]) -> Starlette:
+    """What an administrator asks, who is told as the actor; and what nobody but our own processes tells."""
 
-    def revoked(body: bytes) -> bytes:
-        board.reconciler.refuse(json.loads(body)["keys"])
-        board.sign()
-        return b"{}"
+    def ours(actor: str) -> tuple[Board]:
+        if actor not in board.administrators.owners:
+            raise CallerFault("no-operation", "only our own processes tell that", hint="see docs/reference/commands.md")
+        return (board,)
 
-    return {
-        "revoked": revoked,
-        "arrived": partial(delegated.arrive, board),
-        "change": partial(delegated.change, board),
-        "metrics": lambda _: board.watch.metrics.render(),
-    }
+    asked = route("operations", operations, in_threads(OPERATIONS_MAX), lambda actor: (board, actor))
+    return Starlette(routes=[asked, route("internal", internal, in_threads(INSIDE_MAX), ours)])
+
+
+def _revoked(board: Board, keys: list[str]) -> None:
+    board.reconciler.refuse(keys)
+    board.sign()
+
+
+def _alive(_: Board) -> None:
+    """Whoever is answered knows that threads are to be had."""
+
+
+# What our own processes tell: identity revokes, and has the directory changed.
+INTERNAL: Final[Mapping[str, Operation]] = {
+    "revoked": _revoked, "arrived": delegated.arrive, "change": delegated.change, "alive": _alive,
+}  # fmt: skip
 
 
 def _metrics(board: Board) -> Starlette:
@@ -167,10 +160,10 @@ async def _ended(tasks: Sequence[asyncio.Task[Any]]) -> None:
 
 async def run_identity(on: Installation) -> None:
     """Sign-in, tokens and revocation, reached through the gate only."""
-    in_thread = anyio.to_thread.run_sync
+    in_thread, control = anyio.to_thread.run_sync, on.home.socket("control")
     told: dict[str, Any] = {
         "revoked": partial(in_thread, partial(_tell_control, on)),
-        "arrived": partial(in_thread, partial(_ask_control, on, "arrived")),
+        "arrived": partial(in_thread, partial(unix.call, control, "internal/arrived")),
         "changing": partial(_have_changed, on),
     }
     app = identity.create(on.store, on.sealer, on.settings, on.clock, home=on.home, **told)
@@ -185,29 +178,20 @@ async def run_identity(on: Installation) -> None:
 def _tell_control(on: Installation, keys: Sequence[str]) -> None:
     """The revocation is in the store already: a control that is down finds it there when it starts.
 
-    Raises SystemFault where control is there and could not have it refused.
+    Raises what control says where it is there and could not have it refused.
     """
     try:
-        _ask_control(on, "revoked", {"keys": list(keys)})
+        unix.call(on.home.socket("control"), "internal/revoked", {"keys": [*keys]})
     except OSError:
         log.exception("control could not be told of a revocation; the gate learns of it when control is back")
 
 
 def _have_changed(on: Installation, act: str, actor: str, told: Mapping[str, Any]) -> Mapping[str, Any]:
     """What came of it; raises Refused with why it may not be."""
-    done = _ask_control(on, "change", {"act": act, "actor": actor, "told": told})
+    done = unix.call(on.home.socket("control"), "internal/change", {"act": act, "by": actor, "told": told})
     if "refused" in done:
         raise Refused(**done["refused"])
     return dict(done)
-
-
-def _ask_control(on: Installation, about: str, told: Mapping[str, Any]) -> Any:
-    """What control says of it. Raises OSError where it is away, SystemFault where it fails: nothing is promised then."""
-    answer = unix.ask(on.home.socket("control"), "POST", f"/internal/{about}", json.dumps(told).encode())
-    if answer.status != 200:  # noqa: PLR2004  RFC 9110 section 15.3.1
-        code, message, hint = FAILED[about]
-        raise SystemFault(code, message, hint=hint)
-    return json.loads(answer.body)
 
 
 async def run_guard(on: Installation) -> None:
@@ -218,92 +202,3 @@ async def run_guard(on: Installation) -> None:
             Served(made.check, listen(on.home.socket("guard"))),
             Served(made.inside, listen(on.home.socket("guard-control"))),
         )
-
-
-def admin_api(board: Any, operations: Mapping[str, Operation], internal: Internal) -> Starlette:
-    """One POST for each of `operations`, by name, whose actor is the socket's peer; by path what our own processes ask.
-
-    On the control socket only, where nobody but an administrator is let in.
-    """
-    shapes = {name: _shape(name, operation) for name, operation in operations.items()}
-    threads, urgent = CapacityLimiter(OPERATIONS_MAX), CapacityLimiter(INSIDE_MAX)
-
-    async def operate(request: Request) -> Response:
-        name = request.path_params["name"]
-        actor = request.client.host if request.client else "unknown"
-        try:
-            parameters = _parameters(shapes, name, await _body(request))
-            act = partial(operations[name], board, actor, **parameters)
-            result = await anyio.to_thread.run_sync(act, limiter=threads)
-        except OstiaryError as problem:
-            return _failed(problem)
-        except (OSError, DBAPIError) as problem:
-            log.exception("operation %s failed", name)
-            return _failed(_around_us(problem))
-        except Exception:
-            log.exception("operation %s failed", name)
-            hint = "the output of `ostiary up` says more"
-            return _failed(OurFault("unexpected", f"{name} failed unexpectedly", hint=hint))
-        told = {"result": {} if result is None else result}  # of some nothing is to be told but that it is done
-        return Response(msgspec.json.encode(told), media_type="application/json")
-
-    async def inside(request: Request) -> Response:
-        answer = internal.get(request.path_params["name"])
-        if answer is None or request.client is None or request.client.host not in board.administrators.owners:
-            return Response(status_code=404)
-        return Response(await anyio.to_thread.run_sync(answer, await _body(request), limiter=urgent))
-
-    return Starlette(
-        routes=[
-            Route("/operations/{name}", operate, methods=["POST"]),
-            Route("/internal/{name}", inside, methods=["GET", "POST"]),
-        ]
-    )
-
-
-def _shape(name: str, operation: Operation) -> type[msgspec.Struct]:
-    """The operation's parameters as a type, so that unknown and wrong ones are refused by name.
-
-    For `**told` it takes the fields of what this is annotated with, each of them told or not.
-    """
-    fields: list[Any] = []
-    for one in inspect.signature(operation).parameters.values():
-        if one.kind is one.VAR_KEYWORD:
-            told = msgspec.structs.fields(one.annotation.__metadata__[0])
-            fields += [(field.name, field.type | msgspec.UnsetType, msgspec.UNSET) for field in told]
-        elif one.name not in GIVEN:
-            default = () if one.default is one.empty else (one.default,)
-            fields.append((one.name, one.annotation, *default))
-    return msgspec.defstruct(name.replace(".", "_"), fields, kw_only=True, forbid_unknown_fields=True)
-
-
-async def _body(request: Request) -> bytes:
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > BODY_MAX_BYTES:
-            raise CallerFault("too-large", f"more than {BODY_MAX_BYTES} bytes", hint="send less")
-    return bytes(body)
-
-
-def _parameters(shapes: Mapping[str, type[msgspec.Struct]], name: str, body: bytes) -> dict[str, Any]:
-    shape = shapes.get(name)
-    if shape is None:
-        raise CallerFault("no-operation", f"there is no operation {name}", hint="see docs/reference/commands.md")
-    try:
-        told = msgspec.structs.asdict(msgspec.json.decode(body or b"{}", type=shape))
-    except (msgspec.ValidationError, msgspec.DecodeError) as problem:
-        raise CallerFault("parameters", f"{name}: {problem}", hint="see the command's --help") from problem
-    return {what: value for what, value in told.items() if value is not msgspec.UNSET}
-
-
-def _around_us(problem: OSError | DBAPIError) -> SystemFault:
-    """What the disk or the database said, without the parameters of a statement."""
-    told = str(problem.orig) if isinstance(problem, DBAPIError) else problem.strerror or type(problem).__name__
-    hint = "see `ostiary status`; is there room on the disk, and does the database answer?"
-    return SystemFault("store-fails", f"disk or database fails: {told}", hint=hint)
-
-
-def _failed(problem: OstiaryError) -> Response:
-    status = 500 if isinstance(problem, OurFault) else 400
-    return Response(msgspec.json.encode({"error": errors.told(problem)}), status, media_type="application/json")

@@ -1,7 +1,6 @@
 """Holds gate and guard to what policy and directory say; every change to either passes through here."""
 
 import base64
-import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +18,7 @@ from ostiary.envoy.daemon import Gate
 from ostiary.envoy.edge import Edge, Resources
 from ostiary.envoy.translate import Population, beside_routes, bridge, news, translate
 from ostiary.foundation import unix
-from ostiary.foundation.errors import SystemFault, retold
+from ostiary.foundation.errors import OurFault, SystemFault
 from ostiary.foundation.home import LEASE_S, Home, write_atomically
 from ostiary.foundation.ids import content_hash
 from ostiary.foundation.secret import Secret
@@ -34,11 +33,9 @@ from ostiary.store.tables import ERP_ACCOUNT, PRINCIPAL
 ROUTES: Final = "rds.json"
 HOT_MAX: Final = 300  # revocations pushed one by one; a longer list becomes part of the cold one
 READERS_MAX: Final = 2  # Envoys that read a configuration at a time
-GUARD_TIMEOUT_S: Final = 60.0  # learning what a large ERP offers takes a while
 PLACES: Final = re.compile("{(key|login|basic)}")
 FIT: Final = re.compile("[ -~]{1,8000}")  # of a header's value: no line of it ends early
 NAME_CHARS: Final = 32
-OK: Final = 200  # RFC 9110 section 15.3.1
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +89,7 @@ class Reconciler:
             revision, draft = to.plan.revision, self.draft
             ends = draft is not None and draft.revision == revision
             keep_plan(self._on.home, to.plan)
-            self._tell_guard("plan", {"revision": revision})
+            self._tell_guard("plan", revision=revision)
             try:
                 self.draft = None if ends else draft
                 self._step_over(to)
@@ -107,7 +104,7 @@ class Reconciler:
                     put_beside(self._on.home, None)
                 with self._signalling:
                     self._write_hot()
-                self._tell_guard("changed-over", {})
+                self._tell_guard("changed-over")
             except AROUND:
                 self._behind = True
                 log.exception("revision %s is in force; the rest of it is written later", revision)
@@ -119,7 +116,7 @@ class Reconciler:
             before, self.draft, since = self.draft, plan, draft_since(self._on.home)
             try:
                 put_beside(self._on.home, plan)
-                self._tell_guard("plan", {"revision": self.plan.revision})
+                self._tell_guard("plan", revision=self.plan.revision)
                 self.refresh()
             except AROUND:
                 self.draft, self._behind = before, True
@@ -149,7 +146,7 @@ class Reconciler:
             put_in_force(self._on.home, self.plan.revision)
         with suppress(*AROUND):
             self._gate.write(self._resources(self.plan))
-            self._tell_guard("plan", {"revision": self.plan.revision})
+            self._tell_guard("plan", revision=self.plan.revision)
 
     def refresh(self) -> None:
         """Brings what the directory says (role sets, keys, accounts) to gate and guard."""
@@ -159,8 +156,8 @@ class Reconciler:
             try:  # each is told whatever became of the other
                 self._put(self._resources(self.plan, made_by))
             finally:
-                self._tell_guard("directory", {})
-            self._tell_guard("changed-over", {})
+                self._tell_guard("directory")
+            self._tell_guard("changed-over")
             self._behind = False
 
     def refuse(self, keys: Iterable[str]) -> None:
@@ -170,7 +167,7 @@ class Reconciler:
             return
         self._push(told)
         try:
-            self._tell_guard("revoked", {"keys": told})
+            self._tell_guard("revoked", keys=told)
         except SystemFault:
             log.exception("the gate refuses what was revoked; the guard was not told")
 
@@ -207,7 +204,7 @@ class Reconciler:
         """What could not be brought when it happened; revocations that another process recorded, or that lapsed."""
         with self._delivering:
             if self._behind or self._guard_lags():
-                self._tell_guard("plan", {"revision": self.plan.revision})
+                self._tell_guard("plan", revision=self.plan.revision)
             if self._behind:
                 self.refresh()
         living = self._revoked()
@@ -234,11 +231,11 @@ class Reconciler:
 
     def learn(self, system: str, login: str = "", password: Secret | None = None) -> dict[str, Any]:
         """Has the guard ask the ERP what it offers, as the user that is given or else as the one that is kept."""
-        return self._tell_guard("learn", _asked_as(system, login, password))
+        return self._tell_guard("learn", **_asked_as(system, login, password))
 
     def erp_user(self, system: str, login: str, password: Secret) -> str:
         """The ERP's own id of this user; raises where the ERP does not let it in."""
-        return str(self._tell_guard("account", _asked_as(system, login, password))["uid"])
+        return str(self._tell_guard("account", **_asked_as(system, login, password))["uid"])
 
     def _write_hot(self) -> None:
         """The hot list and the lease, which share a file."""
@@ -274,20 +271,15 @@ class Reconciler:
                 draft=self.draft,
             )
 
-    def _tell_guard(self, about: str, message: dict[str, Any] | None = None) -> dict[str, Any]:
-        """What the guard says to it; asked without a message, what there is about it."""
-        socket, method, body = self._on.home.socket("guard-control"), "GET", b""
-        if message is not None:
-            method, body = "POST", json.dumps(message).encode()
+    def _tell_guard(self, about: str, **told: Any) -> dict[str, Any]:
+        """What the guard answers; to us its own faults are around us."""
         try:
-            answer = unix.ask(socket, method, f"/internal/{about}", body, timeout_s=GUARD_TIMEOUT_S)
-            told = dict(json.loads(answer.body))
-        except (OSError, ValueError) as problem:
+            return dict(unix.call(self._on.home.socket("guard-control"), f"internal/{about}", told))
+        except OSError as problem:
             hint = "see `ostiary status`; nothing it guards passes until it runs again"
             raise SystemFault("guard-silent", "the guard does not answer", hint=hint) from problem
-        if answer.status != OK:
-            raise retold(told["error"])
-        return told
+        except OurFault as problem:
+            raise SystemFault("guard-fails", f"the guard could not do {about}", hint=problem.hint) from problem
 
 
 def _asked_as(system: str, login: str, password: Secret | None) -> dict[str, Any]:

@@ -35,7 +35,7 @@ STOP_TIMEOUT_S: Final = 8.0
 LOOK_EVERY_S: Final = 1.0
 # Child -> socket and question: each is asked in turn, one a look.
 QUESTIONS: Final = {
-    "control": ("control", "/internal/metrics"),
+    "control": ("control", "/internal/alive"),
     "identity": ("identity", "/identity/jwks"),
     "guard": ("guard-control", "/internal/state"),
     GATE: (GATE, "/server_info"),

@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
+from starlette.applications import Starlette
 
 from ostiary.erp.operation import Request
-from ostiary.foundation import errors
 from ostiary.foundation.clock import Clock
-from ostiary.foundation.errors import CallerFault, OperatorFault, OstiaryError, SystemFault
+from ostiary.foundation.errors import CallerFault, OperatorFault, SystemFault
 from ostiary.foundation.home import Home, Settings, write_atomically
+from ostiary.foundation.inside import Operation, in_loop, route
 from ostiary.foundation.secret import Secret
 from ostiary.guard.accounts import Accounts, SystemVault
 from ostiary.guard.answer import Trace
@@ -33,7 +33,6 @@ from ostiary.store.database import Sealer, Store
 PREFIX: Final = b"/check"
 PROOF: Final = "/proof"
 BODY_MAX_BYTES: Final = 64 * 1024 * 1024  # the gate holds to the policy's own limit; this one only bounds memory
-INSIDE_MAX_BYTES: Final = 16 * 1024 * 1024
 FORGET_EVERY_S: Final = 3_600.0
 RETRY_AFTER_S: Final = "1"
 UNPROVED: Final = 421  # `envoy.refusal` knows it too
@@ -47,22 +46,6 @@ Headers = list[tuple[bytes, bytes]]
 log = logging.getLogger(__name__)
 
 
-class PlanNamed(Struct, forbid_unknown_fields=True):
-    revision: str
-
-
-class KeysRevoked(Struct, forbid_unknown_fields=True):
-    keys: list[str]
-
-
-class AskedAs(Struct, forbid_unknown_fields=True):
-    """A system, and an ERP user to ask it as; without a login, the one that is kept for the gate itself."""
-
-    system: str
-    login: str = ""
-    password: str = ""
-
-
 class Guard:
     """The guard of one installation. It answers inside `async with guard.running()`, and only there."""
 
@@ -73,6 +56,13 @@ class Guard:
         self._authorities = settings.upstream_authorities
         self._check: Check | None = None
         self._proofs = Proofs(settings.port, clock)
+        # The control side's wishes.
+        told: dict[str, Operation] = {
+            "plan": self._knowledge.take_plan, "changed-over": self._knowledge.changed_over, "state": self.state,
+            "revoked": self._knowledge.take_revoked, "directory": self._read_directory,
+            "learn": self._learn, "account": self._account,
+        }  # fmt: skip
+        self.inside = Starlette(routes=[route("internal", told, in_loop)])
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Guard"]:
@@ -155,62 +145,32 @@ class Guard:
             fails = True
         await _send(send, UNPROVED if fails else 200, [], b"")
 
-    async def inside(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The control side's wishes: a new plan, revoked keys, how the guard stands."""
-        if scope["type"] != "http":
-            return
-        try:
-            status, answer = await self._obey(scope["method"], scope["path"], await _read(receive, INSIDE_MAX_BYTES))
-        except OstiaryError as problem:
-            status, answer = 409, {"error": errors.told(problem)}
-        except Exception:
-            log.exception("%s failed", scope["path"])
-            failed = SystemFault(
-                "guard-fails", f"the guard could not do {scope['path']}", hint="the output of `ostiary up` says why"
-            )
-            status, answer = 500, {"error": errors.told(failed)}
-        await _send(send, status, [(b"content-type", b"application/json")], json.dumps(answer).encode())
+    async def _read_directory(self) -> None:
+        self._accounts.forget()
+        await self._knowledge.refresh()
 
-    async def _obey(self, method: str, path: str, body: bytes | None) -> tuple[int, dict[str, Any]]:
-        match method, path:
-            case "POST", "/internal/plan":
-                await self._knowledge.take_plan(msgspec.json.decode(body or b"", type=PlanNamed).revision)
-            case "POST", "/internal/changed-over":
-                self._knowledge.changed_over()
-            case "POST", "/internal/revoked":
-                self._knowledge.take_revoked(msgspec.json.decode(body or b"", type=KeysRevoked).keys)
-            case "POST", "/internal/directory":
-                self._accounts.forget()
-                await self._knowledge.refresh()
-            case "POST", "/internal/learn":
-                return 200, await self._ask_erp(msgspec.json.decode(body or b"", type=AskedAs), self._learn)
-            case "POST", "/internal/account":
-                return 200, await self._ask_erp(msgspec.json.decode(body or b"", type=AskedAs), _account)
-            case "GET", "/internal/state":
-                pass
-            case _:
-                return 404, {"problem": "no such thing"}
+    def state(self) -> dict[str, Any]:
+        """How the guard stands: what it judges by, whether that is fresh, and who does not let it in."""
         revisions, ready = self._knowledge.revisions, self._knowledge.current
         state = {"revision": ready.plan.revision if ready else "", "revisions": list(revisions)}
-        return 200, {**state, "fresh": self._knowledge.fresh, "troubles": self._troubles(ready)}
+        return {**state, "fresh": self._knowledge.fresh, "troubles": self._troubles(ready)}
 
     def _troubles(self, ready: Ready | None) -> dict[str, str]:
         """Why an ERP of the plan in force, and of no other, does not let the gate's own user in."""
         erps = {system.name: self._erps.get(_named(system)) for system in (ready.plan.systems if ready else ())}
         return {name: erp.trouble for name, erp in erps.items() if erp and erp.trouble}
 
-    async def _ask_erp(self, asked: AskedAs, about: Callable[[AskedAs, Any, Tried], Awaitable[Any]]) -> Any:
-        """What the ERP says; as a user that is only tried, where one is given."""
+    @asynccontextmanager
+    async def _asking(self, name: str, tried: Tried) -> AsyncIterator[Any]:
+        """The ERP of this system; as a user that is only tried, where one is given, else as the one kept for the gate."""
         ready = self._knowledge.current
-        system = next((one for one in ready.plan.systems if one.name == asked.system), None) if ready else None
+        system = next((one for one in ready.plan.systems if one.name == name), None) if ready else None
         kept = self._kept(system) if system else None
         if system is None or kept is None:
-            told = f"{asked.system} is no system that can be asked"
-            raise CallerFault("no-system", told, hint="see the policy in force")
-        tried = Tried(asked.login, Secret(asked.password))
-        erp = (self._made(system, tried, PATIENCE_S) if asked.login else None) or kept
+            raise CallerFault("no-system", f"{name} is no system that can be asked", hint="see the policy in force")
+        erp = (self._made(system, tried, PATIENCE_S) if tried.account.login else None) or kept
         try:
-            return await about(asked, erp, tried)
+            yield erp
         except NotLetIn as problem:
             hint = f"the login and password of a user that is in the ERP: ostiary system account {system.name} --login LOGIN"
             raise OperatorFault("erp-refuses", str(problem), hint=hint) from problem
@@ -221,21 +181,24 @@ class Guard:
             if erp is not kept:
                 await erp.close()
 
-    async def _learn(self, asked: AskedAs, erp: TrytonErp, tried: Tried) -> dict[str, Any]:
+    async def _learn(self, system: str, login: str = "", password: str = "") -> dict[str, Any]:
         """Asks the ERP what it offers; from the next request on, the adapter knows it."""
-        found = await erp.learn(asked.system)
-        write_atomically(self._home.catalogue(asked.system), msgspec.json.encode(found))
-        told = {"objects": len(found.models), "methods": sum(map(len, found.methods.values()))}
-        return {**told, **(await _account(asked, erp, tried) if asked.login else {})}
+        tried = Tried(login, Secret(password))
+        async with self._asking(system, tried) as erp:
+            found = await erp.learn(system)
+            write_atomically(self._home.catalogue(system), msgspec.json.encode(found))
+            told = {"objects": len(found.models), "methods": sum(map(len, found.methods.values()))}
+            return {**told, "uid": await erp.user(tried.account)} if login else told
+
+    async def _account(self, system: str, login: str, password: str) -> dict[str, Any]:
+        tried = Tried(login, Secret(password))
+        async with self._asking(system, tried) as erp:
+            return {"uid": await erp.user(tried.account)}
 
 
 def _named(system: System) -> tuple[str, ...]:
     """One ERP: a system that a new policy points elsewhere is another one."""
     return system.name, system.upstream, system.database, system.token_from, system.token_scope
-
-
-async def _account(_: AskedAs, erp: TrytonErp | TokenErp, tried: Tried) -> dict[str, Any]:
-    return {"uid": await erp.user(tried.account)}
 
 
 async def _asked(scope: Scope, receive: Receive) -> Request | Trace:

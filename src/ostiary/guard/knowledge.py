@@ -154,7 +154,7 @@ class Knowledge:
     def revisions(self) -> tuple[str, ...]:
         return tuple(self._plans)
 
-    def take_revoked(self, keys: Iterable[str]) -> None:
+    def take_revoked(self, keys: list[str]) -> None:
         self._revoked |= frozenset(keys)
 
     async def caller(self, text: str, audience: str) -> Caller:

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from ostiary.audit.log import Change
-from ostiary.foundation.errors import OstiaryError
+from ostiary.foundation.errors import CallerFault, OperatorFault, OstiaryError
 from ostiary.foundation.proof import IdToken, hashed, verify_id_token, verify_logout_token
 from ostiary.identity import providers, proving, sign_in
 from ostiary.identity.asked import read
@@ -154,8 +154,10 @@ def _account(server: Server, provider: Provider, one: IdToken, told: dict[str, A
         raise refused("outside-disabled", account=account["id"])
     if (account and roles is not None and roles != account["roles"]) or (not account and roles):
         texts = {"login": str(told.get("preferred_username", "")), "title": str(told.get("name", ""))}
-        if why := server.arrive({"provider": provider.name, "subject": one.sub, "roles": roles, **texts}):
-            raise refused("outside-refused", because=why)
+        try:
+            server.arrive({"provider": provider.name, "subject": one.sub, "roles": roles, **texts})
+        except (CallerFault, OperatorFault) as problem:
+            raise refused("outside-refused", because=problem.code) from None
         with server.store.read() as connection:
             account = providers.account(connection, provider.issuer, one.sub)
     if account is None or not account["roles"]:

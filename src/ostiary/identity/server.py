@@ -24,7 +24,7 @@ from ostiary.store.plans import read_plan, revision_in_force
 
 DECISIONS: Final = ("x-gw-decision", "x-gw-key-decision")  # of a request to us, and of one to a system with an API key
 Revoked = Callable[[Sequence[str]], Coroutine[Any, Any, None]]
-Arrived = Callable[[Mapping[str, Any]], Coroutine[Any, Any, str]]
+Arrived = Callable[[Mapping[str, Any]], Coroutine[Any, Any, Any]]
 # Has control change the directory: (act, actor, what is told of it) -> what came of it; raises Refused.
 Changing = Callable[[str, str, Mapping[str, Any]], Mapping[str, Any]]
 
@@ -119,9 +119,9 @@ class Server:
         if keys:
             anyio.from_thread.run(self.revoked, keys)
 
-    def arrive(self, told: Mapping[str, Any]) -> str:
-        """Has control see to the account and the roles of who comes by a provider's word: "", or why that can't be."""
-        return anyio.from_thread.run(self.arrived, told)
+    def arrive(self, told: Mapping[str, Any]) -> None:
+        """Has control see to the account and the roles of who comes by a provider's word; raises with why that can't be."""
+        anyio.from_thread.run(self.arrived, told)
 
     def note(self, request: Any, outcome: str, **facts: str) -> None:
         """One line for each request of an authorization or a token (standard A7); no secret, no token.
