@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import update
 from tools.caller import HIDDEN, Caller, basic, machine_token
 
@@ -110,6 +111,19 @@ def test_token_missing_and_invalid_and_revoked(site):
     text = explained(site, site.once("GET", "/shop/stock", token=token), Reason.TOKEN_REVOKED)
     assert "token.revoke of client:leaver" in text
     assert "because: laptop lost" in text
+    token = site.fresh("leaver")
+    with closing(Caller(site.origin, site.authority)) as caller:
+        caller.form("/identity/revoke", basic=basic("leaver", site.secrets["leaver"]), token=token)
+    until(lambda: site.once("GET", "/shop/stock", token=token).status == 401)
+    text = explained(site, site.once("GET", "/shop/stock", token=token), Reason.TOKEN_REVOKED)
+    assert re.search("token.revoke of at-[0-9a-f]+ by client:leaver at .*, because: revoked by its client", text)
+    assert "laptop" not in text
+    event = Event(at=datetime.now(UTC), decision="d", subject="client:leaver", reason=Reason.TOKEN_REVOKED)
+    told, plan = Explanation(reason=event.reason, sentence="s"), SimpleNamespace(systems=[])
+    with opened(site.home) as on, on.store.read() as connection:
+        assert "laptop lost" in grounds.behind(connection, site.home, plan, event, told).sentence
+        signed_in_since = replace(event, signed_in_s=int(event.at.timestamp()) + 1)
+        assert grounds.behind(connection, site.home, plan, signed_in_since, told) == told
 
 
 def test_unknown_operation(site):
@@ -254,6 +268,13 @@ def test_wrong_passwords_and_the_lock_they_lead_to_are_said_in_words(site):
     assert re.search(r"user:locky was locked for \d+ s more", locked)
     assert "ostiary user password locky" in locked
     assert 0 < site.ask("principal.show", principal="user:locky")["locked_s"] <= 300
+    site.ask("principal.disable", principal="user:locky")
+    site.ask("principal.enable", principal="user:locky")  # the lock goes
+    site.ask("principal.disable", principal="user:locky")
+    for password in ("guess guess guess", "seven amber lanterns"):
+        text = tried("locky", password)
+        assert "sign-in was refused: wrong: user:locky is disabled by client:door" in text
+        assert "the account again: `ostiary user enable locky`" in text
     assert "no such user" in tried("a whole secret phrase", "x")
     assert "a whole secret phrase" not in tried("a whole secret phrase", "x")
 

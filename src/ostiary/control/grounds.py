@@ -28,7 +28,7 @@ from ostiary.event.record import NONE, Event
 from ostiary.foundation.clock import stamp
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.home import Home
-from ostiary.identity.names import DISABLED, ENDED
+from ostiary.identity.names import DISABLED, ENDED, SHUT
 from ostiary.plan.decide import NO_ACCOUNT, Reason
 from ostiary.plan.model import Kind, Plan, System
 from ostiary.prove.decisions import Asked, Explanation
@@ -134,11 +134,14 @@ def noted(note: dict[str, Any]) -> Explanation:
         whose = account or "a name that there is not"
         told = f"{whose} was locked for {note.get('locked_s')} s more, from this place: five wrong tries before"
         return Explanation(reason=outcome, sentence=f"{action} was refused: {told}", would_allow=_unlock(account))
-    if outcome in {"wrong", "cloned"}:
+    if shut := why == SHUT:
+        why = f"{account} is disabled"
+    elif outcome in {"wrong", "cloned"}:
         nobody = "no such user who may sign in (the name is not kept)"
         why = f"{why or 'wrong password'} for {account}" if account else why or nobody
     would = (f"the secret of {client}: `ostiary client rotate {client}` gives another",) if "secret" in why else ()
     would = (f"its client again: `ostiary client {AGAIN[why].format(client)}`",) if why in AGAIN else would
+    would = (f"the account again: `ostiary {' enable '.join(account.split(':', 1))}`",) if shut else would
     told = f": {why}{by}" if why else by
     return Explanation(reason=outcome, sentence=f"{action} was refused: {outcome}{told}", would_allow=would)
 
@@ -257,14 +260,14 @@ def _enabling(connection: Connection, event: Event) -> list[str]:
 
 
 def _took_back(connection: Connection, event: Event) -> str:
-    """The newest act before the request that ends tokens of this caller, this client or this sign-in."""
+    """The newest act between sign-in and request that ends this token, or those of its caller, client or sign-in."""
     client = NONE if event.client == NONE else f"client:{event.client}"
-    meant = {name for name in (event.subject, client, event.grant) if name != NONE}
+    meant = {name for name in (event.subject, client, event.grant, event.jti) if name != NONE}
     named = or_(*(AUDIT_LEAF.c.entry.contains(f'"object":"{name}"', autoescape=True) for name in sorted(meant)))
     chosen = select(AUDIT_LEAF.c.entry).where(AUDIT_LEAF.c.action.in_(ACTS["ending"]), named)
     for text in connection.scalars(chosen.order_by(AUDIT_LEAF.c.number.desc())) if meant else ():
         entry = msgspec.json.decode(text, type=Entry)
-        if entry.object in meant and entry.at <= event.at:
+        if entry.object in meant and event.signed_in_s <= entry.at.timestamp() and entry.at <= event.at:
             why = f", because: {entry.reason}" if entry.reason else ""
             return f"{entry.action} of {entry.object} by {entry.actor} at {stamp(entry.at)}{why}"
     return ""

@@ -49,6 +49,7 @@ class Event(Struct, frozen=True, kw_only=True):
     subject: str = NONE
     client: str = NONE
     grant: str = NONE
+    jti: str = NONE
     role_set: str = NONE
     country: str = NONE
     device: str = NONE  # "registered"

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from webauthn.helpers.structs import AuthenticationCredential
 
 from ostiary.foundation.secret import Secret, new_id
-from ostiary.identity import browsers, factors, passkeys, tries
+from ostiary.identity import browsers, factors, names, passkeys, tries
 from ostiary.identity.credentials import new_secret, password_matches
 from ostiary.identity.once import Kept
 from ostiary.identity.request import Refused
@@ -22,9 +22,9 @@ NO_LOGIN: Final = "-passkey"  # nobody can be called so: what tries of passkeys 
 LATE: Final = "late"
 BY_PROVIDER: Final = ("provider", "provider_as", "provider_at_s", "outside_sid")
 _WHO: Final = (
-    select(PASSWORD.c.hash, PRINCIPAL.c.name, PRINCIPAL.c.generation)
+    select(PASSWORD.c.hash, PRINCIPAL.c.name, PRINCIPAL.c.generation, PRINCIPAL.c.active)
     .join_from(PRINCIPAL, PASSWORD, PRINCIPAL.c.id == PASSWORD.c.principal, isouter=True)
-    .where(PRINCIPAL.c.id == bindparam("principal"), PRINCIPAL.c.active)
+    .where(PRINCIPAL.c.id == bindparam("principal"))
 )
 
 
@@ -50,9 +50,10 @@ def _by_password(server: Server, request: Request, form: Mapping[str, str]) -> P
     with server.store.begin() as connection:
         place = browsers.place(server, connection, request, login, "password")
         locked_s = tries.count(connection, place, server.now_s())
-        row = connection.execute(_WHO, {"principal": principal}).one_or_none()
+        known = connection.execute(_WHO, {"principal": principal}).one_or_none()
+    row, why = (known, {}) if known and known.active else (None, {"why": names.SHUT} if known else {})
     if locked_s or not password_matches(row.hash if row else None, password) or row is None:
-        return Lacking(_noted(principal if row else "", locked_s, outcome="wrong"), "not-accepted")
+        return Lacking(_noted(principal if known else "", locked_s, outcome="wrong", **why), "not-accepted")
     return half_or_whole(server, _made(server, principal, row, ("pwd",)), place)
 
 
@@ -139,7 +140,7 @@ def _noted(principal: str, locked_s: int, **why: str) -> dict[str, str]:
 def person(server: Server, connection: Connection, principal: str, amr: tuple[str, ...]) -> Person | None:
     """The active one with this id, as he signs in now; None where there is none."""
     row = connection.execute(_WHO, {"principal": principal}).one_or_none()
-    return _made(server, principal, row, amr) if row else None
+    return _made(server, principal, row, amr) if row and row.active else None
 
 
 def _made(server: Server, principal: str, row: Any, amr: tuple[str, ...]) -> Person:
