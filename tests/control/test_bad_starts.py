@@ -2,6 +2,7 @@
 
 import shutil
 import socket
+import tomllib
 
 import pytest
 
@@ -110,10 +111,13 @@ def test_another_master_key_opens_all_that_the_one_before_did(made):
     while_up = made.ostiary("reseal", str(new))
     assert (while_up.code, "runs already" in while_up.err) == (2, True)
     made.stop()
-    done = made.ostiary("reseal", str(new), "--json")
+    done = made.ostiary("reseal", str(new))
     assert done.code == 0, done.err
-    assert done.json["secrets"] >= 6
-    assert made.ask("audit.list", action="key.reseal")[0]["after"] == {"secrets": done.json["secrets"]}
+    secrets = int(done.out.split()[0])
+    assert secrets >= 6
+    assert made.ask("audit.list", action="key.reseal")[0]["after"] == {"secrets": secrets}
+    assert tomllib.loads(done.out.splitlines()[-1]) == {"master_key_file": str(new)}
+    assert "(`master_key_file`: the file of `ostiary reseal`)" in refused(made.ostiary("up"), 2, "seal-broken")
     again = made.ostiary("reseal", str(new))
     assert (again.code, "does not open with this master key" in again.err) == (2, True)
     old.unlink()

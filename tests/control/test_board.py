@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import SimpleNamespace
 
 import msgspec
@@ -282,6 +283,27 @@ def test_what_a_directory_does_is_brought_to_gate_and_guard_and_recorded_as_its_
     with board.on.store.read() as connection:
         (entry,) = entries(connection, action="principal.disable", limit=1)
     assert entry["actor"] == "client:entra"
+
+
+def test_a_directory_is_opened_no_role_that_the_policy_lacks_and_what_was_opened_and_closed_is_told(board):
+    OPERATIONS["client.add"](board, "uid:0", client_id="entra")
+    allow = partial(OPERATIONS["provisioning.allow"], board, "uid:0", client_id="entra")
+    assert allow(roles=["reader=Staff"]) == {"opened": ["reader"], "closed": []}
+    with pytest.raises(OperatorFault, match="has no role nosuch"):
+        allow(roles=["nosuch"])
+    assert OPERATIONS["provisioning.list"](board, "uid:0")[0]["groups"] == {"reader": "Staff"}
+    assert allow(roles=[]) == {"opened": [], "closed": ["reader"]}
+
+
+def test_a_change_of_a_client_says_whether_its_tokens_are_good_still(board):
+    OPERATIONS["client.add"](board, "uid:0", client_id="shop")
+    change = partial(OPERATIONS["client.change"], board, "uid:0", client_id="shop")
+    for told in ({"name": "The shop"}, {"days": 500}, {"person": "user:anna"}):
+        if "person" in told:
+            OPERATIONS["user.add"](board, "uid:0", login="anna", password=PASSWORD)
+        assert change(**told)["tokens_before"] == "still good"
+    for told in ({"days": 300}, {"scopes": ["erp/party.party:read"]}):
+        assert change(**told)["tokens_before"] == "refused"
 
 
 def test_a_directory_that_was_stopped_while_it_waited_changes_nobody(board):

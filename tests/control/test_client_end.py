@@ -108,9 +108,10 @@ def test_who_ends_soon_is_told_by_status_and_once_by_an_alert(site, name):
     ends_at(site, name, int(time.time()) + 13 * DAY_S)
     told = part(site)
     assert (told["ok"], f"client:{name} ends at " in told["text"]) == (False, True)
-    assert "`ostiary client change NAME --days 365`" in told["text"]
+    assert f"`ostiary client change {name} --days 365`" in told["text"]
     (alert,) = until(lambda: [one for one in site.ask("alert.list") if one["key"] == f"client:{name}"], patience_s=90)
     assert (alert["rule"], alert["severity"]) == ("client-ends", "warning")
+    assert f"`ostiary client change {name} --days 365`" in alert["investigate"]
     mended(site, name)
 
 
@@ -124,6 +125,10 @@ def test_a_client_ends_with_the_person_who_answers_for_it_and_is_handed_over(sit
     until(lambda: caller.send("GET", "/shop/stock").reason == "token-revoked", patience_s=5)
     assert asks(site, name).status == 401
     assert other.send("GET", "/shop/stock").status == 200
+    for act in ("enable", "disable"):  # each says what stays off
+        first, second = site.ostiary("user", act, f"{name}-owner").out.splitlines()
+        assert first == f"user:{name}-owner is {act}d."
+        assert re.fullmatch(rf"client:{name} is disabled: `\S*ostiary client enable {name} --home \S+`", second)
     told = part(site)
     assert (told["ok"], f"client:{name} is user:{name}-owner's, who is disabled" in told["text"]) == (False, True)
     site.ask("client.change", client_id=name, person=f"user:{name}-heir")

@@ -232,7 +232,7 @@ def test_where_others_must_say_yes_a_policy_file_is_proposed(site):
 def test_what_is_wrong_with_the_settings_is_told_line_by_line(home):
     home.settings.write_text("prot = 8443\nhots = 'x'\n")
     done = CliRunner().invoke(cli, ["doctor", "--home", str(home.root)])
-    assert "is wrong:\n            prot: there is no such setting; is port meant?\n            hots: " in done.output
+    assert "is wrong: prot: there is no such setting; is port meant?\n            hots: " in done.output
     assert "\ufffd" not in done.output
 
 

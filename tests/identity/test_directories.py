@@ -101,11 +101,13 @@ def test_a_large_group_passes_the_gate_and_a_larger_body_does_not(directory):
 def test_policy_and_duties_hold_for_directories_too(site, directory):  # noqa: F811
     _, http = directory
     made = http.post("/Users", json={"userName": f"kai-{time.monotonic_ns()}"}).json()
-    site.ask("provisioning.allow", client_id=http_client(site, made), roles=["nowhere"], takes_over=[])
+    site.ask("provisioning.allow", client_id=http_client(site, made), roles=["packer"], takes_over=[])
+    site.apply(site.policy(("packer:", "wrapper:")))  # the role went after it was opened
     members = {"Operations": [{"op": "add", "path": "members", "value": [{"value": made["id"]}]}]}
-    answer = http.patch("/Groups/nowhere", json=members)
+    answer = http.patch("/Groups/packer", json=members)
+    site.apply(site.policy())
     assert answer.status_code == 400
-    assert "has no role nowhere" in answer.json()["detail"]
+    assert "has no role packer" in answer.json()["detail"]
 
 
 def http_client(site, made):  # noqa: F811

@@ -110,8 +110,9 @@ def test_what_signs_for_one_request_does_not_depend_on_what_another_saw(world):
 
 
 def test_the_next_key_is_not_used_before_everybody_can_know_it(world):
-    with pytest.raises(CallerFault, match="clients may not know it"):
+    with pytest.raises(CallerFault, match="clients may not know it") as raised:
         rotate(world)
+    assert "try again at 2026-03-04T13:00:00.000Z" in raised.value.hint  # 25 hours after it was made
     world.later(seconds=keys.PUBLISHED_S)
     rotate(world)
     with pytest.raises(CallerFault, match="clients may not know it"):

@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 
 from ostiary.audit.log import entries
 from ostiary.foundation.errors import CallerFault, OperatorFault
+from ostiary.foundation.jose import SigningKey
 from ostiary.foundation.secret import Secret
 from ostiary.identity import keys, principals, registration, roster
 from ostiary.identity.credentials import easily_guessed, hash_password
@@ -208,8 +209,24 @@ def test_two_secrets_live_and_the_third_ends_the_first(world):
     assert (status(world.secret), status(second)) == (200, 200)
     third = rotate()
     assert [status(secret) for secret in (world.secret, second, third)] == [401, 200, 200]
-    with pytest.raises(CallerFault):
-        world.do(registration.rotate_secret, sealer=world.sealer, client_id="web")
+
+
+@pytest.mark.parametrize(
+    ("auth", "hint"),
+    [
+        ("private_key_jwt", "`ostiary client change bank --keys FILE`"),
+        ("tls_client_auth", "`ostiary client certificate bank`"),
+        ("none", "a public client"),
+    ],
+)
+def test_a_client_without_a_secret_is_told_how_its_keys_are_changed(world, auth, hint):
+    jwks = json.dumps({"keys": [SigningKey.generate().public()]}) if auth == "private_key_jwt" else ""
+    more = {"auth": auth, "jwks": jwks, "redirects": [world.back]}
+    client(world, client_id="bank", **more)
+    with pytest.raises(CallerFault, match="has no secret") as raised:
+        world.do(registration.rotate_secret, sealer=world.sealer, client_id="bank")
+    assert raised.value.code == "no-secret"
+    assert hint in raised.value.hint
 
 
 def test_the_role_set_that_a_token_names_is_known_to_the_gate(world):

@@ -142,6 +142,13 @@ def test_what_is_no_key_is_refused_and_not_repeated(tmp_path, monkeypatch):
         assert not text or text not in str(raised.value)
 
 
+def test_where_the_variable_is_not_set_the_hint_says_to_set_it_in_this_shell(tmp_path, monkeypatch):
+    monkeypatch.delenv("MASTER", raising=False)
+    with pytest.raises(OperatorFault, match="MASTER") as raised:
+        named(tmp_path, master_key_variable="MASTER")
+    assert "set it in this shell too" in raised.value.hint
+
+
 def test_of_two_places_for_the_key_none_is_chosen(tmp_path):
     with pytest.raises(OperatorFault, match="more than one place"):
         named(tmp_path, master_key_variable="MASTER", master_key_file="x")

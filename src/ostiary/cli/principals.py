@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from ostiary.cli import review
-from ostiary.cli.terminal import ask, done, home, noted, show, typed, words
+from ostiary.cli.terminal import ask, at_home, done, home, noted, show, typed, words
 from ostiary.foundation.api_key import KEY_PREFIX
 
 
@@ -38,6 +38,18 @@ def change_client(client_id: str, **said: Any) -> None:
         raise click.UsageError("say what to change")
     made = ask(home(), "client.change", client_id=client_id, **told)
     show(made, facts({name: value for name, value in made.items() if name != "warnings"}) + noted(made["warnings"]))
+
+
+def switched(made: dict[str, Any], principal: str, **_: Any) -> str:
+    """Also which clients of the person are disabled, and how each is enabled."""
+    told = [f"{principal} is {'enabled' if made['active'] else 'disabled'}."]
+    told += [f"{one} is disabled: `ostiary client enable {one[7:]}`" for one in made["disabled_clients"]]
+    return at_home("\n".join(told))
+
+
+def provisions(made: dict[str, Any], client_id: str, **_: Any) -> str:
+    """Where, and which roles it may give from now on, or no more."""
+    return f"{client_id} provisions at /identity/scim/v2.\n{facts(made)}"
 
 
 def opened(made: dict[str, Any], **_: Any) -> str:

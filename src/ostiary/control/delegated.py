@@ -56,6 +56,20 @@ def open_registration(board: Board, actor: str, **told: Any) -> Mapping[str, Any
     return {"tokens": [one.reveal() for one in made], "endpoint": f"{board.on.settings.issuer}/register"}
 
 
+@wraps(provisioning.allow, assigned=())  # whose parameters it takes
+def allow_provisioning(
+    board: Board, actor: str, *, client_id: str, roles: Sequence[str] = (), **told: Any
+) -> dict[str, Any]:
+    """Tells which roles the client may give now and could not before, and the other way round."""
+    after, given = {one.partition("=")[0] for one in roles}, {"client_id": client_id, "roles": roles, **told}
+    with board.turn:
+        giving.refuse_unknown(board.reconciler.plan, after)
+        with board.on.store.read() as connection:
+            before = {*(provisioning.opened(connection, f"client:{client_id}") or ())}
+        board.change_directory(actor, lambda change: provisioning.allow(change, **given))
+    return {"opened": sorted(after - before), "closed": sorted(before - after)}
+
+
 def add_provider(  # noqa: PLR0917  what is told of it
     board: Board, actor: str, name: str, issuer: str, client_id: str, secret: providers.Text, title: str = "", accounts: str = "",
     mfa: str = "", acrs: str = "", scopes: str = "",

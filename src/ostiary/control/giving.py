@@ -75,10 +75,7 @@ def allow_new(board: Board, change: Change, principal: str, roles: Sequence[str]
 def allow(change: Change, plan: Plan, principal: str, roles: Iterable[str], person: str = "") -> None:
     """Raises where `principal` may not hold just these roles: unknown to the policy, or duties kept apart."""
     wanted = frozenset(roles)
-    known = {role.name for role in plan.roles}
-    if missing := sorted(wanted - known):
-        hint = f"one of: {', '.join(sorted(known)) or 'none yet'}; or apply a policy that has it first"
-        raise OperatorFault("no-role", f"the policy in force has no role {', '.join(missing)}", hint=hint)
+    refuse_unknown(plan, wanted)
     if person and change.connection.execute(select(PRINCIPAL.c.id).where(PRINCIPAL.c.id == person)).first() is None:
         raise OperatorFault("no-person", f"there is no {person}", hint="name a user: `ostiary user list`")
     human = person or person_of(change.connection, principal)
@@ -88,6 +85,14 @@ def allow(change: Change, plan: Plan, principal: str, roles: Iterable[str], pers
         lines = "\n".join(f"  {one}" for one in found)
         told = f"{human} would hold what is kept apart:\n{lines}"
         raise OperatorFault("roles-apart", told, hint="nothing was changed")
+
+
+def refuse_unknown(plan: Plan, roles: Iterable[str]) -> None:
+    """Raises for a role that this policy has not."""
+    known = {role.name for role in plan.roles}
+    if missing := sorted({*roles} - known):
+        hint = f"one of: {', '.join(sorted(known)) or 'none yet'}; or apply a policy that has it first"
+        raise OperatorFault("no-role", f"the policy in force has no role {', '.join(missing)}", hint=hint)
 
 
 def start(board: Board, actor: str, principal: str, role: str, minutes: int, reason: str) -> dict[str, Any]:  # noqa: PLR0917

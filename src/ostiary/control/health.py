@@ -43,6 +43,7 @@ from ostiary.tls import authority
 
 DISK_MIN_BYTES: Final = 500 * 1024 * 1024
 SAID: Final = "the output of `ostiary up` says why"
+KEEPS: Final = "`ostiary client change {0} --days 365`, or `--person user:WHO` and `ostiary client enable {0}`; or `ostiary client remove {0}`"
 CONNECT_TIMEOUT_S: Final = 3.0
 PRIVATE: Final = 0o077
 
@@ -201,7 +202,7 @@ def lasting_clients(store: Store, now: datetime) -> str:
         found = clients_ending(connection, now)
     if found:
         told = few([f"{client} {why}" for client, why in found.items()])
-        hint = "`ostiary client change NAME --days 365`, or `--person user:WHO` and `ostiary client enable NAME`; or `client remove`"
+        hint = few([KEEPS.format(client.partition(":")[2]) for client in found])
         raise SystemFault("client-ends", told, hint=hint)
     return "none ends within two weeks, and whose they are is there"
 

@@ -49,8 +49,8 @@ def change_client(board: Board, actor: str, *, client_id: str, **told: Any) -> d
         return registration.change_client(change, client_id=client_id, **told)
 
     with board.turn:
-        board.change_directory(actor, act)
-    return {**show(board, actor, f"client:{client_id}"), **_warned(board, told.get("scopes") or ())}
+        before = {"tokens_before": "refused" if board.change_directory(actor, act) else "still good"}
+    return show(board, actor, f"client:{client_id}") | before | _warned(board, told.get("scopes") or ())
 
 
 def _warned(board: Board, scopes: Sequence[str]) -> dict[str, Any]:
@@ -58,10 +58,25 @@ def _warned(board: Board, scopes: Sequence[str]) -> dict[str, Any]:
     return {"warnings": scope_slips(scopes, known)}
 
 
-def disable(board: Board, actor: str, principal: str) -> None:
+def disable(board: Board, actor: str, principal: str) -> dict[str, Any]:
     """Also the clients that this person answers for, unless the policy keeps them."""
     keep = board.reconciler.plan.when_owner_leaves is OwnerLeaves.STAY
     board.change_directory(actor, lambda change: principals.disable(change, principal=principal, keep_clients=keep))
+    return _switched(board, principal)
+
+
+def enable(board: Board, actor: str, principal: str) -> dict[str, Any]:
+    """The clients of this person stay as they are."""
+    board.change_directory(actor, lambda change: principals.enable(change, sealer=board.on.sealer, principal=principal))
+    return _switched(board, principal)
+
+
+def _switched(board: Board, principal: str) -> dict[str, Any]:
+    """Whether it is active, and which of the clients that it answers for are not."""
+    with board.on.store.read() as connection:
+        clients = [one for one in roster.clients(connection) if one["id"] != one["person"] == principal]
+        off = [one["id"] for one in clients if not one["active"]]
+        return {"active": roster.one(connection, principal)["active"], "disabled_clients": off}
 
 
 def rotate_client(board: Board, actor: str, client_id: str) -> dict[str, Any]:

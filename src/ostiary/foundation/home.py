@@ -157,7 +157,7 @@ def load_settings(path: Path) -> Settings:
         place = re.search(r"\(at (.+)\)", str(problem))
         raise _wrong(f"{path}: {place[1] if place else 'it'} is no TOML: write key = value") from problem
     if wrong := list(mistakes(told)):
-        raise _wrong("\n".join([f"{path} is wrong:", *(f"  {one}" for one in wrong)]))
+        raise _wrong(f"{path} is wrong: " + "\n  ".join(wrong))
     placed = {name: str(path.parent.absolute() / told[name]) for name in FILES if told.get(name)}
     return msgspec.convert(told | placed, Settings)
 

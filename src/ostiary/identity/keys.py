@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, delete, insert, select, update
 
 from ostiary.audit.log import Change
-from ostiary.foundation.clock import to_us
+from ostiary.foundation.clock import from_us, stamp, to_us
 from ostiary.foundation.errors import CallerFault, SystemFault
 from ostiary.foundation.jose import SigningKey
 from ostiary.store.database import Sealer, take_turns
@@ -59,9 +59,11 @@ def rotate(
     key may have got at the next one.
     """
     ensure(change.connection, sealer, change.now)
-    if not compromised and _age_s(change, purpose, "next") < PUBLISHED_S:
+    can_us = _standing(change.connection)[purpose, "next"].since_us + PUBLISHED_S * 10**6
+    if not compromised and to_us(change.now) < can_us:
         told = f"the next key has not been published for {PUBLISHED_S // 3600} h yet: clients may not know it"
-        raise CallerFault("key-too-new", told, hint="try again later; where the present key is compromised, say so")
+        hint = f"try again at {stamp(from_us(can_us))}; where the present key is in wrong hands, --compromised"
+        raise CallerFault("key-too-new", told, hint=hint)
     if compromised:
         change.connection.execute(delete(SIGNING_KEY).where(_KEY.purpose == purpose))
     for before, after in (("active", "retiring"), ("next", "active")):

@@ -30,6 +30,10 @@ DAY_S: Final = 86_400
 BY_TLS: Final = frozenset({"tls_client_auth", "self_signed_tls_client_auth"})
 KEYS_HINT: Final = "give its public keys with --keys FILE (a JWKS, RFC 7517)"
 NO_USE_TO_KEYS: Final = ("bound", "redirects", "exchange", "backchannel_logout_uri")
+OTHERWISE: Final[Mapping[str, str]] = {  # what is changed in place of a secret, or of keys
+    "tls_client_auth": "`ostiary client certificate {}` gives it another certificate",
+    NONE: "a public client proves itself by nothing; see `ostiary client show {}`",
+}
 BY_JWKS: Final = frozenset({"private_key_jwt", "self_signed_tls_client_auth"})
 
 
@@ -86,7 +90,8 @@ def rotate_secret(change: Change, *, sealer: Sealer, client_id: str) -> Made:
     principal = f"client:{client_id}"
     auth = _kept(change, principal).auth
     if auth not in BY_DIGEST:
-        raise CallerFault("no-such-client", f"{principal} has no secret", hint="see `ostiary client list`")
+        hint = OTHERWISE.get(auth, "`ostiary client change {} --keys FILE` gives it other keys").format(client_id)
+        raise CallerFault("no-secret", f"{principal} has no secret", hint=hint)
     mine = select(CLIENT_SECRET.c.digest).where(CLIENT_SECRET.c.principal == principal)
     old = list(change.connection.scalars(mine.order_by(CLIENT_SECRET.c.made_at_us.desc())))
     change.connection.execute(delete(CLIENT_SECRET).where(CLIENT_SECRET.c.digest.in_(old[LIVE_SECRETS - 1 :])))

@@ -165,11 +165,12 @@ def _told(row: Row[Any], at: datetime) -> Notice:
 
 def _shape(row: Row[Any]) -> dict[str, Any]:
     rule = RULES.get(row.rule)  # none where an older version fired it
+    called = row.key.removeprefix("client:") if row.key.startswith("client:") else "NAME"
     return {
         "id": row.id, "rule": row.rule, "key": row.key, "severity": row.severity, "state": row.state,
         "first": stamp(from_us(row.first_us)), "last": stamp(from_us(row.last_us)), "count": row.count,
         "evidence": json.loads(row.evidence), "actor": row.actor, "note": row.note,
-        **{name: getattr(rule, name, "") for name in ("what", "why", "investigate")},
+        **{text: getattr(rule, text, "").replace("NAME", called) for text in ("what", "why", "investigate")},
     }  # fmt: skip
 
 

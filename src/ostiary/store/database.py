@@ -215,7 +215,7 @@ class Sealer:
             clear = self._cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], purpose.encode())
         except (InvalidTag, ValueError) as problem:
             told = f"a secret for {purpose} does not open with this master key"
-            hint = "restore the master key that belongs to this database, or set the secret again"
+            hint = "have settings.toml name this database's key (`master_key_file`: the file of `ostiary reseal`), or restore it"
             raise OperatorFault("seal-broken", told, hint=hint) from problem
         return Secret(clear.decode())
 
@@ -229,7 +229,8 @@ def named_sealer(settings: Settings, default: Path) -> Sealer:
     if command:
         return Sealer(_key(_printed(command), f"what {command[0]} prints"))
     if variable:
-        return Sealer(_key(os.environb.get(variable.encode(), b""), f"the variable {variable} of the environment"))
+        held, hint = os.environb.get(variable.encode(), b""), "set it in this shell too, as it is for `ostiary up`"
+        return Sealer(_key(held, f"the variable {variable} of the environment", hint))
     return load_sealer(Path(file) if file else default)
 
 
@@ -251,13 +252,13 @@ def _printed(command: Sequence[str]) -> bytes:
     raise OperatorFault("master-key-silent", told, hint="call it by hand, as the user who runs `ostiary up`")
 
 
-def _key(told: bytes, where: str) -> bytes:
+def _key(told: bytes, where: str, hint: str = "restore it from backup") -> bytes:
     with suppress(ValueError):
         key = told if len(told) == KEY_BYTES else base64.b64decode(told.strip(), validate=True)
         if len(key) == KEY_BYTES:
             return key
     why = f"{where} does not hold {KEY_BYTES} bytes, or their base64"
-    raise OperatorFault("master-key-invalid", why, hint="restore it from backup")
+    raise OperatorFault("master-key-invalid", why, hint=hint)
 
 
 def reseal(connection: Connection, before: Sealer, after: Sealer) -> int:
