@@ -78,6 +78,9 @@ def test_what_is_no_key_is_refused_as_a_guess(site, keyed):  # noqa: F811
     for text in (other, f" {key}", f"ostiary_Key_{key.removeprefix('ostiary_key_')}"):
         assert site.once("GET", "/shop/stock", token=text).status == 401
     assert answered(site, key) == 200
+    told = str(site.ask("explain", decision=site.once("GET", "/shop/stock", token=wrong[0]).decision)["text"])
+    assert f"wrong API key by client:{name}" in told
+    assert f"the API key of {name}: " in told
 
 
 @pytest.mark.parametrize("method", ["PROPFIND", "TRACE", "PURGE", "OPTIONS", "HEAD", "GET"])

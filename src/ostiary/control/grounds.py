@@ -139,7 +139,8 @@ def noted(note: dict[str, Any]) -> Explanation:
     elif outcome in {"wrong", "cloned"}:
         nobody = "no such user who may sign in (the name is not kept)"
         why = f"{why or 'wrong password'} for {account}" if account else why or nobody
-    would = (f"the secret of {client}: `ostiary client rotate {client}` gives another",) if "secret" in why else ()
+    what = next((one for one in ("secret", "API key") if one in why), "")
+    would = (f"the {what} of {client}: `ostiary client rotate {client}` gives another",) if what else ()
     would = (f"its client again: `ostiary client {AGAIN[why].format(client)}`",) if why in AGAIN else would
     would = (f"the account again: `ostiary {' enable '.join(account.split(':', 1))}`",) if shut else would
     told = f": {why}{by}" if why else by

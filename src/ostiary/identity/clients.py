@@ -148,7 +148,8 @@ def _by_secret(server: Server, _: Connection, client: Client, told: Shown, _requ
     digested = digest(server.key, "client-secret", client.principal, told.secret)
     if any([hmac.compare_digest(digested, one) for one in client.digests]):  # noqa: C419  every one, in equal time
         return ""
-    return "wrong client secret" if told.secret else "no client secret"
+    what = "API key" if client.auth == API_KEY else "client secret"
+    return f"wrong {what}" if told.secret else f"no {what}"
 
 
 def _by_assertion(server: Server, connection: Connection, client: Client, told: Shown, request: Request) -> str:

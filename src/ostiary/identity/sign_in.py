@@ -105,10 +105,11 @@ def concluded(server: Server, request: Request, asked: Asked, proof: Person | pr
     if isinstance(proof, proving.Lacking):
         server.note(request, client=asked.by, **proof.noted)
         return _form(server, request, asked, None, problem=proof.problem, half=proof.half)
-    with server.store.begin() as connection:
-        if not still_signed_in_there(server, connection, proof):
-            return _stopped(server, request, "ended", "the session has ended; sign in again")
     if asked.act:
+        with server.store.begin() as connection:
+            there = still_signed_in_there(server, connection, proof)
+        if not there:
+            return _stopped(server, request, "ended", "the session has ended; sign in again")
         return changes.carry_out(server, request, asked.act, changes.PROVED, proof.principal)
     met = not asked.mfa or MFA in proof.amr
     return _allowed(server, request, asked, proof) if met else unmet(server, request, asked)
