@@ -72,6 +72,10 @@ class Client(Terms, frozen=True, kw_only=True):
         return self.principal.partition(":")[2]
 
     @property
+    def self_registered(self) -> bool:
+        return self.most is not None
+
+    @property
     def public(self) -> bool:
         return self.auth == NONE
 
@@ -109,7 +113,7 @@ def prove(server: Server, connection: Connection, request: Request, told: Shown,
 
 def refuse_grant(client: Client, kind: str) -> None:
     """Who registered itself was told which there are for it (RFC 7591 section 3.2.1)."""
-    if client.most is not None and kind not in SELF_REGISTERED_GRANTS:
+    if client.self_registered and kind not in SELF_REGISTERED_GRANTS:
         raise Refused("unauthorized_client", "a client that registered itself signs people in", client=client.id)
 
 

@@ -218,7 +218,7 @@ def _living(connection: Connection, principal: str, now_s: int) -> Client | None
     """A client that registered itself, and is neither disabled nor over."""
     kind, _, client_id = principal.partition(":")
     one = clients.find(connection, client_id) if kind == "client" else None  # and not by whose leave one registers
-    return one if one and one.most is not None and one.until_s > now_s else None
+    return one if one and one.self_registered and one.until_s > now_s else None
 
 
 def _token(server: Server, one: Client) -> str:

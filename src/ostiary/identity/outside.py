@@ -29,7 +29,6 @@ from ostiary.identity.session import SESSION_LIFE_S
 from ostiary.plan.model import MFA
 from ostiary.store.tables import SESSION
 
-LIFE_S: Final = 600  # a person may take so long at the provider
 SKEW_S: Final = 30
 KIND: Final = "outside"
 AMR: Final = "fed"  # somebody else saw how
@@ -45,7 +44,7 @@ def begin(server: Server, request: Request, body: bytes) -> Response:
         with server.store.begin() as connection:
             provider, text = _named(connection, request), base64.b64encode(asked.text).decode()
             facts = {"provider": provider.name, "browser": _browser(server, request), "asked": text}
-            server.drawer(connection, KIND).keep(state, LIFE_S, client="", since_s=since_s, **facts)
+            server.drawer(connection, KIND).keep(state, proving.AWAY_S, client="", since_s=since_s, **facts)
         place = server.published.metadata(provider.issuer).authorization_endpoint
     except (Refused, OstiaryError) as refused:
         return _stopped(server, request, refused)

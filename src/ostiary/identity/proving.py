@@ -17,6 +17,7 @@ from ostiary.identity.session import Person
 from ostiary.plan.model import MFA
 from ostiary.store.tables import PASSWORD, PRINCIPAL
 
+AWAY_S: Final = 600  # a person may take so long at a provider
 HALF_LIFE_S: Final = 300  # between password and code
 NO_LOGIN: Final = "-passkey"  # nobody can be called so: what tries of passkeys that nobody has are counted by
 LATE: Final = "late"

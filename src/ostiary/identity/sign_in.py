@@ -23,7 +23,7 @@ from ostiary.plan.decide import HEADER, Reason
 from ostiary.plan.model import MFA
 
 ENDED_THERE: Final = "outside-ended"  # a provider, and what it called the session or whose they all were
-ENDED_LIFE_S: Final = 2 * proving.HALF_LIFE_S + 600  # as long as a sign-in by a provider may take
+ENDED_LIFE_S: Final = proving.AWAY_S + 2 * proving.HALF_LIFE_S  # as long as a sign-in by a provider may take
 FORM_COOKIE: Final = "__Host-ostiary-form"
 FORM_COOKIE_VALUE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 NOT_A_LOGIN: Final = "\0device"  # nobody can be called so
