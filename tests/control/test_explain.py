@@ -16,6 +16,7 @@ import ostiary
 from ostiary.cli.demo.stand import authorization
 from ostiary.control import evidence, grounds
 from ostiary.control.installation import opened
+from ostiary.event import record
 from ostiary.event.record import Event, Filter
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.home import Home
@@ -197,6 +198,20 @@ def test_too_large_and_invalid(site):
     assert "because: the value does not meet 'type' of its description (/lines)" in told
     stray = site.once("GET", "/shop/orders?custmer=7", token=site.token("clerk"))
     assert "because: a query parameter is not described (/query/custmer)" in explained(site, stray, Reason.INVALID)
+
+
+def test_a_refusal_that_the_guard_has_not_written_yet_is_waited_for(site, monkeypatch):
+    """It answers first and writes then: who asks at once is told why all the same."""
+    answer = site.once("POST", "/shop/orders", b'{"lines": 1}', token=site.token("clerk"))
+    explained(site, answer, Reason.INVALID)
+    written, looks = record.guard_line, []
+
+    def late(log, decision):
+        looks.append(log)
+        return written(log, decision) if len(looks) > 2 else None
+
+    monkeypatch.setattr(grounds.record, "guard_line", late)
+    assert "because: " in grounds.explain(site.home, answer.decision)["text"]
 
 
 def test_rate_limited(site):

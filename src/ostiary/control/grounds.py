@@ -4,6 +4,7 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import Any, Final
@@ -51,8 +52,7 @@ GIVEN: Final = frozenset({"issued", "served", "allowed", "shown", "sent", "done"
 def explain(home: Home, decision: str) -> dict[str, Any]:
     """Why a request was decided so, by the plan that was in force then, and what would have allowed it."""
     with opened(home) as on:
-        event = _found(on, decision)
-        guard = record.guard_line(home.guard_log, decision) or {}
+        event, guard = _found(on, decision)
         detail = str(guard.get("detail", ""))
         plan, brief = plan_of(on.store, event.revision), ""
         reason = next((one for one in Reason if one == event.reason), None)
@@ -78,19 +78,22 @@ def explain(home: Home, decision: str) -> dict[str, Any]:
     }
 
 
-def _found(on: Installation, decision: str) -> Event:
-    """The event of a decision; one that was made a moment ago may still be on its way to the log."""
-    began, log, now = record.decided_at(decision), on.home.access_log, on.clock.now
+def _found(on: Installation, decision: str) -> tuple[Event, dict[str, Any]]:
+    """The event of a decision, and the guard's line; what was decided a moment ago may still be on its way to the logs."""
+    began, home, now = record.decided_at(decision), on.home, on.clock.now
     until = now() + (WRITTEN_WITHIN if began is not None and now() - began < RECENT else timedelta())
-    try:
-        while (found := record.find_decision(log, decision)) is None and now() < until:
+    found = guard = None
+    with suppress(record.TooMuch):
+        while True:
+            found = found or record.find_decision(home.access_log, decision)
+            guard = record.guard_line(home.guard_log, decision)
+            if (found and (guard or not found.guard_us)) or now() >= until:
+                break
             time.sleep(LOOK_EVERY_S)
-    except record.TooMuch:
-        found = None
     if found is None:
         hint = "copy it from the refusal's `ostiary-decision` header; `ostiary event list` shows the latest"
         raise CallerFault("no-decision", f"no event has the decision id {decision!r}", hint=hint)
-    return found
+    return found, guard or {}
 
 
 def _asked(on: Installation, event: Event, reason: Reason, *, inside: bool) -> Asked:
