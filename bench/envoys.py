@@ -16,7 +16,7 @@ from ostiary.envoy import daemon
 from ostiary.envoy.access import Signals, signal_resources
 from ostiary.envoy.condition import zone_of
 from ostiary.envoy.daemon import Gate, command, environment
-from ostiary.envoy.edge import Edge, Resources
+from ostiary.envoy.resource import Edge, Resources
 from ostiary.envoy.translate import Population, translate
 from ostiary.foundation.home import Home
 from ostiary.tls.authority import ensure

@@ -12,7 +12,7 @@ from bench.envoys import TYPES, Change, Plain, Site
 from bench.figure import Figure, at_most, plain
 from bench.rounds import Pace, Say, Subject, costs_against, cpu, errors, interleaved
 from ostiary.envoy.caller import CLAIM_HEADERS
-from ostiary.envoy.edge import Json, Resources
+from ostiary.envoy.resource import Json, Resources
 
 AREA: Final = "gate"
 ALONE: Final = (

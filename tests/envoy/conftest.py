@@ -20,8 +20,8 @@ from joserfc.jwk import ECKey
 
 from ostiary.envoy.access import Signals, signal_resources
 from ostiary.envoy.daemon import environment
-from ostiary.envoy.edge import Edge
 from ostiary.envoy.listener import CERTIFICATE, bootstrap, certificate_file
+from ostiary.envoy.resource import Edge
 from ostiary.envoy.translate import Population, translate
 from ostiary.event.record import read, shape
 from ostiary.foundation.home import Home

@@ -7,7 +7,7 @@ import pytest
 
 from ostiary.envoy import daemon
 from ostiary.envoy.daemon import check_watches
-from ostiary.envoy.edge import Edge
+from ostiary.envoy.resource import Edge
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Home
 

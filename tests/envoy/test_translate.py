@@ -15,8 +15,8 @@ from ostiary.envoy import cel
 from ostiary.envoy import translate as translation
 from ostiary.envoy.access import RANGES_MAX, Classes, Signals, signal_resources
 from ostiary.envoy.condition import condition
-from ostiary.envoy.edge import Edge
 from ostiary.envoy.listener import CHANGEABLE, bootstrap
+from ostiary.envoy.resource import Edge
 from ostiary.envoy.translate import Population, news, translate
 from ostiary.erp.operation import Operation, Pattern, Verb
 from ostiary.foundation.errors import OurFault

@@ -187,7 +187,7 @@ def rename(world, login):
 async def test_a_revision_that_the_guard_does_not_have_is_answered_503(world, erp):
     async with guarded(world, erp):
         answer = await world.ask(world.token("user:anna"), READ, x_gw_revision="another")
-    assert answer.status == 424  # which the gate turns into 503: `envoy.refusal`
+    assert answer.status == 424  # which the gate turns into 503: `envoy.listener`
     assert answer.problem["status"] == 503
     assert answer.headers["retry-after"] == "1"
 

@@ -22,7 +22,7 @@ from ostiary.control.revisions import Act, record
 from ostiary.envoy import daemon
 from ostiary.envoy.condition import zone_of
 from ostiary.envoy.daemon import Gate
-from ostiary.envoy.edge import SYSTEM_AUTHORITIES, Edge
+from ostiary.envoy.resource import SYSTEM_AUTHORITIES, Edge
 from ostiary.erp.openapi import Loaded
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home, load_settings, mistakes, write_atomically

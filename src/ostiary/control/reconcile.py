@@ -15,7 +15,7 @@ from sqlalchemy import Connection, func, select
 from ostiary.control.installation import Installation
 from ostiary.envoy.access import Signals, blocked_filter, cold_filter, hot_filter, signal_resources
 from ostiary.envoy.daemon import Gate
-from ostiary.envoy.edge import Edge, Resources
+from ostiary.envoy.resource import Edge, Resources
 from ostiary.envoy.translate import Population, beside_routes, bridge, news, translate
 from ostiary.foundation import unix
 from ostiary.foundation.errors import OurFault, SystemFault

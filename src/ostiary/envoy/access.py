@@ -22,8 +22,7 @@ from msgspec.structs import replace
 from ostiary.envoy import cel, matcher
 from ostiary.envoy.caller import CLAIM_HEADERS
 from ostiary.envoy.condition import by_clock, came_before, condition, ranges, somebody_signed_in, stepped_up
-from ostiary.envoy.edge import Json, Resources
-from ostiary.envoy.message import CLASS_HEADER, SUBJECT_HEADER, extension, place
+from ostiary.envoy.resource import CLASS_HEADER, SUBJECT_HEADER, Json, Resources, extension, place
 from ostiary.erp.operation import Operation, covering_scopes
 from ostiary.foundation.errors import OurFault
 from ostiary.foundation.ids import content_hash

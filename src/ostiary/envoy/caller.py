@@ -1,4 +1,4 @@
-"""Who is calling: the access token, the key that it is bound to, the registered device, the country.
+"""Who is calling: the access token, the key that it is bound to, the registered device, the country; and how much he may ask.
 
 jwt_authn fails open in several ways (measured): a route without a requirement is not verified, a token without
 `exp` is accepted, `?access_token=` is read unless told otherwise, `typ` is ignored. Hence: one rule matches every
@@ -7,23 +7,28 @@ path, expiry is required and short, one header is read, and only the access toke
 Tokens that are bound to a key are good for nobody who does not hold it (RFC 8705 section 3, RFC 9449 section 7). A
 certificate's fingerprint is compared natively; a DPoP proof is signed anew for each request, so the guard looks at it.
 What the token filter verified has the claim `bnd` in a header: without it, the caller may not call his token bound.
+
+Limits hold for each address before any token is verified, and for each caller after. Both are filter-level buckets: a
+bucket in a route's configuration is a separate one for each route (measured 5 + 5). Any change to a limit filter refills
+its buckets, so neither holds the revision.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from ostiary.envoy import cel, matcher
+from ostiary.envoy import cel, matcher, resource
 from ostiary.envoy.condition import ACR_HEADER, COUNTRY_HEADER, REGISTERED, SIGNED_IN_HEADER
-from ostiary.envoy.edge import FIXED, Edge, Json
-from ostiary.envoy.message import CLASS_HEADER, KEY_SHOWN, SUBJECT_HEADER, changeable, extension, header, place
-from ostiary.envoy.upstream import EXT_AUTHZ, guard_service
-from ostiary.foundation.api_key import PLACE
-from ostiary.plan.decide import Reason
-from ostiary.plan.model import Countries, Device, Mfa, Plan, Recent
+from ostiary.envoy.resource import FIXED, Edge, Json, changeable, extension, header, place
+from ostiary.envoy.upstream import EXT_AUTHZ, guard_service, own_keys
+from ostiary.foundation.api_key import KEY_PREFIX, PLACE
+from ostiary.plan.decide import Reason, RoleSets, limit_of
+from ostiary.plan.model import Countries, Device, Limit, Mfa, Plan, Recent
 
+KEY_SHOWN: Final = f"Bearer {KEY_PREFIX}"  # how an API key stands in `authorization`
 DEVICE_HEADER: Final = "x-gw-device"  # the fingerprint of the certificate that the connection shows
 TOKEN_DEVICE_HEADER: Final = "x-gw-token-device"  # noqa: S105  the claim `dev`: the device that the token was issued to
 JWT: Final = "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"
@@ -41,6 +46,13 @@ GEOIP: Final = "envoy.extensions.filters.http.geoip.v3.Geoip"
 MARKER: Final = b"\xab\xcd\xefMaxMind.com"  # before the metadata, in the file's last 128 KiB (MaxMind DB format 2.0)
 METADATA_MAX_BYTES: Final = 128 * 1024
 MAXMIND: Final = "envoy.extensions.geoip_providers.maxmind.v3.MaxMindConfig"
+LOCAL: Final = "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit"
+ADDRESSES_MAX: Final = 100_000  # an evicted bucket comes back full: keep more than a flood brings in a fill
+CALLERS_MIN: Final = 10_000
+# An office behind one address; a flood is not.
+ADDRESS_LIMIT: Final = Limit(name="address", requests=60_000, seconds=60)
+# Where something shown is looked at.
+MACHINES: Final = {"safe_regex": {"regex": "/identity/(token|revoke|userinfo|introspect|scim/v2/[^ ]*) [A-Z]+"}}
 
 
 def token_filter(plans: Sequence[Plan], jwks: Mapping[str, Any], edge: Edge, asked: Sequence[Plan]) -> tuple[str, Json]:
@@ -74,7 +86,7 @@ def _any_of(audiences: list[str], *more: Json) -> Json:
 
 
 def _rule(start: str, requires: Json) -> Json:
-    chosen = {"name": CLASS_HEADER, "string_match": {"prefix": start}}
+    chosen = {"name": resource.CLASS_HEADER, "string_match": {"prefix": start}}
     return {"match": {"prefix": "/", "headers": [chosen]}, "requires": requires}
 
 
@@ -104,7 +116,7 @@ def key_filter(edge: Edge) -> Json:
     who = {"x-gw-key-decision": edge.decision, "x-gw-source": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"}
     mutations = [{"append": header(name, value)} for name, value in who.items()]
     tell = extension("asks", matcher.MUTATION, mutations={"request_mutations": mutations})
-    told = ("authorization", CLASS_HEADER, DEVICE_HEADER, *who)
+    told = ("authorization", resource.CLASS_HEADER, DEVICE_HEADER, *who)
     only = {"patterns": [{"exact": "authorization"}]}
     answer = {"allowed_upstream_headers": only, "allowed_client_headers": only}
     service = {"server_uri": FIXED["identity"], "path_prefix": PLACE, "authorization_response": answer}
@@ -122,7 +134,7 @@ def bound_filter(limit: Json) -> tuple[str, Json]:
     def no_proof(otherwise: Json) -> Json:
         told = {SCHEMES[""]: otherwise, SCHEMES["jkt"]: refused}  # the token filter finds its words anywhere
         return matcher.prefix(
-            "authorization", told, matcher.first([(matcher.without(SUBJECT_HEADER), otherwise)], refused)
+            "authorization", told, matcher.first([(matcher.without(resource.SUBJECT_HEADER), otherwise)], refused)
         )
 
     kinds = {"jkt:": matcher.execute_all([limit, _proof()]), "x5t:": no_proof(same)}
@@ -159,7 +171,7 @@ def _told(devices: Mapping[str, str], name: str, otherwise: Json | None) -> Json
     """Where a device is somebody else's, `otherwise` is asked."""
     registered = {"action": matcher.named(REGISTERED)}
     entries = {
-        fingerprint: matcher.exact(SUBJECT_HEADER, {principal: registered}, None) if principal else registered
+        fingerprint: matcher.exact(resource.SUBJECT_HEADER, {principal: registered}, None) if principal else registered
         for fingerprint, principal in sorted(devices.items())
     }
     return matcher.exact(name, entries, otherwise)
@@ -185,3 +197,106 @@ def is_database(path: Path) -> bool:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - METADATA_MAX_BYTES))
         return MARKER in file.read()
+
+
+def address_filter(plan: Plan) -> tuple[str, Json]:
+    """Requests that show no token are anonymous, and so are those of people signing in, whatever they show.
+
+    The wide limit holds for all, forged tokens included.
+    """
+    identity = _header(resource.CALL_HEADER, {"prefix": "/identity/"})
+    machine = _header(resource.CALL_HEADER, MACHINES)
+    own = own_keys([plan])
+    known = [{"name": name, "present_match": True, "invert_match": True} for name in ("authorization", *own)]
+    strange = [*(_not(_header("authorization", {"prefix": scheme})) for scheme in SCHEMES.values()), _not(identity)]
+    observed = _header(resource.CLASS_HEADER, {"safe_regex": {"regex": place("[^:]*", observed=True) + ".*"}})
+    anonymous = [
+        *([_matches([*strange, _not(observed)]), _matches([observed, *known])] if own else [_matches(strange)]),
+        _matches([identity, _not(machine)]),
+        _matches([identity, machine, {"name": "authorization", "present_match": True, "invert_match": True}]),
+    ]
+    wide = {"generic_key": {"descriptor_value": "address"}}
+    made = _limiter(
+        "address-limit",
+        [[one, {"remote_address": {}}] for one in (*anonymous, wide)],
+        [
+            _descriptor("header_match", "anonymous", ("remote_address",), plan.limits.anonymous),
+            _descriptor("generic_key", "address", ("remote_address",), ADDRESS_LIMIT),
+        ],
+        ADDRESSES_MAX,
+    )
+    return changeable("address-limit", LOCAL, **made)
+
+
+def _matches(headers: list[Json]) -> Json:
+    return {"header_value_match": {"descriptor_value": "anonymous", "headers": headers}}
+
+
+def _header(name: str, text: Json) -> Json:
+    return {"name": name, "string_match": text}
+
+
+def _not(header: Json) -> Json:
+    return {**header, "invert_match": True, "treat_missing_header_as_empty": True}
+
+
+def caller_filter(plan: Plan, role_sets: RoleSets, callers: int) -> tuple[str, Json]:
+    """One bucket for each subject, its size by the most generous limit that the token's role set names."""
+    return changeable("caller-limit", LOCAL, **_by_caller("caller-limit", plan, role_sets, callers))
+
+
+def proof_filter(plan: Plan, role_sets: RoleSets, callers: int) -> Json:
+    """The same for each subject at each address, before a proof is looked at: who has stolen a token, and not its key,
+    uses up nothing of its owner's.
+    """
+    return extension(
+        "proof-limit", LOCAL, **_by_caller("proof-limit", plan, role_sets, callers, {"remote_address": {}})
+    )
+
+
+def _by_caller(name: str, plan: Plan, role_sets: RoleSets, callers: int, *more: Json) -> dict[str, Json]:
+    by_limit: dict[str, list[str]] = defaultdict(list)
+    limits = {plan.limits.default.name: plan.limits.default}
+    for role_set in sorted(role_sets):
+        limit = limit_of(plan, role_sets[role_set])
+        if limit != plan.limits.default:
+            limits[limit.name] = limit
+            by_limit[limit.name].append(role_set)
+    named = sorted(name for held in by_limit.values() for name in held)
+    actions = [_caller(name, held, invert=False) for name, held in sorted(by_limit.items())]
+    actions.append(_caller(plan.limits.default.name, named, invert=True))
+    each = ("sub", *(key for one in more for key in one))
+    kind = "header_match" if named else "generic_key"
+    descriptors = [_descriptor(kind, chosen, each, limit) for chosen, limit in sorted(limits.items())]
+    return _limiter(name, [[*action, *more] for action in actions], descriptors, _room(callers))
+
+
+def _room(callers: int) -> int:
+    """Buckets for twice as many, by powers of two: a new principal must not refill everybody's."""
+    return int(max(CALLERS_MIN, 2 << callers.bit_length()))
+
+
+def _caller(limit: str, role_sets: list[str], *, invert: bool) -> list[Json]:
+    chosen = {"name": "x-gw-rs", "string_match": {"safe_regex": {"regex": "|".join(role_sets)}}, "invert_match": invert}
+    match = {"header_value_match": {"descriptor_value": limit, "headers": [chosen]}}
+    return [
+        match if role_sets else {"generic_key": {"descriptor_value": limit}},  # all of them
+        {"request_headers": {"header_name": "x-gw-sub", "descriptor_key": "sub"}},
+    ]
+
+
+def _descriptor(key: str, value: str, each: Sequence[str], limit: Limit) -> Json:
+    """An entry without a value stands for every value: a bucket for each."""
+    bucket = {"max_tokens": limit.requests, "tokens_per_fill": limit.requests, "fill_interval": f"{limit.seconds}s"}
+    return {"entries": [{"key": key, "value": value}, *({"key": one} for one in each)], "token_bucket": bucket}
+
+
+def _limiter(name: str, actions: list[list[Json]], descriptors: list[Json], most: int) -> dict[str, Json]:
+    return dict(
+        stat_prefix=name,
+        rate_limits=[{"actions": action} for action in actions],
+        descriptors=descriptors,
+        max_dynamic_descriptors=most,
+        enable_x_ratelimit_headers="DRAFT_VERSION_03" if name == "caller-limit" else "OFF",
+        **FIXED["limiter"],
+    )

@@ -7,8 +7,7 @@ A missing header or attribute makes an expression match nothing, so a term that 
 from collections.abc import Sequence
 
 from ostiary.envoy import matcher
-from ostiary.envoy.edge import Json
-from ostiary.envoy.message import extension
+from ostiary.envoy.resource import Json, extension
 
 
 def predicate(expression: Json) -> Json:

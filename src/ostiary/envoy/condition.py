@@ -14,8 +14,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from ostiary.envoy import cel, matcher
-from ostiary.envoy.edge import Json
-from ostiary.envoy.message import CLASS_HEADER, extension
+from ostiary.envoy.resource import CLASS_HEADER, Json, extension
 from ostiary.foundation.origin import MAPPED
 from ostiary.plan import model as kind
 from ostiary.plan.model import MFA, MINUTES_A_DAY, UNKNOWN, Formula, Plan

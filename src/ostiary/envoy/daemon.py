@@ -23,8 +23,8 @@ from urllib.parse import urlencode
 import msgspec
 from msgspec import Struct
 
-from ostiary.envoy.edge import Edge, Resources
 from ostiary.envoy.listener import CERTIFICATE, bootstrap, certificate_file
+from ostiary.envoy.resource import Edge, Resources
 from ostiary.foundation import unix
 from ostiary.foundation.errors import OperatorFault, OurFault, SystemFault
 from ostiary.foundation.home import Home, write_atomically

@@ -1,31 +1,25 @@
-"""The listener, and the file that Envoy starts with: what is fixed while it runs. Nothing that policy can change stands here.
+"""The listener, the refusals that the gate writes itself, and the file that Envoy starts with: what is fixed while it runs.
 
-A changed listener leaves open connections on the old one until they drain (measured: 60 s and more), so every filter
-that policy or a signal touches is a name here and a file below ecds/.
+Nothing that policy can change stands here. A changed listener leaves open connections on the old one until they drain
+(measured: 60 s and more), so every filter that policy or a signal touches is a name here and a file below ecds/.
+
+A refusal is problem details (RFC 9457) with reason and decision. Who refused is told by the details that Envoy keeps of
+its answer: a decision's name, or jwt_authn's. The first mapper that fits writes the answer; a refusal that the guard
+wrote passes as it is.
 """
 
 from collections.abc import Sequence
 from typing import Final
 
-from ostiary.envoy.caller import DEVICE_HEADER, GEOIP, JWT, key_filter
+from ostiary.envoy import matcher, resource
+from ostiary.envoy.caller import DEVICE_HEADER, GEOIP, JWT, LOCAL, key_filter
 from ostiary.envoy.condition import TIME_WORDS
-from ostiary.envoy.edge import FIXED, Edge, Json
-from ostiary.envoy.limits import LOCAL
 from ostiary.envoy.matcher import FILTER_STATE, MUTATION, NOTHING, RBAC, WITH_MATCHER
-from ostiary.envoy.message import (
-    ANSWER,
-    CALL_HEADER,
-    CLASS_HEADER,
-    DECISION_HEADER,
-    TYPES,
-    extension,
-    header,
-    typed,
-    versioned,
-)
-from ostiary.envoy.refusal import local_replies
+from ostiary.envoy.resource import FIXED, Edge, Json, extension, header, typed, versioned
 from ostiary.envoy.upstream import BUFFER, EXT_AUTHZ, TELL, bare_filter
 from ostiary.event.record import KEPT, NONE, WRITTEN
+from ostiary.foundation.api_key import WRONG
+from ostiary.plan.decide import HEADER, Reason, problem
 
 LISTENER: Final = "envoy.config.listener.v3.Listener"
 FILE_LOG: Final = "envoy.extensions.access_loggers.file.v3.FileAccessLog"
@@ -33,6 +27,8 @@ MANAGER: Final = "envoy.extensions.filters.network.http_connection_manager.v3.Ht
 CUSTOM: Final = "envoy.extensions.filters.http.custom_response.v3.CustomResponse"
 TLS: Final = "envoy.extensions.transport_sockets.tls.v3"
 CERTIFICATE: Final = "certificate.json"
+ANSWER: Final = "answer"  # the filter that looks at what the ERP answers
+HSTS: Final = "max-age=31536000; includeSubDomains"  # RFC 6797
 # Changeable filter -> what its file may hold.
 CHANGEABLE: Final = {
     "blocked": (WITH_MATCHER, NOTHING),
@@ -58,6 +54,19 @@ ORDER: Final = (
 ADMIN_MODE: Final = 0o600
 CONNECTIONS: Final = "envoy.resource_monitors.global_downstream_max_connections"
 COUNTED: Final = "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
+# What the guard says for it: of any 5xx Envoy takes the status alone (measured).
+GUARD_SAYS: Final = {Reason.UNAVAILABLE: 424, Reason.ERP_REFUSES: 423}
+UNPROVED: Final = 421  # what the guard says of a proof: it knows neither decision nor revision of the request then
+# What is made of an ERP's 401: no answer of the gate's own has it, and its mapper makes 502 of it.
+ERP_REFUSES: Final = 511
+EXPRESSION: Final = "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
+ASKED_ANEW: Final = "%CEL(xds.route_metadata.filter_metadata['ostiary']['step-up'][response.code_details])%"
+WHY: Final = "The decision id tells the operator of this gate why."
+# By the gate's own decision; of this reason `inject` alone has one.
+DETAIL: Final = {Reason.UNAVAILABLE: "The system has no account for this caller; an administrator can give one."}
+RENEW: Final = "Your token is good. The key or password that the gate has for the system is wrong or was withdrawn there: an administrator gives another one with `account`."
+KEY: Final = "The API key is wrong, has ended or was taken back: its owner gets another one from an administrator."
+TOKEN: Final = "jwt_authn_access_denied"  # noqa: S105  the beginning of jwt_authn's own details
 
 
 def listener_file(edge: Edge) -> Json:
@@ -76,7 +85,7 @@ def _manager(edge: Edge) -> dict[str, Json]:
         "xff_num_trusted_hops": edge.trusted_hops,
         "early_header_mutation_extensions": [_early(edge)],
         **FIXED["no_certificate" if edge.client_ca is None else "certificate"],
-        "local_reply_config": local_replies(edge),
+        "local_reply_config": _local_replies(edge),
         "access_log": [_log(edge)],
         "http_filters": _filters(edge),
     }
@@ -91,12 +100,98 @@ def _early(edge: Edge) -> Json:
     mutations: list[Json] = [
         {"remove_on_match": {"key_matcher": {"prefix": "x-envoy-"}}},
         {"remove_on_match": {"key_matcher": {"prefix": "x-gw-"}}},
-        {"append": header(CALL_HEADER, "%PATH(NQ:PATH)% %REQ(:METHOD)%")},
+        {"append": header(resource.CALL_HEADER, "%PATH(NQ:PATH)% %REQ(:METHOD)%")},
     ]
     if edge.client_ca is not None:
         mutations.append({"append": header(DEVICE_HEADER, "%DOWNSTREAM_PEER_FINGERPRINT_256%")})
     message = "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
     return extension("inside-headers", message, mutations=mutations)
+
+
+def _local_replies(edge: Edge) -> Json:
+    """The guard's word first; then the gate's own decisions by name; then whatever is left."""
+    named = [one for one in Reason if one is not Reason.ALLOWED]
+    return {
+        "mappers": [
+            _refuse(Reason.ERP_REFUSES, _status(ERP_REFUSES), edge, RENEW),
+            _refuse(Reason.TOO_LARGE, _status(413), edge),
+            _refuse(Reason.RATE_LIMITED, _status(429), edge),
+            _refuse(Reason.UNAVAILABLE, _all([_flag("UAEX"), _any([_range(100, 399), _status(503)])]), edge),
+            _refuse(Reason.TOKEN_UNBOUND, _all([_flag("UAEX"), _status(UNPROVED)]), edge),
+            _refuse(
+                Reason.CREDENTIAL_INVALID,
+                _all([_flag("UAEX"), _status(WRONG)]),
+                edge,
+                KEY,
+                Reason.TOKEN_INVALID.challenge,
+            ),
+            *(
+                _pass(_all([_flag("UAEX"), _status(said)]), edge) | {"status_code": reason.status}
+                for reason, said in GUARD_SAYS.items()
+            ),
+            _pass(_flag("UAEX"), edge),
+            _refuse(Reason.TOKEN_MISSING, _details(f"{TOKEN}{{Jwt_is_missing}}"), edge),
+            _refuse(Reason.TOKEN_INVALID, _details(TOKEN), edge),
+            *(_refuse(one, _details(matcher.denied_by(one, "")), edge, DETAIL.get(one, WHY)) for one in named),
+            _refuse(Reason.INVALID, _range(400, 499), edge),
+            _refuse(Reason.UNAVAILABLE, _range(500, 599), edge),
+        ]
+    }
+
+
+def _refuse(reason: Reason, when: Json, edge: Edge, detail: str = WHY, challenge: str = "") -> Json:
+    body = problem(reason, detail=detail, decision=edge.decision)
+    headers = [*on_every_answer(edge), header(HEADER, str(reason))]
+    if challenge := challenge or reason.challenge:
+        headers.append(header("www-authenticate", ASKED_ANEW if reason is Reason.STEP_UP else challenge))
+    return {
+        "filter": when,
+        "status_code": reason.status,
+        "headers_to_add": headers,
+        "body_format_override": {"json_format": body, "content_type": "application/problem+json"},
+    }
+
+
+def _pass(when: Json, edge: Edge) -> Json:
+    kept = {"text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"}, "content_type": "application/problem+json"}
+    return {"filter": when, "headers_to_add": on_every_answer(edge), "body_format_override": kept}
+
+
+def on_every_answer(edge: Edge) -> list[Json]:
+    """The ERP's answers and our own."""
+    security = [] if edge.plain else [header("strict-transport-security", HSTS)]
+    return [header("ostiary-decision", edge.decision), *security]
+
+
+def _details(start: str) -> Json:
+    """Of what Envoy notes about its own answer, with which `start` it begins."""
+    expression = f"response.code_details.startsWith('{start}')"
+    return {"extension_filter": extension("details", EXPRESSION, expression=expression)}
+
+
+def _flag(flag: str) -> Json:
+    return {"response_flag_filter": {"flags": [flag]}}
+
+
+def _status(code: int) -> Json:
+    return _compared("EQ", code)
+
+
+def _range(low: int, high: int) -> Json:
+    return _all([_compared("GE", low), _compared("LE", high)])
+
+
+def _compared(operator: str, code: int) -> Json:
+    value = {"default_value": code, "runtime_key": "ostiary.none"}
+    return {"status_code_filter": {"comparison": {"op": operator, "value": value}}}
+
+
+def _all(filters: list[Json]) -> Json:
+    return {"and_filter": {"filters": filters}}
+
+
+def _any(filters: list[Json]) -> Json:
+    return {"or_filter": {"filters": filters}}
 
 
 def _log(edge: Edge) -> Json:
@@ -123,7 +218,7 @@ def _filters(edge: Edge) -> list[Json]:
 
 def _mark() -> Json:
     """What the route found, and when, as a header: matchers read headers."""
-    mutations = [{"append": header(CLASS_HEADER, f"%ROUTE_NAME% {TIME_WORDS}")}]
+    mutations = [{"append": header(resource.CLASS_HEADER, f"%ROUTE_NAME% {TIME_WORDS}")}]
     return extension("mark", MUTATION, mutations={"request_mutations": mutations, "response_mutations": _told()})
 
 
@@ -138,7 +233,7 @@ def _kept(edge: Edge) -> Json:
 def _tell(edge: Edge) -> Json:
     """What our own servers are told of a request. Earlier, trusted proxies don't count yet for its address."""
     facts = {
-        DECISION_HEADER: edge.decision,
+        resource.DECISION_HEADER: edge.decision,
         "x-gw-source": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
         "x-gw-revision": "%METADATA(VIRTUAL_HOST:ostiary:revision)%",
     }
@@ -159,7 +254,7 @@ def _discovered(edge: Edge, name: str, messages: Sequence[str]) -> Json:
     source = watched(edge, f"ecds/{name}.json")
     return {
         "name": name,
-        "config_discovery": {"config_source": source, "type_urls": [TYPES + message for message in messages]},
+        "config_discovery": {"config_source": source, "type_urls": [resource.TYPES + message for message in messages]},
     }
 
 

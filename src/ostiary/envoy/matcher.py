@@ -6,8 +6,7 @@ Maps are flat at any size, lists are linear: a list here has a handful of entrie
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from ostiary.envoy.edge import Json
-from ostiary.envoy.message import changeable, extension
+from ostiary.envoy.resource import Json, changeable, extension
 from ostiary.plan.decide import Reason
 
 RBAC: Final = "envoy.extensions.filters.http.rbac.v3.RBAC"

@@ -18,14 +18,10 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ostiary.envoy import matcher, upstream
+from ostiary.envoy import caller, matcher, upstream
 from ostiary.envoy.access import METADATA, STEP_UP, AccessClass, Classes, classes_of, policy_filter, spaced
-from ostiary.envoy.caller import bound_filter, country_filter, device_filter, token_filter
-from ostiary.envoy.edge import FIXED, Edge, Json, Resources
-from ostiary.envoy.limits import address_filter, caller_filter, proof_filter
-from ostiary.envoy.listener import ORDER, listener_file
-from ostiary.envoy.message import ANSWER, CALL_HEADER, place, typed, versioned
-from ostiary.envoy.refusal import on_every_answer
+from ostiary.envoy.listener import ANSWER, ORDER, listener_file, on_every_answer
+from ostiary.envoy.resource import CALL_HEADER, FIXED, Edge, Json, Resources, place, typed, versioned
 from ostiary.erp.operation import covering_scopes
 from ostiary.plan.decide import HEADER, RoleSets
 from ostiary.plan.model import HandOver, Plan, Route, Source, System
@@ -94,10 +90,10 @@ def beside_routes(plan: Plan, population: Population, edge: Edge) -> Resources:
     return dict(
         [
             ("lds.json", listener_file(edge)),
-            address_filter(plan),
-            caller_filter(plan, population.role_sets, population.callers),
+            caller.address_filter(plan),
+            caller.caller_filter(plan, population.role_sets, population.callers),
             upstream.body_filter(),
-            bound_filter(proof_filter(plan, population.role_sets, population.callers)),
+            caller.bound_filter(caller.proof_filter(plan, population.role_sets, population.callers)),
             upstream.inject_filter(plan, population.keys),
             *_tables((plan,), classes_of(plan).used, population, edge),
         ]
@@ -138,9 +134,9 @@ def _tables(
     asked = (*plans, population.draft) if population.draft else plans
     return [
         ("cds.json", upstream.cluster_file(plans, edge)),
-        token_filter(plans, population.jwks, edge, asked),
-        *country_filter(asked, edge),
-        *device_filter(asked, population.devices, edge),
+        caller.token_filter(plans, population.jwks, edge, asked),
+        *caller.country_filter(asked, edge),
+        *caller.device_filter(asked, population.devices, edge),
         policy_filter(plans, used, population.role_sets, edge.zone, population.draft),
         upstream.guard_filter(plans),
         upstream.strip_filter(plans),

@@ -12,19 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from ostiary.envoy import matcher
-from ostiary.envoy.edge import FIXED, Edge, Json
-from ostiary.envoy.message import (
-    CLASS_HEADER,
-    DECISION_HEADER,
-    SUBJECT_HEADER,
-    changeable,
-    extension,
-    header,
-    place,
-    typed,
-    versioned,
-)
+from ostiary.envoy import matcher, resource
+from ostiary.envoy.resource import FIXED, Edge, Json, changeable, extension, header, place, typed, versioned
 from ostiary.erp.route import GIVEN, OWN_KEYS
 from ostiary.foundation.ids import content_hash
 from ostiary.plan.decide import Reason
@@ -140,11 +129,11 @@ def inject_filter(plan: Plan, credentials: Mapping[tuple[str, str], Mapping[str,
             chosen = {principal: _inject(system, own[principal]) for principal in sorted(own)}
             nobody = matcher.refuse(Reason.UNAVAILABLE)
             if system.observe_until:
-                nobody = matcher.first([(matcher.without(SUBJECT_HEADER), matcher.skip())], nobody)
-            decisions[place(system.name)] = matcher.exact(SUBJECT_HEADER, chosen, nobody)
+                nobody = matcher.first([(matcher.without(resource.SUBJECT_HEADER), matcher.skip())], nobody)
+            decisions[place(system.name)] = matcher.exact(resource.SUBJECT_HEADER, chosen, nobody)
     if not decisions:
         return matcher.nothing("inject")
-    return matcher.exceptions("inject", matcher.prefix(CLASS_HEADER, decisions, matcher.skip()))
+    return matcher.exceptions("inject", matcher.prefix(resource.CLASS_HEADER, decisions, matcher.skip()))
 
 
 def _inject(system: System, files: Mapping[str, str]) -> Json:
@@ -230,7 +219,9 @@ def bare_filter() -> Json:
         [(matcher.contains(":path", "?"), matcher.refuse(Reason.INVALID))],
         matcher.exact("content-length", ended, inside),
     )
-    return matcher.always_excepting("bare", matcher.first([(matcher.without(DECISION_HEADER), alone)], matcher.skip()))
+    return matcher.always_excepting(
+        "bare", matcher.first([(matcher.without(resource.DECISION_HEADER), alone)], matcher.skip())
+    )
 
 
 def looked_into(body_bytes: int) -> Json:

@@ -35,8 +35,8 @@ PROOF: Final = "/proof"
 BODY_MAX_BYTES: Final = 64 * 1024 * 1024  # the gate holds to the policy's own limit; this one only bounds memory
 FORGET_EVERY_S: Final = 3_600.0
 RETRY_AFTER_S: Final = "1"
-UNPROVED: Final = 421  # `envoy.refusal` knows it too
-FOR: Final = {503: 424, 502: 423}  # RFC 4918 sections 11.4 and 11.3; `envoy.refusal` knows them
+UNPROVED: Final = 421  # `envoy.listener` knows it too
+FOR: Final = {503: 424, 502: 423}  # RFC 4918 sections 11.4 and 11.3; `envoy.listener` knows them
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
