@@ -1,13 +1,14 @@
-"""`ostiary client`, `ostiary user`, `ostiary token`: who calls, what they hold, and taking it back."""
+"""`ostiary client`, `user`, `review`, `break-glass`, `token`: who calls, what they hold or are to hold, and taking it back."""
 
 import shlex
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
-from ostiary.cli import review
-from ostiary.cli.terminal import ask, at_home, done, home, noted, show, typed, words
+from ostiary.cli.terminal import ask, at_home, done, home, noted, show, table, typed, waits, words
 from ostiary.foundation.api_key import KEY_PREFIX
+from ostiary.foundation.errors import counted, harmless
 
 
 def registered(made: dict[str, Any], *, client_id: str, **said: Any) -> str:
@@ -78,10 +79,50 @@ def set_or_tell_roles(principal: str, roles: list[str], reason: str, *, none: bo
         raise click.UsageError("name roles, or --none: not both")
     if roles or none:
         made = ask(home(), "principal.roles", principal=principal, roles=roles, reason=reason)
-        show(made, review.given({"principal": principal, "roles": roles, **made}))
+        show(made, holds({"principal": principal, "roles": roles, **made}))
         return
     held = ask(home(), "principal.show", principal=principal)["roles"]
     show({"principal": principal, "roles": held}, f"{principal} holds: {', '.join(held) or 'nothing'}.")
+
+
+def held(rows: Sequence[Mapping[str, Any]], **_: Any) -> str:
+    """Every role that somebody holds, and whether it was used."""
+    from ostiary.control.evidence import PART
+
+    told = table(rows, ("principal", "role", "used", "last", "looked", "by", "due"), empty="Nothing.")
+    partly = dict.fromkeys(row["principal"] for row in rows if not row["whole"])
+    return told + noted([f"of {', '.join(partly)}: {PART}"] if partly else ())
+
+
+def waiting(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Roles that somebody asked for."""
+    return "\n".join(map(_awaited, rows)) or "Nothing waits."
+
+
+def _awaited(one: Mapping[str, Any]) -> str:
+    """In full, however much it is: somebody is to say yes to it."""
+    gains, before = (", ".join(one[name]) or "nothing" for name in ("gains", "before"))
+    lines = (
+        f"{one['id']}  {one['principal']} is to gain {gains}",
+        f"and then to hold {', '.join(one['roles'])}, instead of {before}",
+        f"asked by {one['who']} at {one['when']}: {one['why']}",
+        f"approved by {', '.join(one['approvals']) or 'nobody'}; {counted(one['missing'], 'approval')} to come",
+    )
+    return "\n    ".join(map(harmless, lines))
+
+
+def holds(made: Mapping[str, Any], **_: Any) -> str:
+    """What somebody holds from now on, or on whom that waits."""
+    roles = ", ".join(made["roles"]) or "nothing"
+    if made["missing"]:
+        return f"{made['principal']} is to hold: {roles}; it {waits(made, made['id'], 'review approve')}"
+    return f"{made['principal']} now holds: {roles}."
+
+
+def begun(asked: Mapping[str, Any], **_: Any) -> str:
+    """An emergency, or on whom it waits."""
+    left = f"; it {waits(asked, asked['id'], 'break-glass approve')}" if asked["missing"] else ""
+    return f"{asked['text']}{left}"
 
 
 def set_account(principal: str, system: str, *, remove: bool, login: str = "", password: str | None = None) -> None:
