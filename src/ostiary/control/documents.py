@@ -29,9 +29,8 @@ from ostiary.plan.model import Approvals, Countries, Device, Kind, Plan, System,
 from ostiary.policy.document import Document, plain
 from ostiary.policy.model import Policy
 from ostiary.policy.model import System as Described
-from ostiary.policy.node import TEXT_MAX_BYTES, problem_at
+from ostiary.policy.node import TEXT_MAX_BYTES, Problem, problem_at, refusal
 from ostiary.policy.parse import FILES_MAX, gathered, parse
-from ostiary.policy.problem import Problem, refusal
 from ostiary.policy.words import FORMS, Wrong
 from ostiary.prove.decisions import clock
 from ostiary.prove.rules import Finding, broad, check, controls, ended, failures, few, impossible

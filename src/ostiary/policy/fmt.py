@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final, NamedTuple
 
-from ostiary.policy.node import Mapping, Node, Place, Scalar, Sequence
+from ostiary.policy.node import Mapping, Node, Place, Scalar, Sequence, refusal
 from ostiary.policy.parse import among, gathered, parse
-from ostiary.policy.problem import refusal
 
 WIDTH: Final = 120
 STEP: Final = 2

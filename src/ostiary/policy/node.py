@@ -1,17 +1,19 @@
-"""YAML as a tree with positions: YAML 1.2 core scalars, no tags, anchors, aliases or duplicate keys, and limits.
+"""YAML as a tree with positions, and what is wrong there: where, what, and what to write instead.
 
+YAML 1.2 core scalars, no tags, anchors, aliases or duplicate keys, and limits.
 Whatever two readers could read differently is refused: characters that can't be seen, odd line ends, texts that go over
 several lines.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final, NamedTuple
 
 import yaml
+from msgspec import Struct, to_builtins
 
+from ostiary.foundation.errors import OperatorFault, counted
 from ostiary.policy.model import Source
-from ostiary.policy.problem import Problem
 
 TEXT_MAX_BYTES: Final = 1024 * 1024
 SCALAR_MAX_CHARS: Final = 1000
@@ -92,12 +94,36 @@ def items_of(node: Node | None) -> tuple[Node, ...]:
     return node.items if isinstance(node, Sequence) else () if node is None else (node,)
 
 
+def says_nothing(node: Node) -> bool:
+    return isinstance(node, Mapping) and not node.entries
+
+
+class Problem(Struct, frozen=True, kw_only=True):
+    """`line` and `column` count from 1."""
+
+    file: str
+    line: int
+    column: int
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}:{self.column}: {self.message}"
+        return f"{place}\n    write instead: {self.hint}" if self.hint else place
+
+
 def problem_at(node: "Node | Source", message: str, hint: str = "") -> Problem:
     return Problem(file=node.file, line=node.line, column=node.column, message=message, hint=hint)
 
 
-def says_nothing(node: Node) -> bool:
-    return isinstance(node, Mapping) and not node.entries
+def refusal(file: str, problems: Collection[Problem]) -> OperatorFault:
+    """All of them as one error."""
+    told = "\n".join(f"  {one}" for one in problems)
+    message, hint = (
+        f"{file} has {counted(len(problems), 'problem')}:\n{told}",
+        "mend the lines above; nothing was changed",
+    )
+    return OperatorFault("policy-invalid", message, hint=hint, problems=map(to_builtins, problems))
 
 
 class _Reading:

@@ -17,16 +17,15 @@ from msgspec import Struct
 from ostiary.policy import node, sections
 from ostiary.policy.keys import RESERVED_LIMITS
 from ostiary.policy.model import Always, Approvals, Limit, Limits, Never, Policy, Response, System
-from ostiary.policy.node import TEXT_MAX_BYTES, Node, Scalar, Sequence, items_of, names_in, problem_at, read, value_at
-from ostiary.policy.problem import Problem, nearest
+from ostiary.policy.node import Node, Problem, Scalar, Sequence, items_of, names_in, problem_at, value_at
 from ostiary.policy.reader import Reader
-from ostiary.policy.words import FORMS, Wrong
+from ostiary.policy.words import FORMS, Wrong, nearest
 
 VALUES_MAX: Final = 5_000_000  # about 100 MB of plan
 FILES_MAX: Final = 100
 DEPTH_MAX: Final = 8
 STARS_MAX: Final = 2  # in one step of a path
-AT_MOST: Final = f"at most {FILES_MAX} files, {DEPTH_MAX} deep, with {TEXT_MAX_BYTES} characters in all"
+AT_MOST: Final = f"at most {FILES_MAX} files, {DEPTH_MAX} deep, with {node.TEXT_MAX_BYTES} characters in all"
 
 Find = Callable[[str], Mapping[str, str]]  # a pattern -> texts, by their path below the policy's folder; raises Wrong
 SYSTEM: Final = "SYSTEM/"
@@ -139,7 +138,7 @@ def gathered(file: str, text: str, find: Find) -> Files:
     """The file and all that it includes, each once, however deep and in whatever circle."""
     files, pending = Files({file: text}, [], []), [(file, 0)]
     for name, depth in pending:  # it grows meanwhile
-        root, problems = read(files.texts[name], name)
+        root, problems = node.read(files.texts[name], name)
         files.problems.extend(problems)
         if isinstance(root, node.Mapping):
             files.trees.append(root)
@@ -149,7 +148,11 @@ def gathered(file: str, text: str, find: Find) -> Files:
             new = {name: text for name, text in _named(item, find, files.problems).items() if name not in files.texts}
             files.texts.update(new)
             pending += [(one, depth + 1) for one in new]
-            if depth == DEPTH_MAX or len(pending) > FILES_MAX or sum(map(len, files.texts.values())) > TEXT_MAX_BYTES:
+            if (
+                depth == DEPTH_MAX
+                or len(pending) > FILES_MAX
+                or sum(map(len, files.texts.values())) > node.TEXT_MAX_BYTES
+            ):
                 files.problems.append(problem_at(item, "the policy includes too much", AT_MOST))
                 return files
     return files
@@ -250,7 +253,7 @@ def _tree(item: Node, root: node.Mapping, files: Files) -> node.Mapping | None:
         files.problems.append(problem_at(item, f"packs: {wrong[0]}", wrong[1]))
         return None
     files.texts[name] = packs()[name].replace(SYSTEM, f"{meant[0]}/")
-    tree, problems = read(files.texts[name], name)
+    tree, problems = node.read(files.texts[name], name)
     files.problems.extend(problems)
     return tree if isinstance(tree, node.Mapping) else None
 

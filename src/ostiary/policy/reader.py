@@ -12,9 +12,8 @@ from ostiary.erp.operation import Pattern
 from ostiary.policy import words
 from ostiary.policy.keys import PARTS, Key, Part
 from ostiary.policy.model import Kind, Source
-from ostiary.policy.node import NODES_MAX, Mapping, Node, Scalar, Sequence, items_of, problem_at, says_nothing
-from ostiary.policy.problem import Problem, closest, nearest
-from ostiary.policy.words import DOINGS, NAME, VARIABLE, Wrong
+from ostiary.policy.node import NODES_MAX, Mapping, Node, Problem, Scalar, Sequence, items_of, problem_at, says_nothing
+from ostiary.policy.words import DOINGS, NAME, VARIABLE, Wrong, closest, nearest
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Struct)

@@ -5,9 +5,10 @@ What is said of their forms stands in words.toml, form by form. A text of the fo
 
 import re
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import date, datetime
+from difflib import get_close_matches
 from functools import cache, wraps
 from importlib import resources
 from ipaddress import IPv6Network, ip_address, ip_network
@@ -15,7 +16,6 @@ from typing import Final, TypeVar
 
 from ostiary.erp.operation import OWN, Condition, Operation, Pattern, Verb
 from ostiary.foundation.origin import MAPPED
-from ostiary.policy.problem import nearest
 
 T = TypeVar("T")
 WEEK: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -29,6 +29,7 @@ UNSTEADY: Final = ("02-28", "02-29")  # the day after depends on the year
 PORT_MAX: Final = 65535
 DAY_MINUTES: Final = 24 * 60
 FOREVER_S: Final = 1 << 40
+FEW: Final = 12
 OURS: Final = re.compile(  # what the request is about, and what tells of the caller
     "(?:x-(?:gw|envoy|forwarded|request)|content|if|proxy|accept|transfer|sec)-.*"
     "|host|cookie|connection|keep-alive|te|trailer|upgrade|expect|date|range|prefer|dpop|user-agent|trace.*"
@@ -296,3 +297,14 @@ def _verb(text: str) -> tuple[Verb, str]:
     if action and not ACTION.fullmatch(action.strip()):
         raise Wrong(f"{action!r} names no action", "execute approve")
     return Verb(word), action.strip()
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word that was probably meant; else all of them, when they are few; else nothing."""
+    words = sorted(known)
+    return closest(word, words) or (", ".join(words) if len(words) <= FEW else "")
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """The known word that was probably meant; else nothing."""
+    return next(iter(get_close_matches(word, known, n=1)), "")
