@@ -12,7 +12,7 @@ from sqlalchemy import delete, select
 
 from ostiary.audit.log import entries, tree
 from ostiary.cli.main import run
-from ostiary.control import delegated, giving, operations
+from ostiary.control import giving, operations, people
 from ostiary.control.board import Board
 from ostiary.control.evidence import PART
 from ostiary.control.installation import administrators, open_installation
@@ -259,7 +259,7 @@ def test_no_reason_is_kept_that_draws_on_a_terminal_or_has_no_end(board, reason)
 
 def ask(board, act, actor, **told):
     """As the identity server asks."""
-    return delegated.change(board, act, actor, json.loads(json.dumps(told)))
+    return people.change(board, act, actor, json.loads(json.dumps(told)))
 
 
 def directory(board):
@@ -358,7 +358,7 @@ def test_however_many_wait_nobody_who_comes_by_a_provider_is_kept_from_what_he_h
     board.change("uid:0", lambda change: providers.add_provider(change, **told))
 
     def arrive(subject, *roles):
-        delegated.arrive(board, provider="acme", subject=subject, roles=[*roles], login=subject, title="")
+        people.arrive(board, provider="acme", subject=subject, roles=[*roles], login=subject, title="")
 
     arrive("anna", "reader")
     plan = board.reconciler.plan

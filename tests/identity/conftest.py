@@ -15,7 +15,7 @@ import pytest
 from databases import KINDS
 from fixed_clock import FixedClock
 from ostiary.audit.log import Change
-from ostiary.control import delegated
+from ostiary.control import people
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home, Settings
 from ostiary.foundation.jose import verify_access_token
@@ -90,7 +90,7 @@ class World:
         """What control does; its own side is tested where it runs."""
         with self.store.begin() as connection:
             change = Change(connection, actor, self.clock.now())
-            done, keys = delegated.ACTS[act](change, Lent(self.sealer, self.may), **told)
+            done, keys = people.ACTS[act](change, Lent(self.sealer, self.may), **told)
         self.gone += keys
         return done
 

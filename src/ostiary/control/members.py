@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ostiary.control import delegated, giving
+from ostiary.control import giving, people
 from ostiary.control.board import Board
 from ostiary.control.installation import Installation, administrators, let_in
 from ostiary.control.operations import OPERATIONS
@@ -129,7 +129,7 @@ def _alive(_: Board) -> None:
 
 # What our own processes tell: identity revokes, and has the directory changed.
 INTERNAL: Final[Mapping[str, Operation]] = {
-    "revoked": _revoked, "arrived": delegated.arrive, "change": delegated.change, "alive": _alive,
+    "revoked": _revoked, "arrived": people.arrive, "change": people.change, "alive": _alive,
 }  # fmt: skip
 
 
