@@ -21,7 +21,7 @@ from bench.process import CORES, pin
 from bench.rounds import Pace, Say
 from bench.stand import Stand, new_home, standing
 from ostiary.foundation.proof import hashed, verify_proof
-from ostiary.identity.credentials import hash_password, password_matches
+from ostiary.identity.passwords import hash_password, password_matches
 
 AREA: Final = "identity"
 SIZE: Final = shop.Size(operations=10)

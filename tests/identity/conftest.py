@@ -21,7 +21,8 @@ from ostiary.foundation.home import Home, Settings
 from ostiary.foundation.jose import verify_access_token
 from ostiary.foundation.secret import Secret
 from ostiary.identity import app, principals, providers, registration
-from ostiary.identity.credentials import digest, hash_password
+from ostiary.identity.credentials import digest
+from ostiary.identity.passwords import hash_password
 from ostiary.identity.provisioning import Lent
 from ostiary.plan.model import Kind, Limit, Limits, Plan, Source, System, seal, to_json
 from ostiary.store.database import Sealer, open_store

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlencode
 import pytest
 
 from ostiary.foundation.secret import Secret
-from ostiary.identity import credentials, principals, registration
+from ostiary.identity import passwords, principals, registration
 
 JSON = "application/json"
 FORM = {"content-type": "application/x-www-form-urlencoded"}
@@ -20,7 +20,7 @@ def signed_in_as(world, answer):
 
 @pytest.fixture
 def ben(world):
-    hashed = credentials.hash_password(Secret(world.password), login="ben")
+    hashed = passwords.hash_password(Secret(world.password), login="ben")
     return world.do(principals.add_user, login="ben", hashed=hashed)
 
 
@@ -117,7 +117,7 @@ def test_another_web_page_does_not_make_its_visitors_browsers_try(world, path, s
 
 @pytest.mark.parametrize("username", ["anna", "nobody", "gone", ""])
 def test_every_try_costs_one_password_hash_whoever_is_named(world, monkeypatch, username):
-    hashed = credentials.hash_password(Secret("seven green lanterns"), login="gone")
+    hashed = passwords.hash_password(Secret("seven green lanterns"), login="gone")
     world.do(principals.add_user, login="gone", hashed=hashed)
     world.do(principals.disable, principal="user:gone")
     tried, page = [], world.authorize()
@@ -127,14 +127,14 @@ def test_every_try_costs_one_password_hash_whoever_is_named(world, monkeypatch, 
             tried.append(stored)
             return HASHER.verify(stored, text)
 
-    monkeypatch.setattr(credentials, "_HASHER", Counting())
+    monkeypatch.setattr(passwords, "_HASHER", Counting())
     assert world.answer(page, username=username, password="guess guess guess").status_code == 200
     (stored,) = tried
     assert stored.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
-    assert (stored == credentials._NOBODY) is (username != "anna")
+    assert (stored == passwords._NOBODY) is (username != "anna")
 
 
-HASHER = credentials._HASHER
+HASHER = passwords._HASHER
 
 
 def test_who_guesses_from_the_same_office_keeps_nobody_out_of_his_own_browser(world):
@@ -234,7 +234,7 @@ def ended_by_its_person(world):
     ],
 )
 def test_a_browser_is_known_until_its_session_is_ended_or_the_password_changed(world, end):
-    world.hashed = credentials.hash_password(Secret(world.password), login="")
+    world.hashed = passwords.hash_password(Secret(world.password), login="")
     cookie = known_browser(world)
     end(world)
     assert not lets_in(world, cookie)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from ostiary.foundation.secret import Secret
 from ostiary.identity import principals, registration, roster
-from ostiary.identity.credentials import hash_password, pepper
+from ostiary.identity.credentials import pepper
 from ostiary.identity.names import same_redirect
+from ostiary.identity.passwords import hash_password
 
 
 def test_a_person_signs_in_and_state_nonce_and_iss_come_back(world):

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.secret import Secret
-from ostiary.identity import breached
-from ostiary.identity.credentials import hash_password
+from ostiary.identity import passwords
+from ostiary.identity.passwords import hash_password
 
 STOLEN = "seven green lanterns"
 
@@ -25,7 +25,7 @@ def listed(path, words, *, end="\n", lower=False):
 
 
 def known(path, word):
-    return breached.contains(path, Secret(word))
+    return passwords.stolen(path, Secret(word))
 
 
 @settings(deadline=None)
@@ -77,7 +77,7 @@ def test_of_a_list_of_tens_of_gigabytes_some_lines_are_read(monkeypatch):
     assert looked_up(there)
     assert not looked_up(there[:-1] + b"F")
     assert len(reads) < 4 * 40
-    breached.refuse_unfit(Endless())
+    passwords.refuse_unfit_list(Endless())
     assert len(reads) < 3_000
 
 
@@ -106,5 +106,5 @@ def test_what_is_no_such_list_is_told_with_what_to_do(tmp_path, text, why):
     if text is not None:
         path.write_text(text)
     with pytest.raises(OperatorFault, match=why) as refused:
-        breached.refuse_unfit(path)
+        passwords.refuse_unfit_list(path)
     assert (refused.value.code, str(path) in str(refused.value)) == ("breached-unfit", True)

@@ -17,7 +17,7 @@ from identity.test_people import Browser, form_of
 from ostiary.foundation.clock import SystemClock
 from ostiary.foundation.secret import Secret
 from ostiary.identity import changes, page, passkeys, principals
-from ostiary.identity.credentials import hash_password
+from ostiary.identity.passwords import hash_password
 from ostiary.store.tables import SESSION
 from provider_twin import Signing, Twin
 from soft_authenticator import BE, UP, UV, Authenticator, data, text

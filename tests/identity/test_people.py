@@ -264,7 +264,7 @@ def test_nobody_ends_another_s_session(world, browser):
 
 def principals_hash(world):
     from ostiary.foundation.secret import Secret
-    from ostiary.identity.credentials import hash_password
+    from ostiary.identity.passwords import hash_password
 
     return hash_password(Secret(world.password), login="")
 

@@ -11,7 +11,7 @@ from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.jose import SigningKey
 from ostiary.foundation.secret import Secret
 from ostiary.identity import keys, principals, registration, roster
-from ostiary.identity.credentials import easily_guessed, hash_password
+from ostiary.identity.passwords import easily_guessed, hash_password
 from ostiary.store.database import METADATA, Sealer
 from ostiary.store.directory import erp_account, role_sets
 from ostiary.store.tables import (

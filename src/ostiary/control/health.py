@@ -32,7 +32,7 @@ from ostiary.foundation import unix
 from ostiary.foundation.clock import stamp
 from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault, counted, plainly
 from ostiary.foundation.home import Home, load_settings
-from ostiary.identity import breached, keys
+from ostiary.identity import keys, passwords
 from ostiary.monitor.alerts import open_alerts
 from ostiary.plan.model import HandOver, Kind, Plan, System
 from ostiary.prove.rules import ended, few
@@ -147,8 +147,8 @@ def fit(on: Installation) -> str:
         raise OperatorFault(
             "authorities-unfit", f"upstream_authorities in settings.toml names {told}", hint=hint
         ) from problem
-    if stolen := breached.listed(on.home, on.settings):
-        breached.refuse_unfit(stolen)
+    if stolen := passwords.stolen_list(on.home, on.settings):
+        passwords.refuse_unfit_list(stolen)
     return "what they name can be used"
 
 

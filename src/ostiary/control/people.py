@@ -18,8 +18,9 @@ from ostiary.control.documents import offers
 from ostiary.control.reconcile import fit
 from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.secret import Secret
-from ostiary.identity import breached, devices, dynamic, keys, principals, providers, provisioning, registration, roster
-from ostiary.identity.credentials import digest, hash_password, pepper
+from ostiary.identity import devices, dynamic, keys, passwords, principals, providers, provisioning, registration, roster
+from ostiary.identity.credentials import digest, pepper
+from ostiary.identity.passwords import hash_password
 from ostiary.identity.principals import Keys
 from ostiary.identity.provisioning import Lent
 from ostiary.identity.published import Published
@@ -162,7 +163,9 @@ def set_password(board: Board, actor: str, login: str, password: str) -> None:
 
 
 def _hashed(board: Board, login: str, password: str) -> str:
-    return hash_password(Secret(password), login=login, breached=breached.listed(board.on.home, board.on.settings))
+    return hash_password(
+        Secret(password), login=login, breached=passwords.stolen_list(board.on.home, board.on.settings)
+    )
 
 
 def revoke(board: Board, actor: str, principal: str = "", grant: str = "", reason: str = "") -> dict[str, Any]:

@@ -16,9 +16,10 @@ from ostiary.audit.log import Change
 from ostiary.foundation.clock import from_us
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.secret import Secret
-from ostiary.identity import breached, factors, passkeys, principals, session
-from ostiary.identity.credentials import digest, hash_password, new_secret
+from ostiary.identity import factors, passkeys, passwords, principals, session
+from ostiary.identity.credentials import digest, new_secret
 from ostiary.identity.page import page
+from ostiary.identity.passwords import hash_password
 from ostiary.identity.principals import end_others
 from ostiary.identity.request import Refused
 from ostiary.identity.server import Server
@@ -125,7 +126,7 @@ def _password_confirm(server: Server, change: Change, person: Person, form: Mapp
     if text != form.get("again", ""):
         return {"password": form["id"], "problem": "not-same"}
     try:
-        hashed = hash_password(Secret(text), login=login, breached=breached.listed(server.home, server.settings))
+        hashed = hash_password(Secret(text), login=login, breached=passwords.stolen_list(server.home, server.settings))
     except CallerFault as problem:
         return {"password": form["id"], "problem": problem.code}
     server.drawer(change.connection, "password").use(form["id"])

@@ -1,33 +1,33 @@
-"""Passwords of people (slow hashes) and generated secrets of machines (keyed digests); neither is kept."""
+"""Generated secrets of machines, and what may be used once; of each a keyed digest is kept, and no more.
+
+What may be used once (codes, pushed requests, ids of proofs) is consumed by one statement; it stays until it expires, used
+or not: so that a replay is seen.
+"""
 
 import base64
 import hmac
+import json
 import secrets
-from importlib import resources
-from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
-from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.secret import Secret
-from ostiary.identity.breached import contains
-from ostiary.store.database import Sealer, take_turns
-from ostiary.store.tables import PEPPER
+from ostiary.store.database import Sealer, insert_into, take_turns, upsert
+from ostiary.store.tables import ONE_TIME, PEPPER
 
 SECRET_BYTES: Final = 32
-PASSWORD_MIN_CHARS: Final = 12  # NIST SP 800-63B-4 asks for 15 where it stands alone, 8 with a second factor
-PASSWORD_MAX_CHARS: Final = 256
-GUESSED: Final = (resources.files("ostiary.identity") / "guessed.txt").read_text("ascii").split()
-GUESSED_MIN_CHARS: Final = 2
-DISTINCT_MIN_CHARS: Final = 6  # of what is left
 PEPPER_PURPOSE: Final = "identity-pepper"
 ONLY: Final = 1
-
-_HASHER: Final = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
-_NOBODY: Final = _HASHER.hash(secrets.token_hex(SECRET_BYTES))  # an unknown account takes as long as a known one
+_HERE: Final = (ONE_TIME.c.digest == bindparam("shown"), ONE_TIME.c.expires_at_s > bindparam("now_s"))
+_WHAT: Final = (ONE_TIME.c.client, ONE_TIME.c.grant, ONE_TIME.c.facts, ONE_TIME.c.used)
+# Made once: to put a statement together takes as long as to carry it out (measured).
+_USE: Final = update(ONE_TIME).where(*_HERE, ONE_TIME.c.used.is_(False)).values(used=True).returning(*_WHAT)
+_FILL: Final = (
+    update(ONE_TIME).where(*_HERE, ONE_TIME.c.used.is_(False), ONE_TIME.c.grant == "").values(grant=bindparam("opens"))
+    .returning(ONE_TIME.c.digest)
+)  # fmt: skip
+_LOOK: Final = select(*_WHAT).where(*_HERE)
 
 
 def pepper(connection: Connection, sealer: Sealer) -> bytes:
@@ -62,35 +62,60 @@ def _mac(key: bytes, *parts: str) -> bytes:
     return hmac.digest(key, told, "sha256")
 
 
-def hash_password(password: Secret, *, login: str, breached: Path | None = None) -> str:
-    """The argon2id hash; raises CallerFault when the password is too easily guessed, or stands in the list `breached`."""
-    text = password.reveal()
-    if not PASSWORD_MIN_CHARS <= len(text) <= PASSWORD_MAX_CHARS:
-        told = f"a password has {PASSWORD_MIN_CHARS} to {PASSWORD_MAX_CHARS} characters"
-        raise CallerFault("password-length", told, hint="use a sentence or a password manager")
-    if easily_guessed(text, login):
-        hint = "leave out the login, keyboard rows and words like 'password'; repeat less"
-        raise CallerFault("password-weak", "the password is easily guessed", hint=hint)
-    if breached and contains(breached, password):
-        told = "the password was stolen elsewhere, and is tried first"
-        raise CallerFault("password-breached", told, hint="use one that stands nowhere else")
-    return _HASHER.hash(text)
+class Kept(NamedTuple):
+    """What was kept beside it; `grant` is "" where there is none yet."""
+
+    client: str
+    grant: str
+    facts: dict[str, Any]
+    used: bool
 
 
-def easily_guessed(text: str, login: str) -> bool:
-    """Whether little is left of it without the login and what everybody writes."""
-    rest = text.casefold()
-    for known in sorted({login.casefold(), *GUESSED}, key=len, reverse=True):
-        rest = rest.replace(known, " ") if len(known) >= GUESSED_MIN_CHARS else rest
-    return len(set(rest)) < DISTINCT_MIN_CHARS
+class Drawer(NamedTuple):
+    """The one-time things of one `kind`, as they stand at `now_s`; the text of one is kept as a digest alone."""
 
+    connection: Connection
+    key: bytes
+    kind: str
+    now_s: int
 
-def password_matches(hashed: str | None, password: Secret) -> bool:
-    """Takes the same time whether the account exists or not."""
-    text = password.reveal()
-    if len(text) > PASSWORD_MAX_CHARS:
-        return False
-    try:
-        return _HASHER.verify(hashed or _NOBODY, text) and hashed is not None
-    except (VerificationError, InvalidHashError):
-        return False
+    def keep(self, text: str, life_s: int, *, client: str, grant: str = "", **facts: Any) -> None:
+        told = {"client": client, "grant": grant, "facts": json.dumps(facts)}
+        row = {"digest": self._digest(text), "used": False, "expires_at_s": self.now_s + life_s, **told}
+        self.connection.execute(insert(ONE_TIME), row)
+
+    def renew(self, text: str, life_s: int, **facts: Any) -> None:
+        """Keeps these facts for so long from now, whatever was kept before."""
+        told = {"client": "", "grant": "", "facts": json.dumps(facts), "used": True}
+        upsert(self.connection, ONE_TIME, {"digest": self._digest(text)}, {**told, "expires_at_s": self.now_s + life_s})
+
+    def use(self, text: str) -> Kept | None:
+        """What was kept, for one caller alone."""
+        return self._kept(_USE, text)
+
+    def look(self, text: str) -> Kept | None:
+        """What was kept, used or not."""
+        return self._kept(_LOOK, text)
+
+    def fill(self, text: str, grant: str) -> bool:
+        """Says what it opens, which nobody has said: true for one caller alone."""
+        here = {"shown": self._digest(text), "now_s": self.now_s, "opens": grant}
+        return self.connection.execute(_FILL, here).first() is not None
+
+    def first(self, text: str, life_s: int) -> bool:
+        """Whether nobody has shown this text within its life: true for one caller alone."""
+        new = insert_into(self.connection, ONE_TIME).values(
+            digest=self._digest(text), client="", grant="", facts="{}", used=True, expires_at_s=self.now_s + life_s
+        )
+        lapsed = ONE_TIME.c.expires_at_s <= self.now_s
+        again = {"expires_at_s": self.now_s + life_s}
+        shown = new.on_conflict_do_update(index_elements=["digest"], set_=again, where=lapsed)
+        return self.connection.execute(shown.returning(ONE_TIME.c.digest)).first() is not None
+
+    def _kept(self, statement: Any, text: str) -> Kept | None:
+        here = {"shown": self._digest(text), "now_s": self.now_s}
+        row: Row[Any] | None = self.connection.execute(statement, here).one_or_none()
+        return Kept(row.client, row.grant, json.loads(row.facts), row.used) if row else None
+
+    def _digest(self, text: str) -> str:
+        return digest(self.key, self.kind, text)

@@ -11,8 +11,7 @@ from starlette.responses import JSONResponse, Response
 from ostiary.foundation.secret import Secret
 from ostiary.identity import clients, grants
 from ostiary.identity.clients import Client
-from ostiary.identity.credentials import digest, new_secret
-from ostiary.identity.once import Kept
+from ostiary.identity.credentials import Kept, digest, new_secret
 from ostiary.identity.request import Refused, form
 from ostiary.identity.server import Server
 

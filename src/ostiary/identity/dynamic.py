@@ -16,9 +16,8 @@ from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.secret import Secret, new_id
 from ostiary.identity import clients, names, principals, registration
 from ostiary.identity.clients import CERTIFICATE, DPOP, FAPI2, OIDC_SCOPES, SECRET, Client
-from ostiary.identity.credentials import derived, new_secret, pepper
+from ostiary.identity.credentials import Drawer, derived, new_secret, pepper
 from ostiary.identity.endpoint import NO_STORE
-from ostiary.identity.once import Drawer
 from ostiary.identity.principals import Keys
 from ostiary.identity.provisioning import Lent
 from ostiary.identity.registration import DAY_S, DAYS, DAYS_MAX

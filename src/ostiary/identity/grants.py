@@ -10,8 +10,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, insert, select, updat
 from ostiary.foundation.proof import hashed
 from ostiary.foundation.secret import Secret, new_id
 from ostiary.identity.clients import FAPI2, Client
-from ostiary.identity.credentials import derived, digest, new_secret
-from ostiary.identity.once import Drawer
+from ostiary.identity.credentials import Drawer, derived, digest, new_secret
 from ostiary.identity.request import Refused
 from ostiary.store.database import Store
 from ostiary.store.tables import GRANT, KNOWN_BROWSER, ONE_TIME, PRINCIPAL, REFRESH, REVOCATION, SESSION, THROTTLE

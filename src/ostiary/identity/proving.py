@@ -9,8 +9,8 @@ from webauthn.helpers.structs import AuthenticationCredential
 
 from ostiary.foundation.secret import Secret, new_id
 from ostiary.identity import browsers, factors, names, passkeys, tries
-from ostiary.identity.credentials import new_secret, password_matches
-from ostiary.identity.once import Kept
+from ostiary.identity.credentials import Kept, new_secret
+from ostiary.identity.passwords import password_matches
 from ostiary.identity.request import Refused
 from ostiary.identity.server import Server
 from ostiary.identity.session import Person

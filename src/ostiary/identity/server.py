@@ -15,8 +15,7 @@ from ostiary.foundation.clock import Clock
 from ostiary.foundation.home import Appended, Home, Settings
 from ostiary.foundation.jose import Claims, SigningKey
 from ostiary.identity import keys
-from ostiary.identity.credentials import pepper
-from ostiary.identity.once import Drawer
+from ostiary.identity.credentials import Drawer, pepper
 from ostiary.identity.published import Published
 from ostiary.identity.request import Refused, call, source
 from ostiary.store.database import Sealer, Store
