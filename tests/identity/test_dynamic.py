@@ -9,7 +9,7 @@ from sqlalchemy import select
 from client_keys import KEYS
 from ostiary.audit.log import entries
 from ostiary.foundation.errors import CallerFault
-from ostiary.identity import dynamic, grants, principals
+from ostiary.identity import dynamic, principals, tokens
 from ostiary.store.tables import REGISTERED
 
 BACK = "https://app.example/back"
@@ -303,7 +303,7 @@ def test_a_registration_is_opened_with_what_it_allows(world):
 def test_what_has_expired_goes(world):
     opened(world)
     world.later(days=8)
-    grants.purge(world.store, int(world.clock.now().timestamp()))
+    tokens.purge(world.store, int(world.clock.now().timestamp()))
     with world.store.read() as connection:
         assert dynamic.listed(connection) == []
 

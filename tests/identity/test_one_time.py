@@ -10,7 +10,7 @@ from sqlalchemy import event
 
 from identity.test_together import together
 from ostiary.audit.log import Change
-from ostiary.identity import clients, factors, grants, passkeys
+from ostiary.identity import clients, factors, passkeys, tokens
 from ostiary.identity.credentials import digest, new_secret
 from ostiary.store.tables import GRANT, REFRESH
 from soft_authenticator import Authenticator
@@ -61,7 +61,7 @@ def shown(kind):
 def renewal(server, connection):
     row = {"client": "client:web", "principal": "user:anna", "audience": "https://erp", "scopes": "openid", "sid": ""}
     more = {"nonce": "", "bound": "", "amr": "pwd", "authenticated_at_s": 0}
-    grant = grants.begin(connection, server.now_s(), {**row, **more})
+    grant = tokens.begin_grant(connection, server.now_s(), {**row, **more})
     new = {"digest": digest(server.key, "refresh", "text"), "grant": grant, "superseded_at_s": 0, "retried": False}
     connection.execute(REFRESH.insert(), {**new, "expires_at_s": server.now_s() + 60})
     client, now_s = clients.find(connection, "web"), server.now_s()
@@ -69,7 +69,7 @@ def renewal(server, connection):
     assert not before.revoked
 
     def take(connection):
-        found = grants.refresh(connection, server.key, now_s, client, "text", "")
+        found = tokens.refresh(connection, server.key, now_s, client, "text", "")
         return found[0].id == grant
 
     return take
@@ -129,13 +129,13 @@ def test_it_is_used_up_by_one_statement_and_by_one_caller(world, kind):
     won = [one for one in found if isinstance(one, tuple) and one[0]]
     if kind == "refresh token":  # an answer may get lost once; whoever comes after that is a replay
         assert sorted(count for _, count in won) == [1, 2]
-        assert [type(one) for one in found if one not in won] == [grants.Replayed] * (AT_ONCE - 2)
+        assert [type(one) for one in found if one not in won] == [tokens.Replayed] * (AT_ONCE - 2)
     else:
         assert [count for _, count in won] == [1]
         assert {one[1] for one in found if not one[0]} <= {0, 1}
     with (
         world.store.begin() as connection,
-        pytest.raises(grants.Replayed) if kind == "refresh token" else changes(world.store),
+        pytest.raises(tokens.Replayed) if kind == "refresh token" else changes(world.store),
     ):
         assert not take(connection)  # nor later
 

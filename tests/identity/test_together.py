@@ -7,7 +7,7 @@ from threading import Barrier
 from sqlalchemy import select
 
 from ostiary.foundation.errors import CallerFault
-from ostiary.identity import grants, keys, principals, registration
+from ostiary.identity import keys, principals, registration, tokens
 from ostiary.identity.credentials import digest, pepper
 from ostiary.store.database import Sealer
 from ostiary.store.tables import CLIENT_SECRET, ONE_TIME, PRINCIPAL, REFRESH, SIGNING_KEY
@@ -135,7 +135,7 @@ def test_forgetting_what_has_expired_disturbs_nobody(world):
     world.later(days=31)
 
     def purge(_):
-        grants.purge(world.store, int(world.clock.now().timestamp()))
+        tokens.purge(world.store, int(world.clock.now().timestamp()))
 
     results = together(4, lambda n: purge(n) if n else world.signed_in())
     assert [one for one in results if isinstance(one, Exception)] == []

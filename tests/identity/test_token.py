@@ -13,7 +13,7 @@ from sqlalchemy import func, select, text
 from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.foundation.home import load_settings
 from ostiary.foundation.jose import TokenRefused
-from ostiary.identity import clients, grants, keys, principals
+from ostiary.identity import clients, keys, principals, tokens
 from ostiary.store.database import METADATA
 from ostiary.store.directory import access_keys, revoked_keys
 from ostiary.store.tables import GRANT, ONE_TIME, REFRESH, REVOCATION, SESSION, THROTTLE
@@ -456,13 +456,13 @@ def test_what_has_expired_is_forgotten(world):
             return [connection.execute(select(func.count()).select_from(table)).scalar() for table in tables]
 
     assert all(counts())
-    grants.purge(world.store, int(world.clock.now().timestamp()))
+    tokens.purge(world.store, int(world.clock.now().timestamp()))
     assert all(counts())
     world.later(days=30)
-    grants.purge(world.store, int(world.clock.now().timestamp()))
+    tokens.purge(world.store, int(world.clock.now().timestamp()))
     assert counts() == [1, *[0] * 5]  # what was given in a session can be ended by it, to the last
     world.later(hours=8)
-    grants.purge(world.store, int(world.clock.now().timestamp()))
+    tokens.purge(world.store, int(world.clock.now().timestamp()))
     assert counts() == [0] * len(tables)
 
 

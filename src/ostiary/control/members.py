@@ -27,7 +27,7 @@ from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.inside import Operation, in_threads, route
 from ostiary.guard.app import Guard
 from ostiary.identity import app as identity
-from ostiary.identity import farewell, grants, keys
+from ostiary.identity import farewell, keys, tokens
 from ostiary.identity.request import Refused
 from ostiary.monitor import alerts
 from ostiary.monitor.alerts import OURSELVES
@@ -81,7 +81,7 @@ def _chores(board: Board) -> list[Any]:
 
     def forget() -> None:
         """What has expired goes: codes, sessions, grants, revocations; alerts and measures of long ago."""
-        grants.purge(board.on.store, int(board.now.timestamp()))
+        tokens.purge(board.on.store, int(board.now.timestamp()))
         with board.on.store.begin() as connection:
             alerts.forget(connection, board.now)
 

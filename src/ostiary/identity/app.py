@@ -23,7 +23,6 @@ from ostiary.foundation.proof import ALGORITHMS
 from ostiary.identity import (
     account,
     api_key,
-    bearer,
     clients,
     device,
     dynamic,
@@ -34,6 +33,7 @@ from ostiary.identity import (
     page,
     scim,
     sign_in,
+    tokens,
 )
 from ostiary.identity.asked import ACRS
 from ostiary.identity.endpoint import NO_STORE
@@ -164,9 +164,9 @@ def userinfo(server: Server, request: Request, _body: bytes) -> Response:
     """OpenID Connect Core section 5.3; refusals in the words of RFC 6750 section 3."""
     refuse_foreign(request)
     with server.transaction(request, {}, writes=False) as connection:
-        claims = bearer.shown(server, connection, request, server.systems())
+        claims = tokens.bearer(server, connection, request, server.systems())
         if "openid" not in claims.scopes:
-            raise bearer.unfit(Reason.SCOPE)
+            raise tokens.unfit(Reason.SCOPE)
         told = {"sub": claims.subject}
         if "profile" in claims.scopes:
             told["name"] = _name(connection, claims.subject)

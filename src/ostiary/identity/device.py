@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ostiary.foundation.secret import Secret
-from ostiary.identity import clients, grants
+from ostiary.identity import clients, tokens
 from ostiary.identity.clients import Client
 from ostiary.identity.credentials import Kept, digest, new_secret
 from ostiary.identity.request import Refused, form
@@ -72,8 +72,8 @@ def redeem(  # noqa: PLR0917  what the request shows
     if kept.grant == DENIED:
         raise Refused("access_denied", "the person said no")
     if drawer.use(code) is None:
-        raise grants.Replayed(kept.grant)
-    return grants.opened(drawer, client, kept.grant, bound)
+        raise tokens.Replayed(kept.grant)
+    return tokens.opened(drawer, client, kept.grant, bound)
 
 
 def plain(code: str) -> str:

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from ostiary.audit.log import Change
 from ostiary.foundation.jose import Claims
 from ostiary.foundation.secret import new_id
-from ostiary.identity import asked, clients, device, grants, tokens
+from ostiary.identity import asked, clients, device, tokens
 from ostiary.identity.clients import Client
 from ostiary.identity.credentials import new_secret
 from ostiary.identity.exchange import exchange
@@ -39,7 +39,7 @@ def token(server: Server, request: Request, body: bytes) -> Response:
             bound = clients.binding(server, connection, request, client)
             give = GIVES.get(kind, _for_person)
             answer, claims = give(server, connection, request, client, told, bound)
-    except grants.Replayed as replayed:
+    except tokens.Replayed as replayed:
         _take_back(server, replayed)
         gone = "it was used before; everything it gave is revoked"
         facts: dict[str, Any] = {"outcome": "replayed", "client": client.id, "grant": replayed.grant}
@@ -89,10 +89,10 @@ def _for_person(  # noqa: PLR0917  what the request shows
     elif kind == "authorization_code":
         code, redirect, verifier = (told.get(name, "") for name in ("code", "redirect_uri", "code_verifier"))
         shown = {"code": code, "redirect": redirect, "verifier": verifier, "bound": bound}
-        grant, renewal = grants.redeem(server.drawer(connection, "code"), client, **shown)
+        grant, renewal = tokens.redeem(server.drawer(connection, "code"), client, **shown)
     else:
         text = told.get("refresh_token", "")
-        grant, renewal = grants.refresh(connection, server.key, server.now_s(), client, text, bound)
+        grant, renewal = tokens.refresh(connection, server.key, server.now_s(), client, text, bound)
     if told.get("resource", grant.audience) != grant.audience:
         raise Refused("invalid_target", "the grant is for another system")
     scopes = frozenset(grant.scopes.split())
@@ -112,7 +112,7 @@ def _for_person(  # noqa: PLR0917  what the request shows
 GIVES: Final = {"client_credentials": _for_machine, EXCHANGE: exchange}
 
 
-def _take_back(server: Server, replayed: grants.Replayed) -> None:
+def _take_back(server: Server, replayed: tokens.Replayed) -> None:
     """Everything the grant gave is revoked, in a transaction that stays."""
     with server.store.begin() as connection:
         change = Change(connection, "ostiary", server.now())
@@ -128,7 +128,7 @@ def revoke(server: Server, request: Request, body: bytes) -> Response:
     with server.store.begin() as connection:
         client = clients.authenticate(server, connection, request, told)
         change = Change(connection, client.principal, server.now())
-        if grant := grants.of_refresh(connection, server.key, client, text):
+        if grant := tokens.of_refresh(connection, server.key, client, text):
             gone = revoke_grant(change, grant=grant.id, reason="revoked by its client")
         elif (claims := tokens.read_access_token(server, connection, text)) and claims.client == client.id:
             gone = revoke_token(change, jti=claims.jti, reason="revoked by its client")
@@ -152,7 +152,7 @@ def introspect(server: Server, request: Request, body: bytes) -> Response:
 
 def _looked_at(server: Server, connection: Connection, client: Client, text: str) -> dict[str, Any]:
     """What the token says, where it is the client's and good; else nothing."""
-    if grant := grants.of_refresh(connection, server.key, client, text):
+    if grant := tokens.of_refresh(connection, server.key, client, text):
         live = not grant.superseded_at_s and not grant.revoked and grant.expires_at_s > server.now_s()
         told = {"client_id": client.id, "sub": grant.principal, "scope": grant.scopes, "exp": grant.expires_at_s}
         return {**told, "aud": grant.audience, "iss": server.issuer} if live else {}

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ostiary.foundation.clock import from_us
-from ostiary.identity import bearer, clients
+from ostiary.identity import clients, tokens
 from ostiary.identity.endpoint import NO_STORE
 from ostiary.identity.provisioning import KEPT, Operation, members_of, opened, provisioned
 from ostiary.identity.request import Refused, converted, parse, query, read_json, refuse_foreign
@@ -107,7 +107,7 @@ def _caller(server: Server, connection: Connection, request: Request) -> str:
         shown = clients.authenticate(server, connection, request, {})
         client = "" if shown.bound or shown.public else shown.principal
     else:
-        client = bearer.shown(server, connection, request, [server.settings.scim]).subject
+        client = tokens.bearer(server, connection, request, [server.settings.scim]).subject
     if opened(connection, client) is None:
         raise Refused("access_denied", "no administrator lets this client provision", status=403)
     return client

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from ostiary.identity import browsers, changes, clients, device, grants, passkeys, providers, proving, session, tries
+from ostiary.identity import browsers, changes, clients, device, passkeys, providers, proving, session, tokens, tries
 from ostiary.identity.asked import Asked, read
 from ostiary.identity.credentials import digest, new_secret
 from ostiary.identity.page import HEADERS, page
@@ -218,13 +218,13 @@ def _given(server: Server, request: Request, asked: Asked, person: Person) -> st
         if asked.client is None:
             return ""
         signed_in = {"sid": person.sid, "authenticated_at_s": person.authenticated_at_s, "amr": " ".join(person.amr)}
-        grant = grants.begin(connection, now_s, {**asked.values, "principal": person.principal, **signed_in})
+        grant = tokens.begin_grant(connection, now_s, {**asked.values, "principal": person.principal, **signed_in})
         if asked.user_code:
             if not device.decide(server, connection, asked.user_code, grant):
                 raise ended
             return grant
         opens = {"client": asked.client.principal, "redirect": asked.redirect, "challenge": asked.challenge}
-        return grants.code_for(server.drawer(connection, "code"), grant, **opens).reveal()
+        return tokens.code_for(server.drawer(connection, "code"), grant, **opens).reveal()
 
 
 def mark_ended(server: Server, connection: Connection, provider: str, what: str) -> None:
