@@ -23,8 +23,8 @@ from ostiary.foundation.proof import ALGORITHMS
 from ostiary.identity import (
     account,
     api_key,
+    asked,
     clients,
-    device,
     dynamic,
     endpoint,
     keys,
@@ -35,10 +35,8 @@ from ostiary.identity import (
     sign_in,
     tokens,
 )
-from ostiary.identity.asked import ACRS
-from ostiary.identity.endpoint import NO_STORE
 from ostiary.identity.request import TEXT_MAX_BYTES, Refused, call, refuse_foreign
-from ostiary.identity.server import Arrived, Changing, Revoked, Server
+from ostiary.identity.server import NO_STORE, Arrived, Changing, Revoked, Server
 from ostiary.plan.decide import HEADER, Reason
 from ostiary.store.database import Sealer, Store
 from ostiary.store.tables import PRINCIPAL
@@ -89,10 +87,10 @@ def create(
             route(f"{base}/account", "GET", account.show),
             route(f"{base}/account", "POST", account.act),
             route(f"{base}/logout", "GET,POST", logout.end),
-            route(f"{base}/device-authorization", "POST", device.begin),
+            route(f"{base}/device-authorization", "POST", asked.begin_device),
             route(f"{base}/token", "POST", endpoint.token),
             Mount(PLACE, app=request_response(_endpoint(server, api_key.show, keyed, TEXT_MAX_BYTES))),
-            route(f"{base}/par", "POST", endpoint.push),
+            route(f"{base}/par", "POST", asked.push),
             route(f"{base}/revoke", "POST", endpoint.revoke),
             route(f"{base}/introspect", "POST", endpoint.introspect),
             route(f"{base}/userinfo", "GET,POST", userinfo),
@@ -188,7 +186,7 @@ def metadata(server: Server, _request: Request, _body: bytes) -> Response:
         **METADATA["told"],
         "grant_types_supported": endpoint.GRANT_TYPES,
         "dpop_signing_alg_values_supported": list(ALGORITHMS),
-        "acr_values_supported": ACRS,
+        "acr_values_supported": asked.ACRS,
         "scopes_supported": sorted(clients.OIDC_SCOPES),
     }
     for name in ("token", "revocation", "introspection"):

@@ -1,28 +1,42 @@
-"""What a person is asked: a client's authorization request, checked in the order of RFC 6749 section 4.1.2.1; a device's
-(RFC 8628); or only who he is, for his own account.
+"""What a person is asked: a client's authorization request, checked in the order of RFC 6749 section 4.1.2.1; a device's,
+which shows a code on its screen that a person enters elsewhere (RFC 8628); or only who he is, for his own account.
 """
 
+import hmac
 import re
+import secrets
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
-from ostiary.identity import clients
-from ostiary.identity import device as devices
+from ostiary.foundation.secret import Secret
+from ostiary.identity import clients, tokens
 from ostiary.identity.clients import FAPI2, Client
-from ostiary.identity.request import QUERY_MAX_BYTES, Refused, parse
-from ostiary.identity.server import Server
+from ostiary.identity.credentials import digest, new_secret
+from ostiary.identity.request import QUERY_MAX_BYTES, Refused, form, parse
+from ostiary.identity.server import NO_STORE, Server
 from ostiary.plan.model import MFA
 
 ACRS: Final = (MFA, "pwd")  # how a person may be asked to sign in, the surer way first
 PUSHED: Final = "urn:ietf:params:oauth:request_uri:"  # how the name of a pushed request begins (RFC 9126)
+PUSHED_LIFE_S: Final = 300  # a person may take so long to sign in
+CREDENTIALS: Final = frozenset({"client_secret", "client_assertion", "client_assertion_type"})
 AGE: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 HASH: Final = re.compile(r"[A-Za-z0-9_-]{43}")  # base64url of a SHA-256
 PROMPTS: Final = frozenset({"none", "login", "consent", "select_account"})
 FRESH: Final = frozenset({"login", "select_account"})
 ACCOUNT: Final = b"account"
+DEVICE: Final = "device"
+DEVICE_LIFE_S: Final = 600
+POLL_S: Final = 5
+LETTERS: Final = "BCDFGHJKLMNPQRSTVWXZ"  # no words, nothing to mistake (RFC 8628 section 6.1): 34 bits
+CODE_LENGTH: Final = 8
+TYPED_MAX_CHARS: Final = 20
+DENIED: Final = "denied"  # in place of the grant
 
 
 class Asked(NamedTuple):
@@ -84,20 +98,14 @@ def read(server: Server, connection: Connection, text: bytes, *, device: bool = 
     )  # fmt: skip
 
 
-def checked(server: Server, client: Client, given: dict[str, str]) -> None:
-    """Raises Refused for what an authorization request of this client may not ask for."""
-    if not clients.redirect_known(client, given.get("redirect_uri", "")):
-        raise Refused("invalid_request", "the redirect address is not registered")
-    _checked(server, client, given)
-
-
 def _of_device(server: Server, connection: Connection, text: bytes, code: str) -> Asked:
-    kept = devices.waiting(server, connection, code)
-    client = clients.find(connection, kept.client.partition(":")[2]) if kept else None
+    kept = server.drawer(connection, DEVICE).look(_plain(code))
+    waits = kept and not kept.grant and not kept.used
+    client = clients.find(connection, kept.client.partition(":")[2]) if kept and waits else None
     if kept is None or client is None:
         raise Refused("invalid_request", "no device waits with this code; look at its screen again")
     values = clients.scope_of(server, client, kept.facts)  # what it may now
-    return Asked(text, client, values={**values, "nonce": "", "bound": ""}, user_code=devices.shown(code))
+    return Asked(text, client, values={**values, "nonce": "", "bound": ""}, user_code=_written(code))
 
 
 def _refuse_unpushed(client: Client, pushed: str) -> None:
@@ -133,3 +141,80 @@ def _checked(server: Server, client: Client, given: dict[str, str]) -> dict[str,
         raise Refused("invalid_request", "dpop_jkt is the thumbprint of a key")
     bound = f"jkt:{given['dpop_jkt']}" if "dpop_jkt" in given else ""
     return {**clients.scope_of(server, client, given), "nonce": given.get("nonce", ""), "bound": bound}
+
+
+def push(server: Server, request: Request, body: bytes) -> Response:
+    """RFC 9126: keeps an authorization request, of a client that has proved who it is, for one sign-in."""
+    told = form(request, body)
+    with server.store.begin() as connection:
+        client = clients.authenticate(server, connection, request, told)
+        clients.refuse_many(server, connection, request, client)
+        if request.headers.get("dpop"):
+            bound = clients.binding(server, connection, request, client).removeprefix("jkt:")
+            if told.setdefault("dpop_jkt", bound) != bound:
+                raise Refused("invalid_dpop_proof", "dpop_jkt names another key than the proof")
+        wanted = {name: value for name, value in told.items() if name not in CREDENTIALS} | {"client_id": client.id}
+        if not clients.redirect_known(client, wanted.get("redirect_uri", "")):
+            raise Refused("invalid_request", "the redirect address is not registered")
+        _checked(server, client, wanted)
+        uri = f"{PUSHED}{new_secret().reveal()}"
+        server.drawer(connection, "pushed").keep(uri, PUSHED_LIFE_S, client=client.principal, asked=wanted)
+    server.note(request, "kept", client=client.id)
+    return JSONResponse({"request_uri": uri, "expires_in": PUSHED_LIFE_S}, 201, headers=NO_STORE)
+
+
+def begin_device(server: Server, request: Request, body: bytes) -> Response:
+    """The device's code, and the one for the person."""
+    told = form(request, body)
+    with server.store.begin() as connection:
+        client = clients.authenticate(server, connection, request, told)
+        clients.refuse_grant(client, DEVICE)
+        clients.refuse_many(server, connection, request, client)
+        clients.scope_of(server, client, told)  # raises for what it may not ask for
+        code = "".join(secrets.choice(LETTERS) for _ in range(CODE_LENGTH))
+        text = f"{new_secret().reveal()}.{code}"
+        wanted = {name: told[name] for name in ("scope", "resource") if name in told}
+        proof = digest(server.key, "device-code", text)
+        server.drawer(connection, DEVICE).keep(code, DEVICE_LIFE_S, client=client.principal, proof=proof, **wanted)
+    server.note(request, "kept", client=client.id)
+    place, shown = f"{server.issuer}/device", _written(code)
+    answer = {"device_code": text, "user_code": shown, "verification_uri": place, "interval": POLL_S}
+    more = {"verification_uri_complete": f"{place}?user_code={shown}", "expires_in": DEVICE_LIFE_S}
+    return JSONResponse({**answer, **more}, headers=NO_STORE)
+
+
+def decide_device(server: Server, connection: Connection, code: str, grant: str = DENIED) -> bool:
+    """The person's answer, the first one alone."""
+    return server.drawer(connection, DEVICE).fill(_plain(code), grant)
+
+
+def redeem_device(  # noqa: PLR0917  what the request shows
+    server: Server, connection: Connection, request: Request, client: Client, text: str, bound: str
+) -> tuple[Row[Any], Secret]:
+    """The grant that the person gave, once; raises Refused in the words of RFC 8628 section 3.5."""
+    drawer, code = server.drawer(connection, DEVICE), text.rpartition(".")[2]
+    kept = drawer.look(code)
+    proof = digest(server.key, "device-code", text)
+    mine = kept is not None and kept.client == client.principal
+    if kept is None or not mine or not hmac.compare_digest(proof, kept.facts["proof"]):
+        raise Refused("expired_token", "there is no such code, or it has lapsed; begin again", guessed=True)
+    if not server.seen_first(connection, request, "device-poll", text, POLL_S):
+        raise Refused("slow_down", f"ask every {POLL_S} seconds")
+    if not kept.grant:
+        raise Refused("authorization_pending", "nobody has entered the code yet")
+    if kept.grant == DENIED:
+        raise Refused("access_denied", "the person said no")
+    if drawer.use(code) is None:
+        raise tokens.Replayed(kept.grant)
+    return tokens.opened(drawer, client, kept.grant, bound)
+
+
+def _plain(code: str) -> str:
+    """However a person writes it."""
+    return "".join(letter for letter in code.upper()[:TYPED_MAX_CHARS] if letter in LETTERS)
+
+
+def _written(code: str) -> str:
+    """As the device shows it."""
+    text = _plain(code)
+    return f"{text[:4]}-{text[4:]}"

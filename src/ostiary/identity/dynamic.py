@@ -17,12 +17,11 @@ from ostiary.foundation.secret import Secret, new_id
 from ostiary.identity import clients, names, principals, registration
 from ostiary.identity.clients import CERTIFICATE, DPOP, FAPI2, OIDC_SCOPES, SECRET, Client
 from ostiary.identity.credentials import Drawer, derived, new_secret, pepper
-from ostiary.identity.endpoint import NO_STORE
 from ostiary.identity.principals import Keys
 from ostiary.identity.provisioning import Lent
 from ostiary.identity.registration import DAY_S, DAYS, DAYS_MAX
 from ostiary.identity.request import Refused, bearer, query, read_json, refuse_foreign
-from ostiary.identity.server import Server
+from ostiary.identity.server import NO_STORE, Server
 from ostiary.store.database import Sealer
 from ostiary.store.tables import ONE_TIME, REGISTERED
 

@@ -9,22 +9,19 @@ from starlette.responses import JSONResponse, Response
 from ostiary.audit.log import Change
 from ostiary.foundation.jose import Claims
 from ostiary.foundation.secret import new_id
-from ostiary.identity import asked, clients, device, tokens
+from ostiary.identity import clients, tokens
+from ostiary.identity.asked import redeem_device
 from ostiary.identity.clients import Client
-from ostiary.identity.credentials import new_secret
 from ostiary.identity.exchange import exchange
 from ostiary.identity.principals import revoke_grant, revoke_token
 from ostiary.identity.provisioning import opened
 from ostiary.identity.request import Refused, form
-from ostiary.identity.server import Server
+from ostiary.identity.server import NO_STORE, Server
 
-NO_STORE: Final = {"cache-control": "no-store"}
 DEVICE: Final = "urn:ietf:params:oauth:grant-type:device_code"
 EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
 GRANT_TYPES: Final = ("authorization_code", "client_credentials", "refresh_token", DEVICE, EXCHANGE)
 SCIM: Final = "scim"  # the scope, and the whole of it
-PUSHED_LIFE_S: Final = 300  # a person may take so long to sign in
-CREDENTIALS: Final = frozenset({"client_secret", "client_assertion", "client_assertion_type"})
 
 
 def token(server: Server, request: Request, body: bytes) -> Response:
@@ -85,7 +82,7 @@ def _for_person(  # noqa: PLR0917  what the request shows
 ) -> tuple[dict[str, Any], Claims]:
     kind = told["grant_type"]
     if kind == DEVICE:
-        grant, renewal = device.redeem(server, connection, request, client, told.get("device_code", ""), bound)
+        grant, renewal = redeem_device(server, connection, request, client, told.get("device_code", ""), bound)
     elif kind == "authorization_code":
         code, redirect, verifier = (told.get(name, "") for name in ("code", "redirect_uri", "code_verifier"))
         shown = {"code": code, "redirect": redirect, "verifier": verifier, "bound": bound}
@@ -160,24 +157,6 @@ def _looked_at(server: Server, connection: Connection, client: Client, text: str
     if claims is None or claims.client != client.id or tokens.revoked(server, connection, claims):
         return {}
     return tokens.told_of(claims)
-
-
-def push(server: Server, request: Request, body: bytes) -> Response:
-    """RFC 9126: keeps an authorization request, of a client that has proved who it is, for one sign-in."""
-    told = form(request, body)
-    with server.store.begin() as connection:
-        client = clients.authenticate(server, connection, request, told)
-        clients.refuse_many(server, connection, request, client)
-        if request.headers.get("dpop"):
-            bound = clients.binding(server, connection, request, client).removeprefix("jkt:")
-            if told.setdefault("dpop_jkt", bound) != bound:
-                raise Refused("invalid_dpop_proof", "dpop_jkt names another key than the proof")
-        wanted = {name: value for name, value in told.items() if name not in CREDENTIALS} | {"client_id": client.id}
-        asked.checked(server, client, wanted)
-        uri = f"{asked.PUSHED}{new_secret().reveal()}"
-        server.drawer(connection, "pushed").keep(uri, PUSHED_LIFE_S, client=client.principal, asked=wanted)
-    server.note(request, "kept", client=client.id)
-    return JSONResponse({"request_uri": uri, "expires_in": PUSHED_LIFE_S}, 201, headers=NO_STORE)
 
 
 def _named(told: dict[str, str]) -> str:

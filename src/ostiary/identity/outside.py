@@ -24,7 +24,7 @@ from ostiary.identity.page import HEADERS, TEXTS, page
 from ostiary.identity.principals import end_sessions
 from ostiary.identity.providers import Provider
 from ostiary.identity.request import Refused, form, parse, query
-from ostiary.identity.server import Server
+from ostiary.identity.server import NO_STORE, Server
 from ostiary.identity.session import SESSION_LIFE_S
 from ostiary.plan.model import MFA
 from ostiary.store.tables import SESSION
@@ -118,7 +118,7 @@ def logged_out(server: Server, request: Request, body: bytes) -> Response:
         gone = end_sessions(change, "signed out at the provider", *which)
     server.note(request, "done", provider=provider.name, keys=" ".join(gone))
     server.take_back(gone)
-    return Response(headers={"cache-control": "no-store"})
+    return Response(headers=NO_STORE)
 
 
 def _proved(server: Server, provider: Provider, secret: str, given: dict[str, str]) -> tuple[IdToken, dict[str, Any]]:

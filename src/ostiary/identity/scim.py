@@ -15,10 +15,9 @@ from starlette.responses import JSONResponse, Response
 
 from ostiary.foundation.clock import from_us
 from ostiary.identity import clients, tokens
-from ostiary.identity.endpoint import NO_STORE
 from ostiary.identity.provisioning import KEPT, Operation, members_of, opened, provisioned
 from ostiary.identity.request import Refused, converted, parse, query, read_json, refuse_foreign
-from ostiary.identity.server import Server
+from ostiary.identity.server import NO_STORE, Server
 from ostiary.store.tables import PROVISIONED
 
 ABOUT: Final = tomllib.loads((resources.files("ostiary.identity") / "scim.toml").read_text("utf-8"))

@@ -21,6 +21,7 @@ from ostiary.identity.request import Refused, call, source
 from ostiary.store.database import Sealer, Store
 from ostiary.store.plans import read_plan, revision_in_force
 
+NO_STORE: Final = {"cache-control": "no-store"}  # of whatever is somebody's
 DECISIONS: Final = ("x-gw-decision", "x-gw-key-decision")  # of a request to us, and of one to a system with an API key
 Revoked = Callable[[Sequence[str]], Coroutine[Any, Any, None]]
 Arrived = Callable[[Mapping[str, Any]], Coroutine[Any, Any, Any]]

@@ -12,8 +12,8 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from ostiary.identity import browsers, changes, clients, device, passkeys, providers, proving, session, tokens, tries
-from ostiary.identity.asked import Asked, read
+from ostiary.identity import browsers, changes, clients, passkeys, providers, proving, session, tokens, tries
+from ostiary.identity.asked import Asked, decide_device, read
 from ostiary.identity.credentials import digest, new_secret
 from ostiary.identity.page import HEADERS, page
 from ostiary.identity.request import Refused, parse, query, refuse_foreign, site
@@ -139,7 +139,7 @@ def _denied(server: Server, request: Request, asked: Asked) -> Response:
     if not asked.user_code:
         return _back(server, asked, error="access_denied")
     with server.store.begin() as connection:
-        device.decide(server, connection, asked.user_code)
+        decide_device(server, connection, asked.user_code)
     return page(request, "denied")
 
 
@@ -220,7 +220,7 @@ def _given(server: Server, request: Request, asked: Asked, person: Person) -> st
         signed_in = {"sid": person.sid, "authenticated_at_s": person.authenticated_at_s, "amr": " ".join(person.amr)}
         grant = tokens.begin_grant(connection, now_s, {**asked.values, "principal": person.principal, **signed_in})
         if asked.user_code:
-            if not device.decide(server, connection, asked.user_code, grant):
+            if not decide_device(server, connection, asked.user_code, grant):
                 raise ended
             return grant
         opens = {"client": asked.client.principal, "redirect": asked.redirect, "challenge": asked.challenge}
