@@ -22,7 +22,6 @@ from ostiary.foundation.home import Home, Settings
 from ostiary.foundation.proof import ALGORITHMS
 from ostiary.identity import (
     account,
-    api_key,
     asked,
     clients,
     dynamic,
@@ -89,7 +88,7 @@ def create(
             route(f"{base}/logout", "GET,POST", logout.end),
             route(f"{base}/device-authorization", "POST", asked.begin_device),
             route(f"{base}/token", "POST", endpoint.token),
-            Mount(PLACE, app=request_response(_endpoint(server, api_key.show, keyed, TEXT_MAX_BYTES))),
+            Mount(PLACE, app=request_response(_endpoint(server, endpoint.show_key, keyed, TEXT_MAX_BYTES))),
             route(f"{base}/par", "POST", asked.push),
             route(f"{base}/revoke", "POST", endpoint.revoke),
             route(f"{base}/introspect", "POST", endpoint.introspect),

@@ -1,27 +1,37 @@
-"""The endpoints that a client's own credentials open: tokens, taken back and looked at; pushed requests."""
+"""The endpoints that a client's own credentials open: tokens, by all grants, also for another's token (RFC 8693); taken
+back and looked at. An API key the gate shows here with every request, and goes on with a token of its client in its place.
+"""
 
+from http import HTTPStatus
 from typing import Any, Final
 
+from msgspec.structs import replace
 from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ostiary.audit.log import Change
+from ostiary.foundation.api_key import KEY_PREFIX, WRONG
 from ostiary.foundation.jose import Claims
 from ostiary.foundation.secret import new_id
 from ostiary.identity import clients, tokens
 from ostiary.identity.asked import redeem_device
 from ostiary.identity.clients import Client
-from ostiary.identity.exchange import exchange
 from ostiary.identity.principals import revoke_grant, revoke_token
 from ostiary.identity.provisioning import opened
-from ostiary.identity.request import Refused, form
+from ostiary.identity.request import Refused, Shown, form
 from ostiary.identity.server import NO_STORE, Server
 
 DEVICE: Final = "urn:ietf:params:oauth:grant-type:device_code"
 EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
 GRANT_TYPES: Final = ("authorization_code", "client_credentials", "refresh_token", DEVICE, EXCHANGE)
 SCIM: Final = "scim"  # the scope, and the whole of it
+ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105  the name of a type
+EXCHANGED_LIFE_S: Final = 300  # its first client may lose all it had: what was exchanged does not outlive that long
+ACTORS_MAX: Final = 4
+SERVES_S: Final = 30  # one token, for the requests of so many seconds: a signature less for each, at the gate too
+SERVED_MAX: Final = 10_000
+CLASS_HEADER: Final = "x-gw-class"  # begins with the system that the request goes to
 
 
 def token(server: Server, request: Request, body: bytes) -> Response:
@@ -50,24 +60,15 @@ def _for_machine(  # noqa: PLR0917  what the request shows
 ) -> tuple[dict[str, Any], Claims]:
     if client.public:
         raise Refused("unauthorized_client", "a public client has no credentials of its own")
-    if _provisions(server, connection, client, told):
-        return _own(server, connection, request, client, server.settings.scim, frozenset({SCIM}), bound=bound)
-    audience, system = server.audience(told.get("resource", ""))
-    asked = frozenset(told.get("scope", "").split())
-    wanted = asked - clients.OIDC_SCOPES
-    if asked and not wanted:  # nothing left would mean everything
-        raise Refused("invalid_scope", "a client signs nobody in: ask for a scope of the system")
-    scopes = clients.narrow(client, " ".join(wanted), system)
-    return _own(server, connection, request, client, audience, scopes, bound=bound)
-
-
-def _own(  # noqa: PLR0917  what a token is for
-    server: Server, connection: Connection, request: Request, client: Client, audience: str, scopes: frozenset[str], *,
-    bound: str,
-) -> tuple[dict[str, Any], Claims]:  # fmt: skip
-    """A token by which a client acts for itself."""
-    grant = tokens.Given(new_id("gr"), client.principal, client.principal, audience)
-    claims = tokens.claims_for(server, connection, grant, request, scopes=scopes, bound=bound)
+    audience, scopes = server.settings.scim, frozenset({SCIM})
+    if not _provisions(server, connection, client, told):
+        audience, system = server.audience(told.get("resource", ""))
+        asked = frozenset(told.get("scope", "").split())
+        wanted = asked - clients.OIDC_SCOPES
+        if asked and not wanted:  # nothing left would mean everything
+            raise Refused("invalid_scope", "a client signs nobody in: ask for a scope of the system")
+        scopes = clients.narrow(client, " ".join(wanted), system)
+    claims = _own(server, connection, request, client, audience, scopes, bound)
     return tokens.answer(server.signing(connection)["access"], claims), claims
 
 
@@ -106,7 +107,58 @@ def _for_person(  # noqa: PLR0917  what the request shows
     return answer, claims
 
 
-GIVES: Final = {"client_credentials": _for_machine, EXCHANGE: exchange}
+def _for_service(  # noqa: PLR0917  what the request shows
+    server: Server, connection: Connection, request: Request, client: Client, told: dict[str, str], bound: str
+) -> tuple[dict[str, Any], Claims]:
+    """A token that allows no more than the subject's, and for no longer; it says who acts for whom."""
+    for name in ("subject_token_type", "requested_token_type"):
+        if told.get(name, ACCESS_TOKEN) != ACCESS_TOKEN:
+            raise Refused("invalid_request", f"the {name} is {ACCESS_TOKEN}")
+    if "actor_token" in told:
+        raise Refused("invalid_request", "the client that asks is the one that acts")
+    subject = _subject(server, connection, client, told.get("subject_token", ""))
+    scopes = _narrowed(server, client, subject, told)
+    given = (subject.grant, subject.subject, client.principal, subject.audience, subject.session)
+    grant = tokens.Given(*given, subject.authenticated_at, " ".join(subject.amr))
+    claims = tokens.claims_for(server, connection, grant, request, scopes=scopes, bound=bound)
+    ends = min(claims.expires_at, subject.expires_at, claims.issued_at + EXCHANGED_LIFE_S)
+    had = {"device": subject.device, "role_set": subject.role_set}
+    claims = replace(claims, actor=_actor(client, subject), expires_at=ends, **had)
+    answer = tokens.answer(server.signing(connection)["access"], claims)
+    return {**answer, "issued_token_type": ACCESS_TOKEN}, claims
+
+
+def _subject(server: Server, connection: Connection, client: Client, text: str) -> Claims:
+    """The token of the person, which was given to a client whose tokens this one may exchange."""
+    subject = tokens.read_access_token(server, connection, text)
+    if subject is None or subject.bound or tokens.revoked(server, connection, subject):
+        raise Refused("invalid_request", "the subject token is not valid, or is bound to a key")
+    if client.public or subject.client not in {client.id, *client.exchange}:
+        raise Refused("unauthorized_client", "this client may not exchange tokens of the one that it was given to")
+    return subject
+
+
+def _narrowed(server: Server, client: Client, subject: Claims, told: dict[str, str]) -> frozenset[str]:
+    if told.get("resource", told.get("audience", subject.audience)) != subject.audience:
+        raise Refused("invalid_target", "the subject's token is for another system")
+    had = subject.scopes - clients.OIDC_SCOPES
+    wanted = frozenset(told.get("scope", "").split()) or had
+    if not wanted or not all(clients.covered(scope, had) for scope in wanted):  # nothing would mean everything
+        raise Refused("invalid_scope", "more than the subject had")
+    return clients.narrow(client, " ".join(wanted), server.audience(subject.audience)[1])
+
+
+def _actor(client: Client, subject: Claims) -> dict[str, Any]:
+    """Who acts now, and below him who acted before (RFC 8693 section 4.1)."""
+    before, depth = subject.actor, 0
+    while before:
+        before, depth = before.get("act"), depth + 1
+    if depth >= ACTORS_MAX:
+        raise Refused("invalid_request", "it was exchanged too often")
+    return {"sub": client.principal, **({"act": subject.actor} if subject.actor else {})}
+
+
+GIVES: Final = {"client_credentials": _for_machine, EXCHANGE: _for_service}
 
 
 def _take_back(server: Server, replayed: tokens.Replayed) -> None:
@@ -163,3 +215,61 @@ def _named(told: dict[str, str]) -> str:
     if "token" not in told:
         raise Refused("invalid_request", "name the token")
     return told["token"]
+
+
+def show_key(server: Server, request: Request, _body: bytes) -> Response:
+    """In `authorization` a token of the key's client, good for all that it may do at the system it calls."""
+    with server.store.read() as connection:
+        client = _by_key(server, connection, request)
+        try:
+            outcome, claims, token = _served(server, connection, request, client)
+        except Refused as refused:
+            raise _with_status(refused, HTTPStatus.SERVICE_UNAVAILABLE, client=client.id) from None
+    server.note(request, outcome, client=client.id, subject=claims.subject, grant=claims.grant, jti=claims.jti)
+    return Response(headers={"authorization": f"Bearer {token}"})
+
+
+def _by_key(server: Server, connection: Connection, request: Request) -> Client:
+    text = request.headers.get("authorization", "").partition(" ")[2]
+    told = Shown(text.removeprefix(KEY_PREFIX).rpartition(".")[0], text)
+    try:
+        return clients.prove(server, connection, request, told, clients.AT_THE_GATE)
+    except Refused as refused:
+        raise _with_status(refused, WRONG) from None
+
+
+def _served(server: Server, connection: Connection, request: Request, client: Client) -> tuple[str, Claims, str]:
+    """A token with its claims, `issued` now or `served` again: one made a moment ago is good for what is still so."""
+    clients.refuse_grant(client, "client_credentials")
+    system, audience = _called(server, request)
+    claims = _own(server, connection, request, client, audience, clients.allowed(client, system))
+    key = server.signing(connection)["access"]
+    alike = (key.kid, replace(claims, jti="", grant="", issued_at=0, expires_at=0))
+    kept, token = server.keyed.get(alike, (None, ""))
+    if kept and claims.issued_at < min(kept.issued_at + SERVES_S, kept.expires_at - tokens.SLACK_S):
+        return "served", kept, token
+    if len(server.keyed) >= SERVED_MAX:
+        server.keyed.clear()
+    token = tokens.answer(key, claims)["access_token"]
+    server.keyed[alike] = (claims, token)
+    return "issued", claims, token
+
+
+def _called(server: Server, request: Request) -> tuple[str, str]:
+    """The system that the request goes to, and its audience; of no system any: the gate wants a token before it says so."""
+    system = request.headers.get(CLASS_HEADER, "").partition(":")[0]
+    audiences = {name: audience for audience, name in server.systems().items()}
+    return system, audiences.get(system) or next(iter(audiences.values()), "-")
+
+
+def _with_status(refused: Refused, status: int, **facts: str) -> Refused:
+    return Refused(refused.error, refused.description, status=status, guessed=refused.guessed, **refused.facts, **facts)
+
+
+def _own(  # noqa: PLR0917  what a token is for
+    server: Server, connection: Connection, request: Request, client: Client, audience: str, scopes: frozenset[str],
+    bound: str = "",
+) -> Claims:  # fmt: skip
+    """What a token says by which a client acts for itself."""
+    grant = tokens.Given(new_id("gr"), client.principal, client.principal, audience)
+    return tokens.claims_for(server, connection, grant, request, scopes=scopes, bound=bound)
