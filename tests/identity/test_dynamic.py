@@ -9,7 +9,7 @@ from sqlalchemy import select
 from client_keys import KEYS
 from ostiary.audit.log import entries
 from ostiary.foundation.errors import CallerFault
-from ostiary.identity import dynamic, principals, tokens
+from ostiary.identity import principals, registration, tokens
 from ostiary.store.tables import REGISTERED
 
 BACK = "https://app.example/back"
@@ -19,7 +19,7 @@ ES256 = KEYS["ES256"]()
 
 def opened(world, name="partners", **told):
     """One token, or as many as there are uses."""
-    made = world.do(dynamic.open_registration, sealer=world.sealer, name=name, **{"scopes": SCOPES, **told})
+    made = world.do(registration.open_registration, sealer=world.sealer, name=name, **{"scopes": SCOPES, **told})
     tokens = [one.reveal() for one in made]
     return tokens if len(tokens) > 1 else tokens[0]
 
@@ -153,7 +153,7 @@ def test_nobody_registers_before_it_is_opened_nor_after(world):
     for token in ("", "x", "x" * 10_000):
         assert error(register(world, token)) == (401, "invalid_token")
     token = opened(world, days=1)
-    world.do(dynamic.close_registration, name="partners")
+    world.do(registration.close_registration, name="partners")
     answer = register(world, token)
     assert error(answer) == (401, "invalid_token")
     assert answer.headers["ostiary-reason"] == "credential-invalid"  # guesses count at the gate
@@ -169,10 +169,10 @@ def test_of_many_at_once_one_registers_by_a_token(world):
 
 
 def test_a_thousand_registrations_end_at_the_limit(world, monkeypatch):
-    monkeypatch.setattr(dynamic, "REGISTERED_MAX", 2)
+    monkeypatch.setattr(registration, "REGISTERED_MAX", 2)
     assert [register(world, token).status_code for token in opened(world, uses=5)] == [201, 201, 403, 403, 403]
     with world.store.read() as connection:
-        (told,) = dynamic.listed(connection)
+        (told,) = registration.listed(connection)
     assert told["uses"] == 3  # who was refused has used nothing up
 
 
@@ -294,9 +294,9 @@ def test_a_registration_is_opened_with_what_it_allows(world):
     opened(world)
     opened(world)
     with pytest.raises(CallerFault, match="is open"):
-        world.do(dynamic.close_registration, name="others")
+        world.do(registration.close_registration, name="others")
     with world.store.read() as connection:
-        (told,) = dynamic.listed(connection)
+        (told,) = registration.listed(connection)
     assert told == {"name": "partners", "uses": 2, "profile": "oauth21", "scopes": SCOPES, "client_days": 365}
 
 
@@ -305,7 +305,7 @@ def test_what_has_expired_goes(world):
     world.later(days=8)
     tokens.purge(world.store, int(world.clock.now().timestamp()))
     with world.store.read() as connection:
-        assert dynamic.listed(connection) == []
+        assert registration.listed(connection) == []
 
 
 def test_a_person_sees_every_host_that_a_code_may_go_to(world):

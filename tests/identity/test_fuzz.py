@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
 from tools import openapi
 
 from ostiary.foundation.api_key import PLACE
-from ostiary.identity import dynamic, provisioning
+from ostiary.identity import provisioning, registration
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 DOCUMENT = openapi.document()
@@ -68,7 +68,7 @@ class Fuzzed:
     def initial(self):
         self.count += 1
         (token,) = self.world.do(
-            dynamic.open_registration, sealer=self.world.sealer, name=f"n{self.count}", scopes=["erp/sale.*:read"]
+            registration.open_registration, sealer=self.world.sealer, name=f"n{self.count}", scopes=["erp/sale.*:read"]
         )
         return {"authorization": f"Bearer {token.reveal()}"}
 

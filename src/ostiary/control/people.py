@@ -18,7 +18,7 @@ from ostiary.control.documents import offers
 from ostiary.control.reconcile import fit
 from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.secret import Secret
-from ostiary.identity import devices, dynamic, keys, passwords, principals, providers, provisioning, registration, roster
+from ostiary.identity import devices, keys, passwords, principals, providers, provisioning, registration, roster
 from ostiary.identity.credentials import digest, pepper
 from ostiary.identity.passwords import hash_password
 from ostiary.identity.principals import Keys
@@ -34,7 +34,7 @@ from ostiary.prove.spelling import scope_slips
 from ostiary.tls import authority
 
 Act = Callable[..., tuple[dict[str, Any], Keys]]  # (change, what is lent, **told) -> what came of it, what is revoked
-ACTS: Final[Mapping[str, Act]] = {"register": dynamic.act, "scim": provisioning.act}
+ACTS: Final[Mapping[str, Act]] = {"register": registration.act, "scim": provisioning.act}
 
 
 @wraps(registration.add_client, assigned=())  # whose parameters it takes
@@ -281,10 +281,10 @@ def change(board: Board, act: str, by: str, told: dict[str, Any]) -> dict[str, A
     return done
 
 
-@wraps(dynamic.open_registration, assigned=())  # whose parameters it takes
+@wraps(registration.open_registration, assigned=())  # whose parameters it takes
 def open_registration(board: Board, actor: str, **told: Any) -> Mapping[str, Any]:
     """The initial access tokens are in this answer and nowhere else."""
-    made = board.change(actor, lambda change: dynamic.open_registration(change, sealer=board.on.sealer, **told))
+    made = board.change(actor, lambda change: registration.open_registration(change, sealer=board.on.sealer, **told))
     return {"tokens": [one.reveal() for one in made], "endpoint": f"{board.on.settings.issuer}/register"}
 
 
