@@ -143,6 +143,37 @@ def test_comments_keep_their_order_even_where_their_depth_does_not():
     assert fmt(text) == text.replace("  # and", "# and")
 
 
+BRACKETS = """\
+policy: a
+systems:
+  erp: {kind: tryton, at: erp.example.com, upstream: "http://127.0.0.1:8000", database: acme}
+roles:
+  clerk:
+    level: system
+    may: ["party.*: read", { # in the item
+      do: "sale.sale: write", fields: name}]
+never:
+  - may: [ # at the key
+      "account.*: read"] # at the end
+    level: partner
+    name: books
+"""
+
+
+def test_a_comment_between_brackets_stays_with_what_it_stands_with():
+    assert fmt(BRACKETS).splitlines()[6:] == [
+        "    may:",
+        '      - "party.*: read"',
+        "      # in the item",
+        '      - {do: "sale.sale: write", fields: name}',
+        "never:",
+        "  # at the key",
+        '  - may: ["account.*: read"] # at the end',
+        "    level: partner",
+        "    name: books",
+    ]
+
+
 def ostiary(*arguments):
     return subprocess.run(
         [sys.executable, "-c", "from ostiary.cli.main import main; main()", *map(str, arguments)],
