@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -230,6 +231,17 @@ def beside(work):
 def write(store):
     with store.begin() as connection:
         connection.execute(text("INSERT INTO role_set (id, roles) VALUES ('a', 'b')"))
+
+
+def test_a_connection_that_was_cut_while_it_rested_is_replaced(databases, monkeypatch):
+    monkeypatch.setattr(database, "ASK_AFTER_S", -1.0)
+    with databases.one("postgresql") as url, closing(open_store(url)) as store, closing(open_store(url)) as other:
+        with store.read() as connection:
+            pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        with other.begin() as connection:
+            assert connection.exec_driver_sql(f"SELECT pg_terminate_backend({pid}, 5000)").scalar_one()
+        with store.read() as connection:
+            assert connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one() != pid
 
 
 def test_writers_of_one_process_take_turns_without_asking_the_database(tmp_path, monkeypatch):

@@ -4,21 +4,31 @@ Secrets at rest: AES-256-GCM under the master key, bound to what they are for.
 """
 
 import base64
+import math
 import os
 import sqlite3
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
+from time import monotonic
 from typing import Any, Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, event, func, make_url, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, ProgrammingError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    DisconnectionError,
+    NoSuchModuleError,
+    OperationalError,
+    ProgrammingError,
+)
 from sqlalchemy.schema import SchemaItem
 
 from ostiary.foundation.errors import OperatorFault, SystemFault
@@ -36,6 +46,7 @@ METADATA: Final = MetaData(naming_convention=NAMES)
 BUSY_TIMEOUT_MS: Final = 10_000  # for writers of other processes
 TURN_TIMEOUT_S: Final = 10.0  # for those of this one
 CONNECT_TIMEOUT_S: Final = 10
+ASK_AFTER_S: Final = 0.5  # of rest: to ask each time would cost every transaction a way to the server and back
 IDLE_IN_TRANSACTION_MAX_MS: Final = 60_000  # a process that hangs does not hold the others up for ever
 READS: Final[dict[str, Any]] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 AROUND: Final = (SystemFault, OSError, DBAPIError)  # what fails around us, and is told or tried again
@@ -138,13 +149,13 @@ def connect(url: str) -> Engine:
             event.listen(engine, "begin", _begin_sqlite)
             _make_private(place.database)
             return engine
-        engine = create_engine(
-            place, hide_parameters=True, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_TIMEOUT_S}
-        )
+        engine = create_engine(place, hide_parameters=True, connect_args={"connect_timeout": CONNECT_TIMEOUT_S})
     except (ArgumentError, NoSuchModuleError, ImportError) as problem:
         hint = "write sqlite:////path/to/file or postgresql+psycopg://user:password@host/database"
         raise OperatorFault("store-url", "the setting `store` is no address of a database", hint=hint) from problem
     event.listen(engine, "connect", _prepare_postgresql)
+    event.listen(engine, "checkin", _rested)
+    event.listen(engine, "checkout", partial(_alive, engine))
     return engine
 
 
@@ -189,6 +200,19 @@ def _prepare_postgresql(connection: Any, _: object) -> None:
         cursor.execute(f"SET lock_timeout = {BUSY_TIMEOUT_MS}")
         cursor.execute(f"SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MAX_MS}")
     connection.commit()
+
+
+def _rested(_: object, record: Any) -> None:
+    record.info["since_s"] = monotonic()
+
+
+def _alive(engine: Engine, connection: Any, record: Any, _: object) -> None:
+    """The pool opens another one in place of a connection that rested for a while and does not answer."""
+    if monotonic() - record.info.get("since_s", math.inf) > ASK_AFTER_S:
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as gone:
+            raise DisconnectionError from gone
 
 
 def _make_private(file: str | None) -> None:
