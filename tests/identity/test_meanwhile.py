@@ -1,10 +1,12 @@
 """What happens while a person signs in counts: a session or a grant is never made from what was true before."""
 
 import pytest
+from sqlalchemy import insert
 
 from ostiary.audit.log import Change
-from ostiary.identity import principals, proving, session
+from ostiary.identity import factors, principals, proving, session
 from ostiary.store.database import Sealer
+from ostiary.store.tables import FACTOR
 
 
 @pytest.fixture
@@ -34,7 +36,12 @@ def another_password(change):
     principals.set_password(change, sealer=Sealer(b"k" * 32), login="anna", hashed="another")
 
 
-@pytest.mark.parametrize("act", [disabled_and_enabled, another_password])
+def another_factor(change):
+    row = {"id": "totp_1", "principal": "user:anna", "kind": factors.TOTP, "name": "phone", "sealed": b"", "counter": 0}
+    change.connection.execute(insert(FACTOR), {**row, "made_at_us": 0, "used_at_us": 0})
+
+
+@pytest.mark.parametrize("act", [disabled_and_enabled, another_password, another_factor])
 def test_no_session_outlives_the_change_that_was_to_end_it(world, meanwhile, act):
     meanwhile(act)
     assert "code=" not in world.answer(world.authorize()).headers.get("location", "")

@@ -91,7 +91,7 @@ def test_whose_session_ended_while_he_waited_for_his_turn_changes_nothing(world,
     def ended(connection, principal):
         principals.end(Change(connection, "uid:0", world.clock.now()), principal, "stolen")
 
-    monkeypatch.setattr(session, "generation", ended)
+    monkeypatch.setattr(session, "hold", ended)
     assert browser.act("app-confirm", page, code=code).status_code == 403
     with world.store.read() as connection:
         assert not factors.asked_for(connection, "user:anna")

@@ -38,7 +38,7 @@ def carry_out(
     """One of PROVED for `principal`, who has just proved that it is he; or one of BEGUN, which such a one has led to."""
     name = form.get("act", "")
     with server.store.begin() as connection:
-        session.generation(connection, of_form(server, connection, request, form).principal)
+        session.hold(connection, of_form(server, connection, request, form).principal)
         person = of_form(
             server, connection, request, form
         )  # one change after the other: a session that ended makes none

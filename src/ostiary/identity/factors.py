@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import pyotp
-from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, select, update
 
 from ostiary.audit.log import Change
 from ostiary.foundation.clock import to_us
@@ -16,7 +16,7 @@ from ostiary.foundation.secret import Secret, new_id
 from ostiary.identity.credentials import digest
 from ostiary.identity.server import Server
 from ostiary.store.database import insert_into
-from ostiary.store.tables import FACTOR
+from ostiary.store.tables import FACTOR, PRINCIPAL
 
 TOTP: Final = "totp"
 PASSKEY: Final = "passkey"
@@ -29,6 +29,7 @@ RECOVERY_LETTERS: Final = "abcdefghjkmnpqrstuvwxyz23456789"
 RECOVERY_LENGTH: Final = 12  # 59 bits
 DIGITS: Final = 6
 _ANY: Final = select(FACTOR.c.id).where(FACTOR.c.principal == bindparam("whose"))
+ASKED_FOR: Final = exists().where(FACTOR.c.principal == PRINCIPAL.c.id)
 
 
 def asked_for(connection: Connection, principal: str) -> bool:

@@ -23,7 +23,9 @@ NO_LOGIN: Final = "-passkey"  # nobody can be called so: what tries of passkeys 
 LATE: Final = "late"
 BY_PROVIDER: Final = ("provider", "provider_as", "provider_at_s", "outside_sid")
 _WHO: Final = (
-    select(PASSWORD.c.hash, PRINCIPAL.c.name, PRINCIPAL.c.generation, PRINCIPAL.c.active)
+    select(
+        PASSWORD.c.hash, PRINCIPAL.c.name, PRINCIPAL.c.generation, PRINCIPAL.c.active, factors.ASKED_FOR.label("more")
+    )
     .join_from(PRINCIPAL, PASSWORD, PRINCIPAL.c.id == PASSWORD.c.principal, isouter=True)
     .where(PRINCIPAL.c.id == bindparam("principal"))
 )
@@ -55,15 +57,21 @@ def _by_password(server: Server, request: Request, form: Mapping[str, str]) -> P
     row, why = (known, {}) if known and known.active else (None, {"why": names.SHUT} if known else {})
     if locked_s or not password_matches(row.hash if row else None, password) or row is None:
         return Lacking(_noted(principal if known else "", locked_s, outcome="wrong", **why), "not-accepted")
-    return half_or_whole(server, _made(server, principal, row, ("pwd",)), place)
+    whole = _made(server, principal, row, ("pwd",))._replace(tried=place)
+    return half_of(server, whole) if row.more else whole
 
 
-def half_or_whole(server: Server, person: Person, place: str = "") -> Person | Lacking:
+def half_or_whole(server: Server, person: Person) -> Person | Lacking:
     """Half of the proof where the account has another factor, which was not shown yet, the whole where it has none."""
+    with server.store.read() as connection:
+        whole = MFA in person.amr or not factors.asked_for(connection, person.principal)
+    return person if whole else half_of(server, person)
+
+
+def half_of(server: Server, person: Person) -> Lacking:
+    """What is kept of the first half of a proof until the other one comes."""
     with server.store.begin() as connection:
-        tries.clear(connection, place)
-        if MFA in person.amr or not factors.asked_for(connection, person.principal):
-            return person
+        tries.clear(connection, person.tried)
         half = new_secret().reveal()
         facts = {name: getattr(person, name) for name in ("principal", "generation", "amr", *BY_PROVIDER)}
         server.drawer(connection, "half").keep(half, HALF_LIFE_S, client="", **facts)

@@ -2,7 +2,7 @@
 
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, insert, select
+from sqlalchemy import Boolean, Connection, bindparam, insert, select
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -10,6 +10,7 @@ from ostiary.identity import factors
 from ostiary.identity.credentials import digest
 from ostiary.identity.request import source
 from ostiary.identity.server import Server
+from ostiary.plan.model import MFA
 from ostiary.store.tables import PRINCIPAL, SESSION
 
 SESSION_LIFE_S: Final = 8 * 3600
@@ -21,8 +22,11 @@ _SESSION: Final = (
     .join(PRINCIPAL, PRINCIPAL.c.id == SESSION.c.principal)
     .where(SESSION.c.digest == bindparam("shown"), SESSION.c.expires_at_s > bindparam("now_s"), PRINCIPAL.c.active)
 )
-_GENERATION: Final = (
-    select(PRINCIPAL.c.generation).where(PRINCIPAL.c.id == bindparam("principal"), PRINCIPAL.c.active).with_for_update()
+_HOLD: Final = (
+    select(PRINCIPAL.c.id).where(PRINCIPAL.c.id == bindparam("principal"), PRINCIPAL.c.active).with_for_update()
+)
+_AS_PROVED: Final = _HOLD.where(
+    PRINCIPAL.c.generation == bindparam("generation"), bindparam("sure", type_=Boolean) | ~factors.ASKED_FOR
 )
 
 
@@ -40,6 +44,7 @@ class Person(NamedTuple):
     provider_as: str = ""
     provider_at_s: int = 0
     outside_sid: str = ""
+    tried: str = ""  # what the try that was right was counted by
 
 
 def current(server: Server, connection: Connection, request: Request) -> Person | None:
@@ -71,9 +76,15 @@ def in_force(connection: Connection, person: Person, now_s: int) -> bool:
     return connection.execute(chosen).first() is not None
 
 
-def generation(connection: Connection, principal: str) -> int | None:
-    """Of an active principal, which nobody changes until this transaction ends."""
-    return connection.execute(_GENERATION, {"principal": principal}).scalar_one_or_none()
+def hold(connection: Connection, principal: str) -> None:
+    """Nobody changes this account until the transaction ends."""
+    connection.execute(_HOLD, {"principal": principal})
+
+
+def as_proved(connection: Connection, person: Person) -> bool:
+    """Whether the account is as it was when he proved who he is, and asks for no more; so it stays in this transaction."""
+    facts = {"principal": person.principal, "generation": person.generation, "sure": MFA in person.amr}
+    return connection.execute(_AS_PROVED, facts).first() is not None
 
 
 def set_cookie(response: Response, cookie: str, value: str, life_s: int | None = None) -> None:

@@ -105,14 +105,16 @@ def concluded(server: Server, request: Request, asked: Asked, proof: Person | pr
     if isinstance(proof, proving.Lacking):
         server.note(request, client=asked.by, **proof.noted)
         return _form(server, request, asked, None, problem=proof.problem, half=proof.half)
-    if asked.act:
-        with server.store.begin() as connection:
-            there = still_signed_in_there(server, connection, proof)
-        if not there:
-            return _stopped(server, request, "ended", "the session has ended; sign in again")
-        return changes.carry_out(server, request, asked.act, changes.PROVED, proof.principal)
-    met = not asked.mfa or MFA in proof.amr
-    return _allowed(server, request, asked, proof) if met else unmet(server, request, asked)
+    if not asked.act and (not asked.mfa or MFA in proof.amr):
+        return _allowed(server, request, asked, proof)
+    with server.store.begin() as connection:
+        tries.clear(connection, proof.tried)
+        there = still_signed_in_there(server, connection, proof)
+    if not asked.act:
+        return unmet(server, request, asked)
+    if not there:
+        return _stopped(server, request, "ended", "the session has ended; sign in again")
+    return changes.carry_out(server, request, asked.act, changes.PROVED, proof.principal)
 
 
 def _allowed(server: Server, request: Request, asked: Asked, person: Person) -> Response:
@@ -204,13 +206,14 @@ def _given(server: Server, request: Request, asked: Asked, person: Person) -> st
     ended = Refused("access_denied", "the session has ended")
     with server.store.begin() as connection:
         now_s = server.now_s()
-        if session.generation(connection, person.principal) != person.generation:
+        if not session.as_proved(connection, person):
             raise ended
         if asked.pushed and server.drawer(connection, "pushed").use(asked.pushed) is None:
             raise ended
         if not still_signed_in_there(server, connection, person):
             raise ended
         if person.session:
+            tries.clear(connection, person.tried)
             session.keep(connection, server, request, person)
             browsers.remember(server, connection, request, person)
         elif not session.in_force(connection, person, now_s):
