@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ostiary.cli.demo.erp import DemoErp, prepare, serving
+from ostiary.cli.demo.stand import DemoErp, prepare, serving
 
 CACHE = Path(os.environ.get("OSTIARY_CACHE") or Path.home() / ".cache/ostiary")
 IN_THE_COMPANY = {"company": 1, "companies": [1]}

@@ -14,8 +14,7 @@ from tools.caller import Caller, machine_token
 from bench.figure import Figure, at_most, middle, plain
 from bench.process import NotUp, stop
 from bench.rounds import Pace, Say
-from ostiary.cli.demo.erp import prepare
-from ostiary.cli.demo.stand import cache
+from ostiary.cli.demo.stand import cache, prepare
 from ostiary.foundation.secret import Secret
 
 AREA: Final = "gate"

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from ostiary.cli.demo import erp
-from ostiary.cli.demo.erp import USERS, prepare, running, serving
+from ostiary.cli.demo import stand
+from ostiary.cli.demo.stand import USERS, prepare, running, serving
 from ostiary.foundation.errors import SystemFault
 from real_tryton import ErpError, begin, end, template
 
@@ -52,14 +52,14 @@ def test_a_taken_port_is_a_clear_fault(tryton, tmp_path):
 
 
 def test_ctrl_c_between_the_start_of_a_process_and_our_knowing_it_ends_it_too(monkeypatch):
-    begun, start = [], erp.program
+    begun, start = [], stand.program
 
     def interrupted(*command, **more):
         begun.append(start(*command, **more))
         signal.pthread_kill(threading.get_ident(), signal.SIGINT)  # the workers of these tests have other threads
         return begun[0]
 
-    monkeypatch.setattr(erp, "program", interrupted)
+    monkeypatch.setattr(stand, "program", interrupted)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt), running(["sleep", "60"]):

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from ostiary.cli import demo
-from ostiary.cli.demo.erp import PYTHON
+from ostiary.cli.demo.stand import PYTHON
 from ostiary.erp.operation import Call, Operation, Problem, Request, Unreadable, Verb
 from ostiary.erp.tryton import Catalogue
 from ostiary.erp.tryton import offer as tryton_offer

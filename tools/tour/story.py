@@ -11,8 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from ostiary.cli.demo.erp import DemoErp
-from ostiary.cli.demo.stand import CLIENT, PORTAL, PORTAL_REDIRECT, Stand
+from ostiary.cli.demo.stand import CLIENT, PORTAL, PORTAL_REDIRECT, DemoErp, Stand
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.secret import Secret
 from tools import caller as calling
