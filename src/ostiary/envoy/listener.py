@@ -81,7 +81,7 @@ def _manager(edge: Edge) -> dict[str, Json]:
     """The address is the connection's, unless proxies in front are trusted by number; a certificate is the caller's."""
     return {
         **FIXED["manager"],
-        "rds": {"route_config_name": "routes", "config_source": watched(edge, "rds.json")},
+        "rds": {"route_config_name": "routes", "config_source": _watched(edge, "rds.json")},
         "xff_num_trusted_hops": edge.trusted_hops,
         "early_header_mutation_extensions": [_early(edge)],
         **FIXED["no_certificate" if edge.client_ca is None else "certificate"],
@@ -251,14 +251,14 @@ def _told() -> list[Json]:
 
 def _discovered(edge: Edge, name: str, messages: Sequence[str]) -> Json:
     """No default: until its file was read, the filter answers 500 to everything."""
-    source = watched(edge, f"ecds/{name}.json")
+    source = _watched(edge, f"ecds/{name}.json")
     return {
         "name": name,
         "config_discovery": {"config_source": source, "type_urls": [resource.TYPES + message for message in messages]},
     }
 
 
-def watched(edge: Edge, name: str) -> Json:
+def _watched(edge: Edge, name: str) -> Json:
     """A file that Envoy reads, and again when another takes its place."""
     return {"path_config_source": {"path": str(edge.home.envoy / name)}, "resource_api_version": "V3"}
 
@@ -277,7 +277,7 @@ def _tls(edge: Edge) -> Json:
     context: dict[str, Json] = {
         "tls_params": {"tls_minimum_protocol_version": f"TLSv{edge.tls_minimum.replace('.', '_')}"},
         "alpn_protocols": ["h2", "http/1.1"],
-        "tls_certificate_sds_secret_configs": [{"name": "gate", "sds_config": watched(edge, CERTIFICATE)}],
+        "tls_certificate_sds_secret_configs": [{"name": "gate", "sds_config": _watched(edge, CERTIFICATE)}],
     }
     if edge.client_ca is not None:
         known = {"trusted_ca": {"filename": str(edge.client_ca)}}
@@ -294,7 +294,7 @@ def bootstrap(edge: Edge) -> Json:
     return {
         "node": {"id": edge.node, "cluster": "ostiary"},
         "admin": {"address": {"pipe": {"path": str(edge.home.socket("envoy")), "mode": ADMIN_MODE}}},
-        "dynamic_resources": {"lds_config": watched(edge, "lds.json"), "cds_config": watched(edge, "cds.json")},
+        "dynamic_resources": {"lds_config": _watched(edge, "lds.json"), "cds_config": _watched(edge, "cds.json")},
         "layered_runtime": {"layers": [{"name": "fixed", "static_layer": FIXED["runtime"]}]},
         "overload_manager": {**overload, "resource_monitors": [*overload["resource_monitors"], counted]},
     }
