@@ -3,7 +3,6 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -107,7 +106,8 @@ def board(folder):
         on=on,
         gate=None,
         reconciler=Twin(plan_in_force(home)),
-        watch=SimpleNamespace(tell=lambda *_: None),
+        watch=None,
+        outbox=None,
         administrators=administrators(home, on.settings),
     )
     on.store.close()

@@ -76,6 +76,7 @@ def test_an_audit_log_that_was_cut_is_told_by_doctor_and_status(home, without_he
             gate=None,
             reconciler=SimpleNamespace(plan=plan_in_force(home)),
             watch=None,
+            outbox=None,
             administrators=administrators(home, on.settings),
         )
         assert found(home, "audit log")["ok"]

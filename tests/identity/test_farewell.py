@@ -1,5 +1,6 @@
 """Clients are told that a session has ended (OpenID Connect Back-Channel Logout 1.0), on both databases."""
 
+import asyncio
 import json
 import ssl
 from concurrent.futures import ThreadPoolExecutor
@@ -13,10 +14,12 @@ from sqlalchemy import select
 
 from certificates import served
 from ostiary.audit.log import entries
+from ostiary.control.installation import Installation
+from ostiary.control.outbox import PAUSE_S, Outbox
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.proof import LOGOUT
-from ostiary.identity import farewell, keys, principals, registration
-from ostiary.store.tables import FAREWELL, SIGNING_KEY
+from ostiary.identity import keys, principals, registration
+from ostiary.store.tables import OUTBOX, SIGNING_KEY
 from upstream import Echo, Server
 
 
@@ -55,13 +58,20 @@ def world(world_with, app):
 
 
 def round_of(world, times=1):
+    """As a sender does that was just started."""
+    named = {name: getattr(world, name) for name in ("home", "settings", "store", "sealer", "clock")}
+    outbox = Outbox(Installation(**named))
+
+    async def told():
+        await asyncio.gather(*(outbox.tell(receiver) for receiver in outbox.due()))
+
     for _ in range(times):
-        farewell.send(world.app.state.server)
+        asyncio.run(told())
 
 
 def waiting(world):
     with world.store.read() as connection:
-        return len(connection.execute(select(FAREWELL)).all())
+        return len(connection.execute(select(OUTBOX)).all())
 
 
 def newest(world, action):
@@ -139,7 +149,7 @@ def test_it_is_tried_again_a_few_times_and_what_fails_is_noted(world, app):
         round_of(world, 2)  # not before its time
         assert len(app.told) == number
         assert waiting(world) == 1
-        world.later(seconds=farewell.PAUSE_S * number * number)
+        world.later(seconds=PAUSE_S * number * number)
     round_of(world)
     assert (len(app.told), waiting(world), newest(world, "client.untold")) == (5, 0, None)
     assert {seen["path"] for seen in app.server.seen} == {"/signed-out"}  # and nobody follows where it sends on
@@ -149,7 +159,7 @@ def test_it_is_tried_again_a_few_times_and_what_fails_is_noted(world, app):
     world.do(principals.disable, principal="user:anna")
     for number in range(1, 6):
         round_of(world)
-        world.later(seconds=farewell.PAUSE_S * number * number)
+        world.later(seconds=PAUSE_S * number * number)
     entry = newest(world, "client.untold")
     assert (entry["object"], entry["after"]) == ("client:web", {"sid": sid, "status": 500, "tries": 5})
     assert waiting(world) == 0

@@ -1,11 +1,10 @@
-"""Async tests run in a fresh event loop each; a home with its folders, a store, a receiver of alerts."""
+"""Async tests run in a fresh event loop each; a home with its folders, a store."""
 
 import asyncio
 import inspect
 
 import pytest
 
-from monitor.receiver import Receiver
 from ostiary.foundation.home import Home
 from ostiary.store.database import open_store
 
@@ -33,10 +32,3 @@ def sqlite(databases):
         made = open_store(url)
         yield made
         made.close()
-
-
-@pytest.fixture
-def receiver():
-    made = Receiver()
-    yield made
-    made.close()

@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import delete, insert, select
 
 from fixed_clock import FixedClock
-from monitor.world import AT, NAMELESS, SECRET, WRONG, after, line
+from monitor.world import AT, NAMELESS, SECRET, WRONG, after, line, notices
 from ostiary.audit.log import Change, Entry, append, sign_head
 from ostiary.event import tail
-from ostiary.foundation.errors import OperatorFault, SystemFault
+from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Settings
 from ostiary.identity import keys
 from ostiary.monitor import alerts, watch
@@ -20,7 +20,6 @@ from ostiary.monitor.watch import DISK_FREE_MIN_BYTES, Watch
 from ostiary.store.database import Sealer, open_store
 from ostiary.store.tables import AUDIT_LEAF
 
-TOLD = Settings(webhook="https://alerts.example/")
 PLENTY = DISK_FREE_MIN_BYTES * 10
 
 
@@ -409,42 +408,13 @@ async def run(world, *acts):
         await world.watch.run()
 
 
-async def test_alerts_and_their_end_are_told(home, sqlite, receiver):
-    world = World(home, sqlite, settings=Settings(webhook=receiver.url))
+def test_alerts_and_their_end_are_told(world):
     world.write(*guesses())
-    world.clock.at = after(6)
-
-    def later():
-        receiver.wait_for(1)
-        world.clock.at = after(3600)
-
-    await run(world, later, lambda: receiver.wait_for(2))
-    assert [(one["rule"], one["state"]) for one in receiver.notices] == [
+    world.tick(6)
+    world.tick(3600)
+    assert [(one["rule"], one["state"]) for one in notices(world.store)] == [
         ("authentication-failures", "firing"), ("authentication-failures", "resolved"),
     ]  # fmt: skip
-
-
-async def test_an_alert_resolved_by_hand_is_told(home, sqlite, receiver):
-    world = World(home, sqlite, settings=Settings(webhook=receiver.url))
-    world.write(*guesses())
-    world.clock.at = after(6)
-
-    def resolve():
-        receiver.wait_for(1)
-        with sqlite.begin() as connection:
-            alert = receiver.notices[0]["alert"]
-            world.watch.tell(alerts.resolve(Change(connection, "uid:0", AT), alert=alert))
-
-    await run(world, resolve, lambda: receiver.wait_for(2))
-    assert [one["state"] for one in receiver.notices] == ["firing", "resolved"]
-
-
-async def test_what_still_fires_is_told_again_after_a_restart(home, sqlite, receiver):
-    world = World(home, sqlite, settings=Settings(webhook=receiver.url))
-    world.write(*guesses())
-    world.tick(6)  # and crashes before anything is told
-    await run(world, lambda: receiver.wait_for(1))
-    assert [one["state"] for one in receiver.notices] == ["firing"]
 
 
 @pytest.mark.parametrize("problem", [OSError("full"), ValueError("odd"), KeyError("gone"), SystemFault("x", "y")])
@@ -457,46 +427,17 @@ async def test_a_round_that_fails_is_counted_and_made_again(world, problem):
     assert world.metric("ostiary_watch_faults_total") == 1
 
 
-async def test_a_watch_that_cannot_say_that_it_ended_leaves_nothing_running(home, sqlite, receiver, monkeypatch):
-    monkeypatch.setattr(Watch, "_end", lambda _: 1 / 0)
-    world = World(home, sqlite, settings=Settings(webhook=receiver.url))
-    with pytest.raises(ZeroDivisionError):
-        await run(world)
-    assert asyncio.all_tasks() == {asyncio.current_task()}
-
-
-async def test_without_a_webhook_the_watch_goes_on(world):
-    world.write(*guesses())
-    world.clock.at = after(6)
-    await run(world, lambda: None)
-    assert len(world.alerts()) == 1
-
-
-def test_more_notices_than_are_taken_are_counted(home, sqlite, monkeypatch):
-    monkeypatch.setattr(watch, "QUEUE_MAX", 2)
-    world = World(home, sqlite, settings=TOLD)
-    world.write(*(one for n in range(5) for one in guesses(source=f"203.0.113.{n}")))
-    world.tick(6)
-    assert world.metric("ostiary_notices_lost") == 3
-
-
-def test_a_wrong_webhook_is_told_at_the_start(home, sqlite):
-    with pytest.raises(OperatorFault, match="https"):
-        World(home, sqlite, settings=Settings(webhook="http://alerts.example/"))
-
-
 # --- what callers choose ----------------------------------------------------------------------------------------
 
 
-def test_nothing_a_caller_writes_stands_in_an_alert_or_its_notice(home, sqlite):
-    world = World(home, sqlite, settings=TOLD)
+def test_nothing_a_caller_writes_stands_in_an_alert_or_its_notice(world):
     planted = "planted\x1b[31m\u202e"
     facts = {"path": f"/{planted}", "agent": planted, "subject": planted, "operation": f"erp/{planted}:read"}
     world.write(*(line(n, **{**WRONG, **facts}) for n in range(6)), *(line(n, status=500, **facts) for n in range(9)))
     world.tick(70)
-    notices = [str(one) for one in world.watch._webhook._waiting]
-    assert len(notices) == len(world.alerts())
-    shown = json.dumps([world.alerts(everything=True), notices])
+    told = notices(world.store)
+    assert len(told) == len(world.alerts())
+    shown = json.dumps([world.alerts(everything=True), told])
     assert {row["rule"] for row in world.alerts()} >= {"authentication-failures", "error-rate"}
     assert "planted" not in shown
 
@@ -527,30 +468,39 @@ def test_a_control_that_died_and_stayed_away_longer_than_the_lease_is_told(world
     assert (alert["rule"], alert["severity"]) == ("control-silent", "critical")
 
 
-async def test_a_store_that_is_away_for_longer_than_the_lease_is_told_at_once_and_kept_later(home, sqlite):
-    world = World(home, sqlite, settings=TOLD)
-    told, away = [], range(2, 7)
+@pytest.mark.parametrize(("heard", "calls"), [(True, [5]), (False, [5, 8, 14, 26, 50])])
+async def test_a_store_that_is_away_for_longer_than_the_lease_is_told_at_once_and_kept_later(
+    home, sqlite, heard, calls
+):
+    """Who does not hear of it is told again after twice the time, a few times."""
+    told, away = [], range(2, 7) if heard else range(2, 120)
 
     async def sleep(_seconds):
         """Ten seconds later, when the store is away or is back."""
         rounds.append(world.clock.at)
         world.clock.at += timedelta(seconds=10)
         sqlite.begin, sqlite.read = (broken, broken) if len(rounds) in away else (begin, read)
-        if len(rounds) > 8:
+        if len(rounds) > away.stop + 1:
             raise asyncio.CancelledError
 
     def broken():
         raise SystemFault("store-unavailable", "no")
 
     begin, read, rounds = sqlite.begin, sqlite.read, []
-    world.options["sleep"] = sleep
-    world.watch = world.begin()
-    world.watch._webhook.offer = lambda notice: told.append((notice.rule, notice.alert, len(rounds), notice.severity))
+
+    def call(notice):
+        told.append((len(rounds), json.loads(notice)))
+        return heard
+
+    world = World(home, sqlite, sleep=sleep, call=call)
     with pytest.raises(asyncio.CancelledError):
         await world.watch.run()
     (alert,) = world.alerts()
-    assert (alert["rule"], alert["evidence"]) == ("store-silent", {"away_s": 60})
-    assert told == [("store-silent", "-", 5, "critical"), ("store-silent", alert["id"], 7, "critical")]
+    assert (alert["rule"], alert["evidence"]) == ("store-silent", {"away_s": (len(away) + 1) * 10})
+    assert [at for at, _ in told] == calls
+    (kept,) = notices(sqlite)
+    assert kept["alert"] == alert["id"]
+    assert {**kept, "alert": "-", "at": told[0][1]["at"], "evidence": {"away_s": 40}} == told[0][1]
 
 
 async def test_a_watch_that_ended_in_order_was_not_silent(world):

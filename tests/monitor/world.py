@@ -1,10 +1,15 @@
 """Lines of an access log as the gate writes them, and the events they are."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
+from sqlalchemy import select
+
 from lines import written
 from ostiary.event.record import read
+from ostiary.monitor.alerts import WEBHOOK
+from ostiary.store.tables import OUTBOX
 
 AT = datetime(2026, 3, 3, 10, tzinfo=UTC)
 NUMBER = count()
@@ -43,3 +48,10 @@ IDENTITY = {"system": "-", "operation": "-", "client": "-", "subject": "-", "dur
 
 def after(seconds: float) -> datetime:
     return AT + timedelta(seconds=seconds)
+
+
+def notices(store):
+    """What waits to be told outside, the oldest first."""
+    with store.read() as connection:
+        waiting = select(OUTBOX.c.body).where(OUTBOX.c.receiver == WEBHOOK).order_by(OUTBOX.c.id)
+        return [json.loads(body) for body in connection.scalars(waiting)]

@@ -1,7 +1,7 @@
 """What every operation acts on, and how a change of the directory reaches store, audit log, gate and guard."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from threading import RLock
@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 from ostiary.audit.log import Change, check, sign_head
 from ostiary.control import revisions
 from ostiary.control.installation import Administrators, Installation
+from ostiary.control.outbox import Outbox
 from ostiary.control.reconcile import Reconciler
 from ostiary.control.revisions import Proposal
 from ostiary.envoy.daemon import Gate
 from ostiary.foundation.errors import SystemFault
 from ostiary.identity.principals import Keys
-from ostiary.monitor.alerts import Notice
 from ostiary.monitor.watch import Watch
 from ostiary.store.database import AROUND
 
@@ -32,6 +32,7 @@ class Board:
     gate: Gate
     reconciler: Reconciler
     watch: Watch
+    outbox: Outbox
     administrators: Administrators
     turn: RLock = field(default_factory=RLock)
     signing: RLock = field(default_factory=RLock)
@@ -55,13 +56,10 @@ class Board:
         self.sign()
         return done
 
-    def change_directory(
-        self, actor: str, act: Callable[[Change], Keys], notices: Sequence[Notice | None] = ()
-    ) -> Keys:
+    def change_directory(self, actor: str, act: Callable[[Change], Keys]) -> Keys:
         """As `change`; what `act` revoked is refused, and gate and guard know the directory as it is now.
 
-        Where they can't be told, it fails, and `catch_up` brings it later. The alerts that `act` has put into `notices` are
-        told outside all the same.
+        Where they can't be told, it fails, and `catch_up` brings it later.
         """
         check(self.on.store, self.on.home)
         with self.on.store.begin() as connection:
@@ -74,7 +72,6 @@ class Board:
             hint = "it is brought there as soon as that is mended; see `ostiary status`"
             raise SystemFault(getattr(problem, "code", "disk"), told, hint=hint) from problem
         finally:
-            self.watch.tell(*filter(None, notices))
             self.sign()
         return revoked
 

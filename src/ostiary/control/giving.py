@@ -29,7 +29,7 @@ from ostiary.foundation.home import Home
 from ostiary.identity import principals, roster
 from ostiary.identity.principals import Keys, next_generation
 from ostiary.monitor import alerts
-from ostiary.monitor.alerts import OURSELVES, Notice
+from ostiary.monitor.alerts import OURSELVES
 from ostiary.monitor.rules import Finding
 from ostiary.plan.decide import Recorded, closure, narrowed
 from ostiary.plan.model import Plan
@@ -168,7 +168,7 @@ def _give(board: Board, change: Change, principal: str, roles: Sequence[str], re
 
 def _begin(board: Board, actor: str, asked: Proposal) -> Proposal:
     until_s = int(board.now.timestamp()) + asked.content["minutes"] * 60
-    begun, told = replace(asked, state=State.BEGUN, until_s=until_s), list[Notice | None]()
+    begun = replace(asked, state=State.BEGUN, until_s=until_s)
 
     def act(change: Change) -> Keys:
         roles = _may_hold(change, board, asked)
@@ -176,10 +176,10 @@ def _begin(board: Board, actor: str, asked: Proposal) -> Proposal:
         name, held = emergency_set(roles, asked.content["role"], asked.id)
         upsert(change.connection, ROLE_SET, {"id": name}, {"roles": ",".join(sorted(held))})
         revisions.note_act(change, begun, "begin", asked.reason, state=State.BEGUN, until_s=until_s)
-        told.append(alerts.fire(change.connection, _finding(board, begun))[1])
+        alerts.fire(change.connection, _finding(board, begun))
         return keys
 
-    board.change_directory(actor, act, told)
+    board.change_directory(actor, act)
     return begun
 
 
@@ -235,17 +235,17 @@ def settle(board: Board) -> None:
 
 def _end(board: Board, actor: str, one: Proposal) -> None:
     """Earlier than by itself, it is taken back from the tokens that are out."""
-    principal, told = one.content["principal"], list[Notice | None]()
+    principal = one.content["principal"]
 
     def act(change: Change) -> Keys:
         early = one.state == State.BEGUN and one.until_s > board.now.timestamp()
         keys = next_generation(change, principal, Kind.BREAK_GLASS) if early else ()
         revisions.note_act(change, one, "end", one.reason, state=State.ENDED)
         if one.state == State.BEGUN:  # another one of the same principal may last
-            told.extend(alerts.over(change.connection, _finding(board, one)))
+            alerts.over(change.connection, _finding(board, one))
         return keys
 
-    board.change_directory(actor, act, told)
+    board.change_directory(actor, act)
 
 
 def _finding(board: Board, one: Proposal) -> Finding:

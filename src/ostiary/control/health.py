@@ -98,7 +98,7 @@ def _from_inside(board: Board) -> Iterator[Check]:
     yield "guard", lambda: guard_in_force(board.reconciler.guard_state(), plan)
     yield "identity", lambda: answers(on.home, "identity")
     yield "settings", lambda: as_started(on)
-    yield from _from_both(on, lambda: plan, lambda: board.watch.untold)
+    yield from _from_both(on, lambda: plan, lambda: board.outbox.untold)
     yield "audit log", lambda: f"{check(on.store, on.home).size} entries"
     told = troubles(on.home)
     for system in plan.systems:

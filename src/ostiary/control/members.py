@@ -17,6 +17,7 @@ from ostiary.control import giving, people
 from ostiary.control.board import Board
 from ostiary.control.installation import Installation, administrators, let_in
 from ostiary.control.operations import OPERATIONS
+from ostiary.control.outbox import Outbox
 from ostiary.control.prepare import edge_of
 from ostiary.control.process import Served, listen, listen_on_loopback, serve
 from ostiary.control.reconcile import Reconciler
@@ -27,7 +28,7 @@ from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.inside import Operation, in_threads, route
 from ostiary.guard.app import Guard
 from ostiary.identity import app as identity
-from ostiary.identity import farewell, keys, tokens
+from ostiary.identity import keys, tokens
 from ostiary.identity.request import Refused
 from ostiary.monitor import alerts
 from ostiary.monitor.alerts import OURSELVES
@@ -38,7 +39,6 @@ RENEW_EVERY_S: Final = 10.0  # a third of the lease
 CATCH_UP_EVERY_S: Final = 15.0
 SHORTEN_EVERY_S: Final = 1.0
 FORGET_EVERY_S: Final = 600.0  # seldom enough to cost nothing, often enough that little goes at a time
-TELL_EVERY_S: Final = 1.0  # clients learn so soon that a session has ended
 SETTLE_EVERY_S: Final = 5.0  # what ended by itself is told
 KEYS_EVERY_S: Final = 3600.0  # certificates and signing keys turn when they are due
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -54,13 +54,15 @@ async def run_control(on: Installation) -> None:
     gate = Gate(daemon.find(on.settings.envoy), edge)
     reconciler = Reconciler(on, gate, edge)
     reconciler.prepare()
+    outbox = Outbox(on)
     watch = Watch(
-        on.store, on.home, on.clock, on.settings, blocked_changed=reconciler.signal,
+        on.store, on.home, on.clock, on.settings, blocked_changed=reconciler.signal, call=outbox.call,
         disk_low=reconciler.disk_low, reopen_logs=gate.reopen_logs, response=lambda: reconciler.plan.response,
     )  # fmt: skip
+    watch.metrics.unsent.set_function(lambda: outbox.lost)
     who = administrators(on.home, on.settings)
-    board = Board(on=on, gate=gate, reconciler=reconciler, watch=watch, administrators=who)
-    tasks = [asyncio.create_task(task) for task in (*_chores(board), watch.run())]
+    board = Board(on=on, gate=gate, reconciler=reconciler, watch=watch, outbox=outbox, administrators=who)
+    tasks = [asyncio.create_task(task) for task in (*_chores(board), watch.run(), outbox.run())]
     try:
         await serve(*_served(board))
     finally:
@@ -167,11 +169,9 @@ async def run_identity(on: Installation) -> None:
         "changing": partial(_have_changed, on),
     }
     app = identity.create(on.store, on.sealer, on.settings, on.clock, home=on.home, **told)
-    telling = asyncio.create_task(_every(TELL_EVERY_S, partial(farewell.send, app.state.server)))
     try:
         await serve(Served(app, listen(on.home.socket("identity"))))
     finally:
-        await _ended([telling])
         app.state.server.close()
 
 

@@ -218,8 +218,7 @@ def acknowledge_alert(board: Board, actor: str, alert: str, note: str = "") -> N
 
 
 def resolve_alert(board: Board, actor: str, alert: str, note: str = "") -> None:
-    """The resolution is told outside too."""
-    board.watch.tell(board.change(actor, lambda change: alerts.resolve(change, alert, note)))
+    board.change(actor, lambda change: alerts.resolve(change, alert, note))
 
 
 def undo_measure(board: Board, actor: str, measure: str) -> None:

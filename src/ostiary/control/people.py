@@ -27,7 +27,6 @@ from ostiary.identity.published import Published
 from ostiary.identity.registration import Made
 from ostiary.identity.request import Refused
 from ostiary.monitor import alerts
-from ostiary.monitor.alerts import Notice
 from ostiary.monitor.rules import Finding
 from ostiary.plan.model import HandOver, Kind, OwnerLeaves, System
 from ostiary.prove.spelling import scope_slips
@@ -184,7 +183,7 @@ def revoke(board: Board, actor: str, principal: str = "", grant: str = "", reaso
 
 def rotate_keys(board: Board, actor: str, reason: str = "", *, compromised: bool = False) -> dict[str, Any]:
     """Tokens are signed with new keys; of compromised ones every token is refused from now on."""
-    signs, told = dict[str, str](), list[Notice | None]()
+    signs = dict[str, str]()
     facts: dict[str, Any] = {"compromised": compromised, "reason": reason}
 
     def act(change: Change) -> Keys:
@@ -192,10 +191,10 @@ def rotate_keys(board: Board, actor: str, reason: str = "", *, compromised: bool
             signs[purpose] = keys.rotate(change, board.on.sealer, purpose=purpose, **facts)
         if compromised:
             found = Finding(rule="keys-compromised", key="keys", at=board.now, evidence={"by": actor, "reason": reason})
-            told.append(alerts.fire(change.connection, found)[1])
+            alerts.fire(change.connection, found)
         return ()
 
-    board.change_directory(actor, act, told)
+    board.change_directory(actor, act)
     return {"signs": signs}
 
 

@@ -76,7 +76,7 @@ def _prepared(home: Home) -> Mapping[str, Start]:
         if settings.metrics_port:
             _port_is_free("127.0.0.1", settings.metrics_port)
         if settings.webhook:
-            from ostiary.monitor.watch import checked  # its HTTP client takes a while to import
+            from ostiary.control.outbox import checked  # its HTTP client takes a while to import
 
             checked(settings.webhook)
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

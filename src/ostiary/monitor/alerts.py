@@ -4,12 +4,13 @@ Measures: what the watch does by itself. Each has a reason, ends by itself, and 
 """
 
 import json
+import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from ipaddress import ip_network
+from types import SimpleNamespace
 from typing import Any, Final
 
-from msgspec import Struct, convert
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, select, update
 
 from ostiary.audit.log import Change
@@ -18,92 +19,74 @@ from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.origin import Network
 from ostiary.foundation.secret import new_id
 from ostiary.monitor.rules import RULES, Finding
-from ostiary.store.tables import ALERT, MEASURE
+from ostiary.store.tables import ALERT, MEASURE, OUTBOX
 
 OURSELVES: Final = "ostiary"
+WEBHOOK: Final = "webhook"  # the receiver of every notice
 QUIET: Final = timedelta(minutes=15)  # an alert that did not fire again for so long is over
 KEPT: Final = timedelta(days=400)  # after it ended: a year, and its audit
 LIST_MAX: Final = 500
 NOTE_MAX_CHARS: Final = 1000
 KEY_MAX_CHARS: Final = 300
+# What is told outside when an alert fires for the first time or is resolved.
+TOLD: Final = ("alert", "rule", "key", "severity", "state", "at", "what", "investigate", "evidence")
 BLOCK_MAX: Final = timedelta(hours=24)
 REMEMBERED: Final = timedelta(days=7)  # earlier blocks of the same target that double the next one
 LIVE_MAX: Final = 10_000  # blocks in force at once; past it alerts go on, blocks wait for room
 LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
 
-
-class Notice(Struct, frozen=True, kw_only=True):
-    """What is told to the outside when an alert fires for the first time or is resolved."""
-
-    alert: str
-    rule: str
-    key: str
-    severity: str
-    state: str
-    at: str
-    what: str
-    investigate: str
-    evidence: dict[str, Any]
+log = logging.getLogger(__name__)
 
 
-def fire(connection: Connection, finding: Finding) -> tuple[str, Notice | None]:
-    """The id of the open alert that now holds `finding`, and what to tell when it is new."""
-    key, at_us = finding.key[:KEY_MAX_CHARS], to_us(finding.at)
-    open_key, evidence = f"{finding.rule} {key}", json.dumps(finding.evidence)
+def fire(connection: Connection, finding: Finding) -> str:
+    """The id of the open alert that now holds `finding`; a new one is told outside."""
+    row = _begun(finding)
     known = connection.execute(
         update(ALERT)
-        .where(ALERT.c.open_key == open_key)
-        .values(count=ALERT.c.count + 1, last_us=at_us, evidence=evidence)
+        .where(ALERT.c.open_key == row["open_key"])
+        .values(count=ALERT.c.count + 1, last_us=row["last_us"], evidence=row["evidence"])
         .returning(ALERT.c.id)
     ).scalar_one_or_none()
     if known is not None:
-        return str(known), None
-    row = {
-        "id": new_id("al"), "rule": finding.rule, "key": key, "open_key": open_key,
+        return str(known)
+    _tell(connection, connection.execute(insert(ALERT).values(**row).returning(ALERT)).one(), finding.at)
+    return str(row["id"])
+
+
+def _begun(finding: Finding) -> dict[str, Any]:
+    key, at_us = finding.key[:KEY_MAX_CHARS], to_us(finding.at)
+    return {
+        "id": new_id("al"), "rule": finding.rule, "key": key, "open_key": f"{finding.rule} {key}",
         "severity": RULES[finding.rule].severity, "state": "firing", "first_us": at_us, "last_us": at_us,
-        "count": 1, "evidence": evidence, "actor": "", "note": "",
+        "count": 1, "evidence": json.dumps(finding.evidence), "actor": "", "note": "",
     }  # fmt: skip
-    made = connection.execute(insert(ALERT).values(**row).returning(ALERT)).one()
-    return made.id, _told(made, finding.at)
 
 
-def unkept(finding: Finding) -> Notice:
+def unkept(finding: Finding) -> str:
     """What to tell where no store can keep it."""
-    rule = RULES[finding.rule]
-    more: dict[str, Any] = {
-        "severity": rule.severity,
-        "what": rule.what,
-        "investigate": rule.investigate,
-        "evidence": finding.evidence,
-    }
-    return Notice(alert="-", rule=rule.id, key=finding.key, state="firing", at=stamp(finding.at), **more)
+    return _notice(SimpleNamespace(**{**_begun(finding), "id": "-"}), finding.at)
 
 
-def firing(connection: Connection) -> tuple[Notice, ...]:
-    """What nobody acknowledged yet, the oldest first."""
-    chosen = select(ALERT).where(ALERT.c.state == "firing").order_by(ALERT.c.first_us).limit(LIST_MAX)
-    return tuple(_told(row, from_us(row.first_us)) for row in connection.execute(chosen))
-
-
-def resolve_quiet(connection: Connection, now: datetime) -> tuple[Notice, ...]:
+def resolve_quiet(connection: Connection, now: datetime) -> None:
     """Resolves what did not fire for `QUIET`; each resolution is told. Some stay until they are ended."""
     staying = [one.id for one in RULES.values() if one.staying]
-    return _over(connection, now, ALERT.c.last_us <= to_us(now - QUIET), ALERT.c.rule.not_in(staying))
+    _over(connection, now, ALERT.c.last_us <= to_us(now - QUIET), ALERT.c.rule.not_in(staying))
 
 
-def over(connection: Connection, finding: Finding) -> tuple[Notice, ...]:
-    """Resolves what `finding` fired."""
-    return _over(connection, finding.at, ALERT.c.rule == finding.rule, ALERT.c.key == finding.key)
+def over(connection: Connection, finding: Finding) -> None:
+    """Resolves what `finding` fired, and tells it."""
+    _over(connection, finding.at, ALERT.c.rule == finding.rule, ALERT.c.key == finding.key)
 
 
-def _over(connection: Connection, now: datetime, *which: ColumnElement[bool]) -> tuple[Notice, ...]:
+def _over(connection: Connection, now: datetime, *which: ColumnElement[bool]) -> None:
     gone = connection.execute(
         update(ALERT)
         .where(ALERT.c.open_key.is_not(None), *which)
         .values(state="resolved", open_key=None, actor=OURSELVES)
         .returning(ALERT)
     )
-    return tuple(_told(row, now) for row in gone.all())
+    for row in gone.all():
+        _tell(connection, row, now)
 
 
 def forget(connection: Connection, now: datetime) -> None:
@@ -141,9 +124,9 @@ def acknowledge(change: Change, alert: str, note: str = "") -> None:
     _change(change, "acknowledge", alert, note, state="acknowledged")
 
 
-def resolve(change: Change, alert: str, note: str = "") -> Notice:
-    """Says that it is over; if its rule fires again, that is a new alert."""
-    return _told(_change(change, "resolve", alert, note, state="resolved", open_key=None), change.now)
+def resolve(change: Change, alert: str, note: str = "") -> None:
+    """Says that it is over, outside too; if its rule fires again, that is a new alert."""
+    _tell(change.connection, _change(change, "resolve", alert, note, state="resolved", open_key=None), change.now)
 
 
 def _change(change: Change, act: str, alert: str, note: str, **values: str | None) -> Row[Any]:
@@ -159,11 +142,17 @@ def _change(change: Change, act: str, alert: str, note: str, **values: str | Non
     return row
 
 
-def _told(row: Row[Any], at: datetime) -> Notice:
-    return convert({**_shape(row), "alert": row.id, "at": stamp(at)}, Notice)
+def _tell(connection: Connection, row: Row[Any], at: datetime) -> None:
+    log.warning("alert %s %s: %s %s", row.id, row.state, row.rule, row.key)
+    connection.execute(insert(OUTBOX).values(receiver=WEBHOOK, body=_notice(row, at)))
 
 
-def _shape(row: Row[Any]) -> dict[str, Any]:
+def _notice(row: Any, at: datetime) -> str:
+    shape = {**_shape(row), "alert": row.id, "at": stamp(at)}
+    return json.dumps({name: shape[name] for name in TOLD})
+
+
+def _shape(row: Any) -> dict[str, Any]:
     rule = RULES.get(row.rule)  # none where an older version fired it
     called = row.key.removeprefix("client:") if row.key.startswith("client:") else "NAME"
     return {

@@ -1,19 +1,14 @@
-"""The watch: reads what happened, judges it, remembers, responds. It never touches the gate: it tells who does; and
-alerts to one web address: what cannot be told is counted, and never holds it up.
-"""
+"""The watch: reads what happened, judges it, remembers, responds. It never touches the gate: it tells who does."""
 
 import asyncio
 import logging
 import shutil
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from datetime import datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, TypeVar
 
-import httpx
 import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, delete, func, select
@@ -22,10 +17,9 @@ from sqlalchemy.exc import DBAPIError
 from ostiary.audit.log import check, entries
 from ostiary.event import tail
 from ostiary.foundation.clock import Clock
-from ostiary.foundation.errors import OperatorFault, SystemFault, counted
+from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.foundation.home import LEASE_S, Home, Settings
 from ostiary.monitor import alerts, rules
-from ostiary.monitor.alerts import Notice
 from ostiary.monitor.metrics import Metrics
 from ostiary.monitor.rules import MINUTE_S, Finding, State, Thresholds, reached
 from ostiary.plan.model import Response
@@ -41,13 +35,7 @@ DISK_FREE_AGAIN: Final = 1.25  # times the floor, so that the gate does not flap
 PURPOSES: Final = 2  # of signing keys, which turn together in an emergency
 TAIL: Final = "tail"
 ALIVE: Final = "alive"  # when the watch was last at work; nothing where it ended in order
-# Of the web address.
-QUEUE_MAX: Final = 1000
-TRIES_MAX: Final = 5
-BACKOFF_S: Final = 2.0  # doubled after each try
-TIMEOUT_S: Final = 10.0
-LOOK_EVERY_S: Final = 0.5
-HEADERS: Final = {"content-type": "application/json", "user-agent": "ostiary"}
+CALLS_MAX: Final = 5  # for help without the store: after one lease, two, four, eight, sixteen
 
 T = TypeVar("T")
 
@@ -74,6 +62,7 @@ class Watch:
         blocked_changed: Callable[[], None],
         reopen_logs: tail.ReopenLogs,
         disk_low: Callable[[bool], None] = lambda _: None,
+        call: Callable[[str], bool] = lambda _: False,
         never: Sequence[str] = alerts.LOOPBACK,
         thresholds: Thresholds = Thresholds(),  # noqa: B008  frozen
         response: Callable[[], Response] = Response,
@@ -89,14 +78,13 @@ class Watch:
         self._never = (*never, *_own(settings.listen))
         self._thresholds, self._segment_max, self._sleep = thresholds, segment_max, sleep
         self._response = response
-        self._webhook = Webhook(settings.webhook) if settings.webhook else None  # raises for a wrong address
+        self._call = call
         self._blocked: tuple[str, ...] = ()
         self._low, self._minute, self._begun = False, -1, False
-        self._well_at, self._stale = clock.now(), False
+        self._well_at, self._calls = clock.now(), 0
 
     async def run(self) -> None:
         """Every second a round; one that fails is counted and made again, for the watch must not end."""
-        telling = asyncio.create_task(self._webhook.run()) if self._webhook else None
         try:
             while True:
                 try:
@@ -104,38 +92,22 @@ class Watch:
                 except Exception:
                     self.metrics.faults.inc()
                     log.exception("a round of the watch failed")
-                    self._fail(self._clock.now())
+                    await asyncio.to_thread(self._fail, self._clock.now())
                 await self._sleep(ROUND_S)
         finally:
-            if telling:
-                telling.cancel()
-                with suppress(asyncio.CancelledError):
-                    await telling
             await asyncio.to_thread(self._end)
 
     def _fail(self, now: datetime) -> None:
         """Once nobody has watched for as long as the gate goes on by itself, it is told outside: the store takes nothing."""
         away = now - self._well_at
-        if not self._stale and away > timedelta(seconds=LEASE_S):
-            self._stale = True
-            self.tell(alerts.unkept(_away(away, now)))
+        if self._calls < CALLS_MAX and away > timedelta(seconds=LEASE_S * 2**self._calls):
+            heard = self._call(alerts.unkept(_away(away, now)))
+            self._calls = CALLS_MAX if heard else self._calls + 1
 
     def _end(self) -> None:
         """In order: nobody is to be told later that it was away."""
         with self._store.begin() as connection:
             connection.execute(delete(WATCH_STATE).where(WATCH_STATE.c.name == ALIVE))
-
-    def tell(self, *notices: Notice) -> None:
-        """Says it, here and outside; also of an alert that somebody resolved."""
-        for notice in notices:
-            log.warning("alert %s %s: %s %s", notice.alert, notice.state, notice.rule, notice.key)
-            if self._webhook:
-                self._webhook.offer(notice)
-
-    @property
-    def untold(self) -> str:
-        """That alerts do not get out, and where to; "" where they do."""
-        return self._webhook.untold if self._webhook else ""
 
     def tick(self) -> None:
         """One round: disk first, then what happened, then what follows from it."""
@@ -154,9 +126,9 @@ class Watch:
             with self._store.begin() as connection:
                 _remember(connection, ALIVE, now)
         self._minute = minute
-        if self._stale:
+        if self._calls:
             self._tell_of(_away(now - self._well_at, now))
-        self._well_at, self._stale = now, False
+        self._well_at, self._calls = now, 0
 
     def _take_in(self, now: datetime) -> bool:
         """Reads one batch and all that follows from it, in one transaction; whether there was more to read."""
@@ -172,9 +144,9 @@ class Watch:
         after = Memory(cursor=batch.cursor, state=state)
         if after != memory or found:
             with self._store.begin() as connection:
-                told = [self._fire(connection, finding, now) for finding in found]
+                for finding in found:
+                    self._fire(connection, finding, now)
                 _remember(connection, TAIL, after)
-            self.tell(*(notice for notice in told if notice))
         self.metrics.count(batch.events)
         self.metrics.unreadable.inc(batch.unreadable)
         self.metrics.lost.inc(batch.lost)
@@ -190,12 +162,11 @@ class Watch:
             except (OSError, SystemFault) as problem:
                 log.warning("the access log is gone, and is not reopened: %s", problem)
 
-    def _fire(self, connection: Connection, finding: Finding, now: datetime) -> Notice | None:
-        alert, notice = alerts.fire(connection, finding)
+    def _fire(self, connection: Connection, finding: Finding, now: datetime) -> None:
+        alert = alerts.fire(connection, finding)
         asked = self._response()
         never, first = (*self._never, *asked.spared), timedelta(seconds=asked.block_s)
         alerts.respond(connection, finding, alert, now=now, never=never, first=first)
-        return notice
 
     def _check_disk(self, now: datetime, *, fresh: bool) -> None:
         free = self._free_bytes(self._home.events)
@@ -210,12 +181,10 @@ class Watch:
     def _tell_of(self, finding: Finding) -> None:
         try:
             with self._store.begin() as connection:
-                notice = self._fire(connection, finding, finding.at)
+                self._fire(connection, finding, finding.at)
         except (DBAPIError, SystemFault):
             # The store may be on the same full disk; the gate is closed, and reading goes on.
             log.exception("the store takes no alert about %s", finding.rule)
-        else:
-            self.tell(*filter(None, [notice]))
 
     def _check_audit(self, now: datetime) -> None:
         try:
@@ -240,8 +209,7 @@ class Watch:
         """Once a minute. Of what was not read yet nobody knows that it is quiet."""
         if not behind:
             with self._store.begin() as connection:
-                gone = alerts.resolve_quiet(connection, now)
-            self.tell(*gone)
+                alerts.resolve_quiet(connection, now)
         with self._store.read() as connection:
             reading = _memory(connection).cursor.inode
         tail.retain(self._home.access_log, now, reading=reading)
@@ -255,18 +223,15 @@ class Watch:
             self.metrics.alerts.set(alerts.open_alerts(connection))
             self.metrics.measures.set(alerts.live(connection, now))
             self.metrics.revoked.set(connection.execute(living).scalar_one())
-        self.metrics.unsent.set(self._webhook.lost if self._webhook else 0)
         self.metrics.in_force(revision_in_force(self._home))
 
     def _begin(self, now: datetime) -> None:
-        """Says that nobody watched for a while; and again what still fires, as nobody knows whether that got out."""
+        """Says that nobody watched for a while."""
         with self._store.begin() as connection:
             away = now - (_recalled(connection, ALIVE, datetime) or now)
             if away > timedelta(seconds=LEASE_S):
                 evidence = {"away_s": int(away.total_seconds())}
                 self._fire(connection, Finding(rule="control-silent", key="control", at=now, evidence=evidence), now)
-            firing = alerts.firing(connection)
-        self.tell(*firing)
         self._begun = True
 
 
@@ -305,97 +270,3 @@ def _recalled(connection: Connection, name: str, kind: type[T]) -> T | None:
 
 def _remember(connection: Connection, name: str, value: object) -> None:
     upsert(connection, WATCH_STATE, {"name": name}, {"value": msgspec.json.encode(value)})
-
-
-class Webhook:
-    """`offer` returns at once, in whatever thread; `run` delivers in order until it is cancelled."""
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        client: httpx.AsyncClient | None = None,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
-        place = httpx.URL(checked(url))
-        self._url = place.copy_with(userinfo=b"")  # what the client logs holds no password
-        self._auth = (place.username, place.password) if place.userinfo else None
-        self._sleep = sleep
-        self._client = client or httpx.AsyncClient(timeout=TIMEOUT_S, follow_redirects=False, trust_env=False)
-        self._waiting: deque[Notice] = deque()
-        self.lost = 0
-        self._trouble = ""  # why the last try failed; "" once one gets through
-        self._place = f"{place.scheme}://{place.netloc.decode()}"  # the path may be the secret of it
-
-    @property
-    def untold(self) -> str:
-        """What is lost, and that the receiver does not take alerts now; "" where all is well."""
-        lost = f"{counted(self.lost, 'notice')} to {self._place} lost since the start" if self.lost else ""
-        failing = f"{self._place} does not take alerts ({self._trouble})" if self._trouble else ""
-        return "; ".join(filter(None, [failing, lost]))
-
-    def offer(self, notice: Notice) -> None:
-        if len(self._waiting) < QUEUE_MAX:
-            self._waiting.append(notice)
-        else:
-            self.lost += 1
-
-    async def run(self) -> None:
-        async with self._client:
-            while True:
-                while self._waiting:
-                    try:
-                        await self.deliver(self._waiting.popleft())
-                    except Exception:  # whatever one answer breaks, the next alert is told
-                        self.lost += 1
-                        log.exception("webhook")
-                await asyncio.sleep(LOOK_EVERY_S)
-
-    async def deliver(self, notice: Notice) -> bool:
-        """Tries `TRIES_MAX` times; an answer of 4xx but 429 is final."""
-        body = msgspec.json.encode(notice)
-        for n in range(TRIES_MAX):
-            status = await self._post(body)
-            if httpx.codes.is_success(status):
-                return True
-            if httpx.codes.is_client_error(status) and status != httpx.codes.TOO_MANY_REQUESTS:
-                break
-            if n + 1 < TRIES_MAX:
-                await self._sleep(BACKOFF_S * 2**n)
-        self.lost += 1
-        return False
-
-    async def _post(self, body: bytes) -> int:
-        """The status of the answer, 0 where there is none; what else it says is not read, however long it is."""
-        try:
-            async with self._client.stream("POST", self._url, content=body, headers=HEADERS, auth=self._auth) as answer:
-                status = answer.status_code
-        except httpx.HTTPError as problem:
-            return self._ended(0, type(problem).__name__)
-        return self._ended(status, "" if httpx.codes.is_success(status) else f"status {status}")
-
-    def _ended(self, status: int, trouble: str) -> int:
-        self._trouble = trouble
-        if trouble:
-            log.warning("webhook %s: %s", self._place, trouble)
-        return status
-
-
-def checked(url: str) -> str:
-    """The address, if it is https, or http on this machine; read by who will connect to it."""
-    try:
-        place = httpx.URL(url)
-    except httpx.InvalidURL:
-        place = httpx.URL()
-    if (place.scheme == "https" and place.host) or (place.scheme == "http" and _is_loopback(place.host)):
-        return url
-    told = "alerts are posted to https addresses only, or to http on this machine"
-    hint = "set `webhook` in settings.toml to an address that begins with https://"
-    raise OperatorFault("webhook-address", told, hint=hint)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -168,15 +168,6 @@ OUTSIDE: Final = table(  # whose account a provider's person has: never by the e
     Column("principal", ForeignKey("principal.id"), nullable=False, index=True),
 )
 
-FAREWELL: Final = table(  # clients that are still to be told of a session's end
-    "logout_notice",
-    Column("client", String(200), primary_key=True),
-    Column("sid", String(100), primary_key=True),
-    Column("subject", String(200), nullable=False),
-    Column("tries", Integer, nullable=False),
-    Column("due_at_s", BigInteger, nullable=False, index=True),
-)
-
 KNOWN_BROWSER: Final = table(  # a person has signed in there: strangers' wrong tries do not lock him out of it
     "known_browser",
     Column("digest", String(64), primary_key=True),  # of its cookie
@@ -225,6 +216,19 @@ THROTTLE: Final = table(
     Column("key", String(64), primary_key=True),  # digest of account and address: nobody locks another out
     Column("failures", Integer, nullable=False),
     Column("expires_at_s", BigInteger, nullable=False, index=True),
+)
+
+OUTBOX: Final = (
+    table(  # what is still to be told outside, the oldest first: put there in the transaction that it tells of
+        "outbox",
+        Column("id", Integer, primary_key=True, autoincrement=True),
+        Column(
+            "receiver", String(200), nullable=False, index=True
+        ),  # a client, of a session's end; the webhook, of an alert
+        Column("body", Text, nullable=False),  # JSON
+        Column("tries", Integer, nullable=False, default=0),
+        Column("due_at_s", BigInteger, nullable=False, default=0),  # when it is tried next: at once
+    )
 )
 
 # What passed the guard and may matter to duties kept apart later.
