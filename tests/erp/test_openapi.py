@@ -127,6 +127,13 @@ def test_a_circle_of_schemas_stays_a_circle_and_closes_by_a_condition():
     assert body.body_required
 
 
+def test_a_schema_may_have_definitions_of_its_own_and_name_its_dialect():
+    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    whole = {**dialect, "$ref": "#/x/$defs/number", "$defs": {"number": {"type": "integer"}, "odd": {"$id": "odd"}}}
+    text = schema.Bundler({"openapi": "3.1.0", "x": whole}).bundle(whole, "/x")
+    assert json.loads(text) == {"$ref": "#/$defs/s1", "$defs": {"s1": {"type": "integer"}}}
+
+
 def meaning(call, **says):
     """What a document without tags makes of one operation."""
     method, _, template = call.partition(" ")

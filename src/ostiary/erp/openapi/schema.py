@@ -19,10 +19,14 @@ BESIDE: Final = BRANCHES | {"dependentSchemas", "contains", "patternProperties"}
 LISTED: Final = {"enum": 20, "dependentRequired": 2}  # keywords of which each entry weighs so much, one after the other
 LEFT_OVER: Final = frozenset(["unevaluatedItems", "unevaluatedProperties"])
 INSIDE: Final = LEFT_OVER | {"items", "prefixItems", "properties", "additionalProperties", "propertyNames"}
-NAMED: Final = frozenset(["properties", "patternProperties", "dependentSchemas", "$defs"])
+NAMED: Final = frozenset(["properties", "patternProperties", "dependentSchemas"])
+DIALECTS: Final = frozenset(
+    ["https://json-schema.org/draft/2020-12/schema", "https://spec.openapis.org/oas/3.1/dialect/base"]
+)
 REBASING: Final = frozenset(["$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$schema"])
 PROSE: Final = frozenset(["description", "title", "example", "examples", "externalDocs", "$comment"])
-NOTES: Final = PROSE | {"xml", "discriminator", "deprecated", "default", "readOnly", "writeOnly"}
+# Definitions judge nothing: those that a reference names come along.
+NOTES: Final = PROSE | {"xml", "discriminator", "deprecated", "default", "readOnly", "writeOnly", "$defs"}
 
 
 class Bundler:
@@ -59,6 +63,8 @@ class Bundler:
             return schema
         if not isinstance(schema, dict):
             raise Refused(pointer, "a schema is an object")
+        if schema.get("$schema") in DIALECTS:
+            schema = {key: value for key, value in schema.items() if key != "$schema"}
         if found := REBASING & schema.keys():
             raise Refused(pointer, f"{min(found)} is not understood in a schema")
         if "$ref" in schema and self._old:  # OpenAPI 3.0.3, "Reference Object": its siblings are ignored
