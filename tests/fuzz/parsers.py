@@ -1,0 +1,161 @@
+"""Every parser of outside input by itself: bytes in, a value or the parser's own refusal out, and nothing else.
+
+`python tests/fuzz/parsers.py NAME FOLDER [options of libFuzzer]`: atheris changes the inputs in the folder, and keeps
+there what reaches new code.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import atheris
+
+with atheris.instrument_imports(include=["ostiary"], enable_loader_override=False):
+    from ostiary.erp import odata
+    from ostiary.erp.openapi import Table, load
+    from ostiary.erp.operation import Request
+    from ostiary.event import record
+    from ostiary.foundation import jose, origin, proof, strict_json
+    from ostiary.guard.validation import validate
+    from ostiary.identity import passkeys, request, scim
+    from ostiary.policy import parse, words
+
+NOW = datetime(2026, 3, 3, tzinfo=UTC)
+POLICY = b"""policy: p
+systems: {shop: {kind: openapi, at: a.example, upstream: "http://127.0.0.1:1", spec: a.yaml}}
+contexts: {day: {days: mon-fri, hours: "08:00-18:00", zone: Europe/Berlin}}
+roles: {clerk: {level: user, may: ["order: read, write.create"], when: day, with: mfa}}
+limits: {default: {requests: 9/hour, body: 1 MB}}
+"""
+DOCUMENT = b"""openapi: 3.1.0
+paths:
+  /orders/{id}:
+    post:
+      parameters: [{name: limit, in: query, schema: {type: integer}}, {name: when, in: header, schema: {format: date}}]
+      requestBody: {content: {application/json: {schema: {$ref: "#/components/schemas/o"}}}}
+components: {schemas: {o: {type: object, properties: {a: {anyOf: [{type: integer}, {$ref: "#/components/schemas/o"}]}}}}}
+"""
+METADATA = b"""<edmx:Edmx xmlns:edmx="e"><Schema><EntityType Name="A"/><EntitySet Name="As" EntityType="N.A" sap:updatable="false"
+ xmlns:sap="s"/><FunctionImport Name="Post" HttpMethod="POST"/></Schema></edmx:Edmx>"""
+EVENT = (
+    b'{"at":"2026-03-03T10:00:00.5Z gate 7-1-1.17725316000000000","what":"POST /orders","judged":"role:r","inside":"-"}'
+)
+TOKEN = b"eyJ0eXAiOiJkcG9wK2p3dCIsImFsZyI6IkVTMjU2IiwiandrIjp7Imt0eSI6IkVDIiwiY3J2IjoiUC0yNTYifX0.eyJqdGkiOiJhIn0.AA"
+ROUTES = load(DOCUMENT, "shop").routes
+TABLE = Table(ROUTES)
+READERS = [
+    one
+    for name, one in vars(words).items()
+    if not name.startswith("_") and getattr(one, "__module__", "") == words.__name__
+]
+ALONE = [one for one in READERS if one.__class__.__name__ == "function" and one.__code__.co_argcount == 1]
+
+
+class Parser(NamedTuple):
+    """`refuses`: how it says that an input is none; `seeds`: inputs to begin with."""
+
+    reads: Callable[[bytes], Any]
+    refuses: tuple[type[Exception], ...] = ()
+    seeds: Sequence[bytes] = ()
+
+
+def text(data: bytes) -> str:
+    return data.decode("latin-1")
+
+
+def described(data: bytes) -> None:
+    """A request to a described operation: path, query, content type and body, each on a line of its own."""
+    path, query, kind, header, body = (data.split(b"\n", 4) + [b""] * 5)[:5]
+    asked = Request(
+        method="POST",
+        path=text(path),
+        query=text(query),
+        body=body,
+        headers={"content-type": text(kind), "when": text(header)},
+    )
+    match = TABLE.find("POST", asked.path)
+    validate(match and match.route, asked, match.values if match else {})
+
+
+def worded(data: bytes) -> None:
+    for read in ALONE:
+        with suppress(words.Wrong):
+            read(data.decode("utf-8", "replace"))
+
+
+def basic(data: bytes) -> None:
+    request.shown(SimpleNamespace(headers={"authorization": text(data)}), {})  # type: ignore[arg-type]
+
+
+def certificate(data: bytes) -> None:
+    request.certificate(SimpleNamespace(headers={"x-gw-client-cert": text(data)}))  # type: ignore[arg-type]
+
+
+def token(data: bytes) -> None:
+    jose.verify_access_token(
+        text(data), {"keys": []}, issuer="https://a.example", audience="https://b.example", now=NOW
+    )
+
+
+PARSERS = {
+    "json": Parser(strict_json.parse, (strict_json.NotStrict,), [b'{"a": [1, 2.5e3, "\\u0041", null, true]}']),
+    "event": Parser(record.read, (), [EVENT]),
+    "form": Parser(request.parse, (request.Refused,), [b"grant_type=refresh_token&scope=a+b%20c"]),
+    "basic": Parser(basic, (request.Refused,), [b"Basic c2hvcDpzZWNyZXQ="]),
+    "certificate": Parser(certificate, (), [b'Hash=1;Cert="-----BEGIN%20CERTIFICATE-----"']),
+    "token": Parser(token, (jose.TokenRefused,), [TOKEN]),
+    "proof": Parser(
+        lambda data: proof.verify_proof(text(data), method="POST", urls=["https://a.example/"], now=NOW),
+        (jose.TokenRefused,),
+        [TOKEN],
+    ),
+    "assertion": Parser(
+        lambda data: proof.verify_assertion(
+            text(data), '{"keys": []}', client="shop", audiences=["https://a.example"], now=NOW
+        ),
+        (jose.TokenRefused,),
+        [TOKEN],
+    ),
+    "speaker": Parser(lambda data: proof.speaker(text(data)), (jose.TokenRefused,), [TOKEN]),
+    "keys": Parser(
+        lambda data: proof.usable_jwks(text(data)), (jose.TokenRefused,), [b'{"keys":[{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}]}']
+    ),
+    "passkey": Parser(
+        lambda data: passkeys.read(text(data)),
+        (request.Refused,),
+        [json.dumps({"id": "AA", "rawId": "AA", "type": "public-key", "response": {"clientDataJSON": "e30"}}).encode()],
+    ),
+    "scim filter": Parser(lambda data: scim._terms(text(data)), (request.Refused,), [b'userName eq "anna" and id eq "7"']),
+    "network": Parser(lambda data: origin.named(text(data)), (), [b"203.0.113.7", b"2001:db8::1%eth0"]),
+    "openapi": Parser(lambda data: load(data, "shop"), (), [DOCUMENT]),
+    "request": Parser(described, (), [b'/orders/7\nlimit=7&limit=%41\napplication/json\n2026-03-03\n{"a": {"a": 7}}']),
+    "metadata": Parser(lambda data: odata.drafted(data, "sap"), (odata.Unfit,), [METADATA]),
+    "policy": Parser(lambda data: parse.parse(data.decode("utf-8", "replace"), "p.yaml"), (), [POLICY]),
+    "words": Parser(worded, (), [b"mon-fri", b"08:00-18:00", b"9/hour", b"1 MB", b"https://a.example/b", b"2026-03-03T10:00+01:00"]),
+}  # fmt: skip
+
+
+def main(name: str, folder: str, *options: str) -> None:
+    """Ends the process: by 0 where nothing was found. Of "all", an input's first byte says whose it is."""
+    chosen = [*PARSERS.values()] if name == "all" else [PARSERS[name]]
+
+    def once(data: bytes) -> None:
+        parser = chosen[data[0] % len(chosen)] if data else chosen[0]
+        with suppress(*parser.refuses):
+            parser.reads(data[1:])
+
+    for number, parser in enumerate(chosen):
+        for seed in parser.seeds:
+            (Path(folder) / sha256(bytes([number]) + seed).hexdigest()).write_bytes(bytes([number]) + seed)
+    atheris.Setup([sys.argv[0], folder, "-len_control=0", *options], once)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
