@@ -56,7 +56,10 @@ def test_an_allowed_request_names_the_grant(site):
 def test_role(site):
     text = explained(site, site.once("GET", "/shop/invoices", token=site.token("clerk")), Reason.ROLE)
     assert line_of(site, "clerk:") in text
-    assert f"role elsewhere, by {line_of(site, 'elsewhere:')}" in text
+    (way,) = re.findall(rf"\n  role elsewhere, by {line_of(site, 'elsewhere:')}: (.*)\n", text)
+    assert (
+        ", and the same request from 198.51.100.0/24 (never-open, policy.yaml:" in way
+    )  # the role alone is not enough
     nobody = explained(site, site.once("DELETE", "/shop/orders/1", token=site.token("clerk")), Reason.ROLE)
     assert "no role of the policy grants it" in nobody
     assert 'a new line in the `may` of a role: "shop/order: delete"' in nobody

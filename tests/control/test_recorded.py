@@ -42,7 +42,7 @@ def used(home, *, hours=-1):
 def test_of_a_call_of_many_operations_each_was_used_and_none_twice(home):
     found = used(home)
     assert did(found) == [READS, READS, WRITES]
-    assert [one.facts.roles for one in found] == [None, {"clerk"}]
+    assert [one.facts.roles for one in found] == [frozenset(), {"clerk"}]
     assert found.whole
 
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 
 import pytest
+from msgspec.structs import replace
 
 from ostiary.erp.operation import Operation, Verb
 from ostiary.plan.decide import Facts, Reason, decide
@@ -23,6 +24,7 @@ READ = Operation(system="erp", object="account.move", verb=Verb.READ)
 WRITE = Operation(system="erp", object="sale.sale", verb=Verb.WRITE, action="create")
 PAY = Operation(system="erp", object="account.payment", verb=Verb.EXECUTE, action="approve")
 TUESDAY, SUNDAY = datetime(2026, 3, 3, 9, tzinfo=UTC), datetime(2026, 3, 1, 9, tzinfo=UTC)
+NIGHT = datetime(2026, 3, 3, 23, tzinfo=UTC)
 HOME, AWAY = ip_address("203.0.113.7"), ip_address("198.51.100.1")
 CONTEXT_LINES = (
     'acme.yaml:7: office: {days: mon-fri, hours: "08:00-18:00", zone: Europe/Berlin}',
@@ -31,25 +33,27 @@ CONTEXT_LINES = (
 CLERK_LINE = 'acme.yaml:11: clerk: {level: user, of: sales, may: "erp/sale.*: read, write", when: [office, home]}'
 
 
-def placed(told):
-    """The circumstances by name, as one."""
-    known = {name: told[name] for name in Circumstances.__struct_fields__ if name in told}
-    rest = {name: value for name, value in told.items() if name not in known}
-    return {"here": Circumstances(**{"at": TUESDAY, "source": HOME, **known}), **rest}
+EVERYTHING = frozenset(f"erp/*:{verb}" for verb in Verb)
 
 
-def explained(reason, rule="-", operation=WRITE, **more):
-    told = {"roles": ("clerk",), **placed(more)}
-    asked = Asked(reason=reason, rule=rule, operation=operation, **{**told, "roles": frozenset(told["roles"])})
-    return explain(PLAN, asked)
+def facts(*does, roles=("clerk",), scopes=EVERYTHING, **here):
+    here = Circumstances(**{"at": TUESDAY, "source": HOME, **here})
+    return Facts(system="erp", operations=does, roles=frozenset(roles), scopes=scopes, here=here)
 
 
-def judged(operation, **more):
+def explained(reason, rule="-", operation=WRITE, *, plan=PLAN, subject="", besides=frozenset(), inside=False, **known):
+    told = facts(*filter(None, [operation]), **known)
+    more = {"subject": subject, "besides": besides, "inside": inside}
+    return explain(plan, Asked(reason=reason, rule=rule, did=operation, facts=told, **more))
+
+
+def judged(*does, plan=PLAN, **known):
     """Explained as the evaluator itself decides it."""
-    told = {"roles": ("clerk",), **placed(more)}
-    facts = Facts(system="erp", operations=(operation,), scopes=frozenset({"erp/*:read", "erp/*:write"}), **{**told, "roles": frozenset(told["roles"])})  # fmt: skip
-    decision = decide(PLAN, facts)
-    return explain(PLAN, Asked(reason=decision.reason, rule=decision.rule, operation=operation, **{**told, "roles": frozenset(told["roles"])}))  # fmt: skip
+    told = facts(*does, **known)
+    decision = decide(plan, told)
+    return explain(
+        plan, Asked(reason=decision.reason, rule=decision.rule, did=decision.operation or does[0], facts=told)
+    )
 
 
 def test_an_allowed_request_names_the_line_that_allowed_it():
@@ -82,21 +86,96 @@ apart:
   - {name: two, permissions: ["erp/stock.move: write", "erp/account.payment: execute approve"]}
 """
     plan = plan_of(text)
-    known = {"reason": Reason.ROLE, "rule": "-", "operation": PAY, "subject": "client:shop", **placed({})}
+    known = {"operation": PAY, "subject": "client:shop", "plan": plan}
     packer, nothing = frozenset({"packer"}), frozenset()
     for own, besides in ((packer, nothing), (nothing, packer)):
-        (told,) = explain(plan, Asked(roles=own, besides=besides, **known)).would_allow
+        (told,) = explained(Reason.ROLE, roles=own, besides=besides, **known).would_allow
         assert "; another person may hold it, for apart 'two'" in told
-    assert explain(plan, Asked(roles=nothing, **known)).would_allow[-1].endswith("client roles shop releaser`")
+    assert explained(Reason.ROLE, roles=nothing, **known).would_allow[-1].endswith("client roles shop releaser`")
 
 
 def test_a_refusal_by_role_names_the_callers_roles_and_the_role_and_line_that_would_grant_it():
-    told = judged(READ)
+    told = judged(READ, at=NIGHT)
     assert told.sentence == "erp/account.move:read was refused: no role of the caller (clerk) grants it"
     assert told.lines == (CLERK_LINE,)
     assert told.would_allow == (
         'role auditor, by acme.yaml:13: auditor: {level: system, may: "erp/account.move: read", when: night}',
     )
+
+
+def test_a_role_that_is_not_enough_is_told_with_what_else_it_takes():
+    """Whoever followed the hint was refused once more: by the hour, by the token's scope, by another part of the call."""
+    role = 'role auditor, by acme.yaml:13: auditor: {level: system, may: "erp/account.move: read", when: night}'
+    hour = "the same request every day from 22:00 to 06:00 Europe/Berlin (night, acme.yaml:13)"
+    scope, rest = "a token with a scope that covers erp/account.move:read", "what allows the rest of the call: "
+    assert judged(READ).would_allow == (f"{role}, and {hour}",)
+    assert judged(READ, scopes=frozenset(), at=NIGHT).would_allow == (f"{role}, and {scope}",)
+    assert judged(READ, PAY, at=NIGHT).would_allow == (f"{role}, and {rest}{PAY.permission}",)
+    assert judged(READ, WRITE).would_allow == (f"{role}, and {hour}, and {rest}{WRITE.permission}",)
+    assert (
+        judged(WRITE, READ, at=SUNDAY)
+        .would_allow[0]
+        .endswith(f"(office + home, acme.yaml:11), and {rest}{READ.permission}")
+    )
+
+
+def test_of_hours_that_hold_and_hours_that_do_not_both_are_told():
+    """On a Sunday evening it would be as little allowed as on a Tuesday morning."""
+    plan = plan_of("""\
+  evening: {hours: "18:00-22:00", zone: UTC}
+  workdays: {days: mon-fri, hours: "00:00-24:00", zone: UTC}
+roles:
+  clerk: {level: user, of: sales, may: "erp/sale.*: write", when: [workdays, evening, home]}
+""")
+    hours = "on Mon, Tue, Wed, Thu, Fri all day UTC and every day from 18:00 to 22:00 UTC"
+    (told,) = judged(WRITE, plan=plan).would_allow
+    assert hours in told
+
+
+@pytest.mark.parametrize(("other", "when", "told"), [
+    ('"erp/sale.line: write"', "home", False),  # from where it comes stays as it is
+    ('"erp/sale.line: write"', "day", True),
+    ('{do: "erp/sale.line: write", fields: note}', "home", True),
+])  # fmt: skip
+def test_the_rest_of_a_call_is_told_where_it_is_not_sure_to_be_allowed_then(other, when, told):
+    line = Operation(system="erp", object="sale.line", verb=Verb.WRITE)
+    text = f"""\
+  day: {{hours: "06:00-18:00", zone: UTC}}
+roles:
+  seller: {{level: user, of: sales, may: "erp/sale.sale: write", when: night}}
+  liner: {{level: user, of: sales, may: {other}, when: {when}}}
+"""
+    (way,) = judged(WRITE, line, plan=plan_of(text), roles=("seller", "liner")).would_allow
+    assert way.startswith("the same request every day from 22:00")
+    assert ("what allows the rest of the call: erp/sale.line:write" in way) is told
+    nobody = judged(WRITE, line, plan=plan_of(text), roles=("seller",)).would_allow
+    assert nobody[0].endswith("what allows the rest of the call: erp/sale.line:write")
+
+
+def test_of_a_call_of_which_not_all_was_read_no_step_is_told_as_enough():
+    told = Asked(reason=Reason.ROLE, rule="-", did=READ, facts=facts(READ, at=NIGHT), whole=False)
+    assert explain(PLAN, told).would_allow[0].endswith(", and what allows the rest of the call: not all of it was read")
+
+
+def test_a_way_that_takes_more_than_another_is_not_told():
+    text = """\
+roles:
+  clerk: {level: user, of: sales, may: "erp/sale.*: write", when: office}
+  night: {level: user, of: sales, may: "erp/sale.*: write", when: night}
+"""
+    told = judged(WRITE, plan=plan_of(text), roles=("clerk", "night"), scopes=frozenset())
+    assert told.would_allow == ("a token with a scope that covers erp/sale.sale:write.create",)
+
+
+def test_a_field_that_the_erp_computes_is_named_by_a_line_and_not_left_out_of_a_request():
+    text = """\
+roles:
+  clerk: {level: user, of: sales, may: ["erp/sale.sale: write", {do: "erp/sale.line: write", fields: note}]}
+"""
+    computed = replace(WRITE, action="write", fields_written=frozenset({"total"}), fields_computed=frozenset({"total"}))
+    told = judged(computed, plan=plan_of(text))
+    assert told.reason == "field"
+    assert told.would_allow == ("a line that names in `fields` what is written, as clerk/1, acme.yaml:11, does not",)
 
 
 def test_a_refusal_that_no_role_would_allow_says_the_line_to_write():
@@ -109,8 +188,7 @@ def test_suggestions_are_few():
     plan = plan_of(
         "roles:\n" + "".join(f'  r{n}: {{level: system, may: "erp/account.move: read"}}\n' for n in range(9))
     )
-    asked = Asked(reason=Reason.ROLE, rule="-", operation=READ, roles=frozenset(), **placed({}))
-    assert len(explain(plan, asked).would_allow) == SUGGESTIONS_MAX
+    assert len(judged(READ, plan=plan, roles=()).would_allow) == SUGGESTIONS_MAX
 
 
 @pytest.mark.parametrize(
@@ -145,26 +223,22 @@ limits:
     ],
 )  # fmt: skip
 def test_who_asked_too_often_is_told_which_limit_it_was_and_its_line(who, limit, lines):
-    told = explain(
-        LIMITED, Asked(**{"reason": Reason.RATE_LIMITED, "rule": "-", "operation": None, "here": None, **who})
-    )
+    told = explained(Reason.RATE_LIMITED, operation=None, plan=LIMITED, **who)
     assert told.sentence.endswith(f"Too many requests, by limits: {limit}")
     assert list(told.lines) == lines
     assert "Retry-After" in told.would_allow[0]
 
 
 def test_what_is_too_large_is_told_how_large_it_may_be():
-    asked = Asked(reason=Reason.TOO_LARGE, rule="-", operation=None, here=None, roles=frozenset())
-    told = explain(LIMITED, asked)
+    told = explained(Reason.TOO_LARGE, operation=None, plan=LIMITED)
     assert told.sentence.endswith("by limits, body: 2 MB")
     assert told.lines == ("acme.yaml:14: default: {requests: 9/hour, body: 2 MB}",)
-    assert explain(PLAN, asked).lines == ()
+    assert explained(Reason.TOO_LARGE, operation=None).lines == ()
 
 
 def test_what_is_too_large_inside_is_not_told_as_a_body():
     """A thousand operations, or records, in one small request."""
-    asked = Asked(reason=Reason.TOO_LARGE, rule="-", operation=WRITE, here=None, roles=frozenset(), inside=True)
-    told = explain(LIMITED, asked)
+    told = explained(Reason.TOO_LARGE, plan=LIMITED, inside=True)
     assert (told.sentence.endswith("The request is too large"), told.lines) == (True, ())
     assert told.would_allow
 
@@ -176,7 +250,7 @@ def test_a_refusal_by_context_before_the_operation_was_known_speaks_of_the_syste
 
 
 def test_a_refusal_by_scope_names_the_grant_and_asks_for_another_token():
-    told = explained(Reason.SCOPE, "clerk/1.write")
+    told = explained(Reason.SCOPE, "clerk/1.write", scopes=frozenset())
     assert told.lines == (CLERK_LINE,)
     assert told.would_allow == ("a token with a scope that covers erp/sale.sale:write.create",)
 
@@ -245,9 +319,7 @@ def test_a_machine_is_told_that_it_never_meets_what_asks_for_a_sign_in(subject, 
   sure: {assurance: mfa}
 roles: {clerk: {level: user, of: sales, may: "erp/sale.*: write", when: sure}}
 """)
-    here = Circumstances(at=TUESDAY, source=AWAY)
-    facts = {"reason": Reason.CONTEXT, "rule": "clerk/1", "operation": WRITE, "roles": frozenset({"clerk"})}
-    (would,) = explain(plan, Asked(**facts, here=here, subject=subject)).would_allow
+    (would,) = explained(Reason.CONTEXT, "clerk/1", plan=plan, subject=subject).would_allow
     assert ("it never can; a person who holds the role does" in would) is machine
 
 
@@ -257,9 +329,7 @@ def test_what_of_several_contexts_did_not_hold_is_told_in_one_meaning_too():
   sure: {assurance: mfa}
 roles: {clerk: {level: user, of: sales, may: "erp/sale.*: write", when: [near, sure]}}
 """)
-    here = Circumstances(at=TUESDAY, source=AWAY)
-    asked = Asked(reason=Reason.CONTEXT, rule="clerk/1", operation=WRITE, roles=frozenset({"clerk"}), here=here)
-    (would,) = explain(plan, asked).would_allow
+    (would,) = judged(WRITE, plan=plan, source=AWAY).would_allow
     assert (
         " request (from 203.0.113.0/24 or 2001:db8::/32 or every day from 22:00 to 06:00 Europe/Berlin) and " in would
     )

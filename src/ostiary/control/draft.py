@@ -125,7 +125,7 @@ def _permissions(facts: Facts) -> Iterator[str]:
 
 
 def _role(plan: Plan, name: str, names: list[str], did: list[Facts]) -> Role:
-    held = closure(plan, {role for facts in did for role in facts.roles or ()})
+    held = closure(plan, {role for facts in did for role in facts.roles})
     departments = {role.department for role in plan.roles if role.name in held}
     times: dict[str, list[datetime]] = defaultdict(list)
     for facts in did:

@@ -194,39 +194,46 @@ class Used:
 
 
 def _native(home: Home, roles: Roles, since: datetime, most_bytes: int = sys.maxsize) -> Iterator[Recorded]:
-    """What the guard was asked about stands in its journal, with all its operations. A scope that was cut is none."""
+    """What the guard was asked about stands in its journal, with all its operations."""
     for event in record.events(home.access_log, since, most_bytes):
-        if event.system == NONE or event.guard_us or origin(event.source) is None:
-            continue
-        did, scopes = operation_named(event.operation), frozenset(event.scopes.rpartition(" ")[0].split())
-        facts = Facts(
-            system=event.system, here=circumstances(event), roles=roles.get(event.role_set), scopes=scopes,
-            operations=(did,) if did else (),
-        )  # fmt: skip
-        yield Recorded(event.decision, event.subject, event.reason, facts, did is not None)
+        if event.system != NONE and not event.guard_us and origin(event.source) is not None:
+            yield by_gate(event, roles)
 
 
-def circumstances(event: Event) -> Circumstances:
-    """What a context may turn on, as the event tells it."""
-    return Circumstances(
-        at=event.at, source=ip_address(event.source), country=UNKNOWN if event.country == NONE else event.country,
+def by_gate(event: Event, roles: Roles) -> Recorded:
+    """The decision as the gate wrote it. A scope that was cut is none."""
+    did, scopes = operation_named(event.operation), frozenset(event.scopes.rpartition(" ")[0].split())
+    here = Circumstances(
+        at=event.at, source=ip_address(event.source if origin(event.source) else "::"),
+        country=UNKNOWN if event.country == NONE else event.country,
         device=event.device != NONE, acr=event.acr, signed_in_s=event.signed_in_s or None,
     )  # fmt: skip
+    facts = Facts(
+        system=event.system, here=here, roles=roles.get(event.role_set, frozenset()), scopes=scopes,
+        operations=(did,) if did else (),
+    )  # fmt: skip
+    return Recorded(event.decision, event.subject, event.reason, facts, did is not None)
 
 
 def _judged(home: Home, roles: Roles, since: datetime, most_bytes: int = sys.maxsize) -> Iterator[Recorded]:
     for text in record.lines(home.guard_log, since, most_bytes):
         try:
             line = msgspec.json.decode(text, type=Line)
-            at, told = datetime.fromisoformat(line.at), {"at": line.at, "source": "::", **line.here}
-            told |= {"at": datetime.fromisoformat(told["at"]), "source": ip_address(told["source"])}
+            at, judged = datetime.fromisoformat(line.at), by_guard(line, roles)
         except (ValueError, TypeError):  # half a line, or one of an earlier release
             continue
         if at < since:
             return
-        did = tuple(filter(None, map(operation_named, line.operations)))
-        facts = Facts(
-            system=line.system, here=Circumstances(**told), roles=roles.get(line.role_set),
-            scopes=frozenset(line.scopes), operations=did,
-        )  # fmt: skip
-        yield Recorded(line.decision, line.subject, line.reason, facts, line.whole and bool(did))
+        yield judged
+
+
+def by_guard(line: Line, roles: Roles) -> Recorded:
+    """The decision as the guard wrote it; raises ValueError or TypeError where the line is of an earlier release."""
+    told = {"at": line.at, "source": "::", **line.here}
+    here = {**told, "at": datetime.fromisoformat(told["at"]), "source": ip_address(told["source"])}
+    did = tuple(filter(None, map(operation_named, line.operations)))
+    facts = Facts(
+        system=line.system, here=Circumstances(**here), roles=roles.get(line.role_set, frozenset()),
+        scopes=frozenset(line.scopes), operations=did,
+    )  # fmt: skip
+    return Recorded(line.decision, line.subject, line.reason, facts, line.whole and bool(did))

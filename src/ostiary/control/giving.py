@@ -347,7 +347,7 @@ def _uses(found: Iterable[Recorded], plan: Plan, held: Collection[Held]) -> Mapp
     """How often somebody did what a role of his allows, and when last."""
     uses, allows = dict.fromkeys(held, (0, EPOCH)), cache(partial(_allows, plan))
     for one in found:
-        for by in ((one.principal, role) for role in one.facts.roles or ()):
+        for by in ((one.principal, role) for role in one.facts.roles):
             if by in uses and (more := sum(allows(by[1], did) for did in one.facts.operations)):
                 times, last = uses[by]
                 uses[by] = times + more, max(last, one.facts.here.at)

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, or_, select
 
 from ostiary.audit.log import Entry
 from ostiary.control import revisions
-from ostiary.control.evidence import ACTS, circumstances
+from ostiary.control.evidence import ACTS, by_gate, by_guard
 from ostiary.control.installation import Installation, opened
 from ostiary.control.questions import assigned
 from ostiary.control.revisions import State, plan_of, texts_of
@@ -29,6 +29,7 @@ from ostiary.event.record import NONE, Event
 from ostiary.foundation.clock import stamp
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.home import Home
+from ostiary.guard.journal import Line
 from ostiary.identity.names import DISABLED, ENDED, SHUT
 from ostiary.plan.decide import NO_ACCOUNT, Reason
 from ostiary.plan.model import Kind, Plan, System
@@ -63,12 +64,12 @@ def explain(home: Home, decision: str) -> dict[str, Any]:
             why = f": {reason.words}" if reason else ""
             told = Explanation(reason=event.reason, sentence=f"it was answered with {event.status}{why}")
         else:
-            asked = _asked(on, event, reason, inside=bool(guard))
             _, texts = texts_of(on.store, event.revision) or ("", {})
-            told = explained(plan, asked, plan_in_force(home))
             with on.store.read() as connection:
+                asked = _asked(connection, event, reason, guard)
+                told = explained(plan, asked, plan_in_force(home))
                 told = behind(connection, home, plan, event, told, detail, texts)
-                brief = emergency(connection, asked.roles) if event.emergency else ""
+                brief = emergency(connection, asked.facts.roles) if event.emergency else ""
     return {
         "decision": decision,
         "text": _text(event, told, detail, brief),
@@ -96,19 +97,21 @@ def _found(on: Installation, decision: str) -> tuple[Event, dict[str, Any]]:
     return found, guard or {}
 
 
-def _asked(on: Installation, event: Event, reason: Reason, *, inside: bool) -> Asked:
-    with on.store.read() as connection:
-        roles = role_sets(connection).get(event.role_set, frozenset())
-        besides = assigned(connection).get(person_of(connection, event.subject), frozenset())
+def _asked(connection: Connection, event: Event, reason: Reason, guard: Mapping[str, Any]) -> Asked:
+    """By the guard's line, which names all of a call; by the event where there is none, or one of an earlier release."""
+    roles, who = role_sets(connection), event.subject
+    known = by_gate(event, roles)
+    with suppress(ValueError, TypeError):
+        known = by_guard(msgspec.convert(guard, Line), roles) if guard else known
     return Asked(
         reason=reason,
         rule=event.rule,
-        operation=operation_named(event.operation),
-        roles=roles,
-        here=None if event.source == NONE else circumstances(event),
-        subject="" if event.subject == NONE else event.subject,
-        besides=besides,
-        inside=inside,
+        did=operation_named(event.operation),
+        facts=known.facts,
+        whole=known.whole,
+        subject="" if who == NONE else who,
+        besides=assigned(connection).get(person_of(connection, who), frozenset()),
+        inside=bool(guard),
     )
 
 

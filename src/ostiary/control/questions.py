@@ -84,7 +84,7 @@ def _uses(home: Home, sets: Mapping[str, frozenset[str]], now: datetime, days: i
     """What was allowed, and how far back that is known."""
     uses, first, found = Counter[tuple[str, frozenset[str]]](), now, Used(home, now - timedelta(days=days), sets)
     for use in found:
-        uses.update((did.permission, use.facts.roles or frozenset()) for did in use.facts.operations)
+        uses.update((did.permission, use.facts.roles) for did in use.facts.operations)
         first = min(first, use.facts.here.at)
     known = f"what was used is known since {stamp(first)}" if uses else "nothing that was allowed is known yet"
     return uses, [known, *([] if found.whole else [PART])]

@@ -162,7 +162,7 @@ class Check:
         """Refuses what no record could mend; `trace.pending` where the ERP must be asked first."""
         trace.operations, trace.operation = does, does[0].permission
         trace.here = self._circumstances(asked, caller)
-        roles = await self._knowledge.roles(caller.claims.role_set)
+        roles = await self._knowledge.roles(caller.claims.role_set) or frozenset()
         facts = Facts(system=system.name, here=trace.here, roles=roles, scopes=caller.claims.scopes, operations=does)
         decision = decide(ready.plan, facts)
         if (draft := self._knowledge.draft) is not None:
@@ -195,7 +195,7 @@ class Check:
             rule
             for rule in ready.apart
             if rule.then.system == system.name
-            and not rule.controlled(facts.roles or (), now.date())
+            and not rule.controlled(facts.roles, now.date())
             and any(map(rule.then.holds, call.operations))
         ]
         case = replace(case, call=call)

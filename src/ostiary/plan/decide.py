@@ -121,7 +121,7 @@ class Records(Struct, frozen=True, kw_only=True):
 
 
 class Facts(Struct, frozen=True, kw_only=True):
-    """All that a decision rests on. `roles` are the directly assigned ones, None for an unknown role set.
+    """All that a decision rests on. `roles` are the directly assigned ones.
 
     `operations` is empty where the request names no known operation. `scopes` are the token's. `records`: what the
     ERP was asked, which is nothing where nobody asked.
@@ -130,7 +130,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     system: str
     here: Circumstances
     token: Token = Token.VALID
-    roles: frozenset[str] | None = frozenset()
+    roles: frozenset[str] = frozenset()
     scopes: frozenset[str] = frozenset()
     operations: tuple[Operation, ...] = ()
     address_blocked: bool = False

@@ -3,9 +3,8 @@
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from datetime import date, datetime
+from datetime import datetime
 from importlib import resources
-from itertools import islice
 from typing import Final
 
 from msgspec import Struct
@@ -14,9 +13,22 @@ from msgspec.structs import replace
 from ostiary.erp.operation import Operation, Verb, covering_scopes
 from ostiary.plan import model as kind
 from ostiary.plan.decide import STEPS, UNCLEAR, Facts, Reason, Recorded, admit, closure, decide, limit_of, narrowed
-from ostiary.plan.model import MINUTES_A_DAY, OBSERVE, Formula, Grant, Limit, Plan, Source, atoms, every, holds
-from ostiary.prove.rules import both
-from ostiary.prove.situation import DAYS, duration
+from ostiary.plan.model import (
+    MINUTES_A_DAY,
+    OBSERVE,
+    Always,
+    Formula,
+    Grant,
+    Limit,
+    Plan,
+    Source,
+    atoms,
+    every,
+    holds,
+    joined,
+)
+from ostiary.prove.rules import both, few
+from ostiary.prove.situation import DAYS, duration, looks_at
 
 SUGGESTIONS_MAX = 5
 MACHINE: Final = "client:"  # how a caller is called that acts for itself
@@ -39,59 +51,51 @@ class Explanation(Struct, frozen=True, kw_only=True):
 
 
 class Asked(Struct, frozen=True, kw_only=True):
-    """What is known of the request. `operation` None where it was not understood; `here` None where it had no address. `subject`: `client:shop`."""
+    """What is known of a request, and how it was decided. `did` is None where it was not understood.
+
+    `whole`: the facts name all that it was about. `besides`: the roles that the same person holds as somebody else.
+    `inside`: the guard refused it: what is too large there is no body that the policy bounds.
+    """
 
     reason: Reason
     rule: str
-    operation: Operation | None
-    roles: frozenset[str]
-    here: kind.Circumstances | None
-    subject: str = ""
-    besides: frozenset[str] = frozenset()  # what the same person holds as somebody else
-    inside: bool = False  # the guard refused it: what is too large there is no body that the policy bounds
+    did: Operation | None
+    facts: Facts
+    whole: bool = True
+    subject: str = ""  # `client:shop`
+    besides: frozenset[str] = frozenset()
+    inside: bool = False
 
 
 def explain(plan: Plan, asked: Asked, now: Plan | None = None) -> Explanation:
     """The decision in words, by the plan that was in force then; what to do about a role, by the one that is `now`."""
-    did = asked.operation.permission if asked.operation else "this request"
-    why, would = _why(plan, asked, did, now or plan)
-    sentence = f"{did} was refused: {why}" if why else f"{did} was allowed"
+    reason, did = asked.reason, asked.did.permission if asked.did else "this request"
+    why = "allowed" if reason is Reason.ALLOWED else f"refused: {_why(plan, asked)}"
+    would = [ELSEWHERE[reason]] if reason in ELSEWHERE else []
+    if reason in BY_POLICY and reason is not Reason.ALLOWED:
+        would = list(_ways(now if now and reason is Reason.ROLE else plan, asked))
     lines = tuple(source.cited for source in _deciding(plan, asked) if source)
-    return Explanation(reason=str(asked.reason), sentence=sentence, lines=lines, would_allow=tuple(would))
+    return Explanation(reason=str(reason), sentence=f"{did} was {why}", lines=lines, would_allow=tuple(would))
 
 
-def _why(plan: Plan, asked: Asked, did: str, now: Plan) -> tuple[str, Iterable[str]]:
-    """Why it was refused, and what would have allowed it."""
+def _why(plan: Plan, asked: Asked) -> str:
+    roles, words = asked.facts.roles, asked.reason.words
     match asked.reason:
-        case Reason.ALLOWED:
-            return "", ()
         case Reason.ROLE:
-            held = f"no role of the caller ({', '.join(sorted(asked.roles))}) grants it"
-            nobody = "" if not asked.operation or _grants_of(plan, asked) else "; no role of the policy grants it"
-            return (held if asked.roles else "the caller holds no role") + nobody, _granting(now, asked)
-        case Reason.CONTEXT | Reason.STEP_UP | Reason.FIELD | Reason.RECORD:
-            missing = _within if asked.reason in {Reason.FIELD, Reason.RECORD} else _missing
-            return asked.reason.words.lower(), missing(plan, asked)
-        case Reason.SCOPE:
-            scope = f"a token with a scope that covers {did}"
-            return "the caller's roles grant it, the token's scope does not", (scope,)
-        case Reason.APART:
-            other = "the same request by another person, who did not do the first duty to this record"
-            return "duties kept apart", (other,)
-    return asked.reason.words + _by_limit(plan, asked), (ELSEWHERE[asked.reason],)
-
-
-def _by_limit(plan: Plan, asked: Asked) -> str:
-    """Which of the limits it was; "" where it was none."""
-    if asked.reason is Reason.TOO_LARGE and not asked.inside:
-        return f"; by limits, body: {plan.limits.body}"
-    limit = _limit(plan, asked)
-    return f", by limits: {limit.name}: {limit}" if asked.reason is Reason.RATE_LIMITED else ""
+            held = (
+                f"no role of the caller ({', '.join(sorted(roles))}) grants it" if roles else "the caller holds no role"
+            )
+            return held + ("; no role of the policy grants it" if asked.did and not _meant(plan, asked) else "")
+        case Reason.TOO_LARGE if not asked.inside:
+            return f"{words}; by limits, body: {plan.limits.body}"
+        case Reason.RATE_LIMITED:
+            return f"{words}, by limits: {_limit(plan, asked).name}: {_limit(plan, asked)}"
+    return words.lower() if asked.reason in BY_POLICY else words
 
 
 def _limit(plan: Plan, asked: Asked) -> Limit:
     """Whoever is known has one of his own; all others of an address share one."""
-    return limit_of(plan, asked.roles) if asked.subject else plan.limits.anonymous
+    return limit_of(plan, asked.facts.roles) if asked.subject else plan.limits.anonymous
 
 
 def _deciding(plan: Plan, asked: Asked) -> Iterator[Source | None]:
@@ -102,9 +106,9 @@ def _deciding(plan: Plan, asked: Asked) -> Iterator[Source | None]:
         case Reason.TOO_LARGE if not asked.inside:
             yield plan.limits.source
         case Reason.ROLE:
-            held = closure(plan, asked.roles)
+            held = closure(plan, asked.facts.roles)
             yield from (role.source for role in plan.roles if role.name in held)
-        case reason if reason not in ELSEWHERE:
+        case reason if reason in BY_POLICY or reason is Reason.APART:
             yield from (rule.source for rule in plan.apart if rule.id == asked.rule)
             yield from (system.source for system in plan.systems if asked.rule == OBSERVE and system.observe_until)
             for grant in (grant for grant in plan.grants if grant.id == asked.rule):
@@ -113,68 +117,84 @@ def _deciding(plan: Plan, asked: Asked) -> Iterator[Source | None]:
                 yield from (context.source for context in plan.contexts if context.name in names)
 
 
-def _granting(plan: Plan, asked: Asked) -> Iterator[str]:
-    """The roles that would have granted it, or the line that no role has yet; and how one is given."""
-    operation, granting = asked.operation, _grants_of(plan, asked)
-    apart = {grant.role: _kept_apart(plan, asked, grant.role) for grant in granting[:SUGGESTIONS_MAX]}
-    for grant in granting[:SUGGESTIONS_MAX]:
-        yield f"role {grant.role}, by {grant.source.cited}{apart[grant.role]}"
-    if operation and not granting:
-        action = f" {operation.action}" if operation.verb is Verb.EXECUTE and operation.action else ""
-        line = f'"{operation.system}/{operation.object}: {operation.verb}{action}"'
-        yield f"a new line in the `may` of a role: {line}"
-    fit = [role for role in apart if not apart[role]]
-    if asked.subject and (fit or not apart):
+# --- what would have allowed it: by each line of the policy that is about it, all that it asks for and that was not so
+
+
+def _ways(plan: Plan, asked: Asked) -> Iterator[str]:
+    """The fewest steps first, and none that takes more than another needs; where a role is lacking, how one is given."""
+    by_steps = {tuple(_lacking(plan, asked, grant)): grant for grant in _meant(plan, asked) or _unwritten(asked)}
+    best = sorted(by_steps, key=len)[:SUGGESTIONS_MAX]
+    least = [steps for steps in best if not any(set(other) < set(steps) for other in best)]
+    barred = {steps: _barred(plan, asked, by_steps[steps]) for steps in least}
+    yield from (", and ".join(steps) + barred[steps] for steps in least)
+    fit = [by_steps[steps].role for steps in least if not barred[steps]]
+    if asked.reason is Reason.ROLE and asked.subject and (fit or not least):
         kind, _, name = asked.subject.partition(":")
-        held = sorted(asked.roles & plan.closures.keys())
-        roles = " ".join([*held, *(fit or ["ROLE"])[:1]])
-        yield f"the role is given by `ostiary {kind} roles {name} {roles}`"
+        roles = dict.fromkeys([*sorted(asked.facts.roles & plan.closures.keys()), "".join(fit[:1]) or "ROLE"])
+        yield f"the role is given by `ostiary {kind} roles {name} {' '.join(roles)}`"
 
 
-def _kept_apart(plan: Plan, asked: Asked, role: str) -> str:
-    """That whoever asked would not be given it, and by which rule; "" where nothing stands against it."""
-    held = (asked.roles & plan.closures.keys()) | asked.besides | {role}
-    day = asked.here.at.date() if asked.here else date.max
-    found = next(both(narrowed(plan, held), {asked.subject: held}, on=day), None) if asked.subject else None
-    return f"; another person may hold it, for {found.message}" if found else ""
+def _meant(plan: Plan, asked: Asked) -> list[Grant]:
+    """The caller's own grants of it, else everybody's; of an operation that was not looked at, his own of the system."""
+    held, did, system = closure(plan, asked.facts.roles), asked.did, asked.facts.system
+    about = [one for one in plan.grants if (one.pattern.holds(did) if did else one.pattern.system == system)]
+    return [one for one in about if one.role in held] or (about if did else [])
 
 
-def _grants_of(plan: Plan, asked: Asked) -> list[Grant]:
-    return [grant for grant in plan.grants if asked.operation and grant.pattern.holds(asked.operation)]
+def _unwritten(asked: Asked) -> Iterator[Grant]:
+    """The line that no role has yet, as one of no role."""
+    if (did := asked.did) and asked.reason is Reason.ROLE:
+        action = f" {did.action}" if did.verb is Verb.EXECUTE and did.action else ""
+        text = f'a new line in the `may` of a role: "{did.system}/{did.object}: {did.verb}{action}"'
+        yield Grant(id="", role="", pattern=did.pattern, context=joined(()), source=Source(file="", line=0, text=text))
 
 
-def _within(plan: Plan, asked: Asked) -> Iterator[str]:
-    """What each of the caller's own grants covers, told where it stands."""
-    for grant in islice(_blocked(plan, asked), SUGGESTIONS_MAX):
-        terms = f"{grant.terms}, by id" if grant.where else grant.terms or "all of the object"
-        yield f"a request within {terms}: {grant.id}, {grant.source.cited}"
+def _lacking(plan: Plan, asked: Asked, grant: Grant) -> Iterator[str]:
+    """In the order in which it is looked at; of fields and records no more is known than what the grant says of them."""
+    if asked.reason is Reason.ROLE:
+        yield f"role {grant.role}, by {grant.source.cited}" if grant.role else grant.source.text
+    if (when := _unmet(grant, asked.facts.here)) != Always():
+        yield f"the same request {words(when)} ({grant.context.name}, {grant.source})"
+    if asked.did is None:
+        yield "a line that grants what was asked"
+        return
+    if asked.facts.scopes.isdisjoint(covering_scopes(asked.did)):
+        yield f"a token with a scope that covers {asked.did.permission}"
+    if grant.terms:
+        yield f"a request within {grant.terms}{', by id' if grant.where else ''}: {grant.id}, {grant.source.cited}"
+    elif asked.reason is Reason.FIELD and when == Always():
+        yield f"a line that names in `fields` what is written, as {grant.id}, {grant.source}, does not"
+    rest = [one.permission for one in asked.facts.operations if not _passes(plan, asked, one, grant)]
+    if rest or not asked.whole:
+        yield f"what allows the rest of the call: {few(rest) or 'not all of it was read'}"
 
 
-def _missing(plan: Plan, asked: Asked) -> Iterator[str]:
-    """What of each grant's context did not hold; every line once."""
-    told: dict[str, None] = {}
-    for grant in _blocked(plan, asked):
-        lacking = every(_failing(grant, asked))
-        never = NEVER_A_MACHINE if asked.subject.startswith(MACHINE) and signs_in(lacking) else ""
-        told[f"the same request {words(lacking)} ({grant.context.name}, {grant.source}){never}"] = None
-    yield from list(told)[:SUGGESTIONS_MAX]
-
-
-def _blocked(plan: Plan, asked: Asked) -> Iterator[Grant]:
-    """The caller's own grants of it; of an operation that was not looked at, those of the system."""
-    held = closure(plan, asked.roles)
-    systems = {grant.pattern.system for grant in plan.grants if grant.id == asked.rule}
-    for grant in plan.grants:
-        meant = grant.pattern.holds(asked.operation) if asked.operation else grant.pattern.system in systems
-        if meant and grant.role in held:
-            yield grant
-
-
-def _failing(grant: Grant, asked: Asked) -> Iterator[Formula]:
+def _unmet(grant: Grant, here: kind.Circumstances) -> Formula:
+    """What of its context does not hold: all of it, where the part that does looks at the same and might not hold then."""
     formula = grant.context.formula
-    for part in formula.parts if isinstance(formula, kind.All) else (formula,):
-        if asked.here is None or not holds(part, asked.here):
-            yield part
+    parts = formula.parts if isinstance(formula, kind.All) else (formula,)
+    failing, holding = (every(one for one in parts if holds(one, here) is so) for so in (False, True))
+    return failing if looks_at(failing).isdisjoint(looks_at(holding)) else formula
+
+
+def _passes(plan: Plan, asked: Asked, one: Operation, grant: Grant) -> bool:
+    """Whether an operation of the same call is surely granted once this grant's is, by what has to change for that."""
+    facts, changed, covering = asked.facts, looks_at(_unmet(grant, asked.facts.here)), covering_scopes(one)
+    whole = [other for other in plan.granting(covering, closure(plan, facts.roles | {grant.role})) if not other.terms]
+    formulas = {other.context.formula for other in whole if not facts.scopes.isdisjoint(covering)}
+    kept = (holds(one, facts.here) and changed.isdisjoint(looks_at(one)) for one in formulas)
+    return one == asked.did or grant.context.formula in formulas or any(kept)
+
+
+def _barred(plan: Plan, asked: Asked, grant: Grant) -> str:
+    """Why it is no way for whoever asked; "" where nothing stands against it."""
+    if asked.subject.startswith(MACHINE) and signs_in(_unmet(grant, asked.facts.here)):
+        return NEVER_A_MACHINE
+    if asked.subject and asked.reason is Reason.ROLE:
+        held = (asked.facts.roles & plan.closures.keys()) | asked.besides | {grant.role}
+        for found in both(narrowed(plan, held), {asked.subject: held}, on=asked.facts.here.at.date()):
+            return f"; another person may hold it, for {found.message}"
+    return ""
 
 
 def signs_in(formula: Formula) -> bool:

@@ -69,6 +69,11 @@ class Situation(Struct, frozen=True):
         ))  # fmt: skip
 
 
+def looks_at(formula: Formula) -> frozenset[str]:
+    """The facts that it turns on."""
+    return frozenset(LOOKS_AT[type(one)] for one in atoms(formula) if one != Always())
+
+
 def implies(one: Formula, other: Formula) -> bool:
     """Whether `other` holds whenever `one` does."""
     return counterexample(one, other) is None
