@@ -20,7 +20,7 @@ from ostiary.plan.decide import Facts, decide
 from ostiary.plan.model import Circumstances, Plan, from_json, to_json
 from ostiary.policy.parse import parse
 from ostiary.prove import questions
-from ostiary.prove.questions import diff
+from ostiary.prove.changes import diff
 from ostiary.prove.rules import check
 
 AREA: Final = "policy"

@@ -23,7 +23,7 @@ from ostiary.foundation.home import Home
 from ostiary.foundation.secret import Secret
 from ostiary.plan.decide import Reason
 from ostiary.plan.model import Kind
-from ostiary.prove.decisions import Explanation
+from ostiary.prove.questions import Explanation
 from ostiary.store.tables import CLIENT
 from running import RUNNING, until
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from ostiary.compile.plan import compile_policy
 from ostiary.policy.fmt import fmt
 from ostiary.policy.parse import parse
-from ostiary.prove.questions import diff
+from ostiary.prove.changes import diff
 from ostiary.prove.rules import check, failures
 policy = parse(fmt(Path(sys.argv[1]).read_text("utf-8")), "policy.yaml").policy
 plan = compile_policy(policy)

@@ -15,7 +15,7 @@ from ostiary.erp.tryton import Catalogue, offer
 from ostiary.erp.tryton.catalogue import Field
 from ostiary.policy.fmt import fmt
 from ostiary.policy.parse import packs, parse
-from ostiary.prove.questions import diff
+from ostiary.prove.changes import diff
 from ostiary.prove.rules import check
 from ostiary.prove.spelling import slips
 

@@ -13,7 +13,7 @@ from ostiary.erp.openapi import load
 from ostiary.erp.operation import Operation, Verb
 from ostiary.plan.decide import Facts, decide, limit_of
 from ostiary.plan.model import All, Always, AnyOf, Circumstances, Hours, Networks, Not, holds
-from ostiary.prove.questions import diff
+from ostiary.prove.changes import diff
 from ostiary.prove.situation import counterexample, implies
 from policy.compiled import HEAD, plan_of, policy_of
 

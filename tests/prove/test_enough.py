@@ -22,7 +22,7 @@ from ostiary.plan.model import (
     Source,
     every,
 )
-from ostiary.prove.decisions import NEVER_A_MACHINE, Asked, explain, words
+from ostiary.prove.questions import NEVER_A_MACHINE, Asked, explain, words
 from ostiary.prove.situation import NEVER, PARTS, Situation, counterexample, looks_at
 from prove.test_situation import PLACES, TIMES, formulas, hours, networks
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from ostiary.erp.operation import Operation, Verb
 from ostiary.plan.decide import Facts, Reason, decide
 from ostiary.plan.model import All, AnyOf, Apart, Circumstances, Hours, Mfa, Networks, Not, Recent
-from ostiary.prove.decisions import SUGGESTIONS_MAX, Asked, explain, signs_in, words
+from ostiary.prove.questions import SUGGESTIONS_MAX, Asked, explain, signs_in, words
 from policy.compiled import plan_of
 
 PLAN = plan_of("""\

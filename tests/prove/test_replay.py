@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from ostiary.erp.operation import Verb, operation_named
 from ostiary.plan.decide import Facts, Reason, Recorded, admit, decide
 from ostiary.plan.model import Circumstances
-from ostiary.prove import decisions as module
-from ostiary.prove.decisions import BY_POLICY, UNCLEAR, replay
+from ostiary.prove import questions as module
+from ostiary.prove.questions import BY_POLICY, UNCLEAR, replay
 from policy.compiled import HEAD, plan_of
 
 LIVE = """\

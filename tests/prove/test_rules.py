@@ -7,7 +7,7 @@ import pytest
 from ostiary.compile.plan import compile_policy
 from ostiary.erp.operation import Verb
 from ostiary.erp.route import Route
-from ostiary.prove.questions import diff
+from ostiary.prove.changes import diff
 from ostiary.prove.rules import broad, changed, check, controls, ended, failures
 from policy.compiled import HEAD, plan_of, policy_of
 

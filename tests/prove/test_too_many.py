@@ -5,7 +5,8 @@ import pytest
 from ostiary.erp.operation import operation_named
 from ostiary.foundation.errors import OperatorFault
 from ostiary.prove import situation
-from ostiary.prove.questions import diff, idle, unused, what_can, who_can
+from ostiary.prove.changes import diff
+from ostiary.prove.questions import idle, unused, what_can, who_can
 from ostiary.prove.rules import check
 from policy.compiled import plan_of
 

@@ -32,7 +32,7 @@ from ostiary.policy.model import System as Described
 from ostiary.policy.node import TEXT_MAX_BYTES, Problem, problem_at, refusal
 from ostiary.policy.parse import FILES_MAX, gathered, parse
 from ostiary.policy.words import FORMS, Wrong
-from ostiary.prove.decisions import clock
+from ostiary.prove.questions import clock
 from ostiary.prove.rules import Finding, broad, check, controls, ended, failures, few, impossible
 from ostiary.prove.situation import Situation
 from ostiary.prove.spelling import slips, void

@@ -29,7 +29,7 @@ from ostiary.monitor.usage import patterns
 from ostiary.plan.decide import UNCLEAR, Facts, Reason, Recorded
 from ostiary.plan.model import UNKNOWN, Circumstances
 from ostiary.policy.document import Document
-from ostiary.prove.decisions import Tally, replay
+from ostiary.prove.questions import Tally, replay
 from ostiary.store import backup
 from ostiary.store.directory import role_sets
 from ostiary.store.plans import draft_since, plan_in_force

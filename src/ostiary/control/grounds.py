@@ -33,8 +33,8 @@ from ostiary.guard.journal import Line
 from ostiary.identity.names import DISABLED, ENDED, SHUT
 from ostiary.plan.decide import NO_ACCOUNT, Reason
 from ostiary.plan.model import Kind, Plan, System
-from ostiary.prove.decisions import Asked, Explanation
-from ostiary.prove.decisions import explain as explained
+from ostiary.prove.questions import Asked, Explanation
+from ostiary.prove.questions import explain as explained
 from ostiary.prove.rules import few
 from ostiary.store.directory import emergency_mark, erp_account, person_of, role_sets
 from ostiary.store.plans import plan_in_force

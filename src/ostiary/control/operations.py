@@ -24,7 +24,7 @@ from ostiary.foundation.errors import OperatorFault, counted
 from ostiary.monitor import alerts
 from ostiary.plan.model import Plan
 from ostiary.policy.document import Document
-from ostiary.prove.questions import diff
+from ostiary.prove.changes import diff
 from ostiary.store.database import AROUND
 from ostiary.store.plans import draft_since
 

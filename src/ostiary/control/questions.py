@@ -29,9 +29,9 @@ from ostiary.plan.model import Plan, System
 from ostiary.policy import words
 from ostiary.policy.document import Document
 from ostiary.prove import questions
-from ostiary.prove.decisions import MACHINE, signs_in
-from ostiary.prove.questions import diff
-from ostiary.prove.rules import Finding, both, changed, ended, known
+from ostiary.prove.changes import diff
+from ostiary.prove.questions import MACHINE, signs_in
+from ostiary.prove.rules import Among, Finding, both, changed, ended, known
 from ostiary.prove.situation import NEVER, SOMEWHERE, Situation
 from ostiary.prove.spelling import slip, slips
 from ostiary.store.database import Store
@@ -165,13 +165,13 @@ def what_can(
     return [{**to_builtins(way), "until": roles[way.role]} for way in ways]
 
 
-def _asked(on: Installation, plan: Plan, at: datetime | None, source: str, outside: str) -> questions.Asked:
+def _asked(on: Installation, plan: Plan, at: datetime | None, source: str, outside: str) -> Among:
     contexts = {one.name: one.formula for one in plan.contexts}
     if outside and outside not in contexts:
         raise CallerFault("no-context", f"there is no context {outside}", hint=f"one of: {', '.join(contexts)}")
     near = Situation(at or on.clock.now(), ip_address(_understood(words.address, source)) if source else SOMEWHERE)
     fixed = frozenset(fact for fact, told in (("at", at), ("source", source)) if told)
-    return questions.Asked(outside=contexts.get(outside, NEVER), near=near, fixed=fixed)
+    return Among(outside=contexts.get(outside, NEVER), near=near, fixed=fixed)
 
 
 def _role(plan: Plan, name: str) -> str:

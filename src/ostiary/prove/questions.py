@@ -1,23 +1,36 @@
-"""The questions that are asked of a policy: who can do it, what can he do, what would a change do, which lines do nothing."""
+"""The questions that are asked of a policy: who can do it, what can he do, which lines do nothing; why a recorded decision
+fell as it did, in the policy's own lines; and what a draft would decide otherwise.
+"""
 
+import tomllib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from importlib import resources
 from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ostiary.erp.operation import Condition, Operation, covering_scopes, operation_named
-from ostiary.plan.decide import closure
-from ostiary.plan.model import Always, Formula, Grant, Not, Plan, Source
-from ostiary.prove.changes import Change, as_before, at_line, beside
-from ostiary.prove.decisions import words
-from ostiary.prove.rules import Finding, Request, few, known, proving, request, requests, where
-from ostiary.prove.situation import NEVER, Situation, counterexample, either
+from ostiary.erp.operation import Operation, Verb, covering_scopes, operation_named
+from ostiary.plan import model as kind
+from ostiary.plan.decide import STEPS, UNCLEAR, Facts, Reason, Recorded, admit, closure, decide, limit_of, narrowed
+from ostiary.plan.model import Formula, Grant, Limit, Plan, Source, atoms, every, holds, joined
+from ostiary.prove.changes import covering
+from ostiary.prove.rules import ANYWHERE, Among, Finding, Request, both, few, known, request, requests, where
+from ostiary.prove.situation import DAYS, Situation, duration, either, looks_at
 
 Uses = Mapping[tuple[str, frozenset[str]], int]  # permission and roles assigned -> how often it was allowed
 KEEP: Final = "take it away, unless it is for what is rare: the end of a quarter, of a year"
+SUGGESTIONS_MAX = 5
+MACHINE: Final = "client:"  # how a caller is called that acts for itself
+NEVER_A_MACHINE: Final = ": a machine signs nobody in, so by this line it never can; a person who holds the role does"
+_TOLD: Final = tomllib.loads((resources.files("ostiary.prove") / "questions.toml").read_text("utf-8"))
+ELSEWHERE: Final = {name: one["passes"] for one in _TOLD["elsewhere"] for name in one["reasons"]}
+CHANGES_MAX: Final = 10_000  # told one by one; of more only the number
+# What a plan and the facts decide; whatever else refused a request, refuses it still.
+BY_POLICY: Final = frozenset({Reason.STEP_UP, *STEPS})
+UNKEPT: Final = (kind.Countries, kind.Device, kind.Mfa, kind.Recent)
 
 
 class Way(Struct, frozen=True, kw_only=True):
@@ -32,18 +45,7 @@ class Way(Struct, frozen=True, kw_only=True):
     request: Request | None  # None where only the ERP knows which records pass
 
 
-class Asked(Struct, frozen=True, kw_only=True):
-    """In what situations: where `outside` does not hold; `fixed` are the facts that must be as they are `near`."""
-
-    outside: Formula = NEVER
-    near: Situation = Situation()
-    fixed: frozenset[str] = frozenset()
-
-
-ANYWHERE: Final = Asked()
-
-
-def who_can(plan: Plan, operation: Operation, asked: Asked = ANYWHERE) -> Iterator[Way]:
+def who_can(plan: Plan, operation: Operation, among: Among = ANYWHERE) -> Iterator[Way]:
     """Every role by which the operation, or one of what it holds (a verb's actions, `sale.*`), is allowed, and every line."""
     near, by_role = _about(plan, operation), defaultdict(list)
     for grant in near.grants:
@@ -51,7 +53,7 @@ def who_can(plan: Plan, operation: Operation, asked: Asked = ANYWHERE) -> Iterat
             by_role[grant.role].append(grant)
     for role in plan.roles:
         granted = (grant for name in role.closure for grant in by_role.get(name, ()))
-        yield from _ways(near, role.name, granted, asked, operation)
+        yield from _ways(near, role.name, granted, among, operation)
 
 
 def _about(plan: Plan, operation: Operation) -> Plan:
@@ -63,19 +65,19 @@ def _about(plan: Plan, operation: Operation) -> Plan:
     return replace(plan, grants=tuple(grants), routes=tuple(routes))
 
 
-def what_can(plan: Plan, roles: Iterable[str], asked: Asked = ANYWHERE, beyond: str = "") -> Iterator[Way]:
+def what_can(plan: Plan, roles: Iterable[str], among: Among = ANYWHERE, beyond: str = "") -> Iterator[Way]:
     """All that these roles allow; only what the role `beyond` does not."""
     for role in roles:
         for grant in (grant for grant in plan.grants if grant.role in plan.closures[role]):
             covered = [one.context.formula for one in covering(plan, beyond, grant)]
-            yield from _ways(plan, role, [grant], replace(asked, outside=either((asked.outside, *covered))))
+            yield from _ways(plan, role, [grant], replace(among, outside=either((among.outside, *covered))))
 
 
 def _ways(
-    plan: Plan, role: str, granted: Iterable[Grant], asked: Asked, operation: Operation | None = None
+    plan: Plan, role: str, granted: Iterable[Grant], among: Among, operation: Operation | None = None
 ) -> Iterator[Way]:
     for grant in granted:
-        there = where(plan, grant, asked.outside, asked.near, asked.fixed)
+        there = where(plan, grant, among)
         if there:
             pattern = grant.pattern.both(operation.pattern) if operation else grant.pattern
             yield Way(
@@ -89,18 +91,18 @@ def _ways(
             )
 
 
-def idle(plan: Plan, near: Situation | None = None) -> Iterator[Finding]:
+def idle(plan: Plan, near: Situation = ANYWHERE.near) -> Iterator[Finding]:
     """Lines that change nothing: all that are told could be taken away together, and nobody could do less."""
     gone: set[str] = set()
     described = {system.name for system in plan.systems if not system.guarded}
     for grant in reversed(plan.grants):
         others = [one for one in covering(plan, grant.role, grant) if one.id not in gone | {grant.id}]
-        there = where(plan, grant, near=near)
+        there = where(plan, grant, Among(near=near))
         if there is None:
             why = f"never does: {grant.context.name} holds at no time and place"
         elif grant.pattern.system in described and not plan.known[str(grant.pattern)]:
             why = f"may do nothing there: {grant.pattern.system} has no such operation"
-        elif where(plan, grant, either(one.context.formula for one in others)) is None:
+        elif where(plan, grant, Among(outside=either(one.context.formula for one in others))) is None:
             why = f"may do so anyhow, by {', '.join(str(one.source) for one in others)}"
         else:
             continue
@@ -109,12 +111,12 @@ def idle(plan: Plan, near: Situation | None = None) -> Iterator[Finding]:
             message=f"role {grant.role} may {grant.pattern}, and {why}",
             hint="take the line away, or mend it",
             where=(grant.source, *(one.source for one in others)),
-            requests=known(next(requests(plan, (grant.role,), grant.pattern, there or near or Situation()))),
+            requests=known(next(requests(plan, (grant.role,), grant.pattern, there or near))),
         )
 
 
 def unused(
-    plan: Plan, uses: Uses, days: int, near: Situation | None = None, before: Plan | None = None
+    plan: Plan, uses: Uses, days: int, near: Situation = ANYWHERE.near, before: Plan | None = None
 ) -> Iterator[Finding]:
     """Grants of more than was done in these days; what was done is the least privilege that it needed.
 
@@ -128,7 +130,7 @@ def unused(
                 done[grant.id][permission] += count
     for grant in plan.grants:
         used = sorted(done[grant.id])
-        there = where(plan, grant, near=near)
+        there = where(plan, grant, Among(near=near))
         if there and used != [str(grant.pattern)] and (grant.role, grant.pattern) in old:
             yield Finding(
                 message=f"role {grant.role} may {grant.pattern}; in {days} days it "
@@ -139,111 +141,316 @@ def unused(
             )
 
 
-# --- what one plan lets people do that another does not: by role, permission and context, not by lines of text
+# --- why it was decided so
 
 
-def diff(old: Plan | None, new: Plan, holders: Mapping[str, Sequence[str]] = {}) -> tuple[Change, ...]:
-    """Every change in what anybody may do, what widens first; `old` None is the plan that denies everything.
+class Explanation(Struct, frozen=True, kw_only=True):
+    """`lines`: the policy's lines that decided, `file:line: text`; `would_allow`: any one of these would have."""
 
-    `holders`: role -> the principals that hold it. A changed context is told once, not at each grant that names it.
+    reason: str
+    sentence: str
+    lines: tuple[str, ...] = ()
+    would_allow: tuple[str, ...] = ()
+
+
+class Asked(Struct, frozen=True, kw_only=True):
+    """What is known of a request, and how it was decided. `did` is None where it was not understood.
+
+    `whole`: the facts name all that it was about. `besides`: the roles that the same person holds as somebody else.
+    `inside`: the guard refused it: what is too large there is no body that the policy bounds.
     """
-    before = old or replace(new, systems=(), roles=(), grants=(), routes=())
-    like = as_before(before, new)
-    found = [
-        *_grants(before, like, (before, new), widens=True),
-        *_grants(like, before, (new, before), widens=False),
-        *_computed(before, new),
-        *beside(before, new, holders),
-    ]
-    return tuple(sorted(found, key=lambda change: (not change.widens, change.role, change.text)))
+
+    reason: Reason
+    rule: str
+    did: Operation | None
+    facts: Facts
+    whole: bool = True
+    subject: str = ""  # `client:shop`
+    besides: frozenset[str] = frozenset()
+    inside: bool = False
 
 
-def covering(plan: Plan, role: str, grant: Grant) -> list[Grant]:
-    """The grants of this role of all that `grant` grants, in whatever context."""
-    return [one for one in plan.near(role, grant) if _within(grant, one)]
+def explain(plan: Plan, asked: Asked, now: Plan | None = None) -> Explanation:
+    """The decision in words, by the plan that was in force then; what to do about a role, by the one that is `now`."""
+    reason, did = asked.reason, asked.did.permission if asked.did else "this request"
+    why = "allowed" if reason is Reason.ALLOWED else f"refused: {_why(plan, asked)}"
+    would = [ELSEWHERE[reason]] if reason in ELSEWHERE else []
+    if reason in BY_POLICY and reason is not Reason.ALLOWED:
+        would = list(_would_allow(now if now and reason is Reason.ROLE else plan, asked))
+    lines = tuple(source.cited for source in _deciding(plan, asked) if source)
+    return Explanation(reason=str(reason), sentence=f"{did} was {why}", lines=lines, would_allow=tuple(would))
 
 
-def beyond(plan: Plan, role: str, grant: Grant) -> Situation | None:
-    """Where the role may not do what the grant grants; None where it may whenever the grant does."""
-    return where(plan, grant, either(one.context.formula for one in covering(plan, role, grant)))
+def _why(plan: Plan, asked: Asked) -> str:
+    roles, words = asked.facts.roles, asked.reason.words
+    match asked.reason:
+        case Reason.ROLE:
+            held = (
+                f"no role of the caller ({', '.join(sorted(roles))}) grants it" if roles else "the caller holds no role"
+            )
+            return held + ("; no role of the policy grants it" if asked.did and not _meant(plan, asked) else "")
+        case Reason.TOO_LARGE if not asked.inside:
+            return f"{words}; by limits, body: {plan.limits.body}"
+        case Reason.RATE_LIMITED:
+            return f"{words}, by limits: {_limit(plan, asked).name}: {_limit(plan, asked)}"
+    return words.lower() if asked.reason in BY_POLICY else words
 
 
-def _within(one: Grant, other: Grant) -> bool:
-    """Whether all fields and records of `one` are surely among those of `other`."""
-    fields = not other.fields or (one.fields and set(one.fields) <= set(other.fields))
-    return bool(fields) and all(any(_bounds(mine, theirs) for mine in one.where) for theirs in other.where)
+def _limit(plan: Plan, asked: Asked) -> Limit:
+    """Whoever is known has one of his own; all others of an address share one."""
+    return limit_of(plan, asked.facts.roles) if asked.subject else plan.limits.anonymous
 
 
-def _bounds(one: Condition, other: Condition) -> bool:
-    if (one.field, one.compare) != (other.field, other.compare):
-        return False
-    if one.compare in {"own", "in"}:
-        return set(one.values) <= set(other.values)
-    (near,), (far,) = (map(Decimal, condition.values) for condition in (one, other))
-    return near <= far if one.compare in {"<", "<="} else near >= far
+def _deciding(plan: Plan, asked: Asked) -> Iterator[Source | None]:
+    """The lines of the limit, or of the caller's roles, or of the rule, by its id; None where no line says it."""
+    match asked.reason:
+        case Reason.RATE_LIMITED:
+            yield _limit(plan, asked).source
+        case Reason.TOO_LARGE if not asked.inside:
+            yield plan.limits.source
+        case Reason.ROLE:
+            held = closure(plan, asked.facts.roles)
+            yield from (role.source for role in plan.roles if role.name in held)
+        case reason if reason in BY_POLICY or reason is Reason.APART:
+            yield from (rule.source for rule in plan.apart if rule.id == asked.rule)
+            yield from (system.source for system in plan.systems if asked.rule == kind.OBSERVE and system.observe_until)
+            for grant in (grant for grant in plan.grants if grant.id == asked.rule):
+                yield grant.source
+                names = grant.context.names if reason in {Reason.CONTEXT, Reason.STEP_UP} else ()
+                yield from (context.source for context in plan.contexts if context.name in names)
 
 
-def _grants(old: Plan, new: Plan, real: tuple[Plan, Plan], *, widens: bool) -> Iterator[Change]:
-    """What `new` lets a role do that `old` does not; a grant is told for the role that has it by its own change.
+# --- what would have allowed it: by each line of the policy that is about it, all that it asks for and that was not so
 
-    `real`: the two with the contexts that each has, where an example must hold.
+
+def _would_allow(plan: Plan, asked: Asked) -> Iterator[str]:
+    """The fewest steps first, and none that takes more than another needs; where a role is lacking, how one is given."""
+    by_steps = {tuple(_lacking(plan, asked, grant)): grant for grant in _meant(plan, asked) or _unwritten(asked)}
+    best = sorted(by_steps, key=len)[:SUGGESTIONS_MAX]
+    least = [steps for steps in best if not any(set(other) < set(steps) for other in best)]
+    barred = {steps: _barred(plan, asked, by_steps[steps]) for steps in least}
+    yield from (", and ".join(steps) + barred[steps] for steps in least)
+    fit = [by_steps[steps].role for steps in least if not barred[steps]]
+    if asked.reason is Reason.ROLE and asked.subject and (fit or not least):
+        kind, _, name = asked.subject.partition(":")
+        roles = dict.fromkeys([*sorted(asked.facts.roles & plan.closures.keys()), "".join(fit[:1]) or "ROLE"])
+        yield f"the role is given by `ostiary {kind} roles {name} {' '.join(roles)}`"
+
+
+def _meant(plan: Plan, asked: Asked) -> list[Grant]:
+    """The caller's own grants of it, else everybody's; of an operation that was not looked at, his own of the system."""
+    held, did, system = closure(plan, asked.facts.roles), asked.did, asked.facts.system
+    about = [one for one in plan.grants if (one.pattern.holds(did) if did else one.pattern.system == system)]
+    return [one for one in about if one.role in held] or (about if did else [])
+
+
+def _unwritten(asked: Asked) -> Iterator[Grant]:
+    """The line that no role has yet, as one of no role."""
+    if (did := asked.did) and asked.reason is Reason.ROLE:
+        action = f" {did.action}" if did.verb is Verb.EXECUTE and did.action else ""
+        text = f'a new line in the `may` of a role: "{did.system}/{did.object}: {did.verb}{action}"'
+        yield Grant(id="", role="", pattern=did.pattern, context=joined(()), source=Source(file="", line=0, text=text))
+
+
+def _lacking(plan: Plan, asked: Asked, grant: Grant) -> Iterator[str]:
+    """In the order in which it is looked at; of fields and records no more is known than what the grant says of them."""
+    if asked.reason is Reason.ROLE:
+        yield f"role {grant.role}, by {grant.source.cited}" if grant.role else grant.source.text
+    if (when := _unmet(grant, asked.facts.here)) != kind.Always():
+        yield f"the same request {words(when)} ({grant.context.name}, {grant.source})"
+    if asked.did is None:
+        yield "a line that grants what was asked"
+        return
+    if asked.facts.scopes.isdisjoint(covering_scopes(asked.did)):
+        yield f"a token with a scope that covers {asked.did.permission}"
+    if grant.terms:
+        yield f"a request within {grant.terms}{', by id' if grant.where else ''}: {grant.id}, {grant.source.cited}"
+    elif asked.reason is Reason.FIELD and when == kind.Always():
+        yield f"a line that names in `fields` what is written, as {grant.id}, {grant.source}, does not"
+    rest = [one.permission for one in asked.facts.operations if not _passes(plan, asked, one, grant)]
+    if rest or not asked.whole:
+        yield f"what allows the rest of the call: {few(rest) or 'not all of it was read'}"
+
+
+def _unmet(grant: Grant, here: kind.Circumstances) -> Formula:
+    """What of its context does not hold: all of it, where the part that does looks at the same and might not hold then."""
+    formula = grant.context.formula
+    parts = formula.parts if isinstance(formula, kind.All) else (formula,)
+    failing, holding = (every(one for one in parts if holds(one, here) is so) for so in (False, True))
+    return failing if looks_at(failing).isdisjoint(looks_at(holding)) else formula
+
+
+def _passes(plan: Plan, asked: Asked, one: Operation, grant: Grant) -> bool:
+    """Whether an operation of the same call is surely granted once this grant's is, by what has to change for that."""
+    facts, changed, covering = asked.facts, looks_at(_unmet(grant, asked.facts.here)), covering_scopes(one)
+    whole = [other for other in plan.granting(covering, closure(plan, facts.roles | {grant.role})) if not other.terms]
+    formulas = {other.context.formula for other in whole if not facts.scopes.isdisjoint(covering)}
+    kept = (holds(one, facts.here) and changed.isdisjoint(looks_at(one)) for one in formulas)
+    return one == asked.did or grant.context.formula in formulas or any(kept)
+
+
+def _barred(plan: Plan, asked: Asked, grant: Grant) -> str:
+    """Why it is no way for whoever asked; "" where nothing stands against it."""
+    if asked.subject.startswith(MACHINE) and signs_in(_unmet(grant, asked.facts.here)):
+        return NEVER_A_MACHINE
+    if asked.subject and asked.reason is Reason.ROLE:
+        held = (asked.facts.roles & plan.closures.keys()) | asked.besides | {grant.role}
+        for found in both(narrowed(plan, held), {asked.subject: held}, on=asked.facts.here.at.date()):
+            return f"; another person may hold it, for {found.message}"
+    return ""
+
+
+def signs_in(formula: Formula) -> bool:
+    """Whether it can hold for nobody but a person who signed in: a client that acts for itself never does."""
+    if isinstance(formula, kind.All | kind.AnyOf):
+        return (any if isinstance(formula, kind.All) else all)(map(signs_in, formula.parts))
+    return isinstance(formula, kind.Mfa | kind.Recent)
+
+
+def words(formula: Formula) -> str:  # noqa: PLR0911  a case for each kind of condition
+    """A condition as people say it."""
+    match formula:
+        case kind.Hours():
+            but = f", but for {', '.join(formula.holidays)}" if formula.holidays else ""
+            return f"{_hours(formula)}{but}"
+        case kind.Networks():
+            return f"from {' or '.join(formula.networks)}"
+        case kind.Countries():
+            return f"from {' or '.join(code or 'an unknown country' for code in formula.countries)}"
+        case kind.Device():
+            return "from a registered device"
+        case kind.Mfa():
+            return "after a sign-in with more than one factor"
+        case kind.Recent():
+            return f"within {duration(formula.seconds)} of the sign-in"
+        case kind.All() | kind.AnyOf():
+            return (" and " if isinstance(formula, kind.All) else " or ").join(map(_grouped, formula.parts))
+        case kind.Not():
+            return f"not {_grouped(formula.part)}"
+    return "at any time"
+
+
+def _grouped(part: Formula) -> str:
+    """In brackets, where it is of several parts: `a or b and c` can be heard in two ways."""
+    several = isinstance(part, kind.All | kind.AnyOf) and len(part.parts) > 1
+    return f"({words(part)})" if several else words(part)
+
+
+def _hours(formula: kind.Hours) -> str:
+    """Days and hours, each where it says something."""
+    whole, daily = (formula.start, formula.end) == (0, kind.MINUTES_A_DAY), len(formula.days) == len(DAYS)
+    if whole and daily:
+        return "at any time"
+    days = "every day" if daily else f"on {', '.join(DAYS[day] for day in formula.days)}"
+    hours = "all day" if whole else f"from {clock(formula.start)} to {clock(formula.end)}"
+    return f"{days} {hours} {formula.zone}"
+
+
+def clock(minute: int) -> str:
+    return f"{minute // 60:02}:{minute % 60:02}"
+
+
+# --- against a draft: what it would decide otherwise, for whom, and how often that happened
+
+
+class Otherwise(Struct):
+    """One kind of change; the newest decision is the example."""
+
+    principal: str
+    operation: str
+    was: str
+    would: str
+    decision: str
+    last: datetime
+    times: int = 0
+
+
+class Replayed(Struct, kw_only=True):
+    """`left`: reason -> decisions that no policy decides. `more`: changes of kinds that found no room."""
+
+    decisions: int = 0
+    left: Counter[str]
+    changes: list[Otherwise]
+    more: int = 0
+
+
+class Tally:
+    """Counts by kind of change; memory grows with the kinds alone."""
+
+    def __init__(self) -> None:
+        self.done = Replayed(left=Counter(), changes=[])
+        self._kinds: dict[tuple[str, str, str, str], Otherwise] = {}
+
+    def decided(self, reason: str) -> bool:
+        """Counts a decision; whether a policy could have decided it otherwise."""
+        if reason not in BY_POLICY:
+            self.done.left[reason] += 1
+            return False
+        self.done.decisions += 1
+        return True
+
+    def differs(self, kind: tuple[str, str, str, str], decision: str, at: datetime) -> None:
+        """`kind`: principal, operation, and what was and would be; the newest comes first."""
+        if kind not in self._kinds and len(self._kinds) >= CHANGES_MAX:
+            self.done.more += 1
+            return
+        if kind not in self._kinds:
+            self._kinds[kind] = Otherwise(*kind, decision=decision, last=at)
+        self._kinds[kind].times += 1
+
+    def all(self) -> Replayed:
+        """What would be refused comes first, then what happened most."""
+        found = self._kinds.values()
+        self.done.changes = sorted(found, key=lambda change: (change.would == Reason.ALLOWED, -change.times))
+        return self.done
+
+
+def replay(plan: Plan, recorded: Iterable[Recorded], before: Plan | None = None) -> Replayed:
+    """Each of `recorded`, the newest first, decided again by `plan`; memory grows with the kinds of change alone.
+
+    `before`: the plan in force. Where neither knows, for what was sent is not kept, and both say the same, nothing changes.
     """
-    own: dict[str, list[Grant]] = defaultdict(list)
-    for grant in new.grants:
-        own[grant.role].append(grant)
-    for role in new.roles:
-        inherited = old.closures.get(role.name, frozenset()) - {role.name}
-        for grant in (grant for name in role.closure if name not in inherited for grant in own[name]):
-            if there := beyond(old, role.name, grant):
-                left = [] if widens else old.near(role.name, grant)
-                yield at_line(
-                    left[0].source if left else grant.source,
-                    _told(role.name, grant, left, widens=widens),
-                    widens=widens,
-                    before="" if widens or left else "before: ",
-                    role=role.name,
-                    permission=str(grant.pattern),
-                    context=grant.context.name,
-                    request=request(real[1], [role.name], grant.pattern, there, unlike=real[0]),
-                )
+    strict = replace(plan, grants=tuple(grant for grant in plan.grants if not _open(grant)))
+    loose = replace(plan, grants=tuple(map(_loosened, plan.grants)))
+    tally = Tally()
+    for one in recorded:
+        if not tally.decided(one.reason):
+            continue
+        would = _now(strict, loose, one)
+        if would == UNCLEAR and before is not None and _granted(plan, one.facts) == _granted(before, one.facts):
+            continue
+        if would != UNCLEAR and (would == Reason.ALLOWED) is (one.reason == Reason.ALLOWED):
+            continue
+        did = ", ".join(operation.permission for operation in one.facts.operations) or f"{one.facts.system}/"
+        tally.differs((one.principal, did, one.reason, would), one.decision, one.facts.here.at)
+    return tally.all()
 
 
-def _told(role: str, grant: Grant, left: Sequence[Grant], *, widens: bool) -> str:
-    """`left`: what still grants it, but not always when it was."""
-    if left:
-        return f"{role} may {grant.pattern} now only {' or '.join(dict.fromkeys(map(_under, left)))}"
-    limited = grant.terms or not isinstance(grant.context.formula, Always)
-    return f"{role} may {'now' if widens else 'no longer'} {grant.pattern}{f' {_under(grant)}' if limited else ''}"
+def _now(strict: Plan, loose: Plan, one: Recorded) -> str:
+    """What the plan says, with none of its grants that turn on what is not kept, and with them as if it held.
 
-
-def _computed(old: Plan, new: Plan) -> Iterator[Change]:
-    """Lines that go, and with them what held their holders: fields that an ERP computes pass for who has no such line.
-
-    By whatever role they write there: no other restriction of one role is one of what another grants.
+    Where that differs, nobody knows; nor where it would let on what was refused before anybody saw all of it.
     """
-    for system in (one.name for one in new.systems if one.guarded):
-        written = any(not one.terms for one in new.writing_of(new.closures, system))
-        for role in old.roles if written else ():
-            (lines, before), (_, after) = (_bounding(plan, role.name, system) for plan in (old, new))
-            with proving(old, f"{role.source}: what whoever holds {role.name} may write in {system}"):
-                freer = lines and counterexample(before, after)
-            if freer:
-                told = f"whoever holds {role.name} and writes in {system} may now write all that it computes"
-                yield at_line(lines[0].source, told, widens=True, role=role.name)
+    judge = decide if one.facts.operations else admit
+    would, least = judge(loose, one.facts).reason, judge(strict, one.facts).reason
+    unseen = one.reason != Reason.ALLOWED and not one.whole
+    return UNCLEAR if would is Reason.ALLOWED and (unseen or least is not Reason.ALLOWED) else would
 
 
-def _bounding(plan: Plan, role: str, system: str) -> tuple[list[Grant], Formula]:
-    """The role's lines of fewer fields or records of what it writes, and where one of them counts (`plan.decide`)."""
-    own = plan.writing_of(sorted(plan.closures.get(role, ())), system)
-    lines = [one for one in own if one.terms]
-    whole = [
-        either(each.context.formula for each in own if not each.terms and one.pattern.within(each.pattern))
-        for one in lines
-    ]
-    return lines, either(Not(part=one) for one in whole)
+def _open(grant: Grant) -> bool:
+    """It turns on what was sent, on a record, or on what is noted only while the policy in force asks for it."""
+    return bool(grant.terms) or any(isinstance(atom, UNKEPT) for atom in atoms(grant.context.formula))
 
 
-def _under(grant: Grant) -> str:
-    """`when office for the fields name`: how far it goes; always, where nothing bounds it."""
-    when = [] if grant.terms and isinstance(grant.context.formula, Always) else [f"when {grant.context.name}"]
-    return " ".join([*when, *([f"for {grant.terms}"] if grant.terms else [])])
+def _loosened(grant: Grant) -> Grant:
+    bare = replace(grant, fields=(), where=())
+    return replace(bare, context=replace(grant.context, formula=kind.Always())) if _open(bare) else bare
+
+
+def _granted(plan: Plan, facts: Facts) -> list[tuple[object, ...]]:
+    """All that the plan grants of these operations to these roles, whatever its lines are called."""
+    held = closure(plan, facts.roles)
+    grants = [one for did in facts.operations for one in plan.granting(covering_scopes(did), held)]
+    if not facts.operations:
+        grants = [one for one in plan.grants if one.role in held and one.pattern.system == facts.system]
+    return [(one.pattern, one.context.formula, one.fields, one.where) for one in grants]

@@ -32,6 +32,17 @@ FEWER: Final = "let fewer of them ask for hours, networks, countries and `within
 NAMES_TOLD_MAX: Final = 10
 
 
+class Among(Struct, frozen=True, kw_only=True):
+    """These situations: where `outside` does not hold; `fixed` are the facts that must be as they are `near`."""
+
+    outside: Formula = NEVER
+    near: Situation = Situation()
+    fixed: frozenset[str] = frozenset()
+
+
+ANYWHERE: Final = Among()
+
+
 class Request(Struct, frozen=True, kw_only=True):
     """A caller with just these roles, and a token that covers what is asked, is answered with `reason`."""
 
@@ -286,16 +297,10 @@ def proving(plan: Plan, what: str) -> Iterator[None]:
         raise OperatorFault("contexts-too-many", told, hint=FEWER) from problem
 
 
-def where(
-    plan: Plan,
-    grant: Grant,
-    outside: Formula = NEVER,
-    near: Situation | None = None,
-    fixed: frozenset[str] = frozenset(),
-) -> Situation | None:
-    """Where the grant holds and `outside` does not; as `counterexample`."""
+def where(plan: Plan, grant: Grant, among: Among = ANYWHERE) -> Situation | None:
+    """Where the grant holds; as `counterexample`."""
     with proving(plan, f"{grant.source}: role {grant.role} may {grant.pattern}"):
-        return counterexample(grant.context.formula, outside, near, fixed)
+        return counterexample(grant.context.formula, among.outside, among.near, among.fixed)
 
 
 def impossible(plan: Plan) -> Iterator[str]:
