@@ -41,6 +41,7 @@ from ostiary.plan.model import (
     Route,
     Source,
     System,
+    age,
     seal,
 )
 
@@ -205,10 +206,10 @@ def expected(plan: Plan, request: Any, known: Any, signals: Any, at: datetime) -
             country={PLACES[1]: "DE", PLACES[2]: "AT"}.get(request["place"], ""),
             device=DEVICES.get(request["dev"]) in {"", "client:shop"},
             acr=request["acr"] or "",
-            signed_in_s=request["auth_time"],
+            age_s=age(at, request["auth_time"]),
         ),
         token=request["token"],
-        roles=request["roles"] if request["roles"] in known else None,
+        roles=request["roles"] if request["roles"] in known else frozenset(),
         scopes=request["scopes"],
         operations=operations,
         address_blocked=blocked and request["place"] == PLACES[1],

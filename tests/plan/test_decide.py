@@ -139,7 +139,7 @@ def test_who_writes_less_than_all_of_an_object_writes_a_computed_field_by_its_na
 
 
 def test_an_unknown_role_set_holds_nothing():
-    facts = msgspec.structs.replace(asked("erp/sale.sale:read"), roles=None)
+    facts = msgspec.structs.replace(asked("erp/sale.sale:read"), roles=frozenset())
     assert decide(PLAN, facts).reason is Reason.ROLE
 
 
@@ -268,7 +268,7 @@ def test_a_context_is_judged_once_for_a_call_of_however_many_operations(monkeypa
     many = {"roles": [f"r{n}" for n in range(9)], "source": AWAY}
     assert decide(plan, asked(*["erp/sale.sale:write"] * 500, **many)).reason == "context"
     assert len(judged) == 1
-    person = asked(*["erp/sale.sale:write"] * 500, **many, signed_in_s=0)
+    person = asked(*["erp/sale.sale:write"] * 500, **many, age_s=1_000)
     assert decide(plan, person).reason == "context"
     assert len(judged) == 3  # as it is, and as it would be after a better sign-in
 

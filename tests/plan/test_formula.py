@@ -182,7 +182,7 @@ def test_on_a_holiday_no_hours_begin_and_those_of_the_night_before_go_on(moment,
 
 def test_place_device_and_sign_in_are_as_the_circumstances_say():
     now = datetime(2026, 3, 3, 10, tzinfo=UTC)
-    shown = here(at=now, country="DE", device=True, acr="mfa", signed_in_s=int(now.timestamp()) - 900)
+    shown = here(at=now, country="DE", device=True, acr="mfa", age_s=900)
     conditions = [Countries(countries=("AT", "DE")), Device(), Mfa(), Recent(seconds=900)]
     assert all(holds(one, shown) for one in conditions)
     assert not any(holds(one, here(at=now)) for one in conditions)

@@ -78,7 +78,7 @@ def times_of(formula, here):
 
 @lru_cache(1024)
 def _times_of_hours(hours):
-    return sum(holds(hours, Situation(at).here) << n for n, at in enumerate(TIMES))
+    return sum(holds(hours, Situation(at)) << n for n, at in enumerate(TIMES))
 
 
 @quiet
@@ -87,11 +87,11 @@ def test_it_says_no_just_where_some_half_hour_and_address_show_it(one, other):
     found = counterexample(one, other)
     event("no" if found else "yes")
     if found is not None:
-        assert holds(one, found.here)
-        assert not holds(other, found.here)
+        assert holds(one, found)
+        assert not holds(other, found)
         return
     told = [atom for atom in {*atoms(one), *atoms(other)} if not isinstance(atom, Hours)]
-    heres = (Situation(TIMES[0], source, **rest).here for source in PLACES for rest in REST)
+    heres = (Situation(TIMES[0], source, **rest) for source in PLACES for rest in REST)
     for here in {tuple(holds(atom, here) for atom in told): here for here in heres}.values():
         assert not times_of(one, here) & ~times_of(other, here)
 
@@ -100,7 +100,7 @@ def test_it_says_no_just_where_some_half_hour_and_address_show_it(one, other):
 @given(formulas, st.sampled_from(TIMES), st.sampled_from(PLACES))
 def test_the_situation_asked_for_is_the_example_where_it_is_one(one, at, source):
     found = counterexample(one, NEVER, Situation(at, source))
-    if holds(one, Situation(at, source).here):
+    if holds(one, Situation(at, source)):
         assert found is not None
         assert (found.at, found.source) == (at, source)
 
@@ -245,7 +245,7 @@ def test_hours_of_whole_weeks_leave_out_their_holidays(text, day, start, end, zo
     off = Hours(days=tuple(range(7)), start=start, end=end, zone=zone, holidays=text)
     for found in (counterexample(Not(part=off)), counterexample(Always(), off), counterexample(DAILY, off)):
         assert found is not None
-        assert not holds(off, found.here)
+        assert not holds(off, found)
     assert counterexample(Not(part=off)).at.astimezone(situation.zone(zone)).date().isoformat() == day
     assert implies(off, DAILY)
 

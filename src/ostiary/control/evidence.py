@@ -27,7 +27,7 @@ from ostiary.guard.journal import Line
 from ostiary.identity import roster
 from ostiary.monitor.usage import patterns
 from ostiary.plan.decide import UNCLEAR, Facts, Reason, Recorded
-from ostiary.plan.model import UNKNOWN, Circumstances
+from ostiary.plan.model import UNKNOWN, Circumstances, age
 from ostiary.policy.document import Document
 from ostiary.prove.questions import Tally, replay
 from ostiary.store import backup
@@ -206,7 +206,7 @@ def by_gate(event: Event, roles: Roles) -> Recorded:
     here = Circumstances(
         at=event.at, source=ip_address(event.source if origin(event.source) else "::"),
         country=UNKNOWN if event.country == NONE else event.country,
-        device=event.device != NONE, acr=event.acr, signed_in_s=event.signed_in_s or None,
+        device=event.device != NONE, acr=event.acr, age_s=age(event.at, event.signed_in_s),
     )  # fmt: skip
     facts = Facts(
         system=event.system, here=here, roles=roles.get(event.role_set, frozenset()), scopes=scopes,

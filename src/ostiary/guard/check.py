@@ -24,7 +24,7 @@ from ostiary.guard.journal import Journal, Line
 from ostiary.guard.knowledge import Caller, Knowledge, Ready
 from ostiary.guard.locks import Busy, Locks, Record
 from ostiary.plan.decide import NO_ACCOUNT, UNCLEAR, Decision, Facts, Reason, decide
-from ostiary.plan.model import OBSERVE, UNKNOWN, Circumstances, HandOver, System
+from ostiary.plan.model import OBSERVE, UNKNOWN, Circumstances, HandOver, System, age
 
 DRAFT_OPERATIONS_MAX: Final = 100  # what a draft would say of more is not worth the wait
 SUBJECT_HEADER: Final = "x-gw-sub"  # from the gate: it has verified a token
@@ -225,14 +225,14 @@ class Check:
 
     def _circumstances(self, asked: Request, caller: Caller) -> Circumstances:
         """Address, country and certificate are those that the gate saw; the rest the token says."""
-        claims = caller.claims
+        claims, now = caller.claims, self._clock.now()
         return Circumstances(
-            at=self._clock.now(),
+            at=now,
             source=ip_address(asked.headers.get("x-gw-source", "")),
             country=asked.headers.get("x-gw-country", UNKNOWN),
             device=self._knowledge.registered(claims.subject, asked.headers.get("x-gw-device", ""), claims.device),
             acr=claims.acr,
-            signed_in_s=claims.authenticated_at,
+            age_s=age(now, claims.authenticated_at),
         )
 
     async def _hold(self, ready: Ready, call: Call, linked: Iterable[Record], trace: Trace, gone: Gone) -> None:

@@ -272,8 +272,7 @@ class _Known(dict[Formula, bool]):
 
     @cached_property
     def stepped_up(self) -> "_Known":
-        now = int(self.facts.here.at.timestamp())
-        return _Known(replace(self.facts, here=replace(self.facts.here, acr=MFA, signed_in_s=now)))
+        return _Known(replace(self.facts, here=replace(self.facts.here, acr=MFA, age_s=0)))
 
     @cached_property
     def together(self) -> Together:
@@ -291,7 +290,7 @@ def _judge(
     """The nearest to a yes; for a person a better sign-in, where nothing else is lacking."""
     found, facts = _nearest(granting, known, operation, scoped=scoped), known.facts
     pending = found.reason is Reason.RECORD and facts.records == Records()
-    if found.allowed or pending or not granting or facts.here.signed_in_s is None:
+    if found.allowed or pending or not granting or facts.here.age_s is None:
         return found
     then = _nearest(granting, known.stepped_up, operation, scoped=scoped)
     if then.allowed:

@@ -35,18 +35,23 @@ UNKNOWN: Final = ""  # the country of an address that no database knows
 V4: Final = 1 << 32  # so many addresses have version 4
 
 
-class Circumstances(Struct, frozen=True, kw_only=True):
-    """What a request's conditions are about. `signed_in_s`: when a person signed in; None where none did."""
+class Circumstances(Struct, frozen=True):
+    """What a request's conditions are about. `age_s`: how long ago a person signed in; None where none did."""
 
     at: datetime
     source: Address
     country: str = UNKNOWN
     device: bool = False
     acr: str = ""
-    signed_in_s: int | None = None
+    age_s: int | None = None
 
     def __post_init__(self) -> None:
         force_setattr(self, "source", unmapped(self.source))
+
+
+def age(at: datetime, signed_in_s: int | None) -> int | None:
+    """Of a sign-in; None where there was none."""
+    return int(at.timestamp()) - signed_in_s if signed_in_s else None
 
 
 class Always(Struct, frozen=True, gc=False, tag="always"):
@@ -130,7 +135,7 @@ def holds(formula: Formula, here: Circumstances) -> bool:  # noqa: C901, PLR0911
         case Mfa():
             return here.acr == MFA
         case Recent():
-            return here.signed_in_s is not None and int(here.at.timestamp()) - here.signed_in_s <= formula.seconds
+            return here.age_s is not None and here.age_s <= formula.seconds
         case All():
             return all(holds(part, here) for part in formula.parts)
         case AnyOf():

@@ -279,7 +279,7 @@ def replay(plan: Plan, asked: Request) -> Decision:
 def asking(system: str, roles: Iterable[str], there: Situation, does: tuple[Operation, ...]) -> Facts:
     """A caller with just these roles, and a token that covers all that he does."""
     scopes = frozenset(scope for one in does for scope in covering_scopes(one))
-    return Facts(system=system, here=there.here, roles=frozenset(roles), scopes=scopes, operations=does)
+    return Facts(system=system, here=there, roles=frozenset(roles), scopes=scopes, operations=does)
 
 
 # --- where a grant holds; and who asks for too much at once is told what of the policy it was

@@ -14,7 +14,6 @@ from math import prod
 from operator import and_, or_, xor
 from typing import Any, Final, NamedTuple
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from ostiary.foundation.errors import counted
@@ -41,23 +40,12 @@ class TooMany(Exception):
     """More formulas than one proof may look at; its argument is the whole."""
 
 
-class Situation(Struct, frozen=True):
+class Situation(kind.Circumstances, frozen=True):
     """`turns_on`: the facts that the conditions look at; of the others any would do."""
 
     at: datetime = MONDAY
     source: Address = SOMEWHERE
-    country: str = UNKNOWN
-    device: bool = False
-    acr: str = ""
-    age_s: int | None = None  # of the sign-in
     turns_on: frozenset[str] = frozenset()
-
-    @property
-    def here(self) -> kind.Circumstances:
-        since = None if self.age_s is None else int(self.at.timestamp()) - self.age_s
-        return kind.Circumstances(
-            at=self.at, source=self.source, country=self.country, device=self.device, acr=self.acr, signed_in_s=since
-        )
 
     def __str__(self) -> str:
         """Time and address always, the rest where the conditions look at it."""
@@ -126,7 +114,7 @@ def _axes(formula: Formula, near: Situation, fixed: frozenset[str]) -> Axes:
 @lru_cache(maxsize=4096)
 def _parts(fact: str, plain: tuple[Formula, ...], near: Any, fixed: bool) -> tuple[_Part, ...]:
     own: Any = near.astimezone(zone(plain[0].zone)) if isinstance(plain[0], kind.Hours) else near
-    here = Situation(**{fact: own}).here
+    here = Situation(**{fact: own})
     first = _Part(own, frozenset(one for one in plain if holds(one, here)))
     return (first,) if fixed else _unlike((first, *PARTS[fact](plain)))
 
@@ -285,7 +273,7 @@ def _switches(hours: kind.Hours, monday: datetime) -> tuple[datetime, ...]:
         cuts.add(local.astimezone(UTC))
     found: list[datetime] = []
     for cut in sorted(cut for cut in cuts if monday <= cut < monday + WEEK):
-        if holds(hours, Situation(cut).here) is (len(found) % 2 == 0):
+        if holds(hours, Situation(cut)) is (len(found) % 2 == 0):
             found.append(cut)
     return (*found, *[monday + WEEK] * (len(found) % 2))
 
