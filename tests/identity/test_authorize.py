@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ostiary.foundation.secret import Secret
-from ostiary.identity import principals, registration, roster
+from ostiary.identity import principals, registration
 from ostiary.identity.credentials import pepper
 from ostiary.identity.names import same_redirect
 from ostiary.identity.passwords import hash_password
@@ -285,8 +285,11 @@ def new_password(world, text):
 
 def locked_s(world):
     with world.store.read() as connection:
-        rows = roster.with_locks(
-            connection, pepper(connection, world.sealer), roster.users(connection), int(world.clock.now().timestamp())
+        rows = principals.with_locks(
+            connection,
+            pepper(connection, world.sealer),
+            principals.users(connection),
+            int(world.clock.now().timestamp()),
         )
     return {row["id"]: row["locked_s"] for row in rows}
 

@@ -4,7 +4,7 @@ import pytest
 
 from ostiary.audit.log import entries
 from ostiary.foundation.errors import CallerFault
-from ostiary.identity import devices, principals
+from ostiary.identity import principals
 from ostiary.store.directory import devices as registered
 
 OURS, ANNAS, OTHERS = "a" * 64, "b" * 64, "c" * 64
@@ -12,8 +12,8 @@ OURS, ANNAS, OTHERS = "a" * 64, "b" * 64, "c" * 64
 
 @pytest.fixture
 def known(world):
-    world.do(devices.add, name="kiosk", principal="", fingerprint=OURS)
-    world.do(devices.add, name="laptop", principal="user:anna", fingerprint=ANNAS)
+    world.do(principals.add_device, name="kiosk", principal="", fingerprint=OURS)
+    world.do(principals.add_device, name="laptop", principal="user:anna", fingerprint=ANNAS)
     return world
 
 
@@ -44,10 +44,10 @@ def test_a_persons_token_is_of_the_device_that_redeems_and_each_refresh_asks_aga
 def test_what_is_done_with_devices_is_recorded_and_what_can_t_be_is_refused(known):
     for wrong in ({"name": "kiosk", "principal": ""}, {"name": "x", "principal": "user:nobody"}, {"name": "a b", "principal": ""}):  # fmt: skip
         with pytest.raises(CallerFault):
-            known.do(devices.add, fingerprint=OTHERS, **wrong)
-    known.do(devices.remove, name="kiosk")
+            known.do(principals.add_device, fingerprint=OTHERS, **wrong)
+    known.do(principals.remove_device, name="kiosk")
     with pytest.raises(CallerFault, match="there is no device kiosk"):
-        known.do(devices.remove, name="kiosk")
+        known.do(principals.remove_device, name="kiosk")
     with known.store.read() as connection:
         told = [(one["action"], one["object"]) for one in entries(connection, limit=3)]
         assert registered(connection) == {ANNAS: "user:anna"}

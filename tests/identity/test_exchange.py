@@ -3,7 +3,7 @@
 import pytest
 
 from ostiary.foundation.errors import CallerFault
-from ostiary.identity import devices, principals, registration
+from ostiary.identity import principals, registration
 
 KIND = "urn:ietf:params:oauth:grant-type:token-exchange"
 TYPE = "urn:ietf:params:oauth:token-type:access_token"
@@ -97,7 +97,7 @@ def test_a_token_that_allows_nothing_is_exchanged_for_nothing(world, service):
 def test_what_is_exchanged_has_the_subject_s_device_and_roles(world, service):
     token = world.signed_in(scope="erp/sale.*:read")["access_token"]
     fingerprint = "ab" * 32
-    world.do(devices.add, name="desk", principal="", fingerprint=fingerprint)
+    world.do(principals.add_device, name="desk", principal="", fingerprint=fingerprint)
     world.headers = {"x-gw-device": fingerprint}
     claims = world.claims(service(token).json()["access_token"])
     assert (claims.device, claims.role_set) == ("", world.claims(token).role_set)

@@ -7,7 +7,7 @@ from sqlalchemy import event, func, insert, select, text
 
 from identity.test_people import Browser, begun, polled, shown
 from identity.test_proofs import made
-from ostiary.identity import principals, roster, tokens, tries
+from ostiary.identity import principals, tokens, tries
 from ostiary.store.database import open_store
 from ostiary.store.directory import revoked_keys
 from ostiary.store.tables import ONE_TIME, THROTTLE
@@ -63,7 +63,7 @@ def everything(world):
     world.do(principals.revoke_principal, principal="client:web")
     with world.store.read() as connection:
         revoked_keys(connection, 0)
-        roster.with_locks(connection, world.app.state.server.key, roster.users(connection), 0)
+        principals.with_locks(connection, world.app.state.server.key, principals.users(connection), 0)
     world.do(principals.remove, principal="client:web")
     tokens.purge(world.store, int(world.clock.now().timestamp()))
 

@@ -13,7 +13,7 @@ from joserfc.jwk import ECKey
 from ostiary.audit.log import entries
 from ostiary.foundation.clock import SystemClock
 from ostiary.foundation.errors import CallerFault, OperatorFault, SystemFault
-from ostiary.identity import factors, principals, providers, roster
+from ostiary.identity import factors, principals, providers
 from ostiary.identity.published import Published
 from provider_twin import Signing, Twin
 
@@ -34,7 +34,7 @@ def clock_of():
 
 def listed(outside):
     with outside.world.store.read() as connection:
-        return {row["id"]: row["roles"] for row in roster.users(connection)}
+        return {row["id"]: row["roles"] for row in principals.users(connection)}
 
 
 def stops(outside, told=REFUSED, outcome="", **changed):
@@ -203,7 +203,7 @@ def test_without_jit_only_those_come_in_who_are_linked(outside):
     stops(outside, "have no account here yet")
     outside.world.do(providers.link, name="acme", subject="0f-a1", principal="user:anna")
     with outside.world.store.read() as connection:
-        assert list(roster.one(connection, "user:anna")["outside"].values()) == ["0f-a1"]
+        assert list(principals.one(connection, "user:anna")["outside"].values()) == ["0f-a1"]
     told = outside.tokens()
     assert outside.world.claims(told["access_token"]).subject == "user:anna"
     outside.world.do(providers.link, name="acme", subject="0f-a1")

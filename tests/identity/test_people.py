@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import delete
 
 from ostiary.audit.log import Change, entries
-from ostiary.identity import factors, principals, registration, roster, session
+from ostiary.identity import factors, principals, registration, session
 from ostiary.store.tables import PASSWORD
 
 
@@ -100,11 +100,11 @@ def test_whose_session_ended_while_he_waited_for_his_turn_changes_nothing(world,
 @pytest.mark.standard("B4")
 def test_an_app_is_enrolled_and_then_asked_for(world, browser):
     with world.store.read() as connection:
-        assert roster.one(connection, "user:anna")["factors"] == []
+        assert principals.one(connection, "user:anna")["factors"] == []
     assert len(browser.enrol()) == 10
     with world.store.read() as connection:
-        assert roster.one(connection, "user:anna")["factors"] == ["recovery", "totp"]
-        assert "factors" not in roster.one(connection, "client:shop")
+        assert principals.one(connection, "user:anna")["factors"] == ["recovery", "totp"]
+        assert "factors" not in principals.one(connection, "client:shop")
     browser.forget()
     world.later(seconds=60)
     half = browser.half(world.authorize())

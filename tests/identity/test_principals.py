@@ -10,7 +10,7 @@ from ostiary.audit.log import entries
 from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.jose import SigningKey
 from ostiary.foundation.secret import Secret
-from ostiary.identity import keys, principals, registration, roster
+from ostiary.identity import keys, principals, registration
 from ostiary.identity.passwords import easily_guessed, hash_password
 from ostiary.store.database import METADATA, Sealer
 from ostiary.store.directory import erp_account, role_sets
@@ -97,8 +97,8 @@ def test_a_refused_act_leaves_nothing(world):
             client(world, roles=roles, redirects=redirects)
     assert len(audit(world)) == before
     with world.store.read() as connection:
-        assert [one["id"] for one in roster.users(connection)] == ["user:anna"]
-        assert [one["id"] for one in roster.clients(connection)] == ["client:shop", "client:web"]
+        assert [one["id"] for one in principals.users(connection)] == ["user:anna"]
+        assert [one["id"] for one in principals.clients(connection)] == ["client:shop", "client:web"]
 
 
 @pytest.mark.parametrize("name", ["", "a:b", "a#1", "a b", "-a", "ä", "a" * 101, "a\n", "a/b", "a\0", "\U0001f511"])

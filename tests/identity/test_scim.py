@@ -8,7 +8,7 @@ import pytest
 from client_keys import Keyed
 from ostiary.audit.log import entries
 from ostiary.foundation.errors import CallerFault
-from ostiary.identity import principals, provisioning, roster, scim
+from ostiary.identity import principals, provisioning, scim
 
 USER = "urn:ietf:params:scim:schemas:core:2.0:User"
 PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
@@ -60,7 +60,7 @@ class Directory:
         """As an administrator sees it."""
         name = self.world.store
         with name.read() as connection:
-            return roster.one(connection, f"user:{one['userName']}")
+            return principals.one(connection, f"user:{one['userName']}")
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.origin import origin
 from ostiary.guard.journal import Line
-from ostiary.identity import roster
+from ostiary.identity import principals
 from ostiary.monitor.usage import patterns
 from ostiary.plan.decide import UNCLEAR, Facts, Reason, Recorded
 from ostiary.plan.model import UNKNOWN, Circumstances, age
@@ -50,7 +50,7 @@ def list_events(home: Home, wanted: record.Filter, limit: int = 20) -> list[dict
         raise CallerFault("no-such-reason", f"there is no reason {wanted.reason!r}", hint=hint)
     if wanted.principal:
         with opened(home) as on, on.store.read() as connection:
-            wanted = msgspec.structs.replace(wanted, principal=roster.in_full(connection, wanted.principal))
+            wanted = msgspec.structs.replace(wanted, principal=principals.in_full(connection, wanted.principal))
     found: list[dict[str, Any]] = []
     try:
         found.extend(map(record.shape, record.find(home.access_log, wanted, limit=limit)))

@@ -26,7 +26,7 @@ from ostiary.erp.operation import Operation, covering_scopes
 from ostiary.foundation.clock import EPOCH, stamp
 from ostiary.foundation.errors import CallerFault, OperatorFault, counted
 from ostiary.foundation.home import Home
-from ostiary.identity import principals, roster
+from ostiary.identity import principals
 from ostiary.identity.principals import Keys, next_generation
 from ostiary.monitor import alerts
 from ostiary.monitor.alerts import OURSELVES
@@ -53,7 +53,7 @@ def set_roles(board: Board, actor: str, principal: str, roles: list[str], reason
     """Exactly these roles; tokens already out are refused (standard B7). One more may wait for the yes of others."""
     with board.turn:
         with board.on.store.read() as connection:
-            before = roster.one(connection, principal)["roles"]
+            before = principals.one(connection, principal)["roles"]
         if board.reconciler.plan.approvals.giving and not set(roles) <= set(before):
             gains = sorted({*roles} - {*before})
             content = {"principal": principal, "gains": gains, "roles": sorted({*roles}), "before": before}
@@ -138,7 +138,7 @@ def _refuse_stale(board: Board, change: Change, asked: Proposal) -> None:
         if board.now - asked.at > ASKED_MAX:
             raise OperatorFault("proposal-old", "it was asked for too long ago", hint="`break-glass start` again")
         return
-    before = roster.one(change.connection, asked.content["principal"])["roles"]
+    before = principals.one(change.connection, asked.content["principal"])["roles"]
     if (before, board.reconciler.plan.revision) != (asked.content["before"], asked.content["base"]):
         told = "the roles, or the policy, are others now than when this was asked for"
         raise OperatorFault("proposal-stale", told, hint="reject it, and ask again")
@@ -186,7 +186,7 @@ def _begin(board: Board, actor: str, asked: Proposal) -> Proposal:
 def _may_hold(change: Change, board: Board, asked: Proposal) -> list[str]:
     """The roles that the principal holds already; raises where it may not have this one more."""
     principal, role = asked.content["principal"], asked.content["role"]
-    known, plan = roster.one(change.connection, principal), board.reconciler.plan
+    known, plan = principals.one(change.connection, principal), board.reconciler.plan
     roles: list[str] = known["roles"]
     others = revisions.found(change.connection, Kind.BREAK_GLASS, State.BEGUN)
     begun = any(one.content["principal"] == principal for one in others)
@@ -301,7 +301,7 @@ def _item(board: Board, held: Held, reason: str) -> Item | None:
 def _record(change: Change, action: str, held: Held, item: Item | None, reason: str) -> list[str]:
     """With what was known of its use; returns the principal's other roles. Raises where it is held no longer."""
     principal, role = held
-    roles = roster.one(change.connection, principal)["roles"]
+    roles = principals.one(change.connection, principal)["roles"]
     if item is None or role not in roles:
         raise CallerFault("not-held", f"{principal} does not hold the role {role}", hint="see `ostiary review list`")
     known = {"role": role, **{name: item[name] for name in ("used", "last", "whole")}}
@@ -328,7 +328,7 @@ def _items(on: Installation, plan: Plan, only: Held | None = None) -> Iterator[I
 
 
 def _held(connection: Connection) -> list[Held]:
-    everybody = (*roster.users(connection), *roster.clients(connection))
+    everybody = (*principals.users(connection), *principals.clients(connection))
     return [(one["id"], role) for one in everybody for role in one["roles"]]
 
 

@@ -18,7 +18,7 @@ from ostiary.control.documents import offers
 from ostiary.control.reconcile import fit
 from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.secret import Secret
-from ostiary.identity import devices, keys, passwords, principals, providers, provisioning, registration, roster
+from ostiary.identity import keys, passwords, principals, providers, provisioning, registration
 from ostiary.identity.credentials import digest, pepper
 from ostiary.identity.passwords import hash_password
 from ostiary.identity.principals import Keys
@@ -55,7 +55,7 @@ def add_client(
 def change_client(board: Board, actor: str, *, client_id: str, **told: Any) -> dict[str, Any]:
     def act(change: Change) -> Keys:
         if person := told.get("person"):
-            roles = roster.one(change.connection, f"client:{client_id}")["roles"]
+            roles = principals.one(change.connection, f"client:{client_id}")["roles"]
             giving.allow(change, board.reconciler.plan, f"client:{client_id}", roles, person=person)
         return registration.change_client(change, client_id=client_id, **told)
 
@@ -85,9 +85,9 @@ def enable(board: Board, actor: str, principal: str) -> dict[str, Any]:
 def _switched(board: Board, principal: str) -> dict[str, Any]:
     """Whether it is active, and which of the clients that it answers for are not."""
     with board.on.store.read() as connection:
-        clients = [one for one in roster.clients(connection) if one["id"] != one["person"] == principal]
+        clients = [one for one in principals.clients(connection) if one["id"] != one["person"] == principal]
         off = [one["id"] for one in clients if not one["active"]]
-        return {"active": roster.one(connection, principal)["active"], "disabled_clients": off}
+        return {"active": principals.one(connection, principal)["active"], "disabled_clients": off}
 
 
 def rotate_client(board: Board, actor: str, client_id: str) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def add_device(
     """Registers a device, for one principal or for everybody; its key is in this answer and nowhere else."""
     issued = _issued(board, name, days)
     facts = {"name": name, "principal": principal, "fingerprint": issued.fingerprint}
-    board.add_to_directory(actor, lambda change: devices.add(change, **facts))
+    board.add_to_directory(actor, lambda change: principals.add_device(change, **facts))
     return {"certificate": issued.certificate.decode(), "key": issued.key.decode()}
 
 
@@ -128,17 +128,17 @@ def _told(board: Board, made: Made) -> dict[str, Any]:
 
 def list_users(board: Board, _: str) -> list[dict[str, Any]]:
     with board.on.store.read() as connection:
-        return _with_locks(board, connection, roster.users(connection))
+        return _with_locks(board, connection, principals.users(connection))
 
 
 def show(board: Board, _: str, principal: str) -> dict[str, Any]:
     with board.on.store.read() as connection:
-        return _with_locks(board, connection, [roster.one(connection, principal)])[0]
+        return _with_locks(board, connection, [principals.one(connection, principal)])[0]
 
 
 def _with_locks(board: Board, connection: Connection, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     key = pepper(connection, board.on.sealer)
-    return roster.with_locks(connection, key, rows, int(board.now.timestamp()))
+    return principals.with_locks(connection, key, rows, int(board.now.timestamp()))
 
 
 def add_user(
@@ -174,7 +174,7 @@ def revoke(board: Board, actor: str, principal: str = "", grant: str = "", reaso
 
     def act(change: Change) -> Keys:
         if principal:
-            named = roster.in_full(change.connection, principal)
+            named = principals.in_full(change.connection, principal)
             return principals.revoke_principal(change, principal=named, reason=reason)
         return principals.revoke_grant(change, grant=grant, reason=reason)
 
@@ -206,7 +206,7 @@ def set_account(board: Board, actor: str, principal: str, system: str, login: st
         told = "the login or key holds what no header may: control characters, or letters beyond ASCII"
         raise OperatorFault("key-unfit", told, hint="give it as the ERP shows it, in one line")
     with board.on.store.read() as connection:
-        roster.one(connection, principal)
+        principals.one(connection, principal)
     uid = _erp_user(board, principal, system, login, secret) if asked else ""
     account: dict[str, Any] = {"principal": principal, "system": system, "login": login, "password": secret, "uid": uid}
     board.change_directory(actor, lambda change: principals.set_erp_account(change, sealer=board.on.sealer, **account))

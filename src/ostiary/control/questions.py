@@ -24,7 +24,7 @@ from ostiary.erp.operation import Operation, operation_named
 from ostiary.foundation.clock import SystemClock, stamp
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.home import Home, write_atomically
-from ostiary.identity import roster
+from ostiary.identity import principals
 from ostiary.plan.model import Plan, System
 from ostiary.policy import words
 from ostiary.policy.document import Document
@@ -157,7 +157,7 @@ def what_can(
     """All that a role, a user or a client may do by the policy in force; `until` when, by a role in an emergency."""
     plan = plan_in_force(home)
     with opened(home) as on, on.store.read() as connection:
-        roles = dict.fromkeys(roster.one(connection, who)["roles"] if ":" in who else [_role(plan, who)], "")
+        roles = dict.fromkeys(principals.one(connection, who)["roles"] if ":" in who else [_role(plan, who)], "")
         roles |= {role: end for principal, role, end in for_a_time(connection, on.clock.now()) if principal == who}
         asked = _asked(on, plan, at, source, outside)
     known = [role for role in roles if role in plan.closures]
@@ -235,7 +235,7 @@ def write(home: Home, out: Path) -> list[str]:
     """`roles`, `objects` and `principals`, each as .html and .csv, of the policy in force and those who hold it now."""
     plan = plan_in_force(home)
     with opened(home) as on, on.store.read() as connection:
-        everybody, now = [*roster.users(connection), *roster.clients(connection)], on.clock.now()
+        everybody, now = [*principals.users(connection), *principals.clients(connection)], on.clock.now()
         begun = for_a_time(connection, now)
     caveats = list(observed(plan.systems, now))
     facts = {"policy": plan.policy, "revision": plan.revision, "at": stamp(now), "caveats": caveats}

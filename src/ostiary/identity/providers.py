@@ -13,7 +13,7 @@ from ostiary.audit.log import Change
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.ids import content_hash
 from ostiary.foundation.secret import Secret
-from ostiary.identity import roster
+from ostiary.identity import principals
 from ostiary.identity.principals import Keys, add, end, end_sessions
 from ostiary.store.database import Sealer
 from ostiary.store.tables import OUTSIDE, PROVIDER, SESSION
@@ -147,7 +147,7 @@ def link(change: Change, *, name: str, subject: str, principal: str = "") -> Key
     if principal:
         if not principal.startswith("user:"):
             raise CallerFault("no-person", f"{principal} does not sign in", hint="name a user: `ostiary user list`")
-        roster.one(change.connection, principal)  # raises where there is none
+        principals.one(change.connection, principal)  # raises where there is none
         row = {"issuer": one.issuer, "subject": subject, "principal": principal}
         change.connection.execute(insert(OUTSIDE), row)
     told = {"before": {"principal": before["id"] if before else ""}, "after": {"principal": principal}}
@@ -159,7 +159,7 @@ def account(connection: Connection, issuer: str, subject: str) -> dict[str, Any]
     """The user who is this person of this issuer, as he is listed."""
     mine = select(OUTSIDE.c.principal).where(OUTSIDE.c.issuer == issuer, OUTSIDE.c.subject == subject)
     found = connection.execute(mine).scalar_one_or_none()
-    return roster.one(connection, found) if found else None
+    return principals.one(connection, found) if found else None
 
 
 def add_account(change: Change, *, provider: Provider, subject: str, login: str, name: str, digest: str) -> str:

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, ins
 from ostiary.audit.log import Change
 from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.secret import new_id
-from ostiary.identity import names, principals, roster
+from ostiary.identity import names, principals
 from ostiary.identity.principals import Keys
 from ostiary.identity.request import Refused
 from ostiary.store.database import Sealer, upsert
@@ -39,13 +39,13 @@ def allow(change: Change, *, client_id: str, roles: Sequence[str] = (), takes_ov
     these users too (`login=userName` where it calls one otherwise).
     """
     client = f"client:{client_id}"
-    roster.one(change.connection, client)  # raises where there is none
+    principals.one(change.connection, client)  # raises where there is none
     groups = _pairs(roles)
     names.refuse_roles(groups)
     names.refuse_text(**{f"group of {role}": group for role, group in groups.items()})
     upsert(change.connection, PROVISIONER, {"principal": client}, {"roles": json.dumps(groups)})
     for login, called in _pairs(takes_over).items():
-        roster.one(change.connection, f"user:{login}")
+        principals.one(change.connection, f"user:{login}")
         names.refuse_name(called)
         upsert(change.connection, PROVISIONED, {"principal": f"user:{login}"}, _row(client, called))
     change.note("provisioning.allow", client, after={"groups": groups, "takes_over": sorted(takes_over)})
@@ -205,7 +205,7 @@ def _group(change: Change, may: Allow, role: str, told: Sequence[Operation]) -> 
     keys: Keys = ()
     for name in sorted(moved):
         user = _user(change, name, 400).principal
-        roles = sorted({*roster.one(change.connection, user)["roles"]} ^ {role})
+        roles = sorted({*principals.one(change.connection, user)["roles"]} ^ {role})
         if name not in had:
             may(change, user, roles)
         keys += principals.set_roles(change, principal=user, roles=roles, reason=f"group {groups[role]}")

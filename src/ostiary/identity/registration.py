@@ -22,7 +22,7 @@ from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.jose import TokenRefused
 from ostiary.foundation.proof import usable_jwks, with_key
 from ostiary.foundation.secret import Secret, new_id
-from ostiary.identity import clients, names, principals, roster
+from ostiary.identity import clients, names, principals
 from ostiary.identity.clients import API_KEY, CERTIFICATE, DPOP, FAPI2, NONE, OIDC_SCOPES, SECRET, Client, Terms
 from ostiary.identity.credentials import Drawer, derived, digest, new_secret, pepper
 from ostiary.identity.principals import Keys, add, end
@@ -68,7 +68,7 @@ def add_client(
 ) -> Made:  # fmt: skip
     """Makes `client:<id>`; one that proves itself by a secret or an API key gets it."""
     terms, until_s = _fit(change, Terms(), told), _until(change, days)
-    more = {**to_builtins(terms), "until": roster.end_of(until_s)}
+    more = {**to_builtins(terms), "until": principals.end_stamp(until_s)}
     principal = add(change, "client", client_id, name, person, roles=roles, more=more)
     change.connection.execute(insert(CLIENT).values(principal=principal, until_s=until_s, **_row(terms)))
     return Made(principal, _add_secret(change, sealer, principal, terms.auth) if terms.auth in BY_DIGEST else None)
@@ -83,13 +83,13 @@ def change_client(
     """
     principal = f"client:{client_id}"
     names.refuse_text(name=name)
-    kept, before = _kept(change, principal), roster.one(change.connection, principal)
+    kept, before = _kept(change, principal), principals.one(change.connection, principal)
     terms = _fit(change, kept, told)
     row, ends = _row(terms), terms != kept
     whole = json.loads(row["facts"])
     if days is not None:
         row["until_s"] = _until(change, days)
-        whole["until"] = roster.end_of(row["until_s"])
+        whole["until"] = principals.end_stamp(row["until_s"])
         ends = ends or whole["until"] < before["until"]
     change.connection.execute(update(CLIENT).where(CLIENT.c.principal == principal).values(row))
     if terms.auth != kept.auth:
@@ -138,7 +138,7 @@ def _kept(change: Change, principal: str) -> Terms:
     """What was said of the client, which nobody else changes meanwhile."""
     one_at_a_time = select(CLIENT.c.facts).where(CLIENT.c.principal == principal).with_for_update()
     facts = change.connection.scalar(one_at_a_time)
-    return decode(facts, type=Terms) if facts else roster.missing(principal)
+    return decode(facts, type=Terms) if facts else principals.missing(principal)
 
 
 def _fit(change: Change, kept: Terms, told: Mapping[str, Any]) -> Terms:
@@ -151,7 +151,7 @@ def _fit(change: Change, kept: Terms, told: Mapping[str, Any]) -> Terms:
     names.refuse_scopes(terms.scopes)
     for name in told.get("exchange", ()):  # who is removed later stays named, and opens nothing
         names.refuse_name(name)
-        roster.one(change.connection, f"client:{name}")
+        principals.one(change.connection, f"client:{name}")
     if terms.auth == NONE and not terms.redirects:
         hint = "say with --redirect where people are sent back to, or leave out --public: it then gets a secret"
         raise CallerFault("redirect-missing", "a public client that nobody can sign in with has no use", hint=hint)
