@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import insert
 
 from ostiary.audit.log import Change
-from ostiary.identity import factors, principals, proving, session
+from ostiary.identity import factors, principals, session
 from ostiary.store.database import Sealer
 from ostiary.store.tables import FACTOR
 
@@ -14,7 +14,7 @@ def meanwhile(world, monkeypatch):
     """Carries out an act after the password was found right, and before anything is made of it."""
 
     def during(act):
-        right = proving.password_matches
+        right = session.password_matches
 
         def matches(*given):
             found = right(*given)
@@ -22,7 +22,7 @@ def meanwhile(world, monkeypatch):
                 act(Change(connection, "uid:0", world.clock.now()))
             return found
 
-        monkeypatch.setattr(proving, "password_matches", matches)
+        monkeypatch.setattr(session, "password_matches", matches)
 
     return during
 

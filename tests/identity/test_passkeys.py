@@ -500,7 +500,7 @@ def refusals(name, *functions):
 
 def test_whatever_stops_a_person_is_said_in_his_language():
     silent = {"the session has ended"}  # caught where it is raised
-    told = refusals("request.py", "parse", "refuse_foreign") | refusals("proving.py") | refusals("passkeys.py")
+    told = refusals("request.py", "parse", "refuse_foreign") | refusals("session.py") | refusals("passkeys.py")
     told |= refusals("asked.py", "read", "_of_device", "_pushed") | refusals("sign_in.py")
     assert sentences("de") == told - silent
 

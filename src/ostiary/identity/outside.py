@@ -17,7 +17,7 @@ from starlette.responses import RedirectResponse, Response
 from ostiary.audit.log import Change
 from ostiary.foundation.errors import CallerFault, OperatorFault, OstiaryError
 from ostiary.foundation.proof import IdToken, hashed, verify_id_token, verify_logout_token
-from ostiary.identity import providers, proving, sign_in
+from ostiary.identity import providers, session, sign_in
 from ostiary.identity.asked import read
 from ostiary.identity.credentials import derived, digest, new_secret
 from ostiary.identity.page import HEADERS, TEXTS, page
@@ -44,7 +44,7 @@ def begin(server: Server, request: Request, body: bytes) -> Response:
         with server.store.begin() as connection:
             provider, text = _named(connection, request), base64.b64encode(asked.text).decode()
             facts = {"provider": provider.name, "browser": _browser(server, request), "asked": text}
-            server.drawer(connection, KIND).keep(state, proving.AWAY_S, client="", since_s=since_s, **facts)
+            server.drawer(connection, KIND).keep(state, session.AWAY_S, client="", since_s=since_s, **facts)
         place = server.published.metadata(provider.issuer).authorization_endpoint
     except (Refused, OstiaryError) as refused:
         return _stopped(server, request, refused)
@@ -79,7 +79,7 @@ def back(server: Server, request: Request, _body: bytes) -> Response:
         sure = provider.mfa == "trusted" and (MFA in one.amr or one.acr in provider.acrs.split())
         principal, amr = _account(server, provider, one, told), (AMR, MFA) if sure else (AMR,)
         with server.store.read() as connection:
-            person = proving.person(server, connection, principal, amr)
+            person = session.person(server, connection, principal, amr)
         if person is None:  # disabled meanwhile
             raise Refused("access_denied", "outside-disabled")  # noqa: TRY301  one page for all
     except (Refused, OstiaryError) as refused:
@@ -89,7 +89,7 @@ def back(server: Server, request: Request, _body: bytes) -> Response:
         authenticated_at_s=since_s, provider=provider.name, provider_as=providers.meant(provider), provider_at_s=since_s,
         outside_sid=one.sid,
     )  # fmt: skip
-    return sign_in.concluded(server, request, asked, proving.half_or_whole(server, person))
+    return sign_in.concluded(server, request, asked, session.half_or_whole(server, person))
 
 
 def logged_out(server: Server, request: Request, body: bytes) -> Response:

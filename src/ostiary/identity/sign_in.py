@@ -12,18 +12,18 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from ostiary.identity import browsers, changes, clients, passkeys, providers, proving, session, tokens, tries
+from ostiary.identity import changes, clients, passkeys, providers, session, tokens, tries
 from ostiary.identity.asked import Asked, decide_device, read
 from ostiary.identity.credentials import digest, new_secret
 from ostiary.identity.page import HEADERS, page
 from ostiary.identity.request import Refused, parse, query, refuse_foreign, site
 from ostiary.identity.server import Server
-from ostiary.identity.session import SESSION_COOKIE, SESSION_LIFE_S, Person, set_cookie
+from ostiary.identity.session import Person, set_cookie
 from ostiary.plan.decide import HEADER, Reason
 from ostiary.plan.model import MFA
 
 ENDED_THERE: Final = "outside-ended"  # a provider, and what it called the session or whose they all were
-ENDED_LIFE_S: Final = proving.AWAY_S + 2 * proving.HALF_LIFE_S  # as long as a sign-in by a provider may take
+ENDED_LIFE_S: Final = session.AWAY_S + 2 * session.HALF_LIFE_S  # as long as a sign-in by a provider may take
 FORM_COOKIE: Final = "__Host-ostiary-form"
 FORM_COOKIE_VALUE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 NOT_A_LOGIN: Final = "\0device"  # nobody can be called so
@@ -83,7 +83,7 @@ def answer(server: Server, request: Request, body: bytes) -> Response:
         fits = _fit(server, asked, person)
         return _allowed(server, request, asked, person) if fits else _form(server, request, asked, None)
     try:
-        proof = proving.proved(server, request, form, request.cookies.get(FORM_COOKIE, ""))
+        proof = session.proved(server, request, form, request.cookies.get(FORM_COOKIE, ""))
         return concluded(server, request, asked, proof)
     except Refused as refused:
         return _stopped(server, request, "refused", refused.description)
@@ -100,9 +100,9 @@ def shown(server: Server, request: Request, form: Mapping[str, str]) -> tuple[As
         return read(server, connection, text, device=True), person
 
 
-def concluded(server: Server, request: Request, asked: Asked, proof: Person | proving.Lacking) -> Response:
+def concluded(server: Server, request: Request, asked: Asked, proof: Person | session.Lacking) -> Response:
     """What was asked for, for who has proved who he is; else the form again."""
-    if isinstance(proof, proving.Lacking):
+    if isinstance(proof, session.Lacking):
         server.note(request, client=asked.by, **proof.noted)
         return _form(server, request, asked, None, problem=proof.problem, half=proof.half)
     if not asked.act and (not asked.mfa or MFA in proof.amr):
@@ -131,8 +131,7 @@ def _allowed(server: Server, request: Request, asked: Asked, person: Person) -> 
     else:
         response = _back(server, asked, code=given)
     if person.session:
-        set_cookie(response, SESSION_COOKIE, person.session, SESSION_LIFE_S)
-        browsers.give(server, response, person)
+        session.give_cookies(server, response, person)
     return response
 
 
@@ -196,7 +195,7 @@ def _form(  # noqa: PLR0917  what the page shows
         csrf=_csrf(server, cookie, asked.text, person),
     )  # fmt: skip
     set_cookie(shown, FORM_COOKIE, cookie)
-    if problem not in {"", proving.LATE}:
+    if problem not in {"", session.LATE}:
         shown.headers[HEADER] = str(Reason.CREDENTIAL_INVALID)
     return shown
 
@@ -214,8 +213,7 @@ def _given(server: Server, request: Request, asked: Asked, person: Person) -> st
             raise ended
         if person.session:
             tries.clear(connection, person.tried)
-            session.keep(connection, server, request, person)
-            browsers.remember(server, connection, request, person)
+            session.keep(server, connection, request, person)
         elif not session.in_force(connection, person, now_s):
             raise ended
         if asked.client is None:
