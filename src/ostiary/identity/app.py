@@ -20,20 +20,7 @@ from ostiary.foundation.api_key import PLACE, WRONG
 from ostiary.foundation.clock import Clock
 from ostiary.foundation.home import Home, Settings
 from ostiary.foundation.proof import ALGORITHMS
-from ostiary.identity import (
-    account,
-    asked,
-    clients,
-    endpoint,
-    keys,
-    logout,
-    outside,
-    page,
-    registration,
-    scim,
-    sign_in,
-    tokens,
-)
+from ostiary.identity import asked, clients, endpoint, keys, logout, outside, page, registration, scim, sign_in, tokens
 from ostiary.identity.request import TEXT_MAX_BYTES, Refused, call, refuse_foreign
 from ostiary.identity.server import NO_STORE, Arrived, Changing, Revoked, Server
 from ostiary.plan.decide import HEADER, Reason
@@ -83,8 +70,8 @@ def create(
             route(f"{base}/provider/{{name}}/logout", "POST", outside.logged_out, far),
             route(f"{base}/device", "GET", sign_in.show_device),
             route(f"{base}/passkey.js", "GET", page.script),
-            route(f"{base}/account", "GET", account.show),
-            route(f"{base}/account", "POST", account.act),
+            route(f"{base}/account", "GET", sign_in.show_account),
+            route(f"{base}/account", "POST", sign_in.act_at_account),
             route(f"{base}/logout", "GET,POST", logout.end),
             route(f"{base}/device-authorization", "POST", asked.begin_device),
             route(f"{base}/token", "POST", endpoint.token),

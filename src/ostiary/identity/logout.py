@@ -8,7 +8,7 @@ from starlette.responses import RedirectResponse, Response
 
 from ostiary.audit.log import Change
 from ostiary.foundation.jose import Hint, TokenRefused, verify_hint
-from ostiary.identity import account, clients, keys, session
+from ostiary.identity import clients, keys, session, sign_in
 from ostiary.identity.page import HEADERS
 from ostiary.identity.principals import end_session
 from ostiary.identity.request import Refused, parse, query
@@ -32,7 +32,7 @@ def end(server: Server, request: Request, body: bytes) -> Response:
     server.note(request, "ended" if gone else "shown", client=hint.client if hint else "-")
     server.take_back(gone)
     if person and (hint is None or hint.session != person.sid):
-        return account.show(server, request, b"")
+        return sign_in.show_account(server, request, b"")
     return RedirectResponse(back or f"{server.issuer}/account", 303, headers=HEADERS)
 
 

@@ -25,7 +25,6 @@ from ostiary.identity.principals import end_sessions
 from ostiary.identity.providers import Provider
 from ostiary.identity.request import Refused, form, parse, query
 from ostiary.identity.server import NO_STORE, Server
-from ostiary.identity.session import SESSION_LIFE_S
 from ostiary.plan.model import MFA
 from ostiary.store.tables import SESSION
 
@@ -51,7 +50,7 @@ def begin(server: Server, request: Request, body: bytes) -> Response:
     wanted = {
         "response_type": "code", "client_id": provider.client_id, "redirect_uri": _here(server, provider), "state": state,
         "scope": provider.scopes, "nonce": _of(server, "nonce", state), "code_challenge_method": "S256",
-        "code_challenge": hashed(_of(server, "verifier", state)), "max_age": SESSION_LIFE_S if age_s is None else age_s,
+        "code_challenge": hashed(_of(server, "verifier", state)), "max_age": session.SESSION_LIFE_S if age_s is None else age_s,
         **({"prompt": "login"} if asked.fresh else {}),
         **({"acr_values": provider.acrs} if asked.mfa and provider.acrs != "-" else {}),
     }  # fmt: skip

@@ -12,10 +12,12 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from ostiary.identity import changes, clients, passkeys, providers, session, tokens, tries
-from ostiary.identity.asked import Asked, decide_device, read
+from ostiary.audit.log import Change
+from ostiary.identity import account, clients, passkeys, providers, session, tokens, tries
+from ostiary.identity.asked import ACCOUNT, Asked, decide_device, read
 from ostiary.identity.credentials import digest, new_secret
 from ostiary.identity.page import HEADERS, page
+from ostiary.identity.principals import end_session
 from ostiary.identity.request import Refused, parse, query, refuse_foreign, site
 from ostiary.identity.server import Server
 from ostiary.identity.session import Person, set_cookie
@@ -49,6 +51,40 @@ def show_device(server: Server, request: Request, _body: bytes) -> Response:
         with server.store.begin() as connection:
             tries.give_back(connection, place)
     return answer
+
+
+def show_account(server: Server, request: Request, _body: bytes) -> Response:
+    """GET /account: signs in first."""
+    with server.store.read() as connection:
+        person = session.current(server, connection, request)
+        if person:
+            return account.shown(server, request, connection, person)
+    return ask(server, request, ACCOUNT)
+
+
+def act_at_account(server: Server, request: Request, body: bytes) -> Response:
+    """POST /account: ends a session, goes on with what was begun, or asks for a new proof before anything else."""
+    refuse_foreign(request)
+    form = parse(body)
+    name, named = form.get("act", ""), form.get("id", "")
+    with server.store.read() as connection:
+        signed_in = session.current(server, connection, request)
+    if signed_in is None:  # a session by the password alone has ended with the first factor
+        return ask(server, request, ACCOUNT)
+    if name in account.BEGUN:
+        return account.carry_out(server, request, form, account.BEGUN)
+    with server.store.begin() as connection:
+        person = account.of_form(server, connection, request, form)
+        change = Change(connection, person.principal, server.now())
+        gone = end_session(change, principal=person.principal, sid=named, reason="signed out") if name == "end" else ()
+    if name in account.PROVED:
+        told = {"act": name, "id": named, "csrf": form["csrf"]}
+        return ask(server, request, b"?".join((ACCOUNT, urlencode(told).encode())))
+    if name != "end":
+        raise Refused("invalid_request", "there is no such act")
+    server.note(request, name, subject=person.principal)
+    server.take_back(gone)
+    return show_account(server, request, b"")
 
 
 def ask(server: Server, request: Request, text: bytes, *, device: bool = False) -> Response:
@@ -114,7 +150,7 @@ def concluded(server: Server, request: Request, asked: Asked, proof: Person | se
         return unmet(server, request, asked)
     if not there:
         return _stopped(server, request, "ended", "the session has ended; sign in again")
-    return changes.carry_out(server, request, asked.act, changes.PROVED, proof.principal)
+    return account.carry_out(server, request, asked.act, account.PROVED, proof.principal)
 
 
 def _allowed(server: Server, request: Request, asked: Asked, person: Person) -> Response:
