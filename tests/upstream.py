@@ -29,7 +29,7 @@ class Echo(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    do_GET = do_POST = do_PUT = do_DELETE = answer  # noqa: N815  the names http.server calls
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815  the names http.server calls
 
     def log_message(self, *_: Any) -> None:
         pass
