@@ -79,6 +79,12 @@ def test_scope(site):
     assert "for its client may not ask for it" in text
     (step,) = re.findall("`ostiary client change narrow (.*)`", text)
     assert step == "--scope shop/order:read --scope shop/stock:read"
+    event = Event(at=datetime.now(UTC), decision="d", client="narrow", operation="shop/stock:read", reason=Reason.SCOPE)
+    more = ("a token with a scope that covers shop/stock:read, and a request within the fields lines",)
+    told, plan = Explanation(reason=event.reason, sentence="s", would_allow=more), SimpleNamespace(systems=[])
+    with opened(site.home) as on, on.store.read() as connection:
+        (way,) = grounds.behind(connection, site.home, plan, event, told).would_allow
+    assert way.endswith(f"`ostiary client change narrow {step}`, and a request within the fields lines")
     site.ask("client.change", client_id="narrow", scopes=step.split()[1::2])
     assert site.once("GET", "/shop/stock", token=site.fresh("narrow")).status == 200
 

@@ -33,7 +33,7 @@ from ostiary.guard.journal import Line
 from ostiary.identity.names import DISABLED, ENDED, SHUT
 from ostiary.plan.decide import NO_ACCOUNT, Reason
 from ostiary.plan.model import Kind, Plan, System
-from ostiary.prove.questions import Asked, Explanation
+from ostiary.prove.questions import A_SCOPE, Asked, Explanation
 from ostiary.prove.questions import explain as explained
 from ostiary.prove.rules import few
 from ostiary.store.directory import emergency_mark, erp_account, person_of, role_sets
@@ -159,7 +159,7 @@ def _unlock(account: str) -> tuple[str, ...]:
     return ("waiting for so long", *new)
 
 
-def behind(  # noqa: PLR0911, PLR0917  what is known of it
+def behind(  # noqa: PLR0917  what is known of it
     connection: Connection,
     home: Home,
     plan: Plan,
@@ -172,34 +172,30 @@ def behind(  # noqa: PLR0911, PLR0917  what is known of it
 
     `detail`: what the guard wrote of it; `texts`: the documents of that revision.
     """
-    system = next((one for one in plan.systems if one.name == event.system), None)
+    system, why, would = next((one for one in plan.systems if one.name == event.system), None), "", told.would_allow
+    kind, _, name = event.subject.partition(":")
+    account = f"`ostiary {kind} account {name} --system {event.system} --login LOGIN`"
     match event.reason:
         case Reason.TOKEN_REVOKED if act := _took_back(connection, event):
             first = "".join(f"{step}, and then " for step in _enabling(connection, event))
-            again = tuple(f"{first}{one}" for one in told.would_allow)
-            return replace(told, sentence=f"{told.sentence}: {act}", would_allow=again)
+            why, would = f": {act}", tuple(f"{first}{one}" for one in would)
         case Reason.UNKNOWN_OPERATION if system:
-            return _unknown(home, plan, system, event, told, texts, detail)
+            why, would = _unknown(home, plan, system, event, texts, detail) or ("", would)
         case Reason.UNKNOWN_OPERATION:
             stand = few([f"{one.name} is at {one.host}{one.prefix}" for one in plan.systems])
-            return replace(told, sentence=f"{told.sentence}: nothing stands at {event.host}{event.path}; {stand}")
+            why = f": nothing stands at {event.host}{event.path}; {stand}"
         case Reason.SCOPE if step := _wider(connection, event):
-            return replace(told, sentence=f"{told.sentence}, for its client may not ask for it", would_allow=(step,))
+            scope = A_SCOPE.format(event.operation)
+            why, would = ", for its client may not ask for it", tuple(one.replace(scope, step) for one in would)
         case Reason.ERP_REFUSES:
-            kind, _, name = event.subject.partition(":")
-            new = f"another key or password: `ostiary {kind} account {name} --system {event.system} --login LOGIN`"
-            return replace(told, sentence=f"{told.sentence}{detail and ': '}{detail}", would_allow=(new,))
+            why, would = f"{detail and ': '}{detail}", (f"another key or password: {account}",)
         case Reason.UNAVAILABLE if system and CONNECTION_FLAGS & set(event.flags.split(",")):
-            would = f"{system.name}, answering at {system.upstream}", *told.would_allow
-            return replace(told, sentence=f"{told.sentence}: {system.name} does not answer", would_allow=would)
+            why, would = f": {system.name} does not answer", (f"{system.name}, answering at {system.upstream}", *would)
         case Reason.UNAVAILABLE if system and (detail.startswith(NO_ACCOUNT) or event.details.startswith(NONE_TO_HAND)):
-            kind, _, name = event.subject.partition(":")
-            step = f"an account: `ostiary {kind} account {name} --system {system.name} --login LOGIN`"
-            if erp_account(connection, event.subject, system.name):
-                step = "an account, which was given since"
-            why = f"{told.sentence}: {event.subject} had no account in {system.name}"
-            return replace(told, sentence=why, would_allow=(step,))
-    return told
+            given = erp_account(connection, event.subject, system.name)
+            why = f": {event.subject} had no account in {system.name}"
+            would = ("an account, which was given since" if given else f"an account: {account}",)
+    return replace(told, sentence=told.sentence + why, would_allow=would)
 
 
 def emergency(connection: Connection, roles: frozenset[str]) -> str:
@@ -209,26 +205,26 @@ def emergency(connection: Connection, roles: frozenset[str]) -> str:
 
 
 def _unknown(  # noqa: PLR0917  what is known of it
-    home: Home, plan: Plan, system: System, event: Event, told: Explanation, texts: Mapping[str, str], detail: str
-) -> Explanation:
+    home: Home, plan: Plan, system: System, event: Event, texts: Mapping[str, str], detail: str
+) -> tuple[str, tuple[str, ...]] | None:
     """Of a system that nobody asked yet what it offers, everything is unknown; of another one, what it has instead."""
     if system.kind is Kind.TRYTON:
         step = f"`ostiary system account {system.name} --login LOGIN`: the gate then learns what {system.name} offers"
         if learned := home.catalogue(system.name).exists():
             step = f"what {system.name} offers; `ostiary system learn {system.name}` learns what is new there"
-        return told if learned and not detail else replace(told, would_allow=(step,))
+        return None if learned and not detail else ("", (step,))
     path, routes = event.path.removeprefix(system.prefix), [one for one in plan.routes if one.system == system.name]
+    call = f"{event.method} {path}"
+    if said := _left_out(texts.get(system.spec, ""), system, call):
+        return f": {said}", (f"{system.spec}, once it is mended",)
     table = Table(routes)
     found = sorted(method for method in {one.method for one in routes} if table.find(method, path))
-    why = f"nothing in {system.spec} is {event.method} {path}" + (f", but {' and '.join(found)}" if found else "")
-    call, known = f"{event.method} {path}", (f"{one.method} {one.template}" for one in routes)
+    known = (f"{one.method} {one.template}" for one in routes)
     alike = [one for one in known if _meant(one.casefold(), call.casefold()) and not _meant(one, call)]
-    why += f", but {alike[0]} is, in other letters" if alike else ""
+    why = f": nothing in {system.spec} is {call}" + (f", but {' and '.join(found)}" if found else "")
     would = f"what {system.spec} describes, unknown means denied: `ostiary policy draft --from {system.name}` lists it"
-    if said := _left_out(texts.get(system.spec, ""), system, f"{event.method} {path}"):
-        return replace(told, sentence=f"{told.sentence}: {said}", would_allow=(f"{system.spec}, once it is mended",))
     left_out = f"what {system.spec} has and is left out, once it is mended: `ostiary policy check` notes it"
-    return replace(told, sentence=f"{told.sentence}: {why}", would_allow=(would, left_out))
+    return why + (f", but {alike[0]} is, in other letters" if alike else ""), (would, left_out)
 
 
 def _left_out(text: str, system: System, call: str) -> str:

@@ -24,6 +24,7 @@ Uses = Mapping[tuple[str, frozenset[str]], int]  # permission and roles assigned
 KEEP: Final = "take it away, unless it is for what is rare: the end of a quarter, of a year"
 SUGGESTIONS_MAX = 5
 MACHINE: Final = "client:"  # how a caller is called that acts for itself
+A_SCOPE: Final = "a token with a scope that covers {}"
 NEVER_A_MACHINE: Final = ": a machine signs nobody in, so by this line it never can; a person who holds the role does"
 _TOLD: Final = tomllib.loads((resources.files("ostiary.prove") / "questions.toml").read_text("utf-8"))
 ELSEWHERE: Final = {name: one["passes"] for one in _TOLD["elsewhere"] for name in one["reasons"]}
@@ -262,7 +263,7 @@ def _lacking(plan: Plan, asked: Asked, grant: Grant) -> Iterator[str]:
         yield "a line that grants what was asked"
         return
     if asked.facts.scopes.isdisjoint(covering_scopes(asked.did)):
-        yield f"a token with a scope that covers {asked.did.permission}"
+        yield A_SCOPE.format(asked.did.permission)
     if grant.terms:
         yield f"a request within {grant.terms}{', by id' if grant.where else ''}: {grant.id}, {grant.source.cited}"
     elif asked.reason is Reason.FIELD and when == kind.Always():
