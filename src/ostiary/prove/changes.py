@@ -63,7 +63,7 @@ def diff(old: Plan | None, new: Plan, holders: Mapping[str, Sequence[str]] = {})
     return tuple(sorted(found, key=lambda change: (not change.widens, change.role, change.text)))
 
 
-def at_line(source: Source | None, text: str, *, widens: bool, before: str = "", **more: Any) -> Change:
+def _at_line(source: Source | None, text: str, *, widens: bool, before: str = "", **more: Any) -> Change:
     """What this line makes another, or what made it so `before`, told with it."""
     return Change(widens=widens, text=f"{text} ({before}{source})", where=str(source), **more)
 
@@ -76,7 +76,7 @@ def covering(plan: Plan, role: str, grant: Grant) -> list[Grant]:
     return [one for one in plan.near(role, grant) if _within(grant, one)]
 
 
-def beyond(plan: Plan, role: str, grant: Grant) -> Situation | None:
+def _beyond(plan: Plan, role: str, grant: Grant) -> Situation | None:
     """Where the role may not do what the grant grants; None where it may whenever the grant does."""
     return where(plan, grant, Among(outside=either(one.context.formula for one in covering(plan, role, grant))))
 
@@ -107,9 +107,9 @@ def _grants(old: Plan, new: Plan, real: tuple[Plan, Plan], *, widens: bool) -> I
     for role in new.roles:
         inherited = old.closures.get(role.name, frozenset()) - {role.name}
         for grant in (grant for name in role.closure if name not in inherited for grant in own[name]):
-            if there := beyond(old, role.name, grant):
+            if there := _beyond(old, role.name, grant):
                 left = [] if widens else old.near(role.name, grant)
-                yield at_line(
+                yield _at_line(
                     left[0].source if left else grant.source,
                     _granted(role.name, grant, left, widens=widens),
                     widens=widens,
@@ -142,7 +142,7 @@ def _computed(old: Plan, new: Plan) -> Iterator[Change]:
                 freer = lines and counterexample(before, after)
             if freer:
                 told = f"whoever holds {role.name} and writes in {system} may now write all that it computes"
-                yield at_line(lines[0].source, told, widens=True, role=role.name)
+                yield _at_line(lines[0].source, told, widens=True, role=role.name)
 
 
 def _bounding(plan: Plan, role: str, system: str) -> tuple[list[Grant], Formula]:
@@ -208,7 +208,7 @@ def _context(old: Context, new: Context, roles: Sequence[str]) -> Iterator[Chang
         told.append(f"it holds now {now}")
     if narrower and (gone := counterexample(old.formula, new.formula)):
         told.append(f"it no longer holds {gone}")
-    yield at_line(new.source, "; ".join(told), widens=wider, context=new.name)
+    yield _at_line(new.source, "; ".join(told), widens=wider, context=new.name)
 
 
 # --- what holds people back: `apart`, `never`, `always`, and what the policy says as a whole
@@ -240,7 +240,7 @@ def _apart(old: Plan, new: Plan, *, gone: bool) -> Iterator[Change]:
     for rule in old.apart:
         if not any(_as_strict(rule, other) for other in new.apart):
             how = f"kept apart {changed}" if rule.name in names else f"{alone} kept apart"
-            yield at_line(rule.source, f"{rule.name!r} is {how}: {rule.first} and {rule.then}", widens=gone)
+            yield _at_line(rule.source, f"{rule.name!r} is {how}: {rule.first} and {rule.then}", widens=gone)
 
 
 def _as_strict(rule: model.Apart, other: model.Apart) -> bool:
@@ -269,7 +269,7 @@ def _statements(kind: str, old: Plan, new: Plan, *, gone: bool) -> Iterator[Chan
             lost = {one[0] for one in _parts(old, rule, moved) if not any(_covers(one, other) for other in kept)}
         if lost:
             of = f" of role {few(sorted(lost))}" if lost <= moved.keys() else " as it was" if gone else ""
-            yield at_line(rule.source, f"{kind} {rule.name!r} is {PROVED[gone]}{of}", widens=gone and kind == "never")
+            yield _at_line(rule.source, f"{kind} {rule.name!r} is {PROVED[gone]}{of}", widens=gone and kind == "never")
 
 
 def _moved(plan: Plan, other: Plan) -> dict[str, Level]:
@@ -332,7 +332,7 @@ def _surroundings(old: Plan, new: Plan, holders: Mapping[str, Sequence[str]]) ->
             yield from _operations(_routes(old, name), _routes(new, name))
         else:
             text = f"{system.host}{system.prefix} leads to the system {name} at {system.upstream}"
-            yield at_line(system.source, text, widens=True)
+            yield _at_line(system.source, text, widens=True)
         yield from _observed(before.get(name), system)
 
 
@@ -343,7 +343,7 @@ def _held(old: Plan, new: Plan, holders: Mapping[str, Sequence[str]]) -> Iterato
         role = after.get(name) or before[name]
         held = f"held by {few(holders[name])}"
         text = f"role {name} is there, and already {held}" if name in after else f"role {name} is gone, still {held}"
-        yield at_line(role.source, text, widens=name in after, role=name)
+        yield _at_line(role.source, text, widens=name in after, role=name)
     for name in sorted(before.keys() & after.keys()):
         yield from _role(before[name], after[name], old.never)
 
@@ -355,7 +355,7 @@ def _role(old: Role, new: Role, never: Sequence[Never]) -> Iterator[Change]:
         if was != now:
             freed = any(one.speaks_of(old.name, old.level) and not one.speaks_of(old.name, new.level) for one in never)
             told = f"role {new.name} has the {part} {now or 'none'} instead of {was or 'none'}"
-            yield at_line(new.source, told, widens=part == "level" and freed, role=new.name)
+            yield _at_line(new.source, told, widens=part == "level" and freed, role=new.name)
 
 
 def _system(old: System, new: System) -> Iterator[Change]:
@@ -363,7 +363,7 @@ def _system(old: System, new: System) -> Iterator[Change]:
         was, now = getattr(old, part), getattr(new, part)
         if was != now:
             said = f"{part.replace('_', '-')} {_said(now)} instead of {_said(was)}"
-            yield at_line(new.source, f"the system {new.name} has {said}", widens=True)
+            yield _at_line(new.source, f"the system {new.name} has {said}", widens=True)
 
 
 def _said(value: str | tuple[str, ...]) -> str:
@@ -374,10 +374,10 @@ def _observed(old: System | None, new: System) -> Iterator[Change]:
     was, until = old.observe_until if old else None, new.observe_until
     if until is None and was:
         told = "only what the policy grants passes"
-        yield at_line(new.source, f"the system {new.name} is observed no longer: {told}", widens=False)
+        yield _at_line(new.source, f"the system {new.name} is observed no longer: {told}", widens=False)
     elif until and until != was:
         told = f"until {until:%Y-%m-%d %H:%M} UTC whoever the ERP itself lets in may do all there"
-        yield at_line(new.source, f"the system {new.name} is observed: {told}", widens=was is None or was < until)
+        yield _at_line(new.source, f"the system {new.name} is observed: {told}", widens=was is None or was < until)
 
 
 def _routes(plan: Plan, system: str) -> dict[str, Route]:
