@@ -23,7 +23,7 @@ with atheris.instrument_imports(include=["ostiary"], enable_loader_override=Fals
     from ostiary.event import record
     from ostiary.foundation import jose, origin, proof, strict_json
     from ostiary.guard.validation import validate
-    from ostiary.identity import passkeys, request, scim
+    from ostiary.identity import factors, request, scim
     from ostiary.policy import parse, words
 
 NOW = datetime(2026, 3, 3, tzinfo=UTC)
@@ -127,7 +127,7 @@ PARSERS = {
         lambda data: proof.usable_jwks(text(data)), (jose.TokenRefused,), [b'{"keys":[{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}]}']
     ),
     "passkey": Parser(
-        lambda data: passkeys.read(text(data)),
+        lambda data: factors.read_passkey(text(data)),
         (request.Refused,),
         [json.dumps({"id": "AA", "rawId": "AA", "type": "public-key", "response": {"clientDataJSON": "e30"}}).encode()],
     ),

@@ -10,7 +10,7 @@ from sqlalchemy import event
 
 from identity.test_together import together
 from ostiary.audit.log import Change
-from ostiary.identity import clients, factors, passkeys, tokens
+from ostiary.identity import clients, factors, tokens
 from ostiary.identity.credentials import digest, new_secret
 from ostiary.store.tables import GRANT, REFRESH
 from soft_authenticator import Authenticator
@@ -89,19 +89,19 @@ def recovery(server, connection):
 
 
 def challenge(server, connection):
-    answer = passkeys.read(Authenticator().get(passkeys.asked(server, "browser")))
-    return lambda connection: passkeys.in_time(server, connection, answer, "browser")
+    answer = factors.read_passkey(Authenticator().get(factors.passkey_asked(server, "browser")))
+    return lambda connection: factors.passkey_in_time(server, connection, answer, "browser")
 
 
 def passkey(server, connection):
     device, change = Authenticator(), Change(connection, "user:anna", server.now())
-    made = device.create(passkeys.asked_new(server, connection, "user:anna", "challenge"))
-    assert passkeys.add(server, change, "user:anna", "challenge", made, "")
-    answer = passkeys.read(device.get(passkeys.asked(server, "")))
+    made = device.create(factors.passkey_asked_new(server, connection, "user:anna", "challenge"))
+    assert factors.add_passkey(server, change, "user:anna", "challenge", made, "")
+    answer = factors.read_passkey(device.get(factors.passkey_asked(server, "")))
 
     def take(connection):
-        row = passkeys.find(server, connection, answer)
-        return bool(passkeys.use(server, connection, row, answer).amr)
+        row = factors.find_passkey(server, connection, answer)
+        return bool(factors.use_passkey(server, connection, row, answer).amr)
 
     return take
 

@@ -16,7 +16,7 @@ from sqlalchemy import select
 from identity.test_people import Browser, form_of
 from ostiary.foundation.clock import SystemClock
 from ostiary.foundation.secret import Secret
-from ostiary.identity import account, page, passkeys, principals
+from ostiary.identity import account, factors, page, principals
 from ostiary.identity.passwords import hash_password
 from ostiary.store.tables import SESSION
 from provider_twin import Signing, Twin
@@ -460,7 +460,7 @@ def test_strange_answers_are_no_fault_of_ours(sqlite_world, client, more, cut, n
         for name in ("attestationObject", "clientDataJSON"):
             bad = {**made, "response": {**made["response"], name: text(data(made["response"][name])[:cut] + noise)}}
             told = json.dumps(bad)
-            assert not passkeys.add(sqlite_world.app.state.server, change, "user:anna", "y", told, "")
+            assert not factors.add_passkey(sqlite_world.app.state.server, change, "user:anna", "y", told, "")
 
 
 def test_the_script_is_ours_alone_and_only_where_it_is_needed(world, holder):
@@ -500,7 +500,7 @@ def refusals(name, *functions):
 
 def test_whatever_stops_a_person_is_said_in_his_language():
     silent = {"the session has ended", "there is no such act"}  # caught where it is raised; no page of ours asks for it
-    told = refusals("request.py", "parse", "refuse_foreign") | refusals("session.py") | refusals("passkeys.py")
+    told = refusals("request.py", "parse", "refuse_foreign") | refusals("session.py") | refusals("factors.py")
     told |= refusals("asked.py", "read", "_of_device", "_pushed") | refusals("sign_in.py")
     assert sentences("de") == told - silent
 

@@ -16,7 +16,7 @@ from ostiary.audit.log import Change
 from ostiary.foundation.clock import from_us
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.secret import Secret
-from ostiary.identity import factors, passkeys, passwords, principals, session
+from ostiary.identity import factors, passwords, principals, session
 from ostiary.identity.credentials import digest, new_secret
 from ostiary.identity.page import page
 from ostiary.identity.request import Refused
@@ -87,14 +87,15 @@ def _passkey_new(server: Server, change: Change, person: Person, _: Mapping[str,
     challenge = _begin(server, change, person, "passkey-new")
     if not challenge:
         return ENOUGH
-    return {"options": passkeys.asked_new(server, change.connection, person.principal, challenge), "id": challenge}
+    options = factors.passkey_asked_new(server, change.connection, person.principal, challenge)
+    return {"options": options, "id": challenge}
 
 
 def _passkey_confirm(server: Server, change: Change, person: Person, form: Mapping[str, str]) -> More:
     drawer = server.drawer(change.connection, "passkey-new")
     if _begun(server, change, person, "passkey-new", form) is None or drawer.use(form["id"]) is None:
         return LAPSED
-    if not passkeys.add(server, change, person.principal, form["id"], form.get("passkey", ""), _name(form)):
+    if not factors.add_passkey(server, change, person.principal, form["id"], form.get("passkey", ""), _name(form)):
         return {"problem": "wrong-passkey"}
     return _added(server, change, person)
 

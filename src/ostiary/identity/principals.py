@@ -334,7 +334,7 @@ def _older(change: Change, principal: str, reason: str) -> Keys:
     new = change.connection.execute(up.returning(PRINCIPAL.c.generation)).scalar_one_or_none()
     old = (new or missing(principal)) - 1
     kinds = ("gen", "cgen") if principal.startswith("client:") else ("gen",)
-    return revoke_keys(change, tuple(f"{kind}:{principal}#{old}" for kind in kinds), reason)
+    return _revoke_keys(change, tuple(f"{kind}:{principal}#{old}" for kind in kinds), reason)
 
 
 def revoke_grant(change: Change, *, grant: str, reason: str = "") -> Keys:
@@ -343,13 +343,13 @@ def revoke_grant(change: Change, *, grant: str, reason: str = "") -> Keys:
         raise CallerFault("no-such-grant", f"{grant!r} is no grant", hint="copy the `grant` of an event")
     change.connection.execute(update(GRANT).where(GRANT.c.id == grant).values(revoked=True))
     change.note("token.revoke", grant, reason=reason)
-    return revoke_keys(change, (f"grant:{grant}",), reason or "revoked")
+    return _revoke_keys(change, (f"grant:{grant}",), reason or "revoked")
 
 
 def revoke_token(change: Change, *, jti: str, reason: str) -> Keys:
     """One access token ends."""
     change.note("token.revoke", jti, reason=reason)
-    return revoke_keys(change, (f"jti:{jti}",), reason)
+    return _revoke_keys(change, (f"jti:{jti}",), reason)
 
 
 def end_session(change: Change, *, principal: str, sid: str, reason: str) -> Keys:
@@ -368,7 +368,7 @@ def end_sessions(change: Change, reason: str, *which: ColumnElement[bool]) -> Ke
     gone = change.connection.execute(delete(SESSION).where(*which).returning(SESSION.c.sid, SESSION.c.principal)).all()
     for sid, principal in gone:
         change.note("session.end", principal, after={"sid": sid}, reason=reason)
-    return revoke_keys(change, tuple(f"sid:{sid}" for sid, _ in gone), reason)
+    return _revoke_keys(change, tuple(f"sid:{sid}" for sid, _ in gone), reason)
 
 
 def end_others(change: Change, *, principal: str, sid: str) -> Keys:
@@ -388,7 +388,7 @@ def _take_back(change: Change, principal: str, but: str = "") -> None:
     change.connection.execute(update(GRANT).where(mine).values(revoked=True))
 
 
-def revoke_keys(change: Change, keys: Keys, reason: str) -> Keys:
+def _revoke_keys(change: Change, keys: Keys, reason: str) -> Keys:
     """Marks the keys revoked for as long as a token that carries one can live."""
     at_s = int(change.now.timestamp())
     directory.revoke(change.connection, keys, expires_at_s=at_s + REVOKED_S, reason=reason, at_us=to_us(change.now))

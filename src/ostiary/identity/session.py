@@ -14,7 +14,7 @@ from starlette.responses import Response
 from webauthn.helpers.structs import AuthenticationCredential
 
 from ostiary.foundation.secret import Secret, new_id
-from ostiary.identity import factors, names, passkeys, tries
+from ostiary.identity import factors, names, tries
 from ostiary.identity.credentials import Kept, derived, digest, new_secret
 from ostiary.identity.passwords import password_matches
 from ostiary.identity.request import Refused, site, source
@@ -84,7 +84,7 @@ class Lacking(NamedTuple):
 def proved(server: Server, request: Request, form: Mapping[str, str], browser: str) -> Person | Lacking:
     """What the form proves, each way with its own tries; raises Refused where there is nothing to try any more."""
     if "passkey" in form:
-        return _by_passkey(server, request, form, passkeys.read(form["passkey"]), browser)
+        return _by_passkey(server, request, form, factors.read_passkey(form["passkey"]), browser)
     return _by_code(server, request, form) if "half" in form else _by_password(server, request, form)
 
 
@@ -148,14 +148,14 @@ def _by_passkey(
     Who has no password here comes by his provider's word each time: a passkey is the other half of that alone.
     """
     with server.store.begin() as connection:
-        if not passkeys.in_time(server, connection, shown, browser):
+        if not factors.passkey_in_time(server, connection, shown, browser):
             return Lacking({"outcome": LATE}, LATE)
-        row = passkeys.find(server, connection, shown)
+        row = factors.find_passkey(server, connection, shown)
         principal = row.principal if row else ""
         place, locked_s = _try(server, connection, request, principal.removeprefix("user:") or NO_LOGIN, "passkey")
-        used = passkeys.Used((), why="a passkey that nobody has")
+        used = factors.Used((), why="a passkey that nobody has")
         if row and not locked_s:
-            used = passkeys.use(server, connection, row, shown)
+            used = factors.use_passkey(server, connection, row, shown)
         made = person(server, connection, principal, used.amr) if used.amr else None
         if made and (half := _first_half(server, connection, form.get("half", ""), made)) is not None:
             tries.clear(connection, place)

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from ostiary.audit.log import Change
-from ostiary.identity import account, clients, passkeys, providers, session, tokens, tries
+from ostiary.identity import account, clients, factors, providers, session, tokens, tries
 from ostiary.identity.asked import ACCOUNT, Asked, decide_device, read
 from ostiary.identity.credentials import digest, new_secret
 from ostiary.identity.page import HEADERS, page
@@ -33,7 +33,7 @@ NOT_A_LOGIN: Final = "\0device"  # nobody can be called so
 
 def show(server: Server, request: Request, _body: bytes) -> Response:
     """GET /authorize."""
-    return ask(server, request, query(request))
+    return _ask(server, request, query(request))
 
 
 def show_device(server: Server, request: Request, _body: bytes) -> Response:
@@ -46,7 +46,7 @@ def show_device(server: Server, request: Request, _body: bytes) -> Response:
     with server.store.begin() as connection:
         if tries.count(connection, place, server.now_s()):
             return _stopped(server, request, "locked", "too many codes from here; wait for five minutes")
-    answer = ask(server, request, text, device=True)
+    answer = _ask(server, request, text, device=True)
     if answer.status_code == HTTPStatus.OK:
         with server.store.begin() as connection:
             tries.give_back(connection, place)
@@ -59,7 +59,7 @@ def show_account(server: Server, request: Request, _body: bytes) -> Response:
         person = session.current(server, connection, request)
         if person:
             return account.shown(server, request, connection, person)
-    return ask(server, request, ACCOUNT)
+    return _ask(server, request, ACCOUNT)
 
 
 def act_at_account(server: Server, request: Request, body: bytes) -> Response:
@@ -70,7 +70,7 @@ def act_at_account(server: Server, request: Request, body: bytes) -> Response:
     with server.store.read() as connection:
         signed_in = session.current(server, connection, request)
     if signed_in is None:  # a session by the password alone has ended with the first factor
-        return ask(server, request, ACCOUNT)
+        return _ask(server, request, ACCOUNT)
     if name in account.BEGUN:
         return account.carry_out(server, request, form, account.BEGUN)
     with server.store.begin() as connection:
@@ -79,7 +79,7 @@ def act_at_account(server: Server, request: Request, body: bytes) -> Response:
         gone = end_session(change, principal=person.principal, sid=named, reason="signed out") if name == "end" else ()
     if name in account.PROVED:
         told = {"act": name, "id": named, "csrf": form["csrf"]}
-        return ask(server, request, b"?".join((ACCOUNT, urlencode(told).encode())))
+        return _ask(server, request, b"?".join((ACCOUNT, urlencode(told).encode())))
     if name != "end":
         raise Refused("invalid_request", "there is no such act")
     server.note(request, name, subject=person.principal)
@@ -87,7 +87,7 @@ def act_at_account(server: Server, request: Request, body: bytes) -> Response:
     return show_account(server, request, b"")
 
 
-def ask(server: Server, request: Request, text: bytes, *, device: bool = False) -> Response:
+def _ask(server: Server, request: Request, text: bytes, *, device: bool = False) -> Response:
     """The page for what is asked in `text`, or an error to whoever may have it."""
     try:
         with server.store.read() as connection:
@@ -145,7 +145,7 @@ def concluded(server: Server, request: Request, asked: Asked, proof: Person | se
         return _allowed(server, request, asked, proof)
     with server.store.begin() as connection:
         tries.clear(connection, proof.tried)
-        there = still_signed_in_there(server, connection, proof)
+        there = _still_signed_in_there(server, connection, proof)
     if not asked.act:
         return unmet(server, request, asked)
     if not there:
@@ -227,7 +227,7 @@ def _form(  # noqa: PLR0917  what the page shows
         request, "sign-in", client=asked.client.name if asked.client else "", everything=everything, scopes=scopes,
         problem=problem, action=f"{server.issuer}/sign-in", person=person.name if person else "", half=half, outside=outside,
         user_code=asked.user_code, asked=base64.urlsafe_b64encode(asked.text).decode(), again=bool(asked.act),
-        options="" if person else passkeys.asked(server, cookie), script=f"{server.issuer}/passkey.js",
+        options="" if person else factors.passkey_asked(server, cookie), script=f"{server.issuer}/passkey.js",
         csrf=_csrf(server, cookie, asked.text, person),
     )  # fmt: skip
     set_cookie(shown, FORM_COOKIE, cookie)
@@ -245,7 +245,7 @@ def _given(server: Server, request: Request, asked: Asked, person: Person) -> st
             raise ended
         if asked.pushed and server.drawer(connection, "pushed").use(asked.pushed) is None:
             raise ended
-        if not still_signed_in_there(server, connection, person):
+        if not _still_signed_in_there(server, connection, person):
             raise ended
         if person.session:
             tries.clear(connection, person.tried)
@@ -269,7 +269,7 @@ def mark_ended(server: Server, connection: Connection, provider: str, what: str)
     server.drawer(connection, ENDED_THERE).renew(f"{provider} {what}", ENDED_LIFE_S, at_s=server.now_s())
 
 
-def still_signed_in_there(server: Server, connection: Connection, person: Person) -> bool:
+def _still_signed_in_there(server: Server, connection: Connection, person: Person) -> bool:
     """Of who came by a provider's word: that it counts as it did, and that he has not signed out there since."""
     if not person.provider:
         return True
