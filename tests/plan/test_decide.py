@@ -65,6 +65,14 @@ def test_a_grant_whose_context_does_not_hold_is_named_in_the_refusal():
     assert outcome("erp/sale.sale:write", at=SUNDAY) == (Reason.CONTEXT, "clerk/1.write", "office")
 
 
+def test_a_refusal_is_said_in_the_words_of_its_reason_with_the_context_or_the_fields_that_it_turned_on():
+    assert decide(PLAN, asked("erp/sale.sale:write", at=SUNDAY)).words == f"{Reason.CONTEXT.words}: office"
+    assert decide(PLAN, asked("erp/account.move:write")).words == Reason.ROLE.words
+    note = msgspec.structs.replace(operation("erp/sale.sale:write"), fields_written=frozenset({"note"}))
+    facts = msgspec.structs.replace(asked(roles=["texts"]), operations=(note,))
+    assert decide(BOUNDED, facts).words == "not among its fields: note"
+
+
 def test_all_contexts_of_a_role_must_hold():
     order = {"roles": ["guest"], "system": "shop"}
     assert outcome("shop/order:read", **order) == (Reason.ALLOWED, "guest/1", "office + home")

@@ -300,19 +300,5 @@ def _refuse_by(decision: Decision, trace: Trace) -> NoReturn:
     pointer, name = trace.pointer, trace.operation
     if decision.operation:
         pointer, name = decision.operation.pointer, decision.operation.permission
-    words = _words(decision, name)
-    raise Refused(decision.reason, words, pointer=pointer, challenge=decision.challenge, operation=name)
-
-
-def _words(decision: Decision, operation: str) -> str:
-    match decision.reason:
-        case Reason.CONTEXT:
-            return f"{operation} is granted only under: {decision.context}"
-        case Reason.STEP_UP:
-            return f"{operation} asks for another sign-in: {decision.context}"
-        case Reason.SCOPE:
-            return f"no scope of the token covers {operation}"
-        case Reason.FIELD | Reason.RECORD:
-            return f"{operation}: {decision.lacking}"
-        case _:
-            return f"no role of the caller grants {operation}"
+    told = f"{name}: {decision.words}"
+    raise Refused(decision.reason, told, pointer=pointer, challenge=decision.challenge, operation=name)

@@ -166,6 +166,12 @@ class Decision(Struct, frozen=True, kw_only=True):
     def allowed(self) -> bool:
         return self.reason is Reason.ALLOWED
 
+    @property
+    def words(self) -> str:
+        """Why, for whoever asked: what he meets anyhow, and the name of the context."""
+        under = f": {self.context}" if self.reason in {Reason.CONTEXT, Reason.STEP_UP} else ""
+        return (self.lacking or self.reason.words) + under
+
 
 def decide(plan: Plan, facts: Facts) -> Decision:
     """Whether `facts` may pass: every operation must be allowed, else the first refusal stands for all."""
