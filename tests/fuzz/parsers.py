@@ -15,6 +15,8 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import atheris
+from joserfc import jws
+from joserfc.jwk import ECKey
 
 with atheris.instrument_imports(include=["ostiary"], enable_loader_override=False):
     from ostiary.erp import odata
@@ -26,11 +28,15 @@ with atheris.instrument_imports(include=["ostiary"], enable_loader_override=Fals
     from ostiary.identity import factors, request, scim
     from ostiary.policy import parse, words
 
+from lines import written  # behind what it would import as it is
+from soft_authenticator import Authenticator
+
 NOW = datetime(2026, 3, 3, tzinfo=UTC)
 POLICY = b"""policy: p
 systems: {shop: {kind: openapi, at: a.example, upstream: "http://127.0.0.1:1", spec: a.yaml}}
+departments: {sales: {}}
 contexts: {day: {days: mon-fri, hours: "08:00-18:00", zone: Europe/Berlin}}
-roles: {clerk: {level: user, may: ["order: read, write.create"], when: day, with: mfa}}
+roles: {clerk: {level: user, of: sales, may: ["order: read, write"], when: day}}
 limits: {default: {requests: 9/hour, body: 1 MB}}
 """
 DOCUMENT = b"""openapi: 3.1.0
@@ -43,10 +49,16 @@ components: {schemas: {o: {type: object, properties: {a: {anyOf: [{type: integer
 """
 METADATA = b"""<edmx:Edmx xmlns:edmx="e"><Schema><EntityType Name="A"/><EntitySet Name="As" EntityType="N.A" sap:updatable="false"
  xmlns:sap="s"/><FunctionImport Name="Post" HttpMethod="POST"/></Schema></edmx:Edmx>"""
-EVENT = (
-    b'{"at":"2026-03-03T10:00:00.5Z gate 7-1-1.17725316000000000","what":"POST /orders","judged":"role:r","inside":"-"}'
-)
-TOKEN = b"eyJ0eXAiOiJkcG9wK2p3dCIsImFsZyI6IkVTMjU2IiwiandrIjp7Imt0eSI6IkVDIiwiY3J2IjoiUC0yNTYifX0.eyJqdGkiOiJhIn0.AA"
+KEY = ECKey.generate_key("P-256")
+JWKS = {"keys": [{**KEY.as_dict(private=False), "kid": "k"}]}
+HERE, NOW_S = "https://a.example", int(NOW.timestamp())
+SAID = {"iss": HERE, "sub": "shop", "aud": "shop", "jti": "one", "iat": NOW_S, "exp": NOW_S + 60}
+OURS = {"grant": "g", "client_id": "shop", "gen": "shop#1", "rs": "r", "scope": "shop/*:read", "sc": " shop/*:read "}
+PASSKEY = Authenticator().get(json.dumps({"challenge": "AA", "rpId": "a.example"}))
+EVENT = written(
+    at="2026-03-03T10:00:00.5Z", decision="gate-1-2.1772531600000000000", method="POST", path="/orders", status=403,
+    operation="shop/order:write.create", subject="user:anna", client="shop", reason="role", guard_us=70,
+)  # fmt: skip
 ROUTES = load(DOCUMENT, "shop").routes
 TABLE = Table(ROUTES)
 READERS = [
@@ -97,39 +109,61 @@ def certificate(data: bytes) -> None:
     request.certificate(SimpleNamespace(headers={"x-gw-client-cert": text(data)}))  # type: ignore[arg-type]
 
 
+def signed(data: bytes, header: dict[str, Any]) -> str:
+    """Whatever is said, with a good signature: what comes behind that check is reached."""
+    return jws.serialize_compact({"alg": "ES256", **header}, data, KEY)
+
+
 def token(data: bytes) -> None:
-    jose.verify_access_token(
-        text(data), {"keys": []}, issuer="https://a.example", audience="https://b.example", now=NOW
-    )
+    text = signed(data, {"typ": "at+jwt", "kid": "k"})
+    jose.verify_access_token(text, JWKS, issuer=HERE, audience="shop", now=NOW)
 
 
+def demonstrated(data: bytes) -> None:
+    text = signed(data, {"typ": "dpop+jwt", "jwk": KEY.as_dict(private=False)})
+    proof.verify_proof(text, method="POST", urls=[HERE], now=NOW)
+
+
+def asserted(data: bytes) -> None:
+    proof.verify_assertion(signed(data, {}), json.dumps(JWKS), client="shop", audiences=[HERE], now=NOW)
+
+
+def identified(data: bytes) -> None:
+    text = signed(data, {"typ": "JWT", "kid": "k"})
+    proof.verify_id_token(text, lambda _: JWKS["keys"], HERE, "shop", "n", "", NOW)
+
+
+def ended(data: bytes) -> None:
+    text = signed(data, {"typ": "logout+jwt", "kid": "k"})
+    proof.verify_logout_token(text, lambda _: JWKS["keys"], HERE, "shop", NOW)
+
+
+def claims(**more: Any) -> list[bytes]:
+    return [json.dumps({**SAID, **more}).encode()]
+
+
+REFUSES = (jose.TokenRefused,)
 PARSERS = {
     "json": Parser(strict_json.parse, (strict_json.NotStrict,), [b'{"a": [1, 2.5e3, "\\u0041", null, true]}']),
     "event": Parser(record.read, (), [EVENT]),
     "form": Parser(request.parse, (request.Refused,), [b"grant_type=refresh_token&scope=a+b%20c"]),
     "basic": Parser(basic, (request.Refused,), [b"Basic c2hvcDpzZWNyZXQ="]),
     "certificate": Parser(certificate, (), [b'Hash=1;Cert="-----BEGIN%20CERTIFICATE-----"']),
-    "token": Parser(token, (jose.TokenRefused,), [TOKEN]),
-    "proof": Parser(
-        lambda data: proof.verify_proof(text(data), method="POST", urls=["https://a.example/"], now=NOW),
-        (jose.TokenRefused,),
-        [TOKEN],
+    "header": Parser(
+        lambda data: proof.verify_proof(text(data), method="POST", urls=[HERE], now=NOW), REFUSES,
+        [signed(*claims(htm="POST", htu=HERE), {"typ": "dpop+jwt", "jwk": KEY.as_dict(private=False)}).encode()],
     ),
-    "assertion": Parser(
-        lambda data: proof.verify_assertion(
-            text(data), '{"keys": []}', client="shop", audiences=["https://a.example"], now=NOW
-        ),
-        (jose.TokenRefused,),
-        [TOKEN],
-    ),
-    "speaker": Parser(lambda data: proof.speaker(text(data)), (jose.TokenRefused,), [TOKEN]),
-    "keys": Parser(
-        lambda data: proof.usable_jwks(text(data)), (jose.TokenRefused,), [b'{"keys":[{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}]}']
-    ),
+    "token": Parser(token, REFUSES, claims(**OURS)),
+    "proof": Parser(demonstrated, REFUSES, claims(htm="POST", htu=HERE)),
+    "assertion": Parser(asserted, REFUSES, claims(iss="shop", aud=HERE)),
+    "speaker": Parser(lambda data: proof.speaker(text(data)), REFUSES, [signed(*claims(), {}).encode()]),
+    "id token": Parser(identified, REFUSES, claims(nonce="n")),
+    "logout token": Parser(ended, REFUSES, claims(events={proof.LOGOUT: {}})),
+    "keys": Parser(lambda data: proof.usable_jwks(text(data)), REFUSES, [json.dumps({"keys": [KEY.as_dict(private=False)]}).encode()]),
     "passkey": Parser(
         lambda data: factors.read_passkey(text(data)),
         (request.Refused,),
-        [json.dumps({"id": "AA", "rawId": "AA", "type": "public-key", "response": {"clientDataJSON": "e30"}}).encode()],
+        [PASSKEY.encode()],
     ),
     "scim filter": Parser(lambda data: scim._terms(text(data)), (request.Refused,), [b'userName eq "anna" and id eq "7"']),
     "network": Parser(lambda data: origin.named(text(data)), (), [b"203.0.113.7", b"2001:db8::1%eth0"]),
@@ -152,6 +186,7 @@ def main(name: str, folder: str, *options: str) -> None:
 
     for number, parser in enumerate(chosen):
         for seed in parser.seeds:
+            parser.reads(seed)  # it is taken, or it leads nowhere
             (Path(folder) / sha256(bytes([number]) + seed).hexdigest()).write_bytes(bytes([number]) + seed)
     atheris.Setup([sys.argv[0], folder, "-len_control=0", *options], once)
     atheris.Fuzz()

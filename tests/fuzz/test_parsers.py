@@ -4,6 +4,7 @@
 """
 
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,8 @@ HANG_S = 20  # of one input of a few thousand bytes
 MEMORY_MAX_MB = 1_024
 LENGTH_MAX_BYTES = 4_096
 NAMES = [
-    "json", "event", "form", "basic", "certificate", "token", "proof", "assertion", "speaker", "keys", "passkey",
-    "scim filter", "network", "openapi", "request", "metadata", "policy", "words",
+    "json", "event", "form", "basic", "certificate", "header", "token", "proof", "assertion", "speaker", "id token",
+    "logout token", "keys", "passkey", "scim filter", "network", "openapi", "request", "metadata", "policy", "words",
 ]  # fmt: skip
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("atheris"), reason="atheris has no wheel for this machine")
 
@@ -26,7 +27,9 @@ def looked(name, folder, *options):
     limits = [f"-timeout={HANG_S}", f"-rss_limit_mb={MEMORY_MAX_MB}", f"-max_len={LENGTH_MAX_BYTES}"]
     (inputs := folder / "inputs").mkdir()
     command = [sys.executable, FILE, name, inputs, *limits, f"-artifact_prefix={folder}/", *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    paths = os.pathsep.join([str(FILE.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment)
     assert done.returncode == 0, done.stdout[-2_000:] + done.stderr[-4_000:]
 
 
