@@ -20,7 +20,6 @@ from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.secret import Secret
 from ostiary.identity import keys, passwords, principals, providers, provisioning, registration
 from ostiary.identity.credentials import digest, pepper
-from ostiary.identity.passwords import hash_password
 from ostiary.identity.principals import Keys
 from ostiary.identity.provisioning import Lent
 from ostiary.identity.published import Published
@@ -162,9 +161,8 @@ def set_password(board: Board, actor: str, login: str, password: str) -> None:
 
 
 def _hashed(board: Board, login: str, password: str) -> str:
-    return hash_password(
-        Secret(password), login=login, breached=passwords.stolen_list(board.on.home, board.on.settings)
-    )
+    stolen = passwords.stolen_list(board.on.home, board.on.settings)
+    return passwords.hash_password(Secret(password), login=login, breached=stolen)
 
 
 def revoke(board: Board, actor: str, principal: str = "", grant: str = "", reason: str = "") -> dict[str, Any]:
