@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from threading import RLock
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from ostiary.audit.log import Change, check, sign_head
 from ostiary.control import revisions
@@ -19,7 +19,9 @@ from ostiary.identity.principals import Keys
 from ostiary.monitor.watch import Watch
 from ostiary.store.database import AROUND
 
+P = ParamSpec("P")
 T = TypeVar("T")
+Act = Callable[Concatenate[Change, P], T]
 
 log = logging.getLogger(__name__)
 
@@ -45,39 +47,39 @@ class Board:
         """How many more have to say yes by the policy in force, and who may."""
         return revisions.missing(proposal, self.reconciler.plan.approvals, self.administrators)
 
-    def change(self, actor: str, act: Callable[[Change], T]) -> T:
-        """Carries out `act` in one transaction with its audit entry, and signs the log's new head.
+    def change(self, actor: str, act: Act[P, T], *what: P.args, **told: P.kwargs) -> T:
+        """Carries out `act`, of what it is told, in one transaction with its audit entry, and signs the log's new head.
 
         Where the log is broken already, it fails before anything changed.
         """
         check(self.on.store, self.on.home)
         with self.on.store.begin() as connection:
-            done = act(Change(connection, actor, self.now))
+            done = act(Change(connection, actor, self.now), *what, **told)
         self.sign()
         return done
 
-    def change_directory(self, actor: str, act: Callable[[Change], Keys]) -> Keys:
+    def change_directory(self, actor: str, act: Act[P, Keys], *what: P.args, **told: P.kwargs) -> Keys:
         """As `change`; what `act` revoked is refused, and gate and guard know the directory as it is now.
 
         Where they can't be told, it fails, and `catch_up` brings it later.
         """
         check(self.on.store, self.on.home)
         with self.on.store.begin() as connection:
-            revoked = act(Change(connection, actor, self.now))
+            revoked = act(Change(connection, actor, self.now), *what, **told)
         try:
             self.reconciler.refuse(revoked)
             self.reconciler.refresh()
         except AROUND as problem:
-            told = f"it is recorded, but not in force everywhere: {getattr(problem, 'message', problem)}"
+            why = f"it is recorded, but not in force everywhere: {getattr(problem, 'message', problem)}"
             hint = "it is brought there as soon as that is mended; see `ostiary status`"
-            raise SystemFault(getattr(problem, "code", "disk"), told, hint=hint) from problem
+            raise SystemFault(getattr(problem, "code", "disk"), why, hint=hint) from problem
         finally:
             self.sign()
         return revoked
 
-    def add_to_directory(self, actor: str, act: Callable[[Change], T]) -> T:
+    def add_to_directory(self, actor: str, act: Act[P, T], *what: P.args, **told: P.kwargs) -> T:
         """As `change`, for somebody new: the answer, which may hold a secret, is given even if it is in force later."""
-        made = self.change(actor, act)
+        made = self.change(actor, act, *what, **told)
         try:
             self.reconciler.refresh()
         except AROUND:

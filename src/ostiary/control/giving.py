@@ -59,7 +59,7 @@ def set_roles(board: Board, actor: str, principal: str, roles: list[str], reason
             content = {"principal": principal, "gains": gains, "roles": sorted({*roles}), "before": before}
             content["base"] = board.reconciler.plan.revision
             return _propose(board, Proposal(kind=Kind.ROLES, actor=actor, reason=reason, at=board.now, content=content))
-        board.change_directory(actor, lambda change: _give(board, change, principal, roles, reason))
+        board.change_directory(actor, _give, board.reconciler.plan, principal, roles, reason)
     return {"missing": 0}
 
 
@@ -155,14 +155,14 @@ def _go_on(board: Board, actor: str, asked: Proposal) -> dict[str, Any]:
     def act(change: Change) -> Keys:
         revisions.close(change, asked, State.DONE, asked.reason)
         _refuse_stale(board, change, asked)
-        return _give(board, change, asked.content["principal"], asked.content["roles"], asked.reason)
+        return _give(change, board.reconciler.plan, asked.content["principal"], asked.content["roles"], asked.reason)
 
     board.change_directory(actor, act)
     return told
 
 
-def _give(board: Board, change: Change, principal: str, roles: Sequence[str], reason: str) -> Keys:
-    allow(change, board.reconciler.plan, principal, roles)
+def _give(change: Change, plan: Plan, principal: str, roles: Sequence[str], reason: str) -> Keys:
+    allow(change, plan, principal, roles)
     return principals.set_roles(change, principal=principal, roles=roles, reason=reason)
 
 
@@ -277,7 +277,7 @@ def overdue(connection: Connection, now: datetime) -> list[Held]:
 def keep_role(board: Board, actor: str, principal: str, role: str, reason: str) -> None:
     """Somebody has looked: it stays, for this reason."""
     item = _item(board, (principal, role), reason)
-    board.change(actor, lambda change: _record(change, KEEP, (principal, role), item, reason))
+    board.change(actor, _record, KEEP, (principal, role), item, reason)
 
 
 def remove_role(board: Board, actor: str, principal: str, role: str, reason: str) -> None:

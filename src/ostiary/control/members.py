@@ -78,7 +78,7 @@ def _chores(board: Board) -> list[Any]:
 
     def keep_keys() -> None:
         authority.ensure(board.on.home, board.on.settings.host)
-        if board.change(OURSELVES, lambda change: keys.turn(change, board.on.sealer)):
+        if board.change(OURSELVES, keys.turn, board.on.sealer):
             board.reconciler.refresh()
 
     def forget() -> None:

@@ -102,7 +102,7 @@ def _propose(board: Board, act: revisions.Act) -> Applied:
         told = "the policy in force asks for nobody's approval, and settings.toml names nobody else to ask"
         raise OperatorFault("approval-not-needed", told, hint="`ostiary policy apply`")
     asked = _asked(board, act, tried)
-    made = board.change(act.actor, lambda change: revisions.propose(change, asked))
+    made = board.change(act.actor, revisions.propose, asked)
     return replace(tried, proposal=made.id, **board.missing(made))
 
 
@@ -121,11 +121,11 @@ def approve_policy(board: Board, actor: str, proposal: str) -> Applied:
         tried = _change(board, act, dry_run=True)
         if (tried.before, tried.revision) != (asked.content["base"], asked.content["revision"]):
             raise _anew(board, actor, asked, _asked(board, act, tried))
-        asked = board.change(actor, lambda change: revisions.approve(change, asked, board.administrators))
+        asked = board.change(actor, revisions.approve, asked, board.administrators)
         if (left := board.missing(asked))["missing"]:
             return replace(tried, proposal=proposal, **left)
         done = _change(board, replace(act, approvals=asked.approvals))
-        board.change(actor, lambda change: revisions.close(change, asked, State.DONE))
+        board.change(actor, revisions.close, asked, State.DONE)
         return _told(board, done)
 
 
@@ -152,16 +152,16 @@ def _anew(board: Board, actor: str, asked: Proposal, again: Proposal) -> Operato
 
 def _roll_out(board: Board, act: revisions.Act, to: Translated, changes: int) -> None:
     """Recorded before it is in force: nothing is ever in force that the audit log does not know."""
-    number = board.change(act.actor, lambda change: revisions.record(change, act, to.plan, changes=changes))
+    number = board.change(act.actor, revisions.record, act, to.plan, changes=changes)
     try:
         was_draft = board.reconciler.apply(to)
     except Exception as problem:
         code = getattr(problem, "code", type(problem).__name__)
         with suppress(*AROUND):  # `status` holds the log against what is in force
-            board.change(act.actor, lambda change: revisions.record_failure(change, act, to.plan, code, number))
+            board.change(act.actor, revisions.record_failure, act, to.plan, code, number)
         raise
     if was_draft:
-        board.change(act.actor, lambda change: revisions.record_shadow(change, to.plan, None))
+        board.change(act.actor, revisions.record_shadow, to.plan, None)
 
 
 def begin_shadow(board: Board, actor: str, document: Document) -> dict[str, Any]:
@@ -189,11 +189,11 @@ def end_shadow(board: Board, actor: str) -> None:
 def _beside(board: Board, actor: str, draft: Plan | None) -> None:
     """Where it can't be brought, the log says what is asked all the same."""
     plan, before = board.reconciler.plan, board.reconciler.draft
-    board.change(actor, lambda change: revisions.record_shadow(change, plan, draft))
+    board.change(actor, revisions.record_shadow, plan, draft)
     try:
         board.reconciler.beside(draft)
     except AROUND:
-        board.change(actor, lambda change: revisions.record_shadow(change, plan, before))
+        board.change(actor, revisions.record_shadow, plan, before)
         raise
 
 
@@ -213,17 +213,9 @@ def _line(log: Path, decision: str) -> str:
     return f"{decision}, whose event is not in the newest files"
 
 
-def acknowledge_alert(board: Board, actor: str, alert: str, note: str = "") -> None:
-    board.change(actor, lambda change: alerts.acknowledge(change, alert, note))
-
-
-def resolve_alert(board: Board, actor: str, alert: str, note: str = "") -> None:
-    board.change(actor, lambda change: alerts.resolve(change, alert, note))
-
-
 def undo_measure(board: Board, actor: str, measure: str) -> None:
     """Ends a measure at the gate too."""
-    board.change(actor, lambda change: alerts.undo(change, measure))
+    board.change(actor, alerts.undo, measure)
     board.reconciler.signal()
 
 
@@ -231,7 +223,7 @@ def reject(kind: Kind, board: Board, actor: str, proposal: str, reason: str = ""
     """Takes a proposal out of the way; also takes back one's own."""
     with board.turn:
         asked = revisions.asked(board.on.store, kind, proposal)
-        board.change(actor, lambda change: revisions.close(change, asked, State.REJECTED, reason))
+        board.change(actor, revisions.close, asked, State.REJECTED, reason)
 
 
 reject_policy, reject_roles = partial(reject, Kind.POLICY), partial(reject, Kind.ROLES)
@@ -239,7 +231,8 @@ reject_policy, reject_roles = partial(reject, Kind.POLICY), partial(reject, Kind
 
 def given(act: Callable[..., Any]) -> "Operation":
     """As the API calls it: what `act` works on, and how, is said by the name of its first parameter."""
-    takes = signature(act, follow_wrapped=False).parameters
+    shape = signature(act, follow_wrapped=False)
+    takes = shape.parameters
 
     @wraps(act)
     def operation(board: Board, actor: str, **asked: Any) -> Any:
@@ -251,8 +244,8 @@ def given(act: Callable[..., Any]) -> "Operation":
             case "connection":
                 with board.on.store.read() as connection:
                     return act(connection, **asked)
-            case "change":  # of the directory, of which nothing is to be told but that it is done
-                board.change_directory(actor, lambda change: act(change, **asked))
+            case "change":  # of the directory where it says what it revokes; nothing is told but that it is done
+                (board.change if shape.return_annotation is None else board.change_directory)(actor, act, **asked)
                 return None
         return act(board, actor, **asked)
 

@@ -71,13 +71,13 @@ def _warned(board: Board, scopes: Sequence[str]) -> dict[str, Any]:
 def disable(board: Board, actor: str, principal: str) -> dict[str, Any]:
     """Also the clients that this person answers for, unless the policy keeps them."""
     keep = board.reconciler.plan.when_owner_leaves is OwnerLeaves.STAY
-    board.change_directory(actor, lambda change: principals.disable(change, principal=principal, keep_clients=keep))
+    board.change_directory(actor, principals.disable, principal=principal, keep_clients=keep)
     return _switched(board, principal)
 
 
 def enable(board: Board, actor: str, principal: str) -> dict[str, Any]:
     """The clients of this person stay as they are."""
-    board.change_directory(actor, lambda change: principals.enable(change, sealer=board.on.sealer, principal=principal))
+    board.change_directory(actor, principals.enable, sealer=board.on.sealer, principal=principal)
     return _switched(board, principal)
 
 
@@ -90,16 +90,13 @@ def _switched(board: Board, principal: str) -> dict[str, Any]:
 
 
 def rotate_client(board: Board, actor: str, client_id: str) -> dict[str, Any]:
-    sealer = board.on.sealer
-    made = board.change(actor, lambda change: registration.rotate_secret(change, sealer=sealer, client_id=client_id))
-    return _told(board, made)
+    return _told(board, board.change(actor, registration.rotate_secret, sealer=board.on.sealer, client_id=client_id))
 
 
 def issue_certificate(board: Board, actor: str, client_id: str, days: int = authority.LEAF_DAYS) -> dict[str, Any]:
     """A certificate for a client, by the gate's own authority; its key is in this answer and nowhere else."""
     issued = _issued(board, client_id, days)
-    facts: dict[str, Any] = {"client_id": client_id, "days": days, "key": issued.public_key}
-    board.change(actor, lambda change: registration.note_certificate(change, **facts))
+    board.change(actor, registration.note_certificate, client_id=client_id, days=days, key=issued.public_key)
     return {"certificate": issued.certificate.decode(), "key": issued.key.decode()}
 
 
@@ -108,8 +105,7 @@ def add_device(
 ) -> dict[str, Any]:
     """Registers a device, for one principal or for everybody; its key is in this answer and nowhere else."""
     issued = _issued(board, name, days)
-    facts = {"name": name, "principal": principal, "fingerprint": issued.fingerprint}
-    board.add_to_directory(actor, lambda change: principals.add_device(change, **facts))
+    board.add_to_directory(actor, principals.add_device, name=name, principal=principal, fingerprint=issued.fingerprint)
     return {"certificate": issued.certificate.decode(), "key": issued.key.decode()}
 
 
@@ -156,8 +152,7 @@ def add_user(
 def set_password(board: Board, actor: str, login: str, password: str) -> None:
     """A new password; sessions and tokens from before end."""
     hashed = _hashed(board, login, password)
-    facts: dict[str, Any] = {"sealer": board.on.sealer, "login": login, "hashed": hashed}
-    board.change_directory(actor, lambda change: principals.set_password(change, **facts))
+    board.change_directory(actor, principals.set_password, sealer=board.on.sealer, login=login, hashed=hashed)
 
 
 def _hashed(board: Board, login: str, password: str) -> str:
@@ -207,7 +202,7 @@ def set_account(board: Board, actor: str, principal: str, system: str, login: st
         principals.one(connection, principal)
     uid = _erp_user(board, principal, system, login, secret) if asked else ""
     account: dict[str, Any] = {"principal": principal, "system": system, "login": login, "password": secret, "uid": uid}
-    board.change_directory(actor, lambda change: principals.set_erp_account(change, sealer=board.on.sealer, **account))
+    board.change_directory(actor, principals.set_erp_account, sealer=board.on.sealer, **account)
 
 
 def _erp_user(board: Board, principal: str, system: str, login: str, password: Secret) -> str:
@@ -228,7 +223,7 @@ def set_reader(board: Board, actor: str, system: str, login: str, password: str)
     secret = Secret(password)
     learnt = board.reconciler.learn(system, login, secret)
     account: dict[str, Any] = {"system": system, "login": login, "password": secret, "uid": learnt["uid"]}
-    board.change_directory(actor, lambda change: principals.set_reader(change, sealer=board.on.sealer, **account))
+    board.change_directory(actor, principals.set_reader, sealer=board.on.sealer, **account)
     return learnt
 
 
@@ -281,7 +276,7 @@ def change(board: Board, act: str, by: str, told: dict[str, Any]) -> dict[str, A
 @wraps(registration.open_registration, assigned=())  # whose parameters it takes
 def open_registration(board: Board, actor: str, **told: Any) -> Mapping[str, Any]:
     """The initial access tokens are in this answer and nowhere else."""
-    made = board.change(actor, lambda change: registration.open_registration(change, sealer=board.on.sealer, **told))
+    made = board.change(actor, registration.open_registration, sealer=board.on.sealer, **told)
     return {"tokens": [one.reveal() for one in made], "endpoint": f"{board.on.settings.issuer}/register"}
 
 
@@ -290,12 +285,12 @@ def allow_provisioning(
     board: Board, actor: str, *, client_id: str, roles: Sequence[str] = (), **told: Any
 ) -> dict[str, Any]:
     """Tells which roles the client may give now and could not before, and the other way round."""
-    after, given = {one.partition("=")[0] for one in roles}, {"client_id": client_id, "roles": roles, **told}
+    after = {one.partition("=")[0] for one in roles}
     with board.turn:
         giving.refuse_unknown(board.reconciler.plan, after)
         with board.on.store.read() as connection:
             before = {*(provisioning.opened(connection, f"client:{client_id}") or ())}
-        board.change_directory(actor, lambda change: provisioning.allow(change, **given))
+        board.change_directory(actor, provisioning.allow, client_id=client_id, roles=roles, **told)
     return {"opened": sorted(after - before), "closed": sorted(before - after)}
 
 
@@ -307,8 +302,7 @@ def add_provider(  # noqa: PLR0917  what is told of it
     facts = {"name": name, "issuer": issuer, "client_id": client_id, "title": title, "accounts": accounts, "mfa": mfa}
     one = providers.fit({what: value for what, value in {**facts, "acrs": acrs, "scopes": scopes}.items() if value})
     Published(board.on.settings.upstream_authorities, board.on.clock).metadata(one.issuer)
-    told: dict[str, Any] = {"sealer": board.on.sealer, "one": one, "secret": Secret(secret)}
-    board.change(actor, lambda change: providers.add_provider(change, **told))
+    board.change(actor, providers.add_provider, sealer=board.on.sealer, one=one, secret=Secret(secret))
     place = f"{board.on.settings.issuer}/provider/{name}"
     return {"redirect_uri": f"{place}/callback", "backchannel_logout_uri": f"{place}/logout"}
 
@@ -341,7 +335,7 @@ def _arrive(board: Board, provider: str, subject: str, roles: list[str], texts: 
         own = digest(pepper(connection, board.on.sealer), "outside", trusted.issuer, subject)
     if account is None:
         told: dict[str, Any] = {**texts, "provider": trusted, "subject": subject, "digest": own}
-        principal = board.add_to_directory(actor, lambda change: providers.add_account(change, **told))
+        principal = board.add_to_directory(actor, providers.add_account, **told)
     else:
         principal = account["id"]
     held, wanted = account["roles"] if account else [], {role.name for role in board.reconciler.plan.roles} & {*roles}
