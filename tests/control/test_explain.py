@@ -17,7 +17,7 @@ from ostiary.cli.demo.stand import authorization
 from ostiary.control import evidence, grounds
 from ostiary.control.installation import opened
 from ostiary.event import record
-from ostiary.event.record import Event, Filter
+from ostiary.event.record import Event
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.secret import Secret
@@ -361,7 +361,7 @@ def test_a_name_that_two_have_is_asked_for_in_full(site):
     ):
         site.ask(f"{kind}.add", **more)
     with pytest.raises(CallerFault, match=r"client:twin and|user:twin and"):
-        evidence.list_events(site.home, Filter(principal="twin"))
+        evidence.list_events(site.home, principal="twin")
     with pytest.raises(CallerFault, match="client:twin and user:twin are both called twin"):
         site.ask("token.revoke", principal="twin")
     site.client("bare", "clerk")  # one of its own: others go on with theirs

@@ -2,23 +2,17 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from typing import Any
 
-from ostiary.cli.terminal import at_home, home, pasteable, show, table
+from ostiary.cli.terminal import at_home, home, pasteable, table
 from ostiary.foundation.errors import counted
 
 
-def list_events(limit: int, since: datetime | None = None, **wanted: Any) -> None:
-    """Requests, the newest first."""
-    from ostiary.control import evidence
-    from ostiary.event.record import Filter
-
-    asked = Filter(since=since, **wanted)
-    rows = evidence.list_events(home(), asked, limit=limit)
+def events(rows: Sequence[dict[str, Any]], *, limit: int, **wanted: Any) -> str:  # noqa: ARG001  how many is no wish
+    """Requests."""
     columns = ("at", "status", "reason", "who", "what", "rule", "decision")
-    empty = "Nothing happened yet." if asked == Filter() else "No request matches."
-    show(rows, table(map(_line, rows), columns, empty=empty))
+    empty = "No request matches." if any(wanted.values()) else "Nothing happened yet."
+    return table(map(_line, rows), columns, empty=empty)
 
 
 def _line(row: dict[str, Any]) -> dict[str, Any]:

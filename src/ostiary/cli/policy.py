@@ -218,25 +218,12 @@ def _change(change: dict[str, Any], *, colour: bool) -> str:
     return click.style(line, fg="yellow" if widens else "green") if colour else line
 
 
-def who_can(operation: str, at: datetime | None = None, **asked: Any) -> None:
-    """Who may do OPERATION, by which role, line and context; and who holds that role."""
-    from ostiary.control import questions
+def ways(rows: list[dict[str, Any]], *, operation: str = "", **_: Any) -> str:
+    """To an operation, with who holds each role; or all that somebody may do. And where that does not hold yet."""
+    from ostiary.control.questions import caveats
 
-    rows = questions.who_can(home(), operation, at=at, **asked)
-    _answer(rows, (*WAY, "holders"), "Nobody can.", operation)
-
-
-def what_can(who: str, at: datetime | None = None, **asked: Any) -> None:
-    """What WHO may do."""
-    from ostiary.control import questions
-
-    _answer(questions.what_can(home(), who, at=at, **asked), WAY, "Nothing.")
-
-
-def _answer(rows: list[dict[str, Any]], columns: tuple[str, ...], empty: str, operation: str = "") -> None:
-    from ostiary.control import questions
-
-    show(rows, table(map(_way, rows), columns, empty=empty) + noted(questions.caveats(home(), operation)))
+    columns, empty = ((*WAY, "holders"), "Nobody can.") if operation else (WAY, "Nothing.")
+    return table(map(_way, rows), columns, empty=empty) + noted(caveats(home(), operation))
 
 
 def _way(way: dict[str, Any]) -> dict[str, Any]:

@@ -42,9 +42,13 @@ Roles = Mapping[str, frozenset[str]]
 ACTS: Final = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))  # of the audit log
 
 
-def list_events(home: Home, wanted: record.Filter, limit: int = 20) -> list[dict[str, Any]]:
-    """Requests, the newest first; refuses a reason that there is not, and a name that says not whose it is."""
+def list_events(home: Home, limit: int = 20, **asked: Any) -> list[dict[str, Any]]:
+    """Requests, the newest first; refuses a reason that there is not, and a name that says not whose it is.
+
+    `asked`: the fields of a `Filter`.
+    """
     refuse_empty(home)
+    wanted = record.Filter(**asked)
     if wanted.reason and wanted.reason not in set(Reason):
         hint = f"one of: {', '.join(Reason)}"
         raise CallerFault("no-such-reason", f"there is no reason {wanted.reason!r}", hint=hint)

@@ -129,30 +129,25 @@ def _plan_named(store: Store, connection: Connection, which: str) -> Plan:
     return read_document(convert(asked.content, Document))[1]
 
 
-def who_can(home: Home, operation: str, *, at: datetime | None, source: str, outside: str) -> list[dict[str, Any]]:
+def who_can(
+    home: Home, operation: str, *, at: datetime | None = None, source: str, outside: str
+) -> list[dict[str, Any]]:
     """Every way to the operation in the policy in force, and who holds it; in an emergency, until when."""
     plan = plan_in_force(home)
     with opened(home) as on, on.store.read() as connection:
         holders, asked = holders_of(connection), _asked(on, plan, at, source, outside)
-        begun = for_a_time(connection, on.clock.now())
-    ways = questions.who_can(plan, _operation(plan, operation), asked)
-    brief = {role: [f"{who} until {end}" for who, held, end in begun if held == role] for _, role, _ in begun}
+        for who, role, end in for_a_time(connection, on.clock.now()):
+            holders[role].append(f"{who} until {end}")
     persons = {one.id for one in plan.grants if signs_in(one.context.formula)}  # no machine can by these lines
-    return [
-        {
-            **to_builtins(way),
-            "holders": [
-                one
-                for one in (*holders.get(way.role, ()), *brief.get(way.role, ()))
-                if way.rule not in persons or not one.startswith(MACHINE)
-            ],
-        }
-        for way in ways
-    ]
+    found = []
+    for way in questions.who_can(plan, _operation(plan, operation), asked):
+        can = [one for one in holders[way.role] if way.rule not in persons or not one.startswith(MACHINE)]
+        found.append({**to_builtins(way), "holders": can})
+    return found
 
 
 def what_can(
-    home: Home, who: str, *, at: datetime | None, source: str, outside: str, beyond: str
+    home: Home, who: str, *, at: datetime | None = None, source: str, outside: str, beyond: str
 ) -> list[dict[str, Any]]:
     """All that a role, a user or a client may do by the policy in force; `until` when, by a role in an emergency."""
     plan = plan_in_force(home)
@@ -199,18 +194,18 @@ def _understood(read: Callable[[str], T], text: str) -> T:
 
 def assigned(connection: Connection) -> Mapping[str, frozenset[str]]:
     """Person -> the roles that all principals of that person hold directly."""
-    held: dict[str, set[str]] = {}
+    held = defaultdict[str, set[str]](set)
     for _, person, role in connection.execute(select(HELD)):
-        held.setdefault(person, set()).add(role)
+        held[person].add(role)
     return {person: frozenset(roles) for person, roles in held.items()}
 
 
-def holders_of(connection: Connection) -> Mapping[str, Sequence[str]]:
-    """Role -> the principals that hold it directly."""
-    held: dict[str, list[str]] = {}
+def holders_of(connection: Connection) -> dict[str, list[str]]:
+    """Role -> the principals that hold it directly; of another role, nobody."""
+    held = defaultdict[str, list[str]](list)
     chosen = select(ASSIGNMENT.c.role, ASSIGNMENT.c.principal).order_by(ASSIGNMENT.c.principal)
     for role, principal in connection.execute(chosen):
-        held.setdefault(role, []).append(principal)
+        held[role].append(principal)
     return held
 
 
