@@ -150,15 +150,17 @@ def _go_on(board: Board, actor: str, asked: Proposal) -> dict[str, Any]:
     if told["missing"]:
         return told
     if asked.kind is Kind.BREAK_GLASS:
-        return {**_told(_begin(board, actor, asked)), "missing": 0}
-
-    def act(change: Change) -> Keys:
-        revisions.close(change, asked, State.DONE, asked.reason)
-        _refuse_stale(board, change, asked)
-        return _give(change, board.reconciler.plan, asked.content["principal"], asked.content["roles"], asked.reason)
-
-    board.change_directory(actor, act)
+        begun = replace(asked, state=State.BEGUN, until_s=int(board.now.timestamp()) + asked.content["minutes"] * 60)
+        board.change_directory(actor, _begin, board, begun)
+        return {**_told(begun), "missing": 0}
+    board.change_directory(actor, _give_asked, board, asked)
     return told
+
+
+def _give_asked(change: Change, board: Board, asked: Proposal) -> Keys:
+    revisions.close(change, asked, State.DONE, asked.reason)
+    _refuse_stale(board, change, asked)
+    return _give(change, board.reconciler.plan, asked.content["principal"], asked.content["roles"], asked.reason)
 
 
 def _give(change: Change, plan: Plan, principal: str, roles: Sequence[str], reason: str) -> Keys:
@@ -166,21 +168,14 @@ def _give(change: Change, plan: Plan, principal: str, roles: Sequence[str], reas
     return principals.set_roles(change, principal=principal, roles=roles, reason=reason)
 
 
-def _begin(board: Board, actor: str, asked: Proposal) -> Proposal:
-    until_s = int(board.now.timestamp()) + asked.content["minutes"] * 60
-    begun = replace(asked, state=State.BEGUN, until_s=until_s)
-
-    def act(change: Change) -> Keys:
-        roles = _may_hold(change, board, asked)
-        keys = next_generation(change, asked.content["principal"], Kind.BREAK_GLASS)
-        name, held = emergency_set(roles, asked.content["role"], asked.id)
-        upsert(change.connection, ROLE_SET, {"id": name}, {"roles": ",".join(sorted(held))})
-        revisions.note_act(change, begun, "begin", asked.reason, state=State.BEGUN, until_s=until_s)
-        alerts.fire(change.connection, _finding(board, begun))
-        return keys
-
-    board.change_directory(actor, act)
-    return begun
+def _begin(change: Change, board: Board, one: Proposal) -> Keys:
+    roles = _may_hold(change, board, one)
+    keys = next_generation(change, one.content["principal"], Kind.BREAK_GLASS)
+    name, held = emergency_set(roles, one.content["role"], one.id)
+    upsert(change.connection, ROLE_SET, {"id": name}, {"roles": ",".join(sorted(held))})
+    revisions.note_act(change, one, "begin", one.reason, state=State.BEGUN, until_s=one.until_s)
+    alerts.fire(change.connection, _finding(board, one))
+    return keys
 
 
 def _may_hold(change: Change, board: Board, asked: Proposal) -> list[str]:
@@ -219,7 +214,8 @@ def emergencies(home: Home) -> list[dict[str, Any]]:
 def end(board: Board, actor: str, proposal: str) -> None:
     """Takes a role for a time back before its time, or before it began; tokens that carry it are refused."""
     with board.turn:
-        _end(board, actor, revisions.asked(board.on.store, Kind.BREAK_GLASS, proposal, State.OPEN, State.BEGUN))
+        one = revisions.asked(board.on.store, Kind.BREAK_GLASS, proposal, State.OPEN, State.BEGUN)
+        board.change_directory(actor, _end, board, one)
 
 
 def settle(board: Board) -> None:
@@ -230,22 +226,17 @@ def settle(board: Board) -> None:
         for one in known:
             over = one.until_s <= board.now.timestamp() if one.state == State.BEGUN else board.now - one.at > ASKED_MAX
             if over:
-                _end(board, OURSELVES, one)
+                board.change_directory(OURSELVES, _end, board, one)
 
 
-def _end(board: Board, actor: str, one: Proposal) -> None:
+def _end(change: Change, board: Board, one: Proposal) -> Keys:
     """Earlier than by itself, it is taken back from the tokens that are out."""
-    principal = one.content["principal"]
-
-    def act(change: Change) -> Keys:
-        early = one.state == State.BEGUN and one.until_s > board.now.timestamp()
-        keys = next_generation(change, principal, Kind.BREAK_GLASS) if early else ()
-        revisions.note_act(change, one, "end", one.reason, state=State.ENDED)
-        if one.state == State.BEGUN:  # another one of the same principal may last
-            alerts.over(change.connection, _finding(board, one))
-        return keys
-
-    board.change_directory(actor, act)
+    early = one.state == State.BEGUN and one.until_s > board.now.timestamp()
+    keys = next_generation(change, one.content["principal"], Kind.BREAK_GLASS) if early else ()
+    revisions.note_act(change, one, "end", one.reason, state=State.ENDED)
+    if one.state == State.BEGUN:  # another one of the same principal may last
+        alerts.over(change.connection, _finding(board, one))
+    return keys
 
 
 def _finding(board: Board, one: Proposal) -> Finding:
