@@ -18,20 +18,10 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 from ostiary.cli.terminal import HOME, JSON, ask, at_home, home, look, noted, show, table, typed, with_names
-from ostiary.control.commands import SHARED, TABLE
+from ostiary.control.commands import OSTIARY, SHARED, TABLE
 from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault, owner_only, told
 
 FORMATS: Final = re.compile("does not match the formats? .*")  # of a time, as nobody types them
-EXIT_CODES: Final = """\b
-Exit codes:
-  0    done, and all is well
-  1    done, and something is not well (status, doctor)
-  2    the command, the policy or a setting is wrong
-  3    what was asked for is not there, or can't be given
-  4    something around it fails: the ERP, a disk, a port; or nothing runs
-  5    a fault of Ostiary's own
-  130  stopped by Ctrl-C before it was done
-"""
 TYPES: Final[Mapping[str, Any]] = {
     "file": click.Path(path_type=Path, dir_okay=False),
     "folder": click.Path(path_type=Path, file_okay=False),
@@ -219,8 +209,7 @@ cli = click.version_option(package_name="ostiary")(
     _Group(
         "ostiary",
         TABLE,
-        help="The doorkeeper of your ERP's APIs: one policy in front, readable aloud.",
-        epilog=EXIT_CODES,
+        **OSTIARY,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 TABLE: Final = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+OSTIARY: Final = TABLE.pop("ostiary")
 SHARED: Final = TABLE.pop("shared")
 
 
