@@ -6,7 +6,7 @@ identity server has seen who asks; here it is carried out as an administrator's 
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Final
 
 from sqlalchemy import Connection
@@ -251,15 +251,11 @@ def _system(board: Board, name: str) -> System:
 
 def change(board: Board, act: str, by: str, told: dict[str, Any]) -> dict[str, Any]:
     """One act of one actor, in one transaction: what came of it, or why it is refused."""
-    done = dict[str, Any]()
-
-    def may(change: Change, principal: str, roles: Sequence[str]) -> None:
-        giving.allow_new(board, change, principal, roles)
-
-    keep = board.reconciler.plan.when_owner_leaves is OwnerLeaves.STAY
+    done, keep = dict[str, Any](), board.reconciler.plan.when_owner_leaves is OwnerLeaves.STAY
+    lent = Lent(board.on.sealer, partial(giving.allow_new, board), keep)
 
     def carry_out(change: Change) -> Keys:
-        answer, revoked = ACTS[act](change, Lent(board.on.sealer, may, keep), **told)
+        answer, revoked = ACTS[act](change, lent, **told)
         done.update(answer)
         return revoked
 
