@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import suppress
 from itertools import count
 
 import pytest
@@ -24,7 +25,8 @@ def name(site):
     site.client(made, "visitor")
     yield made
     for one in emergencies(site, "begun", "open"):
-        site.ask("break-glass.end", proposal=one["id"])
+        with suppress(CallerFault):  # whose time is over may end by itself meanwhile
+            site.ask("break-glass.end", proposal=one["id"])
 
 
 def start(site, name, role="clerk", minutes=5, reason="the shop is down"):
