@@ -222,8 +222,7 @@ def _gone_on(store: Store, home: Home) -> tuple[Tree, Tree]:
 
 def verify(store: Store, home: Home) -> Tree:
     """The log, recomputed leaf by leaf and held against the signed head; raises OperatorFault where it differs."""
-    with store.read() as connection:
-        return verified(connection, home)
+    return store.ask(verified, home)
 
 
 def verified(connection: Connection, home: Home) -> Tree:

@@ -52,8 +52,7 @@ Item = dict[str, Any]  # what is known of one that is held
 def set_roles(board: Board, actor: str, principal: str, roles: list[str], reason: str = "") -> dict[str, Any]:
     """Exactly these roles; tokens already out are refused (standard B7). One more may wait for the yes of others."""
     with board.turn:
-        with board.on.store.read() as connection:
-            before = principals.one(connection, principal)["roles"]
+        before = board.on.store.ask(principals.one, principal)["roles"]
         if board.reconciler.plan.approvals.giving and not set(roles) <= set(before):
             gains = sorted({*roles} - {*before})
             content = {"principal": principal, "gains": gains, "roles": sorted({*roles}), "before": before}
@@ -201,8 +200,7 @@ def _may_hold(change: Change, board: Board, asked: Proposal) -> list[str]:
 
 def waiting(board: Board, _: str) -> list[dict[str, Any]]:
     """What others have to say yes to, the oldest first."""
-    with board.on.store.read() as connection:
-        return [{**_told(one), **board.missing(one)} for one in revisions.found(connection, Kind.ROLES)]
+    return [{**_told(one), **board.missing(one)} for one in board.on.store.ask(revisions.found, Kind.ROLES)]
 
 
 def emergencies(home: Home) -> list[dict[str, Any]]:
@@ -221,9 +219,7 @@ def end(board: Board, actor: str, proposal: str) -> None:
 def settle(board: Board) -> None:
     """Records and tells what is over by itself."""
     with board.turn:
-        with board.on.store.read() as connection:
-            known = revisions.found(connection, Kind.BREAK_GLASS, State.OPEN, State.BEGUN)
-        for one in known:
+        for one in board.on.store.ask(revisions.found, Kind.BREAK_GLASS, State.OPEN, State.BEGUN):
             over = one.until_s <= board.now.timestamp() if one.state == State.BEGUN else board.now - one.at > ASKED_MAX
             if over:
                 board.change_directory(OURSELVES, _end, board, one)

@@ -153,8 +153,7 @@ def fit(on: Installation) -> str:
 
 
 def _keys(on: Installation) -> str:
-    with on.store.read() as connection:
-        opens(connection, on.sealer)
+    on.store.ask(opens, on.sealer)
     return private(on.home.keys)
 
 
@@ -188,9 +187,7 @@ def lasting(plan: Plan, today: date) -> str:
 
 def reviewed(store: Store, now: datetime) -> str:
     """That somebody has looked at every role that is held, in the last quarter."""
-    with store.read() as connection:
-        found = giving.overdue(connection, now)
-    if found:
+    if found := store.ask(giving.overdue, now):
         some = ", ".join(f"{who} {role}" for who, role in found[:3])
         told = f"nobody has looked for a quarter whether {counted(len(found), 'role')} is still needed: {some}"
         raise SystemFault("review-due", told, hint="see `ostiary review list --due`")
@@ -198,9 +195,7 @@ def reviewed(store: Store, now: datetime) -> str:
 
 
 def lasting_clients(store: Store, now: datetime) -> str:
-    with store.read() as connection:
-        found = clients_ending(connection, now)
-    if found:
+    if found := store.ask(clients_ending, now):
         told = few([f"{client} {why}" for client, why in found.items()])
         hint = few([KEEPS.format(client.partition(":")[2]) for client in found])
         raise SystemFault("client-ends", told, hint=hint)
@@ -363,9 +358,7 @@ def _without_account(on: Installation, plan: Plan, system: System) -> str:
     """No fault, for a role may be held in vain; "" where each who holds one can call."""
     if system.hand_over is HandOver.NONE:
         return ""
-    with on.store.read() as connection:
-        barred = without_account(connection, plan, system)
-    if not barred:
+    if not (barred := on.store.ask(without_account, plan, system)):
         return ""
     kind, _, name = barred[0].partition(":")
     give = f"`ostiary {kind} account {name} --system {system.name} --login LOGIN` gives one"

@@ -242,8 +242,7 @@ def given(act: Callable[..., Any]) -> "Operation":
             case "home":  # for an administrator to whom the folder is closed
                 return act(board.on.home, **asked)
             case "connection":
-                with board.on.store.read() as connection:
-                    return act(connection, **asked)
+                return board.on.store.ask(act, **asked)
             case "change":  # of the directory where it says what it revokes; nothing is told but that it is done
                 (board.change if shape.return_annotation is None else board.change_directory)(actor, act, **asked)
                 return None

@@ -198,8 +198,7 @@ def set_account(board: Board, actor: str, principal: str, system: str, login: st
     if not fit(there, login, password):
         told = "the login or key holds what no header may: control characters, or letters beyond ASCII"
         raise OperatorFault("key-unfit", told, hint="give it as the ERP shows it, in one line")
-    with board.on.store.read() as connection:
-        principals.one(connection, principal)
+    board.on.store.ask(principals.one, principal)
     uid = _erp_user(board, principal, system, login, secret) if asked else ""
     account: dict[str, Any] = {"principal": principal, "system": system, "login": login, "password": secret, "uid": uid}
     board.change_directory(actor, principals.set_erp_account, sealer=board.on.sealer, **account)
@@ -284,8 +283,7 @@ def allow_provisioning(
     after = {one.partition("=")[0] for one in roles}
     with board.turn:
         giving.refuse_unknown(board.reconciler.plan, after)
-        with board.on.store.read() as connection:
-            before = {*(provisioning.opened(connection, f"client:{client_id}") or ())}
+        before = {*(board.on.store.ask(provisioning.opened, f"client:{client_id}") or ())}
         board.change_directory(actor, provisioning.allow, client_id=client_id, roles=roles, **told)
     return {"opened": sorted(after - before), "closed": sorted(before - after)}
 

@@ -249,12 +249,10 @@ class Reconciler:
         return int(self._on.clock.now().timestamp()) + max(LEASE_S, self.plan.silent_s)
 
     def _blocked(self) -> tuple[str, ...]:
-        with self._on.store.read() as connection:
-            return blocked(connection, self._on.clock.now())
+        return self._on.store.ask(blocked, self._on.clock.now())
 
     def _revoked(self) -> frozenset[str]:
-        with self._on.store.read() as connection:
-            return directory.revoked_keys(connection, int(self._on.clock.now().timestamp()))
+        return self._on.store.ask(directory.revoked_keys, int(self._on.clock.now().timestamp()))
 
     def _resources(self, plan: Plan, made_by: Callable[[Plan, Population, Edge], Resources] = translate) -> Resources:
         return made_by(plan, self._population(plan), self._edge)

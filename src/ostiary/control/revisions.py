@@ -210,8 +210,7 @@ def plan_kept(connection: Connection, number: int) -> Plan:
 
 def kept(store: Store, number: int) -> dict[str, Any]:
     """One revision with its document and its proof."""
-    with store.read() as connection:
-        row = _row(connection, number)
+    row = store.ask(_row, number)
     return {**_revision(row), "text": row.text, "files": json.loads(row.files), "proof": json.loads(row.proof)}
 
 
@@ -277,9 +276,7 @@ def _found(connection: Connection, *which: ColumnElement[bool]) -> list[Proposal
 def asked(store: Store, kind: Kind, identity: str, *states: State) -> Proposal:
     """The one with this id, in one of these states; without any, an open one."""
     which = (PROPOSAL.c.kind == kind, PROPOSAL.c.state.in_(states or [State.OPEN]), PROPOSAL.c.id == identity)
-    with store.read() as connection:
-        known = _found(connection, *which)
-    if not known:
+    if not (known := store.ask(_found, *which)):
         told = f"there is no {kind} proposal {identity} that is {' or '.join(states or [State.OPEN])}"
         raise CallerFault("no-proposal", told, hint=f"see `ostiary {kind.listed}`")
     return known[0]

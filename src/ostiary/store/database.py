@@ -8,14 +8,14 @@ import math
 import os
 import sqlite3
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -62,6 +62,10 @@ def table(name: str, *parts: SchemaItem) -> Table:
     return Table(name, METADATA, *parts)
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
 class Store:
     """Hands out transactions; safe to share between threads."""
 
@@ -86,6 +90,11 @@ class Store:
         """A transaction that only reads, and sees one moment."""
         with self._reader.connect() as connection:
             yield connection
+
+    def ask(self, read: Callable[Concatenate[Connection, P], T], *what: P.args, **told: P.kwargs) -> T:
+        """What `read` finds in a transaction of its own, all of it: nothing is read on once it is told."""
+        with self.read() as connection:
+            return read(connection, *what, **told)
 
     def close(self) -> None:
         self._engine.dispose()
