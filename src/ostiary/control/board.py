@@ -12,7 +12,6 @@ from ostiary.control import revisions
 from ostiary.control.installation import Administrators, Installation
 from ostiary.control.outbox import Outbox
 from ostiary.control.reconcile import Reconciler
-from ostiary.control.revisions import Proposal
 from ostiary.envoy.daemon import Gate
 from ostiary.foundation.errors import SystemFault
 from ostiary.identity.principals import Keys
@@ -43,7 +42,7 @@ class Board:
     def now(self) -> datetime:
         return self.on.clock.now()
 
-    def missing(self, proposal: Proposal) -> dict[str, Any]:
+    def missing(self, proposal: revisions.Proposal) -> dict[str, Any]:
         """How many more have to say yes by the policy in force, and who may."""
         return revisions.missing(proposal, self.reconciler.plan.approvals, self.administrators)
 

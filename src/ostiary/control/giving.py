@@ -29,7 +29,6 @@ from ostiary.foundation.home import Home
 from ostiary.identity import principals
 from ostiary.identity.principals import Keys, next_generation
 from ostiary.monitor import alerts
-from ostiary.monitor.alerts import OURSELVES
 from ostiary.monitor.rules import Finding
 from ostiary.plan.decide import Recorded, closure, narrowed
 from ostiary.plan.model import Plan
@@ -222,7 +221,7 @@ def settle(board: Board) -> None:
         for one in board.on.store.ask(revisions.found, Kind.BREAK_GLASS, State.OPEN, State.BEGUN):
             over = one.until_s <= board.now.timestamp() if one.state == State.BEGUN else board.now - one.at > ASKED_MAX
             if over:
-                board.change_directory(OURSELVES, _end, board, one)
+                board.change_directory(alerts.OURSELVES, _end, board, one)
 
 
 def _end(change: Change, board: Board, one: Proposal) -> Keys:

@@ -22,10 +22,8 @@ from ostiary.control.board import Board
 from ostiary.control.documents import observed, read_document, read_policy
 from ostiary.control.installation import Installation, open_installation, unrecorded
 from ostiary.control.questions import without_account
-from ostiary.control.revisions import APPLY, ROLLED_BACK, State, texts_of
 from ostiary.envoy import daemon
 from ostiary.envoy.caller import is_database
-from ostiary.envoy.daemon import Gate
 from ostiary.envoy.upstream import cluster_name
 from ostiary.erp.tryton import learned
 from ostiary.foundation import unix
@@ -202,7 +200,7 @@ def lasting_clients(store: Store, now: datetime) -> str:
     return "none ends within two weeks, and whose they are is there"
 
 
-def gate_in_force(gate: Gate, plan: Plan, origin: str) -> str:
+def gate_in_force(gate: daemon.Gate, plan: Plan, origin: str) -> str:
     """Envoy answers, and has every file that was written last."""
     state = gate.state()
     if not state.live:
@@ -224,8 +222,8 @@ def guard_in_force(state: Mapping[str, Any], plan: Plan) -> str:
 def applied(store: Store, plan: Plan) -> str:
     """Who put the policy in force; a fault while the last try to change it stands unmended."""
     with store.read() as connection:
-        last = next(entries(connection, action=APPLY, limit=1), None)
-        failed = next(entries(connection, action=ROLLED_BACK, limit=1), None)
+        last = next(entries(connection, action=revisions.APPLY, limit=1), None)
+        failed = next(entries(connection, action=revisions.ROLLED_BACK, limit=1), None)
     if last is None:
         raise unrecorded()
     why = failed["after"]["failed"] if failed and failed["index"] > last["index"] else "interrupted"
@@ -237,7 +235,7 @@ def applied(store: Store, plan: Plan) -> str:
 
 def drift(on: Installation, plan: Plan) -> str:
     """What to do where the policy beside the installation is not the one in force; "" where it is. A fault where it is none."""
-    in_force, file = texts_of(on.store, plan.revision), on.home.policy
+    in_force, file = revisions.texts_of(on.store, plan.revision), on.home.policy
     try:
         here = read_policy(file)
         if in_force is None or (here.text, here.files) == in_force:
@@ -267,7 +265,7 @@ def waiting(store: Store) -> str:
 def quiet(store: Store, untold: str = "") -> str:
     """No emergency and no other alert; every one that there is is told, for one must not hide the others."""
     with store.read() as connection:
-        begun = revisions.found(connection, revisions.Kind.BREAK_GLASS, State.BEGUN)
+        begun = revisions.found(connection, revisions.Kind.BREAK_GLASS, revisions.State.BEGUN)
         firing = open_alerts(connection, but="break-glass" if begun else "")
     alerts = [f"{counted(firing, 'alert')} open"] if firing else []
     told = "; ".join(filter(None, [*map(revisions.given, begun), *alerts, untold]))

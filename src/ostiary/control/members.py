@@ -22,7 +22,6 @@ from ostiary.control.prepare import edge_of
 from ostiary.control.process import Served, listen, listen_on_loopback, serve
 from ostiary.control.reconcile import Reconciler
 from ostiary.envoy import daemon
-from ostiary.envoy.daemon import Gate
 from ostiary.foundation import unix
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.inside import Operation, in_threads, route
@@ -31,7 +30,6 @@ from ostiary.identity import app as identity
 from ostiary.identity import keys, tokens
 from ostiary.identity.request import Refused
 from ostiary.monitor import alerts
-from ostiary.monitor.alerts import OURSELVES
 from ostiary.monitor.watch import Watch
 from ostiary.tls import authority
 
@@ -51,7 +49,7 @@ log = getLogger(__name__)
 async def run_control(on: Installation) -> None:
     """Serves the admin API and keeps gate and guard as they should be, until it is told to stop."""
     edge = edge_of(on)
-    gate = Gate(daemon.find(on.settings.envoy), edge)
+    gate = daemon.Gate(daemon.find(on.settings.envoy), edge)
     reconciler = Reconciler(on, gate, edge)
     reconciler.prepare()
     outbox = Outbox(on)
@@ -78,7 +76,7 @@ def _chores(board: Board) -> list[Any]:
 
     def keep_keys() -> None:
         authority.ensure(board.on.home, board.on.settings.host)
-        if board.change(OURSELVES, keys.turn, board.on.sealer):
+        if board.change(alerts.OURSELVES, keys.turn, board.on.sealer):
             board.reconciler.refresh()
 
     def forget() -> None:

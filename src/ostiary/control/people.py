@@ -21,9 +21,7 @@ from ostiary.foundation.secret import Secret
 from ostiary.identity import keys, passwords, principals, providers, provisioning, registration
 from ostiary.identity.credentials import digest, pepper
 from ostiary.identity.principals import Keys
-from ostiary.identity.provisioning import Lent
 from ostiary.identity.published import Published
-from ostiary.identity.registration import Made
 from ostiary.identity.request import Refused
 from ostiary.monitor import alerts
 from ostiary.monitor.rules import Finding
@@ -42,7 +40,7 @@ def add_client(
     """Registers a client; its secret is in this answer and nowhere else."""
     told = {"client_id": client_id, "roles": roles, "person": person, **more}
 
-    def act(change: Change) -> Made:
+    def act(change: Change) -> registration.Made:
         giving.allow_new(board, change, f"client:{client_id}", roles, person=person)
         return registration.add_client(change, sealer=board.on.sealer, **told)
 
@@ -116,7 +114,7 @@ def _issued(board: Board, name: str, days: int) -> authority.Issued:
     return authority.issue_client(board.on.home, name, days=days, now=board.now)
 
 
-def _told(board: Board, made: Made) -> dict[str, Any]:
+def _told(board: Board, made: registration.Made) -> dict[str, Any]:
     secret = {"client_secret": made.secret.reveal()} if made.secret else {}
     return {"id": made.id, "client_id": made.id.partition(":")[2], **secret, "issuer": board.on.settings.issuer}
 
@@ -251,7 +249,7 @@ def _system(board: Board, name: str) -> System:
 def change(board: Board, act: str, by: str, told: dict[str, Any]) -> dict[str, Any]:
     """One act of one actor, in one transaction: what came of it, or why it is refused."""
     done, keep = dict[str, Any](), board.reconciler.plan.when_owner_leaves is OwnerLeaves.STAY
-    lent = Lent(board.on.sealer, partial(giving.allow_new, board), keep)
+    lent = provisioning.Lent(board.on.sealer, partial(giving.allow_new, board), keep)
 
     def carry_out(change: Change) -> Keys:
         answer, revoked = ACTS[act](change, lent, **told)

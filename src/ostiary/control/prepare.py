@@ -21,7 +21,6 @@ from ostiary.control.reconcile import Reconciler
 from ostiary.control.revisions import Act, record
 from ostiary.envoy import daemon
 from ostiary.envoy.condition import zone_of
-from ostiary.envoy.daemon import Gate
 from ostiary.envoy.resource import SYSTEM_AUTHORITIES, Edge
 from ostiary.erp.openapi import Loaded
 from ostiary.foundation.errors import OperatorFault
@@ -32,7 +31,6 @@ from ostiary.policy.document import Document
 from ostiary.policy.fmt import fmt
 from ostiary.policy.parse import parse
 from ostiary.store import database
-from ostiary.store.database import load_sealer
 from ostiary.store.plans import keep_plan, plan_in_force, put_in_force
 from ostiary.tls import authority
 
@@ -109,7 +107,7 @@ def _fill(home: Home, settings: str, policy: Document) -> tuple[Plan, Proof]:
     write_atomically(home.settings, settings.encode())
     write_atomically(home.policy, policy.text.encode())
     plan, proof = prove_document(policy, home, load_settings(home.settings))
-    load_sealer(home.keys / "master.key", make=True)
+    database.load_sealer(home.keys / "master.key", make=True)
     with opened(home) as on:
         now = on.clock.now()
         act = Act(actor="ostiary", document=policy, reason="first start", proof=to_builtins(proof))
@@ -133,7 +131,7 @@ def ready(installation: Installation) -> Path:
     write_atomically(installation.home.run / START_FILE, started.encode())
     edge = edge_of(installation)
     fit(installation)
-    gate = Gate(found, edge)
+    gate = daemon.Gate(found, edge)
     gate.prepare()
     Reconciler(installation, gate, edge).prepare()
     return found
@@ -142,7 +140,7 @@ def ready(installation: Installation) -> Path:
 def reseal(home: Home, file: Path) -> dict[str, Any]:
     """Seals every secret under the master key in `file`, made where there is none: all of them, or the old key holds."""
     with alone(home), opened(home) as on:
-        key = load_sealer(file, make=True)
+        key = database.load_sealer(file, make=True)
         with on.store.begin() as connection:
             opens(connection, on.sealer)
             count = database.reseal(connection, on.sealer, key)

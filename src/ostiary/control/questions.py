@@ -19,7 +19,6 @@ from ostiary.control import revisions
 from ostiary.control.documents import observed, offers, prove_document, read_document
 from ostiary.control.evidence import PART, Used
 from ostiary.control.installation import Installation, opened
-from ostiary.control.revisions import Kind, State, plan_kept, plan_of
 from ostiary.erp.operation import Operation, operation_named
 from ostiary.foundation.clock import SystemClock, stamp
 from ostiary.foundation.errors import CallerFault
@@ -30,7 +29,6 @@ from ostiary.policy import words
 from ostiary.policy.document import Document
 from ostiary.prove import questions
 from ostiary.prove.changes import diff
-from ostiary.prove.questions import MACHINE, signs_in
 from ostiary.prove.rules import Among, Finding, both, changed, ended, known
 from ostiary.prove.situation import NEVER, SOMEWHERE, Situation
 from ostiary.prove.spelling import slip, slips
@@ -50,7 +48,7 @@ _FOR_A_TIME: Final = select(PRINCIPAL.c.id, PRINCIPAL.c.person, PROPOSAL.c.role)
     PROPOSAL, PROPOSAL.c.principal == PRINCIPAL.c.id
 )
 # Id, person and role of all that is held, for good or for a time.
-HELD: Final = union(_ALWAYS, _FOR_A_TIME.where(PROPOSAL.c.state == State.BEGUN)).subquery()
+HELD: Final = union(_ALWAYS, _FOR_A_TIME.where(PROPOSAL.c.state == revisions.State.BEGUN)).subquery()
 T = TypeVar("T")
 
 
@@ -61,7 +59,7 @@ def prove(document: Document, home: Home, days: int, since: int | None = None) -
     """
     with opened(home) as on, on.store.read() as connection:
         held, holders, near = assigned(connection), holders_of(connection), Situation(on.clock.now())
-        before = plan_kept(connection, since) if since else plan_in_force(home)
+        before = revisions.plan_kept(connection, since) if since else plan_in_force(home)
         sets = role_sets(connection)
     uses, known_since = _uses(home, sets, near.at, days)
     plan, proof = prove_document(document, home, on.settings, held, near)
@@ -122,10 +120,10 @@ def compare(home: Home, first: str, second: str) -> list[dict[str, Any]]:
 def _plan_named(store: Store, connection: Connection, which: str) -> Plan:
     """Of a revision, by its number or itself, or of a proposal, by its id."""
     if which.isdecimal():
-        return plan_kept(connection, int(which[:20]))
-    if (plan := plan_of(store, which)) is not None:
+        return revisions.plan_kept(connection, int(which[:20]))
+    if (plan := revisions.plan_of(store, which)) is not None:
         return plan
-    asked = revisions.asked(store, Kind.POLICY, which)
+    asked = revisions.asked(store, revisions.Kind.POLICY, which)
     return read_document(convert(asked.content, Document))[1]
 
 
@@ -138,10 +136,11 @@ def who_can(
         holders, asked = holders_of(connection), _asked(on, plan, at, source, outside)
         for who, role, end in for_a_time(connection, on.clock.now()):
             holders[role].append(f"{who} until {end}")
-    persons = {one.id for one in plan.grants if signs_in(one.context.formula)}  # no machine can by these lines
+    # No machine can by these lines.
+    persons = {one.id for one in plan.grants if questions.signs_in(one.context.formula)}
     found = []
     for way in questions.who_can(plan, _operation(plan, operation), asked):
-        can = [one for one in holders[way.role] if way.rule not in persons or not one.startswith(MACHINE)]
+        can = [one for one in holders[way.role] if way.rule not in persons or not one.startswith(questions.MACHINE)]
         found.append({**to_builtins(way), "holders": can})
     return found
 
@@ -211,7 +210,7 @@ def holders_of(connection: Connection) -> dict[str, list[str]]:
 
 def for_a_time(connection: Connection, now: datetime) -> Sequence[tuple[str, str, str]]:
     """Principal, role and end of each role that somebody holds in an emergency now."""
-    begun = revisions.found(connection, Kind.BREAK_GLASS, State.BEGUN)
+    begun = revisions.found(connection, revisions.Kind.BREAK_GLASS, revisions.State.BEGUN)
     lasting = (one for one in begun if one.until_s > now.timestamp())
     return [(one.content["principal"], one.content["role"], revisions.until(one)) for one in lasting]
 

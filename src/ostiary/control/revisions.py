@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 from sqlalchemy import Column, ColumnElement, Connection, Row, insert, select, update
 
@@ -68,7 +67,7 @@ class State(StrEnum):
     ENDED = "ended"
 
 
-class Proposal(Struct, frozen=True, kw_only=True):
+class Proposal(msgspec.Struct, frozen=True, kw_only=True):
     """`content`: all that was shown; `approvals`: who else said yes."""
 
     id: str = ""
@@ -82,7 +81,7 @@ class Proposal(Struct, frozen=True, kw_only=True):
     until_s: int = 0  # of a role for a time that has begun
 
 
-class Act(Struct, frozen=True, kw_only=True):
+class Act(msgspec.Struct, frozen=True, kw_only=True):
     """Somebody puts a policy in force.
 
     `before` is the revision that it replaces, "" for none. `approvals`: who else said yes; `proof`: what was checked.

@@ -17,7 +17,6 @@ from typing import Final
 from ostiary.control import health, prepare, process
 from ostiary.control.documents import observed
 from ostiary.control.installation import administrators, alone, opened
-from ostiary.control.process import Child, Copy, program
 from ostiary.control.revisions import recovered
 from ostiary.envoy import daemon as envoy
 from ostiary.foundation import unix
@@ -45,7 +44,7 @@ MISSED_MAX: Final = 3
 _STOP: Final = frozenset({signal.SIGINT, signal.SIGTERM})
 _WATCHED: Final = _STOP | {signal.SIGCHLD}
 
-Start = Callable[[], Child]
+Start = Callable[[], process.Child]
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +54,7 @@ def run(home: Home) -> None:
     with alone(home), process.signals_wait(_WATCHED):
         log.info("starting")
         starts = _prepared(home)
-        children: dict[str, Child] = {}
+        children: dict[str, process.Child] = {}
         try:
             for name, start in starts.items():
                 children[name] = start()
@@ -91,8 +90,8 @@ def _prepared(home: Home) -> Mapping[str, Start]:
         gate = envoy.command(binary, home, settings.envoy_workers)
         zone = prepare.edge_of(installation).zone
     import_module("ostiary.control.members")  # once, for all copies; a start that was refused did not wait for it
-    ours = {name: partial(Copy, name, partial(process.run, name, home)) for name in MEMBERS}
-    return {**ours, GATE: partial(program, gate, envoy.environment(zone))}
+    ours = {name: partial(process.Copy, name, partial(process.run, name, home)) for name in MEMBERS}
+    return {**ours, GATE: partial(process.program, gate, envoy.environment(zone))}
 
 
 def _ready(home: Home) -> bool:
@@ -113,7 +112,7 @@ class _Pulse:
         self._missed = dict.fromkeys(QUESTIONS, 0)
         self._names = itertools.cycle(QUESTIONS)
 
-    def feel(self, children: Mapping[str, Child]) -> None:
+    def feel(self, children: Mapping[str, process.Child]) -> None:
         name = next(self._names)
         place, question = QUESTIONS[name]
         try:
@@ -129,7 +128,7 @@ class _Pulse:
             self._missed[name] = 0
 
 
-def _look_after(starts: Mapping[str, Start], children: dict[str, Child], home: Home) -> None:
+def _look_after(starts: Mapping[str, Start], children: dict[str, process.Child], home: Home) -> None:
     """Starts again what ends by itself: meanwhile the gate refuses what needed it."""
     ready, pulse = False, _Pulse(home)
     ended: deque[float] = deque(maxlen=RESTARTS_MAX + 1)
