@@ -14,7 +14,8 @@ from bench.judged import Judge, judging
 from bench.rounds import Pace, Say
 from bench.stand import new_home
 from ostiary.compile.plan import compile_policy
-from ostiary.erp import tryton
+from ostiary.erp.adapters import understood
+from ostiary.erp.catalogue import Site
 from ostiary.erp.openapi import load
 from ostiary.erp.operation import Call, Request
 from ostiary.guard.validation import validate
@@ -129,7 +130,7 @@ async def _all(figures: AsyncIterator[Figure]) -> list[Figure]:
 
 
 def _understood(request: Request) -> Any:
-    return tryton.read(request, system="erp", database="erp", catalogue=small.CATALOGUE)
+    return understood("tryton", request, Site(name="erp", database="erp", catalogue=small.CATALOGUE))
 
 
 def _request(path: str, body: bytes) -> Request:

@@ -2,7 +2,8 @@
 
 from typing import Any, Final
 
-from ostiary.erp.tryton import Catalogue, learn
+from ostiary.erp.catalogue import Catalogue
+from ostiary.erp.tryton import learn
 
 FIELDS: Final = {
     "party.party": {"name": "char", "code": "char", "addresses": "party.address", "categories": "party.category"},

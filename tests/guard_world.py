@@ -23,8 +23,9 @@ from sqlalchemy import insert
 from fixed_clock import FixedClock
 from lines import written
 from ostiary.control.documents import files_of, read_document
+from ostiary.erp.catalogue import Catalogue
 from ostiary.erp.operation import Request
-from ostiary.erp.tryton import Catalogue, learn
+from ostiary.erp.tryton import learn
 from ostiary.foundation.home import Home, Settings, write_atomically
 from ostiary.foundation.ids import role_set_id
 from ostiary.foundation.jose import Claims, SigningKey, sign_access_token

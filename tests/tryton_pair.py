@@ -8,8 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
+from ostiary.erp.adapters import understood
+from ostiary.erp.catalogue import Catalogue, Site
 from ostiary.erp.operation import Call, Request, Unreadable
-from ostiary.erp.tryton import Catalogue, learn, read
+from ostiary.erp.tryton import learn
 from real_tryton import RealTryton
 
 
@@ -22,7 +24,7 @@ class Pair:
     login: str = "admin"
 
     def reads(self, request: Request) -> Call | Unreadable:
-        return read(request, system="erp", database="erp", catalogue=self.catalogue)
+        return understood("tryton", request, Site(name="erp", database="erp", catalogue=self.catalogue))
 
     def does(self, request: Request, **extra: str) -> httpx.Response:
         rest = request.path.startswith("/erp/rest/")

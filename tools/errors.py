@@ -14,8 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ostiary.control.documents import prove_document, read_policy
-from ostiary.erp import tryton
-from ostiary.erp.tryton.catalogue import Field
+from ostiary.erp.catalogue import Catalogue, Field
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home, Settings
 from ostiary.prove import situation
@@ -32,7 +31,7 @@ REST: Final = {
 NOTE: Final = "note: "
 LOWERED: Final = ("TOGETHER_MAX", "LEFT_MAX")  # of the prover
 LONG: Final = "…"  # stands for `long` letters
-OFFERED: Final = tryton.Catalogue(
+OFFERED: Final = Catalogue(
     models={
         "party.party": {"id": Field("integer"), "name": Field("char"), "addresses": Field("one2many", "party.address")},
         "sale.sale": {"id": Field("integer"), "party": Field("many2one", "party.party"), "state": Field("selection")},

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from tools.caller import Caller, machine_token
 
 from cli.transcript import ostiary
+from odoo_twin import DATABASE, KEY, Odoo
 from ostiary.cli.demo.stand import free_port
 from ostiary.cli.main import cli
 from ostiary.foundation.home import load_settings
@@ -158,6 +159,30 @@ def test_a_tryton(folder, tryton):  # noqa: F811
         answer = caller.rpc(*PARTIES)
         assert (answer.status, len(answer.json()["result"])) == (200, 3)
         caller.close()
+
+
+@APART
+def test_an_odoo(folder):
+    home, port = folder / "home", free_port()
+    server = Server(("127.0.0.1", 0), Echo).start(Odoo({"shop": "planted-shops-key"}))
+    where = f"--upstream http://127.0.0.1:{server.server_port} --database {DATABASE} --port {port} --home {home}"
+    shown = pasted(f"ostiary init --erp odoo {where}")
+    up, reader, add, account, apply = steps(shown)
+    assert f"Its database is {DATABASE}." in shown
+    assert f"https://localhost:{port}/json/2/res.partner/search_read" in shown
+    with first(up, folder / "log"):
+        assert "objects" in pasted(reader, typed=KEY)
+        secret = secret_in(pasted(add))
+        let(home, "res.partner: read")
+        assert "widens" in pasted(apply)
+        pasted(account.replace("LOGIN", "shop"), typed="planted-shops-key")
+        caller, body = shop(port, home, secret), b'{"domain": [], "fields": ["name"]}'
+        found = until(
+            lambda: (one := caller.send("POST", "/json/2/res.partner/search_read", body)).status == 200 and one
+        )
+        assert found.json() == [{"id": 1, "name": "Acme"}, {"id": 2, "name": "Blue"}]
+        caller.close()
+    server.stop()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from ostiary.compile.plan import compile_policy
 from ostiary.control.draft import draft
 from ostiary.control.prepare import initialise
 from ostiary.erp import tryton as adapter
+from ostiary.erp.catalogue import Catalogue
 from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.home import Home
 from ostiary.plan.decide import closure
@@ -85,13 +86,23 @@ def test_a_catalogue_without_groups_says_who_would_have_to_read_what(folder):
     with pytest.raises(OperatorFault, match="not known") as problem:
         told(other, "erp")
     assert "ir.model.access" in problem.value.hint
-    other.catalogue("erp").write_bytes(msgspec.json.encode(adapter.Catalogue(models={}, methods={})))
+    other.catalogue("erp").write_bytes(msgspec.json.encode(Catalogue(models={}, methods={})))
     with pytest.raises(OperatorFault, match="not known"):
         told(other, "erp")
 
 
+def test_of_an_odoo_no_groups_are_read_and_it_is_said_so(folder):
+    upstream = "http://127.0.0.1:8069"
+    initialise(Home(root=folder / "odoo"), erp="odoo", database="acme", upstream=upstream)
+    with pytest.raises(OperatorFault) as problem:
+        told(Home(root=folder / "odoo"), "erp")
+    assert (problem.value.code, problem.value.hint) == (
+        "rights-unknown", "of a system of kind odoo no groups are read: --from events",
+    )  # fmt: skip
+
+
 def test_rights_that_may_not_be_read_are_none():
-    catalogue = adapter.Catalogue(models={}, methods={})
+    catalogue = Catalogue(models={}, methods={})
     assert (
         adapter.groups(lambda *_: {name: {"read": name != "res.group"} for name in adapter.OBJECTS}, catalogue, "erp")
         == ()

@@ -22,7 +22,6 @@ from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.secret import Secret
 from ostiary.plan.decide import Reason
-from ostiary.plan.model import Kind
 from ostiary.prove.questions import Explanation
 from ostiary.store.tables import CLIENT
 from running import RUNNING, until
@@ -338,7 +337,7 @@ def test_an_id_that_nothing_has_is_refused(site, decision):
 
 def test_a_call_before_its_system_was_asked_what_it_offers_says_who_asks_it(tmp_path):
     home = Home(root=tmp_path)
-    plan = SimpleNamespace(systems=[SimpleNamespace(name="erp", kind=Kind.TRYTON)])
+    plan = SimpleNamespace(systems=[SimpleNamespace(name="erp", guarded=True)])
     event = Event(at=datetime.now(UTC), decision="d", system="erp", reason=Reason.UNKNOWN_OPERATION)
     told = Explanation(reason=event.reason, sentence="s", would_allow=("another operation",))
     assert "ostiary system account erp" in grounds.behind(None, home, plan, event, told).would_allow[0]

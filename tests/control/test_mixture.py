@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from tools.caller import basic
 
-from ostiary.erp.tryton.catalogue import Catalogue, Field
+from ostiary.erp.catalogue import Catalogue, Field
 from ostiary.event.record import files, read
 from running import APART, installed, until
 

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from guard_world import described
-from ostiary.erp import tryton
+from ostiary.erp.adapters import understood
+from ostiary.erp.catalogue import Catalogue, Site
 from ostiary.erp.operation import Call, Problem, Request, Unreadable
-from ostiary.erp.tryton.catalogue import Catalogue, learn
+from ostiary.erp.tryton import learn
 
 ROWS = [
     ("party.party", "name", "char", None),
@@ -47,7 +48,7 @@ def request(body, *, path="/erp/rpc/", method="POST", query="", **headers):
 
 
 def read(body=b"", **how):
-    return tryton.read(request(body, **how), system="erp", database="erp", catalogue=CATALOGUE)
+    return understood("tryton", request(body, **how), Site(name="erp", database="erp", catalogue=CATALOGUE))
 
 
 def call(method, *params):
@@ -285,7 +286,8 @@ def test_observing_opens_the_clients_own_calls_and_reads_all_others_as_ever(meth
         CATALOGUE, methods={**CATALOGUE.methods, "model.party.party": frozenset({*METHODS, "on_change"})}
     )
     enforced, observed = (
-        tryton.read(sent, system="erp", database="erp", catalogue=catalogue, observed=one) for one in (False, True)
+        understood("tryton", sent, Site(name="erp", database="erp", catalogue=catalogue, observed=one))
+        for one in (False, True)
     )
     if isinstance(observed, Call) and not observed.opened:
         assert method in OPENED

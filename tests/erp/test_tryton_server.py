@@ -14,8 +14,8 @@ import pytest
 
 from ostiary.cli import demo
 from ostiary.cli.demo.stand import PYTHON
+from ostiary.erp.catalogue import Catalogue
 from ostiary.erp.operation import Call, Operation, Problem, Request, Unreadable, Verb
-from ostiary.erp.tryton import Catalogue
 from ostiary.erp.tryton import offer as tryton_offer
 from ostiary.policy.parse import parse
 from ostiary.prove.spelling import slips

@@ -15,7 +15,7 @@ from fixed_clock import FixedClock
 from guard.test_real_erp import carry, company
 from guard.test_real_limited import rest
 from guard_world import POLICY, guarded, make
-from ostiary.erp.tryton import Catalogue
+from ostiary.erp.catalogue import Catalogue
 
 pytestmark = pytest.mark.xdist_group("tryton")
 

@@ -8,6 +8,8 @@ from msgspec.structs import replace
 from sqlalchemy import insert
 
 from guard_world import POLICY, TwinErp, guarded, later, make, rpc
+from odoo_twin import Odoo
+from ostiary.erp import odoo
 from ostiary.erp.operation import Request
 from ostiary.foundation.jose import issued_by
 from ostiary.guard import proof
@@ -59,6 +61,28 @@ async def test_the_callers_own_credential_and_no_other_is_handed_over(world, erp
         assert answer.headers["x-envoy-auth-headers-to-remove"] == "authorization,cookie"
         answer = await shown(world, "", READ, cookie="session=x")
         assert {"cookie", "authorization"}.isdisjoint(answer.headers)
+
+
+async def test_an_odoos_callers_with_their_own_password_in_the_body_pass_as_they_did(tmp_path):
+    """Whatever the gate will hand over once it enforces: no key of it is put on here."""
+    text = """
+policy: world
+systems:
+  erp: {kind: odoo, at: localhost, upstream: "UPSTREAM", database: acme, observe-until: "2026-03-04T00:00Z"}
+departments: {sales: {}}
+roles: {seller: {level: user, of: sales, may: ["sale.order: read"]}}
+"""
+    rows = Odoo().tables["ir.model.fields"].values()
+    world = make(tmp_path / "home", policy=text, catalogue=odoo.learn(rows))
+    args = ["acme", 2, "planted", "sale.order", "read", [[1], ["name"]]]
+    body = json.dumps({"params": {"service": "object", "method": "execute_kw", "args": args}}).encode()
+    headers = {"content-type": "application/json"}
+    sent = Request(method="POST", path="/jsonrpc", headers=headers, body=body)
+    async with guarded(world):
+        assert (await shown(world, "", sent)).allowed
+        assert (
+            await shown(world, "", replace(sent, body=body.replace(b"object", b"db")))
+        ).reason == "unknown-operation"
 
 
 async def test_what_the_policy_would_decide_is_noted_for_the_user_that_is_mapped(world, erp):

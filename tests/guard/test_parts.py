@@ -11,8 +11,8 @@ from fixed_clock import FixedClock
 from guard.test_computed import booked, period  # noqa: F401  a fixture
 from guard.test_real_erp import carry, company
 from guard_world import POLICY, TwinErp, guarded, make, rpc, small_catalogue
+from ostiary.erp.catalogue import Field, learned
 from ostiary.erp.operation import Call, Operation, Pattern, Verb
-from ostiary.erp.tryton.catalogue import Field, learned
 from ostiary.guard import records
 from ostiary.guard.accounts import Accounts
 from ostiary.guard.erp import NotEstablished

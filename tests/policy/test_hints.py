@@ -160,7 +160,7 @@ SHOP = 'systems: {shop: {kind: openapi, at: shop.test, upstream: "http://127.0.0
         ("hand-over: oauth", "hand-over oauth needs the key 'token-from'", "token-from: ..."),
         ("hand-over: key, sends: 'X-Key: key'", "no header holds the key", '"Authorization: Bearer {key}"'),
         ("hand-over: key, sends: ['X-A: {key}', 'x-a: b']", "a header stands twice", "each once"),
-        ("hand-over: session", "nobody signs in to a system of kind openapi", "key, oauth, or none"),
+        ("hand-over: session", "a system of kind openapi is not handed over by session", "none or key or oauth"),
     ],
 )
 def test_what_a_described_system_can_not_have_is_told_and_not_passed_over(key, message, hint):

@@ -10,7 +10,8 @@ READERS = ("erp", "event", "foundation", "guard", "identity", "plan")  # of osti
 SAMPLES = [  # each expression takes one of these, which is then blown up at every place
     "model.a_b.c_d.e_f", "model/a_b.c_d/12/e_f", "report/a_b.c_d/12", "on_change_a", "a_b-c.d_e-f", "{a_b}", "api", "v1.a",
     "https://a.b/c_d/e-f/", "application/a+json ; charset=utf-8", "application/json ; charset=utf-8", "3.1.0", "a%20b",
-    "%", "\x00", "1e+999", "-12.5e+3", "gr-" + "0a" * 16, "erp/a_b.c-d.*:execute.a_b", "#", "http://[::1]:80/a?b", "12",
+    "/json/2/a_b.c_d/e_f", "a_b.c_d e_f", "/web/dataset/call_kw/a_b.c-d/e", "/xmlrpc/2/object", "text/xml ; charset=utf-8",
+    "a_b.c desc nulls last", "-12.5", "%", "\x00", "1e+999", "-12.5e+3", "gr-" + "0a" * 16, "erp/a_b.c-d.*:execute.a_b", "#", "http://[::1]:80/a?b", "12",
     'Hash=0a;Cert="a"', "a" * 43, "0A" * 20 + ":12", "eyJhbGciOi.e_-.e_-", "gw-1-0a-12.1234567890123456789",
     'urn:a_b:c.d:id eq "a"', 'id eq "a" and members.value eq "b"', 'urn:a:b:members[value eq "a"].value',
 ]  # fmt: skip

@@ -15,36 +15,35 @@ _CLIENT: Final = (
     "a client that may do what the policy lets `reader` do; shows its secret",
 )
 _APPLY: Final = ("policy apply", "puts in force what you say in {policy}; `reader` may do nothing yet")
-_NEXT: Final = {
-    "openapi": (_UP, _CLIENT, _APPLY),
-    "tryton": (
-        _UP,
-        ("system account {system} --login gateway", "a Tryton user that only reads; asks for its password"),
-        _CLIENT,
-        ("client account shop --system {system} --login LOGIN", "the Tryton user as which the client's calls arrive"),
-        _APPLY,
-    ),
-}
+_ASKED: Final = (
+    _UP,
+    ("system account {system} --login gateway", "an ERP user that only reads; asks for its password or key"),
+    _CLIENT,
+    ("client account shop --system {system} --login LOGIN", "the ERP user as which the client's calls arrive"),
+    _APPLY,
+)
 
 
 def init(erp: str, database: str = "", spec: Path | None = None, **parameters: Any) -> None:
     """Makes an installation: enforcing from the first request, with everything denied."""
     from ostiary.control.prepare import initialise
+    from ostiary.policy.sections import KINDS
 
     if (erp == "openapi") != bool(spec) or (erp == "openapi" and database):
-        raise click.UsageError("--erp openapi needs --spec and no --database; --erp tryton takes no --spec")
-    database = database or "tryton"
+        raise click.UsageError("--erp openapi needs --spec and no --database; no other one takes a --spec")
+    database = database or erp
     plan, proof = initialise(home(), erp=erp, database=database, spec=spec, **parameters)
-    path = f"/{database}/rpc/" if erp == "tryton" else next((one.template for one in plan.routes), "/")
+    path = KINDS[plan.systems[0].kind].path.format(database=database)
+    path = path or next((one.template for one in plan.routes), "/")
     root, policy = home().root, home().policy
-    system = plan.systems[0].name
-    steps = [(pasteable(command.format(system=system), root), why.format(policy=policy)) for command, why in _NEXT[erp]]
+    system, further = plan.systems[0].name, (_UP, _CLIENT, _APPLY) if spec else _ASKED
+    steps = [(pasteable(command.format(system=system), root), why.format(policy=policy)) for command, why in further]
     lines = "".join(f"\n  # {why}\n  {command}" for command, why in steps)
     reach = f"https://{parameters['host']}:{parameters['port']}{plan.systems[0].prefix}{path}"
     told = {"home": str(root), "policy": str(policy), "reach": reach, "next": [command for command, _ in steps]}
     own = urlsplit(parameters["upstream"]).path.rstrip("/") in {"", plan.systems[0].prefix}
     by = "by the ERP's own paths, as" if own else f"not by the ERP's own paths, but by those of {spec}, as"
-    by_name = f"\nIts database is {database}." if erp == "tryton" else ""
+    by_name = f"\nIts database is {database}." if not spec else ""
     where = f"Callers reach the ERP through the gate {by} {reach}"
     text = f"{root} is an installation that denies everything.{by_name}\n{where}\nNext:{lines}{noted(proof.warnings)}"
     show({**told, "warnings": proof.warnings}, text)

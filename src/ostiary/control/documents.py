@@ -19,7 +19,9 @@ from msgspec import Struct, to_builtins
 
 from ostiary.compile.plan import compile_policy
 from ostiary.control.installation import Administrators, administrators
-from ostiary.erp import openapi, tryton
+from ostiary.erp import openapi
+from ostiary.erp.adapters import ADAPTERS
+from ostiary.erp.catalogue import learned
 from ostiary.erp.offer import Offer
 from ostiary.erp.openapi import DOCUMENT_MAX_BYTES
 from ostiary.foundation.clock import SystemClock, stamp
@@ -244,8 +246,8 @@ def offers(plan: Plan, home: Home) -> Mapping[str, Offer]:
     for system in plan.systems:
         if system.kind is Kind.OPENAPI:
             found[system.name] = openapi.offer(one for one in plan.routes if one.system == system.name)
-        elif catalogue := tryton.learned(home.catalogue(system.name)):
-            found[system.name] = tryton.offer(catalogue, system.name)
+        elif catalogue := learned(home.catalogue(system.name)):
+            found[system.name] = ADAPTERS[system.kind].offer(catalogue, system.name)
     return found
 
 

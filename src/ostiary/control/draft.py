@@ -12,6 +12,7 @@ from ostiary.control.documents import described, prove_document, read_document, 
 from ostiary.control.evidence import Tick, recorded, turned_away
 from ostiary.control.installation import refuse_empty
 from ostiary.erp import odata, openapi, tryton
+from ostiary.erp.catalogue import learned
 from ostiary.erp.offer import Role
 from ostiary.erp.operation import Verb, covering_scopes, operation_named
 from ostiary.foundation.clock import stamp
@@ -19,7 +20,7 @@ from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.home import Home, load_settings
 from ostiary.foundation.origin import Address
 from ostiary.plan.decide import Facts, Reason, Recorded, closure
-from ostiary.plan.model import Kind, Plan
+from ostiary.plan.model import Kind, Plan, System
 from ostiary.policy.document import Document
 from ostiary.policy.draft import draft as written
 from ostiary.policy.fmt import one_line
@@ -55,8 +56,8 @@ def draft(home: Home, source: str, since: datetime, tick: Tick) -> dict[str, Any
     elif system is None:
         hint = f"{EVENTS}, a file, or a system of the policy: {', '.join(one.name for one in plan.systems)}"
         raise CallerFault("no-source", f"there is no file and no system {source!r}", hint=hint)
-    elif system.kind is Kind.TRYTON:
-        roles = _of_tryton(home, source)
+    elif system.guarded:
+        roles = _of_groups(home, system)
     else:
         routes = [route for route in plan.routes if route.system == source]
         roles = openapi.drafted(document.files[system.spec].encode(), routes)
@@ -65,12 +66,14 @@ def draft(home: Home, source: str, since: datetime, tick: Tick) -> dict[str, Any
     return _proved(head, roles, document.files, home, {one.name: one.kind for one in plan.systems})
 
 
-def _of_tryton(home: Home, system: str) -> tuple[Role, ...]:
-    catalogue = tryton.learned(home.catalogue(system))
+def _of_groups(home: Home, system: System) -> tuple[Role, ...]:
+    catalogue, name = learned(home.catalogue(system.name)), system.name
     if catalogue is None or not catalogue.groups:
-        reader = f"let the user of `ostiary system account {system} --login LOGIN` read {', '.join(tryton.OBJECTS)}"
-        hint = f"{reader}; then `ostiary system learn {system}`"
-        raise OperatorFault("rights-unknown", f"what the groups of {system} may do is not known", hint=hint)
+        reader = f"let the user of `ostiary system account {name} --login LOGIN` read {', '.join(tryton.OBJECTS)}"
+        hint = f"{reader}; then `ostiary system learn {name}`"
+        if system.kind is not Kind.TRYTON:
+            hint = f"of a system of kind {system.kind} no groups are read: --from {EVENTS}"
+        raise OperatorFault("rights-unknown", f"what the groups of {name} may do is not known", hint=hint)
     return catalogue.groups
 
 

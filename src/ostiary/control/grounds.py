@@ -32,7 +32,7 @@ from ostiary.foundation.home import Home
 from ostiary.guard.journal import Line
 from ostiary.identity.names import DISABLED, ENDED, SHUT
 from ostiary.plan.decide import NO_ACCOUNT, Reason
-from ostiary.plan.model import Kind, Plan, System
+from ostiary.plan.model import Plan, System
 from ostiary.prove.questions import A_SCOPE, Asked, Explanation
 from ostiary.prove.questions import explain as explained
 from ostiary.prove.rules import few
@@ -208,7 +208,7 @@ def _unknown(  # noqa: PLR0917  what is known of it
     home: Home, plan: Plan, system: System, event: Event, texts: Mapping[str, str], detail: str
 ) -> tuple[str, tuple[str, ...]] | None:
     """Of a system that nobody asked yet what it offers, everything is unknown; of another one, what it has instead."""
-    if system.kind is Kind.TRYTON:
+    if system.guarded:
         step = f"`ostiary system account {system.name} --login LOGIN`: the gate then learns what {system.name} offers"
         if learned := home.catalogue(system.name).exists():
             step = f"what {system.name} offers; `ostiary system learn {system.name}` learns what is new there"

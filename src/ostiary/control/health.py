@@ -25,7 +25,7 @@ from ostiary.control.questions import without_account
 from ostiary.envoy import daemon
 from ostiary.envoy.caller import is_database
 from ostiary.envoy.upstream import cluster_name
-from ostiary.erp.tryton import learned
+from ostiary.erp.catalogue import learned
 from ostiary.foundation import unix
 from ostiary.foundation.clock import stamp
 from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault, counted, plainly
@@ -337,7 +337,7 @@ def known(on: Installation, plan: Plan, system: System, troubled: Mapping[str, s
     """Of a system that answers, that the gate knows what it offers, is let in to ask, and holds it to the policy."""
     reached, hint = f"{system.upstream} answers", f"`ostiary system account {system.name} --login LOGIN`"
     catalogue = learned(on.home.catalogue(system.name))
-    if system.kind is Kind.TRYTON and catalogue is None:
+    if system.guarded and catalogue is None:
         told = f"{reached}, but what it offers is not known yet, so all is denied"
         raise OperatorFault("not-learned", told, hint=hint)
     if trouble := troubled.get(system.name):

@@ -26,10 +26,11 @@ from ostiary.erp.openapi import Loaded
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home, load_settings, mistakes, write_atomically
 from ostiary.identity import keys
-from ostiary.plan.model import Plan, Route
+from ostiary.plan.model import Kind, Plan, Route
 from ostiary.policy.document import Document
 from ostiary.policy.fmt import fmt
 from ostiary.policy.parse import parse
+from ostiary.policy.sections import KINDS
 from ostiary.store import database
 from ostiary.store.plans import keep_plan, plan_in_force, put_in_force
 from ostiary.tls import authority
@@ -37,7 +38,6 @@ from ostiary.tls import authority
 START_FILE: Final = "start"
 AS_SET: Final = ("listen", "port", "host", "any_client_certificate", "tls_minimum", "issuer", "trusted_hops")
 CONNECTIONS_MAX: Final = 10_000  # of callers; below half of the file descriptors allowed
-TRYTON_EXAMPLE: Final = "party.party: read"
 STARTER: Final = Template(resources.files("ostiary.control").joinpath("starter.yaml").read_text("utf-8"))
 
 
@@ -60,7 +60,9 @@ def initialise(
 
     loaded = described(spec.read_bytes(), spec.name, "") if spec else Loaded()
     base = "" if "/" in upstream.partition("://")[2].rstrip("/") else loaded.base
-    document, example = (f"{home.specs.name}/{spec.name}", _example(loaded.routes)) if spec else ("", TRYTON_EXAMPLE)
+    document, example = (
+        (f"{home.specs.name}/{spec.name}", _example(loaded.routes)) if spec else ("", KINDS[Kind(erp)].example)
+    )
     host = settings.get("host", "localhost")
     policy = text or _starter(system, erp, upstream, database, document, host, base, example)
     _refuse_options(settings, "" if text else policy)
@@ -171,9 +173,8 @@ def edge_of(installation: Installation) -> Edge:
 def _starter(  # noqa: PLR0917  what the options say
     system: str, erp: str, upstream: str, database: str, document: str, host: str, base: str, example: str
 ) -> str:
-    needs = f"spec: {json.dumps(document)}, hand-over: none"
-    if erp == "tryton":
-        needs = f"database: {json.dumps(database)}, hand-over: session"
+    needs = f"spec: {json.dumps(document)}" if document else f"database: {json.dumps(database)}"
+    needs += f", hand-over: {KINDS[Kind(erp)].ways[0]}"
     at, name = json.dumps(host + base), json.dumps(host.partition(".")[0])
     upstream = json.dumps(upstream.rstrip("/") + base if base else upstream)
     told = {"name": name, "system": json.dumps(system), "kind": erp, "host": at, "upstream": upstream}

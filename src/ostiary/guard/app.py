@@ -24,6 +24,7 @@ from ostiary.guard.journal import Journal
 from ostiary.guard.knowledge import Knowledge, Ready
 from ostiary.guard.locks import Locks
 from ostiary.guard.oauth import TokenErp
+from ostiary.guard.odoo import OdooErp
 from ostiary.guard.proof import Proofs
 from ostiary.guard.tryton import TrytonErp
 from ostiary.plan.decide import Reason, problem
@@ -42,6 +43,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+Behind = TrytonErp | TokenErp | OdooErp
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ class Guard:
     def __init__(self, home: Home, store: Store, sealer: Sealer, settings: Settings, clock: Clock) -> None:
         self._home, self._clock = home, clock
         self._accounts, self._knowledge = Accounts(store, sealer), Knowledge(home, store, settings.issuer, clock)
-        self._erps: dict[tuple[str, ...], TrytonErp | TokenErp] = {}
+        self._erps: dict[tuple[str, ...], Behind] = {}
         self._authorities = settings.upstream_authorities
         self._check: Check | None = None
         self._proofs = Proofs(settings.port, clock)
@@ -98,19 +100,22 @@ class Guard:
 
     def hands_over(self, system: System) -> HandsOver | None:
         """What knows a credential for each account of this system."""
-        return self._kept(system) if system.hand_over is HandOver.OAUTH else self.erp_of(system)
+        erp = self._kept(system) if system.hand_over is HandOver.OAUTH else self.erp_of(system)
+        return None if isinstance(erp, OdooErp) else erp
 
-    def _kept(self, system: System) -> TrytonErp | TokenErp | None:
+    def _kept(self, system: System) -> Behind | None:
         name = _named(system)
         if name not in self._erps and (made := self._made(system, self._accounts.vault(system.name), TIMEOUT_S)):
             self._erps[name] = made
         return self._erps.get(name)
 
-    def _made(self, system: System, vault: SystemVault | Tried, timeout_s: float) -> TrytonErp | TokenErp | None:
+    def _made(self, system: System, vault: SystemVault | Tried, timeout_s: float) -> Behind | None:
         if system.hand_over is HandOver.OAUTH:
             return TokenErp(system, vault, self._authorities)
         if system.kind is Kind.TRYTON:
             return TrytonErp(system.upstream, system.database, vault, timeout_s)
+        if system.kind is Kind.ODOO:
+            return OdooErp(system, vault, timeout_s)
         return None
 
     async def check(self, scope: Scope, receive: Receive, send: Send) -> None:

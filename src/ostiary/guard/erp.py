@@ -27,8 +27,8 @@ class NotLetIn(NotEstablished):
     """The ERP answers, but there is no user that it lets in."""
 
 
-async def ask(http: httpx.AsyncClient, who: str, place: str, **sent: Any) -> tuple[int, dict[str, Any]]:
-    """Status and JSON object of the answer to a POST; raises NotEstablished where there is none to be had."""
+async def ask(http: httpx.AsyncClient, who: str, place: str, **sent: Any) -> tuple[int, Any]:
+    """Status and JSON object or list of the answer to a POST; raises NotEstablished where there is none to be had."""
     try:
         async with http.stream("POST", place, **sent) as response:
             data = b""
@@ -46,7 +46,7 @@ async def ask(http: httpx.AsyncClient, who: str, place: str, **sent: Any) -> tup
         if response.status_code == httpx.codes.OK:
             raise NotEstablished(f"{who}'s answer is no JSON") from None
         answer = None
-    return response.status_code, answer if isinstance(answer, dict) else {}
+    return response.status_code, answer if isinstance(answer, dict | list) else {}
 
 
 class HandsOver(Protocol):

@@ -12,7 +12,8 @@ import anyio.to_thread
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ostiary.erp import tryton
+from ostiary.erp.adapters import understood
+from ostiary.erp.catalogue import Catalogue, Site, learned
 from ostiary.erp.openapi import Match, Table, fields_sent, operation_of
 from ostiary.erp.operation import Call, Pattern, Problem, Request, Unreadable
 from ostiary.foundation.clock import Clock
@@ -20,7 +21,7 @@ from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import LEASE_S, Home
 from ostiary.foundation.jose import Claims, TokenRefused, revocation_keys, verify_access_token
 from ostiary.guard.records import Owners
-from ostiary.plan.model import Apart, Kind, Plan, System, prepared, seal
+from ostiary.plan.model import Apart, HandOver, Kind, Plan, System, prepared, seal
 from ostiary.store.database import Store
 from ostiary.store.directory import access_keys, devices, revoked_keys, role_sets
 from ostiary.store.plans import draft, read_plan, revision_in_force
@@ -204,23 +205,15 @@ class Knowledge:
 
     def understood(self, ready: Ready, system: System, request: Request, *, observed: bool) -> Read:
         """From a request to business operations, by the kind of the system it is for."""
-        match system.kind:
-            case Kind.OPENAPI:
-                found = ready.tables[system.name].find(request.method, request.path)
-                if found is None:
-                    return Read(Unreadable(problem=Problem.UNKNOWN_OPERATION, detail="no such operation is described"))
-                operation = operation_of(found)
-                if any(pattern.holds(operation) for pattern in ready.fields):
-                    operation = replace(operation, fields_written=fields_sent(found, request))
-                return Read(Call(operations=(operation,)), found)
-            case Kind.TRYTON:
-                catalogue = self._catalogue(system.name)
-                if catalogue is None:
-                    detail = "what this system offers has not been learned yet"
-                    return Read(Unreadable(problem=Problem.UNKNOWN_OPERATION, detail=detail))
-                name, database = system.name, system.database
-                call = tryton.read(request, system=name, database=database, catalogue=catalogue, observed=observed)
-                return Read(call)
+        if system.kind is Kind.OPENAPI:
+            return _described(ready, system, request)
+        catalogue = self._catalogue(system.name)
+        if catalogue is None:
+            detail = "what this system offers has not been learned yet"
+            return Read(Unreadable(problem=Problem.UNKNOWN_OPERATION, detail=detail))
+        keyed, database = system.hand_over is HandOver.KEY and not observed, system.database
+        site = Site(name=system.name, catalogue=catalogue, database=database, keyed=keyed, observed=observed)
+        return Read(understood(system.kind, request, site))
 
     def between(self, rules: Iterable[Apart]) -> Iterator[Pattern]:
         """The objects in the middle of each rule's link: who changes a record of them may turn it."""
@@ -236,8 +229,18 @@ class Knowledge:
         """What the records of a system are parts of, where that is offered."""
         return offered.owners if (offered := self._catalogue(system)) else {}
 
-    def _catalogue(self, system: str) -> tryton.Catalogue | None:
-        return tryton.learned(self._home.catalogue(system))
+    def _catalogue(self, system: str) -> Catalogue | None:
+        return learned(self._home.catalogue(system))
+
+
+def _described(ready: Ready, system: System, request: Request) -> Read:
+    found = ready.tables[system.name].find(request.method, request.path)
+    if found is None:
+        return Read(Unreadable(problem=Problem.UNKNOWN_OPERATION, detail="no such operation is described"))
+    operation = operation_of(found)
+    if any(pattern.holds(operation) for pattern in ready.fields):
+        operation = replace(operation, fields_written=fields_sent(found, request))
+    return Read(Call(operations=(operation,)), found)
 
 
 def _monotonic() -> float:

@@ -14,6 +14,7 @@ import httpx
 from msgspec.structs import replace
 
 from ostiary.erp import tryton
+from ostiary.erp.catalogue import Catalogue
 from ostiary.erp.operation import Request
 from ostiary.foundation.secret import Secret
 from ostiary.guard.accounts import SystemVault
@@ -80,14 +81,14 @@ class TrytonErp:
         await self._session(account)
         return self._uids[account.login]
 
-    async def learn(self, system: str) -> tryton.Catalogue:
+    async def learn(self, system: str) -> Catalogue:
         """What the database offers, and to whom, asked as the gate's own ERP user."""
         loop = asyncio.get_running_loop()
 
         def ask(method: str, *params: Any) -> Any:
             return asyncio.run_coroutine_threadsafe(self._ask(method, params), loop).result()
 
-        def learn() -> tryton.Catalogue:
+        def learn() -> Catalogue:
             found = tryton.learn(ask)
             return replace(found, groups=tryton.groups(ask, found, system))
 

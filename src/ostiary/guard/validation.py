@@ -10,10 +10,10 @@ from urllib.parse import unquote_to_bytes
 import jiter
 import jsonschema_rs
 
+from ostiary.erp.body import as_json, strict
 from ostiary.erp.openapi.document import escaped
 from ostiary.erp.operation import Refused, Request, Unreadable
 from ostiary.erp.route import GIVEN, Parameter, Route
-from ostiary.foundation import strict_json
 
 QUERY_MAX_PAIRS: Final = 200
 VALIDATORS_MAX: Final = 4_096
@@ -32,14 +32,15 @@ INTEGER: Final = re.compile(r"-?(0|[1-9]\d{0,30})\Z", re.ASCII)
 
 def validate(route: Route | None, request: Request, values: Mapping[str, str]) -> Unreadable | None:
     """None where query, path `values`, headers and body are as `route` describes them; where nothing is described,
-    where the body is strict JSON (RFC 8259; no duplicate key, no NaN, UTF-8) without dangerous characters.
+    where the body is strict JSON (RFC 8259; no duplicate key, no NaN, UTF-8), or an XML-RPC call, without dangerous
+    characters.
     """
     try:
         if route is not None:
             _check_parameters(route, request, values)
             _check_body(route, request)
         elif request.body:
-            _strict_json(request.body)
+            _strict_json(as_json(request))
     except Refused as refused:
         return refused.told
     return None
@@ -146,10 +147,7 @@ def _check_body(route: Route, request: Request) -> None:
 
 
 def _strict_json(body: bytes) -> Any:
-    try:
-        value = strict_json.parse(body)
-    except strict_json.NotStrict as problem:
-        raise Refused.not_strict(problem) from None
+    value = strict(body)
     if b"\\" in body or DANGEROUS.search(body.decode()) or HUGE_NUMBER.search(body):  # else no value can hide one
         _check_texts(value, "")
     return value

@@ -37,6 +37,7 @@ class Level(StrEnum):
 
 class Kind(StrEnum):
     TRYTON = "tryton"
+    ODOO = "odoo"
     OPENAPI = "openapi"
 
 
@@ -104,7 +105,7 @@ class System(Struct, frozen=True, kw_only=True):
     @property
     def guarded(self) -> bool:
         """Every request needs a look inside: the operation is not in the URL alone."""
-        return self.kind is Kind.TRYTON
+        return self.kind is not Kind.OPENAPI
 
 
 class ContextRule(Struct, frozen=True, kw_only=True):

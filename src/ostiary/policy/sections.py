@@ -1,12 +1,15 @@
 """What stands under a policy's own names: systems, contexts, departments and roles, what must not be, and tests."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import tomllib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC
 from functools import partial
+from importlib import resources
 from itertools import product
 from typing import Any, Final, TypeVar
 
+from msgspec import Struct, convert
 from msgspec.structs import replace
 
 from ostiary.erp.operation import Condition, Pattern, Verb
@@ -17,10 +20,9 @@ from ostiary.policy.node import Node, Scalar, names_in, value_at
 from ostiary.policy.reader import Reader, made
 from ostiary.policy.words import Wrong
 
-BEARER: Final = ("authorization: Bearer {key}",)
+BEARER: Final = "authorization: Bearer {key}"
 KEY: Final = re.compile("{(?:key|basic)}")
 OF_WAY: Final = {"sends": HandOver.KEY, "token-from": HandOver.OAUTH, "token-scope": HandOver.OAUTH}
-NEEDED: Final = {Kind.TRYTON: "database", Kind.OPENAPI: "spec"}
 EVERY_DAY: Final = tuple(range(7))
 OTHERS: Final = ("all", "any", "not")
 S = TypeVar("S", model.Never, model.Always)
@@ -31,15 +33,19 @@ RULE: Final = "rule of `apart` with the id"  # as a control names one
 
 # --- systems: each with a place and an audience of its own
 RANK: Final = {Level.PARTNER: 0, Level.USER: 1, Level.DEPARTMENT: 2, Level.SYSTEM: 3}
-# What rules Tryton itself: users, groups, keys, access rules, modules, what runs by the clock or is a program of its own
-# (reports, templates, tasks), what people are shown, and the numbers of documents.
-ADMINISTRATION: Final = (
-    "res.*", "ir.model", "ir.model.*", "ir.rule", "ir.rule.*", "ir.module", "ir.module.*", "ir.cron", "ir.cron.*",
-    "ir.trigger", "ir.configuration", "ir.action", "ir.action.*", "ir.ui.view", "ir.ui.menu", "ir.sequence",
-    "ir.sequence.*", "ir.email.template", "ir.queue", "ir.lang", "ir.translation", "ir.message", "wizard.ir.*",
-    "wizard.res.*",
-)  # fmt: skip
 
+
+class Rules(Struct, frozen=True):
+    """What is so for every system of one kind; see kinds.toml."""
+
+    needs: str
+    ways: tuple[HandOver, ...]
+    administration: tuple[str, ...] = ()
+    path: str = ""
+    example: str = ""
+
+
+KINDS: Final = convert(tomllib.loads((resources.files("ostiary.policy") / "kinds.toml").read_text()), dict[Kind, Rules])
 Above = Mapping[str, tuple[str, ...]]  # department -> those that it is part of, the nearest first
 
 
@@ -54,40 +60,44 @@ def read_systems(reader: Reader, node: Node | None) -> tuple[System, ...]:
 def _system(reader: Reader, name: str, key: Scalar, node: Node) -> System | None:
     part, told = reader.read(node, "system", what=f"system {name}")
     kind, place = told.get("kind"), told.pop("at", None)
-    for of, needed in NEEDED.items() if kind else ():
-        if of is kind and needed not in part:
+    if kind:
+        needed = KINDS[kind].needs
+        if needed not in part:
             reader.report(key, f"a system of kind {kind} needs the key {needed!r}", f"{needed}: ...")
-        if of is not kind and needed in part:
-            reader.report(part[needed], f"a system of kind {kind} has no {needed}", f"leave `{needed}` out")
+        for other in {rules.needs for rules in KINDS.values()} & part.keys() - {needed}:
+            reader.report(part[other], f"a system of kind {kind} has no {other}", f"leave `{other}` out")
+        told.setdefault("hand_over", KINDS[kind].ways[0])
     _handed_over(reader, key, part, told)
     if place is None:
         return None
     host, prefix = place
-    if prefix and kind is Kind.TRYTON:
-        reader.report(part["at"], "Tryton answers at its own paths, without a prefix", host)
+    if prefix and kind is not Kind.OPENAPI:
+        reader.report(part["at"], f"{str(kind).capitalize()} answers at its own paths, without a prefix", host)
     if until := told.get("observe_until"):
         told["observe_until"] = until.astimezone(UTC)
     otherwise = {
         "audience": f"https://{host}{prefix}",
-        "hand_over": HandOver.SESSION if kind is Kind.TRYTON else HandOver.NONE,
-        "sends": BEARER if told.get("hand_over") is HandOver.KEY else (),
+        "sends": _sent(told) if told.get("hand_over") is HandOver.KEY else (),
     }
     return made(System, {**otherwise, **told}, name=name, host=host, prefix=prefix, source=reader.source(key))
+
+
+def _sent(told: Mapping[str, Any]) -> tuple[str, ...]:
+    """By default; of several databases behind one address, Odoo is told which one is meant."""
+    return (BEARER, f"x-odoo-database: {told.get('database')}") if told.get("kind") is Kind.ODOO else (BEARER,)
 
 
 def _handed_over(reader: Reader, key: Scalar, part: dict[str, Node], told: dict[str, Any]) -> None:
     """Each form of it with what it needs, and nothing of another."""
     way, kind = told.get("hand_over"), told.get("kind")
-    if way is HandOver.SESSION and kind is Kind.OPENAPI:
-        reader.report(part["hand-over"], f"nobody signs in to a system of kind {kind}", "key, oauth, or none")
-    if way in {HandOver.KEY, HandOver.OAUTH} and kind is Kind.TRYTON:
-        reader.report(part["hand-over"], f"to a system of kind {kind} the gate signs in", "session, or none")
+    if kind and way not in (ways := KINDS[kind].ways):
+        reader.report(part["hand-over"], f"a system of kind {kind} is not handed over by {way}", " or ".join(ways))
     if way is HandOver.OAUTH and "token-from" not in part:
         reader.report(key, "hand-over oauth needs the key 'token-from'", "token-from: ...")
     for name, of in OF_WAY.items():
         if name in part and way is not of:
             reader.report(part[name], f"{name} is for hand-over {of}", f"hand-over: {of}")
-    sends = told.get("sends") or BEARER
+    sends = told.get("sends") or (BEARER,)
     if not any(map(KEY.search, sends)):
         reader.report(part["sends"], "no header holds the key", '"Authorization: Bearer {key}"')
     if len({line.partition(":")[0] for line in sends}) < len(sends):
@@ -213,12 +223,14 @@ def _where(reader: Reader, node: Node | None) -> Iterable[Condition]:
         reader.refuse_empty(value, f"{written} may hold nothing", "[draft, submitted]")
 
 
-def _check_seen(reader: Reader, patterns: Iterable[Pattern], part: dict[str, Node]) -> None:
+def _check_seen(reader: Reader, patterns: Collection[Pattern], part: dict[str, Node]) -> None:
     """What can't be seen of a call can't be held to: it is refused, not left out."""
-    unseen = next((one.system for one in patterns if reader.kinds.get(one.system, Kind.TRYTON) is not Kind.TRYTON), "")
+    kinds = {one.system: reader.kinds.get(one.system, Kind.TRYTON) for one in patterns}
+    unread = next((name for name, kind in kinds.items() if kind is Kind.OPENAPI), "")
+    unseen = next((name for name, kind in kinds.items() if kind is not Kind.TRYTON), "")
     verbs = {one.verb for one in patterns}
-    if "fields" in part and (odd := verbs - ({Verb.WRITE} if unseen else {Verb.READ, Verb.WRITE})):
-        told = f"{unseen} shows only the fields that are written" if unseen else "fields are read and written"
+    if "fields" in part and (odd := verbs - ({Verb.WRITE} if unread else {Verb.READ, Verb.WRITE})):
+        told = f"{unread} shows only the fields that are written" if unread else "fields are read and written"
         reader.report(part["fields"], f"{told}, not those of {min(odd)}", f"a line of its own for {min(odd)}")
     if "where" in part and unseen:
         told = f"{unseen} does not say what a record holds; only kind tryton does"
@@ -331,22 +343,23 @@ def _record(reader: Reader, node: Node | None) -> Iterator[tuple[str, str]]:
 def excess(level: Level, patterns: Iterable[Pattern], kinds: Mapping[str, Kind]) -> Iterator[Wrong]:
     """What is too much for a role of `level`, and what to write instead."""
     for pattern in patterns:
-        tryton = kinds.get(pattern.system) is Kind.TRYTON
+        kind = kinds.get(pattern.system, Kind.OPENAPI)
+        families = kind is not Kind.OPENAPI
         if level is not Level.SYSTEM and pattern.object == "*":
-            meant = "sale.*" if tryton and level is not Level.PARTNER else "OBJECT"
+            meant = "sale.*" if families and level is not Level.PARTNER else "OBJECT"
             told = f"only a role of level system may hold every object, not one of level {level}"
             yield Wrong(told, f'"{meant}: {pattern.verb}"')
-        elif level is not Level.SYSTEM and tryton and pattern.verb is not Verb.READ and _administers(pattern):
+        elif level is not Level.SYSTEM and families and pattern.verb is not Verb.READ and _administers(pattern, kind):
             told = f"{pattern.object}: {pattern.verb} administers the ERP; only a role of level system may hold it"
             yield Wrong(told, "level: system, or name the objects that are meant")
         elif level is Level.PARTNER and pattern.object.endswith(".*"):
             yield Wrong("a role of level partner names each object", f"{pattern.object[:-1]}NAME")
-        elif level is Level.PARTNER and tryton and pattern.verb is Verb.EXECUTE and not pattern.action:
+        elif level is Level.PARTNER and families and pattern.verb is Verb.EXECUTE and not pattern.action:
             yield Wrong("a role of level partner names each action", f"{pattern.object}: execute ACTION")
 
 
-def _administers(pattern: Pattern) -> bool:
-    rules = (Pattern(system=pattern.system, object=name, verb=pattern.verb) for name in ADMINISTRATION)
+def _administers(pattern: Pattern, kind: Kind) -> bool:
+    rules = (Pattern(system=pattern.system, object=name, verb=pattern.verb) for name in KINDS[kind].administration)
     return any(pattern.meets(rule) for rule in rules)
 
 

@@ -124,7 +124,8 @@ def _doings(operations: Iterable[Operation]) -> Doings:
 
 
 def _knows(doings: Doings, pattern: Pattern) -> bool:
-    return doing(pattern.verb, pattern.action) in doings.get(pattern.object, ())
+    """`*` where an ERP does not say which actions it has."""
+    return not doings.get(pattern.object, set()).isdisjoint((doing(pattern.verb, pattern.action), f"{pattern.verb}.*"))
 
 
 def _slip(doings: Doings, pattern: Pattern) -> str:

@@ -1,89 +1,20 @@
-"""What a Tryton database offers: its objects, their fields and where these lead, their callable methods."""
+"""What a Tryton database says that it offers."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 
-from ostiary.erp.offer import Role
+from ostiary.erp.catalogue import LINKS, MANY, Catalogue, Field
 
-LINKS: Final = frozenset({"many2one", "one2one", "one2many", "many2many"})
-MANY: Final = frozenset({"one2many", "many2many"})
-LATE: Final = frozenset(
-    {"binary", "dict", "reference"}
-)  # loaded late although they are stored, as translated texts are
+# Loaded late although they are stored, as translated texts are.
+LATE: Final = frozenset({"binary", "dict", "reference"})
 # Every model has these (trytond.model.ModelStorage); ir.model.field lists most of them, but not for all.
 STAMPS: Final = ("create_uid", "create_date", "write_uid", "write_date", "last_modified_at")
 EVERYWHERE: Final = ("id", "rec_name", "xml_id", *STAMPS)
-CATALOGUES_MAX: Final = 16  # kept decoded
 
 Ask = Callable[..., Any]  # (method, *params) -> the call's result; raises where there is none
-
-
-class Field(Struct, frozen=True, array_like=True):
-    """`target` is the object a link leads to, "" for a value; a reference may lead anywhere.
-
-    `computed`: what is written to it, the ERP writes elsewhere. `required`: it is never empty, or not on all
-    records. Both True where that was not learned.
-    """
-
-    type: str
-    target: str = ""
-    computed: bool = True
-    required: bool = True
-
-
-class Catalogue(Struct, frozen=True, kw_only=True, dict=True):
-    """`methods`: what can be called, by `model.party.party`, `wizard.party.erase`, `report.party.label`.
-
-    `groups`: what the ERP itself lets its groups do, where that was asked.
-    """
-
-    models: dict[str, dict[str, Field]]
-    methods: dict[str, frozenset[str]]
-    groups: tuple[Role, ...] = ()
-
-    def field(self, model: str, name: str) -> Field | None:
-        return self.models.get(model, {}).get(name)
-
-    @property
-    def whole(self) -> bool:
-        """Whether it was learned which fields are computed and required: one that is neither there is everywhere."""
-        all_ = (field for fields in self.models.values() for field in fields.values())
-        return any(not (field.computed or field.required) for field in all_)
-
-    @cached_property
-    def owners(self) -> Mapping[str, Mapping[str, str]]:
-        """Object -> the fields by which its records name what they are parts of -> its object, which lists them."""
-        named = ((name, field) for name, fields in self.models.items() for field in fields.values())
-        lists = {(field.target, name) for name, field in named if field.type == "one2many" and name != field.target}
-        found: dict[str, dict[str, str]] = defaultdict(dict)
-        for name, fields in self.models.items():
-            for link, field in fields.items():
-                if field.type == "many2one" and field.required and (name, field.target) in lists:
-                    found[name][link] = field.target
-        return dict(found)
-
-    def computes(self, model: str, name: str) -> bool:
-        return getattr(self.field(model, name), "computed", True)
-
-
-def learned(path: Path) -> Catalogue | None:
-    """What the file holds now; None where nothing was learned yet."""
-    try:
-        return _decoded(path, path.stat().st_mtime_ns)
-    except FileNotFoundError:
-        return None
-
-
-@lru_cache(maxsize=CATALOGUES_MAX)
-def _decoded(path: Path, _changed_ns: int) -> Catalogue:
-    return msgspec.json.decode(path.read_bytes(), type=Catalogue)
 
 
 def learn(ask: Ask) -> Catalogue:

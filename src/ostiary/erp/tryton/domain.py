@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from ostiary.erp.operation import Refused, Verb
-from ostiary.erp.tryton.walk import DEPTH_MAX, Place, Walk, dead_end
+from ostiary.erp.walk import DEPTH_MAX, Place, Walk, dead_end
 
 OPERATORS: Final = frozenset(
     {"=", "!=", "<", ">", "<=", ">=", "like", "ilike", "in", "not like", "not ilike", "not in"}
@@ -57,29 +57,25 @@ def _tree(walk: Walk, place: Place, clause: list[Any], pointer: str) -> None:
             raise Refused.invalid("the link to the parent is a field", pointer)
         head = walk.path(target, parent, pointer).head
         walk.does(target, Verb.READ, "search", pointer=pointer, fields_read=frozenset({head}))
-    if _holds_text(clause[2]):
-        walk.names(target, pointer)
+    walk.compares(place.end, clause[2], pointer)
 
 
 def _compared(walk: Walk, place: Place, clause: list[Any], pointer: str) -> None:
-    """A link compared with a text is compared with the name of the record it leads to."""
+    """A fourth part names the object that a reference is to lead to."""
     named = clause[CLAUSE_LENGTH:]
     if len(named) > 1 or not all(isinstance(one, str) for one in named):
         raise Refused.invalid("a condition is [field, operator, value, object]", pointer)
-    if place.end.target and _holds_text(clause[2]):
-        walk.names(place.end.target, pointer)
+    walk.compares(place.end, clause[2], pointer)
     for target in named:
         walk.names(target, pointer)
 
 
-def _holds_text(value: Any) -> bool:
-    return isinstance(value, str) or (isinstance(value, list) and any(isinstance(one, str) for one in value))
-
-
 def orders(walk: Walk, model: str, order: Any, *, pointer: str) -> frozenset[str]:
     """The object's own fields that an order goes by; by a link, records are ordered by the name it leads to."""
+    if not isinstance(order, list | None):
+        raise Refused.invalid("an order is a list of [field, direction]", pointer)
     found = set()
-    for number, part in enumerate(order if isinstance(order, list) else _no_order(order, pointer)):
+    for number, part in enumerate(order or []):
         at = f"{pointer}/{number}"
         match part:
             case [str(path), str() | None]:
@@ -90,9 +86,3 @@ def orders(walk: Walk, model: str, order: Any, *, pointer: str) -> frozenset[str
             walk.names(place.end.target, at)
         found.add(place.head)
     return frozenset(found)
-
-
-def _no_order(order: Any, pointer: str) -> list[Any]:
-    if order is not None:
-        raise Refused.invalid("an order is a list of [field, direction]", pointer)
-    return []

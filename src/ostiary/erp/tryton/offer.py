@@ -4,9 +4,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, Final
 
+from ostiary.erp.catalogue import Catalogue
 from ostiary.erp.offer import Offer, Role
 from ostiary.erp.operation import Operation, Verb
-from ostiary.erp.tryton.catalogue import Ask, Catalogue
+from ostiary.erp.tryton.catalogue import Ask
 from ostiary.erp.tryton.rpc import BY_NAME, FORM
 
 VERBS: Final = {"create": Verb.WRITE, "write": Verb.WRITE, "copy": Verb.WRITE, "delete": Verb.DELETE}

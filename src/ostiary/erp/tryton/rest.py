@@ -6,10 +6,12 @@ import re
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
+from ostiary.erp.body import json_body
 from ostiary.erp.operation import Refused, Request, Verb
 from ostiary.erp.tryton.domain import filters, orders
-from ostiary.erp.tryton.rpc import BY_NAME, ID, callable_, json_body
-from ostiary.erp.tryton.walk import METHOD, NAME, OBJECT, Walk, context, creates, row, writes
+from ostiary.erp.tryton.rpc import BY_NAME, ID, callable_
+from ostiary.erp.tryton.writes import NAME, context, creates, row, writes
+from ostiary.erp.walk import METHOD, OBJECT, Walk
 from ostiary.foundation import strict_json
 
 NUMBER: Final = r"([1-9][0-9]{0,17})"  # Tryton would take 007 for 7
@@ -87,7 +89,7 @@ def _answer(request: Request, walk: Walk, name: str, ids: list[str]) -> None:
 
 def _fields(request: Request, walk: Walk, name: str, known: frozenset[str]) -> frozenset[str]:
     named = _query(request, known)["f"]
-    return ID | (walk.reads(name, named, pointer="/f") if named else NAME)
+    return ID | (walk.reads(name, named, pointer="/f") if named else frozenset({NAME}))
 
 
 def _get(request: Request, walk: Walk, name: str, ids: list[str]) -> None:

@@ -4,10 +4,11 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from ostiary.erp.body import json_body
 from ostiary.erp.operation import Refused, Request, Verb
 from ostiary.erp.tryton.domain import filters, orders
-from ostiary.erp.tryton.walk import METHOD, OBJECT, Walk, context, copies, creates, dead_end, pairs, texts
-from ostiary.foundation import strict_json
+from ostiary.erp.tryton.writes import context, copies, creates, pairs
+from ostiary.erp.walk import METHOD, OBJECT, Walk, dead_end, texts
 
 CALLED: Final = re.compile(rf"(model|wizard|report)\.{OBJECT}\.{METHOD}")
 ROOT: Final = "/rpc/"
@@ -16,7 +17,6 @@ ABOUT: Final = ("common.server.version", "common.db.list", "common.authenticatio
 SESSION: Final = ("common.db.login", "common.db.logout")
 KEYS: Final = frozenset({"id", "method", "params"})
 ID: Final = frozenset({"id"})
-JSON_TYPE: Final = re.compile(r'application/json(?:\s*;\s*charset\s*=\s*"?utf-8"?)?', re.IGNORECASE)
 # What the ERP's own client asks while a form is filled in: these run code over other records than they name, compare
 # where no field is named, or (the preferences) set the password that the gate signs in with.
 FORM: Final = re.compile(
@@ -44,18 +44,6 @@ def read(request: Request, walk: Walk) -> None:
         raise Refused.invalid("parameters are a list that ends with the context", "/params")
     context(params[-1], f"/params/{len(params) - 1}")
     dispatch(walk, found[1], found[2], found[3], params[:-1])
-
-
-def json_body(request: Request) -> Any:
-    """The body as strict JSON: two parsers must not read it differently (duplicate keys, NaN, other encodings)."""
-    if not JSON_TYPE.fullmatch(request.headers.get("content-type", "")):
-        raise Refused.invalid("the body is sent as application/json")
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise Refused.invalid("the body is sent without a content encoding")
-    try:
-        return strict_json.parse(request.body)
-    except strict_json.NotStrict as problem:
-        raise Refused.not_strict(problem) from None
 
 
 def dispatch(walk: Walk, kind: str, name: str, method: str, params: list[Any]) -> None:
