@@ -64,28 +64,25 @@ def up() -> None:
 def status() -> None:
     """What runs; exits 1 when something does not."""
     told = ask(home(), "status")
-    lines = [f"{_mark(part):7} {part['name']:10} {at_home(inset(part['text']))}" for part in told["parts"]]
-    show(told, "\n".join(lines))
-    _exit(well=told["ok"])
+    _show(told, [{**part, "check": part["name"], "hint": ""} for part in told["parts"]], 10)
 
 
 def doctor() -> None:
     """Looks for what is wrong and says what mends it; exits 1 when something is."""
     from ostiary.control.health import examine
 
-    findings, lines = examine(home()), []
+    findings = examine(home())
+    _show(findings, findings, 12)
+
+
+def _show(told: Any, findings: list[dict[str, Any]], width: int) -> None:
+    """A line for each, `width` for its name, and what to do where that is told apart."""
+    lines = []
     for one in findings:
-        lines.append(f"{_mark(one):7} {one['check']:12} {at_home(inset(one['text']))}")
-        if not one["ok"]:
+        mark = "note" if one["note"] else "ok" if one["ok"] else "NOT OK"
+        lines.append(f"{mark:7} {one['check']:{width}} {at_home(inset(one['text']))}")
+        if one["hint"]:
             lines.append(f"        what to do: {at_home(one['hint'])}")
-    show(findings, "\n".join(lines))
-    _exit(well=all(one["ok"] for one in findings))
-
-
-def _mark(found: dict[str, Any]) -> str:
-    return "note" if found["note"] else "ok" if found["ok"] else "NOT OK"
-
-
-def _exit(*, well: bool) -> None:
-    if not well:
+    show(told, "\n".join(lines))
+    if not all(one["ok"] for one in findings):
         click.get_current_context().exit(1)
