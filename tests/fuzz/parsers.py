@@ -13,13 +13,16 @@ from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
+from xmlrpc import client as xmlrpc
 
 import atheris
 from joserfc import jws
 from joserfc.jwk import ECKey
 
 with atheris.instrument_imports(include=["ostiary"], enable_loader_override=False):
-    from ostiary.erp import odata
+    from ostiary.erp import odata, odoo
+    from ostiary.erp.adapters import understood
+    from ostiary.erp.catalogue import Catalogue, Field, Site
     from ostiary.erp.openapi import Table, load
     from ostiary.erp.operation import Request
     from ostiary.event import record
@@ -29,6 +32,7 @@ with atheris.instrument_imports(include=["ostiary"], enable_loader_override=Fals
     from ostiary.policy import parse, words
 
 from lines import written  # behind what it would import as it is
+from odoo_twin import FIELDS
 from soft_authenticator import Authenticator
 
 NOW = datetime(2026, 3, 3, tzinfo=UTC)
@@ -142,6 +146,71 @@ def claims(**more: Any) -> list[bytes]:
     return [json.dumps({**SAID, **more}).encode()]
 
 
+def called(kind: str, path: bytes, body: bytes, content: str = "application/json", query: bytes = b"") -> None:
+    asked = Request(
+        method="POST" if body else "GET",
+        path=text(path),
+        query=text(query),
+        headers={"content-type": content},
+        body=body,
+    )
+    understood(kind, asked, ERPS[kind])
+
+
+def parted(data: bytes) -> tuple[bytes, bytes, bytes]:
+    path, query, body = (data.split(b"\n", 2) + [b""] * 3)[:3]
+    return path, query, body
+
+
+def rest(data: bytes) -> None:
+    path, query, body = parted(data)
+    called("tryton", b"/erp/rest/" + path, body, query=query)
+
+
+def by_path(data: bytes) -> None:
+    path, query, body = parted(data)
+    called("odoo", path, body, query=query)
+
+
+def of_twin() -> list[dict[str, Any]]:
+    """The rows of ir.model.fields."""
+    every = [(model, name, kind) for model, fields in FIELDS.items() for name, kind in fields.items()]
+    return [
+        {
+            "model": model,
+            "name": name,
+            "ttype": kind.type,
+            "relation": kind.target,
+            "relation_field": kind.back,
+            "copied": kind.copied,
+            "related": kind.related,
+        }
+        for model, name, kind in every
+    ]
+
+
+ERPS = {
+    "tryton": Site(
+        name="erp",
+        database="erp",
+        catalogue=Catalogue(
+            models={
+                "party.party": {"name": Field("char"), "addresses": Field("one2many", "party.address")},
+                "party.address": {"city": Field("char"), "party": Field("many2one", "party.party")},
+            },
+            methods={"model.party.party": frozenset({"read", "search_read", "create", "write", "delete", "erase"})},
+        ),
+    ),
+    "odoo": Site(name="erp", database="acme", catalogue=odoo.learn(of_twin())),
+}
+RPC = {"id": 1, "method": "model.party.party.create", "params": [[{"addresses": [["create", [{"city": "x"}]]]}], {}]}
+SEARCH = {
+    "domain": ["|", ["name", "ilike", "a"], ["partner_id.vat", "=", "1"]],
+    "fields": ["name"],
+    "order": "name desc",
+}
+WRITE = ["acme", 2, "key", "sale.order", "write", [[7], {"order_line": [[1, 3, {"name": "x"}], [2, 4, 0]]}], {}]
+KW = {"params": {"service": "object", "method": "execute_kw", "args": WRITE}}
 REFUSES = (jose.TokenRefused,)
 PARSERS = {
     "json": Parser(strict_json.parse, (strict_json.NotStrict,), [b'{"a": [1, 2.5e3, "\\u0041", null, true]}']),
@@ -170,6 +239,15 @@ PARSERS = {
     "openapi": Parser(lambda data: load(data, "shop"), (), [DOCUMENT]),
     "request": Parser(described, (), [b'/orders/7\nlimit=7&limit=%41\napplication/json\n2026-03-03\n{"a": {"a": 7}}']),
     "metadata": Parser(lambda data: odata.drafted(data, "sap"), (odata.Unfit,), [METADATA]),
+    "tryton": Parser(lambda data: called("tryton", b"/erp/rpc/", data), (), [json.dumps(RPC).encode()]),
+    "tryton rest": Parser(rest, (), [b"model/party.party\nf=name&d=W10&s=3\n", b'model/party.party/1\n\n{"name": "x"}']),
+    "odoo": Parser(by_path, (), [b"/json/2/sale.order/search_read\n\n" + json.dumps(SEARCH).encode()]),
+    "odoo rpc": Parser(lambda data: called("odoo", b"/jsonrpc", data), (), [json.dumps(KW).encode()]),
+    "xml-rpc": Parser(
+        lambda data: called("odoo", b"/xmlrpc/2/object", data, "text/xml"),
+        (),
+        [xmlrpc.dumps(tuple(WRITE), "execute_kw").encode()],
+    ),
     "policy": Parser(lambda data: parse.parse(data.decode("utf-8", "replace"), "p.yaml"), (), [POLICY]),
     "words": Parser(worded, (), [b"mon-fri", b"08:00-18:00", b"9/hour", b"1 MB", b"https://a.example/b", b"2026-03-03T10:00+01:00"]),
 }  # fmt: skip

@@ -17,7 +17,8 @@ MEMORY_MAX_MB = 1_024
 LENGTH_MAX_BYTES = 4_096
 NAMES = [
     "json", "event", "form", "basic", "certificate", "header", "token", "proof", "assertion", "speaker", "id token",
-    "logout token", "keys", "passkey", "scim filter", "network", "openapi", "request", "metadata", "policy", "words",
+    "logout token", "keys", "passkey", "scim filter", "network", "openapi", "request", "metadata", "tryton",
+    "tryton rest", "odoo", "odoo rpc", "xml-rpc", "policy", "words",
 ]  # fmt: skip
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("atheris"), reason="atheris has no wheel for this machine")
 
