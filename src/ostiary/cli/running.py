@@ -1,6 +1,7 @@
 """`ostiary init`, `up`, `status`, `doctor`: an installation from nothing to running, and how it is."""
 
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -9,19 +10,7 @@ import click
 
 from ostiary.cli.terminal import ask, at_home, home, inset, noted, pasteable, show, wants_json
 
-_UP: Final = ("up", "in a terminal of its own: it runs until Ctrl-C")
-_CLIENT: Final = (
-    "client add shop --role reader",
-    "a client that may do what the policy lets `reader` do; shows its secret",
-)
-_APPLY: Final = ("policy apply", "puts in force what you say in {policy}; `reader` may do nothing yet")
-_ASKED: Final = (
-    _UP,
-    ("system account {system} --login gateway", "an ERP user that only reads; asks for its password or key"),
-    _CLIENT,
-    ("client account shop --system {system} --login LOGIN", "the ERP user as which the client's calls arrive"),
-    _APPLY,
-)
+NEXT: Final = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))["next"]
 
 
 def init(erp: str, database: str = "", spec: Path | None = None, **parameters: Any) -> None:
@@ -36,17 +25,18 @@ def init(erp: str, database: str = "", spec: Path | None = None, **parameters: A
     path = KINDS[plan.systems[0].kind].path.format(database=database)
     path = path or next((one.template for one in plan.routes), "/")
     root, policy = home().root, home().policy
-    system, further = plan.systems[0].name, (_UP, _CLIENT, _APPLY) if spec else _ASKED
-    steps = [(pasteable(command.format(system=system), root), why.format(policy=policy)) for command, why in further]
+    told = {"system": plan.systems[0].name, "policy": policy}
+    further = [one for one in NEXT if not (spec and one.get("asked"))]
+    steps = [(pasteable(one["command"].format(**told), root), one["why"].format(**told)) for one in further]
     lines = "".join(f"\n  # {why}\n  {command}" for command, why in steps)
     reach = f"https://{parameters['host']}:{parameters['port']}{plan.systems[0].prefix}{path}"
-    told = {"home": str(root), "policy": str(policy), "reach": reach, "next": [command for command, _ in steps]}
+    facts = {"home": str(root), "policy": str(policy), "reach": reach, "next": [command for command, _ in steps]}
     own = urlsplit(parameters["upstream"]).path.rstrip("/") in {"", plan.systems[0].prefix}
     by = "by the ERP's own paths, as" if own else f"not by the ERP's own paths, but by those of {spec}, as"
     by_name = f"\nIts database is {database}." if not spec else ""
     where = f"Callers reach the ERP through the gate {by} {reach}"
     text = f"{root} is an installation that denies everything.{by_name}\n{where}\nNext:{lines}{noted(proof.warnings)}"
-    show({**told, "warnings": proof.warnings}, text)
+    show({**facts, "warnings": proof.warnings}, text)
 
 
 def up() -> None:
