@@ -38,7 +38,15 @@ ROWS = [  # object, field, type, where it leads to, and whether a copy has it
     ("res.users", "oauth_access_token", "char", "", False),
     ("res.users", "partner_id", "many2one", "res.partner", True),
     ("res.users", "display_name", "char", "", False),
+    ("res.partner", "vat", "char", "", True),
     ("res.users", "vat", "char", "", False),
+    ("res.users", "name", "char", "", False),
+    ("res.users", "size", "float", "", False),
+    ("res.partner", "parent_id", "many2one", "res.partner", True),
+    ("work.payment", "state", "selection", "", False),
+    ("work.payment", "amount", "float", "", True),
+    ("work.payment", "move_id", "many2one", "work.entry", True),
+    ("work.entry", "state", "selection", "", True),
     ("account.move", "state", "selection", "", True),
     ("account.move", "amount_total", "monetary", "", False),
     ("account.move", "invoice_date", "date", "", True),
@@ -51,6 +59,12 @@ ROWS = [  # object, field, type, where it leads to, and whether a copy has it
 ]
 MODELS = sorted({row[0] for row in ROWS})
 BACK = {"bank_ids": "partner_id", "invoice_line_ids": "move_id", "message_ids": "res_id"}
+RELATED = {
+    ("res.users", "vat"): "partner_id.vat",
+    ("res.users", "name"): "partner_id.name",
+    ("work.payment", "state"): "move_id.state",
+    ("work.entry", "note"): "",
+}
 CATALOGUE = odoo.learn(
     [
         {
@@ -60,7 +74,7 @@ CATALOGUE = odoo.learn(
             "relation": r or False,
             "relation_field": BACK.get(n) or False,
             "copied": c,
-            "related": n == "vat" and "partner_id.vat",
+            "related": RELATED.get((m, n), False),
         }
         for m, n, t, r, c in [*ROWS, *((model, "id", "integer", "", False) for model in MODELS)]
     ]
@@ -212,7 +226,7 @@ def test_filter_order_and_group_are_reads():
     below = json2("res.partner", "search", domain=[["bank_ids", "any", [["acc_number", "!=", False]]]])
     assert operation(below, "res.partner.bank:read.search").fields_read == {"acc_number"}
     named = json2("account.move", "search", domain=[["partner_id", "ilike", "Acme"]])
-    assert operation(named, "res.partner:read.search").fields_read == {"display_name"}
+    assert operation(named, "res.partner:read.search").fields_read == {"display_name", "vat"}
 
 
 def test_another_users_tokens_are_read_by_no_export():
@@ -241,7 +255,7 @@ def test_what_is_shown_of_a_link_is_read_there():
     assert operation(exported, "account.tax:read.read").fields_read == {"amount"}
     assert operation(exported, "account.move:read.export_data").fields_read == {"id", "invoice_line_ids"}
     named = json2("res.partner", "name_search", name="x", domain=[["bank_ids", "!=", False]])
-    assert operation(named, "res.partner:read.name_search").fields_read == {"display_name", "bank_ids"}
+    assert operation(named, "res.partner:read.name_search").fields_read == {"display_name", "vat", "bank_ids"}
 
 
 def test_an_import_is_a_write_of_all_that_its_columns_reach():
@@ -373,6 +387,113 @@ def test_what_is_another_records_field_is_written_there():
     assert done(answer) == {"res.users:write.write", "res.partner:write.write"}
     assert operation(answer, "res.partner:write.write").fields_written == {"vat"}
     assert operation(answer, "res.users:write.write").fields_written == {"login", "vat"}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ("load", {"fields": [".id", "state"], "data": [["7", "posted"]]}),
+        ("write", {"ids": [7], "vals": {"state": "posted"}}),
+    ],
+)
+def test_an_import_writes_behind_a_link_as_a_write_does(call):
+    answer = json2("work.payment", call[0], **call[1])
+    assert "state" in operation(answer, "work.entry:write.write").fields_written
+
+
+def test_a_related_field_of_a_related_field_is_written_there_too():
+    """`a` is the field `b` behind a link, and that is the field `c` behind another one."""
+    rows = [
+        ("x", "to", "many2one", "y"),
+        ("x", "a", "char", ""),
+        ("y", "on", "many2one", "z"),
+        ("y", "b", "char", ""),
+        ("z", "c", "char", ""),
+    ]
+    related, more = {"a": "to.b", "b": "on.c"}, {"relation_field": False, "copied": True}
+    catalogue = odoo.learn(
+        {"model": m, "name": n, "ttype": t, "relation": r, "related": related.get(n, False), **more}
+        for m, n, t, r in rows
+    )
+    asked = Request(method="POST", path="/json/2/x/write", headers=JSON, body=b'{"ids": [1], "vals": {"a": "1"}}')
+    answer = understood("odoo", asked, Site(name="erp", catalogue=catalogue, database="acme"))
+    assert done(answer) == {"x:write.write", "y:write.write", "z:write.write"}
+
+
+@pytest.mark.parametrize(
+    ("method", "given"),
+    [
+        ("create", {"vals_list": [{"amount": 5}]}),
+        ("copy", {"ids": [7]}),
+        ("load", {"fields": ["amount"], "data": [["5"]]}),
+    ],
+)
+def test_what_a_record_has_from_another_one_is_made_with_it(method, given):
+    """`_inherits`: a payment is an entry, too. Where the entry is named, none is made."""
+    made = {one for one in done(json2("work.payment", method, **given)) if one.startswith("work.entry")}
+    assert made == {"work.entry:write.copy" if method == "copy" else "work.entry:write.create"}
+    named = json2("work.payment", "create", vals_list=[{"amount": 5, "move_id": 9}])
+    assert done(named) == {"work.payment:write.create"}
+
+
+@pytest.mark.parametrize("text", ['[{"name": "size", "definition_changed": true}]', "", 5])
+def test_properties_are_no_text(text):
+    """Odoo reads it as JSON: so the definition could be changed, which another record holds."""
+    assert refused(json2("res.partner", "write", ids=[1], vals={"properties": text}), Problem.INVALID)
+    assert refused(json2("res.partner", "load", fields=[".id", "properties"], data=[["1", text]]))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"name": "DE1%", "operator": "=like"}, {"name": "a"}, {"name": ["a"], "operator": "in"}],
+)
+def test_who_finds_by_name_looks_into_all_that_names_it(given):
+    assert operation(json2("res.partner", "name_search", **given), "res.partner:read.name_search").fields_read == {
+        "display_name",
+        "vat",
+    }
+
+
+@pytest.mark.parametrize("operator", ["any", "not any", "child_of", "parent_of", "", 5, ["any"]])
+def test_a_name_is_compared_as_a_text(operator):
+    """Odoo 17 puts both into a condition: `any` takes a domain for a name."""
+    assert refused(json2("res.partner", "name_search", name=[["vat", "=like", "DE%"]], operator="in"), Problem.INVALID)
+    if operator:
+        assert refused(json2("res.partner", "name_search", name="a", operator=operator))
+
+
+@pytest.mark.parametrize(
+    ("object_", "clause", "read"),
+    [
+        ("res.partner", ["display_name", "=like", "DE1%"], {"display_name", "vat"}),
+        ("account.move", ["partner_id", "=like", "DE1%"], {"display_name", "vat"}),
+        ("account.move", ["partner_id", "ilike", 7], {"display_name", "vat"}),
+        ("account.move", ["partner_id.display_name", "=", "x"], {"display_name", "vat"}),
+        ("res.partner", ["id", "child_of", "Acme"], {"display_name", "vat", "parent_id"}),
+        ("account.move", ["partner_id", "child_of", [5, 1.5]], {"display_name", "vat", "parent_id"}),
+        ("account.move", ["partner_id", "child_of", 5], {"parent_id"}),
+        ("res.partner", ["id", "parent_of", 5], {"parent_id"}),
+    ],
+)  # fmt: skip
+def test_a_condition_reads_what_names_a_record_and_what_is_above_it(object_, clause, read):
+    answer = json2(object_, "search", domain=[clause])
+    assert read <= set().union(*(one.fields_read for one in answer.operations if one.object == "res.partner"))
+    plain = json2("account.move", "search", domain=[["partner_id", "=", 5]])
+    assert done(plain) == {"account.move:read.search"}
+
+
+def test_an_export_shows_the_names_of_a_many_to_many_whatever_is_asked_of_it():
+    answer = json2("res.partner", "export_data", ids=[1], fields_to_export=["category_id/name"])
+    assert "display_name" in set().union(
+        *(one.fields_read for one in answer.operations if one.object == "res.partner.category")
+    )
+
+
+@pytest.mark.parametrize(
+    "method", ["find_or_create_record", "html_field_history_get_content_at_revision", "message_post_with_source"]
+)
+def test_what_a_mixin_brings_and_nobody_can_tell_is_closed(method):
+    assert refused(json2("account.move", method, ids=[1]))
 
 
 def test_properties_are_written_by_name_alone():

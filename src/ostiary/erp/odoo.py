@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import reduce
 from importlib import resources
+from types import NoneType
 from typing import Any, Final
 
 import msgspec
@@ -20,7 +21,7 @@ from ostiary.erp.body import json_body, xml_rpc
 from ostiary.erp.catalogue import LINKS, MANY, ONE, Catalogue, Field
 from ostiary.erp.offer import Offer
 from ostiary.erp.operation import Operation, Refused, Request, Verb
-from ostiary.erp.walk import DEPTH_MAX, HOPS_MAX, METHOD, OBJECT, Walk, dead_end, shown, texts
+from ostiary.erp.walk import DEPTH_MAX, HOPS_MAX, METHOD, OBJECT, Place, Walk, dead_end, shown, texts
 
 TABLE: Final = tomllib.loads((resources.files("ostiary.erp") / "odoo.toml").read_text("utf-8"))
 NAME: Final = "display_name"
@@ -33,8 +34,9 @@ ENVELOPE: Final = frozenset({"jsonrpc", "method", "id", "params"})
 PART: Final = re.compile(r"(?ai) *([\w.]+)(?::[a-z_]+(?:\((\w+)\))?)?(?: +(?:asc|desc))?(?: +nulls (?:first|last))? *")
 SPECIFIED: Final = frozenset({"fields", "limit", "offset", "order", "context"})
 NEEDED: Final = ("fields", "specification")
-# What a field takes beside plain values; of properties a list would change what their whole has.
-OPEN: Final[Mapping[str, Any]] = {"properties": dict, "json": (list, dict), "properties_definition": (list, dict)}
+# What fields take that are no plain value; of properties a list, or its text, would change what their whole has.
+OPEN: Final[Mapping[str, Any]] = {"properties": (dict, bool, NoneType), "json": object, "properties_definition": object}
+TREE: Final = frozenset({"child_of", "parent_of"})
 LEARNT: Final = ("model", "name", "ttype", "relation", "relation_field", "copied", "related")
 ID: Final = frozenset({"id"})
 Fields = frozenset[str]
@@ -51,6 +53,7 @@ class Method(Struct, frozen=True):
 
 METHODS: Final = msgspec.convert(TABLE["methods"], dict[str, Method])
 CLOSED, OPERATORS, CONTEXT = (Fields(TABLE[one]) for one in ("closed", "operators", "context"))
+FOUND_BY: Final = msgspec.convert(TABLE["found_by"], dict[str, Fields])
 
 
 def read(request: Request, walk: Walk) -> None:
@@ -168,7 +171,10 @@ def _shown(walk: Walk, name: str, path: str, pointer: str, links: Fields = LINKS
 
 def _exported(walk: Walk, name: str, value: Any, *, pointer: str) -> Fields:
     """Paths with `/` for `.`; `.id` and `id` at the end are the record's own."""
-    paths = (path.replace("/.id", "/id").replace("/", ".").removeprefix(".") for path in texts(value, pointer))
+    paths = [path.replace("/.id", "/id").replace("/", ".").removeprefix(".") for path in texts(value, pointer)]
+    for on_the_way in {".".join(path.split(".")[: n + 1]) for path in paths for n in range(path.count("."))}:
+        if walk.path(name, on_the_way, pointer).end.type == "many2many":  # it shows names, whatever is asked of it
+            _shown(walk, name, on_the_way, pointer)
     return ID | Fields(_shown(walk, name, path, pointer) for path in paths)
 
 
@@ -231,10 +237,40 @@ def _clauses(walk: Walk, name: str, domain: list[Any], pointer: str, depth: int)
                 walk.does(target, Verb.READ, "search", pointer=at, fields_read=below)
             case [str(path), str(operator), value] if operator in OPERATORS:
                 place = walk.path(name, path, at)
-                walk.compares(place.end, value, at)
+                _compared(walk, place, path.rpartition(".")[2], operator, value, at)
             case _:
                 raise Refused.unknown("a condition is [field, operator, value]", at)
         yield place.head
+
+
+def _compared(walk: Walk, place: Place, field: str, operator: str, value: Any, pointer: str) -> None:  # noqa: PLR0917
+    """A link is compared by name with all but numbers; where records stand in a tree is told by what is above them."""
+    values, about = value if isinstance(value, list) else [value], place.end.target or place.at
+    plain = all(type(one) is int for one in values) if operator in TREE else not any(isinstance(v, str) for v in values)
+    linked = bool(place.end.target) or operator in TREE
+    if field == NAME or (linked and (operator.endswith("like") or not plain)):
+        walk.does(about, Verb.READ, "search", pointer=pointer, fields_read=_found_by(walk, about))
+    if operator in TREE:
+        above = Fields({"parent_id"} & walk.model(about).keys())
+        walk.does(about, Verb.READ, "search", pointer=pointer, fields_read=above)
+
+
+def _found_by(walk: Walk, name: str) -> Fields:
+    """The fields that are looked at where records are found by what they are called."""
+    return Fields({NAME, *FOUND_BY.get(name, ())} & walk.model(name).keys())
+
+
+def _called(walk: Walk, name: str, value: Any, *, pointer: str) -> Fields:
+    if not all(isinstance(one, str) for one in (value if isinstance(value, list) else [value])):
+        raise Refused.invalid("a name is a text", pointer)
+    return _found_by(walk, name)
+
+
+def _operator(_walk: Walk, _name: str, value: Any, *, pointer: str) -> Fields:
+    """Odoo 17 puts it before whatever the name is: `any` would take a domain for that."""
+    if not isinstance(value, str) or value not in OPERATORS - TREE:
+        raise Refused.unknown("names are not compared so", pointer)
+    return Fields()
 
 
 # --- what is written
@@ -249,20 +285,41 @@ def _written(walk: Walk, name: str, value: Any, *, pointer: str, depth: int = DE
         at, known = f"{pointer}/{field[:60]}", walk.field(name, field, pointer)
         if known.type in MANY:
             _commands(walk, name, known, one, pointer=at, depth=depth)
-        elif isinstance(one, list | dict) and not isinstance(one, OPEN.get(known.type, ())):
-            raise Refused.invalid("this field takes one plain value", at)
+        elif not isinstance(one, OPEN[known.type]) if known.type in OPEN else isinstance(one, list | dict):
+            raise Refused.invalid("this field takes no such value", at)
         elif known.target and not (one is False or one is None or (type(one) is int and one > 0)):
             raise Refused.invalid("a link to one record is its number, or false", at)
-        if known.related:  # what is written to it, the record behind the link gets
-            *links, end = known.related.split(".")
-            there = reduce(lambda place, link: walk.field(place, link, at).target, links, name)
-            walk.does(there, Verb.WRITE, "write", pointer=at, fields_written=Fields({end}))
+        _behind(walk, name, known, at)
     return Fields(value)
 
 
+def _behind(walk: Walk, name: str, known: Field, pointer: str, depth: int = DEPTH_MAX) -> None:
+    """What is written to a related field, the record behind its links gets, and so on from there."""
+    if known.related and depth == 0:
+        raise Refused.unknown("where this is written can't be told", pointer)
+    if known.related:
+        *links, end = known.related.split(".")
+        there = reduce(lambda place, link: walk.field(place, link, pointer).target, links, name)
+        walk.does(there, Verb.WRITE, "write", pointer=pointer, fields_written=Fields({end}))
+        _behind(walk, there, walk.field(there, end, pointer), pointer, depth - 1)
+
+
+def _wholes(walk: Walk, name: str, given: Iterable[str], action: str, pointer: str) -> None:
+    """What a record has for its own from another one (`_inherits`) is made with it, where none is named."""
+    mine, models = walk.model(name), walk.catalogue.models
+    for link in {one.related.partition(".")[0] for one in mine.values()} - {"", *given}:
+        whole = mine[link].target if link in mine else ""
+        if whole and whole != name and models.get(whole, {"": 0}).keys() <= mine.keys():
+            written = _kept(walk, whole) if action == "copy" else Fields()
+            walk.does(whole, Verb.WRITE, action, pointer=pointer, fields_written=written)
+
+
 def _created(walk: Walk, name: str, value: Any, *, pointer: str) -> Fields:
-    rows = value if isinstance(value, list) else [value]
-    return Fields().union(*(_written(walk, name, row, pointer=f"{pointer}/{n}") for n, row in enumerate(rows)))
+    written = Fields()
+    for number, row in enumerate(value if isinstance(value, list) else [value]):
+        written |= _written(walk, name, row, pointer=f"{pointer}/{number}")
+        _wholes(walk, name, row, "create", f"{pointer}/{number}")
+    return written
 
 
 def _commands(walk: Walk, name: str, known: Field, value: Any, *, pointer: str, depth: int) -> None:
@@ -275,6 +332,7 @@ def _commands(walk: Walk, name: str, known: Field, value: Any, *, pointer: str, 
                 ids = walk.ids([one], at) if kind else ()
                 written = _written(walk, known.target, values, pointer=at, depth=depth - 1)
                 action, tied = ("write", written) if kind else ("create", written | back)
+                _wholes(walk, known.target, known.target if kind else values, action, at)
                 walk.does(known.target, Verb.WRITE, action, ids, at, fields_written=tied)
             case [2, one] | [2, one, _]:
                 walk.does(known.target, Verb.DELETE, "unlink", walk.ids([one], at), at)
@@ -312,6 +370,9 @@ def _imported(walk: Walk, name: str, value: Any, *, pointer: str) -> Fields:
         head, _, rest = path.partition("/")
         heads.add(head := "id" if head == ".id" else head)
         known = walk.field(name, head, pointer)
+        _behind(walk, name, known, pointer)
+        if known.type == "properties":
+            dead_end(path, pointer)
         if known.type in MANY and path.count("/") < HOPS_MAX:
             below = _imported(walk, known.target, [rest] if rest else [], pointer=pointer) | _back(walk, name, known)
             walk.does(known.target, Verb.WRITE, "load", pointer=pointer, fields_written=below)
@@ -319,12 +380,14 @@ def _imported(walk: Walk, name: str, value: Any, *, pointer: str) -> Fields:
             walk.names(known.target, pointer)
         elif rest:
             dead_end(path, pointer)
+    _wholes(walk, name, heads, "create", pointer)
     return Fields(heads)
 
 
 def _copied(walk: Walk, name: str, value: Any, *, pointer: str) -> Fields:
     """A copy has what the record has, and copies of what belongs to it, however deep."""
     for part in sorted(walk.parts(name)):
+        _wholes(walk, part, value if part == name else (), "copy", pointer)
         if part != name:
             walk.does(part, Verb.WRITE, "copy", pointer=pointer, fields_written=_kept(walk, part))
         for known in (one for one in walk.model(part).values() if one.copied and one.type == "many2many"):
@@ -351,6 +414,8 @@ WALKED: Final[Mapping[str, Callable[..., Fields]]] = {
     "vals": _written,
     "vals_list": _created,
     "default": _copied,
+    "name": _called,
+    "operator": _operator,
     "load.fields": _imported,
     "read_group.fields": _grouped,
     "web_save.specification": _answered,

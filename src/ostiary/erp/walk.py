@@ -26,10 +26,11 @@ METHOD: Final = "([A-Za-z][A-Za-z0-9_]{0,99})"
 
 
 class Place(NamedTuple):
-    """Where a path of fields begins and ends: the object's own field, and the last field of all."""
+    """Where a path of fields begins and ends: the object's own field, and the last field of all, of the object `at`."""
 
     head: str
     end: Field
+    at: str
 
 
 class Walk:
@@ -116,7 +117,7 @@ class Walk:
                 at = end.target or dead_end(path, pointer)
                 self.does(at, Verb.READ, "read", pointer=pointer, fields_read=frozenset({name}))
             end = self.field(at, name, pointer)
-        return Place(names[0], end)
+        return Place(names[0], end, at)
 
     def parts(self, model: str) -> set[str]:
         """The object, and all whose records are copied with its records, however deep."""
