@@ -72,6 +72,21 @@ def test_a_key_that_the_odoo_does_not_take_is_told_and_teaches_nothing(erp):
     assert erp.site.ask("system.learn", system="erp")["objects"] == len(odoo_twin.FIELDS)
 
 
+def test_a_body_in_pieces_reaches_it_with_its_length(erp):
+    """Odoo takes a JSON-2 call without a length for one without a body: `search_read` would then show all there is."""
+    token = begun(erp, "odoo-pieces")
+    erp.site.ask("account.set", principal="client:odoo-pieces", system="erp", login="clerk", password=CLERKS_KEY)
+    until(lambda: called(erp, token, "search_read", domain=[], fields=["name"]).status == 200)
+    pieces = [b'{"domain": [], ', b'"fields": ["name"]}']
+    caller = erp.site.caller(token)
+    headers = {"authorization": f"Bearer {token}", "content-type": "application/json", "transfer-encoding": "chunked"}
+    caller._connection.request("POST", "/json/2/sale.order/search_read", iter(pieces), headers, encode_chunked=True)
+    answer = caller._connection.getresponse()
+    assert (answer.status, set(json.loads(answer.read())[0])) == (200, {"id", "name"})
+    seen = erp.server.seen[-1]
+    assert (seen["headers"]["content-length"], seen["body"]) == (str(len(b"".join(pieces))), b"".join(pieces).decode())
+
+
 def test_the_clerk_reads_and_writes_what_his_role_says_and_the_part_beyond_it_is_named(erp):
     token = begun(erp, "odoo-clerk")
     assert called(erp, token, "search_read", domain=[], fields=["name"]).status == 503  # without an account there
