@@ -66,7 +66,7 @@ def called(erp, token, method, /, path="", model="sale.order", **given):
 
 
 def test_a_key_that_the_odoo_does_not_take_is_told_and_teaches_nothing(erp):
-    begun(erp, "nobody")
+    begun(erp, "odoo-stranger")
     with pytest.raises(OperatorFault, match="does not take this login and key"):
         erp.site.ask("system.account", system="erp", login=LOGIN, password="wrong")
     assert erp.site.ask("system.learn", system="erp")["objects"] == len(odoo_twin.FIELDS)
