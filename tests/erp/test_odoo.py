@@ -43,6 +43,7 @@ ROWS = [  # object, field, type, where it leads to, and whether a copy has it
     ("res.users", "name", "char", "", False),
     ("res.users", "size", "float", "", False),
     ("res.partner", "parent_id", "many2one", "res.partner", True),
+    ("res.partner", "user_ids", "one2many", "res.users", False),
     ("work.payment", "state", "selection", "", False),
     ("work.payment", "amount", "float", "", True),
     ("work.payment", "move_id", "many2one", "work.entry", True),
@@ -58,7 +59,7 @@ ROWS = [  # object, field, type, where it leads to, and whether a copy has it
     ("account.tax", "amount", "float", "", True),
 ]
 MODELS = sorted({row[0] for row in ROWS})
-BACK = {"bank_ids": "partner_id", "invoice_line_ids": "move_id", "message_ids": "res_id"}
+BACK = {"user_ids": "partner_id", "bank_ids": "partner_id", "invoice_line_ids": "move_id", "message_ids": "res_id"}
 RELATED = {
     ("res.users", "vat"): "partner_id.vat",
     ("res.users", "name"): "partner_id.name",
@@ -434,6 +435,57 @@ def test_what_a_record_has_from_another_one_is_made_with_it(method, given):
     assert made == {"work.entry:write.copy" if method == "copy" else "work.entry:write.create"}
     named = json2("work.payment", "create", vals_list=[{"amount": 5, "move_id": 9}])
     assert done(named) == {"work.payment:write.create"}
+
+
+@pytest.mark.parametrize(
+    ("method", "given"),
+    [
+        ("create", {"vals_list": [{"amount": 5, "move_id": False}]}),
+        ("create", {"vals_list": [{"amount": 5, "move_id": None}]}),
+        ("create", {"vals_list": [{}]}),
+        ("create", {"vals_list": {}}),
+        ("create", {}),
+        ("copy", {"ids": [7], "default": {"move_id": False}}),
+        ("load", {"fields": ["amount", "move_id"], "data": [["5", ""]]}),
+        ("web_save", {"vals": {"amount": 5}, "specification": {"id": {}}}),
+        ("web_save", {"ids": [], "vals": {}, "specification": {"id": {}}}),
+    ],
+)
+def test_a_link_that_is_empty_names_no_whole(method, given):
+    assert any(one.startswith("work.entry:write") for one in done(json2("work.payment", method, **given)))
+
+
+def test_what_is_made_in_a_one2many_has_its_whole_from_there_and_what_is_changed_makes_none():
+    changed = done(json2("res.partner", "write", ids=[1], vals={"user_ids": [[1, 5, {"login": "x"}]]}))
+    assert changed == {"res.partner:write.write", "res.users:write.write"}
+    made = done(json2("res.partner", "write", ids=[1], vals={"user_ids": [[0, 0, {"login": "x"}]]}))
+    assert made == {"res.partner:write.write", "res.users:write.create"}
+
+
+@pytest.mark.parametrize("default", [5, True, 1.5, [[]], [{}], "x"])
+def test_what_a_copy_is_told_is_a_mapping(default):
+    assert refused(json2("work.payment", "copy", ids=[7], default=default), Problem.INVALID)
+
+
+def test_a_path_without_end_is_refused_at_once():
+    assert refused(json2("res.partner", "export_data", ids=[1], fields_to_export=["a/" * 100_000]))
+
+
+def test_a_method_about_a_field_goes_behind_its_link():
+    rows = [("x", "to", "many2one", "y"), ("x", "active", "boolean", ""), ("y", "active", "boolean", "")]
+    more = {"relation_field": False, "copied": True}
+    catalogue = odoo.learn(
+        {"model": m, "name": n, "ttype": t, "relation": r, "related": (m, n) == ("x", "active") and "to.active", **more}
+        for m, n, t, r in rows
+    )
+    asked = Request(method="POST", path="/json/2/x/action_archive", headers=JSON, body=b'{"ids": [1]}')
+    answer = understood("odoo", asked, Site(name="erp", catalogue=catalogue, database="acme"))
+    assert done(answer) == {"x:write.action_archive", "y:write.write"}
+
+
+def test_an_import_finds_by_name_as_a_search_does():
+    answer = json2("account.move", "load", fields=["partner_id"], data=[["DE123"]])
+    assert operation(answer, "res.partner:read.search").fields_read == {"display_name", "vat"}
 
 
 @pytest.mark.parametrize("text", ['[{"name": "size", "definition_changed": true}]', "", 5])

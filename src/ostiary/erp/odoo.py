@@ -37,6 +37,7 @@ NEEDED: Final = ("fields", "specification")
 # What fields take that are no plain value; of properties a list, or its text, would change what their whole has.
 OPEN: Final[Mapping[str, Any]] = {"properties": (dict, bool, NoneType), "json": object, "properties_definition": object}
 TREE: Final = frozenset({"child_of", "parent_of"})
+MAKING: Final = frozenset({"default", "vals_list"})  # an empty one makes a record too
 LEARNT: Final = ("model", "name", "ttype", "relation", "relation_field", "copied", "related")
 ID: Final = frozenset({"id"})
 Fields = frozenset[str]
@@ -53,7 +54,7 @@ class Method(Struct, frozen=True):
 
 METHODS: Final = msgspec.convert(TABLE["methods"], dict[str, Method])
 CLOSED, OPERATORS, CONTEXT = (Fields(TABLE[one]) for one in ("closed", "operators", "context"))
-FOUND_BY: Final = msgspec.convert(TABLE["found_by"], dict[str, Fields])
+FOUND_BY, ABOVE = msgspec.convert(TABLE["found_by"], dict[str, Fields]), TABLE["above"]
 
 
 def read(request: Request, walk: Walk) -> None:
@@ -129,9 +130,13 @@ def _does(walk: Walk, name: str, method: str, given: Mapping[str, Any]) -> None:
         raise Refused.invalid(f"name the {missing}: without, it shows all there are", f"/{missing}")
     about = "fields_read" if told.verb is Verb.READ else "fields_written"
     walk.does(name, told.verb, method, ids, "/method", **{about: told.fields})
+    for field in told.fields & walk.model(name).keys() if told.verb is Verb.WRITE else ():
+        _behind(walk, name, walk.field(name, field, "/method"), "/method")
     for what in told.takes:
         value, look = given.get(what) or {}, WALKED.get(f"{method}.{what}") or WALKED.get(what)
-        if look and (value or what == "default"):
+        making = what in MAKING or (what == "vals" and not ids)  # `web_save` of no record makes one
+        look = _created if what == "vals" and making else look
+        if look and (value or making):
             walk.does(name, told.verb, method, ids, "/method", **{about: look(walk, name, value, pointer=f"/{what}")})
 
 
@@ -172,7 +177,9 @@ def _shown(walk: Walk, name: str, path: str, pointer: str, links: Fields = LINKS
 def _exported(walk: Walk, name: str, value: Any, *, pointer: str) -> Fields:
     """Paths with `/` for `.`; `.id` and `id` at the end are the record's own."""
     paths = [path.replace("/.id", "/id").replace("/", ".").removeprefix(".") for path in texts(value, pointer)]
-    for on_the_way in {".".join(path.split(".")[: n + 1]) for path in paths for n in range(path.count("."))}:
+    for on_the_way in {
+        ".".join(path.split(".")[: n + 1]) for path in paths for n in range(min(path.count("."), HOPS_MAX))
+    }:
         if walk.path(name, on_the_way, pointer).end.type == "many2many":  # it shows names, whatever is asked of it
             _shown(walk, name, on_the_way, pointer)
     return ID | Fields(_shown(walk, name, path, pointer) for path in paths)
@@ -249,10 +256,14 @@ def _compared(walk: Walk, place: Place, field: str, operator: str, value: Any, p
     plain = all(type(one) is int for one in values) if operator in TREE else not any(isinstance(v, str) for v in values)
     linked = bool(place.end.target) or operator in TREE
     if field == NAME or (linked and (operator.endswith("like") or not plain)):
-        walk.does(about, Verb.READ, "search", pointer=pointer, fields_read=_found_by(walk, about))
+        _found(walk, about, pointer)
     if operator in TREE:
-        above = Fields({"parent_id"} & walk.model(about).keys())
+        above = Fields({ABOVE.get(about, "parent_id")} & walk.model(about).keys())
         walk.does(about, Verb.READ, "search", pointer=pointer, fields_read=above)
+
+
+def _found(walk: Walk, name: str, pointer: str) -> None:
+    walk.does(name, Verb.READ, "search", pointer=pointer, fields_read=_found_by(walk, name))
 
 
 def _found_by(walk: Walk, name: str) -> Fields:
@@ -317,9 +328,15 @@ def _wholes(walk: Walk, name: str, given: Iterable[str], action: str, pointer: s
 def _created(walk: Walk, name: str, value: Any, *, pointer: str) -> Fields:
     written = Fields()
     for number, row in enumerate(value if isinstance(value, list) else [value]):
+        walk.step(pointer)
         written |= _written(walk, name, row, pointer=f"{pointer}/{number}")
-        _wholes(walk, name, row, "create", f"{pointer}/{number}")
+        _wholes(walk, name, _given(row), "create", pointer)
     return written
+
+
+def _given(row: Mapping[str, Any]) -> list[str]:
+    """Where a link is false or empty, Odoo makes what it would lead to."""
+    return [field for field, one in row.items() if one]
 
 
 def _commands(walk: Walk, name: str, known: Field, value: Any, *, pointer: str, depth: int) -> None:
@@ -332,7 +349,8 @@ def _commands(walk: Walk, name: str, known: Field, value: Any, *, pointer: str, 
                 ids = walk.ids([one], at) if kind else ()
                 written = _written(walk, known.target, values, pointer=at, depth=depth - 1)
                 action, tied = ("write", written) if kind else ("create", written | back)
-                _wholes(walk, known.target, known.target if kind else values, action, at)
+                if not kind:
+                    _wholes(walk, known.target, [*_given(values), *back], action, at)
                 walk.does(known.target, Verb.WRITE, action, ids, at, fields_written=tied)
             case [2, one] | [2, one, _]:
                 walk.does(known.target, Verb.DELETE, "unlink", walk.ids([one], at), at)
@@ -375,24 +393,27 @@ def _imported(walk: Walk, name: str, value: Any, *, pointer: str) -> Fields:
             dead_end(path, pointer)
         if known.type in MANY and path.count("/") < HOPS_MAX:
             below = _imported(walk, known.target, [rest] if rest else [], pointer=pointer) | _back(walk, name, known)
+            if known.type == "many2many" and not rest:
+                _found(walk, known.target, pointer)
             walk.does(known.target, Verb.WRITE, "load", pointer=pointer, fields_written=below)
         elif known.type in ONE and rest in {"", "id", ".id"}:
-            walk.names(known.target, pointer)
+            _found(walk, known.target, pointer)
         elif rest:
             dead_end(path, pointer)
-    _wholes(walk, name, heads, "create", pointer)
+    _wholes(walk, name, (), "create", pointer)  # what the cells hold is not looked at
     return Fields(heads)
 
 
 def _copied(walk: Walk, name: str, value: Any, *, pointer: str) -> Fields:
     """A copy has what the record has, and copies of what belongs to it, however deep."""
+    written = _written(walk, name, value, pointer=pointer)
     for part in sorted(walk.parts(name)):
-        _wholes(walk, part, value if part == name else (), "copy", pointer)
+        _wholes(walk, part, _given(value) if part == name else (), "copy", pointer)
         if part != name:
             walk.does(part, Verb.WRITE, "copy", pointer=pointer, fields_written=_kept(walk, part))
         for known in (one for one in walk.model(part).values() if one.copied and one.type == "many2many"):
             _tied(walk, known, [], _back(walk, part, known), pointer, anew=True)
-    return _kept(walk, name) | _written(walk, name, value, pointer=pointer)
+    return _kept(walk, name) | written
 
 
 def _kept(walk: Walk, name: str) -> Fields:
