@@ -483,6 +483,12 @@ def test_a_method_about_a_field_goes_behind_its_link():
     assert done(answer) == {"x:write.action_archive", "y:write.write"}
 
 
+def test_a_name_is_read_also_where_the_catalogue_does_not_list_it():
+    assert ("account.tax", "display_name") not in {row[:2] for row in ROWS}
+    answer = json2("account.move.line", "search", domain=[["tax_ids", "ilike", "VAT"]])
+    assert operation(answer, "account.tax:read.search").fields_read == {"display_name"}
+
+
 def test_an_import_finds_by_name_as_a_search_does():
     answer = json2("account.move", "load", fields=["partner_id"], data=[["DE123"]])
     assert operation(answer, "res.partner:read.search").fields_read == {"display_name", "vat"}

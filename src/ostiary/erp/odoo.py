@@ -268,7 +268,7 @@ def _found(walk: Walk, name: str, pointer: str) -> None:
 
 def _found_by(walk: Walk, name: str) -> Fields:
     """The fields that are looked at where records are found by what they are called."""
-    return Fields({NAME, *FOUND_BY.get(name, ())} & walk.model(name).keys())
+    return Fields({NAME, *(FOUND_BY.get(name, Fields()) & walk.model(name).keys())})
 
 
 def _called(walk: Walk, name: str, value: Any, *, pointer: str) -> Fields:
