@@ -29,7 +29,6 @@ from sqlalchemy.exc import (
     OperationalError,
     ProgrammingError,
 )
-from sqlalchemy.schema import SchemaItem
 
 from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.foundation.home import PRIVATE, Settings, write_once
@@ -55,11 +54,6 @@ KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
 COMMAND_TIMEOUT_S: Final = 10.0
 SEALED_FOR: Final = "sealed_for"  # in a column's `info`: what its rows are sealed for, in their own words
-
-
-def table(name: str, *parts: SchemaItem) -> Table:
-    """A table of ours: columns and indexes as every store has them at this version."""
-    return Table(name, METADATA, *parts)
 
 
 P = ParamSpec("P")
