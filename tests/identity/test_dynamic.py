@@ -9,7 +9,7 @@ from sqlalchemy import select
 from client_keys import KEYS
 from ostiary.audit.log import entries
 from ostiary.foundation.errors import CallerFault
-from ostiary.identity import principals, registration, tokens
+from ostiary.identity import clients, principals, registration, tokens
 from ostiary.store.tables import REGISTERED
 
 BACK = "https://app.example/back"
@@ -63,6 +63,14 @@ def test_a_client_registers_and_signs_people_in(world):
     form = {"grant_type": "authorization_code", "code": code, "redirect_uri": BACK, "code_verifier": world.verifier}
     answer = world.token((one["client_id"], one["client_secret"]), **form)
     assert world.claims(answer.json()["access_token"]).scopes == {"openid", "erp/sale.sale:read"}
+
+
+def test_it_cannot_ask_to_leave_pkce_out(world):
+    one = registered(world, scope="openid", pkce="optional", require_pkce=False)
+    asked = {"client_id": one["client_id"], "redirect_uri": BACK, "code_challenge": None, "code_challenge_method": None}
+    assert world.sent_back(world.authorize(**asked))["error"] == "invalid_request"
+    with world.store.read() as connection:
+        assert clients.find(connection, one["client_id"]).pkce == "required"
 
 
 @pytest.mark.standard("A9")

@@ -134,13 +134,23 @@ def _checked(server: Server, client: Client, given: dict[str, str]) -> dict[str,
         raise Refused("invalid_request", "max_age is a number of seconds")
     if "acr_values" in given and not set(ACRS) & set(given["acr_values"].split()):  # RFC 9470 section 5
         raise Refused("unmet_authentication_requirements", f"people sign in by {' or '.join(ACRS)} here")
-    # RFC 7636 section 4.4.1; plain, and a missing method, which means plain, are refused
-    if given.get("code_challenge_method") != "S256" or not HASH.fullmatch(given.get("code_challenge", "")):
-        raise Refused("invalid_request", "PKCE with S256 is required")
+    _refuse_unsafe_code(client, given)
     if "dpop_jkt" in given and not HASH.fullmatch(given["dpop_jkt"]):
         raise Refused("invalid_request", "dpop_jkt is the thumbprint of a key")
     bound = f"jkt:{given['dpop_jkt']}" if "dpop_jkt" in given else ""
     return {**clients.scope_of(server, client, given), "nonce": given.get("nonce", ""), "bound": bound}
+
+
+def _refuse_unsafe_code(client: Client, given: Mapping[str, str]) -> None:
+    """RFC 7636 section 4.4.1: plain, and a missing method, which means plain, are refused.
+
+    A client that may do without PKCE shows that it looks at the nonce in its place (OAuth 2.1 section 7.5.1).
+    """
+    if client.pkce == "optional" and not {"code_challenge", "code_challenge_method"} & set(given):
+        if "nonce" not in given or "openid" not in given.get("scope", "").split():
+            raise Refused("invalid_request", "without PKCE send a nonce, and ask for the scope openid")
+    elif given.get("code_challenge_method") != "S256" or not HASH.fullmatch(given.get("code_challenge", "")):
+        raise Refused("invalid_request", "PKCE with S256 is required")
 
 
 def push(server: Server, request: Request, body: bytes) -> Response:

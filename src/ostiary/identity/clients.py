@@ -49,6 +49,7 @@ class Terms(Struct, frozen=True, kw_only=True):
         "client_secret", "private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth", "none", "api_key"
     ] = "client_secret"
     profile: Literal["oauth21", "fapi2"] = "oauth21"
+    pkce: Literal["required", "optional"] = "required"
     bound: Literal["", "dpop", "certificate"] = ""  # what its tokens must be bound to; "" where that is its own choice
     jwks: str = ""  # its own public keys
     backchannel_logout_uri: str = ""  # where it is told that a session has ended

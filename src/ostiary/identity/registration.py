@@ -162,6 +162,9 @@ def _fit(change: Change, kept: Terms, told: Mapping[str, Any]) -> Terms:
         )
     if terms.auth in BY_JWKS:
         terms = replace(terms, jwks=_jwks(terms.jwks))
+    if terms.pkce == "optional" and (terms.auth == NONE or terms.profile == FAPI2):
+        always = "public clients, and those of the profile fapi2, always use PKCE"
+        raise CallerFault("client-unfit", always, hint="--pkce required")
     if terms.profile == FAPI2:
         if terms.auth in {*BY_DIGEST, NONE}:
             hint = "--auth private_key_jwt, tls_client_auth or self_signed_tls_client_auth"

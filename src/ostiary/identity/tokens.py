@@ -94,7 +94,8 @@ def redeem(
         if used is not None and used.client == client.principal:
             raise Replayed(used.grant)
         raise wrong
-    same = hmac.compare_digest(hashed(verifier), kept.facts["challenge"])
+    # a verifier without a challenge tells that somebody took the challenge away (RFC 9700 section 2.1.1)
+    same = hmac.compare_digest(hashed(verifier) if verifier else "", kept.facts["challenge"])
     if kept.client != client.principal or kept.facts["redirect"] != redirect or not same:
         raise wrong  # the transaction rolls back: another client cannot use the code up
     return opened(codes, client, kept.grant, bound)
