@@ -20,11 +20,11 @@ from ostiary.erp.operation import Request as Asked
 from ostiary.foundation.home import Home
 from ostiary.foundation.secret import Secret, new_id
 from ostiary.guard.accounts import Accounts
+from ostiary.guard.adapters import TrytonErp
 from ostiary.guard.check import Check
 from ostiary.guard.journal import Journal
 from ostiary.guard.knowledge import Knowledge
 from ostiary.guard.locks import Locks
-from ostiary.guard.tryton import TrytonErp
 from ostiary.identity import principals, registration, tokens
 from ostiary.identity.server import Server
 

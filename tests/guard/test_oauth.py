@@ -13,7 +13,7 @@ from certificates import certificate
 from guard_world import guarded, make
 from ostiary.erp.operation import Request
 from ostiary.foundation.secret import Secret
-from ostiary.guard import erp, oauth
+from ostiary.guard import adapters, erp
 from ostiary.store.directory import sealed_for
 from ostiary.store.tables import ERP_ACCOUNT
 from token_endpoint import Client, TokenEndpoint
@@ -124,7 +124,7 @@ async def test_a_secret_that_is_wrong_or_was_taken_back_is_told_and_not_tried_at
 
 
 async def test_what_was_given_before_a_client_was_taken_back_is_not_used_up(world_of, endpoint, monkeypatch):
-    monkeypatch.setattr(oauth, "RENEW_S", 0.1)
+    monkeypatch.setattr(adapters, "RENEW_S", 0.1)
     async with world_of(endpoint) as world:
         assert (await asked(world)).allowed
         endpoint.clients.clear()

@@ -4,9 +4,9 @@ import pytest
 
 from odoo_twin import DATABASE, FIELDS, KEY, LOGIN, Odoo
 from ostiary.foundation.secret import Secret
-from ostiary.guard import odoo
+from ostiary.guard import adapters
+from ostiary.guard.adapters import OdooErp
 from ostiary.guard.erp import NotEstablished, NotLetIn, Tried
-from ostiary.guard.odoo import OdooErp
 from ostiary.policy.parse import parse
 from upstream import Echo, Server
 
@@ -33,7 +33,7 @@ async def learnt(twin, key=KEY, login=LOGIN):
 @pytest.mark.parametrize("before_19", [False, True])
 @pytest.mark.parametrize("page", [3, 5_000, sum(map(len, FIELDS.values()))])
 async def test_all_its_fields_are_learnt(twin, monkeypatch, before_19, page):
-    monkeypatch.setattr(odoo, "PAGE", page)
+    monkeypatch.setattr(adapters, "PAGE", page)
     twin.before_19 = before_19
     found = await learnt(twin)
     told = {

@@ -13,7 +13,7 @@ from fixed_clock import FixedClock
 from guard_world import POLICY, guarded, make, rpc
 from ostiary.erp.operation import Request
 from ostiary.foundation.secret import Secret
-from ostiary.guard import tryton as hand_over
+from ostiary.guard import adapters as hand_over
 from ostiary.store.directory import sealed_for
 from ostiary.store.tables import ERP_ACCOUNT, GUARD_KEY
 from real_tryton import begin, end

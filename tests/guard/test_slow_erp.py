@@ -8,8 +8,8 @@ import pytest
 
 from ostiary.foundation.secret import Secret
 from ostiary.guard import erp as hand_over
+from ostiary.guard.adapters import TrytonErp
 from ostiary.guard.erp import PATIENCE_S, TIMEOUT_S, NotEstablished, NotLetIn, Tried
-from ostiary.guard.tryton import TrytonErp
 from upstream import Echo, Server
 
 

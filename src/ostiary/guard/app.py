@@ -17,16 +17,14 @@ from ostiary.foundation.home import Home, Settings, write_atomically
 from ostiary.foundation.inside import Operation, in_loop, route
 from ostiary.foundation.secret import Secret
 from ostiary.guard.accounts import Accounts, SystemVault
+from ostiary.guard.adapters import OdooErp, TokenErp, TrytonErp
 from ostiary.guard.answer import Trace
 from ostiary.guard.check import Check
 from ostiary.guard.erp import PATIENCE_S, TIMEOUT_S, HandsOver, NotEstablished, NotLetIn, Tried
 from ostiary.guard.journal import Journal
 from ostiary.guard.knowledge import Knowledge, Ready
 from ostiary.guard.locks import Locks
-from ostiary.guard.oauth import TokenErp
-from ostiary.guard.odoo import OdooErp
 from ostiary.guard.proof import Proofs
-from ostiary.guard.tryton import TrytonErp
 from ostiary.plan.decide import Reason, problem
 from ostiary.plan.model import HandOver, Kind, System
 from ostiary.store.database import Sealer, Store

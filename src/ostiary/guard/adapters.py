@@ -1,42 +1,61 @@
-"""A Tryton 8.2 behind the gate: sessions and REST keys of mapped ERP users, and what its records say.
+"""The ERPs behind the gate, each by its own protocol: credentials of mapped ERP users, and what its records say.
 
-Tryton binds a session to the address that logged in, so the gate must not hand callers' addresses on
+Tryton 8.2 binds a session to the address that logged in, so the gate must not hand callers' addresses on
 (`X-Forwarded-For`): then guard and gate are one address to it.
 """
 
 import asyncio
 import base64
+import re
+import ssl
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Annotated, Any, Final
+from urllib.parse import quote
 
 import httpx
+import msgspec
+from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from ostiary.erp import tryton
+from ostiary.erp import odoo, tryton
 from ostiary.erp.catalogue import Catalogue
 from ostiary.erp.operation import Request
 from ostiary.foundation.secret import Secret
 from ostiary.guard.accounts import SystemVault
 from ostiary.guard.erp import TIMEOUT_S, AllHeld, Given, NotEstablished, NotLetIn, Tried, ask
+from ostiary.plan.model import System
 from ostiary.store.directory import ErpAccount
 
-PROVE_EVERY_S: Final = 30.0  # Tryton forgets an idle session after [session] timeout, 300 s by default
+REFUSES: Final = frozenset({httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN})
+# Tryton's: it forgets an idle session after [session] timeout, 300 s by default.
+PROVE_EVERY_S: Final = 30.0
 STORED: Final = frozenset({"integer", "float", "numeric", "boolean", "many2one", "selection"})
-# A login, with or without a word.
-REFUSES: Final = frozenset({httpx.codes.OK, httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN})
+# Odoo's.
+PAGE: Final = 5_000  # fields in one answer
+FIELDS: Final = "ir.model.fields"
+# A token endpoint's.
+RENEW_S: Final = 300.0  # a token that was withdrawn there serves no longer, however long it was given for
+LIFE_MAX_S: Final = 86_400.0
+SPARE: Final = 0.9  # of its life: it has still to arrive
 
 
-class TrytonErp:
-    def __init__(self, url: str, database: str, vault: SystemVault | Tried, timeout_s: float = TIMEOUT_S) -> None:
-        self._database, self._vault, self._timeout_s = database, vault, timeout_s
-        self._http = httpx.AsyncClient(base_url=url, timeout=timeout_s, trust_env=False)
-        self._held, self._uids = AllHeld(), dict[str, str]()
-        self._described: dict[tuple[str, str], Mapping[str, Any]] = {}
-        self.trouble = ""  # why the gate's own ERP user was not let in the last time
+class _Erp:
+    """What all of them have. `trouble`: why the gate's own ERP user was not let in the last time."""
+
+    def __init__(self, vault: SystemVault | Tried, **client: Any) -> None:
+        self._vault, self._held, self.trouble = vault, AllHeld(), ""
+        self._http = httpx.AsyncClient(trust_env=False, **client)
 
     async def close(self) -> None:
         await self._http.aclose()
+
+
+class TrytonErp(_Erp):
+    def __init__(self, url: str, database: str, vault: SystemVault | Tried, timeout_s: float = TIMEOUT_S) -> None:
+        super().__init__(vault, base_url=url, timeout=timeout_s)
+        self._database, self._uids = database, dict[str, str]()
+        self._described: dict[tuple[str, str], Mapping[str, Any]] = {}
 
     async def credential(self, account: ErpAccount, request: Request) -> str:
         if request.path.startswith(f"/{self._database}/rest/"):
@@ -139,7 +158,7 @@ class TrytonErp:
             case [int(uid), str(token), *_] if status == httpx.codes.OK and uid > 0:
                 pass
             case _:
-                if status not in REFUSES:  # 404: it has no such database
+                if status not in REFUSES | {httpx.codes.OK}:  # 404: it has no such database
                     raise NotEstablished(f"the ERP answers a login at database {self._database} with status {status}")
                 raise NotLetIn(f"the ERP does not let {account.login} in with the password given for it")
         if account.uid not in {"", str(uid)}:
@@ -188,3 +207,86 @@ def _number(text: str) -> int:
     if not text.isascii() or not text.isdecimal():
         raise NotEstablished("a record has no number")
     return int(text)
+
+
+class OdooErp(_Erp):
+    """Callers' keys are put on natively: nothing is handed over here."""
+
+    def __init__(self, system: System, vault: SystemVault | Tried, timeout_s: float) -> None:
+        super().__init__(vault, base_url=system.upstream, timeout=timeout_s)
+        self._database = system.database
+
+    async def user(self, _: ErpAccount) -> str:
+        """Which user's key it is, nobody has to know."""
+        return ""
+
+    async def learn(self, _: str) -> Catalogue:
+        """What its ir.model.fields say; raises NotLetIn where they are not shown."""
+        if (reader := await self._vault.reader()) is None:
+            raise NotLetIn("the gate has no key of its own to ask with")
+        key, rows = (await self._vault.password(reader)).reveal(), list[dict[str, Any]]()
+        while len(page := await self._page(reader.login, key, len(rows))) == PAGE:
+            rows += page
+        if not (found := odoo.learn([*rows, *page])).models:
+            raise NotLetIn(f"the ERP does not take this login and key, or shows no {FIELDS} by them")
+        return found
+
+    async def _page(self, login: str, key: str, offset: int) -> list[dict[str, Any]]:
+        sent = {"domain": [], "fields": list(odoo.LEARNT), "offset": offset, "limit": PAGE, "order": "id"}
+        headers = {"authorization": f"bearer {key}", "x-odoo-database": self._database}
+        status, told = await ask(self._http, "the ERP", f"/json/2/{FIELDS}/search_read", json=sent, headers=headers)
+        if status == httpx.codes.NOT_FOUND:  # before Odoo 19
+            uid = await self._service("common", "authenticate", login, key, {})
+            told = await self._service("object", "execute_kw", uid, key, FIELDS, "search_read", [], sent) if uid else []
+        elif status not in REFUSES | {httpx.codes.OK}:
+            raise NotEstablished(f"the ERP answers /json/2 with status {status}")
+        return told if isinstance(told, list) else []
+
+    async def _service(self, service: str, method: str, *args: Any) -> Any:
+        params = {"service": service, "method": method, "args": [self._database, *args]}
+        told = await ask(self._http, "the ERP", "/jsonrpc", json={"jsonrpc": "2.0", "method": "call", "params": params})
+        return told[1].get("result") if isinstance(told[1], dict) else None
+
+
+class _Told(Struct, kw_only=True):
+    """RFC 6749 section 5.1. The gate takes a header of 8,000 characters."""
+
+    access_token: Annotated[str, Meta(pattern="^[!-~]{1,7900}$")]
+    token_type: Annotated[str, Meta(pattern="^[Bb]earer$")] = "Bearer"  # noqa: S105  no secret
+    expires_in: Annotated[float, Meta(ge=1)] = RENEW_S
+
+
+class TokenErp(_Erp):
+    """Takes tokens of its own authorization server, fetched by client credentials (RFC 6749 section 4.4).
+
+    The login is the id of an OAuth client, the password that client's secret.
+    """
+
+    def __init__(self, system: System, vault: SystemVault | Tried, authorities: str) -> None:
+        super().__init__(vault, timeout=TIMEOUT_S, verify=ssl.create_default_context(cafile=authorities or None))
+        self._system = system
+
+    async def credential(self, account: ErpAccount, _: Request) -> str:
+        return f"Bearer {(await self._held.of(account).get(partial(self._fetch, account))).reveal()}"
+
+    async def user(self, account: ErpAccount) -> str:
+        """The ERP's id of it is not known; raises where no token is given."""
+        await self._fetch(account)
+        return ""
+
+    async def _fetch(self, account: ErpAccount, _: Secret | None = None) -> Given:
+        secret = await self._vault.password(account)
+        form = {"grant_type": "client_credentials", "scope": self._system.token_scope}
+        sent = {name: value for name, value in form.items() if value}
+        auth = quote(account.login, safe=""), quote(secret.reveal(), safe="")  # RFC 6749 section 2.3.1
+        status, told = await ask(self._http, "the token endpoint", self._system.token_from, data=sent, auth=auth)
+        if status in REFUSES | {httpx.codes.BAD_REQUEST}:
+            error = re.sub("[^a-z_]", "", str(told.get("error")))[:40]
+            raise NotLetIn(f"the token endpoint gives {account.login} no token: {error}")
+        try:
+            given = msgspec.convert(told if status == httpx.codes.OK else {}, _Told, strict=False)
+        except msgspec.ValidationError as problem:  # which names the field, and no value
+            told_of = f"the token endpoint answers with status {status}, and without a bearer's token: {problem}"
+            raise NotEstablished(told_of) from None
+        life_s = min(given.expires_in, LIFE_MAX_S)
+        return Given(Secret(given.access_token), min(life_s / 2, RENEW_S), SPARE * life_s)
