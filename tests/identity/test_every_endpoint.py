@@ -9,7 +9,7 @@ from ostiary.foundation.api_key import PLACE
 from ostiary.identity import app, registration
 from running import RUNNING, site, until  # noqa: F401
 
-SOURCES = iter(f"203.0.113.{n}" for n in range(120, 220))
+SOURCES = iter(f"198.18.{n // 250}.{n % 250}" for n in range(1, 1000))
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -104,6 +104,26 @@ def test_every_endpoint_is_under_the_address_limit(site, sqlite_world):  # noqa:
 
 @RUNNING
 @pytest.mark.standard("A7")
+def test_no_endpoint_lets_a_header_that_proves_nothing_out_of_the_address_limit(site, sqlite_world):  # noqa: F811
+    """Whatever is shown is counted before it is looked at: as a credential where clients show one, else as nothing."""
+    site.apply(site.policy(("limits:", "limits:\n  identity: {requests: 2/minute}"), anonymous=2))
+    for method, path in endpoints(sqlite_world):
+        for shown in ("Basic eDp5", "Bearer x.y.z"):
+            source, caller = next(SOURCES), site.caller()
+            answers = [asked(caller, method, path, source, authorization=shown) for _ in range(4)]
+            assert [one.reason == "rate-limited" for one in answers] == [False, False, True, True], (path, shown)
+
+
+@RUNNING
+def test_clients_that_show_a_credential_are_not_held_to_what_strangers_may_ask(site):  # noqa: F811
+    site.apply(site.policy(anonymous=2))
+    site.client("often", "visitor")
+    assert all(site.fresh("often") for _ in range(6))  # each of them shown by Basic, all from here
+    assert [site.once("POST", "/identity/token").reason == "rate-limited" for _ in range(3)] == [False, False, True]
+
+
+@RUNNING
+@pytest.mark.standard("A7")
 def test_every_endpoint_is_closed_to_an_address_that_is_blocked(site, sqlite_world):  # noqa: F811
     source, caller = next(SOURCES), site.caller("x.y.z")
     for _ in range(6):
@@ -120,5 +140,5 @@ def test_every_endpoint_is_closed_to_an_address_that_is_blocked(site, sqlite_wor
             site.ask("alert.resolve", alert=alert["id"])
 
 
-def asked(caller, method, path, source):
-    return caller.send(method, path, b"", content_type=FORM, x_forwarded_for=source)
+def asked(caller, method, path, source, **headers):
+    return caller.send(method, path, b"", content_type=FORM, x_forwarded_for=source, **headers)

@@ -51,6 +51,7 @@ ADDRESSES_MAX: Final = 100_000  # an evicted bucket comes back full: keep more t
 CALLERS_MIN: Final = 10_000
 # An office behind one address; a flood is not.
 ADDRESS_LIMIT: Final = Limit(name="address", requests=60_000, seconds=60)
+IDENTITY: Final = {"safe_regex": {"regex": "(/[.]well-known/oauth-authorization-server)?/identity[ /].*"}}
 # Where something shown is looked at.
 MACHINES: Final = {"safe_regex": {"regex": "/identity/(token|revoke|userinfo|introspect|scim/v2/[^ ]*) [A-Z]+"}}
 
@@ -202,25 +203,28 @@ def is_database(path: Path) -> bool:
 def address_filter(plan: Plan) -> tuple[str, Json]:
     """Requests that show no token are anonymous, and so are those of people signing in, whatever they show.
 
-    The wide limit holds for all, forged tokens included.
+    Where clients show who they are, any text may be shown: the authorization server's own limit holds for each address,
+    right or wrong. The wide limit holds for all, forged tokens included.
     """
-    identity = _header(resource.CALL_HEADER, {"prefix": "/identity/"})
+    identity = _header(resource.CALL_HEADER, IDENTITY)
     machine = _header(resource.CALL_HEADER, MACHINES)
     own = own_keys([plan])
     known = [{"name": name, "present_match": True, "invert_match": True} for name in ("authorization", *own)]
     strange = [*(_not(_header("authorization", {"prefix": scheme})) for scheme in SCHEMES.values()), _not(identity)]
     observed = _header(resource.CLASS_HEADER, {"safe_regex": {"regex": place("[^:]*", observed=True) + ".*"}})
-    anonymous = [
+    counted = [
         *([_matches([*strange, _not(observed)]), _matches([observed, *known])] if own else [_matches(strange)]),
         _matches([identity, _not(machine)]),
-        _matches([identity, machine, {"name": "authorization", "present_match": True, "invert_match": True}]),
+        _matches([machine, known[0]]),
+        _matches([machine, {"name": "authorization", "present_match": True}], "identity"),
     ]
     wide = {"generic_key": {"descriptor_value": "address"}}
     made = _limiter(
         "address-limit",
-        [[one, {"remote_address": {}}] for one in (*anonymous, wide)],
+        [[one, {"remote_address": {}}] for one in (*counted, wide)],
         [
             _descriptor("header_match", "anonymous", ("remote_address",), plan.limits.anonymous),
+            _descriptor("header_match", "identity", ("remote_address",), plan.limits.identity),
             _descriptor("generic_key", "address", ("remote_address",), ADDRESS_LIMIT),
         ],
         ADDRESSES_MAX,
@@ -228,8 +232,8 @@ def address_filter(plan: Plan) -> tuple[str, Json]:
     return changeable("address-limit", LOCAL, **made)
 
 
-def _matches(headers: list[Json]) -> Json:
-    return {"header_value_match": {"descriptor_value": "anonymous", "headers": headers}}
+def _matches(headers: list[Json], limit: str = "anonymous") -> Json:
+    return {"header_value_match": {"descriptor_value": limit, "headers": headers}}
 
 
 def _header(name: str, text: Json) -> Json:

@@ -16,7 +16,7 @@ from ostiary.policy import words
 from ostiary.policy.model import Assurance, Devices, Expected, HandOver, Kind, Level, OwnerLeaves, Severity
 from ostiary.policy.words import FORMS, NAME, VARIABLE
 
-RESERVED_LIMITS: Final = ("anonymous", "default")
+RESERVED_LIMITS: Final = ("anonymous", "identity", "default")
 ENUMERATIONS: Final = {
     one.__name__: one for one in (Assurance, Devices, Expected, HandOver, Kind, Level, OwnerLeaves, Severity)
 }

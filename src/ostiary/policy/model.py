@@ -227,7 +227,7 @@ class Always(Statement, frozen=True, kw_only=True):
 class Limit(Struct, frozen=True, kw_only=True):
     """`requests` in each `seconds`; a token bucket that holds as many."""
 
-    name: str  # "anonymous", "default" or the role's name
+    name: str  # "anonymous", "identity", "default" or the role's name
     requests: int
     seconds: int
     source: Source | None = None  # None: no line says so
@@ -239,6 +239,8 @@ class Limit(Struct, frozen=True, kw_only=True):
 class Limits(Struct, frozen=True, kw_only=True):
     # For each address without a known caller, and for each principal.
     anonymous: Limit = Limit(name="anonymous", requests=60, seconds=60)
+    # For each address, where clients show their credential at the authorization server: 300 tokens a second, and some.
+    identity: Limit = Limit(name="identity", requests=20_000, seconds=60)
     default: Limit = Limit(name="default", requests=1000, seconds=3600)
     # For each principal that holds the role, or one that includes it: the most generous wins.
     roles: tuple[Limit, ...] = ()

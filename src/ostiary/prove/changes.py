@@ -309,7 +309,7 @@ def _limits(old: model.Limits, new: model.Limits) -> Iterator[Change]:
 
 
 def _named(limits: model.Limits) -> dict[str, model.Limit]:
-    return {limit.name: limit for limit in (limits.anonymous, limits.default, *limits.roles)}
+    return {limit.name: limit for limit in (limits.anonymous, limits.identity, limits.default, *limits.roles)}
 
 
 def _size(limit: model.Limit) -> tuple[float, int]:
