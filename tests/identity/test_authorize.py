@@ -269,13 +269,26 @@ def test_guessing_locks_only_the_guessers_address_and_only_for_that_account(worl
     page, guesser = world.authorize(), "192.0.2.1"
     for _ in range(5):
         world.answer(page, password="guess guess guess", source=guesser)
-    assert world.answer(page, source=guesser).status_code == 200
+    assert_locked(world.answer(page, source=guesser))
     assert world.answer(page, source="192.0.2.9").status_code == 303
     world.cookies.delete("__Host-ostiary-session")
     assert world.answer(page, username="ben", source=guesser).status_code == 303
     world.cookies.delete("__Host-ostiary-session")
     world.later(minutes=5)
     assert world.answer(page, source=guesser).status_code == 303
+
+
+def assert_locked(answer):
+    """The page says nothing of it, the header when to come again."""
+    assert (answer.status_code, answer.headers.get("retry-after")) == (200, "300")
+    assert "are not accepted" in answer.text
+
+
+def test_a_name_that_there_is_not_is_locked_as_any_other(world):
+    page = world.authorize()
+    tried = [world.answer(page, username="zoe", password="guess guess guess", source="192.0.2.1") for _ in range(6)]
+    assert [one.headers.get("retry-after") for one in tried[:5]] == [None] * 5
+    assert_locked(tried[5])
 
 
 def new_password(world, text):

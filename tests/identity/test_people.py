@@ -354,7 +354,8 @@ def test_who_guesses_codes_is_stopped(world):
     told = begun(world).json()
     for number in range(5):
         assert shown(world, "BBBBBBB" + "BCDFG"[number]).status_code == 400
-    assert shown(world, told["user_code"]).status_code == 400
+    stopped = shown(world, told["user_code"])
+    assert (stopped.status_code, stopped.headers.get("retry-after")) == (400, "300")
     world.later(seconds=301)
     assert shown(world, told["user_code"]).status_code == 200
 

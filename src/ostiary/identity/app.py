@@ -198,6 +198,8 @@ def _refusal(server: Server, request: Request, refused: Refused) -> Response:
     reason = next((one for one in Reason if one == refused.error), None)
     if reason or refused.error == "invalid_token":
         headers["www-authenticate"] = (reason or Reason.TOKEN_INVALID).challenge
+    if refused.status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
+        headers["retry-after"] = refused.facts.get("retry_s", "1")
     if refused.error == "use_dpop_nonce":
         headers["dpop-nonce"] = clients.nonces(server)[0]
     unproved = Reason.TOKEN_UNBOUND if refused.error == "invalid_dpop_proof" else None

@@ -123,7 +123,7 @@ def refuse_many(server: Server, connection: Connection, request: Request, client
     place = tries.place_of(server.key, f"\0{client.id}", site(request))
     if client.public and (wait_s := tries.count(connection, place, server.now_s(), KEPT_MAX)):
         many = f"this client asks for too much from here; try again in {wait_s} s"
-        raise Refused("temporarily_unavailable", many, status=429, client=client.id)
+        raise Refused("temporarily_unavailable", many, status=429, client=client.id, retry_s=str(wait_s))
 
 
 def _unproved(told: Shown, *, known: bool = False, **facts: str) -> Refused:

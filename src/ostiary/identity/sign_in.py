@@ -44,8 +44,9 @@ def show_device(server: Server, request: Request, _body: bytes) -> Response:
     refuse_foreign(request)
     place = tries.place_of(server.key, NOT_A_LOGIN, site(request))
     with server.store.begin() as connection:
-        if tries.count(connection, place, server.now_s()):
-            return _stopped(server, request, "locked", "too many codes from here; wait for five minutes")
+        if wait_s := tries.count(connection, place, server.now_s()):
+            stopped = _stopped(server, request, "locked", "too many codes from here; wait for five minutes")
+            return _until(stopped, wait_s)
     answer = _ask(server, request, text, device=True)
     if answer.status_code == HTTPStatus.OK:
         with server.store.begin() as connection:
@@ -140,7 +141,8 @@ def concluded(server: Server, request: Request, asked: Asked, proof: Person | se
     """What was asked for, for who has proved who he is; else the form again."""
     if isinstance(proof, session.Lacking):
         server.note(request, client=asked.by, **proof.noted)
-        return _form(server, request, asked, None, problem=proof.problem, half=proof.half)
+        again = _form(server, request, asked, None, problem=proof.problem, half=proof.half)
+        return _until(again, proof.noted.get("locked_s"))
     if not asked.act and (not asked.mfa or MFA in proof.amr):
         return _allowed(server, request, asked, proof)
     with server.store.begin() as connection:
@@ -151,6 +153,13 @@ def concluded(server: Server, request: Request, asked: Asked, proof: Person | se
     if not there:
         return _stopped(server, request, "ended", "the session has ended; sign in again")
     return account.carry_out(server, request, asked.act, account.PROVED, proof.principal)
+
+
+def _until(response: Response, locked_s: object) -> Response:
+    """Says how long no try is looked at, if none is."""
+    if locked_s:
+        response.headers["retry-after"] = str(locked_s)
+    return response
 
 
 def _allowed(server: Server, request: Request, asked: Asked, person: Person) -> Response:
