@@ -3,13 +3,14 @@
 import re
 from datetime import timedelta
 from html import unescape
+from threading import Event
 
 import pyotp
 import pytest
 from sqlalchemy import delete
 
 from ostiary.audit.log import Change, entries
-from ostiary.identity import factors, principals, registration, session
+from ostiary.identity import app, factors, passwords, principals, registration, session
 from ostiary.store.tables import PASSWORD
 
 
@@ -477,6 +478,34 @@ def test_a_person_changes_his_own_password_after_a_new_proof_and_what_the_old_on
     assert browser.sign_in(password=NEW).status_code == 303
     with world.store.read() as connection:
         assert [one["actor"] for one in entries(connection) if one["action"] == "user.password"] == ["user:anna"]
+
+
+def test_new_passwords_are_hashed_two_at_a_time_and_the_store_is_free_meanwhile(world, browser, monkeypatch):
+    """However many ask for it at once, sign-ins and the gate's news go on; who finds no room is told to come again."""
+    page, full, hashing, most = browser.act("password-new"), Event(), [], []
+    real_hash, real_refusal = passwords.hash_password, app._refusal
+
+    def hashed(*args, **told):
+        hashing.append(1)
+        most.append(len(hashing))
+        assert full.wait(20)
+        world.do(principals.set_roles, principal="user:anna", roles=["clerk"])  # another writer
+        hashing.pop()
+        return real_hash(*args, **told)
+
+    def refused(server, request, refusal):
+        full.set()
+        return real_refusal(server, request, refusal)
+
+    monkeypatch.setattr(passwords, "hash_password", hashed)
+    monkeypatch.setattr(app, "_refusal", refused)
+    monkeypatch.setattr(app, "WAITING_MAX", 1)
+    form = {**form_of(page, "password-confirm"), "password": NEW, "again": NEW}
+    answers = world.ask_at_once(4, "POST", "/identity/account", data=form)
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 503]
+    assert {answer.headers.get("retry-after") for answer in answers if answer.status_code == 503} == {"1"}
+    assert max(most) == app.PASSWORD_THREADS
+    assert sum("has to sign in again" in answer.text for answer in answers) == 1
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,27 @@ def carry_out(
     return answer
 
 
+def ready(server: Server, form: Mapping[str, str], person: Person) -> Mapping[str, str]:
+    """The form, with a new password's hash, or why it is `unfit`: slow, so it is made before the store is held."""
+    if form.get("act") != "password-confirm":
+        return form
+    text, stolen = form.get("password", ""), passwords.stolen_list(server.home, server.settings)
+    if text != form.get("again", ""):
+        return {**form, "unfit": "not-same"}
+    try:
+        return {
+            **form,
+            "unfit": "",
+            "hash": passwords.hash_password(Secret(text), login=_login(person), breached=stolen),
+        }
+    except CallerFault as problem:
+        return {**form, "unfit": problem.code}
+
+
+def _login(person: Person) -> str:
+    return person.principal.removeprefix("user:")
+
+
 def of_form(server: Server, connection: Connection, request: Request, form: Mapping[str, str]) -> Person:
     """Whose session the form was made in, if it is this browser's; raises Refused."""
     person = session.current(server, connection, request)
@@ -65,7 +86,7 @@ def _app_new(server: Server, change: Change, person: Person, _: Mapping[str, str
 
 
 def _app(server: Server, person: Person, secret: Secret, token: str) -> More:
-    address = factors.address(secret, person.principal.removeprefix("user:"), server.settings.host)
+    address = factors.address(secret, _login(person), server.settings.host)
     return {"picture": segno.make(address, error="m").svg_data_uri(scale=4), "key": secret.reveal(), "id": token}
 
 
@@ -118,19 +139,12 @@ def _password_new(server: Server, change: Change, person: Person, _: Mapping[str
 
 
 def _password_confirm(server: Server, change: Change, person: Person, form: Mapping[str, str]) -> More:
-    login, text = person.principal.removeprefix("user:"), form.get("password", "")
     if _begun(server, change, person, "password", form) is None:
         return LAPSED
-    if text != form.get("again", ""):
-        return {"password": form["id"], "problem": "not-same"}
-    try:
-        hashed = passwords.hash_password(
-            Secret(text), login=login, breached=passwords.stolen_list(server.home, server.settings)
-        )
-    except CallerFault as problem:
-        return {"password": form["id"], "problem": problem.code}
+    if form["unfit"]:
+        return {"password": form["id"], "problem": form["unfit"]}
     server.drawer(change.connection, "password").use(form["id"])
-    principals.keep_password(change, key=server.key, login=login, hashed=hashed)
+    principals.keep_password(change, key=server.key, login=_login(person), hashed=form["hash"])
     return CHANGED
 
 

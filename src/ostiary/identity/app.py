@@ -71,7 +71,7 @@ def create(
             route(f"{base}/device", "GET", sign_in.show_device),
             route(f"{base}/passkey.js", "GET", page.script),
             route(f"{base}/account", "GET", sign_in.show_account),
-            route(f"{base}/account", "POST", sign_in.act_at_account),
+            route(f"{base}/account", "POST", sign_in.act_at_account, slow),
             route(f"{base}/logout", "GET,POST", logout.end),
             route(f"{base}/device-authorization", "POST", asked.begin_device),
             route(f"{base}/token", "POST", endpoint.token),

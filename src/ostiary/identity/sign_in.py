@@ -73,7 +73,7 @@ def act_at_account(server: Server, request: Request, body: bytes) -> Response:
     if signed_in is None:  # a session by the password alone has ended with the first factor
         return _ask(server, request, ACCOUNT)
     if name in account.BEGUN:
-        return account.carry_out(server, request, form, account.BEGUN)
+        return account.carry_out(server, request, account.ready(server, form, signed_in), account.BEGUN)
     with server.store.begin() as connection:
         person = account.of_form(server, connection, request, form)
         change = Change(connection, person.principal, server.now())
