@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
+from joserfc.jws import JWSRegistry
 
 from certificates import certificate
 from ostiary.envoy import upstream
@@ -47,6 +48,7 @@ from ostiary.plan.model import (
     System,
     seal,
 )
+from upstream import Echo, Server
 
 SOURCE = Source(file="policy.yaml", line=1, text="")
 ALWAYS = Context(name="always", formula=Always())
@@ -208,6 +210,27 @@ def test_only_our_own_es256_key_opens(live: Any, kind: str) -> None:
         case _:
             token = "eyJhbGciOiJub25lIn0." + clerk(live).split(".")[1] + "."
     assert live.ask("/shop/orders", token=token).reason == "token-invalid"
+
+
+@pytest.mark.parametrize("name", ["jwk", "jku", "x5u", "x5c"])
+def test_a_key_that_the_token_brings_along_or_tells_the_place_of_opens_nothing(live: Any, name: str) -> None:
+    """RFC 8725 section 3.10: nor is it fetched."""
+    own, fetched = ECKey.generate_key("P-256", parameters={"kid": "k1"}), []
+    public = own.as_dict(private=False)
+    keys = Server(("127.0.0.1", 0), Echo).start(
+        lambda seen: fetched.append(seen) or (200, {}, json.dumps({"keys": [public]}))
+    )
+    told = {"jwk": public, "x5c": ["MAo="]}.get(name, f"http://127.0.0.1:{keys.server_port}/keys")
+    claims = json.loads(base64.urlsafe_b64decode(clerk(live).split(".")[1] + "=="))
+    head, body = _part({"alg": "ES256", "typ": "at+jwt", "kid": "k1", name: told}), _part(claims)
+    made = JWSRegistry.algorithms["ES256"].sign(f"{head}.{body}".encode(), own)
+    forged = f"{head}.{body}.{base64.urlsafe_b64encode(made).decode().rstrip('=')}"
+    try:
+        assert live.ask("/shop/orders", token=forged).reason == "token-invalid"
+        assert live.ask("/shop/orders", token=clerk(live)).status == 200
+        assert not fetched
+    finally:
+        keys.stop()
 
 
 def test_an_id_token_signed_with_its_own_key_is_refused(live: Any) -> None:

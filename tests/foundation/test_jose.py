@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from joserfc import jwt
 from joserfc.jwk import OctKey
+from joserfc.jws import JWSRegistry
 
 from ostiary.foundation.jose import (
     Claims,
@@ -118,6 +119,26 @@ def test_a_public_key_used_as_a_shared_secret_opens_nothing():
     forged = jwt.encode({"alg": "HS256", "typ": "at+jwt", "kid": KEY.kid}, {"iss": CLAIMS.issuer}, secret)
     with pytest.raises(TokenRefused):
         verify(forged)
+
+
+@pytest.mark.parametrize("name", ["jku", "x5u", "jwk", "crit", "x5c", "cty"])
+def test_no_other_name_stands_in_the_header_whoever_signed(name):
+    """RFC 8725 section 3.10: nothing that a token names is fetched, followed or believed."""
+    other = SigningKey.generate()
+    place = "https://elsewhere.example/keys"
+    told = {"jwk": other.public(), "crit": ["alg"], "x5c": ["MAo="], "cty": "JWT"}.get(name, place)
+    plain = {"alg": "ES256", "typ": "at+jwt", "kid": KEY.kid}
+    for key in (KEY, other):
+        with pytest.raises(TokenRefused):
+            verify(by_hand(key, {**plain, name: told}))
+    assert verify(by_hand(KEY, plain)) == CLAIMS
+
+
+def by_hand(key, header):
+    """The claims, signed with this header and whatever stands in it."""
+    told = f"{encode(header)}.{TOKEN.split('.')[1]}"
+    made = JWSRegistry.algorithms["ES256"].sign(told.encode(), key._key)
+    return f"{told}.{base64.urlsafe_b64encode(made).rstrip(b'=').decode()}"
 
 
 @given(st.text(max_size=300) | st.binary(max_size=300).map(lambda b: b.decode("latin1")))

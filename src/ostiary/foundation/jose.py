@@ -1,4 +1,7 @@
-"""The one place that touches JOSE: what is signed, what is verified, and every check between, in order."""
+"""Our own tokens: how they are signed, how they are verified, and every check between, in order.
+
+With `proof`, which verifies what others sign, the only module that touches the library for JOSE.
+"""
 
 import base64
 import json
