@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import http.client
+import json
 import socket
 import ssl
 import time
@@ -13,15 +14,16 @@ from typing import Any
 
 import pytest
 from joserfc import jwt
-from joserfc.jwk import ECKey
+from joserfc.jwk import ECKey, OctKey, RSAKey
 from msgspec.structs import replace
 
 from fixed_clock import FixedClock
+from ostiary.erp.route import Parameter
 from ostiary.foundation.clock import SystemClock
 from ostiary.foundation.home import Home
 from ostiary.foundation.jose import confirmation
 from ostiary.guard.proof import Proofs
-from ostiary.plan.model import Always, Limit, seal
+from ostiary.plan.model import Always, Limit, Plan, seal
 from ostiary.tls import authority
 
 from .test_contexts import plan_of, read  # isort: skip
@@ -48,10 +50,17 @@ def place(make_gate: Any, tmp_path_factory: Any) -> Iterator[Any]:
 
     gate.guard_reply = guard
     try:
-        gate.start(gate.files(plan_of(gate, [read(Always())]), [["clerk"]]))
+        gate.start(gate.files(with_a_query(plan_of(gate, [read(Always())])), [["clerk"]]))
         yield SimpleNamespace(gate=gate, home=home, ca=ca, folder=home.root)
     finally:
         gate.stop()
+
+
+def with_a_query(plan: Plan) -> Plan:
+    """A route more: where nobody looks inside no query passes."""
+    limit = Parameter(name="limit", place="query", required=False, schema='{"type": "integer"}')
+    found = replace(plan.routes[0], template="/found", parameters=(limit,), inspect=True)
+    return seal(replace(plan, routes=(*plan.routes, found)))
 
 
 def ask(
@@ -61,6 +70,7 @@ def ask(
     proof: Any = (),
     shown: Any = None,
     method: str = "GET",
+    path: str = "/orders",
     source: str = "127.0.0.1",
 ) -> tuple[int, str]:
     own = ssl.create_default_context(cafile=str(place.ca))
@@ -69,7 +79,7 @@ def ask(
         own.load_cert_chain(place.folder / "pair.pem")
     connection = http.client.HTTPSConnection("gate.test", place.gate.edge.port, context=own, timeout=10)
     connection.sock = own.wrap_socket(socket.create_connection(("127.0.0.1", place.gate.edge.port), source_address=(source, 0)), server_hostname="gate.test")  # fmt: skip
-    connection.putrequest(method, "/orders", skip_host=True)
+    connection.putrequest(method, path, skip_host=True)
     for name, value in [("host", "shop.test"), ("authorization", authorization), *(("dpop", one) for one in proof)]:
         connection.putheader(name, value)
     connection.endheaders()
@@ -84,11 +94,11 @@ def token(place: Any, bound: str = "") -> str:
     return str(place.gate.token(["clerk"], scope="shop/*:read", **told))
 
 
-def proof_of(text: str, key: ECKey = KEY, **changed: Any) -> str:
+def proof_of(text: str, key: ECKey = KEY, *, header: Any = (), **changed: Any) -> str:
     ath = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
     claims = {"jti": str(time.monotonic_ns()), "htm": "GET", "htu": f"{ORIGIN}/orders", "iat": int(time.time())}
-    header = {"typ": "dpop+jwt", "alg": "ES256", "jwk": key.as_dict(private=False)}
-    return jwt.encode(header, {**claims, "ath": ath, **changed}, key, algorithms=["ES256"])
+    header = {"typ": "dpop+jwt", "alg": "ES256", "jwk": key.as_dict(private=False), **dict(header)}
+    return jwt.encode(header, {**claims, "ath": ath, **changed}, key, algorithms=["ES256", "RS256", "HS256"])
 
 
 REFUSED = (401, "token-unbound")
@@ -120,6 +130,60 @@ def test_a_dpop_bound_token_is_its_key_holder_s_alone(place: Any) -> None:
         (f"DPoP {free}", []),
     ]:
         assert ask(place, shown, proof=proofs) == REFUSED, (shown[:8], len(proofs))
+
+
+@pytest.mark.parametrize(
+    ("path", "changed"),
+    [
+        ("/orders", {"htu": f"{ORIGIN}/orders?limit=1#top"}),  # RFC 9449 section 4.3: neither query nor fragment counts
+        ("/found?limit=1", {"htu": f"{ORIGIN}/found"}),
+        ("/found?limit=1", {"htu": f"{ORIGIN}/found?limit=2"}),
+        ("/orders", {"htu": "HTTPS://SHOP.test:443/%6frders"}),
+        ("/orders", {"off_s": -10}),
+        ("/orders", {"off_s": 10}),
+    ],
+)
+def test_a_proof_is_good_whichever_way_it_writes_the_place_and_with_a_clock_a_little_off(
+    place: Any, path: str, changed: dict[str, Any]
+) -> None:
+    changed = dict(changed)
+    bound, at = token(place, f"jkt:{KEY.thumbprint()}"), int(time.time()) + changed.pop("off_s", 0)
+    assert ask(place, f"DPoP {bound}", proof=[proof_of(bound, iat=at, **changed)], path=path) == (200, "allowed")
+
+
+RSA = RSAKey.generate_key(2048)
+SHARED = OctKey.generate_key(256)
+
+
+@pytest.mark.parametrize(
+    ("key", "header"),
+    [
+        (KEY, {"typ": "JWT"}),
+        (KEY, {"typ": "at+jwt"}),
+        (KEY, {"jwk": KEY.as_dict(private=True)}),
+        (KEY, {"jwk": OTHER.as_dict(private=False)}),
+        (KEY, {"kid": "k1"}),
+        (KEY, {"jku": "https://elsewhere.example/keys"}),
+        (KEY, {"crit": ["alg"]}),
+        (RSA, {"alg": "RS256"}),
+        (SHARED, {"alg": "HS256"}),
+    ],
+)
+def test_a_proof_of_another_form_is_none(place: Any, key: Any, header: dict[str, Any]) -> None:
+    shown = {"jwk": key.as_dict(private=key is SHARED), **header}
+    bound = token(place, f"jkt:{key.thumbprint()}")
+    assert ask(place, f"DPoP {bound}", proof=[proof_of(bound, key, header=shown)]) == REFUSED
+    if key is KEY:
+        assert ask(place, f"DPoP {bound}", proof=[proof_of(bound)]) == (200, "allowed")
+
+
+def test_an_unsigned_proof_is_none(place: Any) -> None:
+    bound = token(place, f"jkt:{KEY.thumbprint()}")
+    _, claims, signature = proof_of(bound).split(".")
+    head = {"typ": "dpop+jwt", "alg": "none", "jwk": KEY.as_dict(private=False)}
+    none = base64.urlsafe_b64encode(json.dumps(head).encode()).rstrip(b"=").decode()
+    for unsigned in (f"{none}.{claims}.", f"{none}.{claims}.{signature}"):
+        assert ask(place, f"DPoP {bound}", proof=[unsigned]) == REFUSED
 
 
 @pytest.mark.standard("E11")
