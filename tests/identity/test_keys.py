@@ -64,7 +64,7 @@ def test_a_client_that_keeps_the_keys_for_a_day_knows_the_one_of_every_token(wor
         shown = [shown[-1], published(world)]
         if hour % 24 == 0:
             fetched = shown[0]
-        assert {signs(world, "access"), signs(world, "id")} <= fetched
+        assert {signs(world, purpose) for purpose in keys.PURPOSES} <= fetched
         seen.add(signs(world))
         world.later(hours=1)
     assert len(seen) == 5

@@ -1,5 +1,6 @@
 """What a person proves himself by, where he is signed in, and devices that he lets in (RFC 6238, 8628)."""
 
+import json
 import re
 from datetime import timedelta
 from html import unescape
@@ -7,6 +8,7 @@ from threading import Event
 
 import pyotp
 import pytest
+from joserfc import jws
 from sqlalchemy import delete
 
 from ostiary.audit.log import Change, entries
@@ -114,6 +116,8 @@ def test_an_app_is_enrolled_and_then_asked_for(world, browser):
     tokens = world.redeem(world.sent_back(back)["code"]).json()
     claims = world.claims(tokens["access_token"])
     assert (claims.acr, claims.amr) == ("mfa", ("pwd", "otp", "mfa"))
+    identity = json.loads(jws.extract_compact(tokens["id_token"].encode()).payload)
+    assert (identity["acr"], identity["amr"]) == ("mfa", ["pwd", "otp", "mfa"])
     renewed = world.claims(world.refresh(tokens["refresh_token"]).json()["access_token"])
     assert renewed.acr == "mfa"
 

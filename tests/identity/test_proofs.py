@@ -61,6 +61,8 @@ def test_a_client_proves_itself_by_its_own_key(world, alg):
         {"nbf": 4_000_000_000},
         {"header": {"crit": ["alg"]}},
         {"header": {"jku": "https://elsewhere.example/keys"}},
+        {"header": {"x5u": "https://elsewhere.example/chain"}},
+        {"header": {"jwk": ECKey.generate_key("P-256").as_dict(private=False)}},
         {"header": {"kid": "unknown"}},
         {"key": ECKey.generate_key("P-256")},
     ],
@@ -99,7 +101,10 @@ def test_outside_fapi_the_endpoint_may_be_the_audience(bank, sqlite_world):
     place = f"{sqlite_world.settings.issuer}/token"
     assert bank.token(assertion=bank.assertion(aud=place)).status_code == 200
     strict = made(sqlite_world, profile="fapi2")
-    assert error(strict.token(assertion=strict.assertion(aud=place))) == (401, "invalid_client")
+    for audience in (place, [sqlite_world.settings.issuer], [sqlite_world.settings.issuer, place]):
+        wrong = strict.token(assertion=strict.assertion(aud=audience), proof=strict.proof())
+        assert error(wrong) == (401, "invalid_client"), audience
+    assert strict.token(proof=strict.proof()).status_code == 200
 
 
 def test_one_way_of_proof_at_a_time_and_the_registered_one_alone(bank, sqlite_world):
@@ -198,6 +203,13 @@ def test_without_par_fapi2_goes_nowhere(world):
 
 
 # --- DPoP
+
+
+def test_in_fapi2_no_token_is_anybody_s_who_holds_it(bank, sqlite_world):
+    strict = made(sqlite_world, profile="fapi2")
+    assert error(strict.token()) == (400, "invalid_dpop_proof")
+    assert strict.token(proof=strict.proof()).json()["token_type"] == "DPoP"
+    assert bank.token().json()["token_type"] == "Bearer"
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,12 @@ def test_an_access_token_says_what_rfc_9068_asks_for(world):
     assert told["expires_in"] == 3600
 
 
+def test_a_token_does_not_grow_with_the_roles_of_its_holder(world):
+    world.do(principals.set_roles, principal="user:anna", roles=[f"department-{n}-clerk" for n in range(200)])
+    told = world.signed_in(scope="openid profile erp/sale.*:read")
+    assert len(told["access_token"]) < 2048
+
+
 def test_a_persons_token_says_when_and_how_she_signed_in(world):
     told = world.signed_in()
     access, identity = part(told["access_token"], 1), part(told["id_token"], 1)
@@ -52,6 +58,7 @@ def test_a_persons_token_says_when_and_how_she_signed_in(world):
     assert (access["acr"], access["amr"]) == ("pwd", ["pwd"])
     assert (identity["iss"], identity["aud"], identity["sub"]) == (world.settings.issuer, "web", "user:anna")
     assert (identity["nonce"], identity["auth_time"], identity["name"]) == ("n" * 64, now, "anna")
+    assert (identity["acr"], identity["amr"]) == ("pwd", ["pwd"])
     assert identity["sid"] == access["sid"] != ""
 
 
