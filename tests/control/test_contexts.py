@@ -155,6 +155,16 @@ def test_what_the_installation_never_gets_to_know_is_refused_with_what_to_do():
             assert (told.code, hint in told.err) == (2, True), told
 
 
+def test_no_system_has_the_audience_of_the_identity_server_s_own_tokens():
+    """A token that a role gave for an ERP would open what a directory's does."""
+    with installed() as site:
+        for taken in ("/identity", "/identity/scim/v2"):
+            file = site.home.policy
+            file.write_text(site.policy(("{kind: openapi,", f'{{kind: openapi, audience: "{site.origin}{taken}",')))
+            told = site.ostiary("policy", "check", str(file))
+            assert (told.code, "that of the identity server itself" in told.err) == (2, True), told
+
+
 def test_a_setting_that_names_no_database_stops_the_start():
     with installed(geoip_database="/nowhere/places.mmdb") as site:
         assert site.begin().wait(30) == 2

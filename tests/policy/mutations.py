@@ -22,7 +22,7 @@ NEARLY: dict[str, tuple[Any, ...]] = {
     "at": ("api.example.com/a/", "null", "12", "1e5", "EXAMPLE.com", "x.y/..", "x.y/~a"),
     "upstream": ("http://[::1]:80", "https://a.b/c/", "http://a:0", "http://a:70000", "ftp://a"),
     "database": ("12", "true", "a.b", "a/b", "-a"),
-    "audience": ("x", "12"),
+    "audience": ("x", "12", "urn:x", "https://x.y/z", "urn:a#b", "urn: a"),
     "hand-over": ("none", "key", "oauth", "session", "Session"),
     "sends": ("Authorization: token {key}", ["X-Key: {key}", "X-B: {basic}"], "Host: {key}", "X-Key", [], "X: {x}"),
     "token-from": ("https://a.test/t?x=1", "http://127.0.0.1:9/t", "http://a.test/t", "https://a.test", "a.test/t"),

@@ -385,6 +385,10 @@ def test_duties_are_kept_apart_by_history_only_where_the_system_says_who_made_a_
             '{kind: tryton, at: b.c, upstream: "http://a", database: b, audience: "https://erp.example.com"}',
             "b and erp have one audience",
         ),
+        (
+            '{kind: tryton, at: b.c, upstream: "http://a", database: b, audience: shop}',
+            "audience: 'shop' is no audience: an absolute URI, so that no client's id can be the same",
+        ),
         ('{kind: tryton, at: b.c/d, upstream: "http://a", database: b}', "Tryton answers at its own paths, without a prefix"),
         ('{kind: tryton, at: b.c, upstream: "http://a"}', "a system of kind tryton needs the key 'database'"),
         ('{kind: openapi, at: b.c, upstream: "http://a"}', "a system of kind openapi needs the key 'spec'"),

@@ -172,6 +172,7 @@ def prove_document(
         *check(plan, assigned, near, now.date()),
         *ended(plan, now.date()),
         *_unknowable(plan, settings),
+        *_our_own(plan, settings),
         *_unapprovable(plan, administrators(home, settings)),
         *_endless(plan, now),
     ]
@@ -198,6 +199,14 @@ def _unknowable(plan: Plan, settings: Settings) -> Iterator[Finding]:
             told = f"context {context.name} asks for a device, and the gate asks nobody for a certificate"
             hint = "set ask_client_certificate = true in settings.toml, start again"
             yield Finding(message=told, hint=hint, where=where)
+
+
+def _our_own(plan: Plan, settings: Settings) -> Iterator[Finding]:
+    """Systems whose tokens would be taken for those of the identity server itself."""
+    for system in plan.systems:
+        if system.audience in {settings.issuer, settings.scim}:
+            told = f"the audience of {system.name} is that of the identity server itself"
+            yield Finding(message=told, hint=f"audience: urn:{plan.policy}:{system.name}", where=(system.source,))
 
 
 def _unapprovable(plan: Plan, who: Administrators) -> Iterator[Finding]:

@@ -81,7 +81,7 @@ def _up_to(most: int, number: int) -> int:
     return number
 
 
-database, rule = _reads("DATABASE")(_whole), _reads("RULE")(_whole)
+database, rule, audience = _reads("DATABASE")(_whole), _reads("RULE")(_whole), _reads("AUDIENCE")(_whole)
 others, guesses = _reads("OTHERS")(_number), _reads("GUESSES")(_number)
 link, field, value = _reads("LINK")(_whole), _reads("FIELD")(_whole), _reads("VALUE")(_whole)
 
