@@ -3,12 +3,13 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.responses import Response
 
 from ostiary.erp.operation import Request
 from ostiary.foundation.clock import Clock
@@ -40,7 +41,6 @@ FOR: Final = {503: 424, 502: 423}  # RFC 4918 sections 11.4 and 11.3; `envoy.lis
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
 Behind = TrytonErp | TokenErp | OdooErp
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ class Guard:
         if scope["type"] != "http":
             return
         if scope["path"].startswith(PROOF):
-            await self._prove(scope, send)
+            await self._prove(scope, receive, send)
             return
         try:
             asked = await _asked(scope, receive)
@@ -134,19 +134,18 @@ class Guard:
         except Exception:
             log.exception("a request could not be judged")
             answer = _not_now("the request can't be judged")
-        await _send(send, _status(answer.reason), _headers(answer), _body(answer))
+        await Response(_body(answer), _status(answer.reason), _headers(answer))(scope, receive, send)
 
-    async def _prove(self, scope: Scope, send: Send) -> None:
+    async def _prove(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The other filter's question: does who shows this bound token hold its key? No more is known of it yet."""
-        names = [name for name, _ in scope["headers"]]
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         path = (scope.get("raw_path") or b"").decode("latin-1").removeprefix(PROOF)
         try:
-            fails = len(set(names)) < len(names) or self._proofs.refused(scope["method"], path, headers)
+            fails = len(headers) < len(scope["headers"]) or self._proofs.refused(scope["method"], path, headers)
         except Exception:
             log.exception("a proof could not be judged")
             fails = True
-        await _send(send, UNPROVED if fails else 200, [], b"")
+        await Response(status_code=UNPROVED if fails else 200)(scope, receive, send)
 
     async def _read_directory(self) -> None:
         self._accounts.forget()
@@ -207,11 +206,10 @@ def _named(system: System) -> tuple[str, ...]:
 async def _asked(scope: Scope, receive: Receive) -> Request | Trace:
     """The request behind an ext_authz call; a Trace that ends here where it can't even be looked at."""
     raw: bytes = scope.get("raw_path") or b""
-    names = [name for name, _ in scope["headers"]]
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     known = {"decision": headers.get("x-gw-decision", "-"), "revision": headers.get("x-gw-revision", "-")}
     body = await _read(receive, BODY_MAX_BYTES)
-    if len(set(names)) < len(names):  # two answers to one question: the ERP might read the other
+    if len(headers) < len(scope["headers"]):  # two answers to one question: the ERP might read the other
         return Trace(reason=Reason.INVALID, detail="a header stands more than once", **known)
     if not raw.startswith(PREFIX + b"/") or not (raw + scope["query_string"]).isascii():
         return Trace(reason=Reason.INVALID, detail="the path is not plain", **known)
@@ -246,7 +244,7 @@ def _status(reason: Reason) -> int:
     return FOR.get(reason.status, reason.status)
 
 
-def _headers(answer: Trace) -> Headers:
+def _headers(answer: Trace) -> dict[str, str]:
     said = {
         "ostiary-reason": str(answer.reason),
         "ostiary-decided": f"{answer.us} {answer.reason} {answer.rule} {answer.draft} {answer.subject or '-'} {answer.operation}",
@@ -260,12 +258,12 @@ def _headers(answer: Trace) -> Headers:
         challenge = answer.challenge or answer.reason.challenge
         said |= {"www-authenticate": challenge} if challenge else {}
         said |= {"retry-after": RETRY_AFTER_S} if answer.reason.status == Reason.UNAVAILABLE.status else {}
-    return [(name.encode(), _plain(value)) for name, value in said.items()]
+    return {name: _plain(value) for name, value in said.items()}
 
 
-def _plain(text: str) -> bytes:
+def _plain(text: str) -> str:
     """A header value that can't end early, whatever a request put into an operation's name."""
-    return "".join(char if " " <= char <= "~" else "?" for char in text)[:8_000].encode()
+    return "".join(char if " " <= char <= "~" else "?" for char in text)[:8_000]
 
 
 def _body(answer: Trace) -> bytes:
@@ -280,9 +278,3 @@ def _body(answer: Trace) -> bytes:
 
 def _not_now(detail: str) -> Trace:
     return Trace(reason=Reason.UNAVAILABLE, detail=detail)
-
-
-async def _send(send: Send, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
-    length = (b"content-length", str(len(body)).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
-    await send({"type": "http.response.body", "body": body})
