@@ -57,14 +57,11 @@ def run(arguments: list[str]) -> int:  # noqa: PLR0911  one for each kind of fai
         click.echo(asked.format_message(), err=True)
         return asked.exit_code
     except OstiaryError as problem:
-        _tell(problem, as_json=as_json)
-        return problem.exit_code
+        return _tell(problem, as_json=as_json)
     except click.UsageError as problem:
-        _tell(_misused(problem), as_json=as_json)
-        return problem.exit_code
+        return _tell(_misused(problem), as_json=as_json)
     except click.ClickException as problem:
-        _tell(OperatorFault("file", problem.format_message()), as_json=as_json)
-        return OperatorFault.exit_code
+        return _tell(OperatorFault("file", problem.format_message()), as_json=as_json)
     except (KeyboardInterrupt, click.Abort):
         click.echo("stopped", err=True)
         return 130
@@ -73,8 +70,7 @@ def run(arguments: list[str]) -> int:  # noqa: PLR0911  one for each kind of fai
     except OSError as problem:
         where = f"{problem.filename}: " if problem.filename else ""
         hint = owner_only(problem, "see that the path exists, that its disk has room, and that this user may use it")
-        _tell(SystemFault("file-fails", f"{where}{problem.strerror or problem}", hint=hint), as_json=as_json)
-        return SystemFault.exit_code
+        return _tell(SystemFault("file-fails", f"{where}{problem.strerror or problem}", hint=hint), as_json=as_json)
 
 
 def _misused(problem: click.UsageError) -> OperatorFault:
@@ -85,12 +81,14 @@ def _misused(problem: click.UsageError) -> OperatorFault:
     return OperatorFault("usage", f"{message[:1].lower()}{message[1:]}".rstrip("."), hint=f"see `{command} --help`")
 
 
-def _tell(problem: OstiaryError, *, as_json: bool) -> None:
+def _tell(problem: OstiaryError, *, as_json: bool) -> int:
+    """Returns the exit code of whose fault it was."""
     if as_json:
         error = {name: value for name, value in told(problem).items() if name != "fault"}  # that is the exit code
         click.echo(json.dumps({"error": error}, ensure_ascii=False), err=True)
     else:
         click.echo(f"error: {with_names(str(problem))}", err=True)
+    return problem.exit_code
 
 
 class _Group(click.Group):
