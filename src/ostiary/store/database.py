@@ -19,16 +19,8 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, event, func, make_url, select, update
+from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, event, exc, func, make_url, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import (
-    ArgumentError,
-    DBAPIError,
-    DisconnectionError,
-    NoSuchModuleError,
-    OperationalError,
-    ProgrammingError,
-)
 
 from ostiary.foundation.errors import OperatorFault, SystemFault
 from ostiary.foundation.home import PRIVATE, Settings, write_once
@@ -48,7 +40,7 @@ CONNECT_TIMEOUT_S: Final = 10
 ASK_AFTER_S: Final = 0.5  # of rest: to ask each time would cost every transaction a way to the server and back
 IDLE_IN_TRANSACTION_MAX_MS: Final = 60_000  # a process that hangs does not hold the others up for ever
 READS: Final[dict[str, Any]] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-AROUND: Final = (SystemFault, OSError, DBAPIError)  # what fails around us, and is told or tried again
+AROUND: Final = (SystemFault, OSError, exc.DBAPIError)  # what fails around us, and is told or tried again
 DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
@@ -153,7 +145,7 @@ def connect(url: str) -> Engine:
             _make_private(place.database)
             return engine
         engine = create_engine(place, hide_parameters=True, connect_args={"connect_timeout": CONNECT_TIMEOUT_S})
-    except (ArgumentError, NoSuchModuleError, ImportError) as problem:
+    except (exc.ArgumentError, exc.NoSuchModuleError, ImportError) as problem:
         hint = "write sqlite:////path/to/file or postgresql+psycopg://user:password@host/database"
         raise OperatorFault("store-url", "the setting `store` is no address of a database", hint=hint) from problem
     event.listen(engine, "connect", _prepare_postgresql)
@@ -167,7 +159,7 @@ def clearly(engine: Engine) -> Iterator[None]:
     """What the database says in its own words becomes one message with what to do, and without a password."""
     try:
         yield
-    except DBAPIError as problem:
+    except exc.DBAPIError as problem:
         where = engine.url.render_as_string(hide_password=True)
         if getattr(problem.orig, "sqlite_errorcode", 0) in DAMAGED:
             hint = "keep the file for a look, and restore the last backup with `ostiary restore`"
@@ -182,7 +174,7 @@ def _version(engine: Engine) -> str:
     try:
         with engine.connect() as connection:
             return str(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar())
-    except (OperationalError, ProgrammingError):
+    except (exc.OperationalError, exc.ProgrammingError):
         return ""
 
 
@@ -215,7 +207,7 @@ def _alive(engine: Engine, connection: Any, record: Any, _: object) -> None:
         try:
             engine.dialect.do_ping(connection)
         except engine.dialect.loaded_dbapi.Error as gone:
-            raise DisconnectionError from gone
+            raise exc.DisconnectionError from gone
 
 
 def _make_private(file: str | None) -> None:
