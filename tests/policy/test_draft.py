@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.erp.offer import Role
+from ostiary.erp.catalogue import Role
 from ostiary.policy.draft import draft
 from ostiary.policy.model import Kind
 from ostiary.policy.parse import parse

@@ -21,8 +21,7 @@ from ostiary.compile.plan import compile_policy
 from ostiary.control.installation import Administrators, administrators
 from ostiary.erp import openapi
 from ostiary.erp.adapters import ADAPTERS
-from ostiary.erp.catalogue import learned
-from ostiary.erp.offer import Offer
+from ostiary.erp.catalogue import Offer, learned
 from ostiary.erp.openapi import DOCUMENT_MAX_BYTES
 from ostiary.foundation.clock import SystemClock, stamp
 from ostiary.foundation.errors import OperatorFault, counted, owner_only, plainly

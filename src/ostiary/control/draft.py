@@ -12,8 +12,7 @@ from ostiary.control.documents import described, prove_document, read_document, 
 from ostiary.control.evidence import Tick, recorded, turned_away
 from ostiary.control.installation import refuse_empty
 from ostiary.erp import odata, openapi, tryton
-from ostiary.erp.catalogue import learned
-from ostiary.erp.offer import Role
+from ostiary.erp.catalogue import Role, learned
 from ostiary.erp.operation import Verb, covering_scopes, operation_named
 from ostiary.foundation.clock import stamp
 from ostiary.foundation.errors import CallerFault, OperatorFault

@@ -6,8 +6,7 @@ from typing import Final, NamedTuple
 from msgspec.structs import replace
 
 from ostiary.erp import odoo, tryton
-from ostiary.erp.catalogue import Catalogue, Site
-from ostiary.erp.offer import Offer
+from ostiary.erp.catalogue import Catalogue, Offer, Site
 from ostiary.erp.operation import Call, Refused, Request, Unreadable
 from ostiary.erp.walk import Walk
 

@@ -1,4 +1,6 @@
-"""What an ERP offers: its objects, their fields and where these lead, their callable methods."""
+"""What an ERP offers, as it was learned: its objects, their fields and where these lead, their callable methods; and as
+every source of what can be done, and of what a role may, tells it.
+"""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -9,12 +11,29 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from ostiary.erp.offer import Role
+from ostiary.erp.operation import Operation
 
 MANY: Final = frozenset({"one2many", "many2many"})
 ONE: Final = frozenset({"many2one", "one2one"})
 LINKS: Final = MANY | ONE
 CATALOGUES_MAX: Final = 16  # kept decoded
+
+
+class Offer(Struct, frozen=True, kw_only=True):
+    """`links`: object -> field -> the object it leads to, "" for a value; empty where the fields are not known."""
+
+    operations: tuple[Operation, ...]
+    links: Mapping[str, Mapping[str, str]] = {}
+
+
+class Role(Struct, frozen=True, kw_only=True):
+    """`may`: each permission (`erp/sale.sale:write.create`) and why it is there. All words are the source's own."""
+
+    name: str
+    may: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+    includes: tuple[str, ...] = ()
+    department: str = ""
 
 
 class Field(Struct, frozen=True, array_like=True):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Final, NoReturn
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser
 
-from ostiary.erp.offer import Role
+from ostiary.erp.catalogue import Role
 from ostiary.erp.operation import Verb
 
 DOCUMENT_MAX_BYTES: Final = 10 * 1024 * 1024

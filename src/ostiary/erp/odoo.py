@@ -18,8 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from ostiary.erp.body import json_body, xml_rpc
-from ostiary.erp.catalogue import LINKS, MANY, ONE, Catalogue, Field
-from ostiary.erp.offer import Offer
+from ostiary.erp.catalogue import LINKS, MANY, ONE, Catalogue, Field, Offer
 from ostiary.erp.operation import Operation, Refused, Request, Verb
 from ostiary.erp.walk import DEPTH_MAX, HOPS_MAX, METHOD, OBJECT, Place, Walk, dead_end, shown, texts
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, count
 from typing import Final
 
-from ostiary.erp.offer import Role
+from ostiary.erp.catalogue import Role
 from ostiary.erp.operation import operation_named
 from ostiary.foundation.errors import harmless
 from ostiary.policy import keys

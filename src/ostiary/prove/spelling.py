@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Final
 
-from ostiary.erp.offer import Offer
+from ostiary.erp.catalogue import Offer
 from ostiary.erp.operation import Operation, Pattern, covering_scopes, doing, operation_named
 from ostiary.policy.model import Apart, Kind, Policy, Source
 from ostiary.policy.parse import packs

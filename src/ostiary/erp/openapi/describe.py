@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from ostiary.erp.offer import Offer, Role
+from ostiary.erp.catalogue import Offer, Role
 from ostiary.erp.openapi.document import Loaded, Refused, Trouble, escaped, read_document, resolve
 from ostiary.erp.openapi.schema import Bundler
 from ostiary.erp.operation import Verb, covering_scopes

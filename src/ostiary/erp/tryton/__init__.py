@@ -2,8 +2,7 @@
 
 from ostiary.erp.operation import Refused, Request
 from ostiary.erp.tryton import rest, rpc
-from ostiary.erp.tryton.catalogue import learn
-from ostiary.erp.tryton.offer import OBJECTS, groups, offer
+from ostiary.erp.tryton.catalogue import OBJECTS, groups, learn, offer
 from ostiary.erp.tryton.writes import NAME, plain
 from ostiary.erp.walk import Walk
 
