@@ -135,13 +135,10 @@ class _Reader:
         if not isinstance(name, str) or place not in {"path", "query", "header", "cookie"}:
             raise Refused(pointer, "a parameter has a name and is in path, query, header or cookie")
         required = value.get("required") is True or place == "path"
-        if place == "cookie":
+        shows = place == "query" and name.lower().replace("_", "").replace("-", "") in QUERY_KEYS
+        if unseen := "cookies" if place == "cookie" else "credentials in a query" if shows else "":
             if required:
-                raise Refused(pointer, "cookies never reach the system, so none can be required")
-            return None
-        if place == "query" and name.lower().replace("_", "").replace("-", "") in QUERY_KEYS:
-            if required:
-                raise Refused(pointer, "credentials in a query never reach the system, so none can be required")
+                raise Refused(pointer, f"{unseen} never reach the system, so none can be required")
             return None
         if place == "header" and (name.lower() in UNSEEN_HEADERS or name.lower().startswith(NO_PARAMETERS)):
             return None
