@@ -1,16 +1,19 @@
 """Revocations on their way to the gate: one is pushed at once, whatever else is on its way; many become one list."""
 
 import json
+import shutil
 import threading
+from types import SimpleNamespace
 
 import pytest
 from msgspec.structs import replace
 from sqlalchemy.exc import OperationalError
 
-from ostiary.control import reconcile
+from ostiary.control import members, reconcile
 from ostiary.control.installation import open_installation, opened
 from ostiary.control.prepare import START_FILE, edge_of, initialise, ready
 from ostiary.control.reconcile import HOT_MAX, ROUTES, Reconciler, Translated
+from ostiary.foundation.clock import to_us
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.unix import Answer
@@ -97,10 +100,10 @@ def another(reconciler):
     return Translated(plan=plan, resources={ROUTES: {"routes": "another"}})
 
 
-def record(on, keys, life_s=1000):
+def record(on, keys, life_s=1000, at_us=0):
     now_s = int(on.clock.now().timestamp())
     with on.store.begin() as connection:
-        directory.revoke(connection, keys, expires_at_s=now_s + life_s, reason="", at_us=0)
+        directory.revoke(connection, keys, expires_at_s=now_s + life_s, reason="", at_us=at_us)
     return keys
 
 
@@ -141,6 +144,53 @@ def test_what_another_process_recorded_is_pushed_too(on, gate, reconciler):
     reconciler.catch_up()
     assert all(gate.holds(COLD, key) for key in [*some(HOT_MAX + 1), "grant:elsewhere"])
     assert not gate.holds(HOT, "grant:elsewhere")
+
+
+@pytest.fixture
+def nodes(databases, folder):
+    """Two of a fleet: each its own folder, gate and guard, one PostgreSQL."""
+    with databases.one("postgresql") as url:
+        first, second = (Home(root=folder / name) for name in ("first", "second"))
+        initialise(first, upstream="http://127.0.0.1:9", store=url)
+        (first.run / START_FILE).write_text("0 UTC")
+        shutil.copytree(first.root, second.root)
+        with opened(first) as one, opened(second) as other:
+            yield one, other
+
+
+def test_what_one_node_revokes_gate_and_guard_of_the_other_refuse_at_the_next_half_second(nodes, monkeypatch):
+    """By the few that are new alone; the same is not told twice."""
+    guard, gates = TwinGuard(revision_in_force(nodes[0].home)), (TwinGate(), TwinGate())
+    monkeypatch.setattr(reconcile.unix, "ask", guard.ask)
+    here, there = (Reconciler(on, gate, edge_of(on)) for on, gate in zip(nodes, gates, strict=True))
+    here.prepare(), there.prepare()
+    now_us = to_us(nodes[0].clock.now())
+    here.refuse(record(nodes[0], ["gen:user:anna#3"], at_us=now_us))
+    record(nodes[0], ["jti:clock-behind"], at_us=now_us - 2_000_000)
+    record(nodes[0], ["jti:long-ago"], at_us=now_us - 60_000_000)
+    monkeypatch.setattr(nodes[1].store, "ask", only_the_new(nodes[1].store.ask))
+    guard.told.clear()
+    there.hear()
+    assert [gates[1].holds(HOT, key) for key in ("gen:user:anna#3", "jti:clock-behind", "jti:long-ago")] == [1, 1, 0]
+    assert guard.told == ["revoked"]
+    there.hear()
+    assert guard.told == ["revoked"]
+
+
+def only_the_new(ask):
+    def asked(read, *what):
+        assert read is directory.revoked_since, "the whole list"
+        return ask(read, *what)
+
+    return asked
+
+
+def test_control_hears_of_other_nodes_twice_a_second_and_a_store_that_is_away_is_no_news(on, reconciler, monkeypatch):
+    monkeypatch.setattr(members, "_every", lambda seconds, act: (seconds, getattr(act, "__name__", "")))
+    board = SimpleNamespace(reconciler=reconciler)
+    assert (0.5, "hear") in members._chores(board)
+    monkeypatch.setattr(on.store, "ask", full)
+    reconciler.hear()
 
 
 def test_what_no_living_token_carries_is_let_go(on, gate, reconciler, monkeypatch):

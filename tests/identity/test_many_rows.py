@@ -9,7 +9,7 @@ from identity.test_people import Browser, begun, polled, shown
 from identity.test_proofs import made
 from ostiary.identity import principals, tokens, tries
 from ostiary.store.database import open_store
-from ostiary.store.directory import revoked_keys
+from ostiary.store.directory import revoked_keys, revoked_since
 from ostiary.store.tables import ONE_TIME, THROTTLE
 
 # Which grow with what is asked, and not with who there is. Revocations are as many as tokens that live and were taken
@@ -87,6 +87,17 @@ def test_no_statement_reads_a_large_table_from_end_to_end(world, asked):
                 words = line.replace('"', "").split()
                 whole = "SCAN" in words or "Seq Scan on" in line
                 assert not (whole and set(LARGE) & set(words)), f"{line}\n{statement}"
+
+
+def test_the_look_for_new_revocations_reads_no_old_ones(world, asked):
+    """Control looks twice a second."""
+    world.store.ask(revoked_since, 1)
+    ((statement, parameters),) = asked.items()
+    with world.store.read() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SET LOCAL enable_seqscan = off"))
+        told = " ".join(plan(connection, statement, parameters))
+    assert "ix_revocation_at_us" in told, told
 
 
 @contextmanager

@@ -35,6 +35,7 @@ from ostiary.tls import authority
 
 RENEW_EVERY_S: Final = 10.0  # a third of the lease
 CATCH_UP_EVERY_S: Final = 15.0
+HEAR_EVERY_S: Final = 0.5  # what one node revokes, all refuse within a second
 SHORTEN_EVERY_S: Final = 1.0
 FORGET_EVERY_S: Final = 600.0  # seldom enough to cost nothing, often enough that little goes at a time
 SETTLE_EVERY_S: Final = 5.0  # what ended by itself is told
@@ -88,6 +89,7 @@ def _chores(board: Board) -> list[Any]:
     return [
         _every(RENEW_EVERY_S, renew),
         _every(CATCH_UP_EVERY_S, board.reconciler.catch_up),
+        _every(HEAR_EVERY_S, board.reconciler.hear),
         _every(SHORTEN_EVERY_S, board.reconciler.shorten),
         _every(KEYS_EVERY_S, keep_keys),
         _every(FORGET_EVERY_S, forget),

@@ -18,6 +18,7 @@ from ostiary.envoy.daemon import Gate
 from ostiary.envoy.resource import Edge, Resources
 from ostiary.envoy.translate import Population, beside_routes, bridge, news, translate
 from ostiary.foundation import unix
+from ostiary.foundation.clock import to_us
 from ostiary.foundation.errors import OurFault, SystemFault
 from ostiary.foundation.home import LEASE_S, Home, write_atomically
 from ostiary.foundation.ids import content_hash
@@ -32,6 +33,7 @@ from ostiary.store.tables import ERP_ACCOUNT, PRINCIPAL
 
 ROUTES: Final = "rds.json"
 HOT_MAX: Final = 300  # revocations pushed one by one; a longer list becomes part of the cold one
+HEARD_S: Final = 5  # how far the clock of another node may be behind, and its commit after its record
 READERS_MAX: Final = 2  # Envoys that read a configuration at a time
 PLACES: Final = re.compile("{(key|login|basic)}")
 FIT: Final = re.compile("[ -~]{1,8000}")  # of a header's value: no line of it ends early
@@ -213,6 +215,12 @@ class Reconciler:
             self._merge()
         elif unknown:
             self._push(unknown)
+
+    def hear(self) -> None:
+        """Refuses what another node of a fleet has just recorded; what this does not find is left to `catch_up`."""
+        with suppress(*AROUND):
+            since_us = to_us(self._on.clock.now()) - HEARD_S * 1_000_000
+            self.refuse(self._on.store.ask(directory.revoked_since, since_us) - self._cold - self._hot)
 
     def _guard_lags(self) -> bool:
         """One that starts while a plan is put in force reads the one before; a silent one reads the new when it starts."""

@@ -143,6 +143,11 @@ def revoked_keys(connection: Connection, now_s: int) -> frozenset[str]:
     return frozenset(connection.scalars(select(REVOCATION.c.key).where(REVOCATION.c.expires_at_s > now_s)))
 
 
+def revoked_since(connection: Connection, at_us: int) -> frozenset[str]:
+    """The keys that were recorded from then on, by whichever node."""
+    return frozenset(connection.scalars(select(REVOCATION.c.key).where(REVOCATION.c.at_us >= at_us)))
+
+
 def revoke(connection: Connection, keys: Iterable[str], *, expires_at_s: int, reason: str, at_us: int) -> None:
     """Marks every key revoked until `expires_at_s`; a key revoked already keeps its first record.
 
