@@ -29,6 +29,7 @@ from ostiary.erp.tryton import learn
 from ostiary.foundation.home import Home, Settings, write_atomically
 from ostiary.foundation.ids import role_set_id
 from ostiary.foundation.jose import Claims, SigningKey, sign_access_token
+from ostiary.foundation.proof import Nonces
 from ostiary.foundation.secret import Secret
 from ostiary.guard import app
 from ostiary.guard.erp import NotEstablished
@@ -353,12 +354,15 @@ def _new_database() -> Path:
     return path
 
 
+NONCES = Nonces(b"k" * 32, demanded=False)
+
+
 class TwinGuard(app.Guard):
     twin: TwinErp
 
     @classmethod
     def around(cls, world: World, twin: TwinErp) -> "TwinGuard":
-        made = cls(world.home, world.store, world.sealer, world.settings, world.clock)
+        made = cls(world.home, world.store, world.sealer, world.settings, world.clock, NONCES)
         made.twin = twin
         return made
 
@@ -370,7 +374,7 @@ class TwinGuard(app.Guard):
 async def guarded(world: World, twin: TwinErp | None = None) -> AsyncIterator[World]:
     """The guard runs; with a twin, that is the ERP it asks."""
     if twin is None:
-        guard = app.Guard(world.home, world.store, world.sealer, world.settings, world.clock)
+        guard = app.Guard(world.home, world.store, world.sealer, world.settings, world.clock, NONCES)
     else:
         guard = TwinGuard.around(world, twin)
     async with guard.running():

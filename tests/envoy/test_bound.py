@@ -22,6 +22,7 @@ from ostiary.erp.route import Parameter
 from ostiary.foundation.clock import SystemClock
 from ostiary.foundation.home import Home
 from ostiary.foundation.jose import confirmation
+from ostiary.foundation.proof import NONCE_LIFE_S, Nonces
 from ostiary.guard.proof import Proofs
 from ostiary.plan.model import Always, Limit, Plan, seal
 from ostiary.tls import authority
@@ -29,6 +30,7 @@ from ostiary.tls import authority
 from .test_contexts import plan_of, read  # isort: skip
 
 ORIGIN = "https://shop.test"
+NONCES = Nonces(b"k" * 32, demanded=False)
 KEY, OTHER = ECKey.generate_key("P-256"), ECKey.generate_key("P-256")
 
 
@@ -39,19 +41,19 @@ def place(make_gate: Any, tmp_path_factory: Any) -> Iterator[Any]:
     authority.ensure(home, "gate.test")
     ca = home.keys / "ca.crt"
     gate = make_gate(plain=False, certificate=home.keys / "gate.crt", key=home.keys / "gate.key", client_ca=ca)
-    proofs = Proofs(8443, FixedClock(datetime.now(UTC) - timedelta(minutes=1)))
+    proofs = Proofs(8443, FixedClock(datetime.now(UTC) - timedelta(minutes=1)), NONCES)
     proofs._clock = SystemClock()
 
     def guard(seen: Any) -> Any:
         if not seen["path"].startswith("/proof"):
             return 200, {}, ""
-        refused = proofs.refused(seen["method"], seen["path"].removeprefix("/proof"), seen["headers"])
-        return 421 if refused else 200, {}, refused
+        status, told = proofs.answer(seen["method"], seen["path"].removeprefix("/proof"), seen["headers"])
+        return status, told, ""
 
     gate.guard_reply = guard
     try:
         gate.start(gate.files(with_a_query(plan_of(gate, [read(Always())])), [["clerk"]]))
-        yield SimpleNamespace(gate=gate, home=home, ca=ca, folder=home.root)
+        yield SimpleNamespace(gate=gate, home=home, ca=ca, folder=home.root, proofs=proofs)
     finally:
         gate.stop()
 
@@ -73,6 +75,11 @@ def ask(
     path: str = "/orders",
     source: str = "127.0.0.1",
 ) -> tuple[int, str]:
+    answer = answered(place, authorization, proof=proof, shown=shown, method=method, path=path, source=source)
+    return answer.status, str(answer.getheader("ostiary-reason", "allowed"))
+
+
+def answered(place: Any, authorization: Any, *, proof: Any, shown: Any = None, method: str = "GET", path: str = "/orders", source: str = "127.0.0.1") -> Any:  # fmt: skip
     own = ssl.create_default_context(cafile=str(place.ca))
     if shown:
         (place.folder / "pair.pem").write_bytes(shown.certificate + shown.key)
@@ -86,7 +93,7 @@ def ask(
     answer = connection.getresponse()
     answer.read()
     connection.close()
-    return answer.status, str(answer.getheader("ostiary-reason", "allowed"))
+    return answer
 
 
 def token(place: Any, bound: str = "") -> str:
@@ -186,6 +193,29 @@ def test_an_unsigned_proof_is_none(place: Any) -> None:
         assert ask(place, f"DPoP {bound}", proof=[unsigned]) == REFUSED
 
 
+@pytest.mark.standard("A8")
+def test_where_nonces_are_demanded_the_refusal_brings_one_and_the_proof_with_it_is_taken(place: Any) -> None:
+    """RFC 9449 section 9; one that is two lives old is asked for anew, and so is one that nobody gave."""
+    bound, nonces = token(place, f"jkt:{KEY.thumbprint()}"), place.proofs._nonces
+    old = nonces.at(datetime.now(UTC) - timedelta(seconds=2 * NONCE_LIFE_S))
+    assert ask(place, f"DPoP {bound}", proof=[proof_of(bound, nonce=old[1])]) == REFUSED
+    place.proofs._nonces = nonces._replace(demanded=True)
+    try:
+        for told in ({}, {"nonce": old[1]}, {"nonce": "guessed"}):
+            refused = answered(place, f"DPoP {bound}", proof=[proof_of(bound, **told)])
+            challenge = refused.getheader("www-authenticate")
+            assert (refused.status, refused.getheader("ostiary-reason")) == REFUSED
+            assert challenge.startswith("DPoP ")
+            assert 'error="use_dpop_nonce"' in challenge
+            nonce = refused.getheader("dpop-nonce")
+            assert ask(place, f"DPoP {bound}", proof=[proof_of(bound, nonce=nonce)]) == (200, "allowed")
+        unproved = answered(place, f"DPoP {bound}", proof=[proof_of(bound, OTHER)])
+        assert 'error="invalid_dpop_proof"' in unproved.getheader("www-authenticate")
+        assert unproved.getheader("dpop-nonce") is None
+    finally:
+        place.proofs._nonces = nonces
+
+
 @pytest.mark.standard("E11")
 def test_who_asks_for_too_many_looks_at_proofs_costs_the_guard_nothing_and_others_nothing_at_all(place: Any) -> None:
     """A look costs a quarter of a millisecond: the caller's own limit comes first, for each of his addresses."""
@@ -213,7 +243,7 @@ def test_who_asks_for_too_many_looks_at_proofs_costs_the_guard_nothing_and_other
 
 def test_after_a_restart_no_proof_from_before_it_is_good(place: Any) -> None:
     bound, now = token(place, f"jkt:{KEY.thumbprint()}"), datetime.now(UTC)
-    after = Proofs(8443, FixedClock(now))
+    after = Proofs(8443, FixedClock(now), NONCES)
     for iat in (-50, -5, 0, 10):
         headers = {"authorization": f"DPoP {bound}", "host": "shop.test", "x-gw-bound": f"jkt:{KEY.thumbprint()}"}
         headers["dpop"] = proof_of(bound, iat=int(now.timestamp()) + iat)

@@ -372,6 +372,25 @@ def test_a_nonce_is_asked_for_and_taken_until_the_one_after_the_next(world_with)
         assert error(one.token(proof=one.proof(nonce=nonce))) == (400, "use_dpop_nonce")
 
 
+def test_userinfo_asks_for_a_nonce_as_the_gate_does(world_with):
+    """RFC 9449 section 9, and with the nonce that the token endpoint gave."""
+    with world_with(dpop_nonce=True) as world:
+        one, path = Keyed(world), "/identity/userinfo"
+        nonce = one.token(proof=one.proof()).headers["dpop-nonce"]
+        uri = one.push(proof=one.proof("/identity/par", nonce=nonce)).json()["request_uri"]
+        bound = one.redeem(one.code(uri), proof=one.proof(nonce=nonce)).json()["access_token"]
+
+        def asked(**changed):
+            proof = one.proof(path, method="GET", token=bound, **changed)
+            return world.ask("GET", path, headers={"authorization": f"DPoP {bound}", "dpop": proof})
+
+        refused = asked()
+        assert error(refused) == (401, "use_dpop_nonce")
+        assert refused.headers["www-authenticate"].startswith('DPoP realm="ostiary", error="use_dpop_nonce"')
+        assert (refused.headers["dpop-nonce"], refused.headers["ostiary-reason"]) == (nonce, "token-unbound")
+        assert asked(nonce=nonce).status_code == 200
+
+
 def test_a_bound_token_is_no_bearer_s_and_the_other_way_round(world):
     one = Keyed(world)
     uri = one.push().json()["request_uri"]

@@ -27,7 +27,7 @@ from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.inside import Operation, in_threads, route
 from ostiary.guard.app import Guard
 from ostiary.identity import app as identity
-from ostiary.identity import keys, tokens
+from ostiary.identity import credentials, keys, tokens
 from ostiary.identity.request import Refused
 from ostiary.monitor import alerts
 from ostiary.monitor.watch import Watch
@@ -196,7 +196,9 @@ def _have_changed(on: Installation, act: str, actor: str, told: Mapping[str, Any
 
 async def run_guard(on: Installation) -> None:
     """The look inside: one socket for the gate, one for control."""
-    made = Guard(on.home, on.store, on.sealer, on.settings, on.clock)
+    with on.store.begin() as connection:
+        nonces = credentials.nonces(credentials.pepper(connection, on.sealer), on.settings)
+    made = Guard(on.home, on.store, on.sealer, on.settings, on.clock, nonces)
     async with made.running():
         await serve(
             Served(made.check, listen(on.home.socket("guard"))),

@@ -152,7 +152,7 @@ def _certified() -> Json:
 
 def _proof() -> Json:
     asked = {"patterns": [{"exact": name} for name in SHOWN]}
-    service = guard_service("/proof")
+    service = guard_service("/proof", allowed_client_headers={"patterns": [{"exact": "dpop-nonce"}]})
     return extension("proof", EXT_AUTHZ, http_service=service, allowed_headers=asked, **FIXED["unanswered"])
 
 

@@ -19,7 +19,7 @@ from ostiary.envoy.resource import FIXED, Edge, Json, extension, header, typed, 
 from ostiary.envoy.upstream import BUFFER, EXT_AUTHZ, TELL, bare_filter
 from ostiary.event.record import KEPT, NONE, WRITTEN
 from ostiary.foundation.api_key import WRONG
-from ostiary.plan.decide import HEADER, Reason, problem
+from ostiary.plan.decide import HEADER, NONCE_ASKED, Reason, problem
 
 LISTENER: Final = "envoy.config.listener.v3.Listener"
 FILE_LOG: Final = "envoy.extensions.access_loggers.file.v3.FileAccessLog"
@@ -57,6 +57,7 @@ COUNTED: Final = "envoy.extensions.resource_monitors.downstream_connections.v3.D
 # What the guard says for it: of any 5xx Envoy takes the status alone (measured).
 GUARD_SAYS: Final = {Reason.UNAVAILABLE: 424, Reason.ERP_REFUSES: 423}
 UNPROVED: Final = 421  # what the guard says of a proof: it knows neither decision nor revision of the request then
+WITHOUT_NONCE: Final = 428
 # What is made of an ERP's 401: no answer of the gate's own has it, and its mapper makes 502 of it.
 ERP_REFUSES: Final = 511
 EXPRESSION: Final = "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
@@ -66,6 +67,7 @@ WHY: Final = "The decision id tells the operator of this gate why."
 DETAIL: Final = {Reason.UNAVAILABLE: "The system has no account for this caller; an administrator can give one."}
 RENEW: Final = "Your token is good. The key or password that the gate has for the system is wrong or was withdrawn there: an administrator gives another one with `account`."
 KEY: Final = "The API key is wrong, has ended or was taken back: its owner gets another one from an administrator."
+NONCE: Final = "Put the nonce of the answer's DPoP-Nonce header into the proof."
 TOKEN: Final = "jwt_authn_access_denied"  # noqa: S105  the beginning of jwt_authn's own details
 
 
@@ -118,6 +120,7 @@ def _local_replies(edge: Edge) -> Json:
             _refuse(Reason.RATE_LIMITED, _status(429), edge),
             _refuse(Reason.UNAVAILABLE, _all([_flag("UAEX"), _any([_range(100, 399), _status(503)])]), edge),
             _refuse(Reason.TOKEN_UNBOUND, _all([_flag("UAEX"), _status(UNPROVED)]), edge),
+            _refuse(Reason.TOKEN_UNBOUND, _all([_flag("UAEX"), _status(WITHOUT_NONCE)]), edge, NONCE, NONCE_ASKED),
             _refuse(
                 Reason.CREDENTIAL_INVALID,
                 _all([_flag("UAEX"), _status(WRONG)]),

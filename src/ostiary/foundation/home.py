@@ -115,7 +115,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     token_life_s: Life = 3600  # of access tokens
     ask_client_certificate: Switch = False
     any_client_certificate: Switch = False  # not our authority's alone: then a certificate proves its key, and no name
-    dpop_nonce: Switch = False  # proofs at the authorization server must bear a nonce of its own
+    dpop_nonce: Switch = False  # every DPoP proof must bear a nonce that we gave
     geoip_database: Text = ""  # MMDB file that tells countries; empty: nobody knows them
     breached_passwords: Text = ""  # Have I Been Pwned's SHA-1 list; empty: only what everybody guesses is refused
     trusted_hops: Count = 0  # proxies of yours in front of the gate, whose X-Forwarded-For counts

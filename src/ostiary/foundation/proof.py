@@ -44,6 +44,8 @@ JWKS_MAX_BYTES: Final = 16_384
 AHEAD_S: Final = 10  # of our clock; so much must be borne, a minute must not
 PROOF_LIFE_S: Final = 60
 ASSERTION_LIFE_MAX_S: Final = 3600
+NONCE_LIFE_S: Final = 300  # a nonce is good until the one after the next
+USE_NONCE: Final = "use_dpop_nonce"
 PORTS: Final = {"https": 443, "http": 80}
 
 warnings.filterwarnings("ignore", category=SecurityWarning, message="EdDSA is deprecated")  # clients still say so
@@ -69,6 +71,23 @@ class Proof(NamedTuple):
     jti: str
     nonce: str
     issued_at: float
+
+
+class Nonces(NamedTuple):
+    """What proofs bear, to show that they were made of late (RFC 9449 sections 8 and 9): the same for everybody at token
+    endpoint and gate, and nobody has to keep them. `demanded` of every proof; else right where there is one.
+    """
+
+    key: bytes
+    demanded: bool
+
+    def at(self, now: datetime) -> list[str]:
+        """The one to bear now, and the one before it."""
+        period = int(now.timestamp()) // NONCE_LIFE_S
+        return [hmac.digest(self.key, str(one).encode(), "sha256").hex() for one in (period, period - 1)]
+
+    def lacks(self, proof: Proof, now: datetime) -> bool:
+        return (self.demanded or proof.nonce != "") and proof.nonce not in self.at(now)
 
 
 class _Registry(JWSRegistry):  # an RSA key alone takes more than the library's own bound

@@ -16,6 +16,7 @@ from ostiary.foundation.clock import Clock
 from ostiary.foundation.errors import CallerFault, OperatorFault, SystemFault
 from ostiary.foundation.home import Home, Settings, write_atomically
 from ostiary.foundation.inside import Operation, in_loop, route
+from ostiary.foundation.proof import Nonces
 from ostiary.foundation.secret import Secret
 from ostiary.guard.accounts import Accounts, SystemVault
 from ostiary.guard.adapters import OdooErp, TokenErp, TrytonErp
@@ -25,7 +26,7 @@ from ostiary.guard.erp import PATIENCE_S, TIMEOUT_S, HandsOver, NotEstablished, 
 from ostiary.guard.journal import Journal
 from ostiary.guard.knowledge import Knowledge, Ready
 from ostiary.guard.locks import Locks
-from ostiary.guard.proof import Proofs
+from ostiary.guard.proof import UNPROVED, Proofs
 from ostiary.plan.decide import Reason, problem
 from ostiary.plan.model import HandOver, Kind, System
 from ostiary.store.database import Sealer, Store
@@ -35,7 +36,6 @@ PROOF: Final = "/proof"
 BODY_MAX_BYTES: Final = 64 * 1024 * 1024  # the gate holds to the policy's own limit; this one only bounds memory
 FORGET_EVERY_S: Final = 3_600.0
 RETRY_AFTER_S: Final = "1"
-UNPROVED: Final = 421  # `envoy.listener` knows it too
 FOR: Final = {503: 424, 502: 423}  # RFC 4918 sections 11.4 and 11.3; `envoy.listener` knows them
 
 Scope = MutableMapping[str, Any]
@@ -49,13 +49,15 @@ log = logging.getLogger(__name__)
 class Guard:
     """The guard of one installation. It answers inside `async with guard.running()`, and only there."""
 
-    def __init__(self, home: Home, store: Store, sealer: Sealer, settings: Settings, clock: Clock) -> None:
+    def __init__(  # noqa: PLR0917  the composition root names them once
+        self, home: Home, store: Store, sealer: Sealer, settings: Settings, clock: Clock, nonces: Nonces
+    ) -> None:
         self._home, self._clock = home, clock
         self._accounts, self._knowledge = Accounts(store, sealer), Knowledge(home, store, settings.issuer, clock)
         self._erps: dict[tuple[str, ...], Behind] = {}
         self._authorities = settings.upstream_authorities
         self._check: Check | None = None
-        self._proofs = Proofs(settings.port, clock)
+        self._proofs = Proofs(settings.port, clock, nonces)
         # The control side's wishes.
         told: dict[str, Operation] = {
             "plan": self._knowledge.take_plan, "changed-over": self._knowledge.changed_over, "state": self.state,
@@ -140,12 +142,13 @@ class Guard:
         """The other filter's question: does who shows this bound token hold its key? No more is known of it yet."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         path = (scope.get("raw_path") or b"").decode("latin-1").removeprefix(PROOF)
+        status, told = UNPROVED, dict[str, str]()
         try:
-            fails = len(headers) < len(scope["headers"]) or self._proofs.refused(scope["method"], path, headers)
+            if len(headers) == len(scope["headers"]):
+                status, told = self._proofs.answer(scope["method"], path, headers)
         except Exception:
             log.exception("a proof could not be judged")
-            fails = True
-        await Response(status_code=UNPROVED if fails else 200)(scope, receive, send)
+        await Response(status_code=status, headers=told)(scope, receive, send)
 
     async def _read_directory(self) -> None:
         self._accounts.forget()

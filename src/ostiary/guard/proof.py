@@ -12,22 +12,31 @@ from ostiary.erp.operation import Verb
 from ostiary.foundation.clock import Clock
 from ostiary.foundation.ids import role_set_id
 from ostiary.foundation.jose import Claims, TokenRefused
-from ostiary.foundation.proof import AHEAD_S, PROOF_LIFE_S, verify_proof
+from ostiary.foundation.proof import AHEAD_S, PROOF_LIFE_S, USE_NONCE, Nonces, verify_proof
 from ostiary.guard.knowledge import Caller
 
 SEEN_MAX: Final = 500_000  # some 100 MB: more at once than a guard looks at while a proof is good
 KEPT_S: Final = PROOF_LIFE_S + AHEAD_S + 1
+UNPROVED: Final = 421  # `envoy.listener` knows them too
+WITHOUT_NONCE: Final = 428
 LOGIN_MAX_CHARS: Final = 60
 
 
 class Proofs:
     """Remembers what it has seen for as long as it would be good; a proof that may be from before its time is not."""
 
-    def __init__(self, port: int, clock: Clock) -> None:
-        self._port, self._clock = port, clock
+    def __init__(self, port: int, clock: Clock, nonces: Nonces) -> None:
+        self._port, self._clock, self._nonces = port, clock, nonces
         self._began_s = clock.now().timestamp()
         self._seen: set[str] = set()
         self._order: deque[tuple[float, str]] = deque()
+
+    def answer(self, method: str, path: str, headers: Mapping[str, str]) -> tuple[int, dict[str, str]]:
+        """The status for the gate, and the nonce that the proof is to bear instead."""
+        refused = self.refused(method, path, headers)
+        if refused == USE_NONCE:
+            return WITHOUT_NONCE, {"dpop-nonce": self._nonces.at(self._clock.now())[0]}
+        return UNPROVED if refused else 200, {}
 
     def refused(self, method: str, path: str, headers: Mapping[str, str]) -> str:
         """Why the request is not its token holder's; "" where it is."""
@@ -43,6 +52,8 @@ class Proofs:
             return refused.message
         if f"jkt:{proof.key}" != headers.get("x-gw-bound"):
             return "the proof is signed with another key than the token is bound to"
+        if self._nonces.lacks(proof, now):
+            return USE_NONCE
         return "" if self._first(f"{proof.key} {proof.jti}", proof.issued_at, now.timestamp()) else "used before"
 
     def _first(self, name: str, issued_at: float, now_s: float) -> bool:

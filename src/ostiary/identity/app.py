@@ -19,11 +19,11 @@ from starlette.routing import Mount, Route, request_response
 from ostiary.foundation.api_key import PLACE, WRONG
 from ostiary.foundation.clock import Clock
 from ostiary.foundation.home import Home, Settings
-from ostiary.foundation.proof import ALGORITHMS
+from ostiary.foundation.proof import ALGORITHMS, USE_NONCE
 from ostiary.identity import asked, clients, endpoint, keys, logout, outside, page, registration, scim, sign_in, tokens
 from ostiary.identity.request import TEXT_MAX_BYTES, Refused, call, refuse_foreign
 from ostiary.identity.server import NO_STORE, Arrived, Changing, Revoked, Server
-from ostiary.plan.decide import HEADER, Reason
+from ostiary.plan.decide import HEADER, NONCE_ASKED, Reason
 from ostiary.store.database import Sealer, Store
 from ostiary.store.tables import PRINCIPAL
 
@@ -200,9 +200,10 @@ def _refusal(server: Server, request: Request, refused: Refused) -> Response:
         headers["www-authenticate"] = (reason or Reason.TOKEN_INVALID).challenge
     if refused.status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
         headers["retry-after"] = refused.facts.get("retry_s", "1")
-    if refused.error == "use_dpop_nonce":
-        headers["dpop-nonce"] = clients.nonces(server)[0]
-    unproved = Reason.TOKEN_UNBOUND if refused.error == "invalid_dpop_proof" else None
+    if refused.error == USE_NONCE:
+        headers["dpop-nonce"] = server.nonces.at(server.now())[0]
+        headers |= {"www-authenticate": NONCE_ASKED} if refused.status == HTTPStatus.UNAUTHORIZED else {}
+    unproved = Reason.TOKEN_UNBOUND if refused.error in {"invalid_dpop_proof", USE_NONCE} else None
     if said := reason or unproved or (Reason.CREDENTIAL_INVALID if refused.guessed else None):
         headers[HEADER] = str(said)
     if request.scope["path"].startswith("/identity/scim/"):

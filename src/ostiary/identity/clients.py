@@ -14,9 +14,9 @@ from starlette.requests import Request
 
 from ostiary.erp.operation import Pattern, Verb, operation_named
 from ostiary.foundation.jose import TokenRefused
-from ostiary.foundation.proof import AHEAD_S, PROOF_LIFE_S, registered, verify_assertion, verify_proof
+from ostiary.foundation.proof import AHEAD_S, PROOF_LIFE_S, USE_NONCE, registered, verify_assertion, verify_proof
 from ostiary.identity import names, tries
-from ostiary.identity.credentials import derived, digest
+from ostiary.identity.credentials import digest
 from ostiary.identity.request import Refused, Shown, certificate, fingerprint, shown, site
 from ostiary.identity.server import Server
 from ostiary.store.tables import CLIENT, CLIENT_SECRET, PRINCIPAL, REGISTERED
@@ -31,7 +31,6 @@ SELF_REGISTERED_GRANTS: Final = ("authorization_code", "refresh_token")  # of a 
 VERBS: Final = tuple(Verb)
 OIDC_SCOPES: Final = frozenset({"openid", "profile"})
 KEPT_MAX: Final = 300  # requests of one public client, kept for one address in five minutes
-NONCE_LIFE_S: Final = 300  # a nonce is good until the one after the next
 # The statement of every request is made once: to put one together takes as long as to carry it out (measured).
 _CLIENT: Final = (
     select(CLIENT, PRINCIPAL.c.name, PRINCIPAL.c.made_at_us, CLIENT_SECRET.c.digest, REGISTERED.c.scopes.label("most"))
@@ -207,13 +206,13 @@ WAYS: Final[Mapping[str, Way]] = {
 AT_THE_GATE: Final[Mapping[str, Way]] = {API_KEY: _by_secret}  # in place of a token
 
 
-def binding(server: Server, connection: Connection, request: Request, client: Client, token: str = "") -> str:
+def binding(server: Server, connection: Connection, request: Request, client: Client) -> str:
     """What a token given here is bound to: "jkt:<thumbprint>" by a DPoP proof, "x5t:<hex>" by a certificate, or ""."""
     proofs = request.headers.getlist("dpop")
     if proofs and client.bound == CERTIFICATE:
         raise Refused("invalid_dpop_proof", "this client's tokens are bound to its certificate: show that alone")
     if proofs or client.bound == DPOP:
-        return f"jkt:{_proved(server, connection, request, proofs, token)}"
+        return f"jkt:{_proved(server, connection, request, proofs)}"
     if client.bound != CERTIFICATE:
         return ""
     if not fingerprint(request):
@@ -221,7 +220,7 @@ def binding(server: Server, connection: Connection, request: Request, client: Cl
     return f"x5t:{fingerprint(request)}"
 
 
-def _proved(server: Server, connection: Connection, request: Request, proofs: list[str], token: str) -> str:
+def _proved(server: Server, connection: Connection, request: Request, proofs: list[str], token: str = "") -> str:
     if len(proofs) != 1:
         raise Refused("invalid_dpop_proof", "show one DPoP proof")
     urls, now = [server.url(request)], server.now()
@@ -229,8 +228,9 @@ def _proved(server: Server, connection: Connection, request: Request, proofs: li
         proof = verify_proof(proofs[0], method=request.method, urls=urls, now=now, token=token)
     except TokenRefused as refused:
         raise Refused("invalid_dpop_proof", refused.message) from None
-    if (proof.nonce or (server.settings.dpop_nonce and not token)) and proof.nonce not in nonces(server):
-        raise Refused("use_dpop_nonce", "put the nonce of the answer's DPoP-Nonce header into the proof")
+    if server.nonces.lacks(proof, now):
+        told = "put the nonce of the answer's DPoP-Nonce header into the proof"
+        raise Refused(USE_NONCE, told, status=401 if token else 400)
     if not server.seen_first(connection, request, "dpop", f"{proof.key} {proof.jti}", PROOF_LIFE_S + AHEAD_S + 1):
         raise Refused("invalid_dpop_proof", "the proof was used before")
     return proof.key
@@ -244,12 +244,6 @@ def holds(server: Server, connection: Connection, request: Request, token: str, 
         proofs = request.headers.getlist("dpop")
         return scheme == "dpop" and _proved(server, connection, request, proofs, token) == value
     return scheme == "bearer" and (not kind or fingerprint(request) == value)
-
-
-def nonces(server: Server) -> list[str]:
-    """The present nonce, and the one before it: the same for everybody, and nobody has to keep them."""
-    period = server.now_s() // NONCE_LIFE_S
-    return [derived(server.key, "dpop-nonce", str(one)).reveal() for one in (period, period - 1)]
 
 
 def redirect_known(client: Client, redirect: str) -> bool:

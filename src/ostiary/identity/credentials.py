@@ -12,6 +12,8 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
+from ostiary.foundation.home import Settings
+from ostiary.foundation.proof import Nonces
 from ostiary.foundation.secret import Secret
 from ostiary.store.database import Sealer, insert_into, take_turns, upsert
 from ostiary.store.tables import ONE_TIME, PEPPER
@@ -55,6 +57,11 @@ def digest(key: bytes, *parts: str) -> str:
 def derived(key: bytes, *parts: str) -> Secret:
     """A secret that can be made again from the parts, and from nothing else."""
     return Secret(base64.urlsafe_b64encode(_mac(key, *parts)).rstrip(b"=").decode())
+
+
+def nonces(key: bytes, settings: Settings) -> Nonces:
+    """Those of DPoP proofs; the guard is given these alone, and not the key of every digest."""
+    return Nonces(_mac(key, "dpop-nonce"), settings.dpop_nonce)
 
 
 def _mac(key: bytes, *parts: str) -> bytes:

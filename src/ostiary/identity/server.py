@@ -15,7 +15,7 @@ from ostiary.foundation.clock import Clock
 from ostiary.foundation.home import Appended, Home, Settings
 from ostiary.foundation.jose import Claims, SigningKey
 from ostiary.identity import keys
-from ostiary.identity.credentials import Drawer, pepper
+from ostiary.identity.credentials import Drawer, nonces, pepper
 from ostiary.identity.published import Published
 from ostiary.identity.request import Refused, call, source
 from ostiary.store.database import Sealer, Store
@@ -46,6 +46,7 @@ class Server:
         with store.begin() as connection:
             keys.ensure(connection, sealer, clock.now())
             self.key = pepper(connection, sealer)
+        self.nonces = nonces(self.key, settings)
         home.events.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._writing, self._journal = Lock(), Appended(home.identity_log)
         self._journal.open()

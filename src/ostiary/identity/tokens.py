@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from ostiary.foundation import jose
 from ostiary.foundation.ids import role_set_id
-from ostiary.foundation.proof import hashed
+from ostiary.foundation.proof import USE_NONCE, hashed
 from ostiary.foundation.secret import Secret, new_id
 from ostiary.identity import clients
 from ostiary.identity.clients import FAPI2, Client
@@ -277,9 +277,12 @@ def bearer(server: Server, connection: Connection, request: Request, audiences: 
         raise unfit(Reason.TOKEN_INVALID)
     if revoked(server, connection, claims):
         raise unfit(Reason.TOKEN_REVOKED)
-    with suppress(Refused):
+    try:
         if clients.holds(server, connection, request, text, claims.bound):
             return claims
+    except Refused as refused:
+        if refused.error == USE_NONCE:
+            raise
     raise unfit(Reason.TOKEN_UNBOUND)
 
 

@@ -26,6 +26,7 @@ UNCLEAR: Final = "unclear"  # what a draft would say, where that turns on what i
 NO_ACCOUNT: Final = "no ERP user is mapped to"  # of a refusal by the guard
 BEARER: Final = 'Bearer realm="ostiary"'
 UNBOUND: Final = 'DPoP realm="ostiary", error="invalid_dpop_proof", algs="ES256 EdDSA PS256"'
+NONCE_ASKED: Final = UNBOUND.replace("invalid_dpop_proof", "use_dpop_nonce")  # RFC 9449 section 9
 SIGN_IN_ANEW: Final = f'{BEARER}, error="insufficient_user_authentication"'
 
 
