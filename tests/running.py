@@ -169,11 +169,14 @@ class Running:
         lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items())
         self.home.settings.write_text(self.home.settings.read_text() + lines)
 
-    def begin(self) -> subprocess.Popen[bytes]:
-        """Starts `ostiary up`, and does not wait."""
+    def begin(self, first: str = "pass") -> subprocess.Popen[bytes]:
+        """Starts `ostiary up`, and does not wait. `first`: a statement that shortens what it waits for."""
+        code = (
+            f"import sys; from ostiary.control import members, reconcile, up; {first}; sys.exit(up.main(sys.argv[1:]))"
+        )
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "ostiary.control.up", self.home.root, "--with-parent", str(os.getpid())],
+                [sys.executable, "-c", code, self.home.root, "--with-parent", str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -181,8 +184,8 @@ class Running:
             )
         return self.process
 
-    def start(self) -> "Running":
-        self.begin()
+    def start(self, first: str = "pass") -> "Running":
+        self.begin(first)
         self.wait_until_up()
         return self
 

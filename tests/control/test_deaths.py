@@ -1,17 +1,20 @@
 """What dies comes back; meanwhile the gate refuses what needed it, and nothing is lost."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from ostiary.control import up
+from ostiary.foundation.home import Home
 from ostiary.foundation.secret import Secret
+from receiver import Receiver
 from running import APART, installed, until
 
 pytestmark = APART
@@ -201,6 +204,27 @@ def test_the_gate_closes_by_itself_when_control_stays_away_and_says_why():
         told = site.ask("explain", decision=refused.decision)["text"]
         assert "its control side is silent" in told
         assert "ostiary doctor" in told
+
+
+def test_of_a_control_that_is_silent_others_hear_while_it_is():
+    """From `up`, which alone lives then; what control itself would tell of it has an id."""
+    with closing(Receiver()) as receiver, installed(webhook=receiver.url) as site:
+        site.start("members.RENEW_EVERY_S, up.SILENT_S, up.LOOK_EVERY_S, up.MISSED_MAX = 0.2, 3.0, 0.1, 10**6")
+        os.kill(control := site.children()["control"], signal.SIGSTOP)
+        (notice,) = until(lambda: receiver.notices, site.tail)
+        assert (notice["alert"], notice["rule"], notice["severity"]) == ("-", "control-silent", "critical")
+        assert notice["evidence"]["away_s"] >= 3
+        os.kill(control, signal.SIGCONT)
+        site.wait_until_up()
+
+
+def test_silence_is_told_once_until_control_is_heard_again(monkeypatch):
+    told = []
+    monkeypatch.setattr(up.process, "Copy", lambda _, tell: tell())
+    pulse = up._Pulse(Home(root=Path("/nowhere")), told.append)
+    for away_s in (0, 20, 21, 25, 300, 1, 21):
+        pulse._tell(away_s)
+    assert [json.loads(one)["evidence"]["away_s"] for one in told] == [21, 21]
 
 
 @pytest.mark.long

@@ -125,8 +125,9 @@ def _revoked(board: Board, keys: list[str]) -> None:
     board.sign()
 
 
-def _alive(_: Board) -> None:
-    """Whoever is answered knows that threads are to be had."""
+def _alive(board: Board) -> float:
+    """For how many seconds the lease was not renewed; whoever is answered knows that threads are to be had, too."""
+    return board.watch.metrics.lease_age_s
 
 
 # What our own processes tell: identity revokes, and has the directory changed.

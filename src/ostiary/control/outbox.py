@@ -66,8 +66,8 @@ class Outbox:
                 await asyncio.sleep(LOOK_EVERY_S)
 
     def call(self, notice: str) -> bool:
-        """Whether the web address took it: tried once, for what no store keeps."""
-        return httpx.codes.is_success(asyncio.run(self._answer(WEBHOOK, notice)))
+        """Whether the web address, where there is one, took it: tried once, for what no store keeps."""
+        return bool(self._on.settings.webhook) and httpx.codes.is_success(asyncio.run(self._answer(WEBHOOK, notice)))
 
     def due(self) -> Sequence[str]:
         """The receivers for whom something waits, whose time has come."""

@@ -237,7 +237,7 @@ class Copy(ForkProcess):
     """
 
     def __init__(self, name: str, run: Callable[[], None]) -> None:
-        super().__init__(name=name, target=_become, args=(name, run, os.getpid()))
+        super().__init__(name=name, target=_become, args=(name, run, os.getpid()), daemon=True)
         self.start()
 
     def poll(self) -> int | None:

@@ -1,6 +1,7 @@
 """`ostiary up`: the processes of one installation, started together, looked after, and ended together."""
 
 import itertools
+import json
 import logging
 import resource
 import signal
@@ -9,10 +10,11 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ostiary.control import health, prepare, process
 from ostiary.control.documents import observed
@@ -21,8 +23,10 @@ from ostiary.control.revisions import recovered
 from ostiary.envoy import daemon as envoy
 from ostiary.foundation import unix
 from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault
-from ostiary.foundation.home import Home, load_settings
+from ostiary.foundation.home import LEASE_S, Home, load_settings
 from ostiary.foundation.secret import log_to_stderr
+from ostiary.monitor.alerts import unkept
+from ostiary.monitor.rules import Finding
 from ostiary.store.plans import plan_in_force
 
 MEMBERS: Final = ("control", "identity", "guard")
@@ -41,6 +45,7 @@ QUESTIONS: Final = {
 }
 ANSWER_WITHIN_S: Final = 5.0
 MISSED_MAX: Final = 3
+SILENT_S: Final = LEASE_S * 2 / 3  # two renewals of the lease were missed: the next one is the last
 _STOP: Final = frozenset({signal.SIGINT, signal.SIGTERM})
 _WATCHED: Final = _STOP | {signal.SIGCHLD}
 
@@ -53,12 +58,12 @@ def run(home: Home) -> None:
     """Runs until SIGINT or SIGTERM; raises when a child can't be kept alive. No child outlives this process."""
     with alone(home), process.signals_wait(_WATCHED):
         log.info("starting")
-        starts = _prepared(home)
+        starts, call = _prepared(home)
         children: dict[str, process.Child] = {}
         try:
             for name, start in starts.items():
                 children[name] = start()
-            _look_after(starts, children, home)
+            _look_after(starts, children, _Pulse(home, call))
         finally:
             log.info("stopping")
             # The gate first: nobody is let in while the rest goes.
@@ -66,18 +71,16 @@ def run(home: Home) -> None:
     log.info("stopped; nothing passes until it is started again")
 
 
-def _prepared(home: Home) -> Mapping[str, Start]:
-    """Everything that can be wrong before a start is found here; then how each child is started."""
+def _prepared(home: Home) -> tuple[Mapping[str, Start], Callable[[str], Any]]:
+    """Everything that can be wrong before a start is found here; then how each child is started, and by what is told
+    outside what control can't tell. The latter needs no store.
+    """
     with opened(home) as installation:
         settings = installation.settings
         _port_is_free(settings.listen, settings.port)
         administrators(home, settings)
         if settings.metrics_port:
             _port_is_free("127.0.0.1", settings.metrics_port)
-        if settings.webhook:
-            from ostiary.control.outbox import checked  # its HTTP client takes a while to import
-
-            checked(settings.webhook)
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         envoy.check_watches()
@@ -89,9 +92,10 @@ def _prepared(home: Home) -> Mapping[str, Start]:
         binary = prepare.ready(installation)
         gate = envoy.command(binary, home, settings.envoy_workers)
         zone = prepare.edge_of(installation).zone
-    import_module("ostiary.control.members")  # once, for all copies; a start that was refused did not wait for it
+        # Once, for all copies; a start that was refused did not wait for it.
+        call = import_module("ostiary.control.members").Outbox(installation).call
     ours = {name: partial(process.Copy, name, partial(process.run, name, home)) for name in MEMBERS}
-    return {**ours, GATE: partial(process.program, gate, envoy.environment(zone))}
+    return {**ours, GATE: partial(process.program, gate, envoy.environment(zone))}, call
 
 
 def _ready(home: Home) -> bool:
@@ -107,8 +111,9 @@ def _ready(home: Home) -> bool:
 class _Pulse:
     """Asks one child after the other whether it answers; one that keeps silent is killed, which is how it is cured."""
 
-    def __init__(self, home: Home) -> None:
-        self._home = home
+    def __init__(self, home: Home, call: Callable[[str], Any]) -> None:
+        self.home, self._call = home, call
+        self._renewed_s, self._told = time.monotonic(), False
         self._missed = dict.fromkeys(QUESTIONS, 0)
         self._names = itertools.cycle(QUESTIONS)
 
@@ -116,8 +121,10 @@ class _Pulse:
         name = next(self._names)
         place, question = QUESTIONS[name]
         try:
-            unix.ask(self._home.socket(place), "GET", question, timeout_s=ANSWER_WITHIN_S)
+            answer = unix.ask(self.home.socket(place), "GET", question, timeout_s=ANSWER_WITHIN_S)
             self._missed[name] = 0
+            if name == "control":
+                self._renewed_s = time.monotonic() - json.loads(answer.body)["result"]
         except TimeoutError:
             self._missed[name] += 1
         except OSError:  # it starts, or it has just ended, which is seen elsewhere
@@ -126,14 +133,27 @@ class _Pulse:
             log.error("%s is there but does not answer; it is killed, and started again", name)
             children[name].kill()
             self._missed[name] = 0
+        if name == "control":
+            self._tell(time.monotonic() - self._renewed_s)
+
+    def _tell(self, away_s: float) -> None:
+        """Outside, once, by a process of its own: who alone sends what is wrong can't send that he is silent."""
+        silent = away_s > SILENT_S
+        if silent and not self._told:
+            log.error("control has not renewed the gate's lease for %d s", away_s)
+            found = Finding(
+                rule="control-silent", key="control", at=datetime.now(UTC), evidence={"away_s": int(away_s)}
+            )
+            process.Copy("alarm", partial(self._call, unkept(found)))
+        self._told = silent
 
 
-def _look_after(starts: Mapping[str, Start], children: dict[str, process.Child], home: Home) -> None:
+def _look_after(starts: Mapping[str, Start], children: dict[str, process.Child], pulse: _Pulse) -> None:
     """Starts again what ends by itself: meanwhile the gate refuses what needed it."""
-    ready, pulse = False, _Pulse(home)
+    ready = False
     ended: deque[float] = deque(maxlen=RESTARTS_MAX + 1)
     while not _told_to_stop():
-        ready = ready or _ready(home)
+        ready = ready or _ready(pulse.home)
         pulse.feel(children)
         for name, one in list(children.items()):
             if (code := one.poll()) is None:

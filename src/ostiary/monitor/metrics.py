@@ -63,9 +63,13 @@ class Metrics:
     def lease_renewed(self) -> None:
         self._lease_at = self._clock.now()
 
+    @property
+    def lease_age_s(self) -> float:
+        return (self._clock.now() - self._lease_at).total_seconds()
+
     def render(self) -> bytes:
         """The Prometheus text format, version 0.0.4."""
-        self._lease.set((self._clock.now() - self._lease_at).total_seconds())
+        self._lease.set(self.lease_age_s)
         return generate_latest(self._registry)
 
     def _system(self, name: str) -> str:
