@@ -48,7 +48,7 @@ def part(site):
 
 def mended(site, name):
     site.ask("principal.remove", principal=f"client:{name}")
-    assert name not in part(site)["text"]
+    assert f"client:{name} " not in part(site)["text"]
     for one in site.ask("alert.list"):
         if one["key"] == f"client:{name}":
             site.ask("alert.resolve", alert=one["id"])
@@ -137,6 +137,22 @@ def test_a_client_ends_with_the_person_who_answers_for_it_and_is_handed_over(sit
     caller.token = site.fresh(name)
     assert caller.send("GET", "/shop/stock").status == 200
     site.ask("principal.remove", principal=f"user:{name}-owner")  # nothing is his any more
+
+
+@pytest.mark.parametrize("api_key", [False, True])
+def test_status_notes_whoever_belongs_to_nobody_until_somebody_answers_for_it(site, name, api_key):
+    first = f"0-{name}"  # of many, the first few by name are told
+    site.ask("client.add", client_id=first, roles=["visitor"], **({"auth": "api_key"} if api_key else {}))
+    site.ask("user.add", login=name, password=PASSWORD)
+    told = part(site)
+    gives = f"`ostiary client change {first} --person user:WHO`"
+    assert (told["ok"], told["note"], first in told["text"], gives in told["text"]) == (True, True, True, True)
+    assert re.search(rf"clients +nobody answers for {first}\b", site.ostiary("status").out)
+    assert site.ostiary("client", "change", first, "--person", f"user:{name}").code == 0
+    assert first not in part(site)["text"]
+    site.client(f"{first}-off", "visitor")
+    site.ask("principal.disable", principal=f"client:{first}-off")
+    assert f"{first}-off" not in part(site)["text"]
 
 
 def test_where_the_policy_says_so_it_stays_and_status_shows_it(site, name):

@@ -35,7 +35,7 @@ from ostiary.monitor.alerts import open_alerts
 from ostiary.plan.model import HandOver, Kind, Plan, System
 from ostiary.prove.rules import ended, few
 from ostiary.store.database import Sealer, Store
-from ostiary.store.directory import clients_ending
+from ostiary.store.directory import clients_ending, ownerless
 from ostiary.store.plans import draft_since, plan_in_force
 from ostiary.tls import authority
 
@@ -197,6 +197,9 @@ def lasting_clients(store: Store, now: datetime) -> str:
         told = few([f"{client} {why}" for client, why in found.items()])
         hint = few([KEEPS.format(client.partition(":")[2]) for client in found])
         raise SystemFault("client-ends", told, hint=hint)
+    if nobodys := [one.partition(":")[2] for one in store.ask(ownerless)]:
+        gives = f"`ostiary client change {nobodys[0]} --person user:WHO` says who answers for it"
+        return Note(f"nobody answers for {few(nobodys)}, and nobody's leaving ends them: {gives}")
     return "none ends within two weeks, and whose they are is there"
 
 

@@ -98,6 +98,14 @@ def clients_ending(connection: Connection, now: datetime) -> Mapping[str, str]:
     }
 
 
+def ownerless(connection: Connection) -> list[str]:
+    """The clients that are on and end with nobody: no person answers for them, or one that there is not."""
+    owner, their = PRINCIPAL.alias(), PRINCIPAL.c
+    which = PRINCIPAL.join(CLIENT).outerjoin(owner, (owner.c.id == their.person) & (owner.c.id != their.id))
+    rows = select(their.id).select_from(which).where(their.active, owner.c.id.is_(None))
+    return list(connection.scalars(rows.order_by(their.id)))
+
+
 def person_of(connection: Connection, principal: str) -> str:
     """The human behind a principal; an unknown principal stands for itself."""
     found = connection.execute(select(PRINCIPAL.c.person).where(PRINCIPAL.c.id == principal)).scalar_one_or_none()
