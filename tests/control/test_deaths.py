@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,8 @@ from running import APART, installed, until
 
 pytestmark = APART
 ORDER = b'{"lines": []}'
+LEASE_S = 3
+HURRIED = f"members.RENEW_EVERY_S, reconcile.LEASE_S = 0.5, {LEASE_S}"
 
 
 @pytest.fixture(scope="module")
@@ -186,24 +189,53 @@ def test_what_starting_again_cannot_mend_ends_all_at_once():
         assert "[child-refused]" in site.tail()
 
 
-@pytest.mark.long
-def test_the_gate_closes_by_itself_when_control_stays_away_and_says_why():
-    with installed() as site:
-        site.start()
-        token, control = site.token("clerk"), site.children()["control"]
-        site.process.send_signal(signal.SIGSTOP)  # it would notice
-        os.kill(control, signal.SIGSTOP)
-        assert native(site, token) == 200
-        refused = until(
-            lambda: (one := site.once("GET", "/shop/stock", token=token)).status != 200 and one, patience_s=31
-        )
-        assert (refused.status, refused.reason) == (503, "closed")
+@pytest.fixture(scope="module")
+def hurried():
+    """Its lease lasts for seconds."""
+    with installed() as one:
+        yield one.start(HURRIED)
+
+
+@contextmanager
+def silent(site):
+    """Control is there and does nothing, since whenever; nobody notices."""
+    site.process.send_signal(signal.SIGSTOP)
+    control = site.children()["control"]
+    os.kill(control, signal.SIGSTOP)
+    try:
+        yield
+    finally:
         os.kill(control, signal.SIGCONT)
         site.process.send_signal(signal.SIGCONT)
-        until(lambda: native(site, token) == 200)
-        told = site.ask("explain", decision=refused.decision)["text"]
-        assert "its control side is silent" in told
-        assert "ostiary doctor" in told
+        until(lambda: native(site, site.token("clerk")) == 200)
+
+
+def refused_by(site):
+    """The first refusal, which comes by itself."""
+    return until(lambda: (one := site.once("GET", "/shop/stock", token=site.token("clerk"))).status != 200 and one)
+
+
+@pytest.mark.parametrize("word", ["close", f"keep {2 * LEASE_S} seconds"])
+def test_the_gate_closes_by_itself_when_control_stays_away_and_says_why(hurried, word):
+    hurried.token("clerk")
+    hurried.apply(f"{hurried.policy()}\nwhen-silent: {word}\n")
+    until(lambda: native(hurried, hurried.token("clerk")) == 200)
+    with silent(hurried):
+        refused = refused_by(hurried)
+        assert (refused.status, refused.reason) == (503, "closed")
+    told = hurried.ask("explain", decision=refused.decision)["text"]
+    assert "its control side is silent" in told
+    assert "ostiary doctor" in told
+
+
+@pytest.mark.parametrize("word", ["keep 10 minutes", "keep"])
+def test_where_the_policy_says_so_the_gate_goes_on_for_longer_than_its_lease(hurried, word):
+    token = hurried.token("clerk")
+    hurried.apply(f"{hurried.policy()}\nwhen-silent: {word}\n")
+    with silent(hurried):
+        over = time.monotonic() + 2 * LEASE_S
+        until(lambda: time.monotonic() > over)
+        until(lambda: native(hurried, token) == 200)
 
 
 def test_of_a_control_that_is_silent_others_hear_while_it_is():
