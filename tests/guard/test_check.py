@@ -164,8 +164,8 @@ async def test_what_it_remembers_is_forgotten_when_the_directory_changes_even_wh
             accounts.forget()
             return found
 
-        assert await accounts._remember(("login",), ask) == "treasurer"
-        assert await accounts._remember(("login",), ask) == "clerk"
+        assert await accounts._remember(ask) == "treasurer"
+        assert await accounts._remember(ask) == "clerk"
 
 
 async def test_while_many_wait_to_write_the_guard_goes_on_reading(world, erp):

@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -25,6 +25,7 @@ REMEMBERED_MAX: Final = 10_000
 KEPT: Final = timedelta(days=3_700)  # longer than a rule may look back: `policy.words.WITHIN_MAX_DAYS`
 WRITERS_MAX: Final = 4  # threads that may wait for the store's turn; the others read, also to keep the guard open
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -33,7 +34,7 @@ class Accounts:
 
     def __init__(self, store: Store, sealer: Sealer) -> None:
         self._store, self._sealer = store, sealer
-        self._remembered: dict[tuple[str, ...], tuple[float, Any]] = {}
+        self._remembered: dict[tuple[Any, ...], tuple[float, Any]] = {}
         self._writers = anyio.CapacityLimiter(WRITERS_MAX)
 
     def forget(self) -> None:
@@ -41,27 +42,25 @@ class Accounts:
         self._remembered = {}
 
     async def account(self, principal: str, system: str) -> ErpAccount | None:
-        return await self._remember(
-            ("account", principal, system), lambda connection: erp_account(connection, principal, system)
-        )
+        return await self._remember(erp_account, principal, system)
 
     async def person(self, principal: str) -> str:
-        return await self._remember(("person", principal), lambda connection: person_of(connection, principal))
+        return await self._remember(person_of, principal)
 
     async def roles(self, system: str, login: str) -> frozenset[str]:
         """Of whoever is mapped to this ERP user."""
-        return await self._remember(("roles", system, login), lambda connection: roles_of(connection, system, login))
+        return await self._remember(roles_of, system, login)
 
     async def persons(self, system: str, uid: str, erp: Erp) -> frozenset[str]:
         """Every human who acts or acted as this ERP user: by its id, else by the login that the ERP has for the id."""
-        found = await self.read(lambda connection: persons_of_erp_user(connection, system, uid))
+        found = await self.read(persons_of_erp_user, system, uid)
         if found:
             return found
         try:
             login = await erp.login_of(uid)
         except NotEstablished:
             return frozenset()
-        return await self.read(lambda connection: persons_of_erp_user(connection, system, uid, login))
+        return await self.read(persons_of_erp_user, system, uid, login)
 
     async def did(self, person: str, first: Pattern, records: tuple[str, Sequence[str]], since: datetime) -> bool:
         """Whether `person` did `first` to one of the `records` (object, ids) through the guard."""
@@ -91,29 +90,28 @@ class Accounts:
 
         await self.write(forget)
 
-    async def _remember(self, name: tuple[str, ...], ask: Callable[[Connection], T]) -> T:
-        known = self._remembered
-        until, value = known.get(name, (0.0, None))
+    async def _remember(self, ask: Callable[..., T], *what: str) -> T:
+        known, asked = self._remembered, (ask, *what)
+        until, value = known.get(asked, (0.0, None))
         if until < time.monotonic():
             if len(known) >= REMEMBERED_MAX:
                 known.clear()
-            value = await self.read(ask)
-            known[name] = time.monotonic() + REMEMBERED_S, value
-        return value  # type: ignore[no-any-return] # each name is asked with one type only
+            value = await self.read(ask, *what)
+            known[asked] = time.monotonic() + REMEMBERED_S, value
+        return value  # type: ignore[no-any-return] # each function gives one type only
 
-    async def read(self, ask: Callable[[Connection], T]) -> T:
-        return await anyio.to_thread.run_sync(_within, self._store.read, ask)
+    async def read(self, ask: Callable[Concatenate[Connection, P], T], *what: P.args, **told: P.kwargs) -> T:
+        return await anyio.to_thread.run_sync(partial(self._store.ask, ask, *what, **told))
 
     async def write(self, change: Callable[[Connection], object]) -> None:
-        await anyio.to_thread.run_sync(_within, self._store.begin, change, limiter=self._writers)
+        def within() -> None:
+            with self._store.begin() as connection:
+                change(connection)
+
+        await anyio.to_thread.run_sync(within, limiter=self._writers)
 
     def vault(self, system: str) -> "SystemVault":
         return SystemVault(self, self._sealer, system)
-
-
-def _within(begin: Callable[[], AbstractContextManager[Connection]], act: Callable[[Connection], T]) -> T:
-    with begin() as connection:
-        return act(connection)
 
 
 class SystemVault:
