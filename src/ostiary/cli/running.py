@@ -1,7 +1,6 @@
 """`ostiary init`, `up`, `status`, `doctor`: an installation from nothing to running, and how it is."""
 
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -9,8 +8,9 @@ from urllib.parse import urlsplit
 import click
 
 from ostiary.cli.terminal import ask, at_home, home, inset, noted, pasteable, show, wants_json
+from ostiary.foundation.data import beside
 
-NEXT: Final = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))["next"]
+NEXT: Final = beside(__file__)["next"]
 
 
 def init(erp: str, database: str = "", spec: Path | None = None, **parameters: Any) -> None:

@@ -1,11 +1,11 @@
 """The one table of what can be asked: the CLI has its commands of it, and control the operations that it answers."""
 
-import tomllib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, Final
 
-TABLE: Final = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+from ostiary.foundation.data import beside
+
+TABLE: Final = beside(__file__)
 OSTIARY: Final = TABLE.pop("ostiary")
 SHARED: Final = TABLE.pop("shared")
 

@@ -1,7 +1,6 @@
 """What happened: events and decisions, the audit log, backups; from files and store alone, nothing has to run."""
 
 import sys
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -20,6 +19,7 @@ from ostiary.erp.operation import operation_named
 from ostiary.event import record
 from ostiary.event.record import NONE, Event
 from ostiary.foundation.clock import SystemClock
+from ostiary.foundation.data import beside
 from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.origin import origin
@@ -39,7 +39,7 @@ PART: Final = "what was used is not known in full: there is more than is read at
 Tick = Callable[[int], None]  # is told how many decisions were read, now and then
 NOT_LET_IN: Final = frozenset({401, 403})  # RFC 9110 sections 15.5.2, 15.5.4
 Roles = Mapping[str, frozenset[str]]
-ACTS: Final = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))  # of the audit log
+ACTS: Final = beside(__file__)  # of the audit log
 
 
 def list_events(home: Home, limit: int = 20, **asked: Any) -> list[dict[str, Any]]:

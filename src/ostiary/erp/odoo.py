@@ -6,11 +6,9 @@ an operation of its own, which a policy opens by its name.
 """
 
 import re
-import tomllib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import reduce
-from importlib import resources
 from types import NoneType
 from typing import Any, Final
 
@@ -21,8 +19,9 @@ from ostiary.erp.body import json_body, xml_rpc
 from ostiary.erp.catalogue import LINKS, MANY, ONE, Catalogue, Field, Offer
 from ostiary.erp.operation import Operation, Refused, Request, Verb
 from ostiary.erp.walk import DEPTH_MAX, HOPS_MAX, METHOD, OBJECT, Place, Walk, dead_end, shown, texts
+from ostiary.foundation.data import beside
 
-TABLE: Final = tomllib.loads((resources.files("ostiary.erp") / "odoo.toml").read_text("utf-8"))
+TABLE: Final = beside(__file__)
 NAME: Final = "display_name"
 JSON2: Final = re.compile(rf"/json/2/{OBJECT}/{METHOD}")
 CALLED: Final = re.compile(rf"{OBJECT} {METHOD}")

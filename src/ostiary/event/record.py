@@ -5,10 +5,8 @@ without reading more than it must, and shown to people.
 import os
 import re
 import sys
-import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from importlib import resources
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from ostiary.foundation.clock import stamp
+from ostiary.foundation.data import beside
 from ostiary.foundation.errors import harmless
 from ostiary.foundation.ids import EMERGENCY
 
@@ -78,7 +77,7 @@ class Event(Struct, frozen=True, kw_only=True):
 
 
 NUMBERS: Final = tuple(one.name for one in msgspec.structs.fields(Event) if one.type is int)
-_TOLD: Final = tomllib.loads((resources.files("ostiary.event") / "line.toml").read_text("utf-8"))
+_TOLD: Final = beside(__file__)
 KEPT: Final = _TOLD["kept"]  # word -> what Envoy writes for it
 WRITTEN: Final = _TOLD["line"]  # key -> the same of each of its words
 LINE: Final = {

@@ -14,16 +14,15 @@ requests without a token. What the gate refused because of a measure or a limit 
 feed itself.
 """
 
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Struct
 
 from ostiary.event.record import NONE, Event
+from ostiary.foundation.data import beside
 from ostiary.foundation.origin import named
 from ostiary.plan.decide import Reason
 
@@ -43,7 +42,7 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     staying: bool = False  # until somebody says that it is over
 
 
-_WORDS: Final = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+_WORDS: Final = beside(__file__)
 RULES: Final[Mapping[str, Rule]] = {name: msgspec.convert({"id": name, **told}, Rule) for name, told in _WORDS.items()}
 
 

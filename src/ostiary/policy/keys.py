@@ -5,13 +5,12 @@ parser, which has the last word.
 """
 
 import re
-import tomllib
 from collections.abc import Callable, Mapping
-from importlib import resources
 from typing import Any, Final
 
 from msgspec import Struct, convert
 
+from ostiary.foundation.data import beside
 from ostiary.policy import words
 from ostiary.policy.model import Assurance, Devices, Expected, HandOver, Kind, Level, OwnerLeaves, Severity
 from ostiary.policy.words import FORMS, NAME, VARIABLE
@@ -74,7 +73,7 @@ def _part(name: str, told: Mapping[str, Any]) -> Part:
     return convert({"name": name, **told, "keys": keys}, Part)
 
 
-_TOLD: Final = tomllib.loads((resources.files("ostiary.policy") / "keys.toml").read_text("utf-8"))
+_TOLD: Final = beside(__file__)
 PARTS: Final[Mapping[str, Part]] = {name: _part(name, told) for name, told in _TOLD.items()}
 
 

@@ -4,7 +4,6 @@ What is said of their forms stands in words.toml, form by form. A text of the fo
 """
 
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import date, datetime
@@ -15,6 +14,7 @@ from ipaddress import IPv6Network, ip_address, ip_network
 from typing import Final, TypeVar
 
 from ostiary.erp.operation import OWN, Condition, Operation, Pattern, Verb
+from ostiary.foundation.data import beside
 from ostiary.foundation.origin import MAPPED
 
 T = TypeVar("T")
@@ -34,9 +34,7 @@ OURS: Final = re.compile(  # what the request is about, and what tells of the ca
     "(?:x-(?:gw|envoy|forwarded|request)|content|if|proxy|accept|transfer|sec)-.*"
     "|host|cookie|connection|keep-alive|te|trailer|upgrade|expect|date|range|prefer|dpop|user-agent|trace.*"
 )
-_TOLD: Final[dict[str, dict[str, str]]] = tomllib.loads(
-    (resources.files("ostiary.policy") / "words.toml").read_text("utf-8")
-)
+_TOLD: Final[dict[str, dict[str, str]]] = beside(__file__)
 FORMS: Final[dict[str, re.Pattern[str]]] = {}
 for _name, _one in _TOLD.items():
     FORMS[_name] = re.compile(re.sub("{([A-Z_]+)}", lambda part: FORMS[part[1]].pattern, _one["form"]))

@@ -4,11 +4,9 @@ holds roles, where requests go and as whom.
 How a change of what the policy says as a whole is told stands in changes.toml.
 """
 
-import tomllib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
-from importlib import resources
 from operator import attrgetter
 from typing import Any, Final
 
@@ -16,13 +14,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ostiary.erp.operation import Condition, Pattern
+from ostiary.foundation.data import beside
 from ostiary.plan.model import Always, Context, Formula, Grant, Never, Not, Plan, Role, Route, Source, System, joined
 from ostiary.policy import model
 from ostiary.policy.model import Level, Statement
 from ostiary.prove.rules import Among, Request, few, proving, request, where
 from ostiary.prove.situation import NEVER, Situation, counterexample, either, implies
 
-SETTINGS: Final = tomllib.loads((resources.files("ostiary.prove") / "changes.toml").read_text("utf-8"))["settings"]
+SETTINGS: Final = beside(__file__)["settings"]
 EVERYBODY: Final = ""
 PROVED: Final = {True: "no longer proved", False: "proved from now on"}  # by whether it is gone
 ROUTES_TOLD_MAX: Final = 20

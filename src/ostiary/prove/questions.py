@@ -2,17 +2,16 @@
 fell as it did, in the policy's own lines; and what a draft would decide otherwise.
 """
 
-import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from importlib import resources
 from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from ostiary.erp.operation import Operation, Verb, covering_scopes, operation_named
+from ostiary.foundation.data import beside
 from ostiary.plan import model as kind
 from ostiary.plan.decide import STEPS, UNCLEAR, Facts, Reason, Recorded, admit, closure, decide, limit_of, narrowed
 from ostiary.plan.model import Formula, Grant, Limit, Plan, Source, atoms, every, holds, joined
@@ -26,7 +25,7 @@ SUGGESTIONS_MAX = 5
 MACHINE: Final = "client:"  # how a caller is called that acts for itself
 A_SCOPE: Final = "a token with a scope that covers {}"
 NEVER_A_MACHINE: Final = ": a machine signs nobody in, so by this line it never can; a person who holds the role does"
-_TOLD: Final = tomllib.loads((resources.files("ostiary.prove") / "questions.toml").read_text("utf-8"))
+_TOLD: Final = beside(__file__)
 ELSEWHERE: Final = {name: one["passes"] for one in _TOLD["elsewhere"] for name in one["reasons"]}
 CHANGES_MAX: Final = 10_000  # told one by one; of more only the number
 # What a plan and the facts decide; whatever else refused a request, refuses it still.

@@ -1,17 +1,16 @@
 """All tables; importing this module registers them all. What they hold stands in tables.toml, table by table."""
 
-import tomllib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, String, Table
 from sqlalchemy.schema import SchemaItem
 
+from ostiary.foundation.data import beside
 from ostiary.store.database import METADATA
 
-_TOLD: Final = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+_TOLD: Final = beside(__file__)
 
 
 def _table(name: str) -> Table:
