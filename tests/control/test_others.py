@@ -85,6 +85,20 @@ def test_oauth4webapi_goes_it_too_and_reads_our_tokens_as_a_resource_server_does
     }  # fmt: skip
 
 
+def test_openid_client_is_served_where_it_knows_neither_pkce_nor_any_algorithm_but_rs256(site, people):
+    """The first client here that asks for RS256: openid-client checks the signature by the keys that we publish."""
+    facts = {"redirects": [BACK], "id_token_alg": "RS256", "pkce": "optional"}
+    made = site.ask("client.add", client_id="by-the-book", **facts)
+    with others.running("by-the-book.mjs", site.authority) as running:
+        running.say({
+            "issuer": f"{site.origin}/identity", "client": "by-the-book", "secret": made["client_secret"], "redirect": BACK,
+        })  # fmt: skip
+        caller = site.caller()
+        page = caller.send("GET", running.hear()["url"].removeprefix(site.origin))
+        running.say(answer_page(caller, page, people(site, "frida"), Secret(PASSWORD)))
+        assert running.hear() == {"sub": "user:frida", "by": ["RS256", "RS256", "ES256"]}
+
+
 def let_in(site, address, login):
     """The person enters the device's code and says yes."""
     caller = site.caller()

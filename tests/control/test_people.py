@@ -186,7 +186,7 @@ def test_what_a_client_may_and_where_it_acts_is_shown_without_its_secret(site, n
     site.ask("account.set", principal=f"client:{name}", system="shop", login="js", password="erp-key-of-js")
     shown = site.ask("principal.show", principal=f"client:{name}")
     assert shown == {
-        **facts, "id": f"client:{name}", "person": f"client:{name}", "active": True, "auth": "client_secret", "profile": "oauth21", "pkce": "required", "bound": "", "jwks": "", "backchannel_logout_uri": "",
+        **facts, "id": f"client:{name}", "person": f"client:{name}", "active": True, "auth": "client_secret", "profile": "oauth21", "pkce": "required", "id_token_alg": "ES256", "bound": "", "jwks": "", "backchannel_logout_uri": "",
         "exchange": [], "accounts": {"shop": "js"}, "until": shown["until"],
     }  # fmt: skip
     assert shown in site.ask("client.list")

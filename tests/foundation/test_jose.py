@@ -20,6 +20,7 @@ from ostiary.foundation.jose import (
     revocation_keys,
     sign_access_token,
     verify_access_token,
+    verify_hint,
 )
 
 KEY = SigningKey.generate()
@@ -119,6 +120,21 @@ def test_a_public_key_used_as_a_shared_secret_opens_nothing():
     forged = jwt.encode({"alg": "HS256", "typ": "at+jwt", "kid": KEY.kid}, {"iss": CLAIMS.issuer}, secret)
     with pytest.raises(TokenRefused):
         verify(forged)
+
+
+def test_an_access_token_is_never_by_rs256_and_a_key_never_by_another_algorithm_than_its_own():
+    rsa = SigningKey.generate("RS256")
+    hint = rsa.sign({"iss": "i", "aud": "shop", "sub": "user:anna", "sid": "s1"}, type_="JWT")
+    assert verify_hint(hint, {"keys": [rsa.public()]}, issuer="i").session == "s1"
+    with pytest.raises(TokenRefused, match="header"):
+        verify(sign_access_token(rsa, CLAIMS), jwks={"keys": [rsa.public()]})
+    checks = ((KEY, lambda jwks: verify(jwks=jwks)), (rsa, lambda jwks: verify_hint(hint, jwks, issuer="i")))
+    for key, check in checks:
+        for other in {"ES256", "RS256", "HS256", "none"} - {key.algorithm}:
+            with pytest.raises(TokenRefused, match="not ours"):
+                check({"keys": [{**key.public(), "alg": other}]})
+    again = SigningKey.load(rsa.private())
+    assert (again.algorithm, again.kid, again.public()) == ("RS256", rsa.kid, rsa.public())
 
 
 @pytest.mark.parametrize("name", ["jku", "x5u", "jwk", "crit", "x5c", "cty"])

@@ -136,6 +136,19 @@ def test_authlib_accepts_the_id_token_and_userinfo_agrees_with_it(site):
         assert told == {"sub": claims["sub"], "name": "anna"}
 
 
+def test_authlib_accepts_rs256_where_its_client_asked_for_that_alone(site):
+    site.world.do(registration.change_client, sealer=site.world.sealer, client_id="desk", id_token_alg="RS256")
+    with closing(desk(site)) as client:
+        token = site.tokens(client)
+        with httpx.Client(verify=site.trust) as anybody:  # whoever has kept the keys asks again for one that he lacks
+            fetched = KeySet.import_key_set(anybody.get(site.told["jwks_uri"]).json())
+        decoded = jwt.decode(token["id_token"], fetched, algorithms=["RS256"])
+        told = {"iss": {"value": site.told["issuer"]}, "aud": {"value": "desk"}}
+        claims = CodeIDToken(decoded.claims, decoded.header, told, {"nonce": "n" * 64, "client_id": "desk"})
+        claims.validate(now=int(site.world.clock.now().timestamp()))
+        assert client.get(site.told["userinfo_endpoint"]).json()["sub"] == claims["sub"]
+
+
 @pytest.mark.standard("A1")
 def test_access_ends_after_an_hour_and_refreshing_after_thirty_days(site, tmp_path):
     clock, began = site.world.clock, site.world.clock.at

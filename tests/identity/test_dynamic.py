@@ -4,6 +4,7 @@ import json
 from urllib.parse import urlsplit
 
 import pytest
+from joserfc import jws
 from sqlalchemy import select
 
 from client_keys import KEYS
@@ -71,6 +72,29 @@ def test_it_cannot_ask_to_leave_pkce_out(world):
     assert world.sent_back(world.authorize(**asked))["error"] == "invalid_request"
     with world.store.read() as connection:
         assert clients.find(connection, one["client_id"]).pkce == "required"
+
+
+def test_it_says_by_what_its_id_tokens_are_signed_and_is_told_it(world):
+    """The standard's own default is RS256 (OpenID Connect Registration section 2): who says nothing is told otherwise."""
+    one = registered(world)
+    assert one["id_token_signed_response_alg"] == "ES256"
+    assert change(world, one, id_token_signed_response_alg="RS256").json()["id_token_signed_response_alg"] == "RS256"
+    asked = {"client_id": one["client_id"], "redirect_uri": BACK, "scope": "openid"}
+    form = {"grant_type": "authorization_code", "redirect_uri": BACK, "code_verifier": world.verifier}
+    told = world.token((one["client_id"], one["client_secret"]), **form, code=world.code(**asked)).json()
+    assert jws.extract_compact(told["id_token"].encode()).headers()["alg"] == "RS256"
+    assert registered(world, id_token_signed_response_alg="RS256")["id_token_signed_response_alg"] == "RS256"
+    for other in ("HS256", "none", "PS256", ["RS256"], None):
+        assert error(change(world, one, id_token_signed_response_alg=other)) == (400, "invalid_client_metadata")
+
+
+def test_rs256_is_refused_to_who_registers_for_fapi2(world):
+    keys = {"token_endpoint_auth_method": "private_key_jwt", "jwks": {"keys": [ES256.as_dict(private=False)]}}
+    token = opened(world, profile="fapi2")
+    answer = register(world, token, id_token_signed_response_alg="RS256", **keys)
+    assert error(answer) == (400, "invalid_client_metadata")
+    one = registered(world, token, **keys)  # what is refused uses nothing up
+    assert error(change(world, one, id_token_signed_response_alg="RS256", **keys)) == (400, "invalid_client_metadata")
 
 
 @pytest.mark.standard("A9")

@@ -15,6 +15,7 @@ def published(site):
 def test_of_a_compromised_key_every_token_is_refused_at_once_and_a_new_one_signs():
     with installed() as site:
         site.start()
+        site.ask("client.add", client_id="old", redirects=["https://old.example/back"], id_token_alg="RS256")
         caller, before = site.caller(site.client("shop", "visitor")), published(site)
         assert caller.send("GET", "/shop/stock").status == 200
         early = site.ostiary("token", "rotate")
@@ -27,7 +28,7 @@ def test_of_a_compromised_key_every_token_is_refused_at_once_and_a_new_one_signs
         assert published(site).isdisjoint(before)
         assert site.once("GET", "/shop/stock", token=site.fresh("shop")).status == 200
         noted = site.ask("audit.list", action="key.rotate", limit=9)
-        assert {one["object"] for one in noted} == {"access", "id", "logout"}
+        assert {one["object"] for one in noted} == {"access", "id", "id-rs256", "logout", "logout-rs256"}
         assert {(one["after"]["compromised"], one["reason"]) for one in noted} == {(True, "a backup was stolen")}
         assert all(one["actor"].startswith("uid:") for one in noted)
         (alert,) = [one for one in site.ask("alert.list") if one["rule"] == "keys-compromised"]

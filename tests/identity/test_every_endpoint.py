@@ -90,7 +90,7 @@ def test_a_public_client_keeps_no_more_than_so_many_requests_for_one_address(wor
     world.register("other", auth="none", redirects=[world.back])
     assert statuses("par", {**push, "client_id": "other"}, "192.0.2.1") == [201] * 3 + [429]
     proved = {**push, "client_id": "shop", "client_secret": world.secret, "redirect_uri": world.back}
-    world.do(registration.change_client, client_id="shop", redirects=[world.back])
+    world.do(registration.change_client, sealer=world.sealer, client_id="shop", redirects=[world.back])
     assert statuses("par", proved, "192.0.2.1") == [201] * 4
     world.later(seconds=100)
     refused = world.ask("POST", "/identity/par", data=push, headers={"x-gw-source": "192.0.2.1"})

@@ -108,4 +108,4 @@ def test_whose_tokens_may_be_exchanged_is_there(world):
         world.register("odd", exchange=["nobody"])
     world.register("even")
     with pytest.raises(CallerFault, match="there is no client:nobody"):
-        world.do(registration.change_client, client_id="even", exchange=["nobody"])
+        world.do(registration.change_client, sealer=world.sealer, client_id="even", exchange=["nobody"])

@@ -53,7 +53,7 @@ def app(tmp_path):
 @pytest.fixture
 def world(world_with, app):
     with world_with(upstream_authorities=app.authorities) as made:
-        made.do(registration.change_client, client_id="web", backchannel_logout_uri=app.place)
+        made.do(registration.change_client, sealer=made.sealer, client_id="web", backchannel_logout_uri=app.place)
         yield made
 
 
@@ -109,6 +109,24 @@ def test_what_the_client_is_told(world, app):
     assert len(app.told) == 1
 
 
+def test_a_client_of_rs256_is_told_by_rs256_too(world, app):
+    """Back-Channel Logout section 2.6: what it registered for ID tokens counts; by a key of its own all the same."""
+    world.do(registration.change_client, sealer=world.sealer, client_id="web", id_token_alg="RS256")
+    for _ in range(2):
+        told = world.signed_in()
+        world.do(principals.end_session, principal="user:anna", sid=sid_of(world, told), reason="why")
+        round_of(world)
+        text = app.told.pop()
+        with world.store.read() as connection:
+            published = KeySet.import_key_set(keys.published(connection))
+            purposes = {row.kid: row.purpose for row in connection.execute(select(SIGNING_KEY))}
+        token = jwt.decode(text, published, algorithms=["RS256"])
+        assert (token.header["typ"], purposes[token.header["kid"]]) == ("logout+jwt", "logout-rs256")
+        assert token.claims["sid"] == sid_of(world, told)
+        assert world.ask("GET", "/identity/logout", params={"id_token_hint": text}).status_code == 400
+        world.do(keys.rotate, sealer=world.sealer, purpose="logout-rs256", compromised=True)
+
+
 ENDS = {
     "his password": lambda world: world.do(principals.set_password, sealer=world.sealer, login="anna", hashed="x"),
     "disabled": lambda world: world.do(principals.disable, principal="user:anna"),
@@ -134,7 +152,7 @@ def test_nobody_else_is_told(world, app):
     """A client that was given nothing there, one that does not want to know, one whose own tokens end."""
     world.register("other", redirects=[world.back], backchannel_logout_uri=app.place)
     world.signed_in()
-    world.do(registration.change_client, client_id="web", backchannel_logout_uri="")
+    world.do(registration.change_client, sealer=world.sealer, client_id="web", backchannel_logout_uri="")
     world.do(principals.disable, principal="client:other")
     world.do(principals.revoke_principal, principal="user:anna")
     round_of(world)

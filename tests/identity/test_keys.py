@@ -170,7 +170,9 @@ def test_without_a_key_the_server_says_so_and_gives_nothing(world):
 def test_whatever_happens_in_whatever_order_the_gate_knows_the_key_that_signs(sqlite_world, steps):
     """The gate holds what it was brought last: after each turn or rotation, as control does, and at a start."""
     world = sqlite_world
-    world.do(registration.change_client, client_id="shop", days=registration.DAYS_MAX)  # the same one each time
+    world.do(
+        registration.change_client, sealer=world.sealer, client_id="shop", days=registration.DAYS_MAX
+    )  # the same one each time
     gate, client, fetched = at_gate(world), published(world), world.clock.at
     for act, hours in steps:
         world.later(hours=hours)

@@ -398,7 +398,7 @@ def test_a_device_gets_what_its_client_may_when_the_person_answers(world):
     told = world.ask(
         "POST", "/identity/device-authorization", data={"client_id": "scanner", "scope": "erp/*:delete"}
     ).json()
-    world.do(registration.change_client, client_id="scanner", scopes=["erp/sale.sale:read"])
+    world.do(registration.change_client, sealer=world.sealer, client_id="scanner", scopes=["erp/sale.sale:read"])
     assert shown(world, told["user_code"]).status_code == 400
 
 

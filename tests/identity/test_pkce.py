@@ -95,7 +95,7 @@ def test_a_code_without_pkce_is_nothing_to_another_client_and_good_once(world, l
 
 def test_a_code_given_without_pkce_ends_when_the_client_must_use_it_again(world, lax):
     code = lax.code()
-    assert world.do(registration.change_client, client_id="lax", pkce="required")
+    assert world.do(registration.change_client, sealer=world.sealer, client_id="lax", pkce="required")
     assert error_of(lax.redeem(code)) == "invalid_grant"
     assert world.sent_back(lax.asked())["error"] == "invalid_request"
 
@@ -105,4 +105,4 @@ def test_neither_a_public_client_nor_one_of_fapi2_may(world, lax, told):
     with pytest.raises(CallerFault, match="always use PKCE"):
         world.register("never", redirects=[world.back], pkce="optional", **told)
     with pytest.raises(CallerFault, match="always use PKCE"):
-        world.do(registration.change_client, client_id="lax", **told)
+        world.do(registration.change_client, sealer=world.sealer, client_id="lax", **told)

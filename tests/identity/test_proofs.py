@@ -305,7 +305,7 @@ def test_any_of_a_client_s_keys_will_do(sqlite_world):
     one = made(sqlite_world)
     second = KEYS["ES256"]()
     told = jwks(one.key, second)
-    sqlite_world.do(registration.change_client, client_id=one.id, jwks=told)
+    sqlite_world.do(registration.change_client, sealer=sqlite_world.sealer, client_id=one.id, jwks=told)
     assert one.token().status_code == one.token(assertion=one.assertion(key=second)).status_code == 200
     with pytest.raises(CallerFault, match="1 to 10 keys"):
         sqlite_world.register("many", auth="private_key_jwt", jwks=jwks(*(KEYS["ES256"]() for _ in range(11))))
@@ -456,9 +456,9 @@ def test_a_refresh_token_is_looked_at_too(world):
 
 def test_a_client_s_way_can_change_and_its_secrets_go(world):
     key = KEYS["ES256"]()
-    world.do(registration.change_client, client_id="shop", auth="private_key_jwt", jwks=jwks(key))
+    world.do(registration.change_client, sealer=world.sealer, client_id="shop", auth="private_key_jwt", jwks=jwks(key))
     assert error(world.machine()) == (401, "invalid_client")
-    world.do(registration.change_client, client_id="shop", auth="client_secret")
+    world.do(registration.change_client, sealer=world.sealer, client_id="shop", auth="client_secret")
     assert error(world.machine()) == (401, "invalid_client")
     secret = world.do(registration.rotate_secret, sealer=world.sealer, client_id="shop").secret.reveal()
     assert world.token(("shop", secret), grant_type="client_credentials").status_code == 200

@@ -118,8 +118,8 @@ class Outbox:
             return str(bare), create_default_context(), {"content": body, "headers": HEADERS, "auth": auth}
         on = self._on
         with on.store.read() as connection:
-            place = farewell.place(connection, receiver)
-            key = keys.load(connection, on.sealer, keys.active_kids(connection)["logout"])
+            place, algorithm = farewell.wanted(connection, receiver)
+            key = keys.load(connection, on.sealer, keys.active_kids(connection)[keys.purpose_of("logout", algorithm)])
         token = farewell.token(key, on.settings.issuer, receiver, body, self._now_s())
         trust = create_default_context(cafile=on.settings.upstream_authorities or None)
         return place, trust, {"data": {"logout_token": token}}

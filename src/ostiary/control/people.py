@@ -54,7 +54,7 @@ def change_client(board: Board, actor: str, *, client_id: str, **told: Any) -> d
         if person := told.get("person"):
             roles = principals.one(change.connection, f"client:{client_id}")["roles"]
             giving.allow(change, board.reconciler.plan, f"client:{client_id}", roles, person=person)
-        return registration.change_client(change, client_id=client_id, **told)
+        return registration.change_client(change, sealer=board.on.sealer, client_id=client_id, **told)
 
     with board.turn:
         before = {"tokens_before": "refused" if board.change_directory(actor, act) else "still good"}
@@ -178,7 +178,7 @@ def rotate_keys(board: Board, actor: str, reason: str = "", *, compromised: bool
     facts: dict[str, Any] = {"compromised": compromised, "reason": reason}
 
     def act(change: Change) -> Keys:
-        for purpose in keys.PURPOSES:
+        for purpose in keys.in_use(change.connection):
             signs[purpose] = keys.rotate(change, board.on.sealer, purpose=purpose, **facts)
         if compromised:
             found = Finding(rule="keys-compromised", key="keys", at=board.now, evidence={"by": actor, "reason": reason})

@@ -14,18 +14,22 @@ from typing import Any, Final
 import msgspec
 from joserfc import jws, jwt
 from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, KeySet
+from joserfc.jwk import ECKey, KeySet, RSAKey
 from msgspec import Struct, field
 
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.secret import Secret
 
-ALGORITHM: Final = "ES256"  # RFC 8725 section 3.1: one algorithm, chosen here and never by the token
+ALGORITHM: Final = "ES256"
+RS256: Final = "RS256"  # for clients that ask for it (OpenID Connect Core section 15.1), and never of an access token
+RSA_BITS: Final = 2048
 TOKEN_MAX_BYTES: Final = 4096
 HEADER_NAMES: Final = frozenset({"alg", "typ", "kid"})  # no crit, jku, x5u, jwk (RFC 8725 section 3.10)
 ID_TOKEN: Final = "JWT"  # noqa: S105
 ACCESS_TOKEN: Final = "at+jwt"  # noqa: S105  RFC 9068 section 2.1, the type and not a token
 LOGOUT_TOKEN: Final = "logout+jwt"  # noqa: S105  OpenID Connect Back-Channel Logout section 2.4
+# RFC 8725 section 3.1: chosen here and never by the token.
+ALGORITHMS: Final[Mapping[str, tuple[str, ...]]] = {ACCESS_TOKEN: (ALGORITHM,), ID_TOKEN: (ALGORITHM, RS256)}
 SKEW_S: Final = 1
 REVOCABLE: Final = ("jti", "grant", "sid", "gen", "cgen")  # the claims under which a token can be revoked
 OBJECT: Final = re.compile(r"eyJ[\w-]*", re.ASCII)  # how the base64url of a JSON object begins
@@ -73,18 +77,19 @@ class TokenRefused(CallerFault):
 
 
 class SigningKey:
-    """A private P-256 key; signs, and shows its public half."""
+    """A private key, P-256 or RSA; signs by the one algorithm of its kind, and shows its public half."""
 
-    def __init__(self, key: ECKey) -> None:
-        self._key = key
+    def __init__(self, key: ECKey | RSAKey) -> None:
+        self._key, self.algorithm = key, RS256 if isinstance(key, RSAKey) else ALGORITHM
 
     @classmethod
-    def generate(cls) -> "SigningKey":
-        return cls(ECKey.generate_key("P-256"))
+    def generate(cls, algorithm: str = ALGORITHM) -> "SigningKey":
+        return cls(RSAKey.generate_key(RSA_BITS) if algorithm == RS256 else ECKey.generate_key("P-256"))
 
     @classmethod
     def load(cls, secret: Secret) -> "SigningKey":
-        return cls(ECKey.import_key(json.loads(secret.reveal())))
+        told = json.loads(secret.reveal())
+        return cls((RSAKey if told["kty"] == "RSA" else ECKey).import_key(told))
 
     @property
     def kid(self) -> str:
@@ -95,11 +100,11 @@ class SigningKey:
         return Secret(json.dumps(self._key.as_dict(private=True)))
 
     def public(self) -> dict[str, Any]:
-        return {**self._key.as_dict(private=False), "kid": self.kid, "use": "sig", "alg": ALGORITHM}
+        return {**self._key.as_dict(private=False), "kid": self.kid, "use": "sig", "alg": self.algorithm}
 
     def sign(self, claims: Mapping[str, Any], *, type_: str) -> str:
-        header = {"alg": ALGORITHM, "typ": type_, "kid": self.kid}
-        return str(jwt.encode(header, dict(claims), self._key, algorithms=[ALGORITHM]))
+        header = {"alg": self.algorithm, "typ": type_, "kid": self.kid}
+        return str(jwt.encode(header, dict(claims), self._key, algorithms=[self.algorithm]))
 
 
 def sign_access_token(key: SigningKey, claims: Claims) -> str:
@@ -177,12 +182,13 @@ def _verified(text: str, jwks: Mapping[str, Any], type_: str, read: Callable[[di
         raise TokenRefused("the token is too long or not ASCII")
     try:
         header = jws.extract_compact(text.encode()).headers()
-        if set(header) != HEADER_NAMES or header["typ"] != type_ or header["alg"] != ALGORITHM:
+        if set(header) != HEADER_NAMES or header["typ"] != type_ or header["alg"] not in ALGORITHMS[type_]:
             raise TokenRefused("the token's header is not that of such a token")
-        keys = KeySet.import_key_set({"keys": [key for key in jwks["keys"] if key["kid"] == header["kid"]]})
-        if not keys.keys:
+        fitting = [key for key in jwks["keys"] if (key["kid"], key["alg"]) == (header["kid"], header["alg"])]
+        if not fitting:
             raise TokenRefused("the token is signed with a key that is not ours")
-        payload = jws.deserialize_compact(text.encode(), keys.keys[0], algorithms=[ALGORITHM]).payload
+        key = KeySet.import_key_set({"keys": fitting}).keys[0]
+        payload = jws.deserialize_compact(text.encode(), key, algorithms=[header["alg"]]).payload
         return read(msgspec.json.decode(payload))
     except (JoseError, ValueError, TypeError, KeyError, AttributeError) as problem:
         raise TokenRefused("the token's form or signature is wrong") from problem

@@ -2,7 +2,7 @@
 tokens of OpenID Connect providers, held to every check of their specifications.
 
 The header is held to an exact list of names, so that no `crit`, `jku`, `x5u` or `x5c` is ever followed (RFC 8725).
-RS256, which nothing of our own is signed with, counts of providers alone: they must offer it (Core section 15.1).
+RS256 counts of providers alone: they must offer it (Core section 15.1), and a client has better.
 """
 
 import base64

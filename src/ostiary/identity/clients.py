@@ -49,6 +49,7 @@ class Terms(Struct, frozen=True, kw_only=True):
     ] = "client_secret"
     profile: Literal["oauth21", "fapi2"] = "oauth21"
     pkce: Literal["required", "optional"] = "required"
+    id_token_alg: Literal["ES256", "RS256"] = "ES256"  # noqa: S105  of its logout tokens too
     bound: Literal["", "dpop", "certificate"] = ""  # what its tokens must be bound to; "" where that is its own choice
     jwks: str = ""  # its own public keys
     backchannel_logout_uri: str = ""  # where it is told that a session has ended

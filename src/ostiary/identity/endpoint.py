@@ -14,7 +14,7 @@ from ostiary.audit.log import Change
 from ostiary.foundation.api_key import KEY_PREFIX, WRONG
 from ostiary.foundation.jose import Claims
 from ostiary.foundation.secret import new_id
-from ostiary.identity import clients, tokens
+from ostiary.identity import clients, keys, tokens
 from ostiary.identity.asked import redeem_device
 from ostiary.identity.clients import Client
 from ostiary.identity.principals import revoke_grant, revoke_token
@@ -103,7 +103,9 @@ def _for_person(  # noqa: PLR0917  what the request shows
     answer["refresh_token"] = renewal.reveal()
     if "openid" in wanted:
         nonce = grant.nonce if kind == "authorization_code" else ""
-        answer["id_token"] = tokens.id_token(signs["id"], claims, name=grant.name, nonce=nonce)
+        answer["id_token"] = tokens.id_token(
+            signs[keys.purpose_of("id", client.id_token_alg)], claims, name=grant.name, nonce=nonce
+        )
     return answer, claims
 
 

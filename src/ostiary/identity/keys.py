@@ -1,6 +1,7 @@
 """Signing keys: next, active, retiring, gone. A key is published long before it signs and long after.
 
-Access tokens, ID tokens and logout tokens never share one. Whoever calls `turn` or `rotate` then brings the new `next` to the gate.
+Access tokens, ID tokens and logout tokens never share one. Those by RS256 are made when the first client asks for it, and
+sign at once, since nobody had a token by one before; from then on they turn as all others. Whoever calls `turn` or `rotate` then brings the new `next` to the gate.
 """
 
 import json
@@ -12,11 +13,12 @@ from sqlalchemy import Connection, delete, insert, select, update
 from ostiary.audit.log import Change
 from ostiary.foundation.clock import from_us, stamp, to_us
 from ostiary.foundation.errors import CallerFault, SystemFault
-from ostiary.foundation.jose import SigningKey
+from ostiary.foundation.jose import ALGORITHM, RS256, SigningKey
 from ostiary.store.database import Sealer, take_turns
 from ostiary.store.tables import SIGNING_KEY
 
 PURPOSES: Final = ("access", "id", "logout")
+BY_RS256: Final = ("id-rs256", "logout-rs256")
 ACTIVE_S: Final = 30 * 24 * 3600
 JWKS_LIFE_S: Final = 3600  # as long may whoever fetched the keys keep them, by what we say
 KEPT_S: Final = 24 * 3600  # as long some do
@@ -27,11 +29,21 @@ _KEY = SIGNING_KEY.c
 _KEYS: Final = select(_KEY.purpose, _KEY.state, _KEY.kid, _KEY.since_us)
 
 
-def ensure(connection: Connection, sealer: Sealer, now: datetime) -> None:
-    """Every purpose has an active key and the one after it, already published."""
+def purpose_of(token: str, algorithm: str) -> str:
+    """Of the keys that sign this kind of token by this algorithm."""
+    return token if algorithm == ALGORITHM else f"{token}-{algorithm.lower()}"
+
+
+def in_use(connection: Connection) -> tuple[str, ...]:
+    """The purposes that there are keys for, or always have to be."""
+    return tuple(sorted({*PURPOSES, *(purpose for purpose, _ in _standing(connection))}))
+
+
+def ensure(connection: Connection, sealer: Sealer, now: datetime, *more: str) -> None:
+    """Every purpose, and those of `more`, has an active key and the one after it, already published."""
     take_turns(connection, TURN)
     there = _standing(connection)
-    for purpose in PURPOSES:
+    for purpose in {*in_use(connection), *more}:
         for state in ("active", "next"):
             if (purpose, state) not in there:
                 _make(connection, sealer, now, purpose, state)
@@ -43,7 +55,7 @@ def turn(change: Change, sealer: Sealer) -> tuple[str, ...]:
     lapsed_us = to_us(change.now) - RETIRING_S * 1_000_000
     gone = delete(SIGNING_KEY).where(_KEY.state == "retiring", _KEY.since_us <= lapsed_us)
     changed = set(change.connection.scalars(gone.returning(_KEY.purpose)))
-    for purpose in PURPOSES:
+    for purpose in in_use(change.connection):
         if _age_s(change, purpose, "active") >= ACTIVE_S and _age_s(change, purpose, "next") >= PUBLISHED_S:
             rotate(change, sealer, purpose=purpose)
             changed.add(purpose)
@@ -58,7 +70,7 @@ def rotate(
     Where a key is compromised, every one of its purpose goes at once, and its tokens with it: whoever got at the active
     key may have got at the next one.
     """
-    ensure(change.connection, sealer, change.now)
+    ensure(change.connection, sealer, change.now, purpose)
     can_us = _standing(change.connection)[purpose, "next"].since_us + PUBLISHED_S * 10**6
     if not compromised and to_us(change.now) < can_us:
         told = f"the next key has not been published for {PUBLISHED_S // 3600} h yet: clients may not know it"
@@ -69,7 +81,7 @@ def rotate(
     for before, after in (("active", "retiring"), ("next", "active")):
         moved = update(SIGNING_KEY).where(_KEY.purpose == purpose, _KEY.state == before)
         change.connection.execute(moved.values(state=after, since_us=to_us(change.now)))
-    ensure(change.connection, sealer, change.now)
+    ensure(change.connection, sealer, change.now, purpose)
     kid = active_kids(change.connection)[purpose]
     change.note("key.rotate", purpose, after={"kid": kid, "compromised": compromised}, reason=reason)
     return kid
@@ -106,7 +118,7 @@ def _age_s(change: Change, purpose: str, state: str) -> float:
 
 
 def _make(connection: Connection, sealer: Sealer, now: datetime, purpose: str, state: str) -> None:
-    key, at_us = SigningKey.generate(), to_us(now)
+    key, at_us = SigningKey.generate(RS256 if purpose in BY_RS256 else ALGORITHM), to_us(now)
     halves = {
         "public_jwk": json.dumps(key.public()),
         "sealed_private": sealer.seal(key.private(), _sealed_for(purpose)),

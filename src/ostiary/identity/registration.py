@@ -19,10 +19,10 @@ from ostiary.audit.log import Change
 from ostiary.foundation.api_key import KEY_PREFIX, SECRET_PREFIX
 from ostiary.foundation.clock import to_us
 from ostiary.foundation.errors import CallerFault
-from ostiary.foundation.jose import TokenRefused
+from ostiary.foundation.jose import RS256, TokenRefused
 from ostiary.foundation.proof import usable_jwks, with_key
 from ostiary.foundation.secret import Secret, new_id
-from ostiary.identity import clients, names, principals
+from ostiary.identity import clients, keys, names, principals
 from ostiary.identity.clients import API_KEY, CERTIFICATE, DPOP, FAPI2, NONE, OIDC_SCOPES, SECRET, Client, Terms
 from ostiary.identity.credentials import Drawer, derived, digest, new_secret, pepper
 from ostiary.identity.principals import Keys, add, end
@@ -67,7 +67,7 @@ def add_client(
     days: int = DAYS, **told: Annotated[Any, Terms],
 ) -> Made:  # fmt: skip
     """Makes `client:<id>`; one that proves itself by a secret or an API key gets it."""
-    terms, until_s = _fit(change, Terms(), told), _until(change, days)
+    terms, until_s = _fit(change, sealer, Terms(), told), _until(change, days)
     more = {**to_builtins(terms), "until": principals.end_stamp(until_s)}
     principal = add(change, "client", client_id, name, person, roles=roles, more=more)
     change.connection.execute(insert(CLIENT).values(principal=principal, until_s=until_s, **_row(terms)))
@@ -75,7 +75,7 @@ def add_client(
 
 
 def change_client(
-    change: Change, *, client_id: str, name: str = "", person: str = "", days: int | None = None,
+    change: Change, *, sealer: Sealer, client_id: str, name: str = "", person: str = "", days: int | None = None,
     **told: Annotated[Any, Terms],
 ) -> Keys:  # fmt: skip
     """What is given is changed; but for name, person and a later end, what it was given before ends, and secrets that
@@ -84,7 +84,7 @@ def change_client(
     principal = f"client:{client_id}"
     names.refuse_text(name=name)
     kept, before = _kept(change, principal), principals.one(change.connection, principal)
-    terms = _fit(change, kept, told)
+    terms = _fit(change, sealer, kept, told)
     row, ends = _row(terms), terms != kept
     whole = json.loads(row["facts"])
     if days is not None:
@@ -141,7 +141,7 @@ def _kept(change: Change, principal: str) -> Terms:
     return decode(facts, type=Terms) if facts else principals.missing(principal)
 
 
-def _fit(change: Change, kept: Terms, told: Mapping[str, Any]) -> Terms:
+def _fit(change: Change, sealer: Sealer, kept: Terms, told: Mapping[str, Any]) -> Terms:
     """As they are from now on; raises CallerFault for what does not go together."""
     terms = convert({**asdict(kept), **told}, Terms)
     names.refuse_redirects([*terms.redirects, *filter(None, [terms.backchannel_logout_uri])])
@@ -162,15 +162,28 @@ def _fit(change: Change, kept: Terms, told: Mapping[str, Any]) -> Terms:
         )
     if terms.auth in BY_JWKS:
         terms = replace(terms, jwks=_jwks(terms.jwks))
-    if terms.pkce == "optional" and (terms.auth == NONE or terms.profile == FAPI2):
-        always = "public clients, and those of the profile fapi2, always use PKCE"
-        raise CallerFault("client-unfit", always, hint="--pkce required")
-    if terms.profile == FAPI2:
-        if terms.auth in {*BY_DIGEST, NONE}:
-            hint = "--auth private_key_jwt, tls_client_auth or self_signed_tls_client_auth"
-            raise CallerFault("client-unfit", "in the profile fapi2 a client proves itself by a key", hint=hint)
-        terms = replace(terms, bound=terms.bound or (CERTIFICATE if terms.auth in BY_TLS else DPOP))
+    terms = _of_profile(terms)
+    if terms.id_token_alg == RS256:
+        keys.ensure(change.connection, sealer, change.now, *keys.BY_RS256)
     return terms
+
+
+def _of_profile(terms: Terms) -> Terms:
+    """As the profile has them, which refuses what is safe for others alone."""
+    fapi2 = terms.profile == FAPI2
+    way = "--auth private_key_jwt, tls_client_auth or self_signed_tls_client_auth"
+    broken = (
+        (fapi2 and terms.auth in {*BY_DIGEST, NONE}, "in the profile fapi2 a client proves itself by a key", way),
+        (fapi2 and terms.id_token_alg == RS256, "in the profile fapi2 nothing is signed by RS256", "--id-token-alg ES256"),
+        (
+            terms.pkce == "optional" and (fapi2 or terms.auth == NONE),
+            "public clients, and those of the profile fapi2, always use PKCE", "--pkce required",
+        ),
+    )  # fmt: skip
+    for so, rule, hint in broken:
+        if so:
+            raise CallerFault("client-unfit", rule, hint=hint)
+    return replace(terms, bound=terms.bound or (CERTIFICATE if terms.auth in BY_TLS else DPOP)) if fapi2 else terms
 
 
 def _jwks(text: str) -> str:
@@ -203,7 +216,7 @@ class Metadata(Struct, frozen=True, kw_only=True):
     scope: str = ""
     grant_types: list[Literal["authorization_code", "refresh_token"]] = []
     response_types: list[Literal["code"]] = []
-    id_token_signed_response_alg: Literal["ES256"] = "ES256"  # noqa: S105  no password
+    id_token_signed_response_alg: Literal["ES256", "RS256"] = "ES256"  # noqa: S105  no password
     token_endpoint_auth_method: Auth = "client_secret_basic"  # noqa: S105  no password
     jwks: dict[str, Any] = {}
     jwks_uri: Any = None
@@ -303,10 +316,10 @@ def _change(change: Change, sealer: Sealer, one: Client, told: Metadata) -> tupl
     if told.client_id != one.id:
         raise Refused(UNFIT, "client_id is as it was given")
     facts = _facts(told, one.profile, str(one.most).split())
-    keys, made = change_client(change, client_id=one.id, **facts), Made(one.principal, None)
+    gone, made = change_client(change, sealer=sealer, client_id=one.id, **facts), Made(one.principal, None)
     if facts["auth"] == SECRET != one.auth:
         made = rotate_secret(change, sealer=sealer, client_id=one.id)
-    return _given(made), keys
+    return _given(made), gone
 
 
 def _facts(told: Metadata, profile: str, most: list[str]) -> dict[str, Any]:
@@ -330,6 +343,7 @@ def _facts(told: Metadata, profile: str, most: list[str]) -> dict[str, Any]:
         "name": f"{told.client_name}{_host(told.redirect_uris)}", "scopes": scopes, "redirects": told.redirect_uris,
         "auth": SECRET if auth.startswith(SECRET) else auth, "jwks": json.dumps(told.jwks) if told.jwks else "",
         "bound": CERTIFICATE if by_tls else DPOP if told.dpop_bound_access_tokens else "",
+        "id_token_alg": told.id_token_signed_response_alg,
     }  # fmt: skip
 
 
@@ -352,6 +366,7 @@ def _told(server: Server, connection: Connection, principal: str) -> dict[str, A
         "scope": " ".join(sorted({*one.scopes, *OIDC_SCOPES})),
         "grant_types": clients.SELF_REGISTERED_GRANTS, "response_types": ["code"],
         "token_endpoint_auth_method": "client_secret_basic" if one.auth == SECRET else one.auth,
+        "id_token_signed_response_alg": one.id_token_alg,
         "dpop_bound_access_tokens": one.bound == DPOP,
         "tls_client_certificate_bound_access_tokens": one.bound == CERTIFICATE,
         "require_pushed_authorization_requests": one.profile == FAPI2,
