@@ -102,6 +102,7 @@ FAILING = {
     "alert show": "al-0",
     "alert ack": "al-0",
     "alert resolve": "al-0",
+    "measure block": "127.0.0.1 --for 1d --reason why",
     "measure undo": "me-0",
     "review remove": "client:nobody clerk --reason why",
     "review approve": "nothing",

@@ -67,6 +67,69 @@ def test_repeated_failures_block_an_address_for_a_time_and_nobody_else(site, blo
     assert "ostiary measure list" in site.ask("explain", decision=refused.decision)["text"]
 
 
+@pytest.mark.standard("A7")
+@pytest.mark.standard("F4")
+def test_a_network_that_an_administrator_blocks_reaches_neither_the_erp_nor_identity_until_it_is_undone(site, blocked):
+    """On a connection that was open before, too; and whatever the watch blocks within it meanwhile."""
+    caller, network = site.caller(site.token("visitor")), "203.0.113.0/24"
+    elsewhere = "198.51.100.7"
+
+    def reasons(address):
+        paths = ("/shop/stock", "/identity/authorize", "/identity/token", "/identity/jwks", "/identity/scim/v2/Users")
+        return {caller.send("GET", path, x_forwarded_for=address).reason == "address-blocked" for path in paths}
+
+    inside = next(addresses)
+    assert reasons(inside) == {False}
+    told = site.ostiary("measure", "block", network, "--for", "1d", "--reason", "scans us", "--json").json
+    try:
+        until(lambda: reasons(inside) == {True})
+        assert (reasons(blocked), reasons(elsewhere)) == ({True}, {False})
+        (listed,) = [one for one in site.ask("measure.list") if one["target"] == network]
+        made, expires = (datetime.fromisoformat(listed[name]) for name in ("made", "expires"))
+        assert (expires - made, listed["expires"]) == (timedelta(days=1), told["expires"])
+        assert (listed["rule"], listed["reason"], listed["id"]) == ("by hand", "scans us", told["measure"])
+        noted = site.ask("audit.list", action="measure.make", limit=1)[0]
+        assert (noted["object"], noted["reason"]) == (told["measure"], "scans us")
+        assert noted["actor"] != "ostiary"
+    finally:
+        undone = site.ostiary("measure", "undo", told["measure"])
+    assert undone.code == 0
+    until(lambda: reasons(inside) == {False})
+    assert reasons(blocked) == {True}, "its own block is another one"
+
+
+def test_what_may_not_be_blocked_or_is_not_said_well_is_refused_with_what_to_write(site):
+    spared = "192.0.2.16/28"
+    site.apply(site.policy(("limits:", f"response: {{spare: {spared}}}\n\nlimits:")))
+    before = site.ask("measure.list", everything=True)
+    for network, length, reason, hint in (
+        ("127.0.0.1", "1d", "why", "response: spare"),
+        ("0.0.0.0/0", "1d", "why", "response: spare"),
+        ("::/0", "1d", "why", "response: spare"),
+        ("192.0.2.17", "1d", "why", "response: spare"),
+        ("192.0.2.0/24", "1d", "why", "response: spare"),
+        ("10.1.2.3/8", "1d", "why", "203.0.113.0/24"),
+        ("example.com", "1d", "why", "203.0.113.0/24"),
+        ("::ffff:198.51.100.9", "1d", "why", "203.0.113.0/24"),
+        ("198.51.100.9", "31d", "why", "15 minutes"),
+        ("198.51.100.9", "", "why", "15 minutes"),
+        ("198.51.100.9", "0m", "why", "15 minutes"),
+        ("198.51.100.9", "1d", " ", "--reason"),
+    ):
+        told = site.ostiary("measure", "block", network, "--for", length, "--reason", reason)
+        assert (told.code, hint in told.err) == (2, True), told
+    assert site.ask("measure.list", everything=True) == before
+
+
+@pytest.mark.parametrize(("length", "seconds"), [("90m", 5400), ("12h", 43_200), ("2 days", 172_800), ("1hour", 3600)])
+def test_how_long_it_is_blocked_is_written_shortly_or_as_in_the_policy(site, length, seconds):
+    told = site.ask("measure.block", network="2001:db8:7::/64", length=length, reason="why")
+    (listed,) = [one for one in site.ask("measure.list") if one["id"] == told["measure"]]
+    made, expires = (datetime.fromisoformat(listed[name]) for name in ("made", "expires"))
+    site.ask("measure.undo", measure=told["measure"])
+    assert (expires - made).total_seconds() == seconds
+
+
 @pytest.mark.standard("F4")
 def test_a_block_holds_however_a_proxy_in_front_spells_the_address(site, blocked):
     """`::ffff:a.b.c.d` is what a proxy that listens for IPv4 and IPv6 at once sees."""

@@ -23,10 +23,13 @@ from ostiary.event import record
 from ostiary.foundation.errors import OperatorFault, counted
 from ostiary.monitor import alerts
 from ostiary.plan.model import Plan
+from ostiary.policy import words
 from ostiary.policy.document import Document
 from ostiary.prove.changes import diff
 from ostiary.store.database import AROUND
 from ostiary.store.plans import draft_since
+
+SHORT: Final = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 class Applied(Struct, frozen=True, kw_only=True):
@@ -211,6 +214,20 @@ def _line(log: Path, decision: str) -> str:
         if event := record.find_decision(log, decision):
             return record.told(event)
     return f"{decision}, whose event is not in the newest files"
+
+
+def block(board: Board, actor: str, network: str, length: str, reason: str) -> dict[str, str]:
+    """An administrator's own measure: neither the ERP nor the identity server hears of the network until it ends."""
+    revisions.refuse_reason(reason)
+    try:
+        seconds = words.age(length[:-1] + SHORT.get(length[-1:], length[-1:]))
+        network = words.network(network)
+    except words.Wrong as wrong:
+        raise OperatorFault("block-invalid", wrong.message, hint=wrong.hint) from wrong
+    never = board.watch.never
+    made = board.change(actor, alerts.block, network=network, seconds=seconds, reason=reason, never=never)
+    board.reconciler.signal()
+    return made
 
 
 def undo_measure(board: Board, actor: str, measure: str) -> None:

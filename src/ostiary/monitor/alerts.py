@@ -1,6 +1,6 @@
 """Alerts: one open one for each rule and key, from firing over acknowledged to resolved.
 
-Measures: what the watch does by itself. Each has a reason, ends by itself, and can be undone.
+Measures: what the watch does by itself, or an administrator by hand. Each has a reason, ends by itself, and can be undone.
 """
 
 import json
@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, inser
 
 from ostiary.audit.log import Change
 from ostiary.foundation.clock import from_us, stamp, to_us
-from ostiary.foundation.errors import CallerFault
+from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.origin import Network
 from ostiary.foundation.secret import new_id
 from ostiary.monitor.rules import RULES, Finding
@@ -33,6 +33,7 @@ TOLD: Final = ("alert", "rule", "key", "severity", "state", "at", "what", "inves
 BLOCK_MAX: Final = timedelta(hours=24)
 REMEMBERED: Final = timedelta(days=7)  # earlier blocks of the same target that double the next one
 LIVE_MAX: Final = 10_000  # blocks in force at once; past it alerts go on, blocks wait for room
+BY_HAND: Final = "by hand"  # where a rule's name stands otherwise
 LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
 
 log = logging.getLogger(__name__)
@@ -180,7 +181,19 @@ def respond(
     length = min(first * 2 ** _earlier(connection, target, now), BLOCK_MAX)
     if finding.at + length <= now or live(connection, now) >= LIVE_MAX:  # old news after a standstill
         return None
-    return _make(connection, target, finding, alert, now=now, expires=now + length)
+    reason = f"{finding.evidence['failures']} failed authentications within a minute"
+    change = Change(connection, OURSELVES, now)
+    return _make(change, target, now + length, reason=reason, rule=finding.rule, alert=alert)
+
+
+def block(change: Change, *, network: str, seconds: int, reason: str, never: Sequence[str]) -> dict[str, str]:
+    """Blocks it as the watch blocks who guesses, for as long as an administrator says; have the gate told afterwards."""
+    target, expires = ip_network(network), change.now + timedelta(seconds=seconds)
+    if _spared(target, never):
+        hint = "name a network without this machine's addresses and those of `response: spare` in the policy"
+        raise OperatorFault("network-spared", f"{network} holds addresses that are never blocked", hint=hint)
+    measure = _make(change, target, expires, reason=reason, rule=BY_HAND, alert="")
+    return {"measure": measure, "target": str(target), "expires": stamp(expires)}
 
 
 def blocked(connection: Connection, now: datetime) -> tuple[str, ...]:
@@ -248,15 +261,12 @@ def _earlier(connection: Connection, target: Network, now: datetime) -> int:
     return min(_count(connection, _of(target), lately, MEASURE.c.undone_by == ""), 10)
 
 
-def _make(
-    connection: Connection, target: Network, finding: Finding, alert: str, *, now: datetime, expires: datetime
-) -> str:
-    reason = f"{finding.evidence['failures']} failed authentications within a minute"
+def _make(change: Change, target: Network, expires: datetime, *, reason: str, rule: str, alert: str) -> str:
     row = {
-        "id": new_id("me"), "kind": "block", "target": str(target), "reason": reason, "rule": finding.rule, "alert": alert,
-        "made_at_us": to_us(now), "expires_at_us": to_us(expires), "undone_by": "",
+        "id": new_id("me"), "kind": "block", "target": str(target), "reason": reason, "rule": rule, "alert": alert,
+        "made_at_us": to_us(change.now), "expires_at_us": to_us(expires), "undone_by": "",
     }  # fmt: skip
-    connection.execute(insert(MEASURE).values(**row))
+    change.connection.execute(insert(MEASURE).values(**row))
     told = {"target": str(target), "until": stamp(expires), "alert": alert}
-    Change(connection, OURSELVES, now).note("measure.make", str(row["id"]), after=told, reason=reason)
+    change.note("measure.make", str(row["id"]), after=told, reason=reason)
     return str(row["id"])

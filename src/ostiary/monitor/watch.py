@@ -164,9 +164,13 @@ class Watch:
 
     def _fire(self, connection: Connection, finding: Finding, now: datetime) -> None:
         alert = alerts.fire(connection, finding)
-        asked = self._response()
-        never, first = (*self._never, *asked.spared), timedelta(seconds=asked.block_s)
-        alerts.respond(connection, finding, alert, now=now, never=never, first=first)
+        first = timedelta(seconds=self._response().block_s)
+        alerts.respond(connection, finding, alert, now=now, never=self.never, first=first)
+
+    @property
+    def never(self) -> tuple[str, ...]:
+        """The networks that nothing is done against."""
+        return (*self._never, *self._response().spared)
 
     def _check_disk(self, now: datetime, *, fresh: bool) -> None:
         free = self._free_bytes(self._home.events)
