@@ -4,6 +4,7 @@ import shutil
 import socket
 import ssl
 import stat
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime
@@ -40,6 +41,7 @@ from ostiary.store.plans import draft_since, plan_in_force
 from ostiary.tls import authority
 
 DISK_MIN_BYTES: Final = 500 * 1024 * 1024
+SETTLES_S: Final = 1.0
 SAID: Final = "the output of `ostiary up` says why"
 KEEPS: Final = "`ostiary client change {0} --days 365`, or `--person user:WHO` and `ostiary client enable {0}`; or `ostiary client remove {0}`"
 CONNECT_TIMEOUT_S: Final = 3.0
@@ -208,9 +210,15 @@ def gate_in_force(gate: daemon.Gate, plan: Plan, origin: str) -> str:
     state = gate.state()
     if not state.live:
         raise SystemFault("gate-silent", "Envoy does not answer; nothing passes", hint=SAID)
-    if behind := gate.behind(state):
+    if (late := gate.behind(state)) and (behind := _still_behind(gate, late)):
         raise SystemFault("gate-behind", f"the gate has not taken {', '.join(behind)}", hint=SAID)
     return f"{origin}, revision {plan.revision}"
+
+
+def _still_behind(gate: daemon.Gate, late: Sequence[str]) -> list[str]:
+    """Envoy hears of a file a moment after it was written, and the lease is written all the time."""
+    time.sleep(SETTLES_S)
+    return [name for name in gate.behind(gate.state()) if name in late]
 
 
 def guard_in_force(state: Mapping[str, Any], plan: Plan) -> str:
