@@ -65,10 +65,10 @@ class World:
         self.settings = Settings(**settings)
         self.gone = []
 
-        async def revoked(keys):
+        def revoked(keys):
             self.gone += keys
 
-        async def arrived(told):
+        def arrived(told):
             return self.arrive(**told)
 
         told = {"revoked": revoked, "arrived": arrived, "changing": self.changing, "home": self.home}
@@ -246,4 +246,11 @@ def sqlite_world(databases, tmp_path_factory):
 def lasting_world(request, databases, tmp_path_factory):
     """One for many examples, on each database."""
     with made_world(databases, request.param, tmp_path_factory.mktemp("world")) as world:
+        yield world
+
+
+@pytest.fixture
+def concurrent_world(databases, tmp_path):
+    """On PostgreSQL, where what another has committed is seen from one statement to the next."""
+    with made_world(databases, "postgresql", tmp_path / "home") as world:
         yield world

@@ -16,6 +16,13 @@ from ostiary.identity.names import same_redirect
 from ostiary.identity.passwords import hash_password
 
 
+def test_a_client_that_has_ended_asks_nobody(world):
+    world.register("short", auth="none", redirects=[world.back], days=1)
+    assert world.authorize(client_id="short").status_code == 200
+    world.later(days=2)
+    assert world.authorize(client_id="short").status_code == 400
+
+
 def test_a_person_signs_in_and_state_nonce_and_iss_come_back(world):
     back = world.sent_back(world.answer(world.authorize()))
     assert back["state"] == "s" * 1200

@@ -5,6 +5,7 @@ import re
 from datetime import timedelta
 from html import unescape
 from threading import Event
+from urllib.parse import quote
 
 import pyotp
 import pytest
@@ -335,6 +336,26 @@ def test_a_device_gets_its_tokens_once_a_person_has_entered_its_code(world):
     assert f"grant:{claims.grant}" in world.gone
 
 
+@pytest.mark.parametrize("already", [False, True])
+def test_no_page_that_names_one_client_lets_in_the_device_of_another(world, already):
+    """A link to /authorize with a device's code beside what another client asks (RFC 8628 section 5.4)."""
+    world.register("tv", auth="none", redirects=[world.back])
+    if already:
+        world.signed_in()
+    told = begun(world, client_id="tv", scope="erp/sale.*:write").json()
+    page = world.authorize(scope="openid", user_code=told["user_code"])
+    assert "web" in page.text
+    assert "code" in world.sent_back(world.answer(page))
+    assert polled(world, told["device_code"], client="tv").json()["error"] == "authorization_pending"
+    for text in (
+        f"device?user_code={told['user_code']}",
+        f"\0device?user_code={told['user_code']}",
+        "account?act=remove",
+    ):
+        assert world.ask("GET", f"/identity/authorize?{quote(text)}").status_code == 400
+        assert world.ask("GET", "/identity/device", params={text: ""}).status_code == 400
+
+
 def test_who_says_no_is_believed_and_who_waits_too_long_begins_again(world):
     told = begun(world).json()
     world.answer(shown(world, told["user_code"]), decision="deny")
@@ -473,6 +494,7 @@ def test_a_person_changes_his_own_password_after_a_new_proof_and_what_the_old_on
     told = world.signed_in()
     page = browser.act("password-new")
     assert 'autocomplete="new-password"' in page.text
+    assert 'autocomplete="username" value="anna"' in page.text
     changed = browser.act("password-confirm", page, password=NEW, again=NEW)
     assert "has to sign in again" in changed.text
     assert world.refresh(told["refresh_token"]).status_code == 400

@@ -40,6 +40,15 @@ def client(world, **told):
     return world.do(registration.add_client, sealer=world.sealer, **{"client_id": "new", **told})
 
 
+def test_what_is_disabled_twice_was_off_the_second_time(world):
+    for _ in range(2):
+        world.do(principals.disable, principal="user:anna")
+    assert [one["before"]["active"] for one in audit(world) if one["action"] == "principal.disable"] == [
+        False,
+        True,
+    ]  # the newest first
+
+
 def test_every_act_is_audited_with_what_was_before_and_after_and_holds_no_secret(world, caplog):
     caplog.set_level(logging.DEBUG)
     planted = [GOOD.reveal(), world.secret, world.password]

@@ -359,6 +359,24 @@ def test_a_public_client_s_refresh_token_is_its_key_s_alone(world):
     assert (renewed.status_code, renewed.json()["token_type"]) == (200, "DPoP")
 
 
+def test_a_nonce_that_was_kept_for_too_long_is_followed_by_another(world_with):
+    """Clients keep one for each origin (RFC 9449 section 8.2)."""
+    with world_with(dpop_nonce=True) as world:
+        one = Keyed(world, bound="dpop")
+        code = one.code(one.push().json()["request_uri"])
+        nonce = one.redeem(code, proof=one.proof()).headers["dpop-nonce"]
+        token = one.redeem(code, proof=one.proof(nonce=nonce)).json()["access_token"]
+        world.later(minutes=11)
+
+        def asks(nonce):
+            proof = one.proof("/identity/userinfo", method="GET", token=token, nonce=nonce)
+            return world.ask("GET", "/identity/userinfo", headers={"authorization": f"DPoP {token}", "dpop": proof})
+
+        refused = asks(nonce)
+        assert "use_dpop_nonce" in refused.headers["www-authenticate"]
+        assert asks(refused.headers["dpop-nonce"]).status_code == 200
+
+
 def test_a_nonce_is_asked_for_and_taken_until_the_one_after_the_next(world_with):
     with world_with(dpop_nonce=True) as world:
         one = Keyed(world)

@@ -163,10 +163,9 @@ async def _ended(tasks: Sequence[asyncio.Task[Any]]) -> None:
 
 async def run_identity(on: Installation) -> None:
     """Sign-in, tokens and revocation, reached through the gate only."""
-    in_thread, control = anyio.to_thread.run_sync, on.home.socket("control")
     told: dict[str, Any] = {
-        "revoked": partial(in_thread, partial(_tell_control, on)),
-        "arrived": partial(in_thread, partial(unix.call, control, "internal/arrived")),
+        "revoked": partial(_tell_control, on),
+        "arrived": partial(unix.call, on.home.socket("control"), "internal/arrived"),
         "changing": partial(_have_changed, on),
     }
     app = identity.create(on.store, on.sealer, on.settings, on.clock, home=on.home, **told)

@@ -53,7 +53,7 @@ def route(place: str, operations: Mapping[str, Operation], run: Run, given: Give
         told = {"result": {} if result is None else result}  # of some nothing is to be told but that it is done
         return Response(msgspec.json.encode(told), media_type="application/json")
 
-    return Route(f"/{place}/{{name}}", operate, methods=["GET", "POST"])
+    return Route(f"/{place}/{{name}}", operate, methods=["POST"])
 
 
 def in_threads(at_most: int) -> Run:

@@ -22,7 +22,7 @@ from ostiary.identity.page import page
 from ostiary.identity.request import Refused
 from ostiary.identity.server import Server
 from ostiary.identity.session import SESSION_LIFE_S, Person
-from ostiary.store.tables import PASSWORD, SESSION
+from ostiary.store.tables import SESSION
 
 KEPT_S: Final = 900  # between the proof and the end of an enrolment
 NAME_MAX_CHARS: Final = 60
@@ -133,7 +133,7 @@ def _remove(_server: Server, change: Change, person: Person, form: Mapping[str, 
 
 def _password_new(server: Server, change: Change, person: Person, _: Mapping[str, str]) -> More:
     """For who has a password here; whom a provider signs in has his there."""
-    if not _own(change.connection, person):
+    if not session.has_password(change.connection, person.principal):
         return {}
     return {"password": _keep(server, change, person, "password")}
 
@@ -146,10 +146,6 @@ def _password_confirm(server: Server, change: Change, person: Person, form: Mapp
     server.drawer(change.connection, "password").use(form["id"])
     principals.keep_password(change, key=server.key, login=_login(person), hashed=form["hash"])
     return CHANGED
-
-
-def _own(connection: Connection, person: Person) -> bool:
-    return connection.scalar(select(PASSWORD.c.principal).where(PASSWORD.c.principal == person.principal)) is not None
 
 
 CHANGED: Final[More] = {"told": "changed"}
@@ -210,7 +206,8 @@ def shown(server: Server, request: Request, connection: Connection, person: Pers
         for row in connection.execute(own.order_by(SESSION.c.expires_at_s))
     ]  # fmt: skip
     return page(
-        request, "account", person=person.name, own=_own(connection, person), factors=mine, left=len(found) - len(mine), sessions=sessions,
+        request, "account", person=person.name, login=_login(person),
+        own=session.has_password(connection, person.principal), factors=mine, left=len(found) - len(mine), sessions=sessions,
         action=f"{server.issuer}/account", csrf=_csrf(server, person), script=f"{server.issuer}/passkey.js", **more,
     )  # fmt: skip
 

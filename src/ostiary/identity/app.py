@@ -176,7 +176,7 @@ def metadata(server: Server, _request: Request, _body: bytes) -> Response:
         "scopes_supported": sorted(clients.OIDC_SCOPES),
     }
     for name in ("token", "revocation", "introspection"):
-        told[f"{name}_endpoint_auth_methods_supported"] = ways
+        told[f"{name}_endpoint_auth_methods_supported"] = ways if name != "introspection" else ways[:-1]
         told[f"{name}_endpoint_auth_signing_alg_values_supported"] = list(ALGORITHMS)
     return JSONResponse(told)
 

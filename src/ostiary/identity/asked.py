@@ -29,8 +29,10 @@ AGE: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 HASH: Final = re.compile(r"[A-Za-z0-9_-]{43}")  # base64url of a SHA-256
 PROMPTS: Final = frozenset({"none", "login", "consent", "select_account"})
 FRESH: Final = frozenset({"login", "select_account"})
-ACCOUNT: Final = b"account"
-DEVICE: Final = "device"
+ACCOUNT: Final = b"\0account"  # as no query begins that anybody can send
+AT_DEVICE: Final = b"\0device"
+DEVICE: Final = "urn:ietf:params:oauth:grant-type:device_code"
+WAITING: Final = "device"
 DEVICE_LIFE_S: Final = 600
 POLL_S: Final = 5
 LETTERS: Final = "BCDFGHJKLMNPQRSTVWXZ"  # no words, nothing to mistake (RFC 8628 section 6.1): 34 bits
@@ -66,23 +68,23 @@ class Asked(NamedTuple):
         return self.client.id if self.client else "-"
 
 
-def read(server: Server, connection: Connection, text: bytes, *, device: bool = False) -> Asked:
+def read(server: Server, connection: Connection, text: bytes) -> Asked:
     """The request in `text`, or the one that it names; raises Refused only while nobody may be redirected to.
 
-    `device`: codes of devices are looked at, since whoever guesses them is counted.
+    A client's is its query; what is asked at our own pages begins as no query can: whoever guesses codes is counted there.
     """
-    account, _, act = text.partition(b"?")
-    if account == ACCOUNT:
-        return Asked(text, act=parse(act), fresh=bool(act))
-    given = parse(text, max_bytes=QUERY_MAX_BYTES)
-    if device and "user_code" in given:
-        return _of_device(server, connection, text, given["user_code"])
+    place, _, told = text.partition(b"?")
+    given = parse(told if place in {ACCOUNT, AT_DEVICE} else text, max_bytes=QUERY_MAX_BYTES)
+    if place == ACCOUNT:
+        return Asked(text, act=given, fresh=bool(given))
+    if place == AT_DEVICE:
+        return _of_device(server, connection, text, given.get("user_code", ""))
     client = clients.find(connection, given.get("client_id", ""))
     pushed = given.get("request_uri", "")
     if client and pushed.startswith(PUSHED):
         given = _pushed(server, connection, client, pushed)
     redirect = given.get("redirect_uri", "")
-    if client is None or not clients.redirect_known(client, redirect):
+    if client is None or client.until_s <= server.now_s() or not clients.redirect_known(client, redirect):
         raise Refused("invalid_request", "the client or its redirect address is not registered")
     problem, values = None, {}
     try:
@@ -99,7 +101,7 @@ def read(server: Server, connection: Connection, text: bytes, *, device: bool = 
 
 
 def _of_device(server: Server, connection: Connection, text: bytes, code: str) -> Asked:
-    kept = server.drawer(connection, DEVICE).look(_plain(code))
+    kept = server.drawer(connection, WAITING).look(_plain(code))
     waits = kept and not kept.grant and not kept.used
     client = clients.find(connection, kept.client.partition(":")[2]) if kept and waits else None
     if kept is None or client is None:
@@ -185,7 +187,7 @@ def begin_device(server: Server, request: Request, body: bytes) -> Response:
         text = f"{new_secret().reveal()}.{code}"
         wanted = {name: told[name] for name in ("scope", "resource") if name in told}
         proof = digest(server.key, "device-code", text)
-        server.drawer(connection, DEVICE).keep(code, DEVICE_LIFE_S, client=client.principal, proof=proof, **wanted)
+        server.drawer(connection, WAITING).keep(code, DEVICE_LIFE_S, client=client.principal, proof=proof, **wanted)
     server.note(request, "kept", client=client.id)
     place, shown = f"{server.issuer}/device", _written(code)
     answer = {"device_code": text, "user_code": shown, "verification_uri": place, "interval": POLL_S}
@@ -195,14 +197,14 @@ def begin_device(server: Server, request: Request, body: bytes) -> Response:
 
 def decide_device(server: Server, connection: Connection, code: str, grant: str = DENIED) -> bool:
     """The person's answer, the first one alone."""
-    return server.drawer(connection, DEVICE).fill(_plain(code), grant)
+    return server.drawer(connection, WAITING).fill(_plain(code), grant)
 
 
 def redeem_device(  # noqa: PLR0917  what the request shows
     server: Server, connection: Connection, request: Request, client: Client, text: str, bound: str
 ) -> tuple[Row[Any], Secret]:
     """The grant that the person gave, once; raises Refused in the words of RFC 8628 section 3.5."""
-    drawer, code = server.drawer(connection, DEVICE), text.rpartition(".")[2]
+    drawer, code = server.drawer(connection, WAITING), text.rpartition(".")[2]
     kept = drawer.look(code)
     proof = digest(server.key, "device-code", text)
     mine = kept is not None and kept.client == client.principal

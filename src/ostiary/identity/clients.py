@@ -33,11 +33,17 @@ OIDC_SCOPES: Final = frozenset({"openid", "profile"})
 KEPT_MAX: Final = 300  # requests of one public client, kept for one address in five minutes
 # The statement of every request is made once: to put one together takes as long as to carry it out (measured).
 _CLIENT: Final = (
-    select(CLIENT, PRINCIPAL.c.name, PRINCIPAL.c.made_at_us, CLIENT_SECRET.c.digest, REGISTERED.c.scopes.label("most"))
+    select(CLIENT, PRINCIPAL.c.name, PRINCIPAL.c.generation, PRINCIPAL.c.made_at_us)
+    .add_columns(CLIENT_SECRET.c.digest, REGISTERED.c.scopes.label("most"))
     .join(PRINCIPAL, PRINCIPAL.c.id == CLIENT.c.principal)
     .outerjoin(CLIENT_SECRET, CLIENT_SECRET.c.principal == CLIENT.c.principal)
     .outerjoin(REGISTERED, REGISTERED.c.principal == CLIENT.c.principal)
     .where(CLIENT.c.principal == bindparam("id"), PRINCIPAL.c.active)
+)
+_AS_READ: Final = (
+    select(PRINCIPAL.c.id)
+    .where(PRINCIPAL.c.id == bindparam("id"), PRINCIPAL.c.generation == bindparam("generation"), PRINCIPAL.c.active)
+    .with_for_update(read=True)
 )
 
 
@@ -63,6 +69,7 @@ class Client(Terms, frozen=True, kw_only=True):
 
     principal: str
     name: str
+    generation: int
     made_at_us: int
     until_s: int  # then it ends
     most: str | None
@@ -90,8 +97,14 @@ def find(connection: Connection, client_id: str) -> Client | None:
         return None
     row, digests = rows[0], tuple(one.digest for one in rows if one.digest)
     terms = asdict(decode(row.facts, type=Terms))
-    own = {"name": row.name, "made_at_us": row.made_at_us, "until_s": row.until_s, "most": row.most}
+    own = {name: getattr(row, name) for name in ("name", "generation", "made_at_us", "until_s", "most")}
     return Client(**terms, **own, principal=row.principal, digests=digests)
+
+
+def as_read(connection: Connection, client: Client) -> bool:
+    """Whether the client is as it was when it was read; who changes it now waits, and then ends what is given meanwhile."""
+    told = {"id": client.principal, "generation": client.generation}
+    return connection.execute(_AS_READ, told).first() is not None
 
 
 def authenticate(server: Server, connection: Connection, request: Request, form: Mapping[str, str]) -> Client:

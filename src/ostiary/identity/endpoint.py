@@ -15,14 +15,13 @@ from ostiary.foundation.api_key import KEY_PREFIX, WRONG
 from ostiary.foundation.jose import Claims
 from ostiary.foundation.secret import new_id
 from ostiary.identity import clients, keys, tokens
-from ostiary.identity.asked import redeem_device
+from ostiary.identity.asked import DEVICE, redeem_device
 from ostiary.identity.clients import Client
 from ostiary.identity.principals import revoke_grant, revoke_token
 from ostiary.identity.provisioning import opened
 from ostiary.identity.request import Refused, Shown, form
 from ostiary.identity.server import NO_STORE, Server
 
-DEVICE: Final = "urn:ietf:params:oauth:grant-type:device_code"
 EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
 GRANT_TYPES: Final = ("authorization_code", "client_credentials", "refresh_token", DEVICE, EXCHANGE)
 SCIM: Final = "scim"  # the scope, and the whole of it
@@ -97,7 +96,7 @@ def _for_person(  # noqa: PLR0917  what the request shows
     wanted = frozenset(told.get("scope", "").split()) or scopes
     if not wanted <= scopes:
         raise Refused("invalid_scope", "more than was granted")
-    claims = tokens.claims_for(server, connection, grant, request, scopes=wanted, bound=bound)
+    claims = tokens.claims_for(server, connection, client, grant, request, scopes=wanted, bound=bound)
     signs = server.signing(connection)
     answer = tokens.answer(signs["access"], claims)
     answer["refresh_token"] = renewal.reveal()
@@ -120,11 +119,11 @@ def _for_service(  # noqa: PLR0917  what the request shows
         raise Refused("invalid_request", "the client that asks is the one that acts")
     subject = _subject(server, connection, client, told.get("subject_token", ""))
     scopes = _narrowed(server, client, subject, told)
-    given = (subject.grant, subject.subject, client.principal, subject.audience, subject.session)
+    given = (subject.grant, subject.subject, subject.audience, subject.session)
     grant = tokens.Given(*given, subject.authenticated_at, " ".join(subject.amr))
-    claims = tokens.claims_for(server, connection, grant, request, scopes=scopes, bound=bound)
+    claims = tokens.claims_for(server, connection, client, grant, request, scopes=scopes, bound=bound)
     ends = min(claims.expires_at, subject.expires_at, claims.issued_at + EXCHANGED_LIFE_S)
-    had = {"device": subject.device, "role_set": subject.role_set}
+    had = {"device": subject.device, "role_set": subject.role_set, "generation": subject.generation}
     claims = replace(claims, actor=_actor(client, subject), expires_at=ends, **had)
     answer = tokens.answer(server.signing(connection)["access"], claims)
     return {**answer, "issued_token_type": ACCESS_TOKEN}, claims
@@ -265,7 +264,8 @@ def _called(server: Server, request: Request) -> tuple[str, str]:
 
 
 def _with_status(refused: Refused, status: int, **facts: str) -> Refused:
-    return Refused(refused.error, refused.description, status=status, guessed=refused.guessed, **refused.facts, **facts)
+    told = {**refused.told, **refused.facts, **facts, "status": status}
+    return Refused(**told)
 
 
 def _own(  # noqa: PLR0917  what a token is for
@@ -273,5 +273,5 @@ def _own(  # noqa: PLR0917  what a token is for
     bound: str = "",
 ) -> Claims:  # fmt: skip
     """What a token says by which a client acts for itself."""
-    grant = tokens.Given(new_id("gr"), client.principal, client.principal, audience)
-    return tokens.claims_for(server, connection, grant, request, scopes=scopes, bound=bound)
+    grant = tokens.Given(new_id("gr"), client.principal, audience)
+    return tokens.claims_for(server, connection, client, grant, request, scopes=scopes, bound=bound)

@@ -88,16 +88,9 @@ def address(secret: Secret, login: str, issuer: str) -> str:
 
 
 def add(
-    server: Server,
-    change: Change,
-    principal: str,
-    kind: str,
-    secret: Secret,
-    *,
-    name: str,
-    counter: int,
+    server: Server, change: Change, principal: str, kind: str, secret: Secret, *, name: str, counter: int,
     known: str = "",
-) -> bool:
+) -> bool:  # fmt: skip
     """Kept once it has shown that it works; False where the very same is there already, whoever's it is."""
     sealed = server.sealer.seal(secret, _sealed_for(principal))
     row = {"id": known or new_id(kind), "principal": principal, "kind": kind, "name": name, "sealed": sealed}
@@ -235,7 +228,7 @@ def find_passkey(server: Server, connection: Connection, shown: AuthenticationCr
 def use_passkey(server: Server, connection: Connection, row: Row[Any], shown: AuthenticationCredential) -> Used:
     """As WebAuthn section 7.2 has it; the counter is taken by one UPDATE, so that none is good twice."""
     client = _client_data(shown)
-    told: dict[str, Any] = {"credential": shown, "expected_challenge": client.challenge}  # `in_time` has looked at it
+    told: dict[str, Any] = {"credential": shown, "expected_challenge": client.challenge}  # `passkey_in_time` saw it
     told |= {"credential_public_key": _bytes(_passkey(server, row)[1]), "credential_current_sign_count": 0}  # see below
     if shown.response.user_handle != _handle(server, row.principal) or client.cross_origin:
         return Used((), why="a passkey of another account, or asked for within another page,")

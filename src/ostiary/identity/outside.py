@@ -68,7 +68,7 @@ def back(server: Server, request: Request, _body: bytes) -> Response:
             known: dict[str, Any] = kept.facts if kept else {"provider": "", "browser": ""}
             if known["provider"] != provider.name or not hmac.compare_digest(known["browser"], browser):
                 raise Refused("invalid_request", "outside-lapsed")  # noqa: TRY301  and who was asked can still answer
-            asked = read(server, connection, base64.b64decode(known["asked"]), device=True)
+            asked = read(server, connection, base64.b64decode(known["asked"]))
             if asked.problem:
                 raise asked.problem
             secret = providers.secret_of(connection, server.sealer, provider.name)

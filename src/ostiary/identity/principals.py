@@ -211,12 +211,12 @@ def enable(change: Change, *, sealer: Sealer, principal: str) -> Keys:
 
 
 def _set_active(change: Change, principal: str, *, active: bool) -> None:
-    one(change.connection, principal)  # raises where there is none
+    was = one(change.connection, principal)["active"]  # raises where there is none
     change.connection.execute(update(PRINCIPAL).where(PRINCIPAL.c.id == principal).values(active=active))
     decided = update(PROVISIONED).where(PROVISIONED.c.principal == principal).values(ended=False)
     change.connection.execute(decided)  # for a client that disables it, it says so itself
     action = "principal.enable" if active else "principal.disable"
-    change.note(action, principal, before={"active": not active}, after={"active": active})
+    change.note(action, principal, before={"active": was}, after={"active": active})
 
 
 def remove(change: Change, *, principal: str) -> Keys:
@@ -359,6 +359,7 @@ def end_session(change: Change, *, principal: str, sid: str, reason: str) -> Key
 
 def end_sessions(change: Change, reason: str, *which: ColumnElement[bool]) -> Keys:
     """Every sign-in that is so ends, with all that was given in it, be the session itself over; their clients are told."""
+    change.connection.execute(select(SESSION.c.digest).where(*which).with_for_update())  # nothing more is given in them
     farewell.tell(change, *which)
     whose, mine = (select(column).where(*which) for column in (SESSION.c.principal, SESSION.c.sid))
     given = update(GRANT).where(GRANT.c.principal.in_(whose), GRANT.c.sid.in_(mine))
@@ -373,7 +374,7 @@ def end_sessions(change: Change, reason: str, *which: ColumnElement[bool]) -> Ke
 
 def end_others(change: Change, *, principal: str, sid: str) -> Keys:
     """Everything that was given before ends, and every session but this one: it may rest on less than is asked now."""
-    reason = "a factor was added or removed"
+    reason = "how he proves that it is he was changed"
     change.note("session.end", principal, after={"all but": sid}, reason=reason)
     _take_back(change, principal, but=sid)
     return _older(change, principal, reason)

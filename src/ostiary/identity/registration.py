@@ -98,8 +98,8 @@ def change_client(
     titled = {what: value for what, value in named.items() if value and value != before[what]}
     if titled:
         change.connection.execute(update(PRINCIPAL).where(PRINCIPAL.c.id == principal).values(titled))
-    after = {what: value for what, value in {**titled, **whole}.items() if value != before[what]}
-    change.note("client.change", principal, before={what: before[what] for what in after}, after=after)
+    after = {what: value for what, value in {**titled, **whole}.items() if value != before.get(what)}
+    change.note("client.change", principal, before={what: before.get(what) for what in after}, after=after)
     return end(change, principal, "client changed") if ends else ()
 
 

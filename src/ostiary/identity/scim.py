@@ -62,11 +62,8 @@ def endpoint(server: Server, request: Request, body: bytes) -> Response:
     """Whatever a client asks; what it wants changed, control changes."""
     refuse_foreign(request)
     kind, _, name = request.path_params["place"].partition("/")
-    name, method, asked = (
-        name if name.isprintable() else "-",
-        request.method,
-        converted(parse(query(request)), Asked, "invalidValue"),
-    )
+    name, method = name if name.isprintable() else "-", request.method
+    asked = converted(parse(query(request)), Asked, "invalidValue")
     with server.transaction(request, {}, writes=False) as connection:
         client = _caller(server, connection, request)
         if method in {"GET", "HEAD"}:
@@ -75,11 +72,10 @@ def endpoint(server: Server, request: Request, body: bytes) -> Response:
     may = "GET, PUT, PATCH, DELETE" if kind in READ and name else may
     if method not in may.split(", "):
         status = 501 if ".search" in {kind, name} else 405
-        told = "that is not done here; a group is a role that an administrator opens"
-        raise Refused("not_allowed", told, status=status, allow=may)
-    done = server.changing(
-        "scim", client, {"method": method, "kind": kind, "name": name, "told": _sent(kind, method, body)}
-    )
+        why = "that is not done here; a group is a role that an administrator opens"
+        raise Refused("not_allowed", why, status=status, allow=may)
+    told = {"method": method, "kind": kind, "name": name, "told": _sent(kind, method, body)}
+    done = server.changing("scim", client, told)
     server.note(request, "done", client=client.partition(":")[2], method=method, kind=kind, name=done["id"])
     if method == "DELETE":
         return Response(status_code=204, headers=NO_STORE)
@@ -119,7 +115,7 @@ def _sent(kind: str, method: str, body: bytes) -> list[Operation]:
     if method == "PATCH":
         return list(_operations(read_json(body, Patch, "invalidSyntax").operations))
     told = {name.lower(): value for name, value in read_json(body, dict[str, Any], "invalidSyntax").items()}
-    if method == "POST" or kind == "Groups":
+    if method == "POST":
         told = {"active": True, **told}
     wanted = KEPT if kind == "Users" else ("members",)
     return [("replace", name, "", told.get(name)) for name in wanted if name != "active" or told.get(name) is not None]

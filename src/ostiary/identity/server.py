@@ -1,13 +1,12 @@
 """What every endpoint stands on: store, keys, the systems of the current plan, and the journal."""
 
 import json
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from threading import Lock
 from typing import Any, Final
 
-import anyio.from_thread
 from sqlalchemy import Connection
 from starlette.requests import Request
 
@@ -23,8 +22,8 @@ from ostiary.store.plans import read_plan, revision_in_force
 
 NO_STORE: Final = {"cache-control": "no-store"}  # of whatever is somebody's
 DECISIONS: Final = ("x-gw-decision", "x-gw-key-decision")  # of a request to us, and of one to a system with an API key
-Revoked = Callable[[Sequence[str]], Coroutine[Any, Any, None]]
-Arrived = Callable[[Mapping[str, Any]], Coroutine[Any, Any, Any]]
+Revoked = Callable[[Sequence[str]], None]
+Arrived = Callable[[Mapping[str, Any]], Any]
 # Has control change the directory: (act, actor, what is told of it) -> what came of it; raises Refused.
 Changing = Callable[[str, str, Mapping[str, Any]], Mapping[str, Any]]
 
@@ -118,11 +117,11 @@ class Server:
     def take_back(self, keys: Sequence[str]) -> None:
         """Whatever is revoked is refused at the gate before the answer goes out; called where requests are answered."""
         if keys:
-            anyio.from_thread.run(self.revoked, keys)
+            self.revoked(keys)
 
     def arrive(self, told: Mapping[str, Any]) -> None:
         """Has control see to the account and the roles of who comes by a provider's word; raises with why that can't be."""
-        anyio.from_thread.run(self.arrived, told)
+        self.arrived(told)
 
     def note(self, request: Any, outcome: str, **facts: str) -> None:
         """One line for each request of an authorization or a token (standard A7); no secret, no token.

@@ -171,8 +171,12 @@ def _first_half(server: Server, connection: Connection, half: str, made: Person)
     kept = server.drawer(connection, "half").use(half)
     if kept and (kept.facts["principal"], kept.facts["generation"]) == (made.principal, made.generation):
         return _both(kept, made.amr)
-    own = select(PASSWORD.c.principal).where(PASSWORD.c.principal == made.principal)
-    return {} if connection.execute(own).first() else None
+    return {} if has_password(connection, made.principal) else None
+
+
+def has_password(connection: Connection, principal: str) -> bool:
+    """Whether he has one here; whom a provider signs in has his there."""
+    return connection.scalar(select(PASSWORD.c.principal).where(PASSWORD.c.principal == principal)) is not None
 
 
 def _both(kept: Kept, amr: tuple[str, ...]) -> dict[str, Any]:
@@ -220,10 +224,11 @@ def current(server: Server, connection: Connection, request: Request) -> Person 
 
 
 def in_force(connection: Connection, person: Person, now_s: int) -> bool:
+    """Whether his session lives; who ends it waits until this transaction ends."""
     chosen = select(SESSION.c.sid).where(
         SESSION.c.principal == person.principal, SESSION.c.sid == person.sid, SESSION.c.expires_at_s > now_s
     )
-    return connection.execute(chosen).first() is not None
+    return connection.execute(chosen.with_for_update(read=True)).first() is not None
 
 
 def hold(connection: Connection, principal: str) -> None:

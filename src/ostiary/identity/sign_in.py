@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse, Response
 
 from ostiary.audit.log import Change
 from ostiary.identity import account, clients, factors, providers, session, tokens, tries
-from ostiary.identity.asked import ACCOUNT, Asked, decide_device, read
+from ostiary.identity.asked import ACCOUNT, AT_DEVICE, Asked, decide_device, read
 from ostiary.identity.credentials import digest, new_secret
 from ostiary.identity.page import HEADERS, page
 from ostiary.identity.principals import end_session
@@ -47,7 +47,7 @@ def show_device(server: Server, request: Request, _body: bytes) -> Response:
         if wait_s := tries.count(connection, place, server.now_s()):
             stopped = _stopped(server, request, "locked", "too many codes from here; wait for five minutes")
             return _until(stopped, wait_s)
-    answer = _ask(server, request, text, device=True)
+    answer = _ask(server, request, b"?".join((AT_DEVICE, text)))
     if answer.status_code == HTTPStatus.OK:
         with server.store.begin() as connection:
             tries.give_back(connection, place)
@@ -88,11 +88,11 @@ def act_at_account(server: Server, request: Request, body: bytes) -> Response:
     return show_account(server, request, b"")
 
 
-def _ask(server: Server, request: Request, text: bytes, *, device: bool = False) -> Response:
+def _ask(server: Server, request: Request, text: bytes) -> Response:
     """The page for what is asked in `text`, or an error to whoever may have it."""
     try:
         with server.store.read() as connection:
-            asked = read(server, connection, text, device=device)
+            asked = read(server, connection, text)
             person = _fit(server, asked, session.current(server, connection, request))
     except Refused as refused:
         return _stopped(server, request, refused.error, refused.description)
@@ -134,7 +134,7 @@ def shown(server: Server, request: Request, form: Mapping[str, str]) -> tuple[As
         raise Refused("invalid_request", "the form cannot be read") from None
     with server.store.read() as connection:
         person = _meant(server, request, text, form.get("csrf", ""), session.current(server, connection, request))
-        return read(server, connection, text, device=True), person
+        return read(server, connection, text), person
 
 
 def concluded(server: Server, request: Request, asked: Asked, proof: Person | session.Lacking) -> Response:
@@ -250,11 +250,11 @@ def _given(server: Server, request: Request, asked: Asked, person: Person) -> st
     ended = Refused("access_denied", "the session has ended")
     with server.store.begin() as connection:
         now_s = server.now_s()
-        if not session.as_proved(connection, person):
+        if not session.as_proved(connection, person) or not _still_signed_in_there(server, connection, person):
+            raise ended
+        if asked.client and not clients.as_read(connection, asked.client):
             raise ended
         if asked.pushed and server.drawer(connection, "pushed").use(asked.pushed) is None:
-            raise ended
-        if not _still_signed_in_there(server, connection, person):
             raise ended
         if person.session:
             tries.clear(connection, person.tried)

@@ -193,7 +193,6 @@ class Given(NamedTuple):
 
     id: str
     principal: str
-    client: str
     audience: str
     sid: str = ""
     authenticated_at_s: int | None = None
@@ -201,20 +200,20 @@ class Given(NamedTuple):
 
 
 def claims_for(
-    server: Server, connection: Connection, grant: Given | Row[Any], request: Request, *, scopes: frozenset[str],
-    bound: str = "",
+    server: Server, connection: Connection, client: Client, grant: Given | Row[Any], request: Request, *,
+    scopes: frozenset[str], bound: str = "",
 ) -> jose.Claims:  # fmt: skip
-    """The claims as the directory stands in this transaction; subject and client must be active.
+    """The claims as the directory stands in this transaction; the subject must be active, the client as it was read.
 
     How sure we are who it is: "mfa" by more than one factor (RFC 8176), "pwd" by a password; "" for a machine.
     The device is claimed where the certificate that the connection shows is a registered one's.
     A token of an emergency ends with it, and one of a client with that: the gate needs nobody to tell it so.
     """
-    subject, client, at = grant.principal, grant.client, server.now_s()
-    rows = connection.execute(_HELD, {"subject": subject, "client": client, "now_s": at}).all()
+    subject, acts, at = grant.principal, client.principal, server.now_s()
+    rows = connection.execute(_HELD, {"subject": subject, "client": acts, "now_s": at}).all()
     generations = {row.id: row.generation for row in rows}
-    if not generations.keys() >= {subject, client}:
-        raise Refused("invalid_grant", "the principal is not active")
+    if subject not in generations or generations.get(acts) != client.generation:
+        raise Refused("invalid_grant", "the principal is not active, or the client was changed meanwhile")
     roles = {row.role for row in rows if row.role}
     role_set = role_set_id(roles)
     ends = min([at + server.life_s, *(row.ends_s - SLACK_S for row in rows if row.ends_s)])
@@ -225,9 +224,9 @@ def claims_for(
             role_set, ends = emergency_set(roles, row.more, row.emergency)[0], min(ends, row.until_s)
     amr, device = tuple(grant.amr.split()), fingerprint(request)
     return jose.Claims(
-        issuer=server.issuer, audience=grant.audience, subject=subject, client=client.partition(":")[2], jti=new_id("at"),
+        issuer=server.issuer, audience=grant.audience, subject=subject, client=client.id, jti=new_id("at"),
         grant=grant.id, session=grant.sid, generation=f"{subject}#{generations[subject]}",
-        client_generation="" if client == subject else f"{client}#{generations[client]}", role_set=role_set, scopes=scopes,
+        client_generation="" if acts == subject else f"{acts}#{client.generation}", role_set=role_set, scopes=scopes,
         issued_at=at, expires_at=ends, authenticated_at=grant.authenticated_at_s or None, amr=amr,
         acr=MFA if MFA in amr else "pwd" if amr else "", bound=bound, device=device if device and registered(connection, device, subject) else "",
     )  # fmt: skip

@@ -286,10 +286,8 @@ def reseal(connection: Connection, before: Sealer, after: Sealer) -> int:
     for table in METADATA.sorted_tables:
         for column in (one for one in table.columns if SEALED_FOR in one.info):
             for row in connection.execute(select(table).where(func.length(column) > 0)).mappings().all():
-                purpose, this = (
-                    column.info[SEALED_FOR].format(**row),
-                    [key == row[key.name] for key in table.primary_key],
-                )
+                purpose = column.info[SEALED_FOR].format(**row)
+                this = [key == row[key.name] for key in table.primary_key]
                 with suppress(OperatorFault):
                     sealed = after.seal(before.open(row[column.name], purpose), purpose)
                     count += connection.execute(update(table).where(*this).values({column.name: sealed})).rowcount
