@@ -187,6 +187,7 @@ def test_systems_are_kept_as_they_are_described():
     )
     assert plan_of("when-silent: keep\n").silent_s == FOREVER_S
     assert plan_of("when-silent: keep 10 minutes\n").silent_s == 600
+    assert 0 < plan_of("when-silent: ask\n").silent_s < plan_of("when-silent: keep 1 second\n").silent_s
     assert plan_of("").silent_s == 0
 
 

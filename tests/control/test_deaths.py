@@ -13,8 +13,10 @@ from types import SimpleNamespace
 import pytest
 
 from ostiary.control import up
+from ostiary.control.installation import opened
 from ostiary.foundation.home import Home
 from ostiary.foundation.secret import Secret
+from ostiary.store.directory import revoke
 from receiver import Receiver
 from running import APART, installed, until
 
@@ -236,6 +238,21 @@ def test_where_the_policy_says_so_the_gate_goes_on_for_longer_than_its_lease(hur
         over = time.monotonic() + 2 * LEASE_S
         until(lambda: time.monotonic() > over)
         until(lambda: native(hurried, token) == 200)
+
+
+def test_where_the_policy_says_ask_the_guard_refuses_what_the_store_says_was_revoked(hurried):
+    """A disabled person, an ended session, a token that was taken back: recorded by others while control is silent."""
+    tokens = [hurried.client(name, "clerk") for name in ("leaver", "stayer")]
+    hurried.apply(f"{hurried.policy()}\nwhen-silent: ask\n")
+    until(lambda: [native(hurried, one) for one in tokens] == [200, 200])
+    with silent(hurried):
+        with opened(hurried.home) as on, on.store.begin() as connection:
+            revoke(connection, ["gen:client:leaver#1"], expires_at_s=2**40, reason="", at_us=0)
+        refused = until(lambda: (one := hurried.once("GET", "/shop/stock", token=tokens[0])).status != 200 and one)
+        assert (refused.status, refused.reason) == (401, "token-revoked")
+        assert native(hurried, tokens[1]) == 200
+        os.kill(hurried.children()["guard"], signal.SIGKILL)  # then nobody is there to look
+        assert until(lambda: native(hurried, tokens[1]) != 200 and native(hurried, tokens[1])) == 503
 
 
 def test_of_a_control_that_is_silent_others_hear_while_it_is():

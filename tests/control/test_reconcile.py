@@ -18,7 +18,7 @@ from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.unix import Answer
 from ostiary.plan.model import seal
-from ostiary.policy.words import FOREVER_S
+from ostiary.policy.words import ASK_S, FOREVER_S
 from ostiary.store import directory
 from ostiary.store.plans import revision_in_force
 
@@ -117,6 +117,13 @@ def test_the_gate_goes_on_without_control_for_as_long_as_the_policy_says(on, rec
     reconciler.apply(Translated(plan=plan, resources={ROUTES: {}}))
     now, lease = on.clock.now().timestamp(), reconciler._lease()
     assert lease is lasts_s is None or lasts_s - 2 <= lease - now <= lasts_s
+
+
+def test_where_the_policy_says_ask_the_guard_is_asked_but_not_when_the_disk_is_full(on, gate, reconciler):
+    reconciler.apply(Translated(plan=seal(replace(reconciler.plan, silent_s=ASK_S)), resources={ROUTES: {}}))
+    assert (reconciler._asks, "/standing" in json.dumps(gate.files[HOT])) == (True, True)
+    reconciler.disk_low(True)
+    assert (reconciler._asks, "/standing" in json.dumps(gate.files[HOT])) == (False, False)
 
 
 def test_a_few_revocations_do_not_make_the_gate_read_the_long_list_again(on, gate, reconciler):

@@ -23,7 +23,7 @@ from joserfc.jws import JWSRegistry
 
 from certificates import certificate
 from ostiary.envoy import upstream
-from ostiary.envoy.access import Signals, signal_resources
+from ostiary.envoy.access import REVOCABLE, Signals, signal_resources
 from ostiary.envoy.translate import UTF8
 from ostiary.envoy.upstream import PASSED, all_but
 from ostiary.erp.openapi import Table
@@ -612,6 +612,38 @@ def test_signals_reach_an_open_connection(live: Any) -> None:
     finally:
         live.apply(signal_resources(Signals()))
     assert ask() == "allowed"
+
+
+def test_a_lease_that_lapsed_has_the_guard_look_at_every_caller_where_the_policy_asks_for_that(live: Any) -> None:
+    """What the guard lets pass is judged by the policy all the same; before the lease ends, it is not asked."""
+    said, told = {"status": 200}, live.guard_reply
+    live.guard_reply = lambda _: (said["status"], {}, "")
+
+    def ask(role: str = "clerk") -> tuple[int, str]:
+        token = live.token((role,), scope=SCOPE, jti="j9", sid="s9")
+        answer = live.ask("/shop/orders", token=token, headers={"x-gw-sid": "another"})
+        return answer.status, answer.reason
+
+    try:
+        live.apply(signal_resources(Signals(lease_until=4_000_000_000, asks=True)))
+        live.guard.seen.clear()
+        assert ask() == (200, "allowed")
+        assert not live.guard.seen
+        live.apply(signal_resources(Signals(lease_until=int(time.time()) - 1, asks=True, revoked_hot=("jti:else",))))
+        assert (ask(), ask("guest")) == ((200, "allowed"), (403, "role"))
+        (asked, _) = live.guard.seen
+        assert asked["path"] == "/standing/shop/orders"
+        named = {name: value for name, value in asked["headers"].items() if name.startswith("x-gw-")}
+        assert (named["x-gw-jti"], named["x-gw-sid"]) == ("j9", "s9")
+        assert set(named) <= set(REVOCABLE.values())
+        for status, wanted in ((410, (401, "token-revoked")), (503, (503, "unavailable")), (500, (503, "unavailable"))):
+            said["status"] = status
+            assert ask() == wanted
+        live.apply(signal_resources(Signals(lease_until=4_000_000_000, asks=True)))
+        assert ask() == (200, "allowed")
+    finally:
+        live.guard_reply = told
+        live.apply(signal_resources(Signals()))
 
 
 def test_a_changed_policy_reaches_an_open_connection(live: Any) -> None:

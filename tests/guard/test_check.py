@@ -200,6 +200,28 @@ async def test_knowledge_that_is_too_old_closes_the_guard(world, erp, monkeypatc
     assert (answer.reason, answer.problem["status"]) == ("closed", 503)
 
 
+async def test_while_control_is_silent_it_says_what_the_store_knows_was_revoked_or_nothing(world, erp, monkeypatch):
+    async def standing(**headers):
+        sent = []
+
+        async def send(message):
+            sent.append(message)
+
+        told = [(f"x-gw-{name}".encode(), value.encode()) for name, value in headers.items()]
+        await world.guard.check({"type": "http", "path": "/standing/x", "headers": told}, None, send)
+        return sent[0]["status"]
+
+    async with guarded(world, erp):
+        assert await standing(jti="a", gen="user:anna#1") == 200
+        with world.store.begin() as connection:  # as identity, or another node, records it
+            revoke(connection, ["gen:user:anna#1"], expires_at_s=2**40, reason="", at_us=0)
+        await world.guard._knowledge.refresh()
+        assert (await standing(jti="a", gen="user:anna#1"), await standing(jti="a", gen="user:ben#1")) == (410, 200)
+        assert await standing() == 200  # of who shows no token nothing was revoked
+        monkeypatch.setattr(knowledge, "LEASE_S", 0.0)
+        assert await standing(jti="a") == 503
+
+
 async def test_a_policy_taken_over_counts_from_the_next_request_and_the_one_before_stays(world, erp, tmp_path):
     token = world.token("user:anna")
     wider = make(tmp_path / "wider", policy=POLICY.replace('"account.payment.journal: read"', '"sale.*: read"'))

@@ -196,7 +196,7 @@ def structures(draw: Any) -> dict[str, Any]:
         "never": draw(st.lists(statement(systems, roles, contexts, "outside"), max_size=2)),
         "always": draw(st.lists(statement(systems, roles, contexts, "when"), max_size=2)),
         "limits": draw(limits(roles)),
-        "when-silent": draw(st.sampled_from(["close", "keep", "keep 10 minutes"])),
+        "when-silent": draw(st.sampled_from(["close", "ask", "keep", "keep 10 minutes"])),
         "when-owner-leaves": draw(st.sampled_from(["end", "stay"])),
         "approvals": draw(
             st.sampled_from([{"policy": "1"}, {"break-glass": "2"}, {"policy": "9", "break-glass": "1"}])

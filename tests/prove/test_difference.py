@@ -185,6 +185,7 @@ def test_what_the_erp_is_sent_as_its_credential_is_told():
         ("at: shop.example.com", 'at: shop.example.com/b, audience: "https://shop.example.com"', "+ the system shop has prefix /b instead of none"),
         ("contexts:", "when-owner-leaves: stay\ncontexts:", "+ when the person behind a client is disabled the client will stay"),
         ("contexts:", "when-silent: keep\ncontexts:", "+ when control is silent the gate will keep"),
+        ("contexts:", "when-silent: ask\ncontexts:", "+ when control is silent the gate will ask the guard about every caller"),
         ("contexts:", "when-silent: keep 1 hour\ncontexts:", "+ when control is silent the gate will keep for 3600 s"),
         ("contexts:", "approvals: {roles: 2}\ncontexts:", "- approvals for a role for good: 2 instead of 0"),
         ("contexts:", "approvals: {policy: 1}\ncontexts:", "- approvals for a change of the policy: 1 instead of 0"),

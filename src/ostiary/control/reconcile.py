@@ -25,7 +25,7 @@ from ostiary.foundation.ids import content_hash
 from ostiary.foundation.secret import Secret
 from ostiary.monitor.alerts import blocked
 from ostiary.plan.model import HandOver, Plan, System
-from ostiary.policy.words import FOREVER_S
+from ostiary.policy.words import ASK_S, FOREVER_S
 from ostiary.store import directory
 from ostiary.store.database import AROUND, Sealer
 from ostiary.store.plans import draft, draft_since, keep_plan, plan_in_force, put_beside, put_in_force
@@ -71,7 +71,9 @@ class Reconciler:
     def prepare(self) -> None:
         """Writes all that Envoy starts with; nothing has to run yet."""
         self._cold = self._revoked()
-        signals = Signals(revoked_cold=tuple(self._cold), blocked=self._blocked(), lease_until=self._lease())
+        signals = Signals(
+            revoked_cold=tuple(self._cold), blocked=self._blocked(), lease_until=self._lease(), asks=self._asks
+        )
         self._gate.write({**self._resources(self.plan), **signal_resources(signals)})
 
     def translated(self, plan: Plan) -> Translated:
@@ -247,7 +249,11 @@ class Reconciler:
 
     def _write_hot(self) -> None:
         """The hot list and the lease, which share a file."""
-        self._gate.write(dict([hot_filter(self._hot, self._lease())]))
+        self._gate.write(dict([hot_filter(self._hot, self._lease(), asks=self._asks)]))
+
+    @property
+    def _asks(self) -> bool:
+        return self.plan.silent_s == ASK_S and not self._disk_low
 
     def _lease(self) -> int | None:
         if self._disk_low:

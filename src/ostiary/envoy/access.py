@@ -22,7 +22,8 @@ from msgspec.structs import replace
 from ostiary.envoy import cel, matcher
 from ostiary.envoy.caller import CLAIM_HEADERS
 from ostiary.envoy.condition import by_clock, came_before, condition, ranges, somebody_signed_in, stepped_up
-from ostiary.envoy.resource import CLASS_HEADER, SUBJECT_HEADER, Json, Resources, extension, place
+from ostiary.envoy.resource import CLASS_HEADER, FIXED, SUBJECT_HEADER, Json, Resources, extension, place
+from ostiary.envoy.upstream import EXT_AUTHZ, guard_service
 from ostiary.erp.operation import Operation, covering_scopes
 from ostiary.foundation.errors import OurFault
 from ostiary.foundation.ids import content_hash
@@ -270,17 +271,20 @@ def _by_role_set(found: Iterable[Held], decision: Decision, otherwise: Json | No
 
 
 class Signals(Struct, frozen=True, kw_only=True):
-    """Revocation keys are "kind:value"; `blocked` are CIDR texts; `lease_until` None keeps the gate open."""
+    """Revocation keys are "kind:value"; `blocked` are CIDR texts; `lease_until` None keeps the gate open. `asks`: the guard, after
+    it.
+    """
 
     revoked_hot: tuple[str, ...] = ()
     revoked_cold: tuple[str, ...] = ()
     blocked: tuple[str, ...] = ()
     lease_until: int | None = None
+    asks: bool = False
 
 
 def signal_resources(signals: Signals) -> Resources:
     """The files of the three filters; pure."""
-    hot = hot_filter(signals.revoked_hot, signals.lease_until)
+    hot = hot_filter(signals.revoked_hot, signals.lease_until, asks=signals.asks)
     return dict([blocked_filter(signals.blocked), cold_filter(signals.revoked_cold), hot])
 
 
@@ -305,9 +309,9 @@ def cold_filter(keys: Collection[str]) -> tuple[str, Json]:
     return matcher.decides("revoked-cold", _revoked(keys, matcher.deny(Reason.TOKEN_REVOKED), matcher.allow()))
 
 
-def hot_filter(keys: Collection[str], lease_until: int | None) -> tuple[str, Json]:
+def hot_filter(keys: Collection[str], lease_until: int | None, *, asks: bool = False) -> tuple[str, Json]:
     """With the lease, which is renewed every few seconds: both files are small."""
-    open_ = _lease(lease_until)
+    open_ = _lease(lease_until, asks=asks)
     if not keys and open_ == matcher.skip():
         return matcher.nothing("revoked-hot")
     refused = matcher.refuse(Reason.TOKEN_REVOKED)
@@ -328,9 +332,17 @@ def _revoked(keys: Iterable[str], refused: Json, otherwise: Json) -> Json:
     return otherwise
 
 
-def _lease(until: int | None) -> Json:
-    """The gate closes by itself when nobody renews the lease: fail closed without anyone acting."""
+def _lease(until: int | None, *, asks: bool) -> Json:
+    """The gate closes by itself when nobody renews the lease, or has the guard look at every caller: without anyone acting."""
     if until is None:
         return matcher.skip()
     in_time = came_before(datetime.fromtimestamp(until, UTC))
-    return matcher.first([(in_time, matcher.skip())], matcher.refuse(Reason.CLOSED))
+    lapsed = matcher.execute(_standing()) if asks else matcher.refuse(Reason.CLOSED)
+    return matcher.first([(in_time, matcher.skip())], lapsed)
+
+
+def _standing() -> Json:
+    """The guard's word on what was revoked, which it reads from the store."""
+    asked = {"patterns": [{"exact": name} for name in REVOCABLE.values()]}
+    service = guard_service("/standing")
+    return extension("standing", EXT_AUTHZ, http_service=service, allowed_headers=asked, **FIXED["unanswered"])

@@ -58,6 +58,7 @@ COUNTED: Final = "envoy.extensions.resource_monitors.downstream_connections.v3.D
 GUARD_SAYS: Final = {Reason.UNAVAILABLE: 424, Reason.ERP_REFUSES: 423}
 UNPROVED: Final = 421  # what the guard says of a proof: it knows neither decision nor revision of the request then
 WITHOUT_NONCE: Final = 428
+REVOKED: Final = 410
 # What is made of an ERP's 401: no answer of the gate's own has it, and its mapper makes 502 of it.
 ERP_REFUSES: Final = 511
 EXPRESSION: Final = "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
@@ -119,6 +120,7 @@ def _local_replies(edge: Edge) -> Json:
             _refuse(Reason.TOO_LARGE, _status(413), edge),
             _refuse(Reason.RATE_LIMITED, _status(429), edge),
             _refuse(Reason.UNAVAILABLE, _all([_flag("UAEX"), _any([_range(100, 399), _status(503)])]), edge),
+            _refuse(Reason.TOKEN_REVOKED, _all([_flag("UAEX"), _status(REVOKED)]), edge),
             _refuse(Reason.TOKEN_UNBOUND, _all([_flag("UAEX"), _status(UNPROVED)]), edge),
             _refuse(Reason.TOKEN_UNBOUND, _all([_flag("UAEX"), _status(WITHOUT_NONCE)]), edge, NONCE, NONCE_ASKED),
             _refuse(

@@ -33,6 +33,8 @@ from ostiary.store.database import Sealer, Store
 
 PREFIX: Final = b"/check"
 PROOF: Final = "/proof"
+STANDING: Final = "/standing"
+REVOKED: Final = 410  # `envoy.listener` knows it too
 BODY_MAX_BYTES: Final = 64 * 1024 * 1024  # the gate holds to the policy's own limit; this one only bounds memory
 FORGET_EVERY_S: Final = 3_600.0
 RETRY_AFTER_S: Final = "1"
@@ -125,6 +127,9 @@ class Guard:
         if scope["path"].startswith(PROOF):
             await self._prove(scope, receive, send)
             return
+        if scope["path"].startswith(STANDING):
+            await Response(status_code=self._standing(scope))(scope, receive, send)
+            return
         try:
             asked = await _asked(scope, receive)
             if self._check is None or isinstance(asked, Trace):
@@ -149,6 +154,13 @@ class Guard:
         except Exception:
             log.exception("a proof could not be judged")
         await Response(status_code=status, headers=told)(scope, receive, send)
+
+    def _standing(self, scope: Scope) -> int:
+        """What the gate asks while control is silent: was revoked what its headers name of the caller's token?"""
+        named = ((name.decode().removeprefix("x-gw-"), value.decode("latin-1")) for name, value in scope["headers"])
+        if not self._knowledge.fresh:
+            return 503
+        return REVOKED if self._knowledge.revoked(f"{kind}:{value}" for kind, value in named) else 200
 
     async def _read_directory(self) -> None:
         self._accounts.forget()

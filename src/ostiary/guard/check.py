@@ -133,7 +133,7 @@ class Check:
         trace.claims = caller.claims
         if (scheme.lower() == "dpop") is not caller.claims.bound.startswith("jkt:"):  # the gate asked for the proof
             raise Refused(Reason.TOKEN_UNBOUND, "the token is not bound as it is shown")
-        if self._knowledge.revoked(caller):
+        if self._knowledge.revoked(caller.keys):
             raise Refused(Reason.TOKEN_REVOKED, "the token was revoked")
         trace.person = await self._accounts.person(caller.claims.subject)
         return caller

@@ -179,8 +179,8 @@ class Knowledge:
     def _verify(self, text: str, audience: str, now: datetime) -> Claims:
         return verify_access_token(text, self._jwks, issuer=self.issuer, audience=audience, now=now)
 
-    def revoked(self, caller: Caller) -> bool:
-        return not self._revoked.isdisjoint(caller.keys)
+    def revoked(self, keys: Iterable[str]) -> bool:
+        return not self._revoked.isdisjoint(keys)
 
     def registered(self, subject: str, *fingerprints: str) -> bool:
         """Whether one of these devices is registered for everybody, or for this principal."""

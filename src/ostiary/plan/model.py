@@ -27,7 +27,7 @@ from ostiary.policy.model import Apart, Approvals, Level, Limits, Never, OwnerLe
 from ostiary.policy.model import HandOver as HandOver
 from ostiary.policy.model import Kind as Kind
 from ostiary.policy.model import Limit as Limit
-from ostiary.policy.words import FOREVER_S
+from ostiary.policy.words import ASK_S, FOREVER_S
 
 MINUTES_A_DAY = 24 * 60
 MFA: Final = "mfa"  # the `acr` of a token whose person showed more than one factor (RFC 8176)
@@ -288,8 +288,8 @@ class Plan(Struct, frozen=True, kw_only=True, cache_hash=True, dict=True):
     @property
     def silence(self) -> str:
         """What the gate does while control is silent."""
-        kept = "keep" if self.silent_s == FOREVER_S else f"keep for {self.silent_s} s"
-        return kept if self.silent_s else "close"
+        known = {0: "close", ASK_S: "ask the guard about every caller", FOREVER_S: "keep"}
+        return known.get(self.silent_s, f"keep for {self.silent_s} s")
 
     @cached_property
     def closures(self) -> Mapping[str, frozenset[str]]:

@@ -29,6 +29,7 @@ UNSTEADY: Final = ("02-28", "02-29")  # the day after depends on the year
 PORT_MAX: Final = 65535
 DAY_MINUTES: Final = 24 * 60
 FOREVER_S: Final = 1 << 40
+ASK_S: Final = 1  # as long as the lease, and then the guard is asked: more than closing, less than any `keep`
 FEW: Final = 12
 OURS: Final = re.compile(  # what the request is about, and what tells of the caller
     "(?:x-(?:gw|envoy|forwarded|request)|content|if|proxy|accept|transfer|sec)-.*"
@@ -185,9 +186,9 @@ def block(text: str) -> int:
 
 @_reads("SILENT")
 def silent(match: re.Match[str]) -> int:
-    """`close`, `keep` and `keep 10 minutes` in seconds."""
+    """`close`, `ask`, `keep` and `keep 10 minutes` in seconds."""
     word, _, time = match[0].partition(" ")
-    return age(time) if time else FOREVER_S if word == "keep" else 0
+    return max(age(time), ASK_S + 1) if time else {"keep": FOREVER_S, "ask": ASK_S}.get(word, 0)
 
 
 @_reads("SIZE")
