@@ -59,11 +59,13 @@ def test_a_session_that_ended_while_the_form_was_open_gives_no_code(world, monke
 
 
 def narrowed(change):
-    registration.change_client(change, client_id="web", scopes=["erp/party.party:read"])
+    registration.change_client(change, sealer=Sealer(b"k" * 32), client_id="web", scopes=["erp/party.party:read"])
 
 
 def sent_elsewhere(change):
-    registration.change_client(change, client_id="web", redirects=["https://other.example/back"])
+    registration.change_client(
+        change, sealer=Sealer(b"k" * 32), client_id="web", redirects=["https://other.example/back"]
+    )
 
 
 def client_disabled(change):
@@ -131,7 +133,11 @@ def test_an_exchanged_token_goes_with_the_roles_that_it_has(concurrent_world, ex
 
 def test_no_token_is_made_of_what_its_client_might_do_before(concurrent_world, exchanged, monkeypatch):
     narrower = partial(
-        concurrent_world.do, registration.change_client, client_id="api", scopes=["erp/party.party:read"]
+        concurrent_world.do,
+        registration.change_client,
+        sealer=concurrent_world.sealer,
+        client_id="api",
+        scopes=["erp/party.party:read"],
     )
     right_after(monkeypatch, clients, "find", narrower)
     assert exchanged()["error"] == "invalid_grant"
