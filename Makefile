@@ -3,7 +3,7 @@ V := .venv/bin
 WORKERS ?= 2
 LOCK := $(V)/uv pip compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --universal --no-header --python-version 3.11 pyproject.toml
 
-.PHONY: demo tour test test-long bench bench-tools check docs install lock clean
+.PHONY: demo tour test test-postgresql test-long bench bench-tools check docs install lock clean
 
 demo: install ## a real Tryton behind the gate, on loopback; Ctrl-C removes it
 	@$(V)/ostiary demo
@@ -13,6 +13,9 @@ tour: install ## walks the story against the running system; exits 0 only if all
 
 test: install check ## everything, real Tryton, Envoy and PostgreSQL included
 	@$(V)/python -m pytest -n $(WORKERS) --dist loadgroup
+
+test-postgresql: install ## what `make test` runs on SQLite alone, a running installation above all, on a real PostgreSQL
+	@OSTIARY_TEST_STORE=postgresql $(V)/python -m pytest -n $(WORKERS) --dist loadgroup -m "chosen_store and not long"
 
 test-long: install ## the same properties, for minutes
 	@$(V)/python -m pytest -m long

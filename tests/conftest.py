@@ -1,17 +1,23 @@
-"""A test that takes `store` or `database_url` runs twice: on SQLite, and on a real PostgreSQL."""
+"""A test that takes `store` or `database_url` runs twice: on SQLite, and on a real PostgreSQL.
+
+One of a running installation, or with a fixture of CHOSEN_FIXTURES, runs on the kind that OSTIARY_TEST_STORE names.
+"""
+
+from contextlib import closing
 
 import pytest
 from _pytest.nodeid import NodeId
 
-from databases import KINDS, Databases
+from databases import CHOSEN, KINDS, chosen, shared
 from ostiary.store.database import open_store
+
+CHOSEN_FIXTURES = {"sqlite_world", "chosen_store", "chosen_url", "chosen_worlds"}
+CHOSEN_GROUPS = {"running", "apart"}
 
 
 @pytest.fixture(scope="session")
-def databases(tmp_path_factory):
-    made = Databases(tmp_path_factory.mktemp("databases"))
-    yield made
-    made.close()
+def databases():
+    return shared()
 
 
 @pytest.fixture(params=KINDS)
@@ -34,8 +40,28 @@ def store(database_url):
     made.close()
 
 
+@pytest.fixture
+def chosen_url():
+    """What `store` in settings.toml says of a fresh database of the chosen kind."""
+    with chosen() as url:
+        yield url
+
+
+@pytest.fixture
+def chosen_store(databases):
+    """A fresh store of the chosen kind, open."""
+    with databases.one(CHOSEN) as url, closing(open_store(url)) as made:
+        yield made
+
+
 def pytest_itemcollected(item):
-    """schemathesis calls the tests of all operations by one name, and of those xdist would run one."""
+    """Marks what `make test-postgresql` runs.
+
+    And schemathesis calls the tests of all operations by one name, of which xdist would run one.
+    """
+    groups = {mark.args[0] for mark in item.iter_markers("xdist_group")}
+    if groups & CHOSEN_GROUPS or CHOSEN_FIXTURES & {*item.fixturenames}:
+        item.add_marker("chosen_store")
     if label := getattr(item, "operation_label", None):
         item._id = NodeId.parse(f"{item.nodeid}[{label}]")
 

@@ -1,16 +1,19 @@
 """Real databases for tests: SQLite, and a PostgreSQL 18 of our own; each test's is fresh and at the newest version.
 
-Fixtures of `tests/conftest.py`: `store` and `database_url` run a test on both; `databases` makes more of them.
+Fixtures of `tests/conftest.py`: `store` and `database_url` run a test on both; `databases` makes more of them. What takes
+too long to be run on both at once has a store of the CHOSEN kind: `make test-postgresql` runs all those tests again.
 """
 
+import atexit
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from functools import cached_property
+from contextlib import contextmanager, nullcontext, suppress
+from functools import cache, cached_property
 from itertools import count
 from pathlib import Path
 
@@ -21,6 +24,8 @@ import ostiary.store.tables  # noqa: F401 - registers every table
 from ostiary.store.database import METADATA, open_store
 
 KINDS = ("sqlite", "postgresql")
+CHOSEN = os.environ.get("OSTIARY_TEST_STORE", "sqlite")
+assert CHOSEN in KINDS, f"OSTIARY_TEST_STORE is one of {KINDS}"
 TEMPLATE = "template_ostiary"
 END_WITH_US = """
 import os, shutil, signal, sys, time
@@ -135,3 +140,20 @@ class Databases:
 
     def _url(self, name: str) -> str:
         return f"postgresql+psycopg://postgres@/{name}?host={self._server.get_postmaster_info().socket_dir}"
+
+
+@cache
+def shared() -> Databases:
+    """Those of this worker; gone with it."""
+    folder = Path(tempfile.mkdtemp(prefix="ostiary-db-"))
+    made = Databases(folder)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(made.close)
+    return made
+
+
+@contextmanager
+def chosen() -> Iterator[str]:
+    """What `store` in settings.toml says of a fresh database of the chosen kind; nothing for SQLite in the home folder."""
+    with nullcontext("") if CHOSEN == "sqlite" else shared().one(CHOSEN) as url:
+        yield url

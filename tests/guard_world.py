@@ -9,7 +9,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import insert
 
+from databases import chosen
 from fixed_clock import FixedClock
 from lines import written
 from ostiary.control.documents import files_of, read_document
@@ -38,6 +39,7 @@ from ostiary.policy.document import Document
 from ostiary.store.database import Sealer, Store, open_store
 from ostiary.store.directory import ErpAccount, sealed_for
 from ostiary.store.tables import ERP_ACCOUNT, PRINCIPAL, ROLE_SET, SIGNING_KEY
+from running import until
 
 NOW = datetime(2026, 3, 3, 10, 0, tzinfo=UTC)
 NUMBERS = count(1)
@@ -172,6 +174,7 @@ class TwinErp:
         return {"__class__": "datetime", **{part: getattr(at, part) for part in parts}}
 
 
+WORLDS = ExitStack()  # what the worlds of one test hold
 LOGINS = ("approver", "treasurer", "clerk", "stranger")
 
 
@@ -318,14 +321,14 @@ def make(
     *,
     policy: str = POLICY,
     upstream: str = "http://127.0.0.1:9",
-    url: str = "",
     catalogue: Catalogue | None = None,
 ) -> World:
     home = Home(root=root)
     home.create()
-    if not url:
+    if not (url := WORLDS.enter_context(chosen())):
         shutil.copyfile(_new_database(), home.database)
     store = open_store(url or f"sqlite:///{home.database}")
+    WORLDS.callback(_end, store)
     key = SigningKey.generate()
     with store.begin() as connection:
         row = {
@@ -343,6 +346,12 @@ def make(
     write_atomically(home.plans / "current", plan.revision.encode())
     write_atomically(home.catalogue("erp"), msgspec.json.encode(catalogue or small_catalogue()))
     return World(home, store, Sealer(b"k" * 32), FixedClock(NOW), key, plan.revision)
+
+
+def _end(store: Store) -> None:
+    """A thread may be reading still when the guard ends: it waits for none."""
+    until(lambda: not store._engine.pool.checkedout())
+    store.close()
 
 
 @cache

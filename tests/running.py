@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ import pytest
 from tools.caller import Answer, Caller, machine_token
 
 import mmdb
+from databases import CHOSEN, chosen
 from ostiary.cli import terminal
 from ostiary.cli.demo.stand import free_port
 from ostiary.control import evidence, grounds
@@ -36,6 +37,7 @@ from upstream import Echo, Server, UnixServer
 
 RUNNING = pytest.mark.xdist_group("running")
 APART = pytest.mark.xdist_group("apart")  # tests with an installation of their own, one after the other
+OF_A_FILE = pytest.mark.skipif(CHOSEN != "sqlite", reason="of the file that SQLite writes")
 PATIENCE_S = 40.0
 SECOND, THIRD = 65_534, 65_533  # users that act beside us
 ADMINISTRATORS = [str(os.getuid()), str(SECOND), str(THIRD)]
@@ -142,7 +144,9 @@ class Running:
         self._callers: list[Caller] = []
         self._tokens: dict[str, str] = {}
         self.port = free_port()
-        initialise(self.home, text=self.policy(), spec=given, port=self.port)
+        self.after = ExitStack()
+        self.store = self.after.enter_context(chosen())
+        initialise(self.home, text=self.policy(), spec=given, port=self.port, store=self.store)
         self.revision = (self.home.plans / "current").read_text()
         self.hooks: Server | None = None  # who gets the alerts
         self.settings(envoy_workers=1, **settings)
@@ -221,6 +225,7 @@ class Running:
         finally:
             self.upstream.stop()
             shutil.rmtree(self.root, ignore_errors=True)
+            self.after.close()
 
     def tail(self) -> str:
         return self.log.read_text("utf-8", "replace")[-3_000:] if self.log.exists() else ""

@@ -11,6 +11,7 @@ from sqlalchemy import delete, insert, inspect, select
 from ostiary.cli.demo.stand import free_port
 from ostiary.control.documents import read_policy
 from ostiary.control.evidence import back_up, restore_from
+from ostiary.control.installation import opened
 from ostiary.control.prepare import initialise
 from ostiary.event.tail import Cursor
 from ostiary.foundation.errors import OperatorFault
@@ -87,14 +88,14 @@ def test_a_damaged_backup_is_refused_and_leaves_nothing(site, saved, tmp_path):
 
 def cut(home):
     """The last entry of the audit log is taken away."""
-    with closing(open_store(f"sqlite:///{home.database}")) as store, store.begin() as connection:
+    with opened(home) as on, on.store.begin() as connection:
         connection.execute(delete(AUDIT_LEAF))
 
 
 @pytest.fixture
-def made(folder):
+def made(folder, chosen_url):
     home = Home(root=folder / "home")
-    initialise(home, upstream="http://127.0.0.1:9")
+    initialise(home, upstream="http://127.0.0.1:9", store=chosen_url)
     return home
 
 
@@ -146,8 +147,8 @@ def test_a_policy_that_can_not_be_read_stops_no_backup_and_is_told(made, tmp_pat
 
 def test_nor_is_it_restored_and_nothing_is_left(made, tmp_path, databases, database_kind):
     cut(made)
-    with closing(open_store(f"sqlite:///{made.database}")) as store:
-        backup.backup(made, store, tmp_path / "saved")
+    with opened(made) as on:
+        backup.backup(made, on.store, tmp_path / "saved")
     with databases.one(database_kind, empty=True) as place:
         for url in ("", place):
             with pytest.raises(OperatorFault, match="audit log does not hold"):
@@ -161,7 +162,7 @@ def test_nor_is_it_restored_and_nothing_is_left(made, tmp_path, databases, datab
 def test_a_restored_watch_begins_anew_and_still_knows_what_is_usual(made, tmp_path):
     state = State(tries={"address:203.0.113.9": Tries(told=7)})
     memory = Memory(cursor=Cursor(inode=7, offset=8, written_ns=9), state=state)
-    with closing(open_store(f"sqlite:///{made.database}")) as store, store.begin() as connection:
+    with opened(made) as on, on.store.begin() as connection:
         for name, value in (("tail", memory), ("alive", AT)):
             connection.execute(insert(WATCH_STATE).values(name=name, value=msgspec.json.encode(value)))
     back_up(made, tmp_path / "saved")

@@ -1,30 +1,21 @@
 """What can be wrong before a start: one clear message with what to do, the right exit code, nothing lost."""
 
-import shutil
 import socket
 import tomllib
 
 import pytest
 
-from running import APART, installed
+from running import APART, OF_A_FILE, installed
 
 pytestmark = APART
 OLD_ENVOY = "#!/bin/sh\necho 'envoy  version: 0000/1.39.9/Clean/RELEASE/BoringSSL'\n"
 
 
-@pytest.fixture(scope="module")
-def place():
-    with installed() as one:
-        shutil.copytree(one.home.root, one.root / "kept")
-        yield one
-
-
 @pytest.fixture
-def made(place):
+def made():
     """An installation that was never started, as `init` made it."""
-    yield place
-    shutil.rmtree(place.home.root)
-    shutil.copytree(place.root / "kept", place.home.root)
+    with installed() as one:
+        yield one
 
 
 def refused(done, code, word):
@@ -70,6 +61,7 @@ def test_an_envoy_older_than_what_is_safe(made):
     assert "Envoy 1.39" in refused(made.ostiary("up"), 2, "envoy-missing")
 
 
+@OF_A_FILE
 def test_a_corrupt_database_is_left_as_it_is(made):
     data = b"this was a database" + made.home.database.read_bytes()[19:]
     made.home.database.write_bytes(data)
@@ -93,6 +85,7 @@ def test_a_key_that_others_may_read(made):
     assert f"chmod 600 {key}" in refused(made.ostiary("up"), 2, "key-open-to-others")
 
 
+@OF_A_FILE
 @pytest.mark.parametrize("emptied", [True, False])
 def test_an_emptied_database(made, emptied):
     for file in made.home.root.glob("ostiary.db*"):

@@ -96,9 +96,9 @@ class Twin:
 
 
 @pytest.fixture
-def board(folder):
+def board(folder, chosen_url):
     home = Home(root=folder / "home")
-    initialise(home, upstream="http://127.0.0.1:9")
+    initialise(home, upstream="http://127.0.0.1:9", store=chosen_url)
     ensure(home, "gate.test")
     home.settings.write_text(f"ask_client_certificate = true\n{home.settings.read_text()}")
     on = open_installation(home)

@@ -1,16 +1,17 @@
 """A machine's access belongs to somebody and ends: by the clock alone, or when the person who answers for it goes."""
 
 import re
-import sqlite3
 import time
-from contextlib import closing
 from datetime import datetime
 from itertools import count
 
 import pytest
+from sqlalchemy import update
 from tools.caller import machine_token
 
+from ostiary.control.installation import opened
 from ostiary.foundation.errors import CallerFault, OperatorFault
+from ostiary.store.tables import CLIENT
 from running import RUNNING, until
 
 pytestmark = RUNNING
@@ -30,8 +31,8 @@ def shown(site, name):
 
 def ends_at(site, name, at_s):
     """As if it had been made long ago."""
-    with closing(sqlite3.connect(site.home.database, timeout=30)) as store, store:
-        store.execute("update oauth_client set until_s = ? where principal = ?", (at_s, f"client:{name}"))
+    with opened(site.home) as on, on.store.begin() as connection:
+        connection.execute(update(CLIENT).where(CLIENT.c.principal == f"client:{name}").values(until_s=at_s))
 
 
 def asks(site, name):

@@ -4,7 +4,6 @@ import json
 import re
 import socket
 import sqlite3
-from contextlib import closing
 from datetime import UTC, date, datetime
 from types import SimpleNamespace
 
@@ -19,7 +18,7 @@ from ostiary.audit.log import Change
 from ostiary.cli.main import cli
 from ostiary.control.board import Board
 from ostiary.control.health import _from_inside, applied, examine, lasting, looked, quiet
-from ostiary.control.installation import administrators, open_installation
+from ostiary.control.installation import administrators, open_installation, opened
 from ostiary.control.prepare import initialise
 from ostiary.control.revisions import Kind, Proposal, State, note_act, propose
 from ostiary.foundation.errors import SystemFault
@@ -27,7 +26,6 @@ from ostiary.foundation.home import Home
 from ostiary.monitor.alerts import fire
 from ostiary.monitor.rules import Finding
 from ostiary.plan.model import Limit, Limits, Plan
-from ostiary.store.database import open_store
 from ostiary.store.plans import plan_in_force
 from ostiary.store.tables import AUDIT_LEAF
 from ostiary.tls import authority
@@ -46,9 +44,9 @@ def test_a_store_that_knows_no_policy_is_told_with_the_way_to_another_database(s
 
 
 @pytest.fixture
-def home(folder):
+def home(folder, chosen_url):
     made = Home(root=folder / "home")
-    initialise(made, upstream="http://127.0.0.1:9")
+    initialise(made, upstream="http://127.0.0.1:9", store=chosen_url)
     return made
 
 
@@ -141,7 +139,7 @@ def test_open_alerts_and_a_missing_key_of_the_authority_are_told_by_doctor_too(h
     assert found(home, "certificate")["ok"]
     assert found(home, "watch")["ok"]
     (home.keys / "ca.key").unlink()
-    with closing(open_store(f"sqlite:///{home.database}")) as store, store.begin() as connection:
+    with opened(home) as on, on.store.begin() as connection:
         fire(connection, Finding(rule="audit-broken", key="audit", at=datetime.now(UTC), evidence={}))
     assert "ca.key is missing" in found(home, "certificate")["text"]
     assert found(home, "watch")["hint"] == "see `ostiary alert list`"

@@ -65,9 +65,9 @@ class TwinGuard:
 
 
 @pytest.fixture
-def on(folder):
+def on(folder, chosen_url):
     home = Home(root=folder / "home")
-    initialise(home, upstream="http://127.0.0.1:9")
+    initialise(home, upstream="http://127.0.0.1:9", store=chosen_url)
     (home.run / START_FILE).write_text("0 UTC")
     made = open_installation(home)
     yield made
@@ -334,7 +334,7 @@ def test_a_name_that_was_written_and_not_yet_on_the_disk_is_taken_back(on, guard
     assert (reconciler.plan.revision, revision_in_force(on.home)) == (before, before)
 
 
-def test_the_gates_clock_is_of_the_zone_that_most_contexts_of_the_policy_name(folder):
+def test_the_gates_clock_is_of_the_zone_that_most_contexts_of_the_policy_name(folder, chosen_url):
     hours = 'hours: "08:00-18:00", zone'
     text = f"""policy: acme
 systems:
@@ -350,7 +350,7 @@ roles:
   other: {{level: user, of: sales, may: ["erp/party.party: read"], when: weekend}}
 """
     home = Home(root=folder / "home")
-    initialise(home, upstream="http://127.0.0.1:9", text=text)
+    initialise(home, upstream="http://127.0.0.1:9", text=text, store=chosen_url)
     with opened(home) as on:
         ready(on)
         edge = edge_of(on)

@@ -1,11 +1,10 @@
 """What a running installation keeps of what happened, and that nobody changes it unnoticed."""
 
 import json
-import sqlite3
-from contextlib import closing
 
 import pytest
 
+from ostiary.control.installation import opened
 from running import APART, RUNNING, installed
 
 
@@ -44,12 +43,9 @@ def test_who_read_what_and_who_gave_the_right_to_is_kept_and_a_change_of_it_is_n
         given = site.ask("audit.list", action="principal.roles", limit=1)[0]
         assert (given["before"], given["after"]) == ({"roles": ["visitor"]}, {"roles": ["clerk"]})
         assert site.ostiary("audit", "verify").code == 0
-        with closing(sqlite3.connect(site.home.database)) as store:
-            rewritten = (
-                "UPDATE audit_leaf SET entry = replace(entry, 'clerk', 'visitor') WHERE action = 'principal.roles'"
-            )
-            assert store.execute(rewritten).rowcount == 1
-            store.commit()
+        rewritten = "UPDATE audit_leaf SET entry = replace(entry, 'clerk', 'visitor') WHERE action = 'principal.roles'"
+        with opened(site.home) as on, on.store.begin() as connection:
+            assert connection.exec_driver_sql(rewritten).rowcount == 1
         noticed = site.ostiary("audit", "verify")
         assert noticed.code != 0
         assert "changed" in noticed.err

@@ -19,9 +19,9 @@ AT = datetime(2026, 3, 3, tzinfo=UTC)
 
 
 @pytest.fixture
-def on(folder):
+def on(folder, chosen_url):
     home = Home(root=folder / "home")
-    initialise(home, upstream="http://127.0.0.1:9")
+    initialise(home, upstream="http://127.0.0.1:9", store=chosen_url)
     made = open_installation(home)
     yield made
     made.store.close()

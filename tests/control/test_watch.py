@@ -12,9 +12,9 @@ from sqlalchemy import update
 from tools.caller import FORM, basic
 
 from ostiary.control import evidence
+from ostiary.control.installation import opened
 from ostiary.foundation.home import Home
 from ostiary.foundation.secret import Secret
-from ostiary.store.database import open_store
 from ostiary.store.tables import MEASURE
 from running import RUNNING, until
 
@@ -146,10 +146,8 @@ def test_a_block_holds_however_a_proxy_in_front_spells_the_address(site, blocked
 
 def test_a_block_ends_by_itself(site, blocked):
     (measure,) = measures(site, blocked)
-    store = open_store(f"sqlite:///{site.home.database}")
-    with store.begin() as connection:  # as if its minutes were over
+    with opened(site.home) as on, on.store.begin() as connection:  # as if its minutes were over
         connection.execute(update(MEASURE).where(MEASURE.c.id == measure["id"]).values(expires_at_us=1))
-    store.close()
     until(lambda: look(site, blocked).status == 200)
     assert measures(site, blocked) == []
 

@@ -5,8 +5,16 @@ import inspect
 
 import pytest
 
+from guard_world import WORLDS
 from real_tryton import tryton  # noqa: F401
 from tryton_pair import pair  # noqa: F401
+
+
+@pytest.fixture(autouse=True)
+def chosen_worlds():
+    """Those that `guard_world.make` makes end with the test."""
+    yield
+    WORLDS.close()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -55,9 +55,7 @@ def world_of(tmp_path):
         async with guarded(world):
             yield world
 
-    yield made
-    for world in worlds:
-        world.store.close()
+    return made
 
 
 async def asked(world, subject="user:anna"):

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from databases import KINDS
+from databases import CHOSEN, KINDS
 from fixed_clock import FixedClock
 from ostiary.audit.log import Change
 from ostiary.control import people
@@ -237,8 +237,8 @@ def made_world(databases, kind, root):
 
 @pytest.fixture(scope="module")
 def sqlite_world(databases, tmp_path_factory):
-    """One for many examples, where the database does not matter."""
-    with made_world(databases, "sqlite", tmp_path_factory.mktemp("world")) as world:
+    """One for many examples, where the database does not matter: of the chosen kind."""
+    with made_world(databases, CHOSEN, tmp_path_factory.mktemp("world")) as world:
         yield world
 
 

@@ -6,7 +6,6 @@ import inspect
 import pytest
 
 from ostiary.foundation.home import Home
-from ostiary.store.database import open_store
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -23,12 +22,3 @@ def home(tmp_path):
     made = Home(root=tmp_path)
     made.create()
     return made
-
-
-@pytest.fixture
-def sqlite(databases):
-    """A fresh store of the kind everybody begins with."""
-    with databases.one("sqlite") as url:
-        made = open_store(url)
-        yield made
-        made.close()

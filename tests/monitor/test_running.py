@@ -61,8 +61,8 @@ class Watching:
             return {(row["rule"], row["key"]) for row in alerts.list_alerts(connection)}
 
 
-def test_a_guesser_is_refused_whatever_he_shows_next_and_his_neighbour_is_served(gate, sqlite):
-    watching = Watching(gate, sqlite)
+def test_a_guesser_is_refused_whatever_he_shows_next_and_his_neighbour_is_served(gate, chosen_store):
+    watching = Watching(gate, chosen_store)
     good, wrong = gate.token(("clerk",), scope="shop/*:read"), gate.token(("clerk",), aud="https://other.test")
     for _ in range(6):
         last = gate.ask("/shop/orders", token=wrong, source="127.0.0.2")
@@ -80,8 +80,8 @@ def test_a_guesser_is_refused_whatever_he_shows_next_and_his_neighbour_is_served
 
 
 @pytest.mark.parametrize(("path", "status"), [("/identity/token", 401), ("/identity/sign-in", 200)])
-def test_who_guesses_secrets_or_passwords_is_noticed(gate, sqlite, path, status, monkeypatch):
-    watching = Watching(gate, sqlite)
+def test_who_guesses_secrets_or_passwords_is_noticed(gate, chosen_store, path, status, monkeypatch):
+    watching = Watching(gate, chosen_store)
     monkeypatch.setattr(gate.identity, "reply", lambda _: (status, {"ostiary-reason": "credential-invalid"}, None))
     for _ in range(6):
         last = gate.ask(path, method="POST", host="gate.test", body=b"", source="127.0.0.4")
@@ -89,8 +89,8 @@ def test_who_guesses_secrets_or_passwords_is_noticed(gate, sqlite, path, status,
     assert ("authentication-failures", "address:127.0.0.4") in watching.alerts()
 
 
-def test_who_shows_no_token_is_alerted_and_not_blocked(gate, sqlite):
-    watching = Watching(gate, sqlite)
+def test_who_shows_no_token_is_alerted_and_not_blocked(gate, chosen_store):
+    watching = Watching(gate, chosen_store)
     for _ in range(6):
         last = gate.ask("/shop/orders", source="127.0.0.3")
     watching.round(last)
@@ -107,8 +107,8 @@ def test_who_shows_no_token_is_alerted_and_not_blocked(gate, sqlite):
     ],
     ids=["quotes", "bytes", "control", "cut", "long", "path", "address", "inside"],
 )  # fmt: skip
-def test_a_caller_cannot_write_an_event_that_is_not_read_or_lies(gate, sqlite, headers):
-    watching = Watching(gate, sqlite)
+def test_a_caller_cannot_write_an_event_that_is_not_read_or_lies(gate, chosen_store, headers):
+    watching = Watching(gate, chosen_store)
     wrong = gate.token(("clerk",), aud="https://other.test")
     for _ in range(6):
         last = gate.ask("/shop/orders", token=wrong, headers=headers, source="127.0.0.4")
@@ -117,8 +117,8 @@ def test_a_caller_cannot_write_an_event_that_is_not_read_or_lies(gate, sqlite, h
     assert "events-lost" not in {rule for rule, _ in watching.alerts()}
 
 
-def test_the_gate_turns_to_a_new_log_and_no_request_is_lost(gate, sqlite):
-    watching, asked = Watching(gate, sqlite, segment_max=1), []
+def test_the_gate_turns_to_a_new_log_and_no_request_is_lost(gate, chosen_store):
+    watching, asked = Watching(gate, chosen_store, segment_max=1), []
     log = gate.edge.home.access_log
     for n in range(3):
         asked += [gate.ask("/shop/orders", source="127.0.0.5") for _ in range(4)]

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import delete, insert, select
 
+from databases import CHOSEN
 from fixed_clock import FixedClock
 from monitor.world import AT, NAMELESS, SECRET, WRONG, after, line, notices
 from ostiary.audit.log import Change, Entry, append, sign_head
@@ -67,8 +68,8 @@ class World:
 
 
 @pytest.fixture
-def world(home, sqlite):
-    return World(home, sqlite)
+def world(home, chosen_store):
+    return World(home, chosen_store)
 
 
 def guesses(seconds=0, count=6, **facts):
@@ -157,16 +158,16 @@ def test_a_block_that_was_in_force_before_a_restart_is_told_to_the_gate(world):
 
 
 @pytest.mark.parametrize("never", [("203.0.113.0/24",), ("203.0.113.9",)])
-def test_an_exception_is_alerted_and_never_blocked(home, sqlite, never):
-    world = World(home, sqlite, never=never)
+def test_an_exception_is_alerted_and_never_blocked(home, chosen_store, never):
+    world = World(home, chosen_store, never=never)
     world.write(*guesses())
     world.tick(6)
     assert len(world.alerts()) == 1
     assert world.blocked() == ()
 
 
-def test_the_gates_own_address_is_never_blocked(home, sqlite):
-    world = World(home, sqlite, settings=Settings(listen="203.0.113.9"))
+def test_the_gates_own_address_is_never_blocked(home, chosen_store):
+    world = World(home, chosen_store, settings=Settings(listen="203.0.113.9"))
     world.write(*guesses(), *guesses(source="127.0.0.1"))
     world.tick(6)
     assert len(world.alerts()) == 2
@@ -225,17 +226,17 @@ def test_a_crash_after_the_commit_counts_nothing_twice(world, monkeypatch):
     assert [row["count"] for row in world.alerts()] == [1]
 
 
-def test_a_long_backlog_is_judged_as_if_it_had_been_read_in_time(home, sqlite, databases, monkeypatch):
+def test_a_long_backlog_is_judged_as_if_it_had_been_read_in_time(home, chosen_store, databases, monkeypatch):
     monkeypatch.setattr(tail, "BATCH_MAX_BYTES", 10_000)
     lines = [line(n, **({"status": 500} if n % 9 == 0 else WRONG if n % 40 < 7 else {})) for n in range(1500)]
-    world = World(home, sqlite)
+    world = World(home, chosen_store)
     world.tick(0)
     for n in range(0, 1500, 5):
         world.write(*lines[n : n + 5])
         world.tick(n + 5)
     in_time = judged(world)
     assert {rule for rule, *_ in in_time} == {"error-rate", "availability", "authentication-failures"}
-    with databases.one("sqlite") as url:  # the same log, found by a watch that comes late
+    with databases.one(CHOSEN) as url:  # the same log, found by a watch that comes late
         late = World(home, open_store(url))
         for seconds in range(1500, 1600, 10):
             late.tick(seconds)
@@ -288,8 +289,8 @@ def test_a_gate_that_is_away_does_not_keep_a_lost_log_from_being_told(world):
     assert [row["rule"] for row in world.alerts()] == ["events-lost"]
 
 
-def test_a_full_log_is_rotated_and_read_to_its_end(home, sqlite):
-    world = World(home, sqlite, segment_max=1000)
+def test_a_full_log_is_rotated_and_read_to_its_end(home, chosen_store):
+    world = World(home, chosen_store, segment_max=1000)
     world.write(*guesses(count=5))
     world.tick(6)
     assert world.told == ["reopen"]
@@ -470,7 +471,7 @@ def test_a_control_that_died_and_stayed_away_longer_than_the_lease_is_told(world
 
 @pytest.mark.parametrize(("heard", "calls"), [(True, [5]), (False, [5, 8, 14, 26, 50])])
 async def test_a_store_that_is_away_for_longer_than_the_lease_is_told_at_once_and_kept_later(
-    home, sqlite, heard, calls
+    home, chosen_store, heard, calls
 ):
     """Who does not hear of it is told again after twice the time, a few times."""
     told, away = [], range(2, 7) if heard else range(2, 120)
@@ -479,26 +480,26 @@ async def test_a_store_that_is_away_for_longer_than_the_lease_is_told_at_once_an
         """Ten seconds later, when the store is away or is back."""
         rounds.append(world.clock.at)
         world.clock.at += timedelta(seconds=10)
-        sqlite.begin, sqlite.read = (broken, broken) if len(rounds) in away else (begin, read)
+        chosen_store.begin, chosen_store.read = (broken, broken) if len(rounds) in away else (begin, read)
         if len(rounds) > away.stop + 1:
             raise asyncio.CancelledError
 
     def broken():
         raise SystemFault("store-unavailable", "no")
 
-    begin, read, rounds = sqlite.begin, sqlite.read, []
+    begin, read, rounds = chosen_store.begin, chosen_store.read, []
 
     def call(notice):
         told.append((len(rounds), json.loads(notice)))
         return heard
 
-    world = World(home, sqlite, sleep=sleep, call=call)
+    world = World(home, chosen_store, sleep=sleep, call=call)
     with pytest.raises(asyncio.CancelledError):
         await world.watch.run()
     (alert,) = world.alerts()
     assert (alert["rule"], alert["evidence"]) == ("store-silent", {"away_s": (len(away) + 1) * 10})
     assert [at for at, _ in told] == calls
-    (kept,) = notices(sqlite)
+    (kept,) = notices(chosen_store)
     assert kept["alert"] == alert["id"]
     assert {**kept, "alert": "-", "at": told[0][1]["at"], "evidence": {"away_s": 40}} == told[0][1]
 
