@@ -1,9 +1,13 @@
 """The pages in a real browser, through the running gate by TLS: passkeys, no script, no word of complaint."""
 
 import secrets
+from io import BytesIO
 from urllib.parse import parse_qs, urlsplit
 
+import pyotp
 import pytest
+import zxingcpp
+from PIL import Image
 from tools.caller import authorization
 
 import chromium
@@ -119,6 +123,24 @@ def test_a_passkey_stands_in_for_the_code_and_a_device_without_one_is_told(site,
     tab.device("setUserVerified", device, isUserVerified=True)
     tab.page.get_by_role("button", name="with a passkey").click()
     tab.page.get_by_role("heading", name="Your account").wait_for()
+
+
+def test_the_picture_reads_as_the_address_of_the_key_and_what_was_read_makes_the_codes(site, tab, login):  # noqa: F811
+    """By a reader of somebody else's, from what the browser shows."""
+    account(site, tab.page)
+    by_password(tab.page, login)
+    tab.page.get_by_role("button", name="Add an app with codes").click()
+    by_password(tab.page, login)
+    picture = tab.page.get_by_role("img")
+    key = tab.page.locator("p code").inner_text()
+    (read,) = zxingcpp.read_barcodes(Image.open(BytesIO(picture.screenshot())))
+    assert read.format == zxingcpp.BarcodeFormat.QRCode
+    assert read.text == f"otpauth://totp/localhost:{login}?secret={key}&issuer=localhost"
+    tab.page.get_by_label("A name to know it by").fill("Phone")
+    tab.page.get_by_label("The code that the app shows").fill(pyotp.parse_uri(read.text).now())
+    tab.page.get_by_role("button", name="Go on").click()
+    tab.page.get_by_text("Recovery codes").first.wait_for()
+    assert "Phone" in tab.page.content()
 
 
 def test_without_javascript_everything_but_passkeys_works(site, browser, login, app):  # noqa: F811
