@@ -21,7 +21,7 @@ from ostiary.audit.log import check, entries, verify
 from ostiary.control import giving, revisions
 from ostiary.control.board import Board
 from ostiary.control.documents import observed, read_document, read_policy
-from ostiary.control.installation import Installation, open_installation, unrecorded
+from ostiary.control.installation import Installation, opened, unrecorded
 from ostiary.control.questions import without_account
 from ostiary.envoy import daemon
 from ostiary.envoy.caller import is_database
@@ -59,10 +59,10 @@ class Note(str):
 def examine(home: Home) -> list[dict[str, Any]]:
     """`doctor`: every check that could be made, with its finding; where there is no installation, nothing else is."""
     try:
-        on = open_installation(home)
+        with opened(home) as on:
+            return [looked(name, check) for name, check in _from_outside(on)]
     except OstiaryError as problem:
         return [_unwell("installation", problem)]
-    return [looked(name, check) for name, check in _from_outside(on)]
 
 
 def status(board: Board, _: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from ostiary.audit.log import Change
 from ostiary.foundation.clock import from_us, stamp, to_us
 from ostiary.foundation.errors import CallerFault, SystemFault
 from ostiary.foundation.jose import ALGORITHM, RS256, SigningKey
+from ostiary.identity.credentials import pepper
 from ostiary.store.database import Sealer, take_turns
 from ostiary.store.tables import SIGNING_KEY
 
@@ -40,8 +41,9 @@ def in_use(connection: Connection) -> tuple[str, ...]:
 
 
 def ensure(connection: Connection, sealer: Sealer, now: datetime, *more: str) -> None:
-    """Every purpose, and those of `more`, has an active key and the one after it, already published."""
+    """Every purpose, and those of `more`, has an active key and the one after it, already published; digests have theirs."""
     take_turns(connection, TURN)
+    pepper(connection, sealer)  # now: whoever only reads can't make it
     there = _standing(connection)
     for purpose in {*in_use(connection), *more}:
         for state in ("active", "next"):
