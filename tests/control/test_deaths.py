@@ -14,8 +14,10 @@ import pytest
 
 from ostiary.control import up
 from ostiary.control.installation import opened
+from ostiary.foundation import unix
 from ostiary.foundation.home import Home
 from ostiary.foundation.secret import Secret
+from ostiary.foundation.unix import Answer
 from ostiary.store.directory import revoke
 from receiver import Receiver
 from running import APART, installed, until
@@ -265,6 +267,20 @@ def test_of_a_control_that_is_silent_others_hear_while_it_is():
         assert notice["evidence"]["away_s"] >= 3
         os.kill(control, signal.SIGCONT)
         site.wait_until_up()
+
+
+def test_a_control_that_answers_without_its_lease_s_age_counts_as_silent_and_ends_nothing(monkeypatch):
+    monkeypatch.setattr(up.unix, "ask", lambda *_, **__: Answer(405, b"Method Not Allowed"))
+    pulse = up._Pulse(Home(root=Path("/nowhere")), print)
+    began = pulse._renewed_s
+    for _ in up.QUESTIONS:
+        pulse.feel({})
+    assert pulse._renewed_s == began
+
+
+def test_every_part_is_asked_what_it_answers(place):
+    for name, (socket, method, question) in up.QUESTIONS.items():
+        assert unix.ask(place.home.socket(socket), method, question).status == 200, name
 
 
 def test_silence_is_told_once_until_control_is_heard_again(monkeypatch):

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from http import HTTPStatus
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -36,12 +37,12 @@ RESTARTS_WITHIN_S: Final = 60.0  # ... in so long: more is no accident
 PAUSE_S: Final = 0.2  # before a child is started again
 STOP_TIMEOUT_S: Final = 8.0
 LOOK_EVERY_S: Final = 1.0
-# Child -> socket and question: each is asked in turn, one a look.
+# Child -> socket, method and question: each is asked in turn, one a look.
 QUESTIONS: Final = {
-    "control": ("control", "/internal/alive"),
-    "identity": ("identity", "/identity/jwks"),
-    "guard": ("guard-control", "/internal/state"),
-    GATE: (GATE, "/server_info"),
+    "control": ("control", "POST", "/internal/alive"),
+    "identity": ("identity", "GET", "/identity/jwks"),
+    "guard": ("guard-control", "POST", "/internal/state"),
+    GATE: (GATE, "GET", "/server_info"),
 }
 ANSWER_WITHIN_S: Final = 5.0
 MISSED_MAX: Final = 3
@@ -119,11 +120,11 @@ class _Pulse:
 
     def feel(self, children: Mapping[str, process.Child]) -> None:
         name = next(self._names)
-        place, question = QUESTIONS[name]
+        place, method, question = QUESTIONS[name]
         try:
-            answer = unix.ask(self.home.socket(place), "GET", question, timeout_s=ANSWER_WITHIN_S)
+            answer = unix.ask(self.home.socket(place), method, question, timeout_s=ANSWER_WITHIN_S)
             self._missed[name] = 0
-            if name == "control":
+            if name == "control" and answer.status == HTTPStatus.OK:
                 self._renewed_s = time.monotonic() - json.loads(answer.body)["result"]
         except TimeoutError:
             self._missed[name] += 1
