@@ -44,6 +44,14 @@ def test_a_client_that_may_signs_people_in_without_pkce_and_with_a_nonce(world, 
     assert json.loads(jws.extract_compact(told["id_token"].encode()).payload)["nonce"] == "n" * 64
 
 
+def test_what_certifies_sends_neither_challenge_nor_nonce(world, lax):
+    """OpenID Connect's module oidcc-ensure-request-without-nonce-succeeds-for-code-flow; PKCE is what it does without as well."""
+    world.do(registration.change_client, sealer=world.sealer, client_id="lax", pkce="off")
+    told = lax.redeem(lax.code(nonce=None)).json()
+    assert "nonce" not in json.loads(jws.extract_compact(told["id_token"].encode()).payload)
+    assert error_of(lax.redeem(lax.code(nonce=None), code_verifier=world.verifier)) == "invalid_grant"
+
+
 def test_a_verifier_without_a_challenge_tells_that_somebody_took_the_challenge_away(world, lax):
     """The downgrade of RFC 9700 section 2.1.1: the thief strips the challenge, the client knows of nothing."""
     code = lax.code()

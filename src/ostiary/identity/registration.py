@@ -176,7 +176,7 @@ def _of_profile(terms: Terms) -> Terms:
         (fapi2 and terms.auth in {*BY_DIGEST, NONE}, "in the profile fapi2 a client proves itself by a key", way),
         (fapi2 and terms.id_token_alg == RS256, "in the profile fapi2 nothing is signed by RS256", "--id-token-alg ES256"),
         (
-            terms.pkce == "optional" and (fapi2 or terms.auth == NONE),
+            terms.pkce != "required" and (fapi2 or terms.auth == NONE),
             "public clients, and those of the profile fapi2, always use PKCE", "--pkce required",
         ),
     )  # fmt: skip
