@@ -50,6 +50,8 @@ def directory(site):  # noqa: F811
 def test_a_tester_that_we_did_not_write_finds_no_fault(directory):
     client, _ = directory
     client.discover()
+    # Not Group: it tests only groups that it makes itself and deletes, and here a group is a role that an administrator
+    # opened, which nobody makes from outside (`POST /Groups` is refused, as test_scim shows, with what can be done to one).
     results = check_server(client, resource_types=["User"])
     wrong = [
         f"{one.title}: {one.reason}"
