@@ -350,7 +350,7 @@ def test_refreshing_ends_thirty_days_after_sign_in_however_often_it_is_done(worl
 
 
 def test_a_revocation_that_the_gate_does_not_know_of_yet_is_to_be_asked_again(world, monkeypatch):
-    async def late(_keys):
+    def late(_keys):
         raise SystemFault("revocation-late", "later")
 
     token = world.machine().json()["access_token"]
