@@ -108,9 +108,10 @@ def test_a_code_given_without_pkce_ends_when_the_client_must_use_it_again(world,
     assert world.sent_back(lax.asked())["error"] == "invalid_request"
 
 
+@pytest.mark.parametrize("pkce", ["optional", "off"])
 @pytest.mark.parametrize("told", [{"auth": "none"}, {"auth": "tls_client_auth", "profile": "fapi2"}])
-def test_neither_a_public_client_nor_one_of_fapi2_may(world, lax, told):
+def test_neither_a_public_client_nor_one_of_fapi2_may(world, lax, told, pkce):
     with pytest.raises(CallerFault, match="always use PKCE"):
-        world.register("never", redirects=[world.back], pkce="optional", **told)
+        world.register("never", redirects=[world.back], pkce=pkce, **told)
     with pytest.raises(CallerFault, match="always use PKCE"):
         world.do(registration.change_client, sealer=world.sealer, client_id="lax", **told)
