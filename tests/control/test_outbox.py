@@ -9,7 +9,7 @@ import time
 from contextlib import closing, contextmanager
 
 import pytest
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 
 from fixed_clock import FixedClock
 from monitor.world import AT, after, notices
@@ -75,10 +75,13 @@ class World:
         with self.store.begin() as connection:
             keys.ensure(connection, self.on.sealer, AT)
             change = Change(connection, "uid:0", AT)
-            told = {"redirects": ["https://a.example/"], "backchannel_logout_uri": "https://a.example/"}
+            told = {"redirects": ["https://a.example/"], "backchannel_logout_uri": "https://told.example/"}
             registration.add_client(change, sealer=self.on.sealer, client_id=name, auth="none", **told)
-            mine = CLIENT.c.principal == f"client:{name}"
-            connection.execute(update(CLIENT).where(mine).values(backchannel_logout_uri=place))
+            mine, facts = (
+                CLIENT.c.principal == f"client:{name}",
+                func.replace(CLIENT.c.facts, "https://told.example/", place),
+            )
+            connection.execute(update(CLIENT).where(mine).values(facts=facts, backchannel_logout_uri=place))
             ended = {"receiver": f"client:{name}", "body": '{"sub": "user:anna", "sid": "s1"}'}
             connection.execute(OUTBOX.insert().values(**ended))
 
