@@ -105,10 +105,11 @@ def _endpoint(server: Server, handler: Handler, limiter: CapacityLimiter, most: 
     async def answer(request: Request) -> Response:
         try:
             body = await _body(request, most)
+            waits = limiter.available_tokens < 1
             if limiter.statistics().tasks_waiting >= WAITING_MAX:
                 return _refusal(server, request, BUSY)
             async with limiter:
-                if await request.is_disconnected():  # nothing is worked out for a caller who has left
+                if waits and await request.is_disconnected():  # nothing is worked out for a caller who has left
                     return _refusal(server, request, LEFT)
                 return await anyio.to_thread.run_sync(_answered, server, handler, request, body)
         except Refused as refused:
