@@ -29,6 +29,7 @@ TRIES_MAX: Final = 5
 PAUSE_S: Final = 15  # times the square of the tries: the fifth comes after some eight minutes; above `TIMEOUT_S`
 WAITING_MAX: Final = 1000  # for one receiver that takes nothing; the newest beyond are given up
 LOOKUPS_MAX: Final = 64  # of names: one that nobody resolves holds a thread for longer than a try
+TROUBLE_MAX_CHARS: Final = 200
 FINAL: Final = {*range(400, 500)} - {429}  # it was understood, and is not wanted
 HEADERS: Final = {"content-type": "application/json", "user-agent": "ostiary"}
 _O: Final = OUTBOX.c
@@ -103,7 +104,7 @@ class Outbox:
                 status = answer.status_code
                 trouble = "" if answer.is_success else f"status {status}"
         except Exception as problem:  # noqa: BLE001  whatever one breaks, the next is told
-            trouble = type(problem).__name__
+            trouble = f"{type(problem).__name__} {problem}".strip()[:TROUBLE_MAX_CHARS]
         if trouble:
             log.warning("%s: %s", f"webhook {self._named}" if receiver == WEBHOOK else receiver, trouble)
         if receiver == WEBHOOK:
