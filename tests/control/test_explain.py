@@ -250,7 +250,7 @@ def test_a_wrong_client_secret_is_said_in_words_and_never_shown(site):
     site.client("guessed", "clerk")
     answer = machine_token(site.caller(), "guessed", Secret("not-the-secret-of-it"))
     text = site.ask("explain", decision=answer.decision)["text"]
-    assert "token was refused: invalid_client: wrong client secret by client:guessed" in text
+    assert "token by client:guessed was refused: invalid_client: wrong client secret" in text
     assert "ostiary client rotate guessed" in text
     assert "not-the-secret" not in json.dumps(site.ask("explain", decision=answer.decision))
     nobody = machine_token(site.caller(), "my-secret-as-a-name", Secret("guessed"))
@@ -263,7 +263,7 @@ def test_a_wrong_client_secret_is_said_in_words_and_never_shown(site):
     site.ask("principal.disable", principal="client:guessed")
     shut = machine_token(site.caller(), "guessed", Secret("guess"))
     text = site.ask("explain", decision=shut.decision)["text"]
-    assert "the client is disabled by client:guessed" in text
+    assert "by client:guessed was refused: invalid_client: the client is disabled" in text
     assert "its client again: `ostiary client enable guessed`" in text
     site.ask("principal.enable", principal="client:guessed")
     with opened(site.home) as on, on.store.begin() as connection:
@@ -283,20 +283,33 @@ def test_wrong_passwords_and_the_lock_they_lead_to_are_said_in_words(site):
     def tried(login, password):
         sent = {**fields, "username": login, "password": password, "decision": "allow"}
         answer = site.caller().form("/identity/sign-in", cookie=cookie, **sent)
+        decisions.append(answer.decision)
         return site.ask("explain", decision=answer.decision)["text"]
 
+    def listed(name):
+        return {one["decision"]: one["subject"] for one in evidence.list_events(site.home, principal=name)}
+
+    decisions = []
+
     told = [tried("locky", "guess guess guess") for _ in range(5)]
-    assert all("wrong password for user:locky by client:door" in text for text in told)
+    assert all("sign-in of user:locky through client:door was refused: wrong password" in text for text in told)
+    assert until(lambda: len(listed("locky")) == 5 and listed("locky")) == dict.fromkeys(
+        decisions, "unproved:user:locky"
+    )
+    assert decisions[0] in site.ostiary("event", "list", "--principal", "locky").out
+    assert set(decisions) <= set(listed("client:door"))
     locked = tried("locky", "seven amber lanterns")
     assert re.search(r"user:locky was locked for \d+ s more", locked)
     assert "ostiary user password locky" in locked
     assert 0 < site.ask("principal.show", principal="user:locky")["locked_s"] <= 300
     site.ask("principal.disable", principal="user:locky")
     site.ask("principal.enable", principal="user:locky")  # the lock goes
+    assert "sign-in of user:locky through client:door was allowed" in tried("locky", "seven amber lanterns")
+    assert until(lambda: listed("locky").get(decisions[-1])) == "user:locky"
     site.ask("principal.disable", principal="user:locky")
     for password in ("guess guess guess", "seven amber lanterns"):
         text = tried("locky", password)
-        assert "sign-in was refused: wrong: user:locky is disabled by client:door" in text
+        assert "sign-in of user:locky through client:door was refused: user:locky is disabled" in text
         assert "the account again: `ostiary user enable locky`" in text
     assert "no such user" in tried("a whole secret phrase", "x")
     assert "a whole secret phrase" not in tried("a whole secret phrase", "x")

@@ -3,6 +3,7 @@
 import json
 import os
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from monitor.world import AT, after, line
 from ostiary.event import record
 from ostiary.event.record import LINE_MAX_BYTES, Filter, TooMuch, backwards, files, find, find_decision, guard_line
+
+JOURNAL = Path("no-journal.jsonl")
 
 
 @pytest.fixture
@@ -24,7 +27,7 @@ def log(tmp_path):
 
 
 def found(log, limit=20, **wanted):
-    return [event.decision for event in find(log, Filter(**wanted), limit=limit)]
+    return [event.decision for event in find(log, Filter(**wanted), JOURNAL, limit=limit)]
 
 
 def test_the_newest_come_first_across_files(log):
@@ -78,7 +81,7 @@ def test_an_id_that_the_gate_did_not_make_is_not_looked_for(log, opened, decisio
 
 def test_a_search_that_would_read_too_much_ends_with_what_it_found(log, opened, monkeypatch):
     monkeypatch.setattr(record, "READ_MAX_BYTES", log.stat().st_size + 1)
-    going = find(log, Filter(), limit=20)
+    going = find(log, Filter(), JOURNAL, limit=20)
     assert [next(going).decision for _ in range(6)] == ["d22", "d21", "d20", "d12", "d11", "d10"]
     with pytest.raises(TooMuch):
         next(going)
@@ -115,11 +118,11 @@ def test_no_file_is_no_event(tmp_path):
 
 
 def test_a_file_that_retention_takes_meanwhile_is_passed_over(log):
-    going = find(log, Filter(), limit=20)
+    going = find(log, Filter(), JOURNAL, limit=20)
     next(going)
     log.with_name("access-002.jsonl").unlink()
     assert [event.decision for event in going] == ["d21", "d20", "d02", "d01", "d00"]
-    since = find(log, Filter(since=AT), limit=20)
+    since = find(log, Filter(since=AT), JOURNAL, limit=20)
     next(since)
     log.with_name("access-001.jsonl").unlink()
     assert [event.decision for event in since] == ["d21", "d20"]
@@ -170,3 +173,36 @@ def test_what_the_guard_wrote_is_found_and_harmless(tmp_path):
 
 def test_the_time_since_counts_from_the_start_of_a_request(log):
     assert found(log, since=AT + timedelta(seconds=1)) == ["d22", "d21", "d20", "d12", "d11", "d10", "d02", "d01"]
+
+
+def noted(seconds, **facts):
+    """A line of the identity server's journal."""
+    return (
+        json.dumps({"at": after(seconds).isoformat(timespec="milliseconds"), "action": "sign-in", **facts}).encode()
+        + b"\n"
+    )
+
+
+def test_whom_the_identity_server_was_asked_about_is_told_by_its_journal_read_no_further_than_it_must(log, monkeypatch):
+    asked = {"path": "/identity/sign-in", "subject": "-", "operation": "-", "client": "-"}
+    log.write_bytes(b"".join(line(10_000 + 10 * n, decision=f"s{n}", **asked) for n in range(4)))
+    journal = log.with_name("identity.jsonl")
+    journal.write_bytes(
+        noted(9_000, decision="long-ago")
+        + noted(9_990, decision="of-before")
+        + noted(10_001, decision="s0", account="user:ben", client="shop", outcome="wrong")
+        + noted(10_005, action="key", decision="k", client="scale")
+        + b"no line\n"
+        + noted(10_011, decision="s1", subject="user:ben", client="shop", outcome="allowed")
+        + noted(10_021, decision="s2", client="shop", outcome="wrong")
+    )
+    read = []
+    decoded = record.decoded
+    monkeypatch.setattr(record, "decoded", lambda line: read.append(line) or decoded(line))
+    told = [(one.decision, one.subject, one.client) for one in find(log, Filter(since=after(9_999)), journal)]
+    assert told == [
+        ("s3", "-", "-"), ("s2", "-", "shop"), ("s1", "user:ben", "shop"), ("s0", "unproved:user:ben", "shop")
+    ]  # fmt: skip
+    assert not any(b"long-ago" in one for one in read)
+    for name, here in (("user:ben", ["s1", "s0"]), ("unproved:user:ben", ["s0"]), ("client:shop", ["s2", "s1", "s0"])):
+        assert [one.decision for one in find(log, Filter(principal=name, since=after(9_999)), journal)] == here

@@ -57,7 +57,7 @@ def list_events(home: Home, limit: int = 20, **asked: Any) -> list[dict[str, Any
             wanted = msgspec.structs.replace(wanted, principal=principals.in_full(connection, wanted.principal))
     found: list[dict[str, Any]] = []
     try:
-        found.extend(map(record.shape, record.find(home.access_log, wanted, limit=limit)))
+        found.extend(map(record.shape, record.find(home.access_log, wanted, home.identity_log, limit=limit)))
     except record.TooMuch:
         if not found:
             told = f"among the newest events, {record.READ_MAX_BYTES >> 20} MiB of them, there is none like that"

@@ -47,7 +47,7 @@ CONNECTION_FLAGS: Final = frozenset({"UF", "UH", "UC", "UR", "UT", "URX"})  # En
 NONE_TO_HAND: Final = denied_by(Reason.UNAVAILABLE, "")  # in the gate itself only the hand-over says so
 PARAMETER: Final = re.compile(r"\{[^{}]*\}")  # in a path of a document
 AGAIN: Final = {DISABLED: "enable {}", ENDED: "change {} --days 365"}  # why no client proves itself -> what ends that
-GIVEN: Final = frozenset({"issued", "served", "allowed", "shown", "sent", "done"})
+GIVEN: Final = frozenset({"issued", "served", "allowed", "shown", "sent", "done", "kept", "active", "inactive"})
 
 
 def explain(home: Home, decision: str) -> dict[str, Any]:
@@ -131,26 +131,30 @@ def _listed(title: str, lines: Sequence[str]) -> list[str]:
 
 def noted(note: dict[str, Any]) -> Explanation:
     """How a sign-in or a token request ended, by the identity server's own line; "" where it tells nothing."""
-    outcome, action, account = (str(note.get(name, "")) for name in ("outcome", "action", "account"))
-    client, why = str(note.get("client", "")), str(note.get("why", ""))
-    by = f" by client:{client}" if client else ""
+    told = {
+        name: str(note.get(name, "")).removeprefix(NONE) for name in ("outcome", "action", "account", "client", "why")
+    }
+    outcome, action, account, client, why = told.values()
+    if who := str(note.get("subject", account)):
+        action = f"{action} of {who}" + (f" through client:{client}" if client and who != f"client:{client}" else "")
+    elif client:
+        action = f"{action} by client:{client}"
     if outcome in GIVEN:
-        return Explanation(reason=outcome, sentence=f"{action} was answered: {outcome}{by}")
+        return Explanation(reason=outcome, sentence=f"{action} was {outcome}")
     if outcome == "locked":
         whose = account or "a name that there is not"
-        told = f"{whose} was locked for {note.get('locked_s')} s more, from this place: five wrong tries before"
-        return Explanation(reason=outcome, sentence=f"{action} was refused: {told}", would_allow=_unlock(account))
+        because = f"{whose} was locked for {note.get('locked_s')} s more, from this place: five wrong tries before"
+        return Explanation(reason=outcome, sentence=f"{action} was refused: {because}", would_allow=_unlock(account))
     if shut := why == SHUT:
         why = f"{account} is disabled"
     elif outcome in {"wrong", "cloned"}:
-        nobody = "no such user who may sign in (the name is not kept)"
-        why = f"{why or 'wrong password'} for {account}" if account else why or nobody
+        why = why or ("wrong password" if account else "no such user who may sign in (the name is not kept)")
     what = next((one for one in ("secret", "API key") if one in why), "")
     would = (f"the {what} of {client}: `ostiary client rotate {client}` gives another",) if what else ()
     would = (f"its client again: `ostiary client {AGAIN[why].format(client)}`",) if why in AGAIN else would
     would = (f"the account again: `ostiary {' enable '.join(account.split(':', 1))}`",) if shut else would
-    told = f": {why}{by}" if why else by
-    return Explanation(reason=outcome, sentence=f"{action} was refused: {outcome}{told}", would_allow=would)
+    because = ": ".join(filter(None, (outcome.removeprefix("wrong"), why)))
+    return Explanation(reason=outcome, sentence=f"{action} was refused: {because}", would_allow=would)
 
 
 def _unlock(account: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ without reading more than it must, and shown to people.
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -19,6 +19,8 @@ from ostiary.foundation.data import beside
 from ostiary.foundation.errors import harmless
 from ostiary.foundation.ids import EMERGENCY
 
+IDENTITY: Final = "/identity/"  # below it stands what the identity server is asked
+UNPROVED: Final = "unproved:"  # before a name that nothing proves
 NONE: Final = "-"  # what Envoy writes where there is nothing
 ALLOWED: Final = "allowed"
 LINE_MAX_BYTES: Final = 64 * 1024
@@ -202,7 +204,8 @@ class Filter(Struct, frozen=True, kw_only=True):
 
     def takes(self, event: Event) -> bool:
         return (
-            self.principal in ("", event.subject, event.client, f"client:{event.client}")
+            self.principal
+            in ("", event.subject, event.subject.removeprefix(UNPROVED), event.client, f"client:{event.client}")
             and self.reason in ("", event.reason)
             and event.operation.startswith(self.operation)
             and (event.emergency or not self.break_glass)
@@ -214,9 +217,30 @@ class TooMuch(Exception):
     """More would have to be read than one search may; what was found until then is the newest."""
 
 
-def find(log: Path, wanted: Filter, *, limit: int = 20) -> Iterator[Event]:
-    """At most `limit` events of `log` and its rotated files that `wanted` takes, the newest first."""
-    return islice(filter(wanted.takes, events(log, wanted.since, READ_MAX_BYTES)), max(limit, 0))
+def find(log: Path, wanted: Filter, journal: Path, *, limit: int = 20) -> Iterator[Event]:
+    """At most `limit` events of `log` and its rotated files that `wanted` takes, the newest first; those of the identity
+    server with whom its `journal` names.
+    """
+    found = _named(events(log, wanted.since, READ_MAX_BYTES), lines(journal, wanted.since, READ_MAX_BYTES))
+    return islice(filter(wanted.takes, found), max(limit, 0))
+
+
+def _named(found: Iterable[Event], journal: Iterator[bytes]) -> Iterator[Event]:
+    """Both are read from the end, and the journal no further back than it can tell of the event."""
+    notes, read_to = dict[str, dict[str, Any]](), "z"
+    for event in found:
+        began = event.at.isoformat(timespec="seconds")
+        while event.path.startswith(IDENTITY) and event.decision not in notes and read_to >= began:
+            note = decoded(next(journal, b'{"at": ""}')) or {}
+            read_to = str(note.get("at", read_to))
+            notes |= {} if note.get("action") == "key" else {str(note.get("decision")): note}
+        yield msgspec.structs.replace(event, **_who(notes.pop(event.decision, {})))
+
+
+def _who(note: Mapping[str, Any]) -> dict[str, str]:
+    """The account is what somebody named who did not prove that he is that one."""
+    told = {name: _text(note[name]) for name in ("subject", "client") if name in note}
+    return {"subject": f"{UNPROVED}{_text(note['account'])}", **told} if "account" in note else told
 
 
 def events(log: Path, since: datetime | None, most_bytes: int = sys.maxsize) -> Iterator[Event]:
