@@ -66,6 +66,37 @@ def test_a_client_registers_and_signs_people_in(world):
     assert world.claims(answer.json()["access_token"]).scopes == {"openid", "erp/sale.sale:read"}
 
 
+def public(world, **told):
+    """A public client that may have all of this, and asks for `told`."""
+    token = opened(world, scopes=["erp/sale.*:read", "erp/*:write"])
+    return registered(world, token, token_endpoint_auth_method="none", **told)
+
+
+def test_what_a_client_changes_while_its_page_is_read_was_not_agreed_to(world):
+    one = public(world, scope="erp/sale.order:read")
+    page = world.authorize(client_id=one["client_id"], redirect_uri=BACK, scope=None)
+    assert "erp/sale.order:read" in page.text
+    wider = change(world, one, token_endpoint_auth_method="none", scope="erp/*:write erp/sale.*:read")
+    assert wider.status_code == 200
+    answer = world.answer(page)
+    assert (answer.status_code, "changed meanwhile" in answer.text) == (400, True)
+    again = world.authorize(client_id=one["client_id"], redirect_uri=BACK, scope=None)
+    assert "erp/*:write" in again.text
+    assert "code" in world.sent_back(world.answer(again))
+
+
+def test_what_an_administrator_took_from_it_it_does_not_take_back(world):
+    one = public(world, scope="erp/*:write erp/sale.*:read")
+    narrower = {"scopes": ["erp/sale.order:read"], "bound": "dpop"}
+    world.do(registration.change_client, sealer=world.sealer, client_id=one["client_id"], **narrower)
+    assert error(change(world, one, scope="erp/*:write", token_endpoint_auth_method="none")) == (
+        400,
+        "invalid_client_metadata",
+    )
+    kept = change(world, one, token_endpoint_auth_method="none").json()
+    assert (kept["scope"], kept["dpop_bound_access_tokens"]) == ("erp/sale.order:read openid profile", True)
+
+
 def test_it_cannot_ask_to_leave_pkce_out(world):
     one = registered(world, scope="openid", pkce="optional", require_pkce=False)
     asked = {"client_id": one["client_id"], "redirect_uri": BACK, "code_challenge": None, "code_challenge_method": None}

@@ -13,7 +13,7 @@ from joserfc.jwk import ECKey
 from ostiary.audit.log import entries
 from ostiary.foundation.clock import SystemClock
 from ostiary.foundation.errors import CallerFault, OperatorFault, SystemFault
-from ostiary.identity import factors, principals, providers
+from ostiary.identity import factors, principals, providers, registration
 from ostiary.identity.published import Published
 from provider_twin import Signing, Twin
 
@@ -135,6 +135,14 @@ def test_a_key_that_the_token_brings_along_is_no_key(outside):
 def test_these_algorithms_count(outside, alg):
     outside.twin.turn(alg)
     assert outside.sign_in().status_code == 303
+
+
+def test_what_a_client_changes_while_a_person_is_at_the_provider_was_not_agreed_to(outside):
+    outside.begin()
+    world = outside.world
+    wider = {"client_id": "web", "scopes": ["erp/*:write"]}
+    world.gone += world.do(registration.change_client, sealer=world.sealer, **wider)
+    stops(outside, "has lapsed")
 
 
 def test_the_answer_of_another_provider_is_refused(outside):

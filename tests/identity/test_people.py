@@ -489,6 +489,13 @@ def test_a_code_of_one_s_own_gives_no_more_guesses(world):
 NEW = "seven red kites above the mill"
 
 
+def test_no_password_is_hashed_for_a_form_of_another_session(world, browser, monkeypatch):
+    page = browser.act("password-new")
+    monkeypatch.setattr(passwords, "hash_password", lambda *_, **__: pytest.fail("it was hashed"))
+    told = {"password": NEW, "again": NEW, "csrf": "x"}
+    assert browser.act("password-confirm", page, **told).status_code == 403
+
+
 @pytest.mark.standard("A5")
 def test_a_person_changes_his_own_password_after_a_new_proof_and_what_the_old_one_gave_ends(world, browser):
     told = world.signed_in()

@@ -260,6 +260,29 @@ def test_a_code_is_bound_to_verifier_and_redirect(world, changed):
     assert world.redeem(code).status_code == 200
 
 
+@pytest.mark.parametrize("changed", [{"code_verifier": "w" * 43}, {"redirect_uri": "https://x"}])
+def test_who_only_saw_a_used_code_ends_nothing(world, changed):
+    code = world.code()
+    told = world.redeem(code).json()
+    assert error_of(world.redeem(**{"code": code, **changed})) == "invalid_grant"
+    assert world.gone == []
+    assert world.refresh(told["refresh_token"]).status_code == 200
+
+
+def test_one_client_cannot_fill_the_list_of_what_was_revoked(world, monkeypatch):
+    monkeypatch.setattr("ostiary.identity.endpoint.REVOKED_MAX", 2)
+    tokens = [world.machine().json()["access_token"] for _ in range(3)]
+
+    def takes_back(token):
+        return world.ask("POST", "/identity/revoke", data={"token": token}, auth=("shop", world.secret))
+
+    assert [takes_back(token).status_code for token in tokens] == [200, 200, 429]
+    assert "retry-after" in takes_back(tokens[2]).headers
+    assert len(world.gone) == 2
+    world.later(minutes=6)
+    assert takes_back(tokens[2]).status_code == 200
+
+
 def test_a_code_of_one_client_is_nothing_to_another_and_stays_good(world):
     code, form = world.code(), {"redirect_uri": world.back, "code_verifier": world.verifier}
     other = world.token(("shop", world.secret), grant_type="authorization_code", code=code, **form)

@@ -63,6 +63,11 @@ class Asked(NamedTuple):
     act: Mapping[str, str] = MappingProxyType({})  # what he changes at his own account
 
     @property
+    def terms(self) -> str:
+        """What a person is shown of the client, which may change itself while he reads it."""
+        return f"{self.client.principal} {self.client.generation} {self.values.get('scopes')}" if self.client else ""
+
+    @property
     def by(self) -> str:
         """Who asks, for the journal."""
         return self.client.id if self.client else "-"

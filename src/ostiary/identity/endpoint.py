@@ -26,6 +26,7 @@ EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
 GRANT_TYPES: Final = ("authorization_code", "client_credentials", "refresh_token", DEVICE, EXCHANGE)
 SCIM: Final = "scim"  # the scope, and the whole of it
 ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105  the name of a type
+REVOKED_MAX: Final = 1000  # tokens of one client in five minutes: the gate looks for each of them in every request
 EXCHANGED_LIFE_S: Final = 300  # its first client may lose all it had: what was exchanged does not outlive that long
 ACTORS_MAX: Final = 4
 SERVES_S: Final = 30  # one token, for the requests of so many seconds: a signature less for each, at the gate too
@@ -181,6 +182,7 @@ def revoke(server: Server, request: Request, body: bytes) -> Response:
         if grant := tokens.of_refresh(connection, server.key, client, text):
             gone = revoke_grant(change, grant=grant.id, reason="revoked by its client")
         elif (claims := tokens.read_access_token(server, connection, text)) and claims.client == client.id:
+            clients.refuse_many(server, connection, request, client, REVOKED_MAX)
             gone = revoke_token(change, jti=claims.jti, reason="revoked by its client")
     server.note(request, "done", client=client.id, keys=" ".join(gone))
     server.take_back(gone)

@@ -42,8 +42,8 @@ def begin(server: Server, request: Request, body: bytes) -> Response:
         since_s = 0 if age_s is None else server.now_s() - age_s
         with server.store.begin() as connection:
             provider, text = _named(connection, request), base64.b64encode(asked.text).decode()
-            facts = {"provider": provider.name, "browser": _browser(server, request), "asked": text}
-            server.drawer(connection, KIND).keep(state, session.AWAY_S, client="", since_s=since_s, **facts)
+            facts = {"provider": provider.name, "browser": _browser(server, request), "asked": text, "since_s": since_s}
+            server.drawer(connection, KIND).keep(state, session.AWAY_S, client="", terms=asked.terms, **facts)
         place = server.published.metadata(provider.issuer).authorization_endpoint
     except (Refused, OstiaryError) as refused:
         return _stopped(server, request, refused)
@@ -69,8 +69,8 @@ def back(server: Server, request: Request, _body: bytes) -> Response:
             if known["provider"] != provider.name or not hmac.compare_digest(known["browser"], browser):
                 raise Refused("invalid_request", "outside-lapsed")  # noqa: TRY301  and who was asked can still answer
             asked = read(server, connection, base64.b64decode(known["asked"]))
-            if asked.problem:
-                raise asked.problem
+            if asked.problem or asked.terms != known["terms"]:
+                raise asked.problem or Refused("invalid_request", "outside-lapsed")
             secret = providers.secret_of(connection, server.sealer, provider.name)
         one, told = _proved(server, provider, secret, given)
         if one.auth_time < known["since_s"] - SKEW_S:

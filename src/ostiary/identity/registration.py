@@ -92,6 +92,9 @@ def change_client(
         whole["until"] = principals.end_stamp(row["until_s"])
         ends = ends or whole["until"] < before["until"]
     change.connection.execute(update(CLIENT).where(CLIENT.c.principal == principal).values(row))
+    if "scopes" in told and change.actor != principal:  # else one that registered itself would take them back
+        narrowed = update(REGISTERED).where(REGISTERED.c.principal == principal)
+        change.connection.execute(narrowed.values(scopes=" ".join(terms.scopes)))
     if terms.auth != kept.auth:
         change.connection.execute(delete(CLIENT_SECRET).where(CLIENT_SECRET.c.principal == principal))
     named = {"name": name, "person": person}
@@ -316,6 +319,7 @@ def _change(change: Change, sealer: Sealer, one: Client, told: Metadata) -> tupl
     if told.client_id != one.id:
         raise Refused(UNFIT, "client_id is as it was given")
     facts = _facts(told, one.profile, str(one.most).split())
+    facts["bound"] = facts["bound"] or one.bound  # nor is what it is bound to its own to take off
     gone, made = change_client(change, sealer=sealer, client_id=one.id, **facts), Made(one.principal, None)
     if facts["auth"] == SECRET != one.auth:
         made = rotate_secret(change, sealer=sealer, client_id=one.id)

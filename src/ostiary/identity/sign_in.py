@@ -28,6 +28,7 @@ ENDED_THERE: Final = "outside-ended"  # a provider, and what it called the sessi
 ENDED_LIFE_S: Final = session.AWAY_S + 2 * session.HALF_LIFE_S  # as long as a sign-in by a provider may take
 FORM_COOKIE: Final = "__Host-ostiary-form"
 FORM_COOKIE_VALUE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
+CHANGED: Final = "what the client may ask for was changed meanwhile; start again where you came from"
 NOT_A_LOGIN: Final = "\0device"  # nobody can be called so
 
 
@@ -70,6 +71,8 @@ def act_at_account(server: Server, request: Request, body: bytes) -> Response:
     name, named = form.get("act", ""), form.get("id", "")
     with server.store.read() as connection:
         signed_in = session.current(server, connection, request)
+        if signed_in and name in account.BEGUN:
+            account.of_form(server, connection, request, form)
     if signed_in is None:  # a session by the password alone has ended with the first factor
         return _ask(server, request, ACCOUNT)
     if name in account.BEGUN:
@@ -132,9 +135,13 @@ def shown(server: Server, request: Request, form: Mapping[str, str]) -> tuple[As
         text = base64.urlsafe_b64decode(form.get("request", ""))
     except ValueError:
         raise Refused("invalid_request", "the form cannot be read") from None
+    csrf, _, terms = form.get("csrf", "").partition(".")
     with server.store.read() as connection:
-        person = _meant(server, request, text, form.get("csrf", ""), session.current(server, connection, request))
-        return read(server, connection, text), person
+        person = _meant(server, request, text, csrf, session.current(server, connection, request))
+        asked = read(server, connection, text)
+    if not hmac.compare_digest(_terms(server, asked).encode(), terms.encode()):
+        raise Refused("invalid_request", CHANGED)
+    return asked, person
 
 
 def concluded(server: Server, request: Request, asked: Asked, proof: Person | session.Lacking) -> Response:
@@ -223,6 +230,10 @@ def _csrf(server: Server, cookie: str, text: bytes, person: Person | None) -> st
     return digest(server.key, "form", cookie, text.decode("latin-1"), person.sid if person else "")
 
 
+def _terms(server: Server, asked: Asked) -> str:
+    return digest(server.key, "terms", asked.terms)
+
+
 def _form(  # noqa: PLR0917  what the page shows
     server: Server, request: Request, asked: Asked, person: Person | None, problem: str = "", half: str = ""
 ) -> Response:
@@ -237,7 +248,7 @@ def _form(  # noqa: PLR0917  what the page shows
         problem=problem, action=f"{server.issuer}/sign-in", person=person.name if person else "", half=half, outside=outside,
         user_code=asked.user_code, asked=base64.urlsafe_b64encode(asked.text).decode(), again=bool(asked.act),
         options="" if person else factors.passkey_asked(server, cookie), script=f"{server.issuer}/passkey.js",
-        csrf=_csrf(server, cookie, asked.text, person),
+        csrf=f"{_csrf(server, cookie, asked.text, person)}.{_terms(server, asked)}",
     )  # fmt: skip
     set_cookie(shown, FORM_COOKIE, cookie)
     if problem not in {"", session.LATE}:

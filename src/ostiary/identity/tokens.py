@@ -89,15 +89,14 @@ def redeem(
     """The grant behind `code`, once, and its first refresh token; raises Replayed when its own client shows it again."""
     kept = codes.use(code)
     wrong = Refused("invalid_grant", "the code is not valid", guessed=bool(code))
-    if kept is None:
-        used = codes.look(code)
-        if used is not None and used.client == client.principal:
-            raise Replayed(used.grant)
+    if (seen := kept or codes.look(code)) is None:
         raise wrong
     # a verifier without a challenge tells that somebody took the challenge away (RFC 9700 section 2.1.1)
-    same = hmac.compare_digest(hashed(verifier) if verifier else "", kept.facts["challenge"])
-    if kept.client != client.principal or kept.facts["redirect"] != redirect or not same:
-        raise wrong  # the transaction rolls back: another client cannot use the code up
+    same = hmac.compare_digest(hashed(verifier) if verifier else "", seen.facts["challenge"])
+    if seen.client != client.principal or seen.facts["redirect"] != redirect or not same:
+        raise wrong  # the transaction rolls back: nobody else can use the code up, or end what it gave
+    if kept is None:
+        raise Replayed(seen.grant)
     return opened(codes, client, kept.grant, bound)
 
 
