@@ -42,8 +42,9 @@ def begin(server: Server, request: Request, body: bytes) -> Response:
         since_s = 0 if age_s is None else server.now_s() - age_s
         with server.store.begin() as connection:
             provider, text = _named(connection, request), base64.b64encode(asked.text).decode()
-            facts = {"provider": provider.name, "browser": _browser(server, request), "asked": text, "since_s": since_s}
-            server.drawer(connection, KIND).keep(state, session.AWAY_S, client="", terms=asked.terms, **facts)
+            facts = {"provider": provider.name, "browser": _browser(server, request), "asked": text}
+            facts["terms"] = asked.terms
+            server.drawer(connection, KIND).keep(state, session.AWAY_S, client="", since_s=since_s, **facts)
         place = server.published.metadata(provider.issuer).authorization_endpoint
     except (Refused, OstiaryError) as refused:
         return _stopped(server, request, refused)
