@@ -12,9 +12,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from ostiary.cli import terminal
 from ostiary.control import up
 from ostiary.control.installation import opened
 from ostiary.foundation import unix
+from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.secret import Secret
 from ostiary.foundation.unix import Answer
@@ -105,7 +107,10 @@ def test_without_control_the_gate_goes_on_and_revocations_are_not_lost(place, to
     gone = place.client("gone", "clerk")
     with dead(place, "control"):
         assert native(place, token) == 200
-        assert "[not-running]" in place.ostiary("status").err
+        told = place.ostiary("status").err
+        assert "control does not answer" in told
+        assert "[no-answer]" in told
+        assert "`ostiary up` runs, and starts control again" in told
         revoked = place.once(
             "POST", "/identity/revoke", f"token={gone}&client_id=gone&client_secret={place.secrets['gone'].reveal()}".encode(),
             content_type="application/x-www-form-urlencoded",
@@ -267,6 +272,24 @@ def test_of_a_control_that_is_silent_others_hear_while_it_is():
         assert notice["evidence"]["away_s"] >= 3
         os.kill(control, signal.SIGCONT)
         site.wait_until_up()
+
+
+def test_a_control_that_hangs_is_said_to_hang_and_is_waited_for_no_longer(place, monkeypatch):
+    """It is there, and takes the question: then nobody asks it the long one."""
+    place.process.send_signal(signal.SIGSTOP)
+    os.kill(control := place.children()["control"], signal.SIGSTOP)
+    monkeypatch.setattr(terminal, "ALIVE_WITHIN_S", 0.2)
+    asked, call = [], unix.call
+    monkeypatch.setattr(unix, "call", lambda *given, **named: asked.append(given) or call(*given, **named))
+    try:
+        with pytest.raises(SystemFault, match="control does not answer") as told:
+            terminal.ask(place.home, "status")
+    finally:
+        os.kill(control, signal.SIGCONT)
+        place.process.send_signal(signal.SIGCONT)
+    assert (told.value.code, asked) == ("no-answer", [])
+    assert "starts control again" in told.value.hint
+    place.wait_until_up()
 
 
 def test_a_control_that_answers_without_its_lease_s_age_counts_as_silent_and_ends_nothing(monkeypatch):

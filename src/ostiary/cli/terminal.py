@@ -19,6 +19,8 @@ from ostiary.foundation.home import Home
 
 DEFAULT_HOME: Final = "~/.ostiary"
 CUT_MIN_CHARS: Final = 40  # no id is cut: it is there to be copied
+ALIVE_WITHIN_S: Final = 5.0
+RESTARTS: Final = "wait: `ostiary up` runs, and starts control again where it stays silent"
 PATIENCE_S: Final = 300.0  # a change that gate or guard does not take is given up, and told, well before
 
 
@@ -48,11 +50,15 @@ def ask(home: Home, operation: str, **parameters: Any) -> Any:
     from ostiary.foundation import unix  # it takes a while to import, and no help page needs it
 
     try:
+        unix.ask(home.socket("control"), "POST", "/internal/alive", timeout_s=ALIVE_WITHIN_S)  # a refusal will do
         return unix.call(home.socket("control"), f"operations/{operation}", parameters, timeout_s=PATIENCE_S)
-    except (ConnectionError, FileNotFoundError) as problem:
-        from ostiary.control.installation import refuse_empty
+    except (ConnectionError, FileNotFoundError, TimeoutError) as problem:
+        from ostiary.control.installation import refuse_empty, runs
 
         refuse_empty(home)
+        if runs(home) or isinstance(problem, TimeoutError):
+            told = f"control does not answer: {plainly(problem)}"
+            raise SystemFault("no-answer", told, hint=f"{RESTARTS}; `ostiary doctor` looks further") from problem
         told = f"no installation runs in {home.root}"
         raise SystemFault("not-running", told, hint="start it with `ostiary up`, or name --home") from problem
     except OSError as problem:

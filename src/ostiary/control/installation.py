@@ -5,7 +5,7 @@ import os
 import pwd
 import stat
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -73,6 +73,13 @@ def alone(home: Home) -> Iterator[None]:
             told = f"the installation in {home.root} runs already"
             raise OperatorFault("already-running", told, hint="see `ostiary status`") from None
         yield
+
+
+def runs(home: Home) -> bool:
+    """Whether `alone` is taken, by whom this does not disturb: who takes the lock to see it keeps `up` from starting."""
+    with suppress(OSError):
+        return f":{(home.run / 'up.lock').stat().st_ino} " in Path("/proc/locks").read_text()
+    return False
 
 
 def _refuse_foreign(store: Store, home: Home) -> None:
