@@ -80,7 +80,7 @@ def test_who_hangs_up_during_a_long_write_does_not_get_the_record_for_an_approva
     assert erp.writing.wait(20)
     caller._connection.sock.shutdown(socket.SHUT_RDWR)
     writing.join()
-    until(lambda: any("DC" in one.flags for one in find(site.home.access_log, Filter())))
+    until(lambda: any("DC" in one.flags for one in find(site.home.access_log, Filter(), site.home.identity_log)))
     refused = send(other, APPROVE)
     assert (refused.status, refused.reason) == (503, "unavailable")
     assert "has not ended" in refused.json()["detail"]

@@ -125,6 +125,6 @@ def test_the_gate_turns_to_a_new_log_and_no_request_is_lost(gate, chosen_store):
         watching.round(asked[-1], seconds=60 * n)
     assert len(set(files(log)) - {log}) == 3
     watching.round(gate.ask("/shop/orders"), seconds=300)
-    found = [event.decision for event in find(log, Filter(), limit=13)]
+    found = [event.decision for event in find(log, Filter(), gate.edge.home.identity_log, limit=13)]
     assert found[1:] == [one.decision for one in reversed(asked)]
     assert "events-lost" not in {rule for rule, _ in watching.alerts()}
