@@ -358,7 +358,7 @@ def test_a_store_that_is_busy_does_not_keep_the_watch_from_reading_on_a_full_dis
     world.free, begin, busy = 1, world.store.begin, [SystemFault("store-busy", "others write")]
 
     def sometimes():
-        if world.watch._begun and busy:
+        if busy:
             raise busy.pop()
         return begin()
 
@@ -458,15 +458,32 @@ def test_a_flood_of_names_and_addresses_leaves_a_bounded_memory(world):
     assert AT + timedelta(seconds=200) == world.clock.now()
 
 
-def test_a_control_that_died_and_stayed_away_longer_than_the_lease_is_told(world):
-    world.tick(0)
-    world.watch = world.begin()
-    world.tick(29)
+@pytest.mark.parametrize("died", [True, False])
+def test_a_lease_that_was_renewed_late_is_told_by_who_died_and_by_who_only_hung(world, died):
+    """At the age at which `up` tells it outside."""
+
+    def renewed(seconds):
+        world.watch = world.begin() if died else world.watch
+        world.clock.at = after(seconds)
+        world.watch.renewed()
+
+    renewed(0)
+    renewed(20)
     assert world.alerts() == []
-    world.watch = world.begin()
-    world.tick(60 + 31)
+    renewed(41)
     (alert,) = world.alerts()
-    assert (alert["rule"], alert["severity"]) == ("control-silent", "critical")
+    assert (alert["rule"], alert["severity"], alert["evidence"]) == ("control-silent", "critical", {"away_s": 21})
+    renewed(51)
+    assert [one["count"] for one in world.alerts()] == [1]
+
+
+def test_who_ended_in_order_was_not_away(world):
+    world.watch.renewed()
+    world.watch._end()
+    world.clock.at = after(3600)
+    world.watch = world.begin()
+    world.watch.renewed()
+    assert world.alerts() == []
 
 
 @pytest.mark.parametrize(("heard", "calls"), [(True, [5]), (False, [5, 8, 14, 26, 50])])

@@ -72,7 +72,7 @@ async def run_control(on: Installation) -> None:
 def _chores(board: Board) -> list[Any]:
     def renew() -> None:
         board.reconciler.signal()
-        board.watch.metrics.lease_renewed()
+        board.watch.renewed()
         board.sign()  # entries that other processes wrote
 
     def keep_keys() -> None:

@@ -24,7 +24,7 @@ from ostiary.control.revisions import recovered
 from ostiary.envoy import daemon as envoy
 from ostiary.foundation import unix
 from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault
-from ostiary.foundation.home import LEASE_S, Home, load_settings
+from ostiary.foundation.home import SILENT_S, Home, load_settings
 from ostiary.foundation.secret import log_to_stderr
 from ostiary.monitor.alerts import unkept
 from ostiary.monitor.rules import Finding
@@ -46,7 +46,6 @@ QUESTIONS: Final = {
 }
 ANSWER_WITHIN_S: Final = 5.0
 MISSED_MAX: Final = 3
-SILENT_S: Final = LEASE_S * 2 / 3  # two renewals of the lease were missed: the next one is the last
 _STOP: Final = frozenset({signal.SIGINT, signal.SIGTERM})
 _WATCHED: Final = _STOP | {signal.SIGCHLD}
 

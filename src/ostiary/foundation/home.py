@@ -80,6 +80,7 @@ MEND: Final = "mend it, or remove it; docs/guide/running.md has the keys"
 FILES: Final = ("master_key_file", "geoip_database", "breached_passwords", "upstream_authorities")
 LIFE_MAX_S: Final = 2 * 3600  # standard A1
 LEASE_S: Final = 30  # gate and guard close by themselves when they have heard nothing for so long
+SILENT_S: Final = LEASE_S * 2 / 3  # two renewals of the lease were missed: the next one is the last
 # The description says what may be written; a message shows it.
 Port = Annotated[int, Meta(ge=0, le=65535, description="a number from 0 to 65535")]
 Host = Annotated[

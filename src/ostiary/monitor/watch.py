@@ -18,7 +18,7 @@ from ostiary.audit.log import check, entries
 from ostiary.event import tail
 from ostiary.foundation.clock import Clock
 from ostiary.foundation.errors import OperatorFault, SystemFault
-from ostiary.foundation.home import LEASE_S, Home, Settings
+from ostiary.foundation.home import LEASE_S, SILENT_S, Home, Settings
 from ostiary.monitor import alerts, rules
 from ostiary.monitor.metrics import Metrics
 from ostiary.monitor.rules import MINUTE_S, Finding, State, Thresholds, reached
@@ -34,7 +34,7 @@ DISK_FREE_MIN_BYTES: Final = 256 * 1024 * 1024  # above the guard's own floor: t
 DISK_FREE_AGAIN: Final = 1.25  # times the floor, so that the gate does not flap
 PURPOSES: Final = 2  # of signing keys, which turn together in an emergency
 TAIL: Final = "tail"
-ALIVE: Final = "alive"  # when the watch was last at work; nothing where it ended in order
+ALIVE: Final = "alive"  # when the lease was renewed last; nothing where it ended in order
 CALLS_MAX: Final = 5  # for help without the store: after one lease, two, four, eight, sixteen
 
 T = TypeVar("T")
@@ -113,8 +113,6 @@ class Watch:
         """One round: disk first, then what happened, then what follows from it."""
         now = self._clock.now()
         minute = int(now.timestamp()) // MINUTE_S
-        if not self._begun:
-            self._begin(now)
         self._check_disk(now, fresh=minute != self._minute)
         behind = all(self._take_in(now) for _ in range(BATCHES_MAX))
         self._follow_up(now)
@@ -123,8 +121,6 @@ class Watch:
             self._tidy(now, behind=behind)
             self._check_audit(now)
             self._check_clients(now)
-            with self._store.begin() as connection:
-                _remember(connection, ALIVE, now)
         self._minute = minute
         if self._calls:
             self._tell_of(_away(now - self._well_at, now))
@@ -229,13 +225,17 @@ class Watch:
             self.metrics.revoked.set(connection.execute(living).scalar_one())
         self.metrics.in_force(revision_in_force(self._home))
 
-    def _begin(self, now: datetime) -> None:
-        """Says that nobody watched for a while."""
+    def renewed(self) -> None:
+        """The gate's lease is; keeps that it was not for long, by whoever was at work before this start too."""
+        now, away_s = self._clock.now(), self.metrics.lease_age_s
+        self.metrics.lease_renewed()
         with self._store.begin() as connection:
-            away = now - (_recalled(connection, ALIVE, datetime) or now)
-            if away > timedelta(seconds=LEASE_S):
-                evidence = {"away_s": int(away.total_seconds())}
+            if not self._begun and (before := _recalled(connection, ALIVE, datetime)):
+                away_s = (now - before).total_seconds()
+            if away_s > SILENT_S:
+                evidence = {"away_s": int(away_s)}
                 self._fire(connection, Finding(rule="control-silent", key="control", at=now, evidence=evidence), now)
+            _remember(connection, ALIVE, now)
         self._begun = True
 
 
