@@ -8,9 +8,9 @@ Tokens that are bound to a key are good for nobody who does not hold it (RFC 870
 certificate's fingerprint is compared natively; a DPoP proof is signed anew for each request, so the guard looks at it.
 What the token filter verified has the claim `bnd` in a header: without it, the caller may not call his token bound.
 
-Limits hold for each address before any token is verified, and for each caller after. Both are filter-level buckets: a
-bucket in a route's configuration is a separate one for each route (measured 5 + 5). Any change to a limit filter refills
-its buckets, so neither holds the revision.
+Limits hold for each address (of IPv6: for each /64, which is one caller's) before any token is verified, and for each
+caller after. Both are filter-level buckets: a bucket in a route's configuration is a separate one for each route (measured
+5 + 5). Any change to a limit filter refills its buckets, so neither holds the revision.
 """
 
 from collections import defaultdict
@@ -25,6 +25,7 @@ from ostiary.envoy.condition import ACR_HEADER, COUNTRY_HEADER, REGISTERED, SIGN
 from ostiary.envoy.resource import FIXED, Edge, Json, changeable, extension, header, place
 from ostiary.envoy.upstream import EXT_AUTHZ, guard_service, own_keys
 from ostiary.foundation.api_key import KEY_PREFIX, PLACE
+from ostiary.foundation.origin import MAPPED, OWNED_PREFIX, SHARED
 from ostiary.plan.decide import Reason, RoleSets, limit_of
 from ostiary.plan.model import Countries, Device, Limit, Mfa, Plan, Recent
 
@@ -49,11 +50,13 @@ MAXMIND: Final = "envoy.extensions.geoip_providers.maxmind.v3.MaxMindConfig"
 LOCAL: Final = "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit"
 ADDRESSES_MAX: Final = 100_000  # an evicted bucket comes back full: keep more than a flood brings in a fill
 CALLERS_MIN: Final = 10_000
+WHOLE: Final = [{"address_prefix": str(one[0]), "prefix_len": one.prefixlen} for one in (MAPPED, *SHARED)]
 # An office behind one address; a flood is not.
 ADDRESS_LIMIT: Final = Limit(name="address", requests=60_000, seconds=60)
 IDENTITY: Final = {"safe_regex": {"regex": "(/[.]well-known/oauth-authorization-server)?/identity[ /].*"}}
 # Where something shown is looked at.
-MACHINES: Final = {"safe_regex": {"regex": "/identity/(token|revoke|userinfo|introspect|scim/v2/[^ ]*) [A-Z]+"}}
+SHOWING: Final = "token|revoke|userinfo|introspect|par|device-authorization|scim/v2/[^ ]*"
+MACHINES: Final = {"safe_regex": {"regex": f"/identity/({SHOWING}) [A-Z]+"}}
 
 
 def token_filter(plans: Sequence[Plan], jwks: Mapping[str, Any], edge: Edge, asked: Sequence[Plan]) -> tuple[str, Json]:
@@ -200,32 +203,45 @@ def is_database(path: Path) -> bool:
         return MARKER in file.read()
 
 
+def _origin(mask: str = "") -> Json:
+    """The key of a bucket: an address of a network that stands for many hosts; with a mask, what any other's holder owns."""
+    ranges = {"ranges": WHOLE, "invert_match": bool(mask)}
+    value = f"%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT{mask}%"  # a mask longer than the address leaves it whole
+    return {"remote_address_match": {"descriptor_key": "origin", "descriptor_value": value, "address_matcher": ranges}}
+
+
+ORIGINS: Final = (_origin(), _origin(f"({OWNED_PREFIX})"))
+
+
 def address_filter(plan: Plan) -> tuple[str, Json]:
     """Requests that show no token are anonymous, and so are those of people signing in, whatever they show.
 
     Where clients show who they are, any text may be shown: the authorization server's own limit holds for each address,
-    right or wrong. The wide limit holds for all, forged tokens included.
+    right or wrong. Paths of a system that look like its own are not meant. The wide limit holds for all, forged tokens
+    included.
     """
     identity = _header(resource.CALL_HEADER, IDENTITY)
     machine = _header(resource.CALL_HEADER, MACHINES)
-    own = own_keys([plan])
-    known = [{"name": name, "present_match": True, "invert_match": True} for name in ("authorization", *own)]
-    strange = [*(_not(_header("authorization", {"prefix": scheme})) for scheme in SCHEMES.values()), _not(identity)]
+    ours = _header(resource.CLASS_HEADER, {"prefix": "-"})  # no system's
+    known = [{"name": one, "present_match": True, "invert_match": True} for one in ("authorization", *own_keys([plan]))]
+    strange = [_not(_header("authorization", {"prefix": scheme})) for scheme in SCHEMES.values()]
     observed = _header(resource.CLASS_HEADER, {"safe_regex": {"regex": place("[^:]*", observed=True) + ".*"}})
     counted = [
-        *([_matches([*strange, _not(observed)]), _matches([observed, *known])] if own else [_matches(strange)]),
-        _matches([identity, _not(machine)]),
-        _matches([machine, known[0]]),
-        _matches([machine, {"name": "authorization", "present_match": True}], "identity"),
+        _matches([*strange, _not(ours), _not(observed)]),
+        _matches([*known, observed]),
+        _matches([*strange, ours, _not(identity)]),
+        _matches([ours, identity, _not(machine)]),
+        _matches([ours, machine, known[0]]),
+        _matches([ours, machine, {"name": "authorization", "present_match": True}], "identity"),
     ]
     wide = {"generic_key": {"descriptor_value": "address"}}
     made = _limiter(
         "address-limit",
-        [[one, {"remote_address": {}}] for one in (*counted, wide)],
+        [[one, origin] for one in (*counted, wide) for origin in ORIGINS],
         [
-            _descriptor("header_match", "anonymous", ("remote_address",), plan.limits.anonymous),
-            _descriptor("header_match", "identity", ("remote_address",), plan.limits.identity),
-            _descriptor("generic_key", "address", ("remote_address",), ADDRESS_LIMIT),
+            _descriptor("header_match", "anonymous", ("origin",), plan.limits.anonymous),
+            _descriptor("header_match", "identity", ("origin",), plan.limits.identity),
+            _descriptor("generic_key", "address", ("origin",), ADDRESS_LIMIT),
         ],
         ADDRESSES_MAX,
     )
@@ -253,12 +269,10 @@ def proof_filter(plan: Plan, role_sets: RoleSets, callers: int) -> Json:
     """The same for each subject at each address, before a proof is looked at: who has stolen a token, and not its key,
     uses up nothing of its owner's.
     """
-    return extension(
-        "proof-limit", LOCAL, **_by_caller("proof-limit", plan, role_sets, callers, {"remote_address": {}})
-    )
+    return extension("proof-limit", LOCAL, **_by_caller("proof-limit", plan, role_sets, callers, *ORIGINS))
 
 
-def _by_caller(name: str, plan: Plan, role_sets: RoleSets, callers: int, *more: Json) -> dict[str, Json]:
+def _by_caller(name: str, plan: Plan, role_sets: RoleSets, callers: int, *origins: Json) -> dict[str, Json]:
     by_limit: dict[str, list[str]] = defaultdict(list)
     limits = {plan.limits.default.name: plan.limits.default}
     for role_set in sorted(role_sets):
@@ -269,10 +283,11 @@ def _by_caller(name: str, plan: Plan, role_sets: RoleSets, callers: int, *more: 
     named = sorted(name for held in by_limit.values() for name in held)
     actions = [_caller(name, held, invert=False) for name, held in sorted(by_limit.items())]
     actions.append(_caller(plan.limits.default.name, named, invert=True))
-    each = ("sub", *(key for one in more for key in one))
+    each = ("sub", "origin") if origins else ("sub",)
+    actions = [[*action, origin] for action in actions for origin in origins] or actions
     kind = "header_match" if named else "generic_key"
     descriptors = [_descriptor(kind, chosen, each, limit) for chosen, limit in sorted(limits.items())]
-    return _limiter(name, [[*action, *more] for action in actions], descriptors, _room(callers))
+    return _limiter(name, actions, descriptors, _room(callers))
 
 
 def _room(callers: int) -> int:
