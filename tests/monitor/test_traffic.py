@@ -39,8 +39,12 @@ def test_an_hour_served_below_999_in_a_thousand_fires(failed, fires):
     assert set(found(events, until=2 * HOUR + 60)) == ({("availability", "system:erp")} if fires else set())
 
 
-def test_a_closed_gate_counts_as_not_served():
-    assert ("availability", "system:erp") in found(minute(100, 3, status=503, reason="closed"))
+def test_a_closed_gate_counts_as_not_served_and_not_as_an_error_of_the_system():
+    shut = minute(100, 50, status=503, reason="closed")
+    assert found(shut) == [("availability", "system:erp")]
+    (told,) = step(State(), shut, after(120))[1]
+    assert (told.evidence["failed"], told.evidence["closed"]) == (50, 50)
+    assert ("error-rate", "system:erp") in found([*shut, *minute(100, 20, status=502)])
 
 
 def test_refusals_do_not_dilute_what_fails():

@@ -96,6 +96,7 @@ class Minute(Struct, frozen=True, kw_only=True):
     answered: int = 0
     slow: int = 0
     failed: int = 0
+    closed: int = 0  # of those that failed: by the gate itself
     bytes: int = 0
     worst_ms: int = 0
     slow_decisions: tuple[str, ...] = ()
@@ -162,6 +163,7 @@ def _with(cell: Minute, event: Event, limits: Thresholds) -> Minute:
         answered=cell.answered + 1,
         slow=cell.slow + slow,
         failed=cell.failed + failed,
+        closed=cell.closed + (event.reason == Reason.CLOSED),
         bytes=cell.bytes + event.bytes_in + event.bytes_out,
         worst_ms=max(cell.worst_ms, event.duration_ms),
         slow_decisions=_sampled(cell.slow_decisions, event, take=slow),
@@ -179,14 +181,14 @@ def _answers(system: str, cells: Mapping[int, Minute], minute: int, limits: Thre
     if cell.slow >= limits.few and cell.slow > limits.slow_share * cell.answered:
         told: dict[str, Any] = {"requests": cell.answered, "slow": cell.slow, "worst_ms": cell.worst_ms}
         found.append(_finding("slow-responses", system, minute, {**told, "decisions": list(cell.slow_decisions)}))
-    if cell.failed >= limits.few and cell.failed > limits.error_share * cell.answered:
-        told = {"requests": cell.answered, "errors": cell.failed, "decisions": list(cell.failed_decisions)}
+    if (errors := cell.failed - cell.closed) >= limits.few and errors > limits.error_share * cell.answered:
+        told = {"requests": cell.answered, "errors": errors, "decisions": list(cell.failed_decisions)}
         found.append(_finding("error-rate", system, minute, told))
     hour = [one for n, one in cells.items() if minute - HOUR_MINUTES < n <= minute]
-    answered, failed = sum(one.answered for one in hour), sum(one.failed for one in hour)
+    answered, failed, closed = map(sum, zip(*((one.answered, one.failed, one.closed) for one in hour), strict=True))
     if cell.failed and failed >= limits.few and failed > limits.unavailable_share * answered:
         served = round(100 * (1 - failed / answered), 3)
-        told = {"requests": answered, "failed": failed, "served_percent": served}
+        told = {"requests": answered, "failed": failed, "closed": closed, "served_percent": served}
         found.append(_finding("availability", system, minute, {**told, "decisions": list(cell.failed_decisions)}))
     return found
 
