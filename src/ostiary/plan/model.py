@@ -288,8 +288,9 @@ class Plan(Struct, frozen=True, kw_only=True, cache_hash=True, dict=True):
     @property
     def silence(self) -> str:
         """What the gate does while control is silent."""
-        known = {0: "close", ASK_S: "ask the guard about every caller", FOREVER_S: "keep"}
-        return known.get(self.silent_s, f"keep for {self.silent_s} s")
+        known = {0: "close", ASK_S: "ask the guard about every caller"}
+        lasts = "for ever" if self.silent_s == FOREVER_S else f"for {self.silent_s} s"
+        return known.get(self.silent_s, f"go on as it was {lasts}, and no revocation and no block reaches it meanwhile")
 
     @cached_property
     def closures(self) -> Mapping[str, frozenset[str]]:
