@@ -17,7 +17,7 @@ from guard_world import small_catalogue
 from ostiary.audit.log import Change
 from ostiary.cli.main import cli
 from ostiary.control.board import Board
-from ostiary.control.health import _from_inside, applied, examine, lasting, looked, quiet
+from ostiary.control.health import _from_inside, applied, as_started, examine, lasting, looked, quiet
 from ostiary.control.installation import administrators, open_installation, opened
 from ostiary.control.prepare import initialise
 from ostiary.control.revisions import Kind, Proposal, State, note_act, propose
@@ -88,6 +88,15 @@ def test_an_audit_log_that_was_cut_is_told_by_doctor_and_status(home, without_he
         assert not part(board, "audit log")["ok"]
     finally:
         on.store.close()
+
+
+def test_settings_that_wait_for_a_restart_are_a_note(home):
+    with opened(home) as on:
+        assert not looked("settings", lambda: as_started(on))["note"]
+        home.settings.write_text(home.settings.read_text() + "token_life_s = 1800\n")
+        told = looked("settings", lambda: as_started(on))
+    assert (told["ok"], told["note"]) == (True, True)
+    assert "end `ostiary up` and start it again" in told["text"]
 
 
 def part(board, name):

@@ -168,7 +168,7 @@ def as_started(on: Installation) -> str:
     if load_settings(on.home.settings) == on.settings:
         return "as they were at the start"
     told = "settings.toml was changed since the start, and counts from the next one"
-    return f"{told}: end `ostiary up` and start it again"
+    return Note(f"{told}: end `ostiary up` and start it again")
 
 
 def policy(on: Installation, plan: Plan) -> str:
