@@ -7,8 +7,10 @@ from typing import get_args, get_type_hints
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from ostiary.cli.main import cli
+from ostiary.cli.principals import given, trusted
 from ostiary.control.commands import SHARED, TABLE
 from ostiary.control.operations import OPERATIONS
 from ostiary.identity.clients import AT_THE_GATE, WAYS, Terms
@@ -76,9 +78,51 @@ def test_what_a_command_names_takes_what_the_command_is_given(path):
             fits(resolve_name(f"ostiary.cli.{act['shows']}"), "made", names=names)
 
 
+def test_what_a_change_leaves_out_is_not_said_to_be_set_anew():
+    for command, defaults in (("add", 4), ("change", 0)):
+        shown = CliRunner().invoke(cli, ["client", command, "--help"]).output
+        assert " ".join(shown.split()).count("unless said") == defaults
+
+
+@pytest.mark.parametrize(
+    ("made", "told", "shown"),
+    [
+        ({"client_secret": "s"}, {}, "grant_type=client_credentials"),
+        ({"client_secret": "s"}, {"roles": ["reader"], "redirects": ["https://a/"]}, "grant_type=client_credentials"),
+        ({"client_secret": "s"}, {"redirects": ["https://a/"]}, "its application learns at"),
+        ({}, {"auth": "tls_client_auth"}, "It gets its tokens at https://gate/identity/token"),
+        ({}, {"auth": "none", "redirects": ["https://a/"]}, "its application learns at"),
+    ],
+)
+def test_what_comes_next_is_told_by_what_the_client_is(made, told, shown):
+    with click.Context(cli):
+        text = given({"issuer": "https://gate/identity", "client_id": "shop", **made}, **told)
+    ways = ("grant_type=client_credentials", "its application learns at", "It gets its tokens at")
+    assert shown in text
+    assert sum(way in text for way in ways) == 1
+
+
+def test_what_a_claim_brings_is_read_as_one_thing():
+    one = {"name": "acme", "issuer": "https://acme", "client_id": "x", "accounts": "jit", "mfa": "no"}
+    with click.Context(cli):
+        assert "groups=sales-team: reader" in trusted([{**one, "maps": [["groups", "sales-team", "reader"]]}])
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "choices"),
+    [("--accounts", "jitt", "'existing', 'jit'"), ("--mfa", "yes", "'no', 'trusted'")],
+)
+def test_what_a_provider_may_is_chosen_from_what_there_is(option, value, choices):
+    arguments = ["provider", "add", "acme", "--issuer", "https://acme", "--client-id", "x", option, value]
+    assert choices in CliRunner().invoke(cli, arguments).output
+
+
 def test_a_client_proves_itself_in_every_way_that_there_is():
     proof, terms = SHARED["proof"], get_type_hints(Terms)
     assert proof["auth"]["type"] == [*get_args(terms["auth"])] == [*WAYS, *AT_THE_GATE]
     assert proof["profile"]["type"] == [*get_args(terms["profile"])]
     assert ["", *proof["bound"]["type"]] == [*get_args(terms["bound"])]
-    assert f"{DAYS} unless said, {DAYS_MAX} at most" in proof["days"]["help"]
+    new = TABLE["client"]["add"]["options"]
+    assert all(proof[name]["type"] == new[name]["type"] for name in new.keys() & proof.keys())
+    assert f"{DAYS} unless said, {DAYS_MAX} at most" in new["days"]["help"]
+    assert f"; {DAYS_MAX} at most" in proof["days"]["help"]

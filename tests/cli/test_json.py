@@ -87,6 +87,7 @@ FAILING = {
     "provider map": "nothing groups sales clerk",
     "provider unmap": "nothing groups sales clerk",
     "provider link": "nothing 0f-a1 --principal user:js",
+    "provider unlink": "nothing 0f-a1",
     "provider remove": "nothing",
     "policy shadow": "",
     "policy fmt": "--check",

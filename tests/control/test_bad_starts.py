@@ -103,6 +103,7 @@ def test_another_master_key_opens_all_that_the_one_before_did(made):
     new, old = made.root / "new.key", made.home.keys / "master.key"
     while_up = made.ostiary("reseal", str(new))
     assert (while_up.code, "runs already" in while_up.err) == (2, True)
+    assert "Ctrl-C, or systemctl stop" in while_up.err
     made.stop()
     done = made.ostiary("reseal", str(new))
     assert done.code == 0, done.err

@@ -5,6 +5,7 @@ from itertools import count
 from types import SimpleNamespace
 
 import pytest
+from joserfc.jwk import ECKey
 from tools.caller import sign_in
 
 from ostiary.control import people
@@ -210,6 +211,43 @@ def test_a_scope_that_no_system_knows_is_noted_as_a_line_of_the_policy_is(site, 
     assert told["warnings"] == [f"scope shop/report:execute.rum: {known}"]
 
 
+def test_what_is_missing_or_dangerous_is_noted_where_a_client_is_made(site, name):
+    told = site.ask("client.add", client_id=f"{name}-bank", auth="tls_client_auth")
+    assert told["warnings"] == [f"`ostiary client certificate {name}-bank` prints what it proves itself by"]
+    assert site.ask("client.change", client_id=f"{name}-bank", name="Bank")["warnings"] == []
+    made = site.ask("client.add", client_id=name, redirects=[BACK], pkce="off")
+    assert made["warnings"] == [people.WITHOUT_PKCE]
+    never = SimpleNamespace(on=SimpleNamespace(settings=SimpleNamespace(ask_client_certificate=False)))
+    (note,) = people._warned(never, "bank", {"auth": "tls_client_auth"})
+    assert (
+        note
+        == "the gate asks nobody for a certificate: set ask_client_certificate = true in settings.toml and start again"
+    )
+
+
+@pytest.mark.parametrize(
+    ("jwks", "why"),
+    [
+        ("-----BEGIN PUBLIC KEY-----", "this is no JWKS"),
+        ('{"keys": [{"kty": "EC", "crv": "P-256", "x": "%s", "y": "%s", "d": "%s"}]}', "the key is private"),
+    ],
+)
+def test_keys_that_are_none_are_told_once_with_what_to_give(site, name, jwks, why):
+    key = ECKey.generate_key("P-256").as_dict(private=True)
+    jwks = jwks % (key["x"], key["y"], key["d"]) if "%" in jwks else jwks
+    with pytest.raises(CallerFault, match=why) as problem:
+        site.ask("client.add", client_id=name, auth="private_key_jwt", jwks=jwks)
+    assert problem.value.code == "keys-unfit"
+    assert str(problem.value).count("what to do") == 1
+    assert "[token-refused]" not in str(problem.value)
+
+
+def test_a_provider_without_a_secret_is_asked_for_one(site):
+    told = ("acme", "--issuer", "https://localhost:1", "--client-id", "x", "--secret-file", "-")
+    empty = site.ostiary("provider", "add", *told, given="")
+    assert (empty.code, "no secret is given, or the file holds none [secret-missing]" in empty.err) == (2, True)
+
+
 def test_another_name_takes_nothing_away(site, client):
     name, caller = client
     site.ask("client.change", client_id=name, name="Another")
@@ -304,6 +342,11 @@ def test_an_account_that_the_erp_does_not_let_in_is_asked_for_again_by_the_same_
 def test_a_key_is_put_on_the_calls_of_its_caller_alone(site, name):
     """As the guide says: `hand-over: key`, and the key by `client account`."""
     site.apply(site.policy(("at: localhost/shop,", "at: localhost/shop, hand-over: key,")))
+    next_ = f"its calls reach shop with an account there: `ostiary client account {name}-x --system shop --login LOGIN`"
+    assert site.ask("client.add", client_id=f"{name}-x", roles=["visitor"])["warnings"] == [next_]
+    assert site.ask("client.add", client_id=f"{name}-y")["warnings"] == []
+    made = site.ask("user.add", login=f"{name}-x", password=PASSWORD, roles=["visitor"])
+    assert made["warnings"] == [next_.replace("client", "user")]
     token = site.client(name, "visitor")
     refused = site.once("GET", "/shop/stock", token=token)
     assert (refused.status, refused.reason) == (503, "unavailable")

@@ -130,6 +130,27 @@ def test_how_long_it_is_blocked_is_written_shortly_or_as_in_the_policy(site, len
     assert (expires - made).total_seconds() == seconds
 
 
+def test_who_blocks_or_undoes_is_told_what_else_blocks_it(site):
+    def block(network):
+        return site.ostiary("measure", "block", network, "--for", "1d", "--reason", "why", "--json").json
+
+    one = block("203.0.113.128/25")
+    two = site.ostiary("measure", "block", "203.0.113.192/26", "--for", "2d", "--reason", "why").out
+    still = f"203.0.113.128/25 is blocked by {one['measure']} until {one['expires']}: `"
+    assert (one["warnings"], f"\nnote: {still}" in two) == ([], True)
+    (other,) = [found["id"] for found in site.ask("measure.list") if found["target"] == "203.0.113.192/26"]
+    undone = site.ostiary("measure", "undo", other).out
+    assert undone.startswith(f"{other} is undone.\nnote: {still}")
+    assert f"measure undo {one['measure']}" in undone
+    assert site.ostiary("measure", "undo", one["measure"]).out == f"{one['measure']} is undone.\n"
+
+
+def test_a_length_that_is_none_is_shown_as_it_was_typed(site):
+    told = site.ostiary("measure", "block", "198.51.100.9", "--for", "31d", "--reason", "why").err
+    assert "'31d' is no time up to 30 days" in told
+    assert "what to do: write it like 15 minutes" in told
+
+
 @pytest.mark.standard("F4")
 def test_a_block_holds_however_a_proxy_in_front_spells_the_address(site, blocked):
     """`::ffff:a.b.c.d` is what a proxy that listens for IPv4 and IPv6 at once sees."""

@@ -63,7 +63,20 @@ def test_a_client_that_asks_for_everything_is_said_to_get_what_the_roles_allow(w
     part = unescape(world.authorize(scope="openid erp/*:read").text)
     assert "<code>erp/*:read</code>" in part
     assert "your roles" not in part
-    assert "<code>openid</code>" in part
+    assert "<li>know which account is yours</li>" in part
+    assert "openid</code>" not in part
+
+
+@pytest.mark.parametrize(
+    ("language", "texts"),
+    [
+        ("en", ["know which account is yours", "know your name"]),
+        ("de", ["wissen, welches Konto Ihres ist", "Ihren Namen wissen"]),
+    ],
+)
+def test_what_openid_connect_calls_its_scopes_nobody_has_to_know(world, language, texts):
+    world.headers = {"accept-language": language}
+    assert re.findall("<li>(.*?)</li>", world.authorize().text) == texts
 
 
 WRONG = [

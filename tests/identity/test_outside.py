@@ -13,9 +13,10 @@ from joserfc.jwk import ECKey
 from ostiary.audit.log import entries
 from ostiary.foundation.clock import SystemClock
 from ostiary.foundation.errors import CallerFault, OperatorFault, SystemFault
+from ostiary.foundation.secret import Secret
 from ostiary.identity import factors, principals, providers, registration
 from ostiary.identity.published import Published
-from provider_twin import Signing, Twin
+from provider_twin import CLIENT, SECRET, Signing, Twin
 
 REFUSED = "What came back from there is not accepted"
 
@@ -214,7 +215,9 @@ def test_without_jit_only_those_come_in_who_are_linked(outside):
         assert list(principals.one(connection, "user:anna")["outside"].values()) == ["0f-a1"]
     told = outside.tokens()
     assert outside.world.claims(told["access_token"]).subject == "user:anna"
-    outside.world.do(providers.link, name="acme", subject="0f-a1")
+    outside.world.do(providers.unlink, name="acme", subject="0f-a1")
+    with pytest.raises(CallerFault, match="nobody here"):
+        outside.world.do(providers.unlink, name="acme", subject="0f-a1")
     assert outside.world.refresh(told["refresh_token"]).status_code == 400
     outside.begin()
     stops(outside, "have no account here yet")
@@ -396,6 +399,19 @@ def test_a_removed_provider_signs_out_whom_it_had_signed_in(outside):
         assert next(entries(connection))["action"] == "provider.remove"
 
 
+def test_the_links_of_a_removed_provider_do_not_come_back_with_one_of_the_same_issuer(outside):
+    world, facts = outside.world, {"name": "acme", "issuer": outside.twin.issuer, "client_id": CLIENT}
+    world.do(providers.link, name="acme", subject="0f-a1", principal="user:anna")
+    world.do(providers.remove_provider, name="acme")
+    with world.store.read() as connection:
+        assert principals.one(connection, "user:anna")["outside"] == {}
+        assert providers.account(connection, facts["issuer"], "0f-a1") is None
+    one = providers.fit(facts)
+    world.do(providers.add_provider, sealer=world.sealer, one=one, secret=Secret(SECRET))
+    outside.begin()
+    stops(outside, "have no account here yet")
+
+
 def test_keys_are_kept_renewed_beside_and_looked_for_again_once_a_minute(outside):
     twin = outside.twin
     outside.tokens()
@@ -491,6 +507,12 @@ def test_a_discovery_document_is_the_issuers_own(tmp_path, changed):
 def test_what_is_no_provider_is_told(facts):
     with pytest.raises(CallerFault, match="no provider"):
         providers.fit({"name": "acme", "issuer": "https://acme.example", "client_id": "x", **facts})
+
+
+def test_an_issuer_without_https_is_told_in_words():
+    with pytest.raises(CallerFault) as problem:
+        providers.fit({"name": "acme", "issuer": "http://acme.example", "client_id": "x"})
+    assert problem.value.message == "this is no provider: the issuer 'http://acme.example' is no https address"
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,7 @@ def test_whose_session_ended_while_he_waited_for_his_turn_changes_nothing(world,
 def test_an_app_is_enrolled_and_then_asked_for(world, browser):
     with world.store.read() as connection:
         assert principals.one(connection, "user:anna")["factors"] == []
+    assert "<p>By your password.</p>" in world.ask("GET", "/identity/account").text
     assert len(browser.enrol()) == 10
     with world.store.read() as connection:
         assert principals.one(connection, "user:anna")["factors"] == ["recovery", "totp"]

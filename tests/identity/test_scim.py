@@ -8,7 +8,7 @@ import pytest
 from client_keys import Keyed
 from ostiary.audit.log import entries
 from ostiary.foundation.errors import CallerFault
-from ostiary.identity import principals, provisioning, scim
+from ostiary.identity import principals, provisioning, registration, scim
 
 USER = "urn:ietf:params:scim:schemas:core:2.0:User"
 PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
@@ -486,7 +486,15 @@ def test_what_there_is_is_told(one_directory):
 
 def test_a_public_client_keeps_nobody_whatever_it_was_let(world):
     """Anybody can name it: it has nothing to prove that it is the one."""
+    with pytest.raises(CallerFault, match="can't prove itself"):
+        world.do(provisioning.allow, client_id="web", roles=["clerk"])
+    world.register("tool", auth="api_key")
+    with pytest.raises(CallerFault, match="can't prove itself"):
+        world.do(provisioning.allow, client_id="tool", roles=["clerk"])
+    told = {"sealer": world.sealer, "client_id": "web"}  # one that becomes public later
+    world.do(registration.change_client, **told, auth="client_secret")
     world.do(provisioning.allow, client_id="web", roles=["clerk"])
+    world.do(registration.change_client, **told, auth="none")
     shown = {"auth": ("web", ""), "json": {"schemas": [USER], "userName": "mallory"}}
     assert error(world.ask("POST", "/identity/scim/v2/Users", **shown)) == (403, None)
 

@@ -126,7 +126,7 @@ def _command(name: str, act: Mapping[str, Any]) -> click.Command:
         return _Group(name, acts | SHARED.get(act.get("also"), {}), **about)
     options = dict(act.get("options", {}))
     for shared in act.get("also", ()):
-        options |= SHARED[shared]
+        options = {**options, **SHARED[shared], **options}
     known = {"home": HOME, "json": JSON}
     parameters: list[click.Parameter] = [
         *(_argument(name, given) for name, given in act.get("arguments", {}).items()),
@@ -200,7 +200,7 @@ def _shown(act: Mapping[str, Any], made: Any, given: Mapping[str, Any]) -> str:
     if "shows" in act:
         return str(resolve_name(f"ostiary.cli.{act['shows']}")(made, **given))
     warnings = made.get("warnings", ()) if isinstance(made, dict) else ()
-    return at_home(act["told"].format(made=made, **given).rstrip("\n")) + noted(warnings)
+    return at_home(act["told"].format(made=made, **given).rstrip("\n") + noted(warnings))
 
 
 cli = click.version_option(package_name="ostiary")(

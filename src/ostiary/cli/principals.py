@@ -13,18 +13,22 @@ from ostiary.foundation.errors import counted, harmless
 
 def registered(made: dict[str, Any], *, client_id: str, **said: Any) -> str:
     """A new client."""
-    return f"client_id: {client_id}\n{given(made, **said)}{noted(made['warnings'])}"
+    return at_home(f"client_id: {client_id}\n{given(made, **said)}{noted(made['warnings'])}")
 
 
-def given(made: dict[str, Any], auth: str | None = None, **_: Any) -> str:
+def given(
+    made: dict[str, Any], auth: str = "", roles: Sequence[str] = (), redirects: Sequence[str] = (), **_: Any
+) -> str:
     """Its secret, and how it gets a token: without the secret in the line, that no history and no list keeps it."""
+    found = f"Where its users sign in, its application learns at {made['issuer']}/.well-known/openid-configuration"
     if "client_secret" not in made:
-        found = f"{made['issuer']}/.well-known/openid-configuration"
         told = "It is public: it has no secret" if auth == "none" else f"It has no secret: it proves itself by {auth}"
-        return f"{told}. Where its users sign in, its application learns at {found}"
+        return f"{told}. {found}" if redirects else f"{told}. It gets its tokens at {made['issuer']}/token"
     if made["client_secret"].startswith(KEY_PREFIX):
         header = "Authorization: Bearer <the key>"
         return f"API key: {made['client_secret']}\nIt is shown only now, and is sent with every request:\n  {header}"
+    if redirects and not roles:
+        return f"client_secret: {made['client_secret']}\nIt is shown only now. {found}"
     curl = f"curl --http1.1 --cacert {shlex.quote(str(home().keys / 'ca.crt'))} -u {made['client_id']}"
     line = f"{curl} -d grant_type=client_credentials {made['issuer']}/token"
     return (
@@ -51,6 +55,12 @@ def switched(made: dict[str, Any], principal: str, **_: Any) -> str:
 def provisions(made: dict[str, Any], client_id: str, **_: Any) -> str:
     """Where, and which roles it may give from now on, or no more."""
     return f"{client_id} provisions at /identity/scim/v2.\n{facts(made)}"
+
+
+def trusted(rows: Sequence[Mapping[str, Any]], **_: Any) -> str:
+    """Every provider, and which claim of it brings which role."""
+    told = [{**row, "maps": [f"{claim}={value}: {role}" for claim, value, role in row["maps"]]} for row in rows]
+    return table(told, ("name", "issuer", "client_id", "accounts", "mfa", "maps"), empty="No provider yet.")
 
 
 def opened(made: dict[str, Any], **_: Any) -> str:

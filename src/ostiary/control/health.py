@@ -33,7 +33,7 @@ from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault, 
 from ostiary.foundation.home import Home, load_settings
 from ostiary.identity import keys, passwords
 from ostiary.monitor.alerts import open_alerts
-from ostiary.plan.model import HandOver, Kind, Plan, System
+from ostiary.plan.model import Kind, Plan, System
 from ostiary.prove.rules import ended, few
 from ostiary.store.database import Sealer, Store
 from ostiary.store.directory import clients_ending, ownerless
@@ -365,8 +365,6 @@ def known(on: Installation, plan: Plan, system: System, troubled: Mapping[str, s
 
 def _without_account(on: Installation, plan: Plan, system: System) -> str:
     """No fault, for a role may be held in vain; "" where each who holds one can call."""
-    if system.hand_over is HandOver.NONE:
-        return ""
     if not (barred := on.store.ask(without_account, plan, system)):
         return ""
     kind, _, name = barred[0].partition(":")

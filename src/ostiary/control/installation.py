@@ -70,8 +70,8 @@ def alone(home: Home) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            told = f"the installation in {home.root} runs already"
-            raise OperatorFault("already-running", told, hint="see `ostiary status`") from None
+            told, hint = f"the installation in {home.root} runs already", "to end it: Ctrl-C, or systemctl stop"
+            raise OperatorFault("already-running", told, hint=f"see `ostiary status`; {hint}") from None
         yield
 
 

@@ -216,24 +216,26 @@ def _line(log: Path, decision: str) -> str:
     return f"{decision}, whose event is not in the newest files"
 
 
-def block(board: Board, actor: str, network: str, length: str, reason: str) -> dict[str, str]:
+def block(board: Board, actor: str, network: str, length: str, reason: str) -> dict[str, Any]:
     """An administrator's own measure: neither the ERP nor the identity server hears of the network until it ends."""
     revisions.refuse_reason(reason)
+    whole = length[:-1] + SHORT.get(length[-1:], length[-1:])
     try:
-        seconds = words.age(length[:-1] + SHORT.get(length[-1:], length[-1:]))
-        network = words.network(network)
+        network, seconds = words.network(network), words.age(whole)
     except words.Wrong as wrong:
-        raise OperatorFault("block-invalid", wrong.message, hint=wrong.hint) from wrong
+        told = wrong.message.replace(repr(whole), repr(length))
+        raise OperatorFault("block-invalid", told, hint=f"write it like {wrong.hint}") from wrong
     never = board.watch.never
     made = board.change(actor, alerts.block, network=network, seconds=seconds, reason=reason, never=never)
     board.reconciler.signal()
     return made
 
 
-def undo_measure(board: Board, actor: str, measure: str) -> None:
-    """Ends a measure at the gate too."""
-    board.change(actor, alerts.undo, measure)
+def undo_measure(board: Board, actor: str, measure: str) -> dict[str, Any]:
+    """Ends a measure at the gate too; warns of others by which addresses of its network stay blocked."""
+    left = board.change(actor, alerts.undo, measure)
     board.reconciler.signal()
+    return {"warnings": left}
 
 
 def reject(kind: Kind, board: Board, actor: str, proposal: str, reason: str = "") -> None:

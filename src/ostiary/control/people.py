@@ -15,6 +15,7 @@ from ostiary.audit.log import Change
 from ostiary.control import giving
 from ostiary.control.board import Board
 from ostiary.control.documents import offers
+from ostiary.control.questions import without_account
 from ostiary.control.reconcile import fit
 from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.secret import Secret
@@ -29,6 +30,9 @@ from ostiary.plan.model import HandOver, Kind, OwnerLeaves, System
 from ostiary.prove.spelling import scope_slips
 from ostiary.tls import authority
 
+NOT_ASKED: Final = "the gate asks nobody for a certificate"
+ASKING: Final = "set ask_client_certificate = true in settings.toml and start again"
+WITHOUT_PKCE: Final = "without PKCE and nonce a stolen code is good: for tests that certify, and for nothing else"
 Act = Callable[..., tuple[dict[str, Any], Keys]]  # (change, what is lent, **told) -> what came of it, what is revoked
 ACTS: Final[Mapping[str, Act]] = {"register": registration.act, "scim": provisioning.act}
 
@@ -45,7 +49,8 @@ def add_client(
         return registration.add_client(change, sealer=board.on.sealer, **told)
 
     with board.turn:
-        return {**_told(board, board.add_to_directory(actor, act)), **_warned(board, more.get("scopes") or ())}
+        made = _told(board, board.add_to_directory(actor, act))
+    return {**made, "warnings": [*_warned(board, client_id, more), *_without_account(board, made["id"])]}
 
 
 @wraps(registration.change_client, assigned=())  # whose parameters it takes
@@ -58,12 +63,25 @@ def change_client(board: Board, actor: str, *, client_id: str, **told: Any) -> d
 
     with board.turn:
         before = {"tokens_before": "refused" if board.change_directory(actor, act) else "still good"}
-    return show(board, actor, f"client:{client_id}") | before | _warned(board, told.get("scopes") or ())
+    return show(board, actor, f"client:{client_id}") | before | {"warnings": _warned(board, client_id, told)}
 
 
-def _warned(board: Board, scopes: Sequence[str]) -> dict[str, Any]:
-    known = offers(board.reconciler.plan, board.on.home) if scopes else {}
-    return {"warnings": scope_slips(scopes, known)}
+def _warned(board: Board, client_id: str, told: Mapping[str, Any]) -> list[str]:
+    """What of it means nothing, or too much, and what is still missing."""
+    scopes, by_tls = told.get("scopes") or (), told.get("auth") in registration.BY_TLS
+    notes = [*scope_slips(scopes, offers(board.reconciler.plan, board.on.home) if scopes else {})]
+    if by_tls and not board.on.settings.ask_client_certificate:
+        notes.append(f"{NOT_ASKED}: {ASKING}")
+    elif told.get("auth") == "tls_client_auth":
+        notes.append(f"`ostiary client certificate {client_id}` prints what it proves itself by")
+    return [*notes, *([WITHOUT_PKCE] if told.get("pkce") == "off" else [])]
+
+
+def _without_account(board: Board, principal: str) -> list[str]:
+    plan, (kind, _, name) = board.reconciler.plan, principal.partition(":")
+    barred = [one.name for one in plan.systems if principal in board.on.store.ask(without_account, plan, one)]
+    account = f"`ostiary {kind} account {name} --system {{0}} --login LOGIN`"
+    return [f"its calls reach {{0}} with an account there: {account}".format(one) for one in barred]
 
 
 def disable(board: Board, actor: str, principal: str) -> dict[str, Any]:
@@ -109,8 +127,7 @@ def add_device(
 
 def _issued(board: Board, name: str, days: int) -> authority.Issued:
     if not board.on.settings.ask_client_certificate:
-        hint = "set ask_client_certificate = true in settings.toml and start again"
-        raise OperatorFault("certificates-not-asked", "the gate asks nobody for a certificate", hint=hint)
+        raise OperatorFault("certificates-not-asked", NOT_ASKED, hint=ASKING)
     return authority.issue_client(board.on.home, name, days=days, now=board.now)
 
 
@@ -144,7 +161,8 @@ def add_user(
         return principals.add_user(change, login=login, hashed=hashed, name=name, roles=roles, person=person)
 
     with board.turn:
-        return {"id": board.add_to_directory(actor, act)}
+        made = board.add_to_directory(actor, act)
+    return {"id": made, "warnings": _without_account(board, made)}
 
 
 def set_password(board: Board, actor: str, login: str, password: str) -> None:
@@ -287,10 +305,13 @@ def allow_provisioning(
 
 
 def add_provider(  # noqa: PLR0917  what is told of it
-    board: Board, actor: str, name: str, issuer: str, client_id: str, secret: providers.Text, title: str = "", accounts: str = "",
+    board: Board, actor: str, name: str, issuer: str, client_id: str, secret: str, title: str = "", accounts: str = "",
     mfa: str = "", acrs: str = "", scopes: str = "",
 ) -> dict[str, Any]:  # fmt: skip
     """Trusts it, once it has shown that it is who it is taken for."""
+    if not secret:
+        hint = "--secret-file FILE, or - for standard input"
+        raise OperatorFault("secret-missing", "no secret is given, or the file holds none", hint=hint)
     facts = {"name": name, "issuer": issuer, "client_id": client_id, "title": title, "accounts": accounts, "mfa": mfa}
     one = providers.fit({what: value for what, value in {**facts, "acrs": acrs, "scopes": scopes}.items() if value})
     Published(board.on.settings.upstream_authorities, board.on.clock).metadata(one.issuer)

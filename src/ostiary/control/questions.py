@@ -24,7 +24,7 @@ from ostiary.foundation.clock import SystemClock, stamp
 from ostiary.foundation.errors import CallerFault
 from ostiary.foundation.home import Home, write_atomically
 from ostiary.identity import principals
-from ostiary.plan.model import Plan, System
+from ostiary.plan.model import HandOver, Plan, System
 from ostiary.policy import words
 from ostiary.policy.document import Document
 from ostiary.prove import questions
@@ -216,7 +216,9 @@ def for_a_time(connection: Connection, now: datetime) -> Sequence[tuple[str, str
 
 
 def without_account(connection: Connection, plan: Plan, system: System) -> Sequence[str]:
-    """Who holds a role that grants something there, and has no user of the ERP as whom his calls could arrive."""
+    """Who holds a role that grants something there, and has no user of the ERP as whom his calls could arrive, where they need one."""
+    if system.hand_over is HandOver.NONE:
+        return ()
     granting = {grant.role for grant in plan.grants if grant.pattern.system == system.name}
     roles = [role.name for role in plan.roles if granting.intersection(role.closure)]
     there = select(ERP_ACCOUNT.c.principal).where(ERP_ACCOUNT.c.system == system.name)

@@ -237,7 +237,7 @@ def public_key(told: Any) -> Key:
     if key.is_private or not any(
         isinstance(key, kind) and curve in (curves or (None,)) for kind, curves in ALGORITHMS.values()
     ):
-        raise TokenRefused("the key is private, or of a kind that is not accepted")
+        raise TokenRefused("the key is private" if key.is_private else "the key is of a kind that is not accepted")
     if isinstance(key, RSAKey) and key.public_key.key_size not in range(RSA_MIN_BITS, RSA_MAX_BITS + 1):
         raise TokenRefused(f"an RSA key has {RSA_MIN_BITS} to {RSA_MAX_BITS} bits")
     return key

@@ -53,7 +53,7 @@ def refuse_scopes(scopes: Iterable[str]) -> None:
 
 def refuse_redirects(redirects: Iterable[str]) -> None:
     listed = list(redirects)
-    if odd := [address for address in listed if not _safe(address)] or listed[LISTED_MAX:]:
+    if odd := [address for address in listed if not safe(address)] or listed[LISTED_MAX:]:
         hint = f"https, or http://127.0.0.1 for an app on the person's own machine; {LISTED_MAX} at most"
         raise CallerFault("redirect-invalid", f"{odd[0]!r} is no safe redirect, or one too many", hint=hint)
 
@@ -66,7 +66,7 @@ def same_redirect(registered: str, asked: str) -> bool:
     return left is not None and right is not None and left.groups() == right.groups()
 
 
-def _safe(redirect: str) -> bool:
+def safe(redirect: str) -> bool:
     """https, or the loopback address of a native app."""
     if len(redirect) > REDIRECT_MAX_CHARS or not REDIRECT.fullmatch(redirect) or NOT_IN_REDIRECT.search(redirect):
         return False

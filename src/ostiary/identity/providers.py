@@ -84,8 +84,9 @@ def fit(facts: Mapping[str, Any]) -> Provider:
     try:
         return msgspec.convert(facts, Provider)
     except msgspec.ValidationError as problem:
+        issuer = f"the issuer {facts['issuer']!r} is no https address" if "$.issuer" in str(problem) else problem
         hint = "the issuer is its https address, just as its discovery document has it; see `provider add --help`"
-        raise CallerFault("provider-unfit", f"this is no provider: {problem}", hint=hint) from None
+        raise CallerFault("provider-unfit", f"this is no provider: {issuer}", hint=hint) from None
 
 
 def add_provider(change: Change, *, sealer: Sealer, one: Provider, secret: Secret) -> None:
@@ -131,8 +132,11 @@ unmap_role = partial(map_role, brings=False)
 
 
 def remove_provider(change: Change, *, name: str) -> Keys:
-    """Its word counts no more; whoever is signed in by it is so no longer. Accounts stay, and whose they are."""
-    before = to_builtins(held(change.connection, name))
+    """Its word counts no more; whoever is signed in by it is so no longer. Accounts stay, but nobody is linked to them:
+    one of that issuer who is trusted later signs nobody in by what was said of this one.
+    """
+    before = to_builtins(one := held(change.connection, name))
+    change.connection.execute(delete(OUTSIDE).where(OUTSIDE.c.issuer == one.issuer))
     gone = end_sessions(change, "the provider is removed", SESSION.c.provider == name)
     change.connection.execute(delete(PROVIDER).where(PROVIDER.c.name == name))
     change.note("provider.remove", f"provider:{name}", before=before)
@@ -143,6 +147,8 @@ def link(change: Change, *, name: str, subject: str, principal: str = "") -> Key
     """The account is that person's from now on; without one, nobody's. What was given to whoever had it ends."""
     one, place = find(change.connection, name), OUTSIDE.c
     before = account(change.connection, one.issuer, subject)
+    if not (before or principal):
+        raise CallerFault("no-link", f"{subject} of {name} is nobody here", hint="see `ostiary user list --json`")
     change.connection.execute(delete(OUTSIDE).where(place.issuer == one.issuer, place.subject == subject))
     if principal:
         if not principal.startswith("user:"):
@@ -153,6 +159,9 @@ def link(change: Change, *, name: str, subject: str, principal: str = "") -> Key
     told = {"before": {"principal": before["id"] if before else ""}, "after": {"principal": principal}}
     change.note("provider.link", f"provider:{name} {subject}", **told)
     return end(change, before["id"], "another's account") if before else ()
+
+
+unlink = partial(link, principal="")
 
 
 def account(connection: Connection, issuer: str, subject: str) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from ostiary.audit.log import Change
 from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.secret import new_id
 from ostiary.identity import names, principals
+from ostiary.identity.clients import API_KEY, NONE
 from ostiary.identity.principals import Keys
 from ostiary.identity.request import Refused
 from ostiary.store.database import Sealer, upsert
@@ -39,7 +40,9 @@ def allow(change: Change, *, client_id: str, roles: Sequence[str] = (), takes_ov
     these users too (`login=userName` where it calls one otherwise).
     """
     client = f"client:{client_id}"
-    principals.one(change.connection, client)  # raises where there is none
+    if principals.one(change.connection, client)["auth"] in {NONE, API_KEY}:  # raises where there is none
+        hint = "one with a secret, a key or a certificate can"
+        raise CallerFault("client-unfit", f"{client} can't prove itself here", hint=hint)
     groups = _pairs(roles)
     names.refuse_roles(groups)
     names.refuse_text(**{f"group of {role}": group for role, group in groups.items()})

@@ -147,10 +147,10 @@ def _kept(change: Change, principal: str) -> Terms:
 def _fit(change: Change, sealer: Sealer, kept: Terms, told: Mapping[str, Any]) -> Terms:
     """As they are from now on; raises CallerFault for what does not go together."""
     terms = convert({**asdict(kept), **told}, Terms)
-    names.refuse_redirects([*terms.redirects, *filter(None, [terms.backchannel_logout_uri])])
-    if terms.backchannel_logout_uri.startswith("http:"):
+    names.refuse_redirects(terms.redirects)
+    if (told_at := terms.backchannel_logout_uri) and not (told_at.startswith("https:") and names.safe(told_at)):
         hint = "an https address: what it is told is for the client alone"
-        raise CallerFault("client-unfit", "the backchannel_logout_uri is not https", hint=hint)
+        raise CallerFault("client-unfit", f"the backchannel_logout_uri {told_at!r} is no https address", hint=hint)
     names.refuse_scopes(terms.scopes)
     for name in told.get("exchange", ()):  # who is removed later stays named, and opens nothing
         names.refuse_name(name)
@@ -195,7 +195,7 @@ def _jwks(text: str) -> str:
     try:
         return usable_jwks(text)
     except TokenRefused as refused:
-        raise CallerFault("keys-unfit", f"the client's keys can't be used: {refused}", hint=KEYS_HINT) from None
+        raise CallerFault("keys-unfit", f"the client's keys can't be used: {refused.message}", hint=KEYS_HINT) from None
 
 
 def _row(terms: Terms) -> dict[str, Any]:

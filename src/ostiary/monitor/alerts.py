@@ -186,14 +186,15 @@ def respond(
     return _make(change, target, now + length, reason=reason, rule=finding.rule, alert=alert)
 
 
-def block(change: Change, *, network: str, seconds: int, reason: str, never: Sequence[str]) -> dict[str, str]:
+def block(change: Change, *, network: str, seconds: int, reason: str, never: Sequence[str]) -> dict[str, Any]:
     """Blocks it as the watch blocks who guesses, for as long as an administrator says; have the gate told afterwards."""
     target, expires = ip_network(network), change.now + timedelta(seconds=seconds)
     if _spared(target, never):
         hint = "name a network without this machine's addresses and those of `response: spare` in the policy"
         raise OperatorFault("network-spared", f"{network} holds addresses that are never blocked", hint=hint)
     measure = _make(change, target, expires, reason=reason, rule=BY_HAND, alert="")
-    return {"measure": measure, "target": str(target), "expires": stamp(expires)}
+    told = {"measure": measure, "target": str(target), "expires": stamp(expires)}
+    return {**told, "warnings": _blocked_too(change, target, measure)}
 
 
 def blocked(connection: Connection, now: datetime) -> tuple[str, ...]:
@@ -220,14 +221,22 @@ def list_measures(connection: Connection, *, now: datetime, everything: bool = F
     ]  # fmt: skip
 
 
-def undo(change: Change, measure: str) -> None:
-    """Ends it now; have the gate told afterwards."""
+def undo(change: Change, measure: str) -> list[str]:
+    """Ends it now, and tells what else blocks addresses of its network; have the gate told afterwards."""
     chosen = update(MEASURE).where(MEASURE.c.id == measure, _living(change.now)).values(undone_by=change.actor)
     target = change.connection.execute(chosen.returning(MEASURE.c.target)).scalar_one_or_none()
     if target is None:
         hint = "see `ostiary measure list`"
         raise CallerFault("measure-unknown", f"no measure {measure} is in force", hint=hint)
     change.note("measure.undo", measure, before={"target": target})
+    return _blocked_too(change, ip_network(target), measure)
+
+
+def _blocked_too(change: Change, target: Network, but: str) -> list[str]:
+    chosen = select(MEASURE).where(MEASURE.c.id != but, _living(change.now)).order_by(MEASURE.c.id)
+    rows = [row for row in change.connection.execute(chosen) if target.overlaps(ip_network(row.target))]
+    told = "{0.target} is blocked by {0.id} until {1}: `ostiary measure undo {0.id}`"
+    return [told.format(row, stamp(from_us(row.expires_at_us))) for row in rows[:LIST_MAX]]
 
 
 def _target(address: str) -> Network | None:
