@@ -14,13 +14,13 @@ from sqlalchemy import select, update
 from guard_world import NOW, POLICY, TwinErp, guarded, later, make, rpc
 from ostiary.control.process import Served, listen, server
 from ostiary.erp.operation import Request
-from ostiary.foundation.jose import SigningKey
+from ostiary.foundation.jose import ACCESS_TOKEN, SigningKey
 from ostiary.guard import check, knowledge
 from ostiary.plan import model
 from ostiary.store.directory import revoke
 from ostiary.store.plans import put_beside as beside
 from ostiary.store.plans import read_plan
-from ostiary.store.tables import ERP_ACCOUNT
+from ostiary.store.tables import ERP_ACCOUNT, SIGNING_KEY
 from running import OF_A_FILE
 
 READ = rpc("model.party.party.search_read", [], 0, 3, None, ["name"])
@@ -204,15 +204,10 @@ async def test_knowledge_that_is_too_old_closes_the_guard(world, erp, monkeypatc
 
 
 async def test_while_control_is_silent_it_says_what_the_store_knows_was_revoked_or_nothing(world, erp, monkeypatch):
-    async def standing(**headers):
-        sent = []
+    token = world.token("user:anna")
 
-        async def send(message):
-            sent.append(message)
-
-        told = [(f"x-gw-{name}".encode(), value.encode()) for name, value in headers.items()]
-        await world.guard.check({"type": "http", "path": "/standing/x", "headers": told}, None, send)
-        return sent[0]["status"]
+    async def standing(**named):
+        return await ask_standing(world, token if named else "", **named)
 
     async with guarded(world, erp):
         assert await standing(jti="a", gen="user:anna#1") == 200
@@ -221,8 +216,52 @@ async def test_while_control_is_silent_it_says_what_the_store_knows_was_revoked_
         await world.guard._knowledge.refresh()
         assert (await standing(jti="a", gen="user:anna#1"), await standing(jti="a", gen="user:ben#1")) == (410, 200)
         assert await standing() == 200  # of who shows no token nothing was revoked
+        assert await ask_standing(world, token, "another.test", jti="a") == 503, "a system that it does not know"
         monkeypatch.setattr(knowledge, "LEASE_S", 0.0)
         assert await standing(jti="a") == 503
+
+
+async def ask_standing(world, token, host="localhost", scheme="Bearer", **named):
+    """As the gate asks whose lease has lapsed, with what its token filter has taken from a token."""
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    told = {
+        "host": host,
+        "authorization": f"{scheme} {token}",
+        **{f"x-gw-{name}": text for name, text in named.items()},
+    }
+    headers = [(name.encode(), value.encode()) for name, value in told.items()]
+    scope = {"type": "http", "path": "/standing/x", "raw_path": b"/standing/x", "headers": headers}
+    await world.guard.check(scope, None, send)
+    return sent[0]["status"]
+
+
+async def test_while_control_is_silent_no_token_counts_whose_key_was_taken_back(world, erp):
+    """Whoever has the key makes tokens that name nothing by which they could be revoked; the gate knows the key still."""
+    good, at = world.token("user:anna"), int(NOW.timestamp())
+    rights = {"iss": world.settings.issuer, "aud": world.audience, "sub": "user:root", "rs": "r", "exp": at + 999}
+    forged = world.key.sign(rights, type_=ACCESS_TOKEN)
+    later = SigningKey.generate()
+    async with guarded(world, erp):
+        assert [await ask_standing(world, good, jti="a", rs="r"), await ask_standing(world, forged, rs="r")] == [
+            200,
+            410,
+        ]
+        assert await ask_standing(world, good, scheme="DPoP", rs="r") == 200
+        assert await ask_standing(world, f"{good},Bearer {good}", rs="r") == 410
+        with world.store.begin() as connection:  # as another node turns a key that is in wrong hands
+            row = {"kid": later.kid, "public_jwk": json.dumps(later.public())}
+            connection.execute(update(SIGNING_KEY).where(SIGNING_KEY.c.purpose == "access").values(row))
+        await world.guard._knowledge.refresh()
+        assert await ask_standing(world, good, jti="a", rs="r") == 410
+        world.key = later
+        assert await ask_standing(world, world.token("user:anna"), jti="b", rs="r") == 200
+        assert await ask_standing(world, "Zm9vOmJhcg==", scheme="Basic") == 200, (
+            "nothing that the gate took for a token"
+        )
 
 
 async def test_a_policy_taken_over_counts_from_the_next_request_and_the_one_before_stays(world, erp, tmp_path):

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +16,7 @@ from ostiary.foundation.clock import Clock
 from ostiary.foundation.errors import CallerFault, OperatorFault, SystemFault
 from ostiary.foundation.home import Home, Settings, write_atomically
 from ostiary.foundation.inside import Operation, in_loop, route
+from ostiary.foundation.jose import TokenRefused
 from ostiary.foundation.proof import Nonces
 from ostiary.foundation.secret import Secret
 from ostiary.guard.accounts import Accounts, SystemVault
@@ -128,7 +129,7 @@ class Guard:
             await self._prove(scope, receive, send)
             return
         if scope["path"].startswith(STANDING):
-            await Response(status_code=self._standing(scope))(scope, receive, send)
+            await Response(status_code=await self._standing(scope))(scope, receive, send)
             return
         try:
             asked = await _asked(scope, receive)
@@ -155,12 +156,22 @@ class Guard:
             log.exception("a proof could not be judged")
         await Response(status_code=status, headers=told)(scope, receive, send)
 
-    def _standing(self, scope: Scope) -> int:
-        """What the gate asks while control is silent: was revoked what its headers name of the caller's token?"""
-        named = ((name.decode().removeprefix("x-gw-"), value.decode("latin-1")) for name, value in scope["headers"])
-        if not self._knowledge.fresh:
+    async def _standing(self, scope: Scope) -> int:
+        """What the gate asks while control is silent: was revoked what its headers name of the caller's token, or the key
+        that signed it? The gate knows the keys of when it last heard of control.
+        """
+        told = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
+        named = [f"{name.removeprefix('x-gw-')}:{value}" for name, value in told.items() if name.startswith("x-gw-")]
+        path = (scope.get("raw_path") or b"").decode("latin-1").removeprefix(STANDING)
+        system = ready.system(told.get("host", ""), path) if (ready := self._knowledge.current) else None
+        if not self._knowledge.fresh or (named and not system):
             return 503
-        return REVOKED if self._knowledge.revoked(f"{kind}:{value}" for kind, value in named) else 200
+        if not self._knowledge.revoked(named):
+            with suppress(TokenRefused):
+                if system and named:  # else no token was shown
+                    await self._knowledge.caller(told.get("authorization", "").partition(" ")[2], system.audience)
+                return 200
+        return REVOKED
 
     async def _read_directory(self) -> None:
         self._accounts.forget()
