@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 from sqlalchemy.exc import OperationalError
 
+from ostiary.audit.log import Change
 from ostiary.control import members, reconcile
 from ostiary.control.installation import open_installation, opened
 from ostiary.control.prepare import START_FILE, edge_of, initialise, ready
@@ -16,11 +17,13 @@ from ostiary.control.reconcile import HOT_MAX, ROUTES, Reconciler, Translated
 from ostiary.foundation.clock import to_us
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Home
+from ostiary.foundation.secret import Secret
 from ostiary.foundation.unix import Answer
-from ostiary.plan.model import seal
+from ostiary.identity import keys, principals
+from ostiary.plan.model import HandOver, seal
 from ostiary.policy.words import ASK_S, FOREVER_S
 from ostiary.store import directory
-from ostiary.store.plans import revision_in_force
+from ostiary.store.plans import plan_in_force, revision_in_force
 
 HOT, COLD = "ecds/revoked-hot.json", "ecds/revoked-cold.json"
 
@@ -173,7 +176,7 @@ def test_what_one_node_revokes_gate_and_guard_of_the_other_refuse_at_the_next_ha
     here.prepare(), there.prepare()
     now_us = to_us(nodes[0].clock.now())
     here.refuse(record(nodes[0], ["gen:user:anna#3"], at_us=now_us))
-    record(nodes[0], ["jti:clock-behind"], at_us=now_us - 2_000_000)
+    record(nodes[0], ["jti:clock-behind"], at_us=now_us - 12_000_000)
     record(nodes[0], ["jti:long-ago"], at_us=now_us - 60_000_000)
     monkeypatch.setattr(nodes[1].store, "ask", only_the_new(nodes[1].store.ask))
     guard.told.clear()
@@ -182,6 +185,100 @@ def test_what_one_node_revokes_gate_and_guard_of_the_other_refuse_at_the_next_ha
     assert guard.told == ["revoked"]
     there.hear()
     assert guard.told == ["revoked"]
+
+
+@pytest.fixture
+def fleet(nodes, monkeypatch):
+    """A reconciler and the gate of each; what the first does reaches the second by its half-second chores alone."""
+    guard = TwinGuard(revision_in_force(nodes[0].home))
+    monkeypatch.setattr(reconcile.unix, "ask", guard.ask)
+    with nodes[0].store.begin() as connection:
+        keys.ensure(connection, nodes[0].sealer, nodes[0].clock.now())
+    do(nodes[0], principals.add, kind="client", name="keyed", title="", person="", roles=["clerk"])
+    do(nodes[0], principals.add_device, name="laptop", principal="", fingerprint="ab" * 32)
+    do(nodes[0], principals.set_erp_account, **KEYED, password=Secret("his-key"))
+    plan = keyed_plan(plan_in_force(nodes[0].home))
+    made = [Reconciler(on, TwinGate(), edge_of(on)) for on in nodes]
+    for one in made:
+        one.plan = plan
+        one.prepare()
+    guard.told.clear()
+    return made, guard
+
+
+KEYED = {"sealer": None, "principal": "client:keyed", "system": "erp", "login": "keyed"}
+
+
+def do(on, act, **told):
+    told |= {"sealer": on.sealer} if "sealer" in told else {}
+    with on.store.begin() as connection:
+        return act(Change(connection, "uid:0", on.clock.now()), **told)
+
+
+def keyed_plan(plan):
+    """With the keys of its accounts put on by the gate itself."""
+    (erp,) = plan.systems
+    return seal(replace(plan, systems=(replace(erp, hand_over=HandOver.KEY, sends=("x-key: {key}",)),)))
+
+
+def signs(on):
+    with on.store.read() as connection:
+        return keys.active_kids(connection)["access"]
+
+
+@pytest.mark.parametrize("changed", ["key", "device", "account", "roles"])
+def test_what_one_node_changes_of_the_directory_gate_and_guard_of_the_other_know_at_the_next_half_second(
+    nodes, fleet, changed
+):
+    """A signing key in wrong hands above all: who has it makes tokens that no revocation names."""
+    (here, there), guard = fleet
+    stolen = signs(nodes[0])
+    held = {name: str(there._gate.files[f"ecds/{name}.json"]) for name in ("token", "inject", "policy", "caller-limit")}
+    assert (stolen in held["token"], "/keys/" in held["inject"]) == (True, True)
+    acts = {
+        "key": lambda: do(nodes[0], keys.rotate, sealer=True, compromised=True),
+        "device": lambda: do(nodes[0], principals.remove_device, name="laptop"),
+        "account": lambda: do(nodes[0], principals.remove_erp_account, principal="client:keyed", system="erp"),
+        "roles": lambda: do(nodes[0], principals.set_roles, principal="client:keyed", roles=["clerk", "other"]),
+    }
+    acts[changed]()
+    here.refresh()
+    guard.told.clear()
+    there.hear(), there.follow()
+    after = {name: str(there._gate.files[f"ecds/{name}.json"]) for name in held}
+    assert "directory" in guard.told
+    assert (stolen in after["token"]) is (changed != "key")
+    assert ("/keys/" in after["inject"]) is (changed != "account")
+    assert len(there._population(there.plan).devices) == (changed != "device")
+
+
+def test_the_directory_is_read_anew_once_for_a_change_and_not_for_what_leaves_it_as_it_is(nodes, fleet):
+    (here, there), guard = fleet
+    there.follow()
+    assert not guard.told, "what it was started with"
+    for number in range(3):
+        do(nodes[0], principals.revoke_token, jti=f"{number}", reason="")
+        there.follow()
+    assert not guard.told
+    do(nodes[0], principals.remove_device, name="laptop")
+    here.refresh()
+    guard.told.clear()
+    here.follow()
+    assert not guard.told, "its own change"
+    there.follow(), there.follow()
+    assert guard.told.count("directory") == 1
+
+
+def test_a_change_of_another_node_that_could_not_be_brought_is_brought_by_the_next_round(nodes, fleet, monkeypatch):
+    (_, there), _guard = fleet
+    stolen = signs(nodes[0])
+    do(nodes[0], keys.rotate, sealer=True, compromised=True)
+    with monkeypatch.context() as away:
+        away.setattr(there, "_resources", full)
+        there.follow()
+    assert stolen in str(there._gate.files["ecds/token.json"])
+    there.catch_up()
+    assert stolen not in str(there._gate.files["ecds/token.json"])
 
 
 def only_the_new(ask):
@@ -195,9 +292,9 @@ def only_the_new(ask):
 def test_control_hears_of_other_nodes_twice_a_second_and_a_store_that_is_away_is_no_news(on, reconciler, monkeypatch):
     monkeypatch.setattr(members, "_every", lambda seconds, act: (seconds, getattr(act, "__name__", "")))
     board = SimpleNamespace(reconciler=reconciler)
-    assert (0.5, "hear") in members._chores(board)
+    assert {(0.5, "hear"), (0.5, "follow")} <= {*members._chores(board)}
     monkeypatch.setattr(on.store, "ask", full)
-    reconciler.hear()
+    reconciler.hear(), reconciler.follow()
 
 
 def test_what_no_living_token_carries_is_let_go(on, gate, reconciler, monkeypatch):

@@ -635,7 +635,8 @@ def test_a_lease_that_lapsed_has_the_guard_look_at_every_caller_where_the_policy
         assert asked["path"] == "/standing/shop/orders"
         named = {name: value for name, value in asked["headers"].items() if name.startswith("x-gw-")}
         assert (named["x-gw-jti"], named["x-gw-sid"]) == ("j9", "s9")
-        assert {"x-gw-rs"} <= set(named) <= {*REVOCABLE.values(), "x-gw-rs"}, "without a role set a token allows nothing"
+        assert "x-gw-rs" in named, "without a role set a token allows nothing"
+        assert set(named) <= {*REVOCABLE.values(), "x-gw-rs"}
         assert asked["headers"]["authorization"].startswith("Bearer ey")
         assert asked["headers"]["host"] == "shop.test"
         for status, wanted in ((410, (401, "token-revoked")), (503, (503, "unavailable")), (500, (503, "unavailable"))):

@@ -136,6 +136,13 @@ def tree(connection: Connection) -> Tree:
     return Tree(size=0) if row is None else Tree(size=row.size, frontier=unpacked(row.frontier))
 
 
+def acted_since(connection: Connection, number: int, but: Iterable[str]) -> tuple[int, bool]:
+    """The log's size, and whether an action since begins as none of `but`: numbers come in order, by `_locked`."""
+    where = AUDIT_LEAF.c.number >= number, *(~AUDIT_LEAF.c.action.startswith(start) for start in but)
+    found = connection.execute(select(AUDIT_LEAF.c.number).where(*where).limit(1)).first()
+    return tree(connection).size, found is not None
+
+
 def count(connection: Connection) -> int:
     """How many leaves are there. All of them: that is counted in a small index, a part of them in the whole table."""
     return connection.execute(select(func.count()).select_from(AUDIT_LEAF)).scalar_one()

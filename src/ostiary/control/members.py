@@ -35,7 +35,7 @@ from ostiary.tls import authority
 
 RENEW_EVERY_S: Final = 10.0  # a third of the lease
 CATCH_UP_EVERY_S: Final = 15.0
-HEAR_EVERY_S: Final = 0.5  # what one node revokes, all refuse within a second
+HEAR_EVERY_S: Final = 0.5  # what one node revokes or changes, all know within a second
 SHORTEN_EVERY_S: Final = 1.0
 FORGET_EVERY_S: Final = 600.0  # seldom enough to cost nothing, often enough that little goes at a time
 SETTLE_EVERY_S: Final = 5.0  # what ended by itself is told
@@ -90,6 +90,7 @@ def _chores(board: Board) -> list[Any]:
         _every(RENEW_EVERY_S, renew),
         _every(CATCH_UP_EVERY_S, board.reconciler.catch_up),
         _every(HEAR_EVERY_S, board.reconciler.hear),
+        _every(HEAR_EVERY_S, board.reconciler.follow),
         _every(SHORTEN_EVERY_S, board.reconciler.shorten),
         _every(KEYS_EVERY_S, keep_keys),
         _every(FORGET_EVERY_S, forget),

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from msgspec.structs import replace
 from sqlalchemy import Connection, func, select
 
+from ostiary.audit.log import acted_since, tree
 from ostiary.control.installation import Installation
 from ostiary.envoy.access import Signals, blocked_filter, cold_filter, hot_filter, signal_resources
 from ostiary.envoy.daemon import Gate
@@ -33,7 +34,9 @@ from ostiary.store.tables import ERP_ACCOUNT, PRINCIPAL
 
 ROUTES: Final = "rds.json"
 HOT_MAX: Final = 300  # revocations pushed one by one; a longer list becomes part of the cold one
-HEARD_S: Final = 5  # how far the clock of another node may be behind, and its commit after its record
+HEARD_S: Final = 15  # what another node's clock may be behind, and its commit after its record (BUSY_TIMEOUT_MS)
+# Acts that leave the directory as it is, and come many at a time.
+BESIDE: Final = ("alert.", "measure.", "policy.", "session.", "token.")
 READERS_MAX: Final = 2  # Envoys that read a configuration at a time
 PLACES: Final = re.compile("{(key|login|basic)}")
 FIT: Final = re.compile("[ -~]{1,8000}")  # of a header's value: no line of it ends early
@@ -67,10 +70,11 @@ class Reconciler:
         self._cold: frozenset[str] = frozenset()
         self._disk_low = False
         self._behind = False
+        self._read_until = 0  # the size of the audit log when the directory was last read
 
     def prepare(self) -> None:
         """Writes all that Envoy starts with; nothing has to run yet."""
-        self._cold = self._revoked()
+        self._read_until, self._cold = self._on.store.ask(tree).size, self._revoked()
         signals = Signals(
             revoked_cold=tuple(self._cold), blocked=self._blocked(), lease_until=self._lease(), asks=self._asks
         )
@@ -158,6 +162,7 @@ class Reconciler:
             made_by = translate if self._behind else beside_routes  # routes follow from the policy alone
             self._behind = True
             try:  # each is told whatever became of the other
+                self._read_until = self._on.store.ask(tree).size
                 self._put(self._resources(self.plan, made_by))
             finally:
                 self._tell_guard("directory")
@@ -223,6 +228,13 @@ class Reconciler:
         with suppress(*AROUND):
             since_us = to_us(self._on.clock.now()) - HEARD_S * 1_000_000
             self.refuse(self._on.store.ask(directory.revoked_since, since_us) - self._cold - self._hot)
+
+    def follow(self) -> None:
+        """As `refresh`, where another process has changed the directory; not in `hear`, which waits for no policy."""
+        with suppress(*AROUND), self._delivering:
+            self._read_until, changed = self._on.store.ask(acted_since, self._read_until, BESIDE)
+            if changed:
+                self.refresh()
 
     def _guard_lags(self) -> bool:
         """One that starts while a plan is put in force reads the one before; a silent one reads the new when it starts."""
