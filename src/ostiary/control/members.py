@@ -50,10 +50,9 @@ log = getLogger(__name__)
 async def run_control(on: Installation) -> None:
     """Serves the admin API and keeps gate and guard as they should be, until it is told to stop."""
     edge = edge_of(on)
-    gate = daemon.Gate(daemon.find(on.settings.envoy), edge)
+    gate, outbox = daemon.Gate(daemon.find(on.settings.envoy), edge), Outbox(on)
     reconciler = Reconciler(on, gate, edge)
     reconciler.prepare()
-    outbox = Outbox(on)
     watch = Watch(
         on.store, on.home, on.clock, on.settings, blocked_changed=reconciler.signal, call=outbox.call,
         disk_low=reconciler.disk_low, reopen_logs=gate.reopen_logs, response=lambda: reconciler.plan.response,
@@ -100,8 +99,7 @@ def _chores(board: Board) -> list[Any]:
 
 def _served(board: Board) -> list[Served]:
     """The admin API on its socket; figures for Prometheus on loopback where a port is named."""
-    path = board.on.home.socket("control")
-    who = board.administrators
+    path, who = board.on.home.socket("control"), board.administrators
     served = [Served(admin_api(board, OPERATIONS, INTERNAL), listen(path), who.refuse_other)]
     let_in(board.on.home, path, others=bool(who.named))
     if port := board.on.settings.metrics_port:

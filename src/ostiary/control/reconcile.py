@@ -59,17 +59,12 @@ class Reconciler:
     """
 
     def __init__(self, installation: Installation, gate: Gate, edge: Edge) -> None:
-        self._on = installation
-        self._gate = gate
-        self._edge = edge
-        self._delivering = RLock()
-        self._signalling = Lock()
-        self.plan = plan_in_force(installation.home)  # changed here alone
-        self.draft = draft(installation.home)  # the plan that is asked beside it
-        self._hot: frozenset[str] = frozenset()
-        self._cold: frozenset[str] = frozenset()
-        self._disk_low = False
-        self._behind = False
+        self._on, self._gate, self._edge = installation, gate, edge
+        self._delivering, self._signalling = RLock(), Lock()
+        # Changed here alone, and the plan that is asked beside it.
+        self.plan, self.draft = plan_in_force(installation.home), draft(installation.home)
+        self._hot, self._cold = frozenset[str](), frozenset[str]()
+        self._disk_low = self._behind = False
         self._read_until = 0  # the size of the audit log when the directory was last read
 
     def prepare(self) -> None:

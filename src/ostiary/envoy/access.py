@@ -344,6 +344,5 @@ def _lease(until: int | None, *, asks: bool) -> Json:
 def _standing() -> Json:
     """The guard's word on what was revoked, and on who signed what has a role set: it reads both from the store."""
     told = "authorization", "host", CLAIM_HEADERS["rs"], *REVOCABLE.values()
-    asked = {"patterns": [{"exact": name} for name in told]}
-    service = guard_service("/standing")
+    service, asked = guard_service("/standing"), {"patterns": [{"exact": name} for name in told]}
     return extension("standing", EXT_AUTHZ, http_service=service, allowed_headers=asked, **FIXED["unanswered"])
