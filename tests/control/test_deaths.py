@@ -301,7 +301,7 @@ def test_a_control_that_hangs_is_said_to_hang_and_is_waited_for_no_longer(place,
         place.process.send_signal(signal.SIGCONT)
     assert (told.value.code, asked) == ("no-answer", [])
     assert "starts control again" in told.value.hint
-    place.wait_until_up()
+    place.wait_until_up(without=["watch"])
 
 
 def test_a_control_that_answers_without_its_lease_s_age_counts_as_silent_and_ends_nothing(monkeypatch):

@@ -482,7 +482,10 @@ def test_a_client_s_way_can_change_and_its_secrets_go(world):
     assert world.token(("shop", secret), grant_type="client_credentials").status_code == 200
 
 
-def test_a_client_that_proves_itself_by_a_key_is_told_of_no_secret_and_of_the_keys_that_are_missing(sqlite_world):
+def test_a_client_that_proves_itself_by_a_key_is_told_of_no_secret_and_of_the_keys_that_are_missing(
+    sqlite_world, monkeypatch
+):
+    monkeypatch.setattr("ostiary.cli.principals.at_home", str)  # no command runs, so no --home is given
     with pytest.raises(CallerFault, match="and none is given") as refused:
         sqlite_world.register("keyless", auth="private_key_jwt")
     assert "--keys FILE" in refused.value.hint
