@@ -516,13 +516,16 @@ def test_a_person_changes_his_own_password_after_a_new_proof_and_what_the_old_on
 
 def test_new_passwords_are_hashed_two_at_a_time_and_the_store_is_free_meanwhile(world, browser, monkeypatch):
     """However many ask for it at once, sign-ins and the gate's news go on; who finds no room is told to come again."""
-    page, full, hashing, most = browser.act("password-new"), Event(), [], []
+    page, full, busy, hashing, most = browser.act("password-new"), Event(), Event(), [], []
     real_hash, real_refusal = passwords.hash_password, app._refusal
 
     def hashed(*args, **told):
         hashing.append(1)
         most.append(len(hashing))
+        if len(hashing) >= app.PASSWORD_THREADS:
+            busy.set()
         assert full.wait(20)
+        assert busy.wait(20)
         world.do(principals.set_roles, principal="user:anna", roles=["clerk"])  # another writer
         hashing.pop()
         return real_hash(*args, **told)

@@ -58,13 +58,10 @@ def ready(server: Server, form: Mapping[str, str], person: Person) -> Mapping[st
     if text != form.get("again", ""):
         return {**form, "unfit": "not-same"}
     try:
-        return {
-            **form,
-            "unfit": "",
-            "hash": passwords.hash_password(Secret(text), login=_login(person), breached=stolen),
-        }
+        hashed = passwords.hash_password(Secret(text), login=_login(person), breached=stolen)
     except CallerFault as problem:
         return {**form, "unfit": problem.code}
+    return {**form, "unfit": "", "hash": hashed}
 
 
 def _login(person: Person) -> str:

@@ -1,13 +1,14 @@
 """The pages for people: no third party, readable without style and script; in the language the browser asks for."""
 
 import re
-import tomllib
 from importlib import resources
 from typing import Final
 
 from jinja2 import Environment
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
+
+from ostiary.foundation.data import beside
 
 POLICY: Final = "default-src 'none'; img-src data:; frame-ancestors 'none'; base-uri 'none'"
 HEADERS: Final = {
@@ -22,7 +23,7 @@ SCRIPTED: Final = "script-src {}; require-trusted-types-for 'script'; trusted-ty
 LANGUAGE: Final = re.compile(r"[a-z]{2}")
 SCRIPT_S: Final = 300  # a browser may keep it
 _FOLDER: Final = resources.files("ostiary.identity")
-TEXTS: Final = tomllib.loads(_FOLDER.joinpath("page.toml").read_text("utf-8"))
+TEXTS: Final = beside(__file__)
 SCRIPT: Final = _FOLDER.joinpath("passkey.js").read_text("utf-8")
 _PAGE: Final = Environment(autoescape=True, trim_blocks=True).from_string(
     _FOLDER.joinpath("page.html").read_text("utf-8")

@@ -2,10 +2,8 @@
 
 import json
 import re
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from importlib import resources
 from typing import Annotated, Any, Final
 
 from msgspec import Meta, Struct, field
@@ -14,13 +12,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ostiary.foundation.clock import from_us
+from ostiary.foundation.data import beside
 from ostiary.identity import clients, tokens
 from ostiary.identity.provisioning import KEPT, Operation, members_of, opened, provisioned
 from ostiary.identity.request import Refused, converted, parse, query, read_json, refuse_foreign
 from ostiary.identity.server import NO_STORE, Server
 from ostiary.store.tables import PROVISIONED
 
-ABOUT: Final = tomllib.loads((resources.files("ostiary.identity") / "scim.toml").read_text("utf-8"))
+ABOUT: Final = beside(__file__)
 MESSAGES: Final = "urn:ietf:params:scim:api:messages:2.0:"
 CORE: Final = "urn:ietf:params:scim:schemas:core:2.0:"
 BODY_MAX_BYTES: Final = 256 * 1024  # a group of some thousands
