@@ -262,12 +262,11 @@ def _in_context(found: Iterable[Held], decision: Decision, otherwise: Json) -> J
 
 def _by_role_set(found: Iterable[Held], decision: Decision, otherwise: Json | None) -> Json:
     """For each role set the first of the grants that it holds: one look, however many there are."""
-    first: dict[str, str] = {}
+    lists, known = [], frozenset[str]()
     for grant, sets in found:
-        for name in sorted(sets):
-            first.setdefault(name, grant.id)
-    entries = {name: decision(rule) for name, rule in sorted(first.items())}
-    return matcher.exact("x-gw-rs", entries, otherwise)
+        lists.append((sets - known, decision(grant.id)))
+        known |= sets
+    return matcher.among("x-gw-rs", lists, otherwise)
 
 
 class Signals(Struct, frozen=True, kw_only=True):
@@ -302,24 +301,17 @@ def blocked_filter(blocked: Collection[str]) -> tuple[str, Json]:
     return matcher.exceptions("blocked", {"matcher": {**tree, "on_no_match": matcher.skip()}})
 
 
-def cold_filter(keys: Collection[str]) -> tuple[str, Json]:
-    """A decision's entry is small; one that makes an exception is a filter, ten thousand times (measured: slow to load)."""
-    if not keys:
-        return matcher.nothing("revoked-cold")
-    return matcher.decides("revoked-cold", _revoked(keys, matcher.deny(Reason.TOKEN_REVOKED), matcher.allow()))
+def cold_filter(keys: Iterable[str]) -> tuple[str, Json]:
+    return _refusing("revoked-cold", keys, matcher.skip())
 
 
-def hot_filter(keys: Collection[str], lease_until: int | None, *, asks: bool = False) -> tuple[str, Json]:
+def hot_filter(keys: Iterable[str], lease_until: int | None, *, asks: bool = False) -> tuple[str, Json]:
     """With the lease, which is renewed every few seconds: both files are small."""
-    open_ = _lease(lease_until, asks=asks)
-    if not keys and open_ == matcher.skip():
-        return matcher.nothing("revoked-hot")
-    refused = matcher.refuse(Reason.TOKEN_REVOKED)
-    return matcher.exceptions("revoked-hot", _revoked(keys, refused, open_))
+    return _refusing("revoked-hot", keys, _lease(lease_until, asks=asks))
 
 
-def _revoked(keys: Iterable[str], refused: Json, otherwise: Json) -> Json:
-    """One exact map for each kind of key, each falling through to the next; an empty map is left out."""
+def _refusing(name: str, keys: Iterable[str], otherwise: Json) -> tuple[str, Json]:
+    """One list for each kind of key, each falling through to the next."""
     by_kind: dict[str, set[str]] = defaultdict(set)
     for key in keys:
         kind, _, value = key.partition(":")
@@ -327,9 +319,8 @@ def _revoked(keys: Iterable[str], refused: Json, otherwise: Json) -> Json:
             raise OurFault("revocation-kind", f"a revocation of kind {kind!r} can't be told to the gate")
         by_kind[kind].add(value)
     for kind in sorted(by_kind, reverse=True):
-        entries = dict.fromkeys(sorted(by_kind[kind]), refused)
-        otherwise = matcher.exact(REVOCABLE[kind], entries, otherwise)
-    return otherwise
+        otherwise = matcher.among(REVOCABLE[kind], [(by_kind[kind], matcher.refuse(Reason.TOKEN_REVOKED))], otherwise)
+    return matcher.nothing(name) if otherwise == matcher.skip() else matcher.exceptions(name, otherwise)
 
 
 def _lease(until: int | None, *, asks: bool) -> Json:

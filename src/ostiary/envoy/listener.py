@@ -37,7 +37,7 @@ CHANGEABLE: Final = {
     "country": (GEOIP, NOTHING),
     "device": (RBAC, NOTHING),
     "bound": (WITH_MATCHER,),
-    "revoked-cold": (RBAC, NOTHING),
+    "revoked-cold": (WITH_MATCHER, NOTHING),
     "revoked-hot": (WITH_MATCHER, NOTHING),
     "policy": (RBAC,),
     "caller-limit": (LOCAL,),

@@ -3,7 +3,7 @@
 Maps are flat at any size, lists are linear: a list here has a handful of entries.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from ostiary.envoy.resource import Json, changeable, extension
@@ -102,6 +102,18 @@ def source_address() -> Json:
 def exact(header: str, entries: Mapping[str, Json], otherwise: Json | None) -> Json:
     """Chooses by the exact value of `header`; Envoy refuses an empty map, so no entries is just `otherwise`."""
     return _tree(header, "exact_match_map", entries, otherwise)
+
+
+def among(header: str, lists: Iterable[tuple[Collection[str], Json]], otherwise: Json | None) -> Json:
+    """As `exact`, for long lists of values that share a decision: Envoy reads one many times sooner than a map (measured).
+
+    A value is in one list at most, and no `*` in it.
+    """
+    chosen = [{"domains": sorted(values), "on_match": decision} for values, decision in lists if values]
+    if not chosen:
+        return otherwise
+    named = extension("among", "xds.type.matcher.v3.ServerNameMatcher", domain_matchers=chosen)
+    return _nested({"matcher_tree": {"input": _value(header), "custom_match": named}}, otherwise)
 
 
 def prefix(header: str, entries: Mapping[str, Json], otherwise: Json | None) -> Json:
