@@ -244,7 +244,7 @@ def test_what_one_node_changes_of_the_directory_gate_and_guard_of_the_other_know
     acts[changed]()
     here.refresh()
     guard.told.clear()
-    there.hear(), there.follow()
+    there.hear(), there.follow(), there.follow()
     after = {name: str(there._gate.files[f"ecds/{name}.json"]) for name in held}
     assert "directory" in guard.told
     assert (stolen in after["token"]) is (changed != "key")
@@ -265,8 +265,21 @@ def test_the_directory_is_read_anew_once_for_a_change_and_not_for_what_leaves_it
     guard.told.clear()
     here.follow()
     assert not guard.told, "its own change"
-    there.follow(), there.follow()
+    there.follow(), there.follow(), there.follow()
     assert guard.told.count("directory") == 1
+
+
+def test_a_change_that_its_own_process_is_about_to_bring_is_not_brought_twice(nodes, fleet):
+    """The second round would hold up what is revoked right after."""
+    (here, _), guard = fleet
+    for device in ("phone", "tablet"):
+        guard.told.clear()
+        do(nodes[0], principals.add_device, name=device, principal="", fingerprint=f"{len(device):02x}" * 32)
+        here.follow()
+        assert not guard.told, "recorded a moment ago"
+        here.refresh()
+        here.follow(), here.follow()
+        assert guard.told.count("directory") == 1
 
 
 def test_a_change_of_another_node_that_could_not_be_brought_is_brought_by_the_next_round(nodes, fleet, monkeypatch):
@@ -275,7 +288,7 @@ def test_a_change_of_another_node_that_could_not_be_brought_is_brought_by_the_ne
     do(nodes[0], keys.rotate, sealer=True, compromised=True)
     with monkeypatch.context() as away:
         away.setattr(there, "_resources", full)
-        there.follow()
+        there.follow(), there.follow()
     assert stolen in str(there._gate.files["ecds/token.json"])
     there.catch_up()
     assert stolen not in str(there._gate.files["ecds/token.json"])
@@ -292,7 +305,7 @@ def only_the_new(ask):
 def test_control_hears_of_other_nodes_twice_a_second_and_a_store_that_is_away_is_no_news(on, reconciler, monkeypatch):
     monkeypatch.setattr(members, "_every", lambda seconds, act: (seconds, getattr(act, "__name__", "")))
     board = SimpleNamespace(reconciler=reconciler)
-    assert {(0.5, "hear"), (0.5, "follow")} <= {*members._chores(board)}
+    assert {(0.5, "hear"), (0.25, "follow")} <= {*members._chores(board)}
     monkeypatch.setattr(on.store, "ask", full)
     reconciler.hear(), reconciler.follow()
 

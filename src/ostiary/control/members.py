@@ -89,7 +89,7 @@ def _chores(board: Board) -> list[Any]:
         _every(RENEW_EVERY_S, renew),
         _every(CATCH_UP_EVERY_S, board.reconciler.catch_up),
         _every(HEAR_EVERY_S, board.reconciler.hear),
-        _every(HEAR_EVERY_S, board.reconciler.follow),
+        _every(HEAR_EVERY_S / 2, board.reconciler.follow),  # it looks twice
         _every(SHORTEN_EVERY_S, board.reconciler.shorten),
         _every(KEYS_EVERY_S, keep_keys),
         _every(FORGET_EVERY_S, forget),

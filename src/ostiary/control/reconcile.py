@@ -65,7 +65,7 @@ class Reconciler:
         self.plan, self.draft = plan_in_force(installation.home), draft(installation.home)
         self._hot, self._cold = frozenset[str](), frozenset[str]()
         self._disk_low = self._behind = False
-        self._read_until = 0  # the size of the audit log when the directory was last read
+        self._read_until = self._noticed = 0  # the size of the audit log when the directory was last read; at a look
 
     def prepare(self) -> None:
         """Writes all that Envoy starts with; nothing has to run yet."""
@@ -225,11 +225,16 @@ class Reconciler:
             self.refuse(self._on.store.ask(directory.revoked_since, since_us) - self._cold - self._hot)
 
     def follow(self) -> None:
-        """As `refresh`, where another process has changed the directory; not in `hear`, which waits for no policy."""
+        """As `refresh`, where another process has changed the directory; not in `hear`, which waits for no policy.
+
+        A change of this process is brought by itself by the next look: twice would hold up what comes then.
+        """
         with suppress(*AROUND), self._delivering:
-            self._read_until, changed = self._on.store.ask(acted_since, self._read_until, BESIDE)
-            if changed:
+            if self._read_until < self._noticed:
                 self.refresh()
+                return
+            until, changed = self._on.store.ask(acted_since, self._read_until, BESIDE)
+            self._read_until, self._noticed = (self._read_until, until) if changed else (until, 0)
 
     def _guard_lags(self) -> bool:
         """One that starts while a plan is put in force reads the one before; a silent one reads the new when it starts."""
