@@ -614,6 +614,19 @@ def test_signals_reach_an_open_connection(live: Any) -> None:
     assert ask() == "allowed"
 
 
+@pytest.mark.parametrize("list_", ["revoked_hot", "revoked_cold"])
+def test_a_list_of_what_is_revoked_names_exactly_that(live: Any, list_: str) -> None:
+    """Envoy's list is made for server names: here no letter's case, no part between dots and no dot at the end is alike."""
+    one = "client:Shop.b@c#1"
+    near = ("client:shop.b@c#1", "x.client:Shop.b@c#1", "b@c#1", "client:Shop.b@c#1.", "client:Shop", one)
+    try:
+        live.apply(signal_resources(Signals(**{list_: (f"cgen:{one}", "cgen:other", "jti:b@c#1")})))
+        found = {cgen: live.ask("/shop/orders", token=clerk(live, cgen=cgen)).reason for cgen in near}
+    finally:
+        live.apply(signal_resources(Signals()))
+    assert found == {**dict.fromkeys(near, "allowed"), one: "token-revoked"}
+
+
 def test_a_lease_that_lapsed_has_the_guard_look_at_every_caller_where_the_policy_asks_for_that(live: Any) -> None:
     """What the guard lets pass is judged by the policy all the same; before the lease ends, it is not asked."""
     said, told = {"status": 200}, live.guard_reply

@@ -200,6 +200,13 @@ def test_a_sentence_is_a_password_whoever_uses_it():
         assert not easily_guessed("a long walk by the sea", login)
 
 
+@pytest.mark.parametrize("name", ["*", "*.shop", "a*b", "a:b", "a#1", " a", "a\n", "", "a" * 101, "ä"])
+def test_a_name_holds_nothing_that_parts_or_widens_what_is_revoked(world, name):
+    """Generations are revoked as `user:NAME#2`, in lists of Envoy's in which a star stands for anything."""
+    with pytest.raises(CallerFault, match="is no name"):
+        world.do(principals.add_user, login=name, hashed=HASHED)
+
+
 def test_a_password_is_kept_as_argon2id_with_the_parameters_of_the_profile(world):
     with world.store.read() as connection:
         hashed = connection.execute(select(PASSWORD.c.hash)).scalar_one()
