@@ -1,8 +1,11 @@
 """Every change of the directory reaches gate and guard: what they remember of it is never older than the last one."""
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
+from threading import Thread
 
 import msgspec
 import pytest
@@ -14,7 +17,7 @@ from ostiary.cli.main import run
 from ostiary.control import giving, operations, people
 from ostiary.control.board import Board
 from ostiary.control.evidence import PART
-from ostiary.control.installation import administrators, open_installation
+from ostiary.control.installation import administrators, open_installation, opened
 from ostiary.control.operations import OPERATIONS
 from ostiary.control.prepare import initialise
 from ostiary.control.reconcile import Translated
@@ -22,7 +25,7 @@ from ostiary.foundation.errors import CallerFault, OperatorFault, SystemFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.secret import Secret
 from ostiary.guard.journal import Line
-from ostiary.identity import providers
+from ostiary.identity import principals, providers, registration
 from ostiary.policy.document import Document
 from ostiary.store import database
 from ostiary.store.database import METADATA
@@ -391,3 +394,58 @@ def test_whose_client_it_is_changes_while_nobody_gives_roles_or_changes_the_poli
     OPERATIONS["client.change"](board, "uid:0", client_id="shop", person="user:anna")
     OPERATIONS["principal.roles"](board, "uid:0", principal="user:anna", roles=["reader"])
     assert free == [False, False]
+
+
+@pytest.fixture
+def nodes(databases, folder):
+    """The boards of two nodes of a fleet, on one PostgreSQL."""
+    with databases.one("postgresql") as url, ExitStack() as open_:
+        homes = [Home(root=folder / name) for name in ("first", "second")]
+        initialise(homes[0], upstream="http://127.0.0.1:9", store=url)
+        shutil.copytree(homes[0].root, homes[1].root)
+        both = [open_.enter_context(opened(one)) for one in homes]
+        told = {"gate": None, "watch": None, "outbox": None}
+        yield [
+            Board(on=on, reconciler=Twin(plan_in_force(on.home)), administrators=administrators(on.home, on.settings), **told)
+            for on in both
+        ]  # fmt: skip
+
+
+def test_what_another_node_takes_meanwhile_is_not_given_back(nodes):
+    here, there = nodes
+    OPERATIONS["user.add"](here, "uid:0", login="anna", password=PASSWORD, roles=["reader"])
+    told = {"principal": "user:anna", "roles": []}
+    taking = Thread(target=partial(there.change_directory, "uid:0", principals.set_roles, **told))
+
+    def act(change):
+        roles = principals.one(change.connection, "user:anna")["roles"]
+        taking.start()
+        taking.join(0.5)  # it comes through now, or it waits for its turn
+        return principals.set_roles(change, principal="user:anna", roles=roles)
+
+    here.change_directory("uid:0", act)
+    taking.join()
+    assert here.on.store.ask(principals.one, "user:anna")["roles"] == []
+
+
+def test_what_an_administrator_takes_from_a_client_at_another_node_it_does_not_take_back(nodes, monkeypatch):
+    here, there = nodes
+    told = {"redirect_uris": ["https://app.example/back"], "token_endpoint_auth_method": "none"}
+    opens = {"name": "partners", "scopes": ["erp/*:read"]}
+    token = OPERATIONS["registration.open"](there, "uid:0", **opens)["tokens"][0]
+    made = {"method": "POST", "token": token, "told": told}
+    one = people.change(there, "register", "registration:partners", made)["id"]
+    name, facts = one.partition(":")[2], registration._facts
+    narrows = {"client_id": name, "scopes": ["erp/sale.order:read"]}
+    narrowing = Thread(target=lambda: OPERATIONS["client.change"](there, "uid:0", **narrows))
+
+    def meanwhile(*given):
+        narrowing.start()
+        narrowing.join(0.5)
+        return facts(*given)
+
+    monkeypatch.setattr(registration, "_facts", meanwhile)
+    put = {"method": "PUT", "token": "", "told": {**told, "client_id": name, "scope": "erp/*:read"}}
+    people.change(here, "register", one, put)
+    narrowing.join()
+    assert here.on.store.ask(principals.one, one)["scopes"] == ["erp/sale.order:read"]

@@ -16,7 +16,7 @@ from ostiary.envoy.daemon import Gate
 from ostiary.foundation.errors import SystemFault
 from ostiary.identity.principals import Keys
 from ostiary.monitor.watch import Watch
-from ostiary.store.database import AROUND
+from ostiary.store.database import AROUND, take_turns
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,9 +51,7 @@ class Board:
 
         Where the log is broken already, it fails before anything changed.
         """
-        check(self.on.store, self.on.home)
-        with self.on.store.begin() as connection:
-            done = act(Change(connection, actor, self.now), *what, **told)
+        done = self._done(actor, act, *what, **told)
         self.sign()
         return done
 
@@ -62,9 +60,7 @@ class Board:
 
         Where they can't be told, it fails, and `catch_up` brings it later.
         """
-        check(self.on.store, self.on.home)
-        with self.on.store.begin() as connection:
-            revoked = act(Change(connection, actor, self.now), *what, **told)
+        revoked = self._done(actor, act, *what, **told)
         try:
             self.reconciler.refuse(revoked)
             self.reconciler.refresh()
@@ -84,6 +80,13 @@ class Board:
         except AROUND:
             log.exception("a change of the directory is brought to gate and guard later")
         return made
+
+    def _done(self, actor: str, act: Act[P, T], *what: P.args, **told: P.kwargs) -> T:
+        """One after the other, whichever node of a fleet it is: what `act` has read still holds when it writes."""
+        check(self.on.store, self.on.home)
+        with self.on.store.begin() as connection:
+            take_turns(connection, "change")
+            return act(Change(connection, actor, self.now), *what, **told)
 
     def sign(self) -> None:
         """Signs the audit log as it stands; one at a time, so that no older head replaces a newer one."""
