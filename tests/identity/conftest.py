@@ -21,7 +21,6 @@ from ostiary.foundation.home import Home, Settings
 from ostiary.foundation.jose import verify_access_token
 from ostiary.foundation.secret import Secret
 from ostiary.identity import app, principals, providers, registration
-from ostiary.identity.credentials import digest
 from ostiary.identity.passwords import hash_password
 from ostiary.identity.provisioning import Lent
 from ostiary.plan.model import Kind, Limit, Limits, Plan, Source, System, seal, to_json
@@ -104,7 +103,7 @@ class World:
             one = providers.find(connection, provider)
             account = providers.account(connection, one.issuer, subject)
         if account is None:
-            more = {"subject": subject, "login": login, "name": title, "digest": digest(b"k", one.issuer, subject)}
+            more = {"subject": subject, "login": login, "name": title}
             account = {"id": self.do(providers.add_account, provider=one, **more)}
         self.gone += self.do(principals.set_roles, principal=account["id"], roles=roles)
         return ""

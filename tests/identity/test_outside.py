@@ -547,3 +547,23 @@ def test_a_claim_that_nobody_can_see_or_keep_is_refused_on_both_databases(outsid
         stops(outside)
         outside.twin.changed = {}
         assert outside.say_logout(**{claim: text}).status_code == 400
+
+
+def test_who_arrives_while_his_provider_is_removed_is_linked_to_nothing(outside):
+    world = outside.world
+    one = world.store.ask(providers.find, "acme")
+    world.do(providers.remove_provider, name="acme")
+    with pytest.raises(CallerFault, match="no provider acme"):
+        world.do(providers.add_account, provider=one, subject="0f-new", login="new", name="New")
+    assert world.store.ask(providers.account, one.issuer, "0f-new") is None
+
+
+def test_who_comes_by_a_provider_that_was_removed_and_added_again_gets_an_account_each_time(outside):
+    world = outside.world
+    one = world.store.ask(providers.find, "acme")
+    made = []
+    for _ in range(3):
+        made.append(world.do(providers.add_account, provider=one, subject="0f-new", login="new", name="New"))
+        world.do(providers.remove_provider, name="acme")
+        world.do(providers.add_provider, sealer=world.sealer, one=one, secret=Secret(SECRET))
+    assert len({*made}) == 3

@@ -20,7 +20,7 @@ from ostiary.control.reconcile import fit
 from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.secret import Secret
 from ostiary.identity import keys, passwords, principals, providers, provisioning, registration
-from ostiary.identity.credentials import digest, pepper
+from ostiary.identity.credentials import pepper
 from ostiary.identity.principals import Keys
 from ostiary.identity.published import Published
 from ostiary.identity.request import Refused
@@ -345,10 +345,8 @@ def _arrive(board: Board, provider: str, subject: str, roles: list[str], texts: 
     with board.on.store.read() as connection:
         trusted = providers.find(connection, provider)
         account = providers.account(connection, trusted.issuer, subject)
-        own = digest(pepper(connection, board.on.sealer), "outside", trusted.issuer, subject)
     if account is None:
-        told: dict[str, Any] = {**texts, "provider": trusted, "subject": subject, "digest": own}
-        principal = board.add_to_directory(actor, providers.add_account, **told)
+        principal = board.add_to_directory(actor, providers.add_account, provider=trusted, subject=subject, **texts)
     else:
         principal = account["id"]
     held, wanted = account["roles"] if account else [], {role.name for role in board.reconciler.plan.roles} & {*roles}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from secrets import token_hex
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -20,7 +21,7 @@ from ostiary.store.tables import OUTSIDE, PROVIDER, SESSION
 
 MAPS_MAX: Final = 1_000
 LOCAL_MAX_CHARS: Final = 40
-DIGEST_CHARS: Final = 8
+OTHERWISE_BYTES: Final = 4
 Text = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\A[^\x00-\x1f]*\Z")]
 
 
@@ -171,17 +172,17 @@ def account(connection: Connection, issuer: str, subject: str) -> dict[str, Any]
     return principals.one(connection, found) if found else None
 
 
-def add_account(change: Change, *, provider: Provider, subject: str, login: str, name: str, digest: str) -> str:
+def add_account(change: Change, *, provider: Provider, subject: str, login: str, name: str) -> str:
     """A new user without roles, whose login says where he is from, and is nobody's yet."""
     local = "".join(sign for sign in login.partition("@")[0] if sign.isascii() and (sign.isalnum() or sign in "._-"))
     more, title = {"provider": provider.name, "subject": subject}, "".join(filter(str.isprintable, name))[:200]
     local = local.lstrip("._-")[:LOCAL_MAX_CHARS] or "person"
+    held(change.connection, provider.name)  # raises where it was removed meanwhile: nobody is linked to it again
+    new = partial(add, change, "user", title=title, person="", roles=(), more=more)
     try:
-        principal = add(change, "user", f"{local}@{provider.name}", title, "", roles=(), more=more)
+        principal = new(f"{local}@{provider.name}")
     except CallerFault:  # somebody is called so: he is not asked for his account
-        principal = add(
-            change, "user", f"{local}-{digest[:DIGEST_CHARS]}@{provider.name}", title, "", roles=(), more=more
-        )
+        principal = new(f"{local}-{token_hex(OTHERWISE_BYTES)}@{provider.name}")
     row = {"issuer": provider.issuer, "subject": subject, "principal": principal}
     change.connection.execute(insert(OUTSIDE), row)
     return principal
