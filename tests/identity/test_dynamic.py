@@ -379,3 +379,11 @@ def test_a_person_sees_every_host_that_a_code_may_go_to(world):
     assert one["client_name"] == "Known"
     many = [f"https://{'a' * 60}{number}.example/" for number in range(9)]  # more than can be shown
     assert error(register(world, opened(world, "many"), redirect_uris=many)) == (400, "invalid_client_metadata")
+
+
+def test_a_client_that_is_called_otherwise_while_its_page_is_read_was_not_agreed_to(world):
+    one = public(world, scope="erp/sale.order:read", client_name="Orders")
+    page = world.authorize(client_id=one["client_id"], redirect_uri=BACK, scope=None)
+    told = {"token_endpoint_auth_method": "none", "scope": "erp/sale.order:read"}
+    assert change(world, one, **told, client_name="Payroll").status_code == 200
+    assert world.answer(page).status_code == 400

@@ -487,6 +487,15 @@ def test_a_code_of_one_s_own_gives_no_more_guesses(world):
     assert shown(world, own).status_code == 400
 
 
+def test_a_client_does_not_sign_out_by_the_token_of_another(world):
+    """RP-Initiated Logout section 2: the client_id that is sent is the one that the ID token was issued to."""
+    told = world.signed_in()
+    other = {"id_token_hint": told["id_token"], "client_id": "shop", "post_logout_redirect_uri": world.back}
+    assert signed_out(world, **other).status_code == 400
+    assert world.refresh(told["refresh_token"]).status_code == 200
+    assert signed_out(world, **{**other, "client_id": "web"}).headers["location"] == world.back
+
+
 NEW = "seven red kites above the mill"
 
 

@@ -283,6 +283,15 @@ def test_one_client_cannot_fill_the_list_of_what_was_revoked(world, monkeypatch)
     assert takes_back(tokens[2]).status_code == 200
 
 
+def test_who_signs_many_out_keeps_nobody_from_a_device(world, monkeypatch):
+    """What a public client takes back is counted apart from what is kept for it."""
+    monkeypatch.setattr("ostiary.identity.clients.KEPT_MAX", 2)
+    for _ in range(3):
+        taken_back = {"client_id": "web", "token": world.signed_in()["access_token"]}
+        assert world.ask("POST", "/identity/revoke", data=taken_back).status_code == 200
+    assert world.ask("POST", "/identity/device-authorization", data={"client_id": "web"}).status_code == 200
+
+
 def test_a_code_of_one_client_is_nothing_to_another_and_stays_good(world):
     code, form = world.code(), {"redirect_uri": world.back, "code_verifier": world.verifier}
     other = world.token(("shop", world.secret), grant_type="authorization_code", code=code, **form)

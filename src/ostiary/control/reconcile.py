@@ -36,7 +36,7 @@ ROUTES: Final = "rds.json"
 HOT_MAX: Final = 300  # revocations pushed one by one; a longer list becomes part of the cold one
 HEARD_S: Final = 15  # what another node's clock may be behind, and its commit after its record (BUSY_TIMEOUT_MS)
 # Acts that leave the directory as it is, and come many at a time.
-BESIDE: Final = ("alert.", "measure.", "policy.", "session.", "token.")
+BESIDE: Final = ("alert.", "factor.", "measure.", "policy.", "session.", "token.", "user.password")
 READERS_MAX: Final = 2  # Envoys that read a configuration at a time
 PLACES: Final = re.compile("{(key|login|basic)}")
 FIT: Final = re.compile("[ -~]{1,8000}")  # of a header's value: no line of it ends early
@@ -70,9 +70,7 @@ class Reconciler:
     def prepare(self) -> None:
         """Writes all that Envoy starts with; nothing has to run yet."""
         self._read_until, self._cold = self._on.store.ask(tree).size, self._revoked()
-        signals = Signals(
-            revoked_cold=tuple(self._cold), blocked=self._blocked(), lease_until=self._lease(), asks=self._asks
-        )
+        signals = Signals(revoked_cold=self._cold, blocked=self._blocked(), lease_until=self._lease(), asks=self._asks)
         self._gate.write({**self._resources(self.plan), **signal_resources(signals)})
 
     def translated(self, plan: Plan) -> Translated:
@@ -313,12 +311,8 @@ def _asked_as(system: str, login: str, password: Secret | None) -> dict[str, Any
 def sent_values(system: System, login: str, key: str) -> dict[str, str]:
     """By header, what it holds for this account, where that turns on the account."""
     basic = base64.b64encode(f"{login}:{key}".encode()).decode()
-    parts = {"key": key, "login": login, "basic": basic}
-    return {
-        name: PLACES.sub(lambda place: parts[place[1]], form)
-        for name, form in system.sent.items()
-        if PLACES.search(form)
-    }
+    told = {"key": key, "login": login, "basic": basic}
+    return {name: PLACES.sub(lambda at: told[at[1]], form) for name, form in system.sent.items() if PLACES.search(form)}
 
 
 def fit(system: System, login: str, key: str) -> bool:

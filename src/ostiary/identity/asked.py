@@ -65,7 +65,8 @@ class Asked(NamedTuple):
     @property
     def terms(self) -> str:
         """What a person is shown of the client, which may change itself while he reads it."""
-        return f"{self.client.principal} {self.client.generation} {self.values.get('scopes')}" if self.client else ""
+        one = self.client
+        return f"{one.principal} {one.generation} {self.values.get('scopes')} {one.name}" if one else ""
 
     @property
     def by(self) -> str:

@@ -134,10 +134,10 @@ def refuse_grant(client: Client, kind: str) -> None:
 def refuse_many(server: Server, connection: Connection, request: Request, client: Client, most: int = 0) -> None:
     """Anybody can be a public client: what is kept for one is bounded for each address (RFC 9126 section 2.3).
 
-    For any other by `most`, where that is said.
+    For any other where `most` is said. What has a bound of its own is counted by itself.
     """
-    place = tries.place_of(server.key, f"\0{client.id}", site(request) if client.public else "")
-    most = KEPT_MAX if client.public else most
+    most = most or (KEPT_MAX if client.public else 0)
+    place = tries.place_of(server.key, f"\0{client.id} {most}", site(request) if client.public else "")
     if most and (wait_s := tries.count(connection, place, server.now_s(), most)):
         many = f"this client asks for too much; try again in {wait_s} s"
         raise Refused("temporarily_unavailable", many, status=429, client=client.id, retry_s=str(wait_s))

@@ -25,6 +25,8 @@ def end(server: Server, request: Request, body: bytes) -> Response:
         hint = _hint(server, connection, given.get("id_token_hint", ""))
         person = session.current(server, connection, request)
         gone: tuple[str, ...] = ()
+        if hint and given.get("client_id", hint.client) != hint.client:  # section 2
+            raise Refused("invalid_request", "the id_token_hint is another client's")
         if hint:
             change = Change(connection, hint.subject, server.now())
             gone = end_session(change, principal=hint.subject, sid=hint.session, reason="its client signed it out")
