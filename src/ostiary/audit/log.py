@@ -124,9 +124,8 @@ def append(connection: Connection, entry: Entry) -> int:
     data = msgspec.json.encode(entry, order="deterministic")
     frontier = grow(frontier, leaf_hash(data))
     connection.execute(insert(AUDIT_LEAF).values(number=size, action=entry.action, entry=data.decode()))
-    connection.execute(
-        update(AUDIT_TREE).where(AUDIT_TREE.c.id == ONLY).values(size=size + 1, frontier=packed(frontier))
-    )
+    grown = {"size": size + 1, "frontier": packed(frontier)}
+    connection.execute(update(AUDIT_TREE).where(AUDIT_TREE.c.id == ONLY).values(grown))
     return size
 
 

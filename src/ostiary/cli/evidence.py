@@ -62,9 +62,8 @@ def _alert(told: dict[str, Any]) -> Iterator[str]:
         yield f"figures  {', '.join(f'{name} {json.dumps(value)}' for name, value in figures.items())}"
     if told["note"]:
         yield f"note     {told['note']} ({told['actor']})"
-    yield from [
-        f"measure  {one['id']}: {one['kind']} {one['target']} until {one['expires']}" for one in told["measures"]
-    ]
+    for one in told["measures"]:
+        yield f"measure  {one['id']}: {one['kind']} {one['target']} until {one['expires']}"
     yield from ["events", *(f"  {line}" for line in told["events"])] if told["events"] else []
     yield f"what to do: {at_home(told['investigate'])}"
     yield from [f"  {pasteable(command, home().root)}" for command in _next(told)]

@@ -75,9 +75,8 @@ def run(arguments: list[str]) -> int:  # noqa: PLR0911  one for each kind of fai
 
 def _misused(problem: click.UsageError) -> OperatorFault:
     command = problem.ctx.command_path if problem.ctx else "ostiary"
-    message = FORMATS.sub(
-        "is no time: write 2026-03-03, or 2026-03-03T10:00", " ".join(problem.format_message().split())
-    )
+    told = " ".join(problem.format_message().split())
+    message = FORMATS.sub("is no time: write 2026-03-03, or 2026-03-03T10:00", told)
     return OperatorFault("usage", f"{message[:1].lower()}{message[1:]}".rstrip("."), hint=f"see `{command} --help`")
 
 
@@ -205,9 +204,6 @@ def _shown(act: Mapping[str, Any], made: Any, given: Mapping[str, Any]) -> str:
 
 cli = click.version_option(package_name="ostiary")(
     _Group(
-        "ostiary",
-        TABLE,
-        **OSTIARY,
-        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+        "ostiary", TABLE, **OSTIARY, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
     )
 )

@@ -60,9 +60,7 @@ def _grants(role: RoleRule, contexts: Mapping[str, Context]) -> Iterable[Grant]:
 def _contexts(rules: Iterable[ContextRule]) -> dict[str, Context]:
     """Each by its name; what another one is made of is made of no others."""
     parts = {rule.name: tuple(_conditions(rule)) for rule in rules}
-    return {
-        rule.name: Context(name=rule.name, formula=every(_whole(rule, parts)), source=rule.source) for rule in rules
-    }
+    return {one.name: Context(name=one.name, formula=every(_whole(one, parts)), source=one.source) for one in rules}
 
 
 def _whole(rule: ContextRule, parts: Mapping[str, tuple[Formula, ...]]) -> Iterable[Formula]:

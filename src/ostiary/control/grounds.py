@@ -131,10 +131,8 @@ def _listed(title: str, lines: Sequence[str]) -> list[str]:
 
 def noted(note: dict[str, Any]) -> Explanation:
     """How a sign-in or a token request ended, by the identity server's own line; "" where it tells nothing."""
-    told = {
-        name: str(note.get(name, "")).removeprefix(NONE) for name in ("outcome", "action", "account", "client", "why")
-    }
-    outcome, action, account, client, why = told.values()
+    asked = ("outcome", "action", "account", "client", "why")
+    outcome, action, account, client, why = (str(note.get(name, "")).removeprefix(NONE) for name in asked)
     if who := str(note.get("subject", account)):
         action = f"{action} of {who}" + (f" through client:{client}" if client and who != f"client:{client}" else "")
     elif client:

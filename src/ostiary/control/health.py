@@ -143,10 +143,9 @@ def fit(on: Installation) -> str:
     try:
         ssl.create_default_context(cafile=authorities or None)
     except OSError as problem:
-        told, hint = f"{authorities}: {plainly(problem)}", "put a PEM file there, or leave the setting out"
-        raise OperatorFault(
-            "authorities-unfit", f"upstream_authorities in settings.toml names {told}", hint=hint
-        ) from problem
+        told = f"upstream_authorities in settings.toml names {authorities}: {plainly(problem)}"
+        hint = "put a PEM file there, or leave the setting out"
+        raise OperatorFault("authorities-unfit", told, hint=hint) from problem
     if stolen := passwords.stolen_list(on.home, on.settings):
         passwords.refuse_unfit_list(stolen)
     return "what they name can be used"

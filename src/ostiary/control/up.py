@@ -141,10 +141,8 @@ class _Pulse:
         silent = away_s > SILENT_S
         if silent and not self._told:
             log.error("control has not renewed the gate's lease for %d s", away_s)
-            found = Finding(
-                rule="control-silent", key="control", at=datetime.now(UTC), evidence={"away_s": int(away_s)}
-            )
-            process.Copy("alarm", partial(self._call, unkept(found)))
+            told = Finding(rule="control-silent", key="control", at=datetime.now(UTC), evidence={"away_s": int(away_s)})
+            process.Copy("alarm", partial(self._call, unkept(told)))
         self._told = silent
 
 

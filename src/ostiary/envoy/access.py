@@ -118,11 +118,7 @@ def classes_of(plan: Plan) -> Classes:
 
 
 def policy_filter(
-    plans: Sequence[Plan],
-    classes: Mapping[str, AccessClass],
-    role_sets: RoleSets,
-    zone: str,
-    draft: Plan | None = None,
+    plans: Sequence[Plan], classes: Mapping[str, AccessClass], role_sets: RoleSets, zone: str, draft: Plan | None = None
 ) -> tuple[str, Json]:
     """Role, then context, then scope; the decision's name says which of them, and by which grant.
 
@@ -208,9 +204,7 @@ def _judge(judged: AccessClass, holders: Mapping[str, Sequence[str]], narrow: Js
 
     A role set that holds none, or that nobody knows, is denied.
     """
-    found = [
-        (_with(grant, by_clock(grant.context.formula, zone)), _held(roles, holders)) for grant, roles in judged.grants
-    ]
+    found = [(_with(one, by_clock(one.context.formula, zone)), _held(roles, holders)) for one, roles in judged.grants]
     blocking = [(grant, sets) for grant, sets in found if condition(grant.context.formula) is not True]
     denied = _by_role_set(blocking, partial(matcher.deny, Reason.CONTEXT), matcher.deny(Reason.ROLE))
     anew, scope = (partial(matcher.deny, reason) for reason in (Reason.STEP_UP, Reason.SCOPE))
@@ -275,7 +269,7 @@ class Signals(Struct, frozen=True, kw_only=True):
     """
 
     revoked_hot: tuple[str, ...] = ()
-    revoked_cold: tuple[str, ...] = ()
+    revoked_cold: Collection[str] = ()
     blocked: tuple[str, ...] = ()
     lease_until: int | None = None
     asks: bool = False
@@ -292,9 +286,7 @@ def blocked_filter(blocked: Collection[str]) -> tuple[str, Json]:
         return matcher.nothing("blocked")
     listed = ranges(sorted(set(blocked)))
     if len(listed) > RANGES_MAX:
-        raise OurFault(
-            "too-many-blocks", f"{len(blocked)} blocked networks: in {len(listed)} ranges, over {RANGES_MAX}"
-        )
+        raise OurFault("too-many-blocks", f"{len(blocked)} blocked networks: {len(listed)} ranges, over {RANGES_MAX}")
     chosen = [{"ranges": listed, "on_match": matcher.refuse(Reason.ADDRESS_BLOCKED)}]
     trie = extension("blocked", "xds.type.matcher.v3.IPMatcher", range_matchers=chosen)
     tree = {"matcher_tree": {"input": matcher.source_address(), "custom_match": trie}}

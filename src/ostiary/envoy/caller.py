@@ -187,10 +187,8 @@ def country_filter(plans: Sequence[Plan], edge: Edge) -> Sequence[tuple[str, Jso
         return ()
     if not any(isinstance(atom, Countries) for plan in plans for atom in plan.conditions):
         return [matcher.nothing("country")]
-    fields = {
-        "country_db_path": str(edge.geoip),
-        "common_provider_config": {"geo_field_keys": {"country": COUNTRY_HEADER}},
-    }
+    names = {"geo_field_keys": {"country": COUNTRY_HEADER}}
+    fields = {"country_db_path": str(edge.geoip), "common_provider_config": names}
     return [changeable("country", GEOIP, provider=extension("envoy.geoip_providers.maxmind", MAXMIND, **fields))]
 
 

@@ -71,9 +71,7 @@ def stepped_up(formula: Formula) -> Formula:
 
 def by_clock(formula: Formula, zone: str) -> Formula:
     """The same, with the hours of the gate's own zone told by its clock."""
-    return _each(
-        formula, lambda one: replace(one, zone=HERE) if isinstance(one, kind.Hours) and one.zone == zone else one
-    )
+    return _each(formula, lambda at: replace(at, zone=HERE) if isinstance(at, kind.Hours) and at.zone == zone else at)
 
 
 def _each(formula: Formula, change: Callable[[Formula], Formula]) -> Formula:
@@ -120,9 +118,7 @@ def networks(texts: tuple[str, ...]) -> Json | bool:
 def ranges(networks: Iterable[str]) -> list[Json]:
     """As Envoy lists them: it takes the ::ffff:a.b.c.d that a proxy may write for an address of version 6."""
     parts = (one.partition("/") for network in networks for one in _spelt(network))
-    return [
-        {"address_prefix": first, "prefix_len": int(bits or (128 if ":" in first else 32))} for first, _, bits in parts
-    ]
+    return [{"address_prefix": at, "prefix_len": int(bits or (128 if ":" in at else 32))} for at, _, bits in parts]
 
 
 def _spelt(network: str) -> Iterable[str]:
@@ -238,9 +234,7 @@ def zone_of(plan: Plan) -> str:
 def came_before(until: datetime) -> Json:
     """A predicate: the request came before then. Of two numbers of one length, the first other digit tells."""
     then = f"{int(until.timestamp()):0{DIGITS}}"
-    smaller = [
-        f"{then[:at]}[0-{int(digit) - 1}][0-9]{{{DIGITS - 1 - at}}}" for at, digit in enumerate(then) if digit > "0"
-    ]
+    smaller = [f"{then[:at]}[0-{int(one) - 1}][0-9]{{{DIGITS - 1 - at}}}" for at, one in enumerate(then) if one > "0"]
     return matcher.regex(CLASS_HEADER, f".* (?:{'|'.join(smaller)}) [0-9]{{5}} [0-9]{{8}}")
 
 

@@ -70,9 +70,8 @@ def find(setting: str = "") -> Path:
 def version(path: Path) -> tuple[int, int]:
     """Major and minor; (0, 0) where the program does not say."""
     try:
-        told = subprocess.run(
-            [path, "--version"], capture_output=True, text=True, timeout=VERSION_TIMEOUT_S, check=False
-        )
+        asked = [str(path), "--version"]
+        told = subprocess.run(asked, capture_output=True, text=True, timeout=VERSION_TIMEOUT_S, check=False)
     except (OSError, subprocess.SubprocessError):
         return 0, 0
     match = VERSION.search(told.stdout)
@@ -223,14 +222,8 @@ class Gate:
     def _read(self, config: Path) -> "subprocess.CompletedProcess[str]":
         command = [str(self._binary), "--mode", "validate", "--log-level", "error", "--config-path", str(config)]
         try:
-            return subprocess.run(
-                command,
-                capture_output=True,
-                text=True,
-                timeout=VALIDATE_TIMEOUT_S,
-                env=environment(self._edge.zone),
-                check=False,
-            )
+            how: dict[str, Any] = {"timeout": VALIDATE_TIMEOUT_S, "env": environment(self._edge.zone)}
+            return subprocess.run(command, capture_output=True, text=True, check=False, **how)
         except subprocess.TimeoutExpired as problem:
             told = f"Envoy has not read this configuration within {VALIDATE_TIMEOUT_S} s; nothing was changed"
             raise SystemFault("gate-slow", told, hint="try again when the machine has less to do") from problem

@@ -50,10 +50,7 @@ UTF8: Final = "|".join(
     ]
 )
 NO_UTF8: Final = matcher.both(
-    [
-        matcher.contains(CALL_HEADER, "%"),
-        {"not_matcher": matcher.regex(CALL_HEADER, f"(?:[^%]|{UTF8})*")},
-    ]
+    [matcher.contains(CALL_HEADER, "%"), {"not_matcher": matcher.regex(CALL_HEADER, f"(?:[^%]|{UTF8})*")}]
 )
 METADATA_PATH: Final = "/.well-known/oauth-authorization-server/identity"  # RFC 8414 section 3.1
 FORM_MAX_BYTES: Final = 32 * 1024  # of the identity server, which reads less: strangers fill no memory
@@ -61,9 +58,7 @@ SCIM_MAX_BYTES: Final = 256 * 1024  # of a directory that keeps users here: a gr
 UPSTREAM_TIMEOUT: Final = "60s"
 REMEMBERED_MAX: Final = 20_000  # routes, as long as a document may have
 # A route of the identity server: it checks its callers itself; blocked addresses and address limits still hold.
-UNTOUCHED: Final = tuple(
-    name for name in ORDER if name not in ("mark", "blocked", "address-limit", "body", upstream.TELL)
-)
+UNTOUCHED: Final = tuple(one for one in ORDER if one not in ("mark", "blocked", "address-limit", "body", upstream.TELL))
 
 
 class Population(Struct, frozen=True, kw_only=True):
@@ -269,11 +264,8 @@ def _to(
 ) -> Json:  # fmt: skip
     """A route's name is what the gate knows of a request: access class and operation. Names cost less than metadata."""
     address, handed = urlsplit(system.upstream), system.hand_over is not HandOver.NONE
-    target = {
-        "cluster": upstream.cluster_name(system),
-        "host_rewrite_literal": address.netloc,
-        "timeout": UPSTREAM_TIMEOUT,
-    }
+    cluster = upstream.cluster_name(system)
+    target = {"cluster": cluster, "host_rewrite_literal": address.netloc, "timeout": UPSTREAM_TIMEOUT}
     if (there := address.path.rstrip("/")) != system.prefix:
         target["prefix_rewrite"] = f"{there}/"
     return _route(
@@ -288,24 +280,19 @@ def _to(
 
 
 def _identity(most: int = FORM_MAX_BYTES) -> Json:
+    passes = {upstream.TELL: upstream.ON, **dict.fromkeys(UNTOUCHED, OFF), "body": upstream.body_limit(most)}
     return _route(
         match={"prefix": "/"},
         name=f"{place('-')} -/-",
         route={"cluster": "identity", "timeout": UPSTREAM_TIMEOUT},
-        typed_per_filter_config={
-            upstream.TELL: upstream.ON,
-            **dict.fromkeys(UNTOUCHED, OFF),
-            "body": upstream.body_limit(most),
-        },
+        typed_per_filter_config=passes,
     )
 
 
 def _refused(system: str, *, observed: bool = False) -> Json:
     """The access table denies the class before this answer would be given."""
     return _route(
-        match={"prefix": "/"},
-        name=f"{place(system, observed=observed)} {system}/-",
-        direct_response={"status": 403},
+        match={"prefix": "/"}, name=f"{place(system, observed=observed)} {system}/-", direct_response={"status": 403}
     )
 
 

@@ -215,13 +215,10 @@ def bare_filter() -> Json:
     late = matcher.first([(matcher.regex(TOOK_HEADER, LATE), matcher.deny(Reason.INVALID))], matcher.allow())
     ended = {"0": matcher.execute_all([took, matcher.decider(late)])}
     inside = matcher.first([(matcher.without("content-length"), matcher.skip())], matcher.refuse(Reason.INVALID))
-    alone = matcher.first(
-        [(matcher.contains(":path", "?"), matcher.refuse(Reason.INVALID))],
-        matcher.exact("content-length", ended, inside),
-    )
-    return matcher.always_excepting(
-        "bare", matcher.first([(matcher.without(resource.DECISION_HEADER), alone)], matcher.skip())
-    )
+    sized = matcher.exact("content-length", ended, inside)
+    alone = matcher.first([(matcher.contains(":path", "?"), matcher.refuse(Reason.INVALID))], sized)
+    judged = matcher.first([(matcher.without(resource.DECISION_HEADER), alone)], matcher.skip())
+    return matcher.always_excepting("bare", judged)
 
 
 def looked_into(body_bytes: int) -> Json:

@@ -83,9 +83,8 @@ def _read(here: list[tuple[Path, os.stat_result]], offset: int, lost: int) -> Ba
     found = [read(line) for line in lines if line]
     events = tuple(event for event in found if event is not None)
     done = newer and end >= at.st_size
-    following = Cursor(
-        inode=here[1][1].st_ino if done else stat.st_ino, offset=0 if done else end, written_ns=at.st_mtime_ns
-    )
+    inode, offset = (here[1][1].st_ino, 0) if done else (stat.st_ino, end)
+    following = Cursor(inode=inode, offset=offset, written_ns=at.st_mtime_ns)
     unreadable = len(found) - len(events) + given_up
     return Batch(events=events, cursor=following, unreadable=unreadable, lost=lost, more=done or bool(lines))
 

@@ -84,8 +84,7 @@ SILENT_S: Final = LEASE_S * 2 / 3  # two renewals of the lease were missed: the 
 # The description says what may be written; a message shows it.
 Port = Annotated[int, Meta(ge=0, le=65535, description="a number from 0 to 65535")]
 Host = Annotated[
-    str,
-    Meta(pattern=r"\A[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?\Z", description="the name of a host, in small letters"),
+    str, Meta(pattern=r"\A[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?\Z", description="the name of a host, in small letters")
 ]
 Address = Annotated[str, Meta(description="an IP address of this machine, such as 127.0.0.1 or 0.0.0.0")]
 Count = Annotated[int, Meta(ge=0, le=1024, description="a number from 0 to 1024")]

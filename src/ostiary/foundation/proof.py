@@ -233,10 +233,8 @@ def public_key(told: Any) -> Key:
         key = JWKRegistry.import_key({name: value for name, value in told.items() if name != "key_ops"})
     except (JoseError, ValueError, TypeError, KeyError, AttributeError) as problem:
         raise TokenRefused("the key cannot be read") from problem
-    curve = told.get("crv")
-    if key.is_private or not any(
-        isinstance(key, kind) and curve in (curves or (None,)) for kind, curves in ALGORITHMS.values()
-    ):
+    fits = (isinstance(key, kind) and told.get("crv") in (curves or (None,)) for kind, curves in ALGORITHMS.values())
+    if key.is_private or not any(fits):
         raise TokenRefused("the key is private" if key.is_private else "the key is of a kind that is not accepted")
     if isinstance(key, RSAKey) and key.public_key.key_size not in range(RSA_MIN_BITS, RSA_MAX_BITS + 1):
         raise TokenRefused(f"an RSA key has {RSA_MIN_BITS} to {RSA_MAX_BITS} bits")

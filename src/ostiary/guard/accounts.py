@@ -148,9 +148,8 @@ class SystemVault:
     async def learn_uid(self, account: ErpAccount, uid: str) -> None:
         table = ERP_ACCOUNT.c
         where = (table.principal == account.principal, table.system == self._system, table.uid == "")
-        await self._accounts.write(
-            lambda connection: connection.execute(update(ERP_ACCOUNT).where(*where).values(uid=uid))
-        )
+        learnt = update(ERP_ACCOUNT).where(*where).values(uid=uid)
+        await self._accounts.write(lambda connection: connection.execute(learnt))
 
     def _key_purpose(self, account: ErpAccount) -> str:
         return f"erp-key:{self._system}:{account.login}"

@@ -57,10 +57,8 @@ class Check:
 
         Raises ConnectionError when the gate went away while records were held for it; then they are let go.
         """
-        trace = Trace(
-            decision=asked.headers.get("x-gw-decision", "") or "-",
-            revision=asked.headers.get("x-gw-revision", "") or "-",
-        )
+        decision, revision = (asked.headers.get(f"x-gw-{name}", "") or "-" for name in ("decision", "revision"))
+        trace = Trace(decision=decision, revision=revision)
         try:
             async with asyncio.timeout(ANSWER_MAX_S):
                 await self._judge(asked, trace, gone)
@@ -246,9 +244,8 @@ class Check:
         try:
             await self._locks.hold(trace.decision, wanted, trace.person, linked)
         except Busy:
-            raise Refused(
-                Reason.UNAVAILABLE, "another operation on the same record has not ended yet; try again"
-            ) from None
+            told = "another operation on the same record has not ended yet; try again"
+            raise Refused(Reason.UNAVAILABLE, told) from None
 
     async def _credential(self, system: System, subject: str, request: Request, trace: Trace) -> str:
         """The mapped ERP user's own credential: the ERP's log still names a person."""

@@ -172,10 +172,10 @@ def _check_texts(value: Any, pointer: str) -> None:
 @lru_cache(maxsize=VALIDATORS_MAX)
 def _validator(schema: str) -> tuple[Any, jsonschema_rs.Draft202012Validator]:
     parsed = jiter.from_json(schema.encode())
-    options = jsonschema_rs.RegexOptions()  # linear time: no look-around, no back references
-    return parsed, jsonschema_rs.Draft202012Validator(
-        parsed, validate_formats=True, offline=True, pattern_options=options
-    )
+    how: dict[str, Any] = {
+        "pattern_options": jsonschema_rs.RegexOptions()
+    }  # linear time: no look-around, no back references
+    return parsed, jsonschema_rs.Draft202012Validator(parsed, validate_formats=True, offline=True, **how)
 
 
 def _check_schema(validator: jsonschema_rs.Draft202012Validator, value: Any, pointer: str) -> None:

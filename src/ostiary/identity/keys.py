@@ -121,11 +121,8 @@ def _age_s(change: Change, purpose: str, state: str) -> float:
 
 def _make(connection: Connection, sealer: Sealer, now: datetime, purpose: str, state: str) -> None:
     key, at_us = SigningKey.generate(RS256 if purpose in BY_RS256 else ALGORITHM), to_us(now)
-    halves = {
-        "public_jwk": json.dumps(key.public()),
-        "sealed_private": sealer.seal(key.private(), _sealed_for(purpose)),
-    }
-    row = {"kid": key.kid, "purpose": purpose, "state": state, "made_at_us": at_us, "since_us": at_us, **halves}
+    both = {"public_jwk": json.dumps(key.public()), "sealed_private": sealer.seal(key.private(), _sealed_for(purpose))}
+    row = {"kid": key.kid, "purpose": purpose, "state": state, "made_at_us": at_us, "since_us": at_us, **both}
     connection.execute(insert(SIGNING_KEY), row)
 
 

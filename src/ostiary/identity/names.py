@@ -72,10 +72,6 @@ def safe(redirect: str) -> bool:
         return False
     try:
         place = urlsplit(redirect)
-        return (
-            bool(place.hostname)
-            and place.port != 0
-            and (place.scheme == "https" or LOOPBACK.fullmatch(redirect) is not None)
-        )
+        return bool(place.hostname and place.port != 0 and (place.scheme == "https" or LOOPBACK.fullmatch(redirect)))
     except ValueError:
         return False

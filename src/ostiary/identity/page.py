@@ -34,9 +34,8 @@ def page(request: Request, name: str, *, status: int = 200, **facts: object) -> 
     """The page of this name; `problem` is the name of a text, or one of OAuth's own. With `options` the script comes along."""
     wanted = LANGUAGE.findall(request.headers.get("accept-language", "").lower()[:100])
     language = next((one for one in wanted if one in TEXTS), "en")
-    shown = HTMLResponse(
-        _PAGE.render(name=name, t=TEXTS[language], language=language, **facts), status, headers=HEADERS
-    )
+    text = _PAGE.render(name=name, t=TEXTS[language], language=language, **facts)
+    shown = HTMLResponse(text, status, headers=HEADERS)
     if facts.get("options"):
         shown.headers["content-security-policy"] = f"{POLICY}; {SCRIPTED.format(facts['script'])}"
     return shown

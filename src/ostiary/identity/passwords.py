@@ -32,9 +32,7 @@ LINE: Final = re.compile(rb"[0-9A-Fa-f]{40}:[0-9]{1,12}\r?\n?")
 LINE_MAX_BYTES: Final = 64
 BEHIND: Final = b"G"  # after every hash
 SAMPLES: Final = 1_000
-HINT: Final = (
-    "get the SHA-1 list of Have I Been Pwned, ordered by hash, or leave breached_passwords out of settings.toml"
-)
+HINT: Final = "get Have I Been Pwned's SHA-1 list, ordered by hash, or leave breached_passwords out of settings.toml"
 PASSES, MEMORY_BYTES = 2, 19 * 1024 * 1024  # one lane: OWASP's figures for argon2id
 
 

@@ -98,7 +98,7 @@ def members_of(client: str, role: str) -> Select[Any]:
     return provisioned(client, ASSIGNMENT.c.role == role).join(ASSIGNMENT, holds).order_by(PROVISIONED.c.id)
 
 
-def act(  # what the client asks who is the change's actor
+def act(  # for the client, who is the change's actor
     change: Change, lent: Lent, *, method: str, kind: str, name: str, told: Sequence[Operation]
 ) -> tuple[dict[str, Any], Keys]:
     """Raises Refused in the words of SCIM."""
@@ -110,8 +110,8 @@ def act(  # what the client asks who is the change's actor
         row = _made(change, told) if method == "POST" else _user(change, name)
         return {"id": row.id}, _bring(change, lent, row, told) + (_delete(change, row) if method == "DELETE" else ())
     except (CallerFault, OperatorFault) as problem:
-        kind, status = ("uniqueness", 409) if problem.code == "exists" else ("invalidValue", 400)
-        raise Refused(kind, problem.message, status=status) from problem
+        error, status = ("uniqueness", 409) if problem.code == "exists" else ("invalidValue", 400)
+        raise Refused(error, problem.message, status=status) from problem
 
 
 def _user(change: Change, name: str, status: int = 404) -> Row[Any]:

@@ -93,8 +93,8 @@ def change_client(
         ends = ends or whole["until"] < before["until"]
     change.connection.execute(update(CLIENT).where(CLIENT.c.principal == principal).values(row))
     if "scopes" in told and change.actor != principal:  # else one that registered itself would take them back
-        narrowed = update(REGISTERED).where(REGISTERED.c.principal == principal)
-        change.connection.execute(narrowed.values(scopes=" ".join(terms.scopes)))
+        most = update(REGISTERED).where(REGISTERED.c.principal == principal)
+        change.connection.execute(most.values(scopes=" ".join(terms.scopes)))
     if terms.auth != kept.auth:
         change.connection.execute(delete(CLIENT_SECRET).where(CLIENT_SECRET.c.principal == principal))
     named = {"name": name, "person": person}
@@ -160,9 +160,8 @@ def _fit(change: Change, sealer: Sealer, kept: Terms, told: Mapping[str, Any]) -
         raise CallerFault("redirect-missing", "a public client that nobody can sign in with has no use", hint=hint)
     if terms.auth == API_KEY and (what := next((one for one in NO_USE_TO_KEYS if getattr(terms, one)), "")):
         hint = f"leave out --{what.removesuffix('s').replace('_', '-')}, or let it prove itself by something else"
-        raise CallerFault(
-            "client-unfit", f"a client with an API key gets no tokens: {what} is of no use to it", hint=hint
-        )
+        why = f"a client with an API key gets no tokens: {what} is of no use to it"
+        raise CallerFault("client-unfit", why, hint=hint)
     if terms.auth in BY_JWKS:
         terms = replace(terms, jwks=_jwks(terms.jwks))
     terms = _of_profile(terms)

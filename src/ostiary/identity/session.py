@@ -30,9 +30,7 @@ _SESSION: Final = (
     .join(PRINCIPAL, PRINCIPAL.c.id == SESSION.c.principal)
     .where(SESSION.c.digest == bindparam("shown"), SESSION.c.expires_at_s > bindparam("now_s"), PRINCIPAL.c.active)
 )
-_HOLD: Final = (
-    select(PRINCIPAL.c.id).where(PRINCIPAL.c.id == bindparam("principal"), PRINCIPAL.c.active).with_for_update()
-)
+_HOLD: Final = select(PRINCIPAL.c.id).where(PRINCIPAL.c.id == bindparam("whose"), PRINCIPAL.c.active).with_for_update()
 _AS_PROVED: Final = _HOLD.where(
     PRINCIPAL.c.generation == bindparam("generation"), bindparam("sure", type_=Boolean) | ~factors.ASKED_FOR
 )
@@ -135,9 +133,8 @@ def _by_code(server: Server, request: Request, form: Mapping[str, str]) -> Perso
             if amr and drawer.use(half):
                 tries.clear(connection, place)
                 return made._replace(**_both(kept, amr))
-    return Lacking(
-        _noted(principal, locked_s, outcome="wrong", why="a code that is wrong or was used"), "wrong-code", half
-    )
+    noted = _noted(principal, locked_s, outcome="wrong", why="a code that is wrong or was used")
+    return Lacking(noted, "wrong-code", half)
 
 
 def _by_passkey(
@@ -161,9 +158,8 @@ def _by_passkey(
             tries.clear(connection, place)
             return made._replace(**half)
         used = used._replace(why="a passkey without the provider's word") if made else used
-    return Lacking(
-        _noted(principal, locked_s, outcome=used.outcome, why=used.why), "wrong-passkey", form.get("half", "")
-    )
+    noted = _noted(principal, locked_s, outcome=used.outcome, why=used.why)
+    return Lacking(noted, "wrong-passkey", form.get("half", ""))
 
 
 def _first_half(server: Server, connection: Connection, half: str, made: Person) -> Mapping[str, Any] | None:
@@ -233,12 +229,12 @@ def in_force(connection: Connection, person: Person, now_s: int) -> bool:
 
 def hold(connection: Connection, principal: str) -> None:
     """Nobody changes this account until the transaction ends."""
-    connection.execute(_HOLD, {"principal": principal})
+    connection.execute(_HOLD, {"whose": principal})
 
 
 def as_proved(connection: Connection, person: Person) -> bool:
     """Whether the account is as it was when he proved who he is, and asks for no more; so it stays in this transaction."""
-    facts = {"principal": person.principal, "generation": person.generation, "sure": MFA in person.amr}
+    facts = {"whose": person.principal, "generation": person.generation, "sure": MFA in person.amr}
     return connection.execute(_AS_PROVED, facts).first() is not None
 
 

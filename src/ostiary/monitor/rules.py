@@ -339,7 +339,5 @@ def step(
 def _refused(events: Sequence[Event]) -> list[Finding]:
     """By system and caller, whose credential an ERP does not take."""
     first = {f"{one.system} {one.subject}": one for one in reversed(events) if one.reason == "erp-refuses"}
-    return [
-        Finding(rule="erp-refuses", key=key, at=one.at, evidence={"decisions": [one.decision]})
-        for key, one in first.items()
-    ]
+    told = [(key, one.at, {"decisions": [one.decision]}) for key, one in first.items()]
+    return [Finding(rule="erp-refuses", key=key, at=at, evidence=evidence) for key, at, evidence in told]

@@ -339,12 +339,9 @@ class Plan(Struct, frozen=True, kw_only=True, cache_hash=True, dict=True):
     def known(self) -> Mapping[str, Sequence[Operation]]:
         """Pattern -> the operations in it: those that a URL is; of a system without such, those that the policy names."""
         inside = {system.name for system in self.systems if system.guarded}
-        rules = (one for rule in self.apart for one in (rule.first, rule.then))
-        named = (
-            *(grant.pattern for grant in self.grants),
-            *rules,
-            *(one for rule in self.never for one in rule.patterns),
-        )
+        apart = (one for rule in self.apart for one in (rule.first, rule.then))
+        never = (one for rule in self.never for one in rule.patterns)
+        named = (*(grant.pattern for grant in self.grants), *apart, *never)
         exact = (one.operation for one in named if one.system in inside and "*" not in one.object)
         found: dict[str, list[Operation]] = defaultdict(list)
         for operation in dict.fromkeys((*(route.operation for route in self.routes), *exact)):

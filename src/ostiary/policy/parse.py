@@ -148,11 +148,8 @@ def gathered(file: str, text: str, find: Find) -> Files:
             new = {name: text for name, text in _named(item, find, files.problems).items() if name not in files.texts}
             files.texts.update(new)
             pending += [(one, depth + 1) for one in new]
-            if (
-                depth == DEPTH_MAX
-                or len(pending) > FILES_MAX
-                or sum(map(len, files.texts.values())) > node.TEXT_MAX_BYTES
-            ):
+            size = sum(map(len, files.texts.values()))
+            if depth == DEPTH_MAX or len(pending) > FILES_MAX or size > node.TEXT_MAX_BYTES:
                 files.problems.append(problem_at(item, "the policy includes too much", AT_MOST))
                 return files
     return files
@@ -162,9 +159,7 @@ def among(texts: Mapping[str, str]) -> Find:
     """Finds in texts that somebody else has read."""
 
     def find(pattern: str) -> Mapping[str, str]:
-        return {
-            name: texts[name] for name in sorted(texts) if FORMS["PATH"].fullmatch(name) and _matches(name, pattern)
-        }
+        return {one: texts[one] for one in sorted(texts) if FORMS["PATH"].fullmatch(one) and _matches(one, pattern)}
 
     return find
 

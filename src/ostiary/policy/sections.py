@@ -75,10 +75,8 @@ def _system(reader: Reader, name: str, key: Scalar, node: Node) -> System | None
         reader.report(part["at"], f"{str(kind).capitalize()} answers at its own paths, without a prefix", host)
     if until := told.get("observe_until"):
         told["observe_until"] = until.astimezone(UTC)
-    otherwise = {
-        "audience": f"https://{host}{prefix}",
-        "sends": _sent(told) if told.get("hand_over") is HandOver.KEY else (),
-    }
+    sends = _sent(told) if told.get("hand_over") is HandOver.KEY else ()
+    otherwise = {"audience": f"https://{host}{prefix}", "sends": sends}
     return made(System, {**otherwise, **told}, name=name, host=host, prefix=prefix, source=reader.source(key))
 
 
@@ -129,9 +127,8 @@ def _context(reader: Reader, made: frozenset[str], name: str, key: Scalar, node:
     part, told = reader.read(node, "context", what=f"context {name}")
     timed = part.keys() & {"days", "hours", "zone", "holidays"}
     if timed and not part.keys() >= {"hours", "zone"}:
-        reader.report(
-            key, "hours need a zone, and days and holidays need both", 'hours: "08:00-18:00", zone: Europe/Berlin'
-        )
+        hint = 'hours: "08:00-18:00", zone: Europe/Berlin'
+        reader.report(key, "hours need a zone, and days and holidays need both", hint)
     for one, item in (each for key in OTHERS for each in reader.texts(part.get(key), what=key)):
         if one in made:
             reader.report(item, f"context {one} is made of others itself", "name what it is made of")
@@ -279,9 +276,8 @@ def _apart(reader: Reader, item: tuple[int, Node], named: dict[str, Node]) -> It
     pairs = list(product(*sides))
     for nth, (first, then) in enumerate(pairs, 1):
         of_several = f".{nth}" if len(pairs) > 1 else ""
-        rule = made(
-            model.Apart, told, id=f"{APART}{id_}{of_several}", first=first, then=then, source=reader.source(node)
-        )
+        about = {"id": f"{APART}{id_}{of_several}", "source": reader.source(node)}
+        rule = made(model.Apart, told, first=first, then=then, **about)
         yield from [rule] if rule else []
 
 
@@ -314,9 +310,8 @@ def read_statement(reader: Reader, kind: type[S], node: Node) -> S | None:
     part, told = reader.read(node, name, what=f"a rule of `{name}`")
     for key in part.keys() & {"outside", "when"}:
         if len(reader.items(part[key], what=key)) != 1:
-            reader.report(
-                node, f"a rule of `{name}` names one context", "one that is made of others by all, any or not"
-            )
+            hint = "one that is made of others by all, any or not"
+            reader.report(node, f"a rule of `{name}` names one context", hint)
     context = next(iter(told.pop("contexts", ())), "")
     return made(kind, told, context=context, source=reader.source(node))
 
@@ -366,10 +361,8 @@ def _administers(pattern: Pattern, kind: Kind) -> bool:
 def misfit(role: RoleRule, other: RoleRule, above: Above) -> Wrong | None:
     """Why `role` may not include `other`: it is of a higher level, or not of this branch of the company."""
     if RANK[other.level] > RANK[role.level]:
-        return Wrong(
-            f"a role of level {role.level} includes none of level {other.level}",
-            "a role of its own level or of a lower one",
-        )
+        told = f"a role of level {role.level} includes none of level {other.level}"
+        return Wrong(told, "a role of its own level or of a lower one")
     mine, theirs = role.department, other.department
     if role.level is Level.SYSTEM or not mine or not theirs or mine in {theirs, *above.get(theirs, ())}:
         return None

@@ -148,10 +148,8 @@ def _bounding(plan: Plan, role: str, system: str) -> tuple[list[Grant], Formula]
     """The role's lines of fewer fields or records of what it writes, and where one of them counts (`plan.decide`)."""
     own = plan.writing_of(sorted(plan.closures.get(role, ())), system)
     lines = [one for one in own if one.terms]
-    whole = [
-        either(each.context.formula for each in own if not each.terms and one.pattern.within(each.pattern))
-        for one in lines
-    ]
+    all_of_it = [one for one in own if not one.terms]
+    whole = [either(one.context.formula for one in all_of_it if line.pattern.within(one.pattern)) for line in lines]
     return lines, either(Not(part=one) for one in whole)
 
 

@@ -185,9 +185,8 @@ def _why(plan: Plan, asked: Asked) -> str:
     roles, words = asked.facts.roles, asked.reason.words
     match asked.reason:
         case Reason.ROLE:
-            held = (
-                f"no role of the caller ({', '.join(sorted(roles))}) grants it" if roles else "the caller holds no role"
-            )
+            names = ", ".join(sorted(roles))
+            held = f"no role of the caller ({names}) grants it" if roles else "the caller holds no role"
             return held + ("; no role of the policy grants it" if asked.did and not _meant(plan, asked) else "")
         case Reason.TOO_LARGE if not asked.inside:
             return f"{words}; by limits, body: {plan.limits.body}"

@@ -101,9 +101,8 @@ def _held_to(plan: Plan, other: Plan) -> Plan:
     """The plan's grants under the other's statements, in whose contexts these speak, and of whose levels."""
     levels = {role.name: role.level for role in other.roles}
     roles = tuple(replace(role, level=levels.get(role.name, role.level)) for role in plan.roles)
-    return replace(
-        plan, roles=roles, never=other.never, always=other.always, apart=other.apart, contexts=other.contexts
-    )
+    told = {"never": other.never, "always": other.always, "apart": other.apart, "contexts": other.contexts}
+    return replace(plan, roles=roles, **told)
 
 
 def broad(plan: Plan) -> Iterator[str]:

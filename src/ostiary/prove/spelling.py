@@ -95,9 +95,8 @@ def _unknown_fields(policy: Policy, offers: Mapping[str, Offer]) -> Iterator[str
 
     for at, pattern, names in _fields_named(policy):
         fields = known(pattern.system, pattern.object)
-        yield from (
-            f"{_place(at)}: {_no_field(pattern.object, name, fields)}" for name in sorted(names - fields) if fields
-        )
+        for name in sorted(names - fields) if fields else ():
+            yield f"{_place(at)}: {_no_field(pattern.object, name, fields)}"
 
 
 def _fields_named(policy: Policy) -> Iterator[tuple[Source, Pattern, frozenset[str]]]:

@@ -67,10 +67,8 @@ def emergency_mark(identity: str) -> str:
 
 def access_keys(connection: Connection) -> dict[str, Any]:
     """The JWKS (RFC 7517) of the public keys that access tokens are verified with, and no others."""
-    rows = connection.execute(
-        select(SIGNING_KEY.c.public_jwk).where(SIGNING_KEY.c.purpose == "access").order_by(SIGNING_KEY.c.kid)
-    )
-    return {"keys": [json.loads(row.public_jwk) for row in rows]}
+    chosen = select(SIGNING_KEY.c.public_jwk).where(SIGNING_KEY.c.purpose == "access").order_by(SIGNING_KEY.c.kid)
+    return {"keys": [json.loads(text) for text in connection.scalars(chosen)]}
 
 
 def erp_account(connection: Connection, principal: str, system: str) -> ErpAccount | None:

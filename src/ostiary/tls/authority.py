@@ -22,9 +22,7 @@ LEAF_DAYS: Final = 90
 RENEW_DAYS: Final = LEAF_DAYS // 3  # renewed when a third of its life remains
 OVERDUE: Final = timedelta(days=RENEW_DAYS - 1)  # it was to be renewed a day ago, and control tries every hour
 CA, GATE, GATE_KEY = "ca.crt", "gate.crt", "gate.key"
-NOT_RENEWED: Final = (
-    "the output of `ostiary up` says why it could not be renewed; mend that, it is tried again every hour"
-)
+NOT_RENEWED: Final = "the output of `ostiary up` says why it could not be renewed; mend that, it is tried every hour"
 NEW_AUTHORITY: Final = "move ca.key and ca.crt away, start again, and give callers the new ca.crt"
 BACKDATED: Final = timedelta(minutes=5)  # for clocks that lag behind
 OTHER_USES: Final = (
@@ -221,6 +219,5 @@ def _unfit(path: Path, what: str) -> OperatorFault:
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    plain = serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)

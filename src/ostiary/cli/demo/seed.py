@@ -118,9 +118,8 @@ def _accounts(pool: Any) -> None:
 
 
 def _parties(pool: Any) -> None:
-    pool.get("party.party").create(
-        [{"name": name, "addresses": [("create", [{"city": city}])]} for name, city in PARTIES.items()]
-    )
+    told = [{"name": name, "addresses": [("create", [{"city": city}])]} for name, city in PARTIES.items()]
+    pool.get("party.party").create(told)
 
 
 def _reading_group(pool: Any) -> None:

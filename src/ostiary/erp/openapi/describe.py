@@ -142,10 +142,8 @@ class _Reader:
             return None
         if place == "header" and (name.lower() in UNSEEN_HEADERS or name.lower().startswith(NO_PARAMETERS)):
             return None
-        schema = self._parameter_schema(value, place, pointer)
-        return Parameter(
-            name=name.lower() if place == "header" else name, place=place, required=required, schema=schema
-        )
+        schema, name = self._parameter_schema(value, place, pointer), name.lower() if place == "header" else name
+        return Parameter(name=name, place=place, required=required, schema=schema)
 
     def _parameter_schema(self, value: Mapping[str, Any], place: str, pointer: str) -> str:
         if "schema" not in value:

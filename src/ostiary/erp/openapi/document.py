@@ -67,9 +67,8 @@ class _Core(yaml.CSafeLoader):
         for key, _ in node.value:
             name = getattr(key, "value", None)
             if not isinstance(name, str) or name in seen:
-                raise Refused(
-                    "", f"line {key.start_mark.line + 1}: the key {str(name)[:80]!r} is given twice or no text"
-                )
+                line = key.start_mark.line + 1
+                raise Refused("", f"line {line}: the key {str(name)[:80]!r} is given twice or no text")
             seen.add(name)
         return {str(key.value): self.construct_object(value, deep=deep) for key, value in node.value}
 

@@ -136,9 +136,8 @@ def _check(schema: Any, text: str, pointer: str) -> None:
         jsonschema_rs.Draft202012Validator(schema, validate_formats=True, offline=True, pattern_options=options)
     except (jsonschema_rs.ValidationError, ValueError) as problem:
         hint = "; patterns may have no look-around or back references" if "regex" in str(problem) else ""
-        raise Refused(
-            pointer, f"not a schema that can be enforced: {str(problem).splitlines()[0][:200]}{hint}"
-        ) from None
+        why = str(problem).splitlines()[0][:200]
+        raise Refused(pointer, f"not a schema that can be enforced: {why}{hint}") from None
 
 
 def _inner_first(leads: Sequence[Sequence[int]]) -> list[int]:
@@ -162,9 +161,8 @@ def _weight(schema: Any, known: Mapping[str, tuple[int, int]]) -> tuple[int, int
         elif key in LISTED and not _looked_up(value):
             own += LISTED[key] * len(value)
         elif key in BESIDE or key == "$ref":
-            found = (
-                [known.get(value, (1, 0))] if key == "$ref" else [_weight(part, known) for part in _parts(key, value)]
-            )
+            parts = (_weight(part, known) for part in _parts(key, value))
+            found = [known.get(value, (1, 0))] if key == "$ref" else [*parts]
             own, within = own + sum(one for one, _ in found), within + sum(one for _, one in found)
     again = isinstance(schema, dict) and not LEFT_OVER.isdisjoint(schema)  # to find what is left over
     return 1 + own * (1 + again), within * (1 + again) + inside
