@@ -119,7 +119,7 @@ def restore_from(home: Home, file: Path, store_url: str = "") -> dict[str, Any]:
 
     def finish(connection: Connection) -> None:
         verified(connection, home)
-        begin_anew(connection)
+        begin_anew(connection, home)
 
     backup.restore(file, home, store_url, finish=finish).close()
     return {"home": str(home.root)}

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
@@ -18,7 +19,7 @@ from ostiary.audit.log import check, entries
 from ostiary.event import tail
 from ostiary.foundation.clock import Clock
 from ostiary.foundation.errors import OperatorFault, SystemFault
-from ostiary.foundation.home import LEASE_S, SILENT_S, Home, Settings
+from ostiary.foundation.home import LEASE_S, SILENT_S, Home, Settings, write_once
 from ostiary.monitor import alerts, rules
 from ostiary.monitor.metrics import Metrics
 from ostiary.monitor.rules import MINUTE_S, Finding, State, Thresholds, reached
@@ -72,6 +73,7 @@ class Watch:
     ) -> None:
         self.metrics = Metrics(clock)
         self._store, self._home, self._clock = store, home, clock
+        self._tail, self._alive = (_of_node(home, name) for name in (TAIL, ALIVE))
         self._blocked_changed, self._disk_low, self._free_bytes = blocked_changed, disk_low, free_bytes
         self._reopen = reopen_logs
         self._token_life_s = settings.token_life_s
@@ -107,7 +109,7 @@ class Watch:
     def _end(self) -> None:
         """In order: nobody is to be told later that it was away."""
         with self._store.begin() as connection:
-            connection.execute(delete(WATCH_STATE).where(WATCH_STATE.c.name == ALIVE))
+            connection.execute(delete(WATCH_STATE).where(WATCH_STATE.c.name == self._alive))
 
     def tick(self) -> None:
         """One round: disk first, then what happened, then what follows from it."""
@@ -129,7 +131,7 @@ class Watch:
     def _take_in(self, now: datetime) -> bool:
         """Reads one batch and all that follows from it, in one transaction; whether there was more to read."""
         with self._store.read() as connection:
-            memory, old_tokens_s = _memory(connection), _taken_back_s(connection) + self._token_life_s
+            memory, old_tokens_s = self._memory(connection), _taken_back_s(connection) + self._token_life_s
         batch = tail.poll(self._home.access_log, memory.cursor)
         until = reached(batch.events, now) if batch.more else now
         limits = msgspec.structs.replace(self._thresholds, failures=self._response().guesses)
@@ -142,7 +144,7 @@ class Watch:
             with self._store.begin() as connection:
                 for finding in found:
                     self._fire(connection, finding, now)
-                _remember(connection, TAIL, after)
+                _remember(connection, self._tail, after)
         self.metrics.count(batch.events)
         self.metrics.unreadable.inc(batch.unreadable)
         self.metrics.lost.inc(batch.lost)
@@ -211,7 +213,7 @@ class Watch:
             with self._store.begin() as connection:
                 alerts.resolve_quiet(connection, now)
         with self._store.read() as connection:
-            reading = _memory(connection).cursor.inode
+            reading = self._memory(connection).cursor.inode
         tail.retain(self._home.access_log, now, reading=reading)
         tail.retain(self._home.guard_log, now)
         tail.retain(self._home.identity_log, now)
@@ -230,20 +232,29 @@ class Watch:
         now, away_s = self._clock.now(), self.metrics.lease_age_s
         self.metrics.lease_renewed()
         with self._store.begin() as connection:
-            if not self._begun and (before := _recalled(connection, ALIVE, datetime)):
+            if not self._begun and (before := _recalled(connection, self._alive, datetime)):
                 away_s = (now - before).total_seconds()
             if away_s > SILENT_S:
                 evidence = {"away_s": int(away_s)}
                 self._fire(connection, Finding(rule="control-silent", key="control", at=now, evidence=evidence), now)
-            _remember(connection, ALIVE, now)
+            _remember(connection, self._alive, now)
         self._begun = True
 
+    def _memory(self, connection: Connection) -> Memory:
+        return _recalled(connection, self._tail, Memory) or Memory()
 
-def begin_anew(connection: Connection) -> None:
+
+def begin_anew(connection: Connection, home: Home) -> None:
     """After a restore: what it had read is not here, and nobody was to watch; what is usual is still known."""
-    state = _memory(connection).state
+    known = connection.scalars(select(WATCH_STATE.c.value).where(WATCH_STATE.c.name.startswith(TAIL))).first()
     connection.execute(delete(WATCH_STATE))
-    _remember(connection, TAIL, Memory(state=state))
+    state = msgspec.json.decode(known, type=Memory).state if known else State()
+    _remember(connection, _of_node(home, TAIL), Memory(state=state))
+
+
+def _of_node(home: Home, name: str) -> str:
+    """What is kept of this node's own logs, by a name that lies beside them: nodes of a fleet share one store."""
+    return f"{name} {write_once(home.events / 'node', secrets.token_hex(8).encode()).decode()}"
 
 
 def _away(time: timedelta, now: datetime) -> Finding:
@@ -261,10 +272,6 @@ def _taken_back_s(connection: Connection) -> float:
     turned = entries(connection, action="key.rotate", limit=PURPOSES)
     compromised = (one["at"] for one in turned if one["after"].get("compromised"))
     return max((datetime.fromisoformat(at).timestamp() for at in compromised), default=0)
-
-
-def _memory(connection: Connection) -> Memory:
-    return _recalled(connection, TAIL, Memory) or Memory()
 
 
 def _recalled(connection: Connection, name: str, kind: type[T]) -> T | None:
