@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from ostiary.foundation.errors import OperatorFault
 from ostiary.foundation.home import Home, read_private, write_atomically, write_once
@@ -90,14 +90,6 @@ class Tree(Struct, frozen=True, kw_only=True):
         return root_of(self.frontier)
 
 
-class Leaf(NamedTuple):
-    """As the store holds it; `entry` is the text that is hashed."""
-
-    number: int
-    action: str
-    entry: str
-
-
 class Change(NamedTuple):
     """What `actor` does in one transaction: what is noted of it is in the audit log where the transaction is made."""
 
@@ -145,14 +137,6 @@ def acted_since(connection: Connection, number: int, but: Iterable[str]) -> tupl
 def count(connection: Connection) -> int:
     """How many leaves are there. All of them: that is counted in a small index, a part of them in the whole table."""
     return connection.execute(select(func.count()).select_from(AUDIT_LEAF)).scalar_one()
-
-
-def leaves(connection: Connection, since: int = 0) -> Iterator[Leaf]:
-    """Every leaf from number `since` on, in order, a few at a time."""
-    chosen = select(AUDIT_LEAF).order_by(AUDIT_LEAF.c.number).limit(BATCH_ROWS)
-    while rows := connection.execute(chosen.where(AUDIT_LEAF.c.number >= since)).all():
-        yield from (Leaf(row.number, row.action, row.entry) for row in rows)
-        since = rows[-1].number + 1
 
 
 def entries(connection: Connection, *, action: str = "", limit: int = 100) -> Iterator[dict[str, Any]]:
@@ -236,7 +220,7 @@ def verified(connection: Connection, home: Home) -> Tree:
     if not home.audit_head.exists():
         raise _broken(f"its signed head {home.audit_head} is missing")
     signed = _signed_tree(home)
-    beginning = _grown(Tree(size=0), _in_order(leaves(connection), 0), signed.size)
+    beginning = _grown(connection, Tree(size=0), signed.size)
     if beginning.size == signed.size and beginning.frontier != signed.frontier:
         raise _broken(f"one of the first {signed.size} leaves was changed, added or reordered")
     return _recomputed(connection, beginning, signed.size)
@@ -245,7 +229,7 @@ def verified(connection: Connection, home: Home) -> Tree:
 def _recomputed(connection: Connection, before: Tree, signed: int = 0) -> Tree:
     """The stored tree, which must be `before` and the leaves after it."""
     stored = tree(connection)
-    now = _grown(before, _in_order(leaves(connection, before.size), before.size))
+    now = _grown(connection, before)
     if now.size < signed or stored.size < before.size:
         raise _broken(f"it ends after {min(now.size, stored.size)} leaves, but more were signed: some were taken away")
     if now != stored:
@@ -253,23 +237,27 @@ def _recomputed(connection: Connection, before: Tree, signed: int = 0) -> Tree:
     return now
 
 
-def _grown(before: Tree, more: Iterable[Leaf], until: int | None = None) -> Tree:
+def _grown(connection: Connection, before: Tree, until: int | None = None) -> Tree:
+    """With the stored leaves that come after it."""
     size, frontier = before.size, before.frontier
-    for leaf in more:
+    for leaf in _leaves(connection, size):
         if size == until:
             break
         size, frontier = size + 1, grow(frontier, leaf_hash(leaf.entry.encode()))
     return Tree(size=size, frontier=frontier)
 
 
-def _in_order(found: Iterable[Leaf], since: int) -> Iterator[Leaf]:
-    """No gap, and no leaf that is listed as another act than it is."""
-    for expected, leaf in enumerate(found, since):
-        if leaf.number != expected:
-            raise _broken(f"leaf {expected} is missing")
-        if _action(leaf.entry) != leaf.action:
-            raise _broken(f"leaf {leaf.number} is listed as another action than it holds")
-        yield leaf
+def _leaves(connection: Connection, since: int) -> Iterator[Row[Any]]:
+    """Every leaf from number `since` on, a few at a time: no gap, and none that is listed as another act than it is."""
+    chosen = select(AUDIT_LEAF).order_by(AUDIT_LEAF.c.number).limit(BATCH_ROWS)
+    while rows := connection.execute(chosen.where(AUDIT_LEAF.c.number >= since)).all():
+        for leaf in rows:
+            if leaf.number != since:
+                raise _broken(f"leaf {since} is missing")
+            if _action(leaf.entry) != leaf.action:
+                raise _broken(f"leaf {leaf.number} is listed as another action than it holds")
+            yield leaf
+            since += 1
 
 
 def _action(entry: str) -> Any:
