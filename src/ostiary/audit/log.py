@@ -57,16 +57,6 @@ def grow(frontier: Frontier, leaf: bytes) -> Frontier:
     return (*rest, (size, root))
 
 
-def root_of(frontier: Frontier) -> bytes:
-    """The tree's root (MTH): the subtrees of the frontier, joined from the smallest."""
-    if not frontier:
-        return EMPTY_ROOT
-    *rest, (_, root) = frontier
-    for _, left in reversed(rest):
-        root = node_hash(left, root)
-    return root
-
-
 class Entry(Struct, frozen=True, kw_only=True):
     """One administrative act. `before` and `after` hold no secrets."""
 
@@ -87,7 +77,13 @@ class Tree(Struct, frozen=True, kw_only=True):
 
     @property
     def root(self) -> bytes:
-        return root_of(self.frontier)
+        """MTH: the subtrees of the frontier, joined from the smallest."""
+        if not self.frontier:
+            return EMPTY_ROOT
+        *rest, (_, root) = self.frontier
+        for _, left in reversed(rest):
+            root = node_hash(left, root)
+        return root
 
 
 class Change(NamedTuple):
