@@ -260,20 +260,15 @@ def decided_at(decision: str) -> datetime | None:
 
 def find_decision(log: Path, decision: str) -> Event | None:
     """The event of one decision, looked for only where its id says that it can be."""
-    for line in _about(log, decision):
-        event = read(line)
-        if event is not None and event.decision == decision:
-            return event
-    return None
+    found = filter(None, map(read, _about(log, decision)))
+    return next((event for event in found if event.decision == decision), None)
 
 
 def guard_line(log: Path, decision: str) -> dict[str, Any] | None:
     """What the guard wrote about this decision, fit to be shown; None where it was not asked."""
-    for line in _about(log, decision):
-        found = decoded(line)
-        if found is not None and found.get("decision") == decision:
-            return {str(name): _shown(value) for name, value in found.items()}
-    return None
+    found = filter(None, map(decoded, _about(log, decision)))
+    line = next((line for line in found if line.get("decision") == decision), None)
+    return None if line is None else {name: _shown(value) for name, value in line.items()}
 
 
 def lines(log: Path, since: datetime | None, most_bytes: int = sys.maxsize) -> Iterator[bytes]:
@@ -283,9 +278,8 @@ def lines(log: Path, since: datetime | None, most_bytes: int = sys.maxsize) -> I
 
 def _about(log: Path, decision: str) -> Iterator[bytes]:
     """The lines that may be about it: the first file that was written to since is the likeliest."""
-    began = decided_at(decision)
-    needle = decision.encode()
-    if began is not None:
+    if began := decided_at(decision):
+        needle = decision.encode()
         yield from (line for line in _lines(_written(log, began, began + LATE_MAX)) if needle in line)
 
 
