@@ -19,6 +19,7 @@ from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.origin import Network
 from ostiary.foundation.secret import new_id
 from ostiary.monitor.rules import RULES, Finding
+from ostiary.store.database import insert_into
 from ostiary.store.tables import ALERT, MEASURE, OUTBOX
 
 OURSELVES: Final = "ostiary"
@@ -41,17 +42,13 @@ log = logging.getLogger(__name__)
 
 def fire(connection: Connection, finding: Finding) -> str:
     """The id of the open alert that now holds `finding`; a new one is told outside."""
-    row = _begun(finding)
-    known = connection.execute(
-        update(ALERT)
-        .where(ALERT.c.open_key == row["open_key"])
-        .values(count=ALERT.c.count + 1, last_us=row["last_us"], evidence=row["evidence"])
-        .returning(ALERT.c.id)
-    ).scalar_one_or_none()
-    if known is not None:
-        return str(known)
-    _tell(connection, connection.execute(insert(ALERT).values(**row).returning(ALERT)).one(), finding.at)
-    return str(row["id"])
+    begun = _begun(finding)
+    again = {"count": ALERT.c.count + 1, "last_us": begun["last_us"], "evidence": begun["evidence"]}
+    new = insert_into(connection, ALERT).values(begun).on_conflict_do_update(index_elements=["open_key"], set_=again)
+    row = connection.execute(new.returning(ALERT)).one()
+    if row.id == begun["id"]:
+        _tell(connection, row, finding.at)
+    return str(row.id)
 
 
 def _begun(finding: Finding) -> dict[str, Any]:
@@ -115,9 +112,7 @@ def one_alert(connection: Connection, alert: str) -> dict[str, Any]:
 
 def open_alerts(connection: Connection, but: str = "") -> int:
     """How many are open, without those of the rule `but`."""
-    return connection.execute(
-        select(func.count()).where(ALERT.c.open_key.is_not(None), ALERT.c.rule != but)
-    ).scalar_one()
+    return _count(connection, ALERT.c.open_key.is_not(None), ALERT.c.rule != but)
 
 
 def acknowledge(change: Change, alert: str, note: str = "") -> None:
@@ -261,7 +256,7 @@ def _of(target: Network) -> ColumnElement[bool]:
 
 
 def _count(connection: Connection, *which: ColumnElement[bool]) -> int:
-    return connection.execute(select(func.count()).select_from(MEASURE).where(*which)).scalar_one()
+    return connection.execute(select(func.count()).where(*which)).scalar_one()
 
 
 def _earlier(connection: Connection, target: Network, now: datetime) -> int:
