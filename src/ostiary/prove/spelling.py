@@ -32,14 +32,8 @@ def slips(policy: Policy, offers: Mapping[str, Offer]) -> Iterator[str]:
     if len(unknown) > SLIPS_TOLD_MAX:
         yield f"{policy.file}: {len(unknown) - SLIPS_TOLD_MAX} more names are not known"
     yield from dict.fromkeys(_unknown_fields(policy, offers))
-    for rule in policy.apart:
-        if (
-            rule.link
-            and rule.source.file not in packs()
-            and rule.then.system in offers
-            and (slip := _astray(rule, offers[rule.then.system].links))
-        ):
-            yield f"{_place(rule.source)}: {slip}"
+    linked = (rule for rule in policy.apart if rule.link and rule.source.file not in packs())
+    yield from (f"{_place(rule.source)}: {slip}" for rule in linked if (slip := _astray(rule, offers)))
 
 
 def void(policy: Policy, offers: Mapping[str, Offer]) -> Iterator[Finding]:
@@ -89,7 +83,7 @@ def _unknown_fields(policy: Policy, offers: Mapping[str, Offer]) -> Iterator[str
 
     @cache
     def known(system: str, name: str) -> frozenset[str]:
-        links, family = offers[system].links if system in offers else {}, name.removesuffix("*")
+        links, family = _links(offers, system), name.removesuffix("*")
         objects = [one for one in links if one == name or (family != name and one.startswith(family))]
         return frozenset(field for one in objects for field in links[one])
 
@@ -147,9 +141,14 @@ def _meant(word: str, known: Collection[str], near: float = 0.6) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def _astray(rule: Apart, links: Mapping[str, Mapping[str, str]]) -> str:
+def _links(offers: Mapping[str, Offer], system: str) -> Mapping[str, Mapping[str, str]]:
+    """As the offer has them; none of a system that is not known."""
+    return offers[system].links if system in offers else {}
+
+
+def _astray(rule: Apart, offers: Mapping[str, Offer]) -> str:
     """Why the link does not lead from the second duty's object to the first one's; "" where it does, or who knows."""
-    at = rule.then.object
+    links, at = _links(offers, rule.then.system), rule.then.object
     for step in rule.steps:
         fields = links.get(at)
         if fields is None:
