@@ -390,12 +390,10 @@ class Tally:
 
     def differs(self, kind: tuple[str, str, str, str], decision: str, at: datetime) -> None:
         """`kind`: principal, operation, and what was and would be; the newest comes first."""
-        if kind not in self._kinds and len(self._kinds) >= CHANGES_MAX:
+        if kind in self._kinds or len(self._kinds) < CHANGES_MAX:
+            self._kinds.setdefault(kind, Otherwise(*kind, decision=decision, last=at)).times += 1
+        else:
             self.done.more += 1
-            return
-        if kind not in self._kinds:
-            self._kinds[kind] = Otherwise(*kind, decision=decision, last=at)
-        self._kinds[kind].times += 1
 
     def all(self) -> Replayed:
         """What would be refused comes first, then what happened most."""
