@@ -119,10 +119,8 @@ def problem_at(node: "Node | Source", message: str, hint: str = "") -> Problem:
 def refusal(file: str, problems: Collection[Problem]) -> OperatorFault:
     """All of them as one error."""
     told = "\n".join(f"  {one}" for one in problems)
-    message, hint = (
-        f"{file} has {counted(len(problems), 'problem')}:\n{told}",
-        "mend the lines above; nothing was changed",
-    )
+    message = f"{file} has {counted(len(problems), 'problem')}:\n{told}"
+    hint = "mend the lines above; nothing was changed"
     return OperatorFault("policy-invalid", message, hint=hint, problems=map(to_builtins, problems))
 
 
