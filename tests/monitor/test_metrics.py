@@ -8,7 +8,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from fixed_clock import FixedClock
 from monitor.world import AT, IDENTITY, WRONG, after, event
 from ostiary.event.record import Event
-from ostiary.monitor.metrics import BUCKETS_S, METHODS, SYSTEMS_MAX, Metrics
+from ostiary.monitor.metrics import BUCKETS_S, METHODS, Metrics
+from ostiary.monitor.rules import SYSTEMS_MAX
 from ostiary.plan.decide import Reason
 
 

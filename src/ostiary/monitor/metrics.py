@@ -1,21 +1,20 @@
 """Figures for Prometheus: bounded label sets, OpenTelemetry's names where there are some, nobody's name or record."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from ostiary.event.record import NONE, Event, verb
 from ostiary.foundation.clock import Clock
+from ostiary.monitor.rules import OTHER, told_apart
 from ostiary.plan.decide import Reason
 
-SYSTEMS_MAX: Final = 100
-OTHER: Final = "other"
 # OpenTelemetry semantic conventions, HTTP: a method it doesn't know is "_OTHER"; the buckets are its advice.
 METHODS: Final = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
 BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 VERBS: Final = frozenset({"read", "write", "execute", "delete"})
-REASONS: Final = frozenset(Reason)
+REASONS: Final = frozenset({*Reason, NONE})
 
 
 class Metrics:
@@ -48,10 +47,11 @@ class Metrics:
 
     def count(self, events: Sequence[Event]) -> None:
         for event in events:
-            method = event.method if event.method in METHODS else "_OTHER"
+            method = _one_of(METHODS, event.method, "_OTHER")
             status = str(event.status) if 100 <= event.status < 600 else "0"  # noqa: PLR2004  RFC 9110 section 15
             self._duration.labels(method, status).observe(event.duration_ms / 1000)
-            self._decisions.labels(self._system(event.system), _verb(event), _reason(event)).inc()
+            system, done = told_apart(event.system, self._systems), _one_of(VERBS, verb(event), NONE)
+            self._decisions.labels(system, done, _one_of(REASONS, event.reason, OTHER)).inc()
             if event.system == NONE and event.path == "/identity/token" and event.status == 200:  # noqa: PLR2004  RFC 6749 section 5.1
                 self._tokens.inc()
 
@@ -72,16 +72,6 @@ class Metrics:
         self._lease.set(self.lease_age_s)
         return generate_latest(self._registry)
 
-    def _system(self, name: str) -> str:
-        if name not in self._systems and len(self._systems) < SYSTEMS_MAX:
-            self._systems.add(name)
-        return name if name in self._systems else OTHER
 
-
-def _verb(event: Event) -> str:
-    word = verb(event)
-    return word if word in VERBS else NONE
-
-
-def _reason(event: Event) -> str:
-    return event.reason if event.reason in REASONS or event.reason == NONE else OTHER
+def _one_of(words: Collection[str], word: str, other: str) -> str:
+    return word if word in words else other

@@ -126,7 +126,7 @@ def counted(before: Traffic, events: Sequence[Event], until: datetime, limits: T
     known = {*minutes, *before.baselines}
     first = int(until.timestamp()) // MINUTE_S
     for event in events:
-        system = _known(OURSELVES if event.system == NONE else event.system, known)
+        system = told_apart(OURSELVES if event.system == NONE else event.system, known)
         cells, minute = minutes.setdefault(system, {}), int(ended(event, until)) // MINUTE_S
         cells[minute] = _with(cells.get(minute, Minute()), event, limits)
         first = min(first, minute)
@@ -147,7 +147,8 @@ def judged(traffic: Traffic, until: datetime, limits: Thresholds) -> tuple[Traff
     return msgspec.structs.replace(traffic, minutes=_recent(traffic.minutes, traffic.judged)), found
 
 
-def _known(system: str, known: set[str]) -> str:
+def told_apart(system: str, known: set[str]) -> str:
+    """The system, or `OTHER`: `known` grows to so many as can be told apart."""
     if system not in known and len(known) < SYSTEMS_MAX:
         known.add(system)
     return system if system in known else OTHER
