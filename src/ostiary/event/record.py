@@ -194,7 +194,10 @@ def verb(event: Event) -> str:
 
 
 class Filter(Struct, frozen=True, kw_only=True):
-    """Empty means any. `principal` is the subject or the client; `operation` the start of a permission."""
+    """Empty means any. `principal` is the subject or the client; `operation` the start of a permission.
+
+    `since`: so far back it is read, and no further.
+    """
 
     principal: str = ""
     reason: str = ""
@@ -209,7 +212,6 @@ class Filter(Struct, frozen=True, kw_only=True):
             and self.reason in ("", event.reason)
             and event.operation.startswith(self.operation)
             and (event.emergency or not self.break_glass)
-            and (self.since is None or event.at >= self.since)
         )
 
 

@@ -268,12 +268,9 @@ class Tries(Struct, frozen=True, kw_only=True):
     told: int = 0
 
 
-Known = dict[str, Tries]  # "rule key" -> tries
-
-
 def noted(
     before: Mapping[str, Tries], events: Sequence[Event], until: datetime, limits: Thresholds, old_tokens_s: float = 0.0
-) -> tuple[Known, list[Finding]]:
+) -> tuple[dict[str, Tries], list[Finding]]:
     """Fires at once, and at most once in a minute for each rule and key.
 
     Up to `old_tokens_s` honest callers still try tokens of a key that was taken back: told, and no address is blocked.
@@ -319,7 +316,7 @@ def _guessed(rule: str, key: str, tries: Tries) -> Finding:
 class State(Struct, frozen=True, kw_only=True):
     """All that is remembered between two steps; kept in the store as JSON, bounded whatever callers do."""
 
-    tries: dict[str, Tries] = {}
+    tries: dict[str, Tries] = {}  # by "rule key"
     traffic: Traffic = Traffic()
 
 
