@@ -31,12 +31,9 @@ def draft(head: Iterable[str], roles: Iterable[Role], notes: Iterable[str], kind
 def _role(name: str, role: Role, names: Mapping[str, str], kinds: Mapping[str, Kind]) -> Iterator[str]:
     level = Level.USER if role.department else Level.PARTNER
     lines = {permission: _line(permission, level, kinds) for permission in sorted(role.may)}
-    yield from (f"  {_comment(note)}" for note in role.notes)
-    yield from (
-        f"  {_comment(f'left out, for no role of level {level} can hold it: {permission}')}"
-        for permission, line in lines.items()
-        if not line
-    )
+    left_out = (permission for permission, line in lines.items() if not line)
+    notes = (*role.notes, *(f"left out, for no role of level {level} can hold it: {one}" for one in left_out))
+    yield from (f"  {_comment(note)}" for note in notes)
     yield f"  {name}:"
     yield f"    level: {level}"
     yield from [f"    of: {role.department}"] if role.department else []
