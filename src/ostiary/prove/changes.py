@@ -163,15 +163,13 @@ def _as_before(old: Plan, new: Plan) -> Plan:
     """`new`, with the contexts that `old` knows as `old` has them."""
     known = {one.name: one for one in (*new.contexts, *old.contexts)}
     changed = {one.name for one in new.contexts if known[one.name].formula != one.formula}
-    return replace(
-        new,
-        grants=tuple(
-            grant
-            if changed.isdisjoint(grant.context.names)
-            else replace(grant, context=joined(known[name] for name in grant.context.names))
-            for grant in new.grants
-        ),
-    )
+
+    def as_before(grant: Grant) -> Grant:
+        if changed.isdisjoint(grant.context.names):
+            return grant
+        return replace(grant, context=joined(known[name] for name in grant.context.names))
+
+    return replace(new, grants=tuple(map(as_before, new.grants)))
 
 
 # --- contexts: told once, with an example, not at every grant that names one
