@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC
 from functools import partial
 from importlib import resources
-from itertools import product
+from itertools import combinations, product
 from typing import Any, Final, TypeVar
 
 from msgspec import Struct, convert
@@ -104,13 +104,12 @@ def _handed_over(reader: Reader, key: Scalar, part: dict[str, Node], told: dict[
 
 def _places_differ(reader: Reader, node: Entries, systems: Sequence[System]) -> None:
     """One place is one system; so is one audience, or a token for one would open the other."""
-    for number, system in enumerate(systems):
+    for other, system in combinations(systems, 2):
         key = node.entries[system.name][0]
-        for other in systems[:number]:
-            if (system.host, system.prefix) == (other.host, other.prefix):
-                reader.report(key, f"{system.name} and {other.name} are at the same place", "at: another")
-            elif system.audience == other.audience:
-                reader.report(key, f"{system.name} and {other.name} have one audience", "audience: ...")
+        if (system.host, system.prefix) == (other.host, other.prefix):
+            reader.report(key, f"{system.name} and {other.name} are at the same place", "at: another")
+        elif system.audience == other.audience:
+            reader.report(key, f"{system.name} and {other.name} have one audience", "audience: ...")
 
 
 # --- contexts: hours, place, device, sign-in, and what is made of others by all, any and not
