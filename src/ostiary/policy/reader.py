@@ -55,10 +55,9 @@ class Reader:
 
     def define(self, name: str, key: Scalar, node: Node) -> None:
         """What `the NAME` stands for from now on: a variable may be made of those before it, so of no circle."""
-        told = () if isinstance(node, Mapping) else self.items(node, what=f"variable {name}")
+        told = tuple(one for item in items_of(node) for one in self._meant(item))
         found = tuple(one for one in told if isinstance(one, Scalar))
-        none = isinstance(node, Mapping) or (isinstance(node, Sequence) and not node.items)
-        if none or len(found) < len(told):
+        if not items_of(node) or len(found) < len(told):
             self.report(node, f"variable {name} holds no values", "a text, or a list of them")
         self._variables[name] = found
         if NAME.fullmatch(name):  # nothing can name another one
