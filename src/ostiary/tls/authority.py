@@ -185,8 +185,7 @@ def _issued_by(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
 
 
 def _names(host: str) -> list[x509.GeneralName]:
-    names = dict.fromkeys((host, "localhost", "127.0.0.1"))
-    return [_name(text) for text in names]
+    return [_name(text) for text in dict.fromkeys((host, "localhost", "127.0.0.1"))]
 
 
 def _name(text: str) -> x509.GeneralName:
