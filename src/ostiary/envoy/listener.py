@@ -70,6 +70,7 @@ RENEW: Final = "Your token is good. The key or password that the gate has for th
 KEY: Final = "The API key is wrong, has ended or was taken back: its owner gets another one from an administrator."
 NONCE: Final = "Put the nonce of the answer's DPoP-Nonce header into the proof."
 TOKEN: Final = "jwt_authn_access_denied"  # noqa: S105  the beginning of jwt_authn's own details
+ASKED: Final = {"response_flag_filter": {"flags": ["UAEX"]}}  # who was asked about the request did not let it pass
 
 
 def listener_file(edge: Edge) -> Json:
@@ -119,22 +120,13 @@ def _local_replies(edge: Edge) -> Json:
             _refuse(Reason.ERP_REFUSES, _status(ERP_REFUSES), edge, RENEW),
             _refuse(Reason.TOO_LARGE, _status(413), edge),
             _refuse(Reason.RATE_LIMITED, _status(429), edge),
-            _refuse(Reason.UNAVAILABLE, _all([_flag("UAEX"), _any([_range(100, 399), _status(503)])]), edge),
-            _refuse(Reason.TOKEN_REVOKED, _all([_flag("UAEX"), _status(REVOKED)]), edge),
-            _refuse(Reason.TOKEN_UNBOUND, _all([_flag("UAEX"), _status(UNPROVED)]), edge),
-            _refuse(Reason.TOKEN_UNBOUND, _all([_flag("UAEX"), _status(WITHOUT_NONCE)]), edge, NONCE, NONCE_ASKED),
-            _refuse(
-                Reason.CREDENTIAL_INVALID,
-                _all([_flag("UAEX"), _status(WRONG)]),
-                edge,
-                KEY,
-                Reason.TOKEN_INVALID.challenge,
-            ),
-            *(
-                _pass(_all([_flag("UAEX"), _status(said)]), edge) | {"status_code": reason.status}
-                for reason, said in GUARD_SAYS.items()
-            ),
-            _pass(_flag("UAEX"), edge),
+            _refuse(Reason.UNAVAILABLE, _said(_any([_range(100, 399), _status(503)])), edge),
+            _refuse(Reason.TOKEN_REVOKED, _said(_status(REVOKED)), edge),
+            _refuse(Reason.TOKEN_UNBOUND, _said(_status(UNPROVED)), edge),
+            _refuse(Reason.TOKEN_UNBOUND, _said(_status(WITHOUT_NONCE)), edge, NONCE, NONCE_ASKED),
+            _refuse(Reason.CREDENTIAL_INVALID, _said(_status(WRONG)), edge, KEY, Reason.TOKEN_INVALID.challenge),
+            *(_pass(_said(_status(said)), edge) | {"status_code": one.status} for one, said in GUARD_SAYS.items()),
+            _pass(ASKED, edge),
             _refuse(Reason.TOKEN_MISSING, _details(f"{TOKEN}{{Jwt_is_missing}}"), edge),
             _refuse(Reason.TOKEN_INVALID, _details(TOKEN), edge),
             *(_refuse(one, _details(matcher.denied_by(one, "")), edge, DETAIL.get(one, WHY)) for one in named),
@@ -174,8 +166,9 @@ def _details(start: str) -> Json:
     return {"extension_filter": extension("details", EXPRESSION, expression=expression)}
 
 
-def _flag(flag: str) -> Json:
-    return {"response_flag_filter": {"flags": [flag]}}
+def _said(answer: Json) -> Json:
+    """Guard or identity server did not let it pass, and answered so."""
+    return _all([ASKED, answer])
 
 
 def _status(code: int) -> Json:
