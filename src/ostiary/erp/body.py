@@ -33,7 +33,8 @@ def strict(body: bytes) -> Any:
     try:
         return strict_json.parse(body)
     except strict_json.NotStrict as problem:
-        raise Refused.not_strict(problem) from None
+        refused = Refused.too_large if problem.too_large else Refused.invalid
+        raise refused(str(problem)) from None
 
 
 def xml_rpc(request: Request) -> tuple[str | None, list[Any]]:

@@ -5,8 +5,6 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from ostiary.foundation.strict_json import NotStrict
-
 POINTER_MAX_CHARS: Final = 200
 OWN: Final = "own"  # as a value: the caller's own; no adapter takes it from a request
 
@@ -116,10 +114,6 @@ class Refused(Exception):
     @classmethod
     def too_large(cls, detail: str, pointer: str = "") -> "Refused":
         return cls(Problem.TOO_LARGE, detail, pointer)
-
-    @classmethod
-    def not_strict(cls, problem: NotStrict) -> "Refused":
-        return (cls.too_large if problem.too_large else cls.invalid)(str(problem))
 
 
 class Request(Struct, frozen=True, kw_only=True):
