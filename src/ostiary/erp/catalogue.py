@@ -63,9 +63,6 @@ class Catalogue(Struct, frozen=True, kw_only=True, dict=True):
     methods: dict[str, frozenset[str]]
     groups: tuple[Role, ...] = ()
 
-    def field(self, model: str, name: str) -> Field | None:
-        return self.models.get(model, {}).get(name)
-
     @property
     def whole(self) -> bool:
         """Whether it was learned which fields are computed and required: one that is neither there is everywhere."""
@@ -85,7 +82,8 @@ class Catalogue(Struct, frozen=True, kw_only=True, dict=True):
         return dict(found)
 
     def computes(self, model: str, name: str) -> bool:
-        return getattr(self.field(model, name), "computed", True)
+        known = self.models.get(model, {}).get(name)
+        return known is None or known.computed
 
 
 class Site(Struct, frozen=True, kw_only=True):
