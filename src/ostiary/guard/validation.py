@@ -12,6 +12,7 @@ import jsonschema_rs
 
 from ostiary.erp.body import as_json, strict
 from ostiary.erp.openapi.document import escaped
+from ostiary.erp.openapi.schema import compiled
 from ostiary.erp.operation import Refused, Request, Unreadable
 from ostiary.erp.route import GIVEN, Parameter, Route
 
@@ -172,10 +173,7 @@ def _check_texts(value: Any, pointer: str) -> None:
 @lru_cache(maxsize=VALIDATORS_MAX)
 def _validator(schema: str) -> tuple[Any, jsonschema_rs.Draft202012Validator]:
     parsed = jiter.from_json(schema.encode())
-    how: dict[str, Any] = {
-        "pattern_options": jsonschema_rs.RegexOptions()
-    }  # linear time: no look-around, no back references
-    return parsed, jsonschema_rs.Draft202012Validator(parsed, validate_formats=True, offline=True, **how)
+    return parsed, compiled(parsed)
 
 
 def _check_schema(validator: jsonschema_rs.Draft202012Validator, value: Any, pointer: str) -> None:
