@@ -19,7 +19,7 @@ from ostiary.control.prepare import initialise
 from ostiary.erp.operation import Request as Asked
 from ostiary.foundation.home import Home
 from ostiary.foundation.secret import Secret, new_id
-from ostiary.guard.accounts import Accounts
+from ostiary.guard.accounts import Accounts, SystemVault
 from ostiary.guard.adapters import TrytonErp
 from ostiary.guard.check import Check
 from ostiary.guard.journal import Journal
@@ -74,9 +74,9 @@ async def judging(home: Home, spec: str, erp: str) -> AsyncIterator[Judge]:
     """The parts that a running guard wires, on an installation made for it."""
     on = _installed(home, spec, erp)
     revision = (home.plans / "current").read_text("ascii")
-    accounts, knowledge = Accounts(on.store, on.sealer), Knowledge(home, on.store, on.settings.issuer, on.clock)
+    accounts, knowledge = Accounts(on.store), Knowledge(home, on.store, on.settings.issuer, on.clock)
     journal, locks = Journal(home.guard_log), Locks(home.access_log)
-    tryton = TrytonErp(erp, "erp", accounts.vault("erp"))
+    tryton = TrytonErp(erp, "erp", SystemVault(accounts, on.sealer, "erp"))
     await knowledge.begin()
     check = Check(knowledge, accounts, lambda _: tryton, lambda _: tryton, journal, locks, on.clock)
     try:

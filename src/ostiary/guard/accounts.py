@@ -30,10 +30,10 @@ T = TypeVar("T")
 
 
 class Accounts:
-    """Also what passed the guard, and each system's vault."""
+    """Also what passed the guard."""
 
-    def __init__(self, store: Store, sealer: Sealer) -> None:
-        self._store, self._sealer = store, sealer
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._remembered: dict[tuple[Any, ...], tuple[float, Any]] = {}
         self._writers = anyio.CapacityLimiter(WRITERS_MAX)
 
@@ -109,9 +109,6 @@ class Accounts:
                 change(connection)
 
         await anyio.to_thread.run_sync(within, limiter=self._writers)
-
-    def vault(self, system: str) -> "SystemVault":
-        return SystemVault(self, self._sealer, system)
 
 
 class SystemVault:

@@ -55,8 +55,8 @@ class Guard:
     def __init__(  # noqa: PLR0917  the composition root names them once
         self, home: Home, store: Store, sealer: Sealer, settings: Settings, clock: Clock, nonces: Nonces
     ) -> None:
-        self._home, self._clock = home, clock
-        self._accounts, self._knowledge = Accounts(store, sealer), Knowledge(home, store, settings.issuer, clock)
+        self._home, self._sealer, self._clock = home, sealer, clock
+        self._accounts, self._knowledge = Accounts(store), Knowledge(home, store, settings.issuer, clock)
         self._erps: dict[tuple[str, ...], Behind] = {}
         self._authorities = settings.upstream_authorities
         self._check: Check | None = None
@@ -107,8 +107,8 @@ class Guard:
         return None if isinstance(erp, OdooErp) else erp
 
     def _kept(self, system: System) -> Behind | None:
-        name = _named(system)
-        if name not in self._erps and (made := self._made(system, self._accounts.vault(system.name), TIMEOUT_S)):
+        name, vault = _named(system), SystemVault(self._accounts, self._sealer, system.name)
+        if name not in self._erps and (made := self._made(system, vault, TIMEOUT_S)):
             self._erps[name] = made
         return self._erps.get(name)
 
