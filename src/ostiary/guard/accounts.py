@@ -67,7 +67,7 @@ class Accounts:
         table, (name, ids) = GUARD_HISTORY.c, records
         these = (table.system == first.system, table.object == name, table.record.in_(ids))
         found = select(table.permission).where(*these, table.at_us >= to_us(since), table.person == person)
-        permissions = await self.read(lambda connection: connection.execute(found).scalars().all())
+        permissions = await self.read(lambda connection: connection.scalars(found).all())
         done = map(operation_named, permissions)
         return any(one is None or first.holds(one) for one in done)  # what can't be read may have been it
 
@@ -129,9 +129,8 @@ class SystemVault:
 
     async def rest_key(self, account: ErpAccount) -> Secret | None:
         where = (GUARD_KEY.c.system == self._system, GUARD_KEY.c.login == account.login)
-        sealed = await self._accounts.read(
-            lambda connection: connection.execute(select(GUARD_KEY.c.sealed_key).where(*where)).scalar_one_or_none()
-        )
+        kept = select(GUARD_KEY.c.sealed_key).where(*where)
+        sealed = await self._accounts.read(lambda connection: connection.scalar(kept))
         try:
             return None if sealed is None else self._sealer.open(sealed, self._key_purpose(account))
         except OperatorFault:
