@@ -134,14 +134,14 @@ class Guard:
         try:
             asked = await _asked(scope, receive)
             if self._check is None or isinstance(asked, Trace):
-                answer = asked if isinstance(asked, Trace) else _not_now("the guard is starting")
+                answer = asked if isinstance(asked, Trace) else Trace(detail="the guard is starting")
             else:
                 answer = await self._check.answer(asked, receive)  # after the body, it says when the peer is gone
         except ConnectionError:
             return
         except Exception:
             log.exception("a request could not be judged")
-            answer = _not_now("the request can't be judged")
+            answer = Trace(detail="the request can't be judged")
         await Response(_body(answer), _status(answer.reason), _headers(answer))(scope, receive, send)
 
     async def _prove(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -300,7 +300,3 @@ def _body(answer: Trace) -> bytes:
     if answer.pointer:
         told["pointer"] = answer.pointer
     return json.dumps(told).encode()
-
-
-def _not_now(detail: str) -> Trace:
-    return Trace(reason=Reason.UNAVAILABLE, detail=detail)
