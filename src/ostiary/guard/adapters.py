@@ -23,10 +23,11 @@ from ostiary.erp.catalogue import Catalogue
 from ostiary.erp.operation import Request
 from ostiary.foundation.secret import Secret
 from ostiary.guard.accounts import SystemVault
-from ostiary.guard.erp import TIMEOUT_S, AllHeld, Given, NotEstablished, NotLetIn, Tried, ask
+from ostiary.guard.erp import TIMEOUT_S, Given, Held, NotEstablished, NotLetIn, Tried, ask
 from ostiary.plan.model import System
 from ostiary.store.directory import ErpAccount
 
+HELD_MAX: Final = 10_000  # credentials that are kept; past it all are fetched anew
 REFUSES: Final = frozenset({httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN})
 # Tryton's: it forgets an idle session after [session] timeout, 300 s by default.
 PROVE_EVERY_S: Final = 30.0
@@ -44,8 +45,16 @@ class _Erp:
     """What all of them have. `trouble`: why the gate's own ERP user was not let in the last time."""
 
     def __init__(self, vault: SystemVault | Tried, **client: Any) -> None:
-        self._vault, self._held, self.trouble = vault, AllHeld(), ""
+        self._vault, self.trouble = vault, ""
+        self._held: dict[tuple[str, bytes, str], Held] = {}
         self._http = httpx.AsyncClient(trust_env=False, **client)
+
+    def held(self, account: ErpAccount, what: str = "") -> Held:
+        """What is held for this account; with a new password it is fetched anew."""
+        name = (account.login, account.sealed_secret, what)
+        if name not in self._held and len(self._held) >= HELD_MAX:
+            self._held.clear()
+        return self._held.setdefault(name, Held())
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -140,7 +149,7 @@ class TrytonErp(_Erp):
 
     async def _session(self, account: ErpAccount, lapsed: Secret | None = None) -> Secret:
         """A session that was alive a moment ago; logs in when there is none."""
-        return await self._held.of(account).get(partial(self._alive, account), lapsed)
+        return await self.held(account).get(partial(self._alive, account), lapsed)
 
     async def _alive(self, account: ErpAccount, before: Secret | None) -> Given:
         session = before if before and await self._session_lives(before) else await self._login(account)
@@ -172,7 +181,7 @@ class TrytonErp(_Erp):
     async def _rest_key(self, account: ErpAccount) -> Secret:
         """The user's own key for Tryton's REST interface, which takes no session; made with the user's session."""
         session = await self._session(account)
-        return await self._held.of(account, "key").get(partial(self._key, account, session))
+        return await self.held(account, "key").get(partial(self._key, account, session))
 
     async def _key(self, account: ErpAccount, session: Secret, before: Secret | None) -> Given:
         key = before or await self._vault.rest_key(account)
@@ -267,7 +276,7 @@ class TokenErp(_Erp):
         self._system = system
 
     async def credential(self, account: ErpAccount, _: Request) -> str:
-        return f"Bearer {(await self._held.of(account).get(partial(self._fetch, account))).reveal()}"
+        return f"Bearer {(await self.held(account).get(partial(self._fetch, account))).reveal()}"
 
     async def user(self, account: ErpAccount) -> str:
         """The ERP's id of it is not known; raises where no token is given."""

@@ -13,7 +13,7 @@ from ostiary.store.directory import ErpAccount
 
 TIMEOUT_S: Final = 4.0  # below the guard's own
 PATIENCE_S: Final = 40.0  # where an administrator waits: an ERP that just started loads its modules at the first call
-HELD_MAX: Final = 10_000  # credentials that are kept; past it all are fetched anew
+
 AGAIN_S: Final = 10.0  # a wrong password is not tried at every request: the ERP would lock the user out ...
 SILENT_S: Final = 1.0  # ... and whatever fails otherwise not by each who waits for it
 ANSWER_MAX_BYTES: Final = 4 * 1024 * 1024
@@ -143,19 +143,6 @@ class Held:
 
     def _drop(self) -> None:
         self._secret, self._ends_at, self._again_at = None, float("-inf"), float("-inf")
-
-
-class AllHeld:
-    """What is held for each account; a new password is a new fetch."""
-
-    def __init__(self) -> None:
-        self._held: dict[tuple[str, bytes, str], Held] = {}
-
-    def of(self, account: ErpAccount, what: str = "") -> Held:
-        name = (account.login, account.sealed_secret, what)
-        if name not in self._held and len(self._held) >= HELD_MAX:
-            self._held.clear()
-        return self._held.setdefault(name, Held())
 
 
 def monotonic() -> float:
