@@ -6,7 +6,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import anyio.to_thread
 from msgspec import Struct
@@ -64,11 +64,8 @@ class Caller(Struct, frozen=True, kw_only=True):
     keys: frozenset[str]  # by which it may be revoked
 
 
-class Read(NamedTuple):
-    """What a request would do, and for a described operation which one it is."""
-
-    call: Call | Unreadable
-    match: Match | None = None
+# What a request would do, and for a described operation which one it is.
+Read = tuple[Call | Unreadable, Match | None]
 
 
 class Knowledge:
@@ -210,10 +207,10 @@ class Knowledge:
         catalogue = self._catalogue(system.name)
         if catalogue is None:
             detail = "what this system offers has not been learned yet"
-            return Read(Unreadable(problem=Problem.UNKNOWN_OPERATION, detail=detail))
+            return Unreadable(problem=Problem.UNKNOWN_OPERATION, detail=detail), None
         keyed, database = system.hand_over is HandOver.KEY and not observed, system.database
         site = Site(name=system.name, catalogue=catalogue, database=database, keyed=keyed, observed=observed)
-        return Read(understood(system.kind, request, site))
+        return understood(system.kind, request, site), None
 
     def between(self, rules: Iterable[Apart]) -> Iterator[Pattern]:
         """The objects in the middle of each rule's link: who changes a record of them may turn it."""
@@ -236,11 +233,11 @@ class Knowledge:
 def _described(ready: Ready, system: System, request: Request) -> Read:
     found = ready.tables[system.name].find(request.method, request.path)
     if found is None:
-        return Read(Unreadable(problem=Problem.UNKNOWN_OPERATION, detail="no such operation is described"))
+        return Unreadable(problem=Problem.UNKNOWN_OPERATION, detail="no such operation is described"), None
     operation = operation_of(found)
     if any(pattern.holds(operation) for pattern in ready.fields):
         operation = replace(operation, fields_written=fields_sent(found, request))
-    return Read(Call(operations=(operation,)), found)
+    return Call(operations=(operation,)), found
 
 
 def _monotonic() -> float:
