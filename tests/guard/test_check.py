@@ -285,8 +285,8 @@ async def test_the_policy_before_judges_what_is_on_its_way_and_no_more_when_the_
     wider = make(tmp_path / "wider", policy=POLICY.replace('"account.payment.journal: read"', '"sale.*: read"'))
     plan = (wider.home.plans / f"{wider.revision}.json").read_bytes()
     (world.home.plans / f"{wider.revision}.json").write_bytes(plan)
-    token, passed, past = world.token("user:anna"), knowledge._monotonic, [0.0]
-    monkeypatch.setattr(knowledge, "_monotonic", lambda: passed() + past[0])
+    token, passed, past = world.token("user:anna"), knowledge.monotonic, [0.0]
+    monkeypatch.setattr(knowledge, "monotonic", lambda: passed() + past[0])
 
     async def reason(by=world.revision):
         await push(world, "/internal/directory", {})  # so that what it knows is fresh

@@ -20,6 +20,7 @@ from ostiary.foundation.clock import Clock
 from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import LEASE_S, Home
 from ostiary.foundation.jose import Claims, TokenRefused, revocation_keys, verify_access_token
+from ostiary.guard.erp import monotonic
 from ostiary.guard.records import Owners
 from ostiary.plan.model import Apart, HandOver, Kind, Plan, System, prepared, seal
 from ostiary.store.database import Store
@@ -100,7 +101,7 @@ class Knowledge:
     async def refresh(self) -> None:
         """Replaces keys, role sets and revocations by the store's; a push that came meanwhile is not undone."""
         async with self._refreshing:
-            before, began = self._revoked, _monotonic()
+            before, began = self._revoked, monotonic()
             jwks, roles, revoked, self._devices = await anyio.to_thread.run_sync(self._read)
             if jwks != self._jwks:
                 self._callers.clear()
@@ -116,7 +117,7 @@ class Knowledge:
 
     @property
     def fresh(self) -> bool:
-        return _monotonic() - self._fresh_at < LEASE_S
+        return monotonic() - self._fresh_at < LEASE_S
 
     async def take_plan(self, revision: str) -> None:
         """The plan of `revision` becomes the current one; raises SystemFault when its file does not hold that plan."""
@@ -138,11 +139,11 @@ class Knowledge:
 
     def changed_over(self) -> None:
         """The gate asks by the current plan alone; by the one before, only what is on its way."""
-        self._previous_until = min(self._previous_until, _monotonic() + ON_THEIR_WAY_S)
+        self._previous_until = min(self._previous_until, monotonic() + ON_THEIR_WAY_S)
 
     def plan(self, revision: str) -> Ready | None:
         ready = self._plans.get(revision)
-        return ready if ready is self.current or _monotonic() < self._previous_until else None
+        return ready if ready is self.current or monotonic() < self._previous_until else None
 
     @property
     def current(self) -> Ready | None:
@@ -194,9 +195,9 @@ class Knowledge:
         if self._refreshing.locked():
             async with self._refreshing:
                 return True
-        if _monotonic() - self._asked_at.get(unknown, float("-inf")) < SOONER_S:
+        if monotonic() - self._asked_at.get(unknown, float("-inf")) < SOONER_S:
             return False
-        self._asked_at[unknown] = _monotonic()
+        self._asked_at[unknown] = monotonic()
         await self.refresh()
         return True
 
@@ -238,7 +239,3 @@ def _described(ready: Ready, system: System, request: Request) -> Read:
     if any(pattern.holds(operation) for pattern in ready.fields):
         operation = replace(operation, fields_written=fields_sent(found, request))
     return Call(operations=(operation,)), found
-
-
-def _monotonic() -> float:
-    return asyncio.get_running_loop().time()

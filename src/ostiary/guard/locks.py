@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from ostiary.event.record import Event
 from ostiary.event.tail import Cursor, at_end, poll
+from ostiary.guard.erp import monotonic
 
 WAIT_MAX_S: Final = 5.0
 HOLD_MAX_S: Final = 300.0  # an ERP whose caller has gone works on: longer than it does on any request
@@ -101,7 +102,7 @@ class Locks:
                 del self._queue[decision]
                 self._taken |= waiting.records
                 self._shared.update(waiting.shared)
-                self._held[decision] = (waiting, asyncio.get_running_loop().time() + self._hold_max_s)
+                self._held[decision] = (waiting, monotonic() + self._hold_max_s)
                 waiting.granted.set_result(None)
                 self._watch()
             taken |= waiting.records
@@ -127,7 +128,7 @@ class Locks:
         """Reads the access log only while something is held."""
         while self._held:
             await asyncio.sleep(LOOK_EVERY_S)
-            now = asyncio.get_running_loop().time()
+            now = monotonic()
             lapsed = [decision for decision, (_, until) in self._held.items() if until < now]
             for decision in [*self._log.new(), *lapsed]:
                 self.release(decision)
