@@ -20,7 +20,7 @@ from sqlalchemy import Connection, LargeBinary, MetaData, Table, func, insert, i
 
 import ostiary.store.tables  # noqa: F401 - registers every table
 from ostiary.foundation.errors import OperatorFault
-from ostiary.foundation.home import Home, write_atomically
+from ostiary.foundation.home import PRIVATE, Home, write_atomically
 from ostiary.store.database import METADATA, VERSION, Store, clearly, connect, open_store
 
 FORMAT: Final = "ostiary-backup/1"
@@ -46,7 +46,9 @@ def backup(home: Home, store: Store, out: Path, named: Iterable[str] = ()) -> No
     whole = io.BytesIO()
     with tarfile.open(fileobj=whole, mode="w") as tar:
         for name, data in parts.items():
-            _add(tar, name, data)
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(data), PRIVATE
+            tar.addfile(member, io.BytesIO(data))
     if out.exists():
         raise OperatorFault("backup-exists", f"{out} exists already", hint="choose another name")
     write_atomically(out, whole.getvalue(), durable=True)
@@ -158,7 +160,7 @@ def _checked(file: Path) -> tuple[str, dict[str, bytes]]:
     """The version of the store, and every part."""
     try:
         with tarfile.open(file, mode="r:") as tar:
-            parts = {member.name: _content(tar, member) for member in _members(tar)}
+            parts = dict(_parts(tar))
         manifest = json.loads(parts.pop(MANIFEST))
         expected = manifest["parts"] if manifest["format"] == FORMAT else None
         version = str(manifest["version"])
@@ -169,7 +171,8 @@ def _checked(file: Path) -> tuple[str, dict[str, bytes]]:
     return version, parts
 
 
-def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+def _parts(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
+    """Each by its name; raises ValueError for one that no backup has."""
     seen, left = set[str](), BYTES_MAX
     for member in tar:
         path = PurePosixPath(member.name)
@@ -179,22 +182,12 @@ def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         if (left := left - member.size) < 0:
             raise ValueError("too large")
         seen.add(member.name)
-        yield member
-
-
-def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    file = tar.extractfile(member)
-    return b"" if file is None else file.read()
+        file = tar.extractfile(member)
+        yield member.name, b"" if file is None else file.read()
 
 
 def _damaged(file: Path, why: str) -> OperatorFault:
     return OperatorFault("backup-damaged", f"{file} can't be restored: {why}", hint="take another backup file")
-
-
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    member = tarfile.TarInfo(name)
-    member.size, member.mode = len(data), 0o600
-    tar.addfile(member, io.BytesIO(data))
 
 
 def _digest(data: bytes) -> str:
