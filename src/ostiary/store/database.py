@@ -212,11 +212,9 @@ def _alive(engine: Engine, connection: Any, record: Any, _: object) -> None:
 
 def _make_private(file: str | None) -> None:
     """SQLite gives its other files the mode of the first; where it cannot be made, opening it says why."""
-    try:
+    with suppress(OSError):
         if file and file != ":memory:" and not Path(file).exists():
             Path(file).touch(PRIVATE)
-    except OSError:
-        return
 
 
 class Sealer:
