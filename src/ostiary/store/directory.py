@@ -73,11 +73,8 @@ def access_keys(connection: Connection) -> dict[str, Any]:
 
 def erp_account(connection: Connection, principal: str, system: str) -> ErpAccount | None:
     table = ERP_ACCOUNT.c
-    row = connection.execute(
-        select(table.principal, table.login, table.uid, table.sealed_secret).where(
-            table.principal == principal, table.system == system
-        )
-    ).one_or_none()
+    asked = select(table.principal, table.login, table.uid, table.sealed_secret)
+    row = connection.execute(asked.where(table.principal == principal, table.system == system)).one_or_none()
     return None if row is None else ErpAccount(*row)
 
 
