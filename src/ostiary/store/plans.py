@@ -20,9 +20,8 @@ def revision_in_force(home: Home) -> str:
 
 def draft(home: Home) -> Plan | None:
     """The plan that is asked beside the one in force; None where there is none, or where it can't be read: it decides nothing."""
-    revision = _named(home, DRAFT)
     with suppress(SystemFault):
-        return read_plan(home, revision) if revision else None
+        return read_plan(home, _named(home, DRAFT))
     return None
 
 
