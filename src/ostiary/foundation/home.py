@@ -68,10 +68,9 @@ class Home:
         return path
 
     def create(self) -> None:
-        for folder in (self.root, self.keys, self.run, self.envoy, self.plans, self.events):
+        folders = (self.root, self.keys, self.run, self.envoy, self.plans, self.events, self.specs)
+        for folder in (*folders, self.audit_head.parent, self.root / "catalogue"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in (self.audit_head.parent, self.root / "catalogue", self.specs):
-            folder.mkdir(mode=0o700, exist_ok=True)
 
 
 HTTPS_PORT: Final = 443  # RFC 9110 section 4.2.2: left out of the origin
