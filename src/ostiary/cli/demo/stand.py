@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import time
-from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from ostiary.control.prepare import initialise
 from ostiary.control.process import listen_on_loopback, program, signals_wait, stop
 from ostiary.foundation.errors import OstiaryError, SystemFault
 from ostiary.foundation.home import Home, write_atomically
+from ostiary.foundation.proof import hashed
 from ostiary.foundation.secret import Secret
 
 POLICY: Final = Path(__file__).with_name("policy.yaml")
@@ -191,12 +191,10 @@ def _wait_until_up(home: Home, gate: subprocess.Popen[bytes], *, erp: bool = Fal
     """Until all of Ostiary is in order; with `erp`, until the gate reaches the ERP too."""
     deadline = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline and gate.poll() is None:
-        try:
+        with suppress(OstiaryError):
             parts = ask(home, "status")["parts"]
             if all(part["ok"] for part in parts if erp or not part["name"].startswith("system ")):
                 return
-        except OstiaryError:
-            pass
         time.sleep(POLL_S)
     tail = (home.root / LOG).read_text("utf-8", "replace")[-2000:]
     raise SystemFault("demo-not-up", f"Ostiary did not come up:\n{tail}", hint="the last lines above say why")
@@ -225,8 +223,7 @@ def lines(about: str, on: Stand) -> str:
 
 def authorization(client: str, redirect: str, verifier: str, **more: str) -> str:
     """Where a browser begins to sign in: a path and its query, with PKCE (RFC 7636)."""
-    challenge = urlsafe_b64encode(sha256(verifier.encode()).digest()).rstrip(b"=").decode()
-    asked = {"response_type": "code", "client_id": client, "redirect_uri": redirect, "code_challenge": challenge}
+    asked = {"response_type": "code", "client_id": client, "redirect_uri": redirect, "code_challenge": hashed(verifier)}
     return f"/identity/authorize?{urlencode({**asked, 'code_challenge_method': 'S256', **more})}"
 
 
