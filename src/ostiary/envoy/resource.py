@@ -2,21 +2,20 @@
 population, and a few shapes.
 """
 
-import tomllib
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
+from ostiary.foundation.data import beside
 from ostiary.foundation.home import Home
 from ostiary.foundation.ids import content_hash
 
 Json = Any  # what Envoy reads: dicts, lists, texts, numbers, and `msgspec.Raw` for a part that is JSON already
 Resources = Mapping[str, Json]  # file name below home/envoy -> a DiscoveryResponse
-FIXED: Final[Mapping[str, Json]] = tomllib.loads((resources.files("ostiary.envoy") / "fixed.toml").read_text("utf-8"))
+FIXED: Final[Mapping[str, Json]] = beside(__file__)
 SYSTEM_AUTHORITIES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 TYPES: Final = "type.googleapis.com/"
 _EXTENSION: Final = "envoy.config.core.v3.TypedExtensionConfig"
