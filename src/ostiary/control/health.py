@@ -3,7 +3,6 @@
 import shutil
 import socket
 import ssl
-import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -12,7 +11,6 @@ from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -25,12 +23,12 @@ from ostiary.control.installation import Installation, opened, unrecorded
 from ostiary.control.questions import without_account
 from ostiary.envoy import daemon
 from ostiary.envoy.caller import is_database
-from ostiary.envoy.upstream import cluster_name
+from ostiary.envoy.upstream import cluster_name, host_and_port
 from ostiary.erp.catalogue import learned
 from ostiary.foundation import unix
 from ostiary.foundation.clock import stamp
 from ostiary.foundation.errors import OperatorFault, OstiaryError, SystemFault, counted, plainly
-from ostiary.foundation.home import Home, load_settings
+from ostiary.foundation.home import OTHERS, Home, load_settings
 from ostiary.identity import keys, passwords
 from ostiary.monitor.alerts import open_alerts
 from ostiary.plan.model import Kind, Plan, System
@@ -45,7 +43,7 @@ SETTLES_S: Final = 1.0
 SAID: Final = "the output of `ostiary up` says why"
 KEEPS: Final = "`ostiary client change {0} --days 365`, or `--person user:WHO` and `ostiary client enable {0}`; or `ostiary client remove {0}`"
 CONNECT_TIMEOUT_S: Final = 3.0
-PRIVATE: Final = 0o077
+
 
 Check = tuple[str, Callable[[], str]]
 
@@ -287,7 +285,7 @@ def quiet(store: Store, untold: str = "") -> str:
 
 def private(folder: Path) -> str:
     for path in sorted(folder.iterdir()):
-        if path.suffix == ".key" and stat.S_IMODE(path.stat().st_mode) & PRIVATE:
+        if path.suffix == ".key" and path.stat().st_mode & OTHERS:
             raise SystemFault("key-open", f"{path} can be read by others", hint=f"chmod 600 {path}")
     return "private"
 
@@ -313,7 +311,7 @@ def answers(home: Home, name: str) -> str:
 
 def _reached(on: Installation, plan: Plan, system: System, troubled: Mapping[str, str]) -> str:
     try:
-        socket.create_connection(_place(system), CONNECT_TIMEOUT_S).close()
+        socket.create_connection(host_and_port(system), CONNECT_TIMEOUT_S).close()
     except OSError as problem:
         raise _unreachable(f"{system.upstream}: {plainly(problem)}") from problem
     return known(on, plan, system, troubled)
@@ -327,11 +325,6 @@ def _passed_on(board: Board, plan: Plan, system: System, troubled: Mapping[str, 
 
 def _unreachable(told: str) -> SystemFault:
     return SystemFault("erp-unreachable", told, hint="start the ERP, or mend `upstream` in the policy")
-
-
-def _place(system: System) -> tuple[str, int]:
-    place = urlsplit(system.upstream)
-    return place.hostname or "", place.port or (443 if place.scheme == "https" else 80)
 
 
 def troubles(home: Home) -> Mapping[str, str]:
@@ -374,7 +367,7 @@ def _without_account(on: Installation, plan: Plan, system: System) -> str:
 
 def _not_around(system: System) -> str:
     """The ERP must not answer where callers could reach it without the gate: on this machine's other addresses."""
-    (host, port), own = _place(system), _own_addresses()
+    (host, port), own = host_and_port(system), _own_addresses()
     if not _is_here(host, own):
         return "not looked at: it is on another machine; let its port take calls from the gate alone"
     for address in own:

@@ -10,7 +10,7 @@ The guard is asked where a request needs a look inside: whole bodies only, and n
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from ostiary.envoy import matcher, resource
 from ostiary.envoy.resource import FIXED, Edge, Json, changeable, extension, header, place, typed, versioned
@@ -60,15 +60,20 @@ def _inside(name: str, edge: Edge) -> Json:
     return _cluster(name, {"pipe": {"path": str(edge.home.socket(name))}}, type="STATIC")
 
 
-def _system(system: System, edge: Edge) -> Json:
+def host_and_port(system: System) -> tuple[str, int]:
+    """Where the system itself answers."""
     at = urlsplit(system.upstream)
-    secure = at.scheme == "https"
-    host, port = at.hostname or "", at.port or (443 if secure else 80)
+    return at.hostname or "", at.port or (443 if at.scheme == "https" else 80)
+
+
+def _system(system: System, edge: Edge) -> Json:
+    host, port = host_and_port(system)
+    secure = urlsplit(system.upstream).scheme == "https"
     return _cluster(
         cluster_name(system),
         {"socket_address": {"address": host, "port_value": port}},
         **FIXED["system"],
-        **({"transport_socket": _tls(at, edge)} if secure else {}),
+        **({"transport_socket": _tls(host, edge)} if secure else {}),
     )
 
 
@@ -78,9 +83,8 @@ def _cluster(name: str, address: Json, **more: Json) -> Json:
     return typed(CLUSTER, name=name, load_assignment=assigned, **FIXED["cluster"], **more)
 
 
-def _tls(at: SplitResult, edge: Edge) -> Json:
+def _tls(host: str, edge: Edge) -> Json:
     """Verified up to a trusted authority and for the very name."""
-    host = at.hostname or ""
     kind = "IP_ADDRESS" if host.replace(".", "").isdigit() or ":" in host else "DNS"
     name = {"san_type": kind, "matcher": {"exact": host}}
     trusted = {"filename": str(edge.upstream_authorities)}
