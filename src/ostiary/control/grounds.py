@@ -231,10 +231,8 @@ def _unknown(  # noqa: PLR0917  what is known of it
 
 def _left_out(text: str, system: System, call: str) -> str:
     """What of the document is left out that the call is about, and why; "" where nothing is."""
-    for one in openapi.load(text.encode(), system.name).problems if text else ():
-        if one.call and _meant(one.call, call):
-            return str(one)
-    return ""
+    problems = openapi.load(text.encode(), system.name).problems if text else ()
+    return next((str(one) for one in problems if one.call and _meant(one.call, call)), "")
 
 
 def _meant(template: str, call: str) -> bool:
