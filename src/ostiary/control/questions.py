@@ -41,14 +41,12 @@ FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a sp
 COLUMNS: Final = ("name", "role", "permission", "when", "rule", "line")
 Brief = tuple[str, str, str]  # principal, role, and until when it is held in an emergency
 Part = tuple[str, str, list[questions.Way]]  # what it is about, more about it, and the ways
-_ALWAYS: Final = select(PRINCIPAL.c.id, PRINCIPAL.c.person, ASSIGNMENT.c.role).join(
-    ASSIGNMENT, ASSIGNMENT.c.principal == PRINCIPAL.c.id
-)
-_FOR_A_TIME: Final = select(PRINCIPAL.c.id, PRINCIPAL.c.person, PROPOSAL.c.role).join(
-    PROPOSAL, PROPOSAL.c.principal == PRINCIPAL.c.id
+_ALWAYS: Final = select(PRINCIPAL.c.id, PRINCIPAL.c.person, ASSIGNMENT.c.role).join(ASSIGNMENT)
+_FOR_A_TIME: Final = select(PRINCIPAL.c.id, PRINCIPAL.c.person, PROPOSAL.c.role).where(
+    PROPOSAL.c.principal == PRINCIPAL.c.id, PROPOSAL.c.state == revisions.State.BEGUN
 )
 # Id, person and role of all that is held, for good or for a time.
-HELD: Final = union(_ALWAYS, _FOR_A_TIME.where(PROPOSAL.c.state == revisions.State.BEGUN)).subquery()
+HELD: Final = union(_ALWAYS, _FOR_A_TIME).subquery()
 T = TypeVar("T")
 
 
@@ -222,7 +220,7 @@ def without_account(connection: Connection, plan: Plan, system: System) -> Seque
     granting = {grant.role for grant in plan.grants if grant.pattern.system == system.name}
     roles = [role.name for role in plan.roles if granting.intersection(role.closure)]
     there = select(ERP_ACCOUNT.c.principal).where(ERP_ACCOUNT.c.system == system.name)
-    chosen = select(PRINCIPAL.c.id).join(ASSIGNMENT, ASSIGNMENT.c.principal == PRINCIPAL.c.id).distinct()
+    chosen = select(PRINCIPAL.c.id).join(ASSIGNMENT).distinct()
     chosen = chosen.where(PRINCIPAL.c.active, ASSIGNMENT.c.role.in_(roles), PRINCIPAL.c.id.not_in(there))
     return connection.scalars(chosen.order_by(PRINCIPAL.c.id)).all()
 
