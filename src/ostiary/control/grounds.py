@@ -18,7 +18,7 @@ from ostiary.audit.log import Entry
 from ostiary.control import revisions
 from ostiary.control.evidence import ACTS, by_gate, by_guard
 from ostiary.control.installation import Installation, opened
-from ostiary.control.questions import assigned
+from ostiary.control.questions import assigned, giving_account
 from ostiary.control.revisions import State, plan_of, texts_of
 from ostiary.envoy.matcher import denied_by
 from ostiary.erp import openapi
@@ -175,8 +175,7 @@ def behind(  # noqa: PLR0917  what is known of it
     `detail`: what the guard wrote of it; `texts`: the documents of that revision.
     """
     system, why, would = next((one for one in plan.systems if one.name == event.system), None), "", told.would_allow
-    kind, _, name = event.subject.partition(":")
-    account = f"`ostiary {kind} account {name} --system {event.system} --login LOGIN`"
+    account = f"`{giving_account(event.subject, event.system)}`"
     match event.reason:
         case Reason.TOKEN_REVOKED if act := _took_back(connection, event):
             first = "".join(f"{step}, and then " for step in _enabling(connection, event))

@@ -20,7 +20,7 @@ from ostiary.control import giving, revisions
 from ostiary.control.board import Board
 from ostiary.control.documents import observed, read_document, read_policy
 from ostiary.control.installation import Installation, opened, unrecorded
-from ostiary.control.questions import without_account
+from ostiary.control.questions import giving_account, without_account
 from ostiary.envoy import daemon
 from ostiary.envoy.caller import is_database
 from ostiary.envoy.upstream import cluster_name, host_and_port
@@ -359,8 +359,7 @@ def _without_account(on: Installation, plan: Plan, system: System) -> str:
     """No fault, for a role may be held in vain; "" where each who holds one can call."""
     if not (barred := on.store.ask(without_account, plan, system)):
         return ""
-    kind, _, name = barred[0].partition(":")
-    give = f"`ostiary {kind} account {name} --system {system.name} --login LOGIN` gives one"
+    give = f"`{giving_account(barred[0], system.name)}` gives one"
     told = f"{counted(len(barred), 'holder')} of a role without an account there, for whom nothing passes"
     return f"{told}: {few(barred)}; {give}"
 

@@ -15,7 +15,7 @@ from ostiary.audit.log import Change
 from ostiary.control import giving
 from ostiary.control.board import Board
 from ostiary.control.documents import offers
-from ostiary.control.questions import without_account
+from ostiary.control.questions import giving_account, without_account
 from ostiary.control.reconcile import fit
 from ostiary.foundation.errors import CallerFault, OperatorFault
 from ostiary.foundation.secret import Secret
@@ -78,10 +78,9 @@ def _warned(board: Board, client_id: str, told: Mapping[str, Any]) -> list[str]:
 
 
 def _without_account(board: Board, principal: str) -> list[str]:
-    plan, (kind, _, name) = board.reconciler.plan, principal.partition(":")
+    plan = board.reconciler.plan
     barred = [one.name for one in plan.systems if principal in board.on.store.ask(without_account, plan, one)]
-    account = f"`ostiary {kind} account {name} --system {{0}} --login LOGIN`"
-    return [f"its calls reach {{0}} with an account there: {account}".format(one) for one in barred]
+    return [f"its calls reach {one} with an account there: `{giving_account(principal, one)}`" for one in barred]
 
 
 def disable(board: Board, actor: str, principal: str) -> dict[str, Any]:
@@ -224,8 +223,7 @@ def _erp_user(board: Board, principal: str, system: str, login: str, password: S
     try:
         return board.reconciler.erp_user(system, login, password)
     except OperatorFault as problem:
-        kind, _, name = principal.partition(":")
-        again = f"ostiary {kind} account {name} --system {system} --login {login}"
+        again = giving_account(principal, system, login)
         raise OperatorFault(problem.code, problem.message, hint=f"as {system} knows that user: {again}") from problem
 
 

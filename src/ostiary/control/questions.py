@@ -225,6 +225,12 @@ def without_account(connection: Connection, plan: Plan, system: System) -> Seque
     return connection.scalars(chosen.order_by(PRINCIPAL.c.id)).all()
 
 
+def giving_account(principal: str, system: str, login: str = "LOGIN") -> str:
+    """The command that says as which ERP user the principal's calls arrive there."""
+    kind, _, name = principal.partition(":")
+    return f"ostiary {kind} account {name} --system {system} --login {login}"
+
+
 def write(home: Home, out: Path) -> list[str]:
     """`roles`, `objects` and `principals`, each as .html and .csv, of the policy in force and those who hold it now."""
     plan = plan_in_force(home)
