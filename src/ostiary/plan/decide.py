@@ -176,8 +176,7 @@ class Decision(Struct, frozen=True, kw_only=True):
 
 def decide(plan: Plan, facts: Facts) -> Decision:
     """Whether `facts` may pass: every operation must be allowed, else the first refusal stands for all."""
-    early = _before_operations(facts)
-    if early is not None:
+    if early := _before_operations(facts):
         return Decision(reason=early)
     held, known = closure(plan, facts.roles), _Known(facts)
     if any(one.fields_computed for one in facts.operations):
@@ -192,8 +191,7 @@ def decide(plan: Plan, facts: Facts) -> Decision:
 
 def admit(plan: Plan, facts: Facts) -> Decision:
     """What the gate can say natively of a guarded system: may this caller do anything there, here and now?"""
-    early = _before_operations(facts)
-    if early is not None:
+    if early := _before_operations(facts):
         return Decision(reason=early)
     held = closure(plan, facts.roles)
     granted = [grant for grant in plan.grants if grant.pattern.system == facts.system and grant.role in held]
@@ -368,12 +366,10 @@ def _astray(condition: Condition, operation: Operation, call: Together) -> str:
     return "" if all(call.keeps(condition, one, operation) for one in operation.ids) else name
 
 
-def _told(field: str, operation: Operation) -> Iterator[Value]:
-    """Every value that the operation writes to the field."""
-    told = [row[field] for row in map(dict, operation.sent) if field in row]
-    yield from told
-    if field in operation.fields_written and not told:
-        yield None
+def _told(field: str, operation: Operation) -> list[Value]:
+    """Every value that the operation writes to the field; None where it writes there, and does not say what."""
+    sent = [row[field] for row in map(dict, operation.sent) if field in row]
+    return sent or [None] * (field in operation.fields_written)
 
 
 def _holds(condition: Condition, name: str, value: Value, records: Records) -> bool:
