@@ -194,16 +194,13 @@ def _asking(plan: Plan) -> Mapping[str, Sequence[str]]:
 
 
 def _context(old: Context, new: Context, roles: Sequence[str]) -> Iterator[Change]:
-    wider, narrower = not implies(new.formula, old.formula), not implies(old.formula, new.formula)
-    if not (wider or narrower):
-        return
-    degree = " and ".join(word for word, is_ in (("wider", wider), ("narrower", narrower)) if is_)
-    told = [f"context {new.name} is {degree} for {few(roles)}"]
-    if wider and (now := counterexample(new.formula, old.formula)):
-        told.append(f"it holds now {now}")
-    if narrower and (gone := counterexample(old.formula, new.formula)):
-        told.append(f"it no longer holds {gone}")
-    yield _at_line(new.source, "; ".join(told), widens=wider, context=new.name)
+    now, gone = counterexample(new.formula, old.formula), counterexample(old.formula, new.formula)
+    ways = [one for one in (("wider", "it holds now", now), ("narrower", "it no longer holds", gone)) if one[2]]
+    if ways:
+        degree = " and ".join(word for word, _, _ in ways)
+        examples = (f"{how} {there}" for _, how, there in ways)
+        told = "; ".join((f"context {new.name} is {degree} for {few(roles)}", *examples))
+        yield _at_line(new.source, told, widens=now is not None, context=new.name)
 
 
 # --- what holds people back: `apart`, `never`, `always`, and what the policy says as a whole
