@@ -176,41 +176,38 @@ def _sampled(before: tuple[str, ...], event: Event, *, take: bool) -> tuple[str,
     return (*before, event.decision) if take and len(before) < SAMPLES_MAX else before
 
 
-def _answers(system: str, cells: Mapping[int, Minute], minute: int, limits: Thresholds) -> list[Finding]:
+def _answers(system: str, cells: Mapping[int, Minute], minute: int, limits: Thresholds) -> Iterator[Finding]:
     """What the minute itself shows, and the hour that ends with it."""
-    cell, found = cells[minute], list[Finding]()
+    cell = cells[minute]
     if cell.slow >= limits.few and cell.slow > limits.slow_share * cell.answered:
         told: dict[str, Any] = {"requests": cell.answered, "slow": cell.slow, "worst_ms": cell.worst_ms}
-        found.append(_finding("slow-responses", system, minute, {**told, "decisions": list(cell.slow_decisions)}))
+        yield _finding("slow-responses", system, minute, {**told, "decisions": list(cell.slow_decisions)})
     if (errors := cell.failed - cell.closed) >= limits.few and errors > limits.error_share * cell.answered:
         told = {"requests": cell.answered, "errors": errors, "decisions": list(cell.failed_decisions)}
-        found.append(_finding("error-rate", system, minute, told))
+        yield _finding("error-rate", system, minute, told)
     hour = [one for n, one in cells.items() if minute - HOUR_MINUTES < n <= minute]
     answered, failed, closed = map(sum, zip(*((one.answered, one.failed, one.closed) for one in hour), strict=True))
     if cell.failed and failed >= limits.few and failed > limits.unavailable_share * answered:
         served = round(100 * (1 - failed / answered), 3)
         told = {"requests": answered, "failed": failed, "closed": closed, "served_percent": served}
-        found.append(_finding("availability", system, minute, {**told, "decisions": list(cell.failed_decisions)}))
-    return found
+        yield _finding("availability", system, minute, {**told, "decisions": list(cell.failed_decisions)})
 
 
 def _amounts(
     system: str, cells: Mapping[int, Minute], minute: int, usual: Mapping[int, Baseline], limits: Thresholds
-) -> list[Finding]:
+) -> Iterator[Finding]:
     """Holds the clock hour so far against what the whole hour usually brings."""
     hour = minute // HOUR_MINUTES
     before = usual.get(hour % DAY_HOURS, Baseline())
     if before.hours < limits.baseline_hours_min:
-        return []
+        return
     requests, size = _sums(cell for n, cell in cells.items() if n // HOUR_MINUTES == hour and n <= minute)
-    found = []
     if requests >= limits.volume_min and requests > limits.above_baseline * before.requests:
         told = {"requests": requests, "usual": round(before.requests), "hour_utc": hour % DAY_HOURS}
-        found.append(_finding("request-volume", system, minute, told))
+        yield _finding("request-volume", system, minute, told)
     if size >= limits.payload_min_bytes and size > limits.above_baseline * before.bytes:
         told = {"bytes": size, "usual": round(before.bytes), "hour_utc": hour % DAY_HOURS}
-        found.append(_finding("payload-size", system, minute, told))
-    return found
+        yield _finding("payload-size", system, minute, told)
 
 
 def _finding(rule: str, system: str, minute: int, evidence: dict[str, Any]) -> Finding:
