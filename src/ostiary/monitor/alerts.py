@@ -67,7 +67,7 @@ def unkept(finding: Finding) -> str:
 
 def resolve_quiet(connection: Connection, now: datetime) -> None:
     """Resolves what did not fire for `QUIET`; each resolution is told. Some stay until they are ended."""
-    staying = [one.id for one in RULES.values() if one.staying]
+    staying = [name for name, rule in RULES.items() if rule.staying]
     _over(connection, now, ALERT.c.last_us <= to_us(now - QUIET), ALERT.c.rule.not_in(staying))
 
 

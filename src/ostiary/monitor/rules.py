@@ -34,7 +34,6 @@ SAMPLES_MAX: Final = 5  # decision ids in the evidence
 class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What fires, why it matters, how to look into it."""
 
-    id: str
     severity: Literal["warning", "high", "critical"]
     what: str
     why: str
@@ -42,8 +41,7 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     staying: bool = False  # until somebody says that it is over
 
 
-_WORDS: Final = beside(__file__)
-RULES: Final[Mapping[str, Rule]] = {name: msgspec.convert({"id": name, **told}, Rule) for name, told in _WORDS.items()}
+RULES: Final[Mapping[str, Rule]] = msgspec.convert(beside(__file__), dict[str, Rule])
 
 
 class Thresholds(Struct, frozen=True, kw_only=True):
