@@ -1,11 +1,9 @@
 """What stands under a policy's own names: systems, contexts, departments and roles, what must not be, and tests."""
 
 import re
-import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC
 from functools import partial
-from importlib import resources
 from itertools import combinations, product
 from typing import Any, Final, TypeVar
 
@@ -13,6 +11,7 @@ from msgspec import Struct, convert
 from msgspec.structs import replace
 
 from ostiary.erp.operation import Condition, Pattern, Verb
+from ostiary.foundation.data import beside
 from ostiary.policy import keys, model, words
 from ostiary.policy.model import ContextRule, HandOver, Kind, Level, May, RoleRule, System
 from ostiary.policy.node import Mapping as Entries
@@ -36,7 +35,7 @@ RANK: Final = {Level.PARTNER: 0, Level.USER: 1, Level.DEPARTMENT: 2, Level.SYSTE
 
 
 class Rules(Struct, frozen=True):
-    """What is so for every system of one kind; see kinds.toml."""
+    """What is so for every system of one kind; see sections.toml."""
 
     needs: str
     ways: tuple[HandOver, ...]
@@ -45,7 +44,7 @@ class Rules(Struct, frozen=True):
     example: str = ""
 
 
-KINDS: Final = convert(tomllib.loads((resources.files("ostiary.policy") / "kinds.toml").read_text()), dict[Kind, Rules])
+KINDS: Final = convert(beside(__file__), dict[Kind, Rules])
 Above = Mapping[str, tuple[str, ...]]  # department -> those that it is part of, the nearest first
 
 
