@@ -259,7 +259,10 @@ def _apart(reader: Reader, item: tuple[int, Node], named: dict[str, Node]) -> It
     """One rule; where its sides name several verbs it is several, `apart/1`, `apart/1.2`, ... under one name."""
     number, node = item
     part, told = reader.read(node, "apart", what="an apart rule")
-    sides = [_side(reader, side) for side in _sides(reader, part.get("permissions"))]
+    duties = reader.permissions(part.get("permissions"), what="permissions")
+    if "permissions" in part and len(duties) != DUTIES:
+        reader.report(part["permissions"], "apart names two permissions", '["OBJECT: write", "OTHER: execute"]')
+    sides = [_side(reader, duty) for duty in duties]
     id_ = told.pop("id", str(number))
     if id_ in named:
         reader.report(part["id"], f"another rule has the id {id_} ({reader.source(named[id_])})", "one id for one rule")
@@ -277,13 +280,6 @@ def _apart(reader: Reader, item: tuple[int, Node], named: dict[str, Node]) -> It
         about = {"id": f"{APART}{id_}{of_several}", "source": reader.source(node)}
         rule = made(model.Apart, told, first=first, then=then, **about)
         yield from [rule] if rule else []
-
-
-def _sides(reader: Reader, node: Node | None) -> tuple[Node, ...]:
-    sides = reader.permissions(node, what="permissions")
-    if node is not None and len(sides) != DUTIES:
-        reader.report(node, "apart names two permissions", '["OBJECT: write", "OTHER: execute"]')
-    return sides
 
 
 def _side(reader: Reader, node: Node) -> list[Pattern]:
