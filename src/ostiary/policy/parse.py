@@ -6,7 +6,7 @@ those that a pattern names. A pack, rules and roles that come with Ostiary, is a
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from functools import cache, partial
 from importlib import resources
@@ -269,15 +269,12 @@ def _over(root: node.Mapping, pack: node.Mapping) -> node.Mapping:
             case node.Mapping(), node.Mapping():
                 entries[name] = (entries[name][0], own._replace(entries={**value.entries, **own.entries}))
             case Sequence(), Sequence():
-                entries[name] = (entries[name][0], own._replace(items=(*own.items, *_others(own.items, value.items))))
+                ids = {_text(one, "id") for one in own.items}
+                others = (one for one in value.items if _text(one, "id") not in ids)
+                entries[name] = (entries[name][0], own._replace(items=(*own.items, *others)))
             case None, _:
                 entries[name] = (key, value)
     return root._replace(entries=entries)
-
-
-def _others(own: Iterable[Node], items: Iterable[Node]) -> Iterable[Node]:
-    ids = {_text(one, "id") for one in own}
-    return (one for one in items if _text(one, "id") not in ids)
 
 
 def _text(of: Node | None, key: str) -> str:
