@@ -319,11 +319,10 @@ def step(
     state: State,
     events: Sequence[Event],
     until: datetime,
-    thresholds: Thresholds | None = None,
+    limits: Thresholds = Thresholds(),  # noqa: B008  frozen
     old_tokens_s: float = 0.0,
 ) -> tuple[State, tuple[Finding, ...]]:
     """Takes in `events`, and judges every minute that ended before `until`, when no more of it is to come."""
-    limits = thresholds or Thresholds()
     tries, failed = noted(state.tries, events, until, limits, old_tokens_s)
     after, found = judged(counted(state.traffic, events, until, limits), until, limits)
     return State(tries=tries, traffic=after), (*failed, *found, *_refused(events))
