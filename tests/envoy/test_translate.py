@@ -194,9 +194,11 @@ def test_the_admin_socket_is_private() -> None:
     assert bootstrap(EDGE)["admin"]["address"]["pipe"] == {"path": "/h/run/envoy.sock", "mode": 0o600}
 
 
-def test_an_unknown_kind_of_revocation_is_an_error_not_an_omission() -> None:
-    with pytest.raises(OurFault):
-        signal_resources(Signals(revoked_hot=("moon:1",)))
+def test_a_kind_of_revocation_that_a_newer_node_of_a_fleet_has_recorded_keeps_no_other_from_the_gate() -> None:
+    """No token of this version carries it; raising would stop every revocation that comes after it."""
+    for hot in ((), ("jti:1", "gen:user:anna#1")):
+        told, more = (signal_resources(Signals(revoked_hot=keys)) for keys in (hot, ("moon:1", *hot)))
+        assert told == more
 
 
 def test_more_blocks_than_envoy_takes_are_not_told_to_it() -> None:

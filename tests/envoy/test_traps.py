@@ -614,6 +614,15 @@ def test_signals_reach_an_open_connection(live: Any) -> None:
     assert ask() == "allowed"
 
 
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer"])
+def test_a_scheme_is_read_in_either_case(live: Any, scheme: str) -> None:
+    """RFC 9110 section 11.1; a token behind another word than these is none."""
+    token = clerk(live)
+    assert live.ask("/shop/orders", headers={"authorization": f"{scheme} {token}"}).status == 200
+    for word in (f"x{scheme}", f"Basic {scheme}", f"DPoP {scheme}"):
+        assert live.ask("/shop/orders", headers={"authorization": f"{word} {token}"}).status == 401, word
+
+
 @pytest.mark.parametrize("list_", ["revoked_hot", "revoked_cold"])
 def test_a_list_of_what_is_revoked_names_exactly_that(live: Any, list_: str) -> None:
     """Envoy's list is made for server names: here no letter's case, no part between dots and no dot at the end is alike."""
@@ -712,7 +721,7 @@ def test_requests_without_a_token_are_limited_by_address_and_the_others_not(live
     try:
         live.apply(live.files(plan_of(live, limits=few), [("clerk",), ("guest",)]))
         source = "127.9.9.9"
-        shown = ({}, {"authorization": "bearer x"}, {"authorization": "Basic eDp5"}, {}, {"authorization": "bearer y"})
+        shown = ({}, {"authorization": "Token x"}, {"authorization": "Basic eDp5"}, {}, {"authorization": "BEARER y"})
         asked = [live.ask("/shop/orders", source=source, headers=headers).status for headers in shown]
         assert asked == [401, 401, 401, 429, 429]
         assert live.ask("/identity/token", host="gate.test", source=source).status == 429

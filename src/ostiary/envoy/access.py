@@ -303,14 +303,14 @@ def hot_filter(keys: Iterable[str], lease_until: int | None, *, asks: bool = Fal
 
 
 def _refusing(name: str, keys: Iterable[str], otherwise: Json) -> tuple[str, Json]:
-    """One list for each kind of key, each falling through to the next."""
+    """One list for each kind of key, each falling through to the next; no token here carries a kind that only another
+    version knows.
+    """
     by_kind: dict[str, set[str]] = defaultdict(set)
     for key in keys:
         kind, _, value = key.partition(":")
-        if kind not in REVOCABLE:
-            raise OurFault("revocation-kind", f"a revocation of kind {kind!r} can't be told to the gate")
         by_kind[kind].add(value)
-    for kind in sorted(by_kind, reverse=True):
+    for kind in sorted(REVOCABLE.keys() & by_kind, reverse=True):
         otherwise = matcher.among(REVOCABLE[kind], [(by_kind[kind], matcher.refuse(Reason.TOKEN_REVOKED))], otherwise)
     return matcher.nothing(name) if otherwise == matcher.skip() else matcher.exceptions(name, otherwise)
 

@@ -29,13 +29,13 @@ from ostiary.foundation.origin import MAPPED, OWNED_PREFIX, SHARED
 from ostiary.plan.decide import Reason, RoleSets, limit_of
 from ostiary.plan.model import Countries, Device, Limit, Mfa, Plan, Recent
 
-KEY_SHOWN: Final = f"Bearer {KEY_PREFIX}"  # how an API key stands in `authorization`
 DEVICE_HEADER: Final = "x-gw-device"  # the fingerprint of the certificate that the connection shows
 TOKEN_DEVICE_HEADER: Final = "x-gw-token-device"  # noqa: S105  the claim `dev`: the device that the token was issued to
 JWT: Final = "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"
 NOTHING: Final = "urn:ostiary:nothing"  # without a system nobody has a token, but one provider must ask for it
 OR_NONE: Final[Json] = {"allow_missing_or_failed": {}}
-SCHEMES: Final = {"": "Bearer ", "jkt": "DPoP "}  # how a token is shown, by what it is bound to
+# How a token is shown, and what it then is bound to: schemes have no case (RFC 9110 section 11.1), Envoy looks for texts.
+SCHEMES: Final = {"Bearer ": "", "bearer ": "", "DPoP ": "jkt", "dpop ": "jkt"}
 CLAIM_HEADERS: Final[Mapping[str, str]] = FIXED["claim_headers"]
 # What a claim is asked for by a context of the policy, and only then.
 ASSURANCE_HEADERS: Final = {"acr": ACR_HEADER, "auth_time": SIGNED_IN_HEADER}
@@ -99,7 +99,7 @@ def _provider(audience: str, keys: str, edge: Edge, headers: Mapping[str, str]) 
         **FIXED["provider"],
         "issuer": edge.issuer,
         "audiences": [audience],
-        "from_headers": [{"name": "authorization", "value_prefix": scheme} for scheme in SCHEMES.values()],
+        "from_headers": [{"name": "authorization", "value_prefix": scheme} for scheme in SCHEMES],
         "local_jwks": {"inline_string": keys},
         "claim_to_headers": [{"header_name": name, "claim_name": claim} for claim, name in headers.items()],
     }
@@ -127,7 +127,8 @@ def key_filter(edge: Edge) -> Json:
     asked = {"patterns": [{"exact": name} for name in told]}
     exchanged = extension("key", EXT_AUTHZ, http_service=service, allowed_headers=asked, **FIXED["unanswered"])
     steps = matcher.execute_all([tell, exchanged])
-    return matcher.always_excepting("key", matcher.prefix("authorization", {KEY_SHOWN: steps}, matcher.skip()))
+    shown = {f"{scheme}{KEY_PREFIX}": steps for scheme, bound in SCHEMES.items() if not bound}
+    return matcher.always_excepting("key", matcher.prefix("authorization", shown, matcher.skip()))
 
 
 def bound_filter(limit: Json) -> tuple[str, Json]:
@@ -136,7 +137,8 @@ def bound_filter(limit: Json) -> tuple[str, Json]:
     same = matcher.first([(_certified(), matcher.skip())], refused)
 
     def no_proof(otherwise: Json) -> Json:
-        told = {SCHEMES[""]: otherwise, SCHEMES["jkt"]: refused}  # the token filter finds its words anywhere
+        # the token filter finds its words anywhere
+        told = {scheme: refused if bound else otherwise for scheme, bound in SCHEMES.items()}
         return matcher.prefix(
             "authorization", told, matcher.first([(matcher.without(resource.SUBJECT_HEADER), otherwise)], refused)
         )
@@ -222,7 +224,7 @@ def address_filter(plan: Plan) -> tuple[str, Json]:
     machine = _header(resource.CALL_HEADER, MACHINES)
     ours = _header(resource.CLASS_HEADER, {"prefix": "-"})  # no system's
     known = [{"name": one, "present_match": True, "invert_match": True} for one in ("authorization", *own_keys([plan]))]
-    strange = [_not(_header("authorization", {"prefix": scheme})) for scheme in SCHEMES.values()]
+    strange = [_not(_header("authorization", {"prefix": scheme})) for scheme in SCHEMES]
     observed = _header(resource.CLASS_HEADER, {"safe_regex": {"regex": place("[^:]*", observed=True) + ".*"}})
     counted = [
         _matches([*strange, _not(ours), _not(observed)]),

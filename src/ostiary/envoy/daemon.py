@@ -90,7 +90,7 @@ def command(binary: Path, home: Home, workers: int) -> list[str]:
         "config-path": home.envoy / "bootstrap.json",
         "concurrency": workers or os.cpu_count() or 1,
         "log-level": "warning",
-        "component-log-level": "main:error",  # it tells of every ordinary end as of a warning
+        "component-log-level": "main:error,misc:error",  # of every ordinary end it warns, and of lists each time
         "log-format": "[%Y-%m-%dT%T.%e%z][%t][%l][%n] [%g:%#] %v",  # its own, with the zone, which is the policy's
         "file-flush-interval-msec": LOG_FLUSH_MS,
     }
