@@ -19,6 +19,7 @@ from ostiary.foundation.errors import SystemFault
 from ostiary.foundation.home import Home
 from ostiary.foundation.secret import Secret
 from ostiary.foundation.unix import Answer
+from ostiary.guard import knowledge
 from ostiary.identity import keys, principals
 from ostiary.plan.model import HandOver, seal
 from ostiary.policy.words import ASK_S, FOREVER_S
@@ -95,6 +96,21 @@ def reconciler(on, gate, guard):
     made.prepare()
     gate.told.clear()
     return made
+
+
+def test_a_guard_that_hangs_holds_nobody_up_for_longer_than_it_takes_to_read_the_store_by_itself(
+    reconciler, guard, monkeypatch
+):
+    """Whoever waits for it are the threads in which the gate hears of revocations; of a plan it must be told."""
+    waits = {}
+
+    def ask(socket, method, target, body, *, timeout_s):
+        waits[target.rpartition("/")[2]] = timeout_s
+        return guard.ask(socket, method, target, body)
+
+    monkeypatch.setattr(reconcile.unix, "ask", ask)
+    reconciler.refuse(["jti:1"]), reconciler.refresh(), reconciler.guard_state(), reconciler.beside(None)
+    assert {about for about, most_s in waits.items() if most_s > knowledge.REFRESH_S} == {"plan", "changed-over"}
 
 
 def another(reconciler):

@@ -35,6 +35,7 @@ from ostiary.tls import authority
 
 RENEW_EVERY_S: Final = 10.0  # a third of the lease
 CATCH_UP_EVERY_S: Final = 15.0
+TOLD_S: Final = 5.0  # a control that hangs holds up no sign-in: what was revoked is in the store
 HEAR_EVERY_S: Final = 0.5  # what one node revokes or changes, all know within a second
 SHORTEN_EVERY_S: Final = 1.0
 FORGET_EVERY_S: Final = 600.0  # seldom enough to cost nothing, often enough that little goes at a time
@@ -180,7 +181,7 @@ def _tell_control(on: Installation, keys: Sequence[str]) -> None:
     Raises what control says where it is there and could not have it refused.
     """
     try:
-        unix.call(on.home.socket("control"), "internal/revoked", {"keys": [*keys]})
+        unix.call(on.home.socket("control"), "internal/revoked", {"keys": [*keys]}, timeout_s=TOLD_S)
     except OSError:
         log.exception("control could not be told of a revocation; the gate learns of it when control is back")
 

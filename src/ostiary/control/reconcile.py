@@ -37,6 +37,8 @@ HOT_MAX: Final = 300  # revocations pushed one by one; a longer list becomes par
 HEARD_S: Final = 15  # what another node's clock may be behind, and its commit after its record (BUSY_TIMEOUT_MS)
 # Acts that leave the directory as it is, and come many at a time.
 BESIDE: Final = ("alert.", "factor.", "measure.", "policy.", "session.", "token.", "user.password")
+READS_ITSELF: Final = frozenset({"revoked", "directory", "state"})  # what the guard reads from the store, told or not
+GUARD_READS_S: Final = 2.0  # as often: whoever waits for it longer keeps the gate from hearing of others
 READERS_MAX: Final = 2  # Envoys that read a configuration at a time
 PLACES: Final = re.compile("{(key|login|basic)}")
 FIT: Final = re.compile("[ -~]{1,8000}")  # of a header's value: no line of it ends early
@@ -296,7 +298,8 @@ class Reconciler:
     def _tell_guard(self, about: str, **told: Any) -> dict[str, Any]:
         """What the guard answers; to us its own faults are around us."""
         try:
-            return dict(unix.call(self._on.home.socket("guard-control"), f"internal/{about}", told))
+            wait_s = GUARD_READS_S if about in READS_ITSELF else unix.TIMEOUT_S
+            return dict(unix.call(self._on.home.socket("guard-control"), f"internal/{about}", told, timeout_s=wait_s))
         except OSError as problem:
             hint = "see `ostiary status`; nothing it guards passes until it runs again"
             raise SystemFault("guard-silent", "the guard does not answer", hint=hint) from problem
