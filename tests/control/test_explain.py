@@ -397,3 +397,31 @@ def test_a_field_that_no_line_grants_is_named_with_the_line_that_comes_nearest(s
     assert "customer" in text
     assert f"a request within the fields lines: packer/1, {line_of(site, 'packer:')}" in text
     assert site.once("POST", "/shop/orders", ORDER, token=packer).status == 200
+
+
+def test_what_an_integrator_sent_is_said():
+    note = {
+        "outcome": "invalid_scope",
+        "action": "sign-in",
+        "client": "web",
+        "why": "no such scope",
+        "sent": "orders:read",
+    }
+    told = grounds.noted(note).sentence
+    assert told == "sign-in by client:web was refused: invalid_scope: no such scope: orders:read"
+
+
+@pytest.mark.parametrize(
+    ("shown", "because"),
+    [
+        ("abc", "it is no access token"),
+        ("eyJhbGciOiJFUzI1NiJ9.e30.AAAA", "another server gave it"),
+        ("tampered", "it was changed since it was signed"),
+    ],
+)
+def test_what_is_amiss_with_a_token_is_said(site, shown, because):
+    token = site.token("packer")
+    text = token[:-12] + "AAAAAAAAAAAA" if shown == "tampered" else shown
+    refused = site.once("GET", "/shop/orders", token=text)
+    assert (refused.status, refused.reason) == (401, "token-invalid")
+    assert f"The access token is not valid here: {because}" in explained(site, refused, Reason.TOKEN_INVALID)

@@ -143,6 +143,7 @@ def noted(note: dict[str, Any]) -> Explanation:
         whose = account or "a name that there is not"
         because = f"{whose} was locked for {note.get('locked_s')} s more, from this place: five wrong tries before"
         return Explanation(reason=outcome, sentence=f"{action} was refused: {because}", would_allow=_unlock(account))
+    why += f": {note['sent']}" if "sent" in note else ""
     if shut := why == SHUT:
         why = f"{account} is disabled"
     elif outcome in {"wrong", "cloned"}:
@@ -180,6 +181,8 @@ def behind(  # noqa: PLR0917  what is known of it
         case Reason.TOKEN_REVOKED if act := _took_back(connection, event):
             first = "".join(f"{step}, and then " for step in _enabling(connection, event))
             why, would = f": {act}", tuple(f"{first}{one}" for one in would)
+        case Reason.TOKEN_INVALID:
+            why = next((f": {meant}" for said, meant in ACTS["amiss"].items() if f"{{{said}" in event.details), "")
         case Reason.UNKNOWN_OPERATION if system:
             why, would = _unknown(home, plan, system, event, texts, detail) or ("", would)
         case Reason.UNKNOWN_OPERATION:

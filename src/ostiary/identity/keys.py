@@ -57,6 +57,8 @@ def turn(change: Change, sealer: Sealer) -> tuple[str, ...]:
     lapsed_us = to_us(change.now) - RETIRING_S * 1_000_000
     gone = delete(SIGNING_KEY).where(_KEY.state == "retiring", _KEY.since_us <= lapsed_us)
     changed = set(change.connection.scalars(gone.returning(_KEY.purpose)))
+    for purpose in sorted(changed):
+        change.note("key.retire", purpose)  # by which other nodes know of it
     for purpose in in_use(change.connection):
         if _age_s(change, purpose, "active") >= ACTIVE_S and _age_s(change, purpose, "next") >= PUBLISHED_S:
             rotate(change, sealer, purpose=purpose)
