@@ -15,6 +15,7 @@ from ostiary.foundation.clock import SystemClock
 from ostiary.foundation.errors import CallerFault, OperatorFault, SystemFault
 from ostiary.foundation.secret import Secret
 from ostiary.identity import factors, principals, providers, registration
+from ostiary.identity import outside as outside_module
 from ostiary.identity.published import Published
 from provider_twin import CLIENT, SECRET, Signing, Twin
 
@@ -221,6 +222,36 @@ def test_without_jit_only_those_come_in_who_are_linked(outside):
     assert outside.world.refresh(told["refresh_token"]).status_code == 400
     outside.begin()
     stops(outside, "have no account here yet")
+
+
+def test_where_accounts_are_made_at_the_first_sign_in_nobody_is_kept_out_by_unlinking(outside):
+    """He would have another account, by which duties are not kept apart from the first: disabling keeps him out."""
+    outside.tokens()
+    (mine,) = set(listed(outside)) - {"user:anna"}
+    with pytest.raises(CallerFault, match="would get a new one") as problem:
+        outside.world.do(providers.unlink, name="acme", subject="0f-a1")
+    assert "user disable" in problem.value.hint
+    outside.world.do(principals.disable, principal=mine)
+    outside.forget()
+    outside.begin()
+    stops(outside, "is switched off")
+
+
+def test_who_is_unlinked_while_his_answer_is_looked_at_is_not_signed_in(outside, monkeypatch):
+    outside.change(accounts="existing")
+    outside.world.do(providers.link, name="acme", subject="0f-a1", principal="user:anna")
+    outside.tokens()
+    outside.forget()
+    outside.begin()
+    account = outside_module._account
+
+    def unlinked_then(*told):
+        found = account(*told)
+        outside.world.do(providers.unlink, name="acme", subject="0f-a1")
+        return found
+
+    monkeypatch.setattr(outside_module, "_account", unlinked_then)
+    stops(outside, "is switched off", "access_denied")
 
 
 def test_a_claim_without_a_mapped_role_makes_no_account(outside):

@@ -8,7 +8,9 @@ import pytest
 from client_keys import Keyed
 from ostiary.audit.log import entries
 from ostiary.foundation.errors import CallerFault
-from ostiary.identity import principals, provisioning, registration, scim
+from ostiary.foundation.secret import Secret
+from ostiary.identity import principals, provisioning, registration, scim, session
+from ostiary.identity.passwords import hash_password
 
 USER = "urn:ietf:params:scim:schemas:core:2.0:User"
 PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
@@ -168,6 +170,25 @@ def test_a_deleted_user_may_come_back_under_another_id_and_with_no_role(director
     assert again["id"] != made["id"]
     assert directory.kept(made)["active"]
     assert error(directory.ask("DELETE", f"Users/{made['id']}")) == (404, None)
+
+
+def test_who_is_called_as_one_who_was_deleted_is_proved_by_nothing_of_his(directory):
+    """Users come without a password; a name is given to another person some day."""
+    world, made = directory.world, directory.make()
+    login = made["userName"]
+    world.do(
+        principals.set_password,
+        sealer=world.sealer,
+        login=login,
+        hashed=hash_password(Secret(world.password), login=""),
+    )
+    assert world.answer(world.authorize(), username=login).status_code == 303
+    world.cookies.clear()
+    directory.ask("DELETE", f"Users/{made['id']}")
+    directory.make(login)
+    assert world.answer(world.authorize(), username=login).status_code == 200
+    with world.store.read() as connection:
+        assert not session.has_password(connection, f"user:{login}")
 
 
 def test_what_is_left_out_enables_nobody(directory):

@@ -79,8 +79,9 @@ def back(server: Server, request: Request, _body: bytes) -> Response:
         sure = provider.mfa == "trusted" and (MFA in one.amr or one.acr in provider.acrs.split())
         principal, amr = _account(server, provider, one, told), (AMR, MFA) if sure else (AMR,)
         with server.store.read() as connection:
-            person = session.person(server, connection, principal, amr)
-        if person is None:  # disabled meanwhile
+            person = session.person(server, connection, principal, amr)  # its generation first: an unlinking raises it
+            linked = providers.account(connection, provider.issuer, one.sub)
+        if person is None or linked is None or linked["id"] != principal:  # disabled, or another's, meanwhile
             raise Refused("access_denied", "outside-disabled")  # noqa: TRY301  one page for all
     except (Refused, OstiaryError) as refused:
         return _stopped(server, request, refused)

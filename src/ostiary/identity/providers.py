@@ -150,6 +150,11 @@ def link(change: Change, *, name: str, subject: str, principal: str = "") -> Key
     before = account(change.connection, one.issuer, subject)
     if not (before or principal):
         raise CallerFault("no-link", f"{subject} of {name} is nobody here", hint="see `ostiary user list --json`")
+    if not principal and one.accounts == "jit":
+        hint = "`ostiary user disable` keeps the person out; `provider link` gives him another account"
+        raise CallerFault(
+            "makes-accounts", f"{name} makes an account for whoever has none: he would get a new one", hint=hint
+        )
     change.connection.execute(delete(OUTSIDE).where(place.issuer == one.issuer, place.subject == subject))
     if principal:
         if not principal.startswith("user:"):

@@ -18,7 +18,7 @@ from ostiary.identity.clients import API_KEY, NONE
 from ostiary.identity.principals import Keys
 from ostiary.identity.request import Refused
 from ostiary.store.database import Sealer, upsert
-from ostiary.store.tables import ASSIGNMENT, PRINCIPAL, PROVISIONED, PROVISIONER
+from ostiary.store.tables import ASSIGNMENT, FACTOR, OUTSIDE, PASSWORD, PRINCIPAL, PROVISIONED, PROVISIONER
 
 MOVED_MAX: Final = 1_000  # members that one request brings or takes
 KEPT: Final = ("username", "displayname", "externalid", "active")  # of a user; all else is passed over
@@ -174,7 +174,10 @@ def _bring(change: Change, lent: Lent, row: Row[Any], told: Sequence[Operation])
 
 
 def _delete(change: Change, row: Row[Any]) -> Keys:
+    """Whoever is called so next proves by nothing of this one's who he is."""
     _keep(change, row, deleted=True)
+    for table in (PASSWORD, FACTOR, OUTSIDE):
+        change.connection.execute(delete(table).where(table.c.principal == row.principal))
     return principals.set_roles(change, principal=row.principal, roles=(), reason="deleted by its directory")
 
 
