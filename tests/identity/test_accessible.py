@@ -1,5 +1,7 @@
 """Every page of ours, in each language, breaks no rule of WCAG 2 A and AA that axe-core can judge, in a real browser."""
 
+import secrets
+
 import pyotp
 import pytest
 from tools.caller import authorization
@@ -46,7 +48,9 @@ class Walk:
         self.goes(authorization(self.app, back(self.site), "v" * 43, scope="openid shop/*:read", state="s", **more))
 
     def device(self):
-        answer = self.site.caller().form("/identity/device-authorization", client_id=self.app, scope="shop/*:read")
+        screen = f"screen-{secrets.token_hex(3)}"
+        self.site.ask("client.add", client_id=screen, auth="none")
+        answer = self.site.caller().form("/identity/device-authorization", client_id=screen, scope="shop/*:read")
         self.goes(f"/identity/device?user_code={answer.json()['user_code']}")
 
     def own_pages(self):

@@ -27,11 +27,11 @@ def ben(world):
 
 def test_a_form_that_named_one_person_is_not_confirmed_by_another(world, ben):
     world.code()
-    page = world.authorize()
+    page = world.authorize(prompt="consent")
     assert "signed in as anna" in page.text
     world.cookies.delete("__Host-ostiary-session")
     world.answer(world.authorize(), username="ben")
-    assert "signed in as ben" in world.authorize().text
+    assert "signed in as ben" in world.authorize(prompt="consent").text
     assert world.answer(page, username="", password="").status_code == 400
 
 

@@ -29,7 +29,11 @@ def test_a_person_signs_in_and_state_nonce_and_iss_come_back(world):
     assert back["iss"] == world.settings.issuer
     told = world.redeem(back["code"]).json()
     assert {"access_token", "refresh_token", "id_token"} <= set(told)
-    assert world.userinfo(told["access_token"]).json() == {"sub": "user:anna", "name": "anna"}
+    assert world.userinfo(told["access_token"]).json() == {
+        "sub": "user:anna",
+        "name": "anna",
+        "preferred_username": "anna",
+    }
 
 
 def test_the_longest_state_that_is_taken_comes_back(world):
@@ -154,7 +158,7 @@ def test_no_other_address_is_taken_for_a_registered_one(asked):
         "http://shop.example/cb", "http://localhost/cb", "http://127.0.0.1.evil/cb", "http://127.0.0.1:99999/cb", "https://a#b",
         "https://user@a/cb", "javascript:alert(1)", "data:text/html,x", "app:/cb", "https://", "https:///cb", "//a/cb", "",
         "https://a\\.evil/cb", "https://a/c b", "https://a/cb\nhttps://b/cb", "https://a/\u00e9", "https://a:0/", "https://[x/",
-        "HTTPS://a/cb", "https://a/" + "x" * 1000,
+        "HTTPS://a/cb", "https://a/" + "x" * 1000, "https://*.example/cb",
     ],
 )  # fmt: skip
 def test_no_unsafe_redirect_is_registered(sqlite_world, redirect):
@@ -201,12 +205,72 @@ def test_cookies_stay_in_the_browser_and_on_this_origin(world):
 
 def test_who_is_signed_in_only_confirms_until_the_session_ends(world):
     world.code()
-    page = world.authorize()
+    page = world.authorize(prompt="consent")
     assert "You are signed in as anna" in page.text
     assert "code" in world.sent_back(world.answer(page, username="", password=""))
-    assert world.sent_back(world.authorize(prompt="none"))["error"] == "consent_required"
     world.later(hours=8)
     assert world.answer(world.authorize(), username="", password="").status_code == 200
+
+
+@pytest.mark.standard("A9")
+def test_what_a_person_allowed_is_not_asked_again_while_it_lives(world):
+    """OpenID Connect Core section 3.1.2.1: prompt=none is answered by what was agreed to before."""
+    world.register("desk", redirects=[world.back])
+    assert world.sent_back(world.authorize(prompt="none"))["error"] == "login_required"
+    told = world.signed_in()
+    assert "code" in world.sent_back(world.authorize())
+    silent = world.redeem(world.sent_back(world.authorize(prompt="none"))["code"]).json()
+    assert world.claims(silent["access_token"]).scopes == world.claims(told["access_token"]).scopes
+    for other in ({"scope": "openid"}, {"scope": "openid profile erp/*:read"}, {"client_id": "desk"}):
+        assert world.sent_back(world.authorize(prompt="none", **other))["error"] == "consent_required"
+        assert world.authorize(**other).status_code == 200
+    assert world.authorize(prompt="consent").status_code == 200
+    assert 'name="password"' in world.authorize(prompt="login").text
+    world.gone += world.do(principals.end_application, principal="user:anna", client="client:web", reason="a test")
+    assert world.sent_back(world.authorize(prompt="none"))["error"] == "consent_required"
+
+
+def test_a_client_in_whose_place_another_may_listen_is_agreed_to_each_time(world):
+    """RFC 8252 section 8.6: any program on the person's machine can take the loopback address of a public client."""
+    back = "http://127.0.0.1:7777/back"
+    for client, auth in (("app", "none"), ("kept", "client_secret")):
+        world.register(client, auth=auth, redirects=[back])
+        world.answer(world.authorize(client_id=client, redirect_uri=back))
+        assert (world.authorize(client_id=client, redirect_uri=back).status_code == 303) is (auth != "none")
+
+
+def test_a_client_that_asks_for_more_since_is_agreed_to_anew(world):
+    world.signed_in()
+    world.do(registration.change_client, sealer=world.sealer, client_id="web", redirects=[world.back, f"{world.back}2"])
+    assert world.authorize().status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("scope", "given"),
+    [
+        ("openid email", "openid"),
+        ("openid profile offline_access email", "openid profile"),
+        ("address erp/*:read", "erp/*:read"),
+    ],
+)
+def test_scopes_of_openid_that_nothing_answers_to_are_passed_over(world, scope, given):
+    """OpenID Connect Core section 3.1.2.1; what was given is said (RFC 6749 section 5.1)."""
+    told = world.signed_in(scope=scope)
+    assert told["scope"] == given
+    assert world.refresh(told["refresh_token"], scope=scope).json()["scope"] == given
+
+
+@pytest.mark.parametrize("scope", ["email", "offline_access phone", "openid orders:read", "openid nonsense"])
+def test_what_is_no_scope_here_gives_none(world, scope):
+    assert world.sent_back(world.authorize(scope=scope))["error"] == "invalid_scope"
+    last = json.loads(world.journal().splitlines()[-1])
+    assert (last["client"], last.get("sent", "")) == ("web", scope.partition(" ")[2] if "openid" in scope else "")
+
+
+def test_the_journal_says_which_address_was_sent_and_no_more_of_it(world):
+    world.authorize(redirect_uri="https://evil.example/x?secret=1")
+    last = json.loads(world.journal().splitlines()[-1])
+    assert last["sent"] == "client_id=web redirect_uri=https://evil.example/x"
 
 
 @pytest.mark.parametrize("changed", [{"prompt": "login"}, {"prompt": "consent login"}, {"max_age": "0"}])
@@ -226,10 +290,10 @@ def test_a_session_answers_while_it_is_as_young_as_the_client_asks_for(world, ag
     """OpenID Connect Core section 3.1.2.1."""
     world.code()
     world.later(seconds=age_s)
-    page = world.authorize(max_age="600")
+    page = world.authorize(max_age="600", prompt="consent")
     assert ('name="password"' in page.text) is asked
-    silent = world.sent_back(world.authorize(prompt="none", max_age="600"))["error"]
-    assert silent == ("login_required" if asked else "consent_required")
+    silent = world.sent_back(world.authorize(prompt="none", max_age="600"))
+    assert silent.get("error") == ("login_required" if asked else None)
     answer = world.answer(page) if asked else world.answer(page, username="", password="")
     claims = world.claims(world.redeem(world.sent_back(answer)["code"]).json()["access_token"])
     assert world.clock.now().timestamp() - claims.authenticated_at == (0 if asked else 600)
@@ -238,7 +302,7 @@ def test_a_session_answers_while_it_is_as_young_as_the_client_asks_for(world, ag
 def test_a_session_that_grew_too_old_over_its_form_answers_no_more(world):
     world.code()
     world.later(seconds=599)
-    page = world.authorize(max_age="600")
+    page = world.authorize(max_age="600", prompt="consent")
     world.later(seconds=2)
     again = world.answer(page, username="", password="")
     assert (again.status_code, 'name="password"' in again.text) == (200, True)

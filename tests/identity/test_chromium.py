@@ -103,6 +103,9 @@ def test_a_passkey_is_enrolled_and_signs_in_without_name_and_password(site, tab,
     (kept,) = tab.device("getCredentials", device)["credentials"]
     assert (kept["isResidentCredential"], kept["rpId"]) == (True, "localhost")
     account(site, tab.page)
+    assert "this browser" in tab.page.content(), "it goes on: password and passkey were shown"
+    tab.context.clear_cookies()
+    account(site, tab.page)
     with_passkey = tab.page.get_by_role("button", name="with a passkey")
     with_passkey.click()
     tab.page.get_by_role("heading", name="Your account").wait_for()
@@ -114,6 +117,7 @@ def test_a_passkey_is_enrolled_and_signs_in_without_name_and_password(site, tab,
 def test_a_passkey_stands_in_for_the_code_and_a_device_without_one_is_told(site, tab, login):  # noqa: F811
     device = tab.add_device()
     enrol(site, tab.page, login, "Laptop")
+    tab.context.clear_cookies()
     account(site, tab.page)
     by_password(tab.page, login)
     tab.page.get_by_label("Code of your app").wait_for()

@@ -133,7 +133,7 @@ def test_authlib_accepts_the_id_token_and_userinfo_agrees_with_it(site):
         )  # fmt: skip
         claims.validate(now=int(site.world.clock.now().timestamp()))
         told = client.get(site.told["userinfo_endpoint"]).json()
-        assert told == {"sub": claims["sub"], "name": "anna"}
+        assert told == {"sub": claims["sub"], "name": "anna", "preferred_username": "anna"}
 
 
 def test_authlib_accepts_rs256_where_its_client_asked_for_that_alone(site):

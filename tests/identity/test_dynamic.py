@@ -97,6 +97,14 @@ def test_what_an_administrator_took_from_it_it_does_not_take_back(world):
     assert (kept["scope"], kept["dpop_bound_access_tokens"]) == ("erp/sale.order:read openid profile", True)
 
 
+def test_what_an_administrator_bound_it_to_it_does_not_change(world):
+    one = registered(world, opened(world, scopes=["erp/*:write"]))
+    world.do(registration.change_client, sealer=world.sealer, client_id=one["client_id"], bound="certificate")
+    told = change(world, one, token_endpoint_auth_method="client_secret_basic", dpop_bound_access_tokens=True).json()
+    assert told["tls_client_certificate_bound_access_tokens"] is True
+    assert not told.get("dpop_bound_access_tokens")
+
+
 def test_it_cannot_ask_to_leave_pkce_out(world):
     one = registered(world, scope="openid", pkce="optional", require_pkce=False)
     asked = {"client_id": one["client_id"], "redirect_uri": BACK, "code_challenge": None, "code_challenge_method": None}

@@ -44,6 +44,7 @@ def test_never_more_than_the_subject_had(world, service):
         ({"audience": "https://other"}, "invalid_target"),
         ({"actor_token": token}, "invalid_request"),
         ({"subject_token_type": "urn:ietf:params:oauth:token-type:id_token"}, "invalid_request"),
+        ({"subject_token_type": ""}, "invalid_request"),
         ({"requested_token_type": "urn:ietf:params:oauth:token-type:refresh_token"}, "invalid_request"),
         ({"subject_token": "nonsense"}, "invalid_request"),
         ({"subject_token": token[:-4] + "AAAA"}, "invalid_request"),

@@ -81,7 +81,7 @@ def test_no_grant_is_made_of_what_the_client_might_do_before(world, meanwhile, a
 def test_a_sign_out_at_that_moment_leaves_no_grant_that_lives(world, monkeypatch):
     """On PostgreSQL, where two write at once; on SQLite it waits for its turn."""
     world.signed_in()
-    page, begin, leaving = world.authorize(), tokens.begin_grant, []
+    page, begin, leaving = world.authorize(prompt="consent"), tokens.begin_grant, []
     [sid] = world.store.ask(lambda connection: connection.scalars(select(SESSION.c.sid)).all())
 
     def signs_out():

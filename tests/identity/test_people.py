@@ -2,17 +2,20 @@
 
 import json
 import re
+from contextlib import suppress
 from datetime import timedelta
 from html import unescape
 from threading import Event
 from urllib.parse import quote
 
+import httpx
 import pyotp
 import pytest
 from joserfc import jws
 from sqlalchemy import delete
 
 from ostiary.audit.log import Change, entries
+from ostiary.foundation.errors import CallerFault
 from ostiary.identity import app, factors, passwords, principals, registration, session
 from ostiary.store.tables import PASSWORD
 
@@ -186,14 +189,20 @@ def test_a_recovery_code_is_good_once(world, browser):
 
 
 def test_once_there_is_an_app_no_session_by_the_password_alone_is_left(world, browser):
-    other = Browser(world)
-    browser.enrol()
-    assert 'name="username"' in other.page().text  # this browser's, too: it signed in before
-    assert "code=" not in world.authorize(prompt="none").headers.get("location", "")
+    """The one that showed password and code goes on, as one by both; a browser that showed less signs in anew."""
+    mine = httpx.Cookies(world.cookies)
     browser.forget()
-    world.later(seconds=60)
-    browser.whole(browser.code())
+    browser.sign_in()
+    other, world.cookies = httpx.Cookies(world.cookies), mine
+    browser.enrol()
+    assert "this browser" in browser.page().text
+    told = world.redeem(world.sent_back(world.answer(world.authorize(acr_values="mfa"), username=""))["code"]).json()
+    assert world.claims(told["access_token"]).acr == "mfa"
+    assert "code" in world.sent_back(world.authorize(acr_values="mfa", prompt="none"))
     assert "shown only now" in browser.act("recovery-new").text
+    world.cookies = other
+    assert 'name="username"' in browser.page().text
+    assert world.sent_back(world.authorize(prompt="none"))["error"] == "login_required"
 
 
 def test_recovery_codes_come_with_an_app_alone(world, browser):
@@ -209,6 +218,7 @@ def test_one_enrolment_is_one_app_however_often_it_is_confirmed_at_once(world, b
     form = {**form_of(page, "app-confirm"), "code": browser.code()}
     answers = world.ask_at_once(6, "POST", "/identity/account", data=form)
     assert sum("shown only now" in one.text for one in answers) == 1
+    browser.forget()
     world.later(seconds=60)
     codes = [browser.whole(browser.code()).status_code for _ in range(3)]
     assert codes.count(303) == 1
@@ -303,10 +313,12 @@ def test_who_does_not_want_to_sign_in_to_his_account_is_sent_nowhere_else(world)
 
 
 def begun(world, **form):
-    return world.ask("POST", "/identity/device-authorization", data={"client_id": "web", **form})
+    with suppress(CallerFault):  # it is there
+        world.register("screen", auth="none")
+    return world.ask("POST", "/identity/device-authorization", data={"client_id": "screen", **form})
 
 
-def polled(world, code, client="web"):
+def polled(world, code, client="screen"):
     form = {"grant_type": "urn:ietf:params:oauth:grant-type:device_code", "client_id": client, "device_code": code}
     return world.token(**form)
 
@@ -325,11 +337,11 @@ def test_a_device_gets_its_tokens_once_a_person_has_entered_its_code(world):
     assert 'name="user_code"' in world.ask("GET", "/identity/device").text
     page = shown(world, told["user_code"].lower())
     assert told["user_code"] in page.text
-    assert "web" in page.text
+    assert "screen" in page.text
     assert world.answer(page).status_code == 200
     tokens = polled(world, told["device_code"]).json()
     claims = world.claims(tokens["access_token"])
-    assert (claims.subject, claims.client, claims.scopes) == ("user:anna", "web", {"openid", "erp/sale.*:read"})
+    assert (claims.subject, claims.client, claims.scopes) == ("user:anna", "screen", {"openid", "erp/sale.*:read"})
     assert "id_token" in tokens
     assert shown(world, told["user_code"]).status_code == 400
     world.later(seconds=6)
@@ -340,7 +352,7 @@ def test_a_device_gets_its_tokens_once_a_person_has_entered_its_code(world):
 @pytest.mark.parametrize("already", [False, True])
 def test_no_page_that_names_one_client_lets_in_the_device_of_another(world, already):
     """A link to /authorize with a device's code beside what another client asks (RFC 8628 section 5.4)."""
-    world.register("tv", auth="none", redirects=[world.back])
+    world.register("tv", auth="none")
     if already:
         world.signed_in()
     told = begun(world, client_id="tv", scope="erp/sale.*:write").json()
@@ -368,7 +380,7 @@ def test_who_says_no_is_believed_and_who_waits_too_long_begins_again(world):
 
 
 def test_a_device_code_is_its_client_s_alone(world):
-    world.register("other", auth="none", redirects=[world.back])
+    world.register("other", auth="none")
     told = begun(world).json()
     world.answer(shown(world, told["user_code"]))
     assert polled(world, told["device_code"], "other").json()["error"] == "expired_token"
@@ -416,12 +428,61 @@ def test_nobody_s_name_counts_as_a_device(world):
 
 
 def test_a_device_gets_what_its_client_may_when_the_person_answers(world):
-    world.register("scanner", auth="none", redirects=[world.back])
-    told = world.ask(
-        "POST", "/identity/device-authorization", data={"client_id": "scanner", "scope": "erp/*:delete"}
-    ).json()
+    world.register("scanner", auth="none")
+    told = begun(world, client_id="scanner", scope="erp/*:delete").json()
     world.do(registration.change_client, sealer=world.sealer, client_id="scanner", scopes=["erp/sale.sale:read"])
     assert shown(world, told["user_code"]).status_code == 400
+
+
+def test_nobody_is_sent_a_code_for_an_application_that_people_come_back_to(world):
+    """RFC 8628 section 5.4: whoever holds the code in his hands gets the tokens."""
+    answer = world.ask("POST", "/identity/device-authorization", data={"client_id": "web"})
+    assert (answer.status_code, answer.json()["error"]) == (400, "unauthorized_client")
+
+
+@pytest.mark.parametrize("auth", ["none", "client_secret"])
+def test_a_link_lets_no_device_in_by_itself_also_not_one_that_was_let_in_before(world, auth):
+    secret = world.register("tv", auth=auth)
+    auths = {} if secret is None else {"client_secret": secret}
+    for _ in range(2):
+        told = begun(world, client_id="tv", **auths).json()
+        page = shown(world, told["user_code"])
+        assert page.status_code == 200
+        assert "tv" in page.text
+        world.answer(page)
+
+
+def test_a_device_stays_when_the_browser_signs_out_and_goes_with_its_own_button(world):
+    told = begun(world, scope="openid erp/sale.*:read").json()
+    world.answer(shown(world, told["user_code"]))
+    tokens = polled(world, told["device_code"]).json()
+    form = form_of(world.ask("GET", "/identity/account"), "end")
+    world.ask("POST", "/identity/account", data=form)
+    assert world.gone
+    assert polled_again(world, tokens).status_code == 200
+    Browser(world).sign_in()
+    page = world.ask("GET", "/identity/account")
+    assert "Applications that act for you" in page.text
+    assert "screen, last let in 2026-03-03 12:00 UTC" in page.text
+    world.gone.clear()
+    page = world.ask("POST", "/identity/account", data=form_of(page, "forget"))
+    assert "Applications that act for you" not in page.text
+    assert world.gone == [f"grant:{world.claims(tokens['access_token']).grant}"]
+    assert polled_again(world, tokens).json()["error"] == "invalid_grant"
+
+
+def polled_again(world, tokens):
+    return world.refresh(tokens["refresh_token"], client_id="screen")
+
+
+def test_nobody_takes_an_application_of_another_away(world, browser):
+    world.do(principals.add_user, login="ben", hashed=principals_hash(world))
+    told = world.signed_in()
+    browser.forget()
+    world.answer(world.authorize(scope="openid"), username="ben")
+    form = {**form_of(world.ask("GET", "/identity/account"), "end"), "act": "forget", "id": "client:web"}
+    assert world.ask("POST", "/identity/account", data=form).status_code == 200
+    assert world.refresh(told["refresh_token"]).status_code == 200
 
 
 def test_the_code_is_shown_as_the_device_shows_it(world):

@@ -156,12 +156,6 @@ def test_a_name_that_differs_by_capitals_alone_is_refused(world):
         client(world, client_id="aNNa")
 
 
-def test_a_public_client_that_nobody_can_sign_in_with_is_refused(world):
-    with pytest.raises(CallerFault, match="no use") as problem:
-        client(world, auth="none")
-    assert "--redirect" in problem.value.hint
-
-
 @pytest.mark.parametrize(
     "scope", ["erp", "erp/x", "erp/x:fly", "erp/x:read write", "erp/*.x:read", "erp/x:read\n", "é/x:read"]
 )

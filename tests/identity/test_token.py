@@ -276,20 +276,21 @@ def test_one_client_cannot_fill_the_list_of_what_was_revoked(world, monkeypatch)
     def takes_back(token):
         return world.ask("POST", "/identity/revoke", data={"token": token}, auth=("shop", world.secret))
 
-    assert [takes_back(token).status_code for token in tokens] == [200, 200, 429]
+    assert [takes_back(token).status_code for token in (tokens[0], tokens[0], *tokens)] == [200] * 4 + [429]
     assert "retry-after" in takes_back(tokens[2]).headers
-    assert len(world.gone) == 2
+    assert len({*world.gone}) == 2
     world.later(minutes=6)
     assert takes_back(tokens[2]).status_code == 200
 
 
-def test_who_signs_many_out_keeps_nobody_from_a_device(world, monkeypatch):
+def test_who_signs_many_out_keeps_nobody_from_pushing_a_request(world, monkeypatch):
     """What a public client takes back is counted apart from what is kept for it."""
     monkeypatch.setattr("ostiary.identity.clients.KEPT_MAX", 2)
     for _ in range(3):
         taken_back = {"client_id": "web", "token": world.signed_in()["access_token"]}
         assert world.ask("POST", "/identity/revoke", data=taken_back).status_code == 200
-    assert world.ask("POST", "/identity/device-authorization", data={"client_id": "web"}).status_code == 200
+    push = {"client_id": "web", "response_type": "code", "redirect_uri": world.back, "code_challenge": world.challenge}
+    assert world.ask("POST", "/identity/par", data={**push, "code_challenge_method": "S256"}).status_code == 201
 
 
 def test_a_code_of_one_client_is_nothing_to_another_and_stays_good(world):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import segno
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select, update
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -22,7 +22,9 @@ from ostiary.identity.page import page
 from ostiary.identity.request import Refused
 from ostiary.identity.server import Server
 from ostiary.identity.session import SESSION_LIFE_S, Person
-from ostiary.store.tables import SESSION
+from ostiary.identity.tokens import GRANT_LIFE_S
+from ostiary.plan.model import MFA
+from ostiary.store.tables import GRANT, PRINCIPAL, SESSION
 
 KEPT_S: Final = 900  # between the proof and the end of an enrolment
 NAME_MAX_CHARS: Final = 60
@@ -152,6 +154,8 @@ PROVED: Final[Mapping[str, Act]] = {
     "app-new": _app_new, "passkey-new": _passkey_new, "recovery-new": _recovery_new, "remove": _remove,
     "password-new": _password_new,
 }  # fmt: skip
+# What needs no new proof: it takes away.
+ENDS: Final = {"end": principals.end_session, "forget": principals.end_application}
 BEGUN: Final[Mapping[str, Act]] = {
     "app-confirm": _app_confirm, "passkey-confirm": _passkey_confirm, "password-confirm": _password_confirm,
 }  # fmt: skip
@@ -176,7 +180,10 @@ def _begun(server: Server, change: Change, person: Person, kind: str, form: Mapp
 
 
 def _added(server: Server, change: Change, person: Person) -> More:
-    """Recovery codes come along where there are none."""
+    """Recovery codes come along where there are none. He has just shown both: the session goes on as one by both."""
+    this = (SESSION.c.principal == person.principal, SESSION.c.sid == person.sid)
+    both = {"amr": " ".join(dict.fromkeys((*person.amr, MFA)))}
+    change.connection.execute(update(SESSION).where(*this).values(both))
     codes = any(one["kind"] == factors.RECOVERY for one in factors.listed(change.connection, person.principal))
     return CHANGED if codes else {**CHANGED, "codes": factors.new_recovery(server, change, person.principal)}
 
@@ -202,8 +209,15 @@ def shown(server: Server, request: Request, connection: Connection, person: Pers
         }
         for row in connection.execute(own.order_by(SESSION.c.expires_at_s))
     ]  # fmt: skip
+    last = func.max(GRANT.c.expires_at_s).label("last")
+    given = select(GRANT.c.client, PRINCIPAL.c.name, last).join(PRINCIPAL, PRINCIPAL.c.id == GRANT.c.client)
+    living = (GRANT.c.principal == person.principal, ~GRANT.c.revoked, GRANT.c.expires_at_s > server.now_s())
+    applications = [
+        {"client": row.client, "name": row.name, "last": _day((row.last - GRANT_LIFE_S) * 1_000_000)}
+        for row in connection.execute(given.where(*living).group_by(GRANT.c.client, PRINCIPAL.c.name))
+    ]
     return page(
-        request, "account", person=person.name, login=_login(person),
+        request, "account", applications=applications, person=person.name, login=_login(person),
         own=session.has_password(connection, person.principal), factors=mine, left=len(found) - len(mine), sessions=sessions,
         action=f"{server.issuer}/account", csrf=_csrf(server, person), script=f"{server.issuer}/passkey.js", **more,
     )  # fmt: skip

@@ -154,7 +154,8 @@ def userinfo(server: Server, request: Request, _body: bytes) -> Response:
             raise tokens.unfit(Reason.SCOPE)
         told = {"sub": claims.subject}
         if "profile" in claims.scopes:
-            told["name"] = _name(connection, claims.subject)
+            login = claims.subject.removeprefix("user:")
+            told |= {"name": _name(connection, claims.subject), "preferred_username": login}
     return JSONResponse(told, headers=NO_STORE)
 
 

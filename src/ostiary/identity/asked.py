@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from ostiary.foundation.secret import Secret
 from ostiary.identity import clients, tokens
-from ostiary.identity.clients import FAPI2, Client
+from ostiary.identity.clients import DEVICE, FAPI2, Client
 from ostiary.identity.credentials import digest, new_secret
 from ostiary.identity.request import QUERY_MAX_BYTES, Refused, form, parse
 from ostiary.identity.server import NO_STORE, Server
@@ -31,7 +31,6 @@ PROMPTS: Final = frozenset({"none", "login", "consent", "select_account"})
 FRESH: Final = frozenset({"login", "select_account"})
 ACCOUNT: Final = b"\0account"  # as no query begins that anybody can send
 AT_DEVICE: Final = b"\0device"
-DEVICE: Final = "urn:ietf:params:oauth:grant-type:device_code"
 WAITING: Final = "device"
 DEVICE_LIFE_S: Final = 600
 POLL_S: Final = 5
@@ -56,6 +55,7 @@ class Asked(NamedTuple):
     challenge: str = ""
     silent: bool = False  # prompt=none: no page
     fresh: bool = False  # the person shows the password again
+    anew: bool = False  # prompt=consent: he is asked again
     age_max_s: int | None = None  # or at least where the last time is longer ago than this
     mfa: bool = False  # by more than one factor
     pushed: str = ""  # the name of the pushed request that it is
@@ -91,7 +91,8 @@ def read(server: Server, connection: Connection, text: bytes) -> Asked:
         given = _pushed(server, connection, client, pushed)
     redirect = given.get("redirect_uri", "")
     if client is None or client.until_s <= server.now_s() or not clients.redirect_known(client, redirect):
-        raise Refused("invalid_request", "the client or its redirect address is not registered")
+        sent = f"client_id={given.get('client_id')} redirect_uri={redirect.partition('?')[0]}"
+        raise Refused("invalid_request", "the client or its redirect address is not registered", sent=sent)
     problem, values = None, {}
     try:
         _refuse_unpushed(client, pushed)
@@ -101,7 +102,7 @@ def read(server: Server, connection: Connection, text: bytes) -> Asked:
     prompts, acrs = set(given.get("prompt", "").split()), set(given.get("acr_values", "").split()) & set(ACRS)
     return Asked(
         text, client, redirect, given.get("state", ""), problem, values, given.get("code_challenge", ""),
-        silent="none" in prompts, fresh=bool(prompts & FRESH), mfa=acrs == {MFA},
+        silent="none" in prompts, fresh=bool(prompts & FRESH), anew="consent" in prompts, mfa=acrs == {MFA},
         age_max_s=int(given["max_age"]) if problem is None and "max_age" in given else None, pushed=pushed,
     )  # fmt: skip
 

@@ -27,8 +27,11 @@ API_KEY: Final = "api_key"
 FAPI2: Final = "fapi2"
 DPOP: Final = "dpop"
 CERTIFICATE: Final = "certificate"
+DEVICE: Final = "urn:ietf:params:oauth:grant-type:device_code"
 SELF_REGISTERED_GRANTS: Final = ("authorization_code", "refresh_token")  # of a client that registered itself
 VERBS: Final = tuple(Verb)
+# OpenID Connect's own that nothing here answers to: passed over (Core section 3.1.2.1).
+UNANSWERED: Final = frozenset({"email", "address", "phone", "offline_access"})
 OIDC_SCOPES: Final = frozenset({"openid", "profile"})
 KEPT_MAX: Final = 300  # requests of one public client, kept for one address in five minutes
 # The statement of every request is made once: to put one together takes as long as to carry it out (measured).
@@ -126,7 +129,11 @@ def prove(server: Server, connection: Connection, request: Request, told: Shown,
 
 
 def refuse_grant(client: Client, kind: str) -> None:
-    """Who registered itself was told which there are for it (RFC 7591 section 3.2.1)."""
+    """Who registered itself was told which there are for it (RFC 7591 section 3.2.1); nobody is sent a code for an
+    application that has an address to come back to (RFC 8628 section 5.4).
+    """
+    if kind == DEVICE and client.redirects:
+        raise Refused("unauthorized_client", "only a client without a redirect address is a device", client=client.id)
     if client.self_registered and kind not in SELF_REGISTERED_GRANTS:
         raise Refused("unauthorized_client", "a client that registered itself signs people in", client=client.id)
 
@@ -270,10 +277,11 @@ def redirect_known(client: Client, redirect: str) -> bool:
 
 def narrow(client: Client, asked: str, system: str) -> frozenset[str]:
     """What of `asked` the client may have at `system`; all it may, when no scope is asked for (RFC 6749 section 3.3)."""
-    wanted, most = frozenset(asked.split()), allowed(client, system)
-    if odd := [scope for scope in wanted - OIDC_SCOPES if not covered(scope, most)]:
-        raise Refused("invalid_scope", f"{len(odd)} of the scopes may not be asked for by this client")
-    told = wanted or most
+    wanted, most = frozenset(asked.split()) - UNANSWERED, allowed(client, system)
+    if odd := sorted(scope for scope in wanted - OIDC_SCOPES if not covered(scope, most)):
+        why = f"{len(odd)} of the scopes may not be asked for by this client"
+        raise Refused("invalid_scope", why, client=client.id, sent=" ".join(odd))
+    told = wanted or (frozenset() if asked else most)
     if not told:
         raise Refused("invalid_scope", "this client may ask for nothing at this system")
     return told

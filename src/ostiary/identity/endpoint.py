@@ -15,8 +15,8 @@ from ostiary.foundation.api_key import KEY_PREFIX, WRONG
 from ostiary.foundation.jose import Claims
 from ostiary.foundation.secret import new_id
 from ostiary.identity import clients, keys, tokens
-from ostiary.identity.asked import DEVICE, redeem_device
-from ostiary.identity.clients import Client
+from ostiary.identity.asked import redeem_device
+from ostiary.identity.clients import DEVICE, Client
 from ostiary.identity.principals import revoke_grant, revoke_token
 from ostiary.identity.provisioning import opened
 from ostiary.identity.request import Refused, Shown, form
@@ -94,7 +94,7 @@ def _for_person(  # noqa: PLR0917  what the request shows
     if told.get("resource", grant.audience) != grant.audience:
         raise Refused("invalid_target", "the grant is for another system")
     scopes = frozenset(grant.scopes.split())
-    wanted = frozenset(told.get("scope", "").split()) or scopes
+    wanted = frozenset(told.get("scope", "").split()) - clients.UNANSWERED or scopes
     if not wanted <= scopes:
         raise Refused("invalid_scope", "more than was granted")
     claims = tokens.claims_for(server, connection, client, grant, request, scopes=wanted, bound=bound)
@@ -113,8 +113,8 @@ def _for_service(  # noqa: PLR0917  what the request shows
     server: Server, connection: Connection, request: Request, client: Client, told: dict[str, str], bound: str
 ) -> tuple[dict[str, Any], Claims]:
     """A token that allows no more than the subject's, and for no longer; it says who acts for whom."""
-    for name in ("subject_token_type", "requested_token_type"):
-        if told.get(name, ACCESS_TOKEN) != ACCESS_TOKEN:
+    for name, else_ in (("subject_token_type", ""), ("requested_token_type", ACCESS_TOKEN)):
+        if told.get(name, else_) != ACCESS_TOKEN:
             raise Refused("invalid_request", f"the {name} is {ACCESS_TOKEN}")
     if "actor_token" in told:
         raise Refused("invalid_request", "the client that asks is the one that acts")
@@ -182,7 +182,8 @@ def revoke(server: Server, request: Request, body: bytes) -> Response:
         if grant := tokens.of_refresh(connection, server.key, client, text):
             gone = revoke_grant(change, grant=grant.id, reason="revoked by its client")
         elif (claims := tokens.read_access_token(server, connection, text)) and claims.client == client.id:
-            clients.refuse_many(server, connection, request, client, REVOKED_MAX)
+            if not tokens.revoked(server, connection, claims):  # again: the gate may not know it yet
+                clients.refuse_many(server, connection, request, client, REVOKED_MAX)
             gone = revoke_token(change, jti=claims.jti, reason="revoked by its client")
     server.note(request, "done", client=client.id, keys=" ".join(gone))
     server.take_back(gone)

@@ -29,7 +29,7 @@ def end(server: Server, request: Request, body: bytes) -> Response:
             raise Refused("invalid_request", "the id_token_hint is another client's")
         if hint:
             change = Change(connection, hint.subject, server.now())
-            gone = end_session(change, principal=hint.subject, sid=hint.session, reason="its client signed it out")
+            gone = end_session(change, hint.subject, hint.session, "its client signed it out")
         back = _back(connection, given, hint.client if hint else "")
     server.note(request, "ended" if gone else "shown", client=hint.client if hint else "-")
     server.take_back(gone)

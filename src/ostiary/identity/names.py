@@ -16,8 +16,8 @@ SCOPE: Final = re.compile(
     rf"{words.NAME.pattern}/{words.OBJECT.pattern}:(?:{'|'.join(Verb)})(?:\.{words.ACTION.pattern})?"
 )
 REDIRECT: Final = re.compile(r"https?://[!-~]+")  # printable ASCII, no space
-# A fragment (RFC 6749 section 3.1.2), a user, what browsers bend.
-NOT_IN_REDIRECT: Final = re.compile(r'[#@\\"<>^`{|}]')
+# A fragment (RFC 6749 section 3.1.2), a user, what browsers bend, what stands for anything elsewhere.
+NOT_IN_REDIRECT: Final = re.compile(r'[#@\\"<>^`{|}*]')
 LOOPBACK: Final = re.compile(r"http://(127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?([/?][!-~]*)?")
 SHUT: Final = "the account is disabled"  # why a person does not sign in: in the journal
 DISABLED, ENDED = "the client is disabled", "the client has ended"  # why no client proves itself: in the journal

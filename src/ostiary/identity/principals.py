@@ -352,9 +352,17 @@ def revoke_token(change: Change, *, jti: str, reason: str) -> Keys:
     return _revoke_keys(change, (f"jti:{jti}",), reason)
 
 
-def end_session(change: Change, *, principal: str, sid: str, reason: str) -> Keys:
+def end_session(change: Change, principal: str, sid: str, reason: str) -> Keys:
     """One sign-in of the person ends, with all that was given in it; nothing where it is not his."""
     return end_sessions(change, reason, SESSION.c.sid == sid, SESSION.c.principal == principal)
+
+
+def end_application(change: Change, principal: str, client: str, reason: str) -> Keys:
+    """All that the person gave this client ends."""
+    mine = (GRANT.c.principal == principal, GRANT.c.client == client, ~GRANT.c.revoked)
+    gone = change.connection.scalars(update(GRANT).where(*mine).values(revoked=True).returning(GRANT.c.id)).all()
+    change.note("token.revoke", principal, after={"client": client, "grants": len(gone)}, reason=reason)
+    return _revoke_keys(change, tuple(f"grant:{grant}" for grant in gone), reason)
 
 
 def end_sessions(change: Change, reason: str, *which: ColumnElement[bool]) -> Keys:

@@ -155,9 +155,6 @@ def _fit(change: Change, sealer: Sealer, kept: Terms, told: Mapping[str, Any]) -
     for name in told.get("exchange", ()):  # who is removed later stays named, and opens nothing
         names.refuse_name(name)
         principals.one(change.connection, f"client:{name}")
-    if terms.auth == NONE and not terms.redirects:
-        hint = "say with --redirect where people are sent back to, or leave out --public: it then gets a secret"
-        raise CallerFault("redirect-missing", "a public client that nobody can sign in with has no use", hint=hint)
     if terms.auth == API_KEY and (what := next((one for one in NO_USE_TO_KEYS if getattr(terms, one)), "")):
         hint = f"leave out --{what.removesuffix('s').replace('_', '-')}, or let it prove itself by something else"
         why = f"a client with an API key gets no tokens: {what} is of no use to it"
@@ -318,7 +315,7 @@ def _change(change: Change, sealer: Sealer, one: Client, told: Metadata) -> tupl
     if told.client_id != one.id:
         raise Refused(UNFIT, "client_id is as it was given")
     facts = _facts(told, one.profile, str(one.most).split())
-    facts["bound"] = facts["bound"] or one.bound  # nor is what it is bound to its own to take off
+    facts["bound"] = one.bound or facts["bound"]  # nor is what it is bound to its own to take off, or change
     gone, made = change_client(change, sealer=sealer, client_id=one.id, **facts), Made(one.principal, None)
     if facts["auth"] == SECRET != one.auth:
         made = rotate_secret(change, sealer=sealer, client_id=one.id)

@@ -17,7 +17,6 @@ from ostiary.identity import account, clients, factors, providers, session, toke
 from ostiary.identity.asked import ACCOUNT, AT_DEVICE, Asked, decide_device, read
 from ostiary.identity.credentials import digest, new_secret
 from ostiary.identity.page import HEADERS, page
-from ostiary.identity.principals import end_session
 from ostiary.identity.request import Refused, parse, query, refuse_foreign, site
 from ostiary.identity.server import Server
 from ostiary.identity.session import Person, set_cookie
@@ -80,11 +79,11 @@ def act_at_account(server: Server, request: Request, body: bytes) -> Response:
     with server.store.begin() as connection:
         person = account.of_form(server, connection, request, form)
         change = Change(connection, person.principal, server.now())
-        gone = end_session(change, principal=person.principal, sid=named, reason="signed out") if name == "end" else ()
+        gone = account.ENDS[name](change, person.principal, named, "signed out") if name in account.ENDS else ()
     if name in account.PROVED:
         told = {"act": name, "id": named, "csrf": form["csrf"]}
         return _ask(server, request, b"?".join((ACCOUNT, urlencode(told).encode())))
-    if name != "end":
+    if name not in account.ENDS:
         raise Refused("invalid_request", "there is no such act")
     server.note(request, name, subject=person.principal)
     server.take_back(gone)
@@ -97,15 +96,26 @@ def _ask(server: Server, request: Request, text: bytes) -> Response:
         with server.store.read() as connection:
             asked = read(server, connection, text)
             person = _fit(server, asked, session.current(server, connection, request))
+            agreed = person and _agreed(server, connection, asked, person)
     except Refused as refused:
-        return _stopped(server, request, refused.error, refused.description)
-    why = {"why": asked.problem.description} if asked.problem else {}
-    server.note(request, asked.problem.error if asked.problem else "shown", client=asked.by, **why)
+        return _stopped(server, request, refused.error, refused.description, **refused.facts)
+    why = {"why": asked.problem.description, **asked.problem.facts} if asked.problem else {}
+    server.note(request, asked.problem.error if asked.problem else "shown", **{"client": asked.by, **why})
     if asked.problem:
         return _back(server, asked, error=asked.problem.error, error_description=asked.problem.description)
+    if person and agreed:
+        return _allowed(server, request, asked, person)
     if asked.silent:
         return _back(server, asked, error="consent_required" if person else "login_required")
     return _form(server, request, asked, person)
+
+
+def _agreed(server: Server, connection: Connection, asked: Asked, person: Person) -> bool:
+    """Whether he has allowed the same; a client whose place another can take on his machine asks again (RFC 8252 section 8.6)."""
+    if asked.client is None or asked.problem or asked.anew or asked.user_code:  # a code may be another's (RFC 8628 5.4)
+        return False
+    known = not asked.client.public or asked.redirect.startswith("https:")
+    return known and tokens.agreed(connection, server.now_s(), asked.values, person.principal)
 
 
 def answer(server: Server, request: Request, body: bytes) -> Response:
@@ -201,8 +211,8 @@ def unmet(server: Server, request: Request, asked: Asked) -> Response:
     return _back(server, asked, error="unmet_authentication_requirements")
 
 
-def _stopped(server: Server, request: Request, outcome: str, why: str) -> Response:
-    server.note(request, outcome, why=why)
+def _stopped(server: Server, request: Request, outcome: str, why: str, **facts: str) -> Response:
+    server.note(request, outcome, why=why, **facts)
     return page(request, "stopped", status=400, problem=why)
 
 
@@ -274,7 +284,8 @@ def _given(server: Server, request: Request, asked: Asked, person: Person) -> st
             raise ended
         if asked.client is None:
             return ""
-        signed_in = {"sid": person.sid, "authenticated_at_s": person.authenticated_at_s, "amr": " ".join(person.amr)}
+        sid = "" if asked.user_code else person.sid  # a device is not signed out with the browser
+        signed_in = {"sid": sid, "authenticated_at_s": person.authenticated_at_s, "amr": " ".join(person.amr)}
         grant = tokens.begin_grant(connection, now_s, {**asked.values, "principal": person.principal, **signed_in})
         if asked.user_code:
             if not decide_device(server, connection, asked.user_code, grant):

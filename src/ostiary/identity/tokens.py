@@ -76,6 +76,13 @@ def begin_grant(connection: Connection, now_s: int, values: Mapping[str, Any]) -
     return grant
 
 
+def agreed(connection: Connection, now_s: int, asked: Mapping[str, Any], principal: str) -> bool:
+    """Whether a grant of exactly that lives: who gave it is not asked again."""
+    same = [GRANT.c[name] == asked[name] for name in ("client", "audience", "scopes")]
+    living = (GRANT.c.principal == principal, ~GRANT.c.revoked, GRANT.c.expires_at_s > now_s)
+    return connection.execute(select(GRANT.c.id).where(*same, *living).limit(1)).first() is not None
+
+
 def code_for(codes: Drawer, grant: str, *, client: str, redirect: str, challenge: str) -> Secret:
     """The code that opens the grant."""
     code = new_secret()
@@ -246,7 +253,7 @@ def id_token(key: jose.SigningKey, claims: jose.Claims, *, name: str, nonce: str
     if nonce:
         told["nonce"] = nonce
     if "profile" in claims.scopes:
-        told["name"] = name
+        told |= {"name": name, "preferred_username": claims.subject.removeprefix("user:")}
     return key.sign(told, type_=jose.ID_TOKEN)
 
 

@@ -25,7 +25,7 @@ HEADER: Final = "ostiary-reason"  # of an answer, by which the gate notes it
 UNCLEAR: Final = "unclear"  # what a draft would say, where that turns on what is not kept, or was not asked
 NO_ACCOUNT: Final = "no ERP user is mapped to"  # of a refusal by the guard
 BEARER: Final = 'Bearer realm="ostiary"'
-UNBOUND: Final = 'DPoP realm="ostiary", error="invalid_dpop_proof", algs="ES256 EdDSA PS256"'
+UNBOUND: Final = 'DPoP realm="ostiary", error="invalid_dpop_proof", algs="ES256 EdDSA Ed25519 PS256"'
 NONCE_ASKED: Final = UNBOUND.replace("invalid_dpop_proof", "use_dpop_nonce")  # RFC 9449 section 9
 SIGN_IN_ANEW: Final = f'{BEARER}, error="insufficient_user_authentication"'
 
@@ -51,7 +51,7 @@ class Reason(StrEnum):
     TOKEN_MISSING = "token-missing", 401, "An access token is needed", BEARER
     TOKEN_INVALID = "token-invalid", 401, "The access token is not valid here", f'{BEARER}, error="invalid_token"'
     TOKEN_REVOKED = "token-revoked", 401, "The access token was revoked", f'{BEARER}, error="invalid_token"'
-    TOKEN_UNBOUND = "token-unbound", 401, "The caller does not hold the key that the token is bound to", UNBOUND
+    TOKEN_UNBOUND = "token-unbound", 401, "The caller does not show that it holds the key of the token", UNBOUND
     # Said by the identity server, and by the gate for it where an API key is shown.
     CREDENTIAL_INVALID = (
         "credential-invalid",
