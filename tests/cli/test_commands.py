@@ -92,12 +92,13 @@ def test_what_a_change_leaves_out_is_not_said_to_be_set_anew():
         ({"client_secret": "s"}, {"redirects": ["https://a/"]}, "its application learns at"),
         ({}, {"auth": "tls_client_auth"}, "It gets its tokens at https://gate/identity/token"),
         ({}, {"auth": "none", "redirects": ["https://a/"]}, "its application learns at"),
+        ({}, {"auth": "none"}, "which people enter at https://gate/identity/device"),
     ],
 )
 def test_what_comes_next_is_told_by_what_the_client_is(made, told, shown):
     with click.Context(cli):
         text = given({"issuer": "https://gate/identity", "client_id": "shop", **made}, **told)
-    ways = ("grant_type=client_credentials", "its application learns at", "It gets its tokens at")
+    ways = ("grant_type=client_credentials", "its application learns at", "It gets its tokens at", "enter at")
     assert shown in text
     assert sum(way in text for way in ways) == 1
 

@@ -24,12 +24,8 @@ def given(
     if "client_secret" not in made:
         told = "It is public: it has no secret" if auth == "none" else f"It has no secret: it proves itself by {auth}"
         if auth == "none" and not redirects:
-            found = f"It is a device: it shows a code, which people enter at {made['issuer']}/device"
-        return (
-            f"{told}. {found}"
-            if redirects or auth == "none"
-            else f"{told}. It gets its tokens at {made['issuer']}/token"
-        )
+            return f"{told}. It shows a code, which people enter at {made['issuer']}/device"
+        return f"{told}. {found}" if redirects else f"{told}. It gets its tokens at {made['issuer']}/token"
     if made["client_secret"].startswith(KEY_PREFIX):
         header = "Authorization: Bearer <the key>"
         return f"API key: {made['client_secret']}\nIt is shown only now, and is sent with every request:\n  {header}"
