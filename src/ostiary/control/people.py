@@ -136,18 +136,17 @@ def _told(board: Board, made: registration.Made) -> dict[str, Any]:
 
 
 def list_users(board: Board, _: str) -> list[dict[str, Any]]:
-    with board.on.store.read() as connection:
-        return _with_locks(board, connection, principals.users(connection))
+    return _with_locks(board, principals.users)
 
 
 def show(board: Board, _: str, principal: str) -> dict[str, Any]:
+    return _with_locks(board, lambda connection: [principals.one(connection, principal)])[0]
+
+
+def _with_locks(board: Board, which: Callable[[Connection], list[dict[str, Any]]]) -> list[dict[str, Any]]:
     with board.on.store.read() as connection:
-        return _with_locks(board, connection, [principals.one(connection, principal)])[0]
-
-
-def _with_locks(board: Board, connection: Connection, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    key = pepper(connection, board.on.sealer)
-    return principals.with_locks(connection, key, rows, int(board.now.timestamp()))
+        key = pepper(connection, board.on.sealer)
+        return principals.with_locks(connection, key, which(connection), int(board.now.timestamp()))
 
 
 def add_user(
