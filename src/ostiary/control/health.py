@@ -329,11 +329,10 @@ def _unreachable(told: str) -> SystemFault:
 
 def troubles(home: Home) -> Mapping[str, str]:
     """System -> why the gate's own ERP user was not let in; a guard that is silent is told elsewhere."""
-    try:
+    with suppress(OSError, OstiaryError):
         state = unix.call(home.socket("guard-control"), "internal/state", {}, timeout_s=CONNECT_TIMEOUT_S)
         return dict(state["troubles"])
-    except (OSError, OstiaryError):
-        return {}
+    return {}
 
 
 def known(on: Installation, plan: Plan, system: System, troubled: Mapping[str, str]) -> str:
@@ -387,11 +386,10 @@ def _own_addresses() -> list[str]:
 
 
 def _is_here(host: str, own: Sequence[str]) -> bool:
-    try:
+    with suppress(OSError):  # no name of this machine
         addresses = {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
-    except OSError:  # no name of this machine
-        return False
-    return any(address in own or ip_address(address).is_loopback for address in addresses)
+        return any(address in own or ip_address(address).is_loopback for address in addresses)
+    return False
 
 
 def _connects(address: str, port: int) -> bool:

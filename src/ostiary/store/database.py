@@ -171,11 +171,9 @@ def clearly(engine: Engine) -> Iterator[None]:
 
 def _version(engine: Engine) -> str:
     """The store's version by one query; "" where that cannot be asked, for whatever reason."""
-    try:
-        with engine.connect() as connection:
-            return str(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar())
-    except (exc.OperationalError, exc.ProgrammingError):
-        return ""
+    with suppress(exc.OperationalError, exc.ProgrammingError), engine.connect() as connection:
+        return str(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar())
+    return ""
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:

@@ -27,10 +27,9 @@ def draft(home: Home) -> Plan | None:
 
 def draft_since(home: Home) -> datetime | None:
     """When the draft was put beside the plan in force."""
-    try:
+    with suppress(FileNotFoundError):
         return datetime.fromtimestamp((home.plans / DRAFT).stat().st_mtime, UTC)
-    except FileNotFoundError:
-        return None
+    return None
 
 
 def put_beside(home: Home, plan: Plan | None, since: datetime | None = None) -> None:
@@ -45,10 +44,9 @@ def put_beside(home: Home, plan: Plan | None, since: datetime | None = None) -> 
 
 
 def _named(home: Home, name: str) -> str:
-    try:
+    with suppress(FileNotFoundError):
         return (home.plans / name).read_text("ascii").strip()
-    except FileNotFoundError:
-        return ""
+    return ""
 
 
 def plan_in_force(home: Home) -> Plan:
