@@ -54,10 +54,8 @@ class Ready:
     def system(self, host: str, path: str) -> System | None:
         """The system at this host and path: the longest prefix of whole segments."""
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
-        for system in self._by_length:
-            if name.lower() == system.host.lower() and (path + "/").startswith(system.prefix + "/"):
-                return system
-        return None
+        here = (system for system in self._by_length if system.host.lower() == name.lower())
+        return next((system for system in here if f"{path}/".startswith(f"{system.prefix}/")), None)
 
 
 class Caller(Struct, frozen=True, kw_only=True):
