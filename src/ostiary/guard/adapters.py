@@ -202,8 +202,7 @@ class TrytonErp(_Erp):
         match read.get("result"):
             case [{"key": str(key)}]:
                 return Secret(key)
-            case _:
-                raise NotEstablished("the ERP makes no REST key for this user")
+        raise NotEstablished("the ERP makes no REST key for this user")
 
     async def _call(self, method: str, params: Sequence[Any], session: Secret | None) -> tuple[int, dict[str, Any]]:
         headers = {"authorization": session.reveal()} if session else {}

@@ -188,8 +188,7 @@ def _time(value: Any) -> datetime | None:
     match value:
         case {"__class__": "datetime", "year": int(year), "month": int(month), "day": int(day)}:
             return datetime(year, month, day, tzinfo=UTC) + timedelta(hours=23, minutes=59)  # the later end of the day
-        case _:
-            return None
+    return None
 
 
 def records_to_hold(
