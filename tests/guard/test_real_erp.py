@@ -217,7 +217,7 @@ async def test_nothing_secret_is_shown(world, tryton, caplog):
     async with guarded(world):
         answer = await world.ask(world.token("user:anna"), NAMES)
         erp = next(iter(world.guard._erps.values()))
-        told = repr(vars(erp)) + "".join(repr(vars(held)) for held in erp._held._held.values())
+        told = repr(vars(erp)) + "".join(repr(vars(held)) for held in erp._held.values())
     told += caplog.text + world.home.guard_log.read_text()
     session = base64.b64decode(answer.headers["authorization"].removeprefix("Session ")).decode().rpartition(":")[2]
     for secret in (session, answer.headers["authorization"], tryton.erp.users["approver"].reveal()):
