@@ -150,6 +150,21 @@ def test_each_approval_counts_once_and_none_by_who_asked(store):
         revisions.asked(store, Kind.POLICY, made.id)
 
 
+@pytest.mark.parametrize("late", ["done", "approved"])
+def test_what_another_node_rejected_meanwhile_stays_rejected(store, late):
+    with store.begin() as connection:
+        made = revisions.propose(Change(connection, "uid:1", AT), ASKED)
+        revisions.close(Change(connection, "uid:2", AT), made, State.REJECTED)
+    acts = {
+        "done": lambda change: revisions.close(change, made, State.DONE),
+        "approved": lambda change: revisions.approve(change, made, WHO),
+    }
+    with pytest.raises(CallerFault, match=f"no policy proposal {made.id} that is open"), store.begin() as connection:
+        acts[late](Change(connection, "uid:3", AT))
+    with store.read() as connection:
+        assert [one.state for one in revisions.found(connection, Kind.POLICY, *State)] == [State.REJECTED]
+
+
 def test_the_yes_of_who_is_asked_no_longer_counts_no_longer(store):
     left = WHO._replace(named=WHO.named - {"uid:2"})
     with store.begin() as connection:

@@ -276,9 +276,13 @@ def asked(store: Store, kind: Kind, identity: str, *states: State) -> Proposal:
     """The one with this id, in one of these states; without any, an open one."""
     which = (PROPOSAL.c.kind == kind, PROPOSAL.c.state.in_(states or [State.OPEN]), PROPOSAL.c.id == identity)
     if not (known := store.ask(_found, *which)):
-        told = f"there is no {kind} proposal {identity} that is {' or '.join(states or [State.OPEN])}"
-        raise CallerFault("no-proposal", told, hint=f"see `ostiary {kind.listed}`")
+        raise _no_proposal(kind, identity, *(states or [State.OPEN]))
     return known[0]
+
+
+def _no_proposal(kind: Kind, identity: str, *states: State) -> CallerFault:
+    told = f"there is no {kind} proposal {identity} that is {' or '.join(states)}"
+    return CallerFault("no-proposal", told, hint=f"see `ostiary {kind.listed}`")
 
 
 def missing(proposal: Proposal, needed: Approvals, who: Administrators) -> dict[str, Any]:
@@ -320,9 +324,10 @@ def close(change: Change, proposal: Proposal, state: State, reason: str = "") ->
 
 
 def note_act(change: Change, proposal: Proposal, act: str, reason: str = "", **values: Any) -> None:
-    """What was done to it, with the `values` that its row has from now on."""
-    if values:
-        change.connection.execute(update(PROPOSAL).where(PROPOSAL.c.id == proposal.id).values(**values))
+    """What was done to it, with the `values` that its row has from now on; raises where another node has ended it meanwhile."""
+    living = (PROPOSAL.c.id == proposal.id, PROPOSAL.c.state.in_([State.OPEN, State.BEGUN]))
+    if values and not change.connection.execute(update(PROPOSAL).where(*living).values(**values)).rowcount:
+        raise _no_proposal(proposal.kind, proposal.id, State.OPEN)
     shown = {name: value for name, value in proposal.content.items() if name not in LONG}
     shown |= {"until": until(proposal)} if proposal.until_s else {}
     what, after = shown.get("principal", proposal.id), {"proposal": proposal.id, **shown}
