@@ -45,6 +45,10 @@ def test_a_closed_gate_counts_as_not_served_and_not_as_an_error_of_the_system():
     (told,) = step(State(), shut, after(120))[1]
     assert (told.evidence["failed"], told.evidence["closed"]) == (50, 50)
     assert ("error-rate", "system:erp") in found([*shut, *minute(100, 20, status=502)])
+    most = minute(1000, 990, status=503, reason="closed")
+    assert ("error-rate", "system:erp") in found([*most, *minute(4, 4, status=502)]), (
+        "of what came through, a third fails"
+    )
 
 
 def test_refusals_do_not_dilute_what_fails():

@@ -180,7 +180,8 @@ def _answers(system: str, cells: Mapping[int, Minute], minute: int, limits: Thre
     if cell.slow >= limits.few and cell.slow > limits.slow_share * cell.answered:
         told: dict[str, Any] = {"requests": cell.answered, "slow": cell.slow, "worst_ms": cell.worst_ms}
         yield _finding("slow-responses", system, minute, {**told, "decisions": list(cell.slow_decisions)})
-    if (errors := cell.failed - cell.closed) >= limits.few and errors > limits.error_share * cell.answered:
+    errors, passed = cell.failed - cell.closed, cell.answered - cell.closed
+    if errors >= limits.few and errors > limits.error_share * passed:
         told = {"requests": cell.answered, "errors": errors, "decisions": list(cell.failed_decisions)}
         yield _finding("error-rate", system, minute, told)
     hour = [one for n, one in cells.items() if minute - HOUR_MINUTES < n <= minute]
