@@ -90,6 +90,10 @@ def test_a_public_client_keeps_no_more_than_so_many_requests_for_one_address(wor
     assert statuses("par", push, "2001:db8::1", 2) + statuses("par", push, "2001:db8::2", 2) == [201] * 3 + [429]
     world.register("other", auth="none", redirects=[world.back])
     assert statuses("par", {**push, "client_id": "other"}, "192.0.2.1") == [201] * 3 + [429]
+    wrong = {**push, "client_id": "other", "response_type": "token"}
+    assert statuses("par", wrong, "192.0.2.3") == [400] * 3 + [429], "what is refused has been looked at too"
+    too_much = {"client_id": "screen", "scope": "nonsense"}
+    assert statuses("device-authorization", too_much, "192.0.2.3") == [400] * 3 + [429]
     proved = {**push, "client_id": "shop", "client_secret": world.secret, "redirect_uri": world.back}
     world.do(registration.change_client, sealer=world.sealer, client_id="shop", redirects=[world.back])
     assert statuses("par", proved, "192.0.2.1") == [201] * 4

@@ -169,6 +169,7 @@ def push(server: Server, request: Request, body: bytes) -> Response:
     with server.store.begin() as connection:
         client = clients.authenticate(server, connection, request, told)
         clients.refuse_many(server, connection, request, client)
+    with server.store.begin() as connection:  # another one: what is refused counts too
         if request.headers.get("dpop"):
             bound = clients.binding(server, connection, request, client).removeprefix("jkt:")
             if told.setdefault("dpop_jkt", bound) != bound:
@@ -190,6 +191,7 @@ def begin_device(server: Server, request: Request, body: bytes) -> Response:
         client = clients.authenticate(server, connection, request, told)
         clients.refuse_grant(client, DEVICE)
         clients.refuse_many(server, connection, request, client)
+    with server.store.begin() as connection:
         clients.scope_of(server, client, told)  # raises for what it may not ask for
         code = "".join(secrets.choice(LETTERS) for _ in range(CODE_LENGTH))
         text = f"{new_secret().reveal()}.{code}"
