@@ -255,14 +255,6 @@ def test_another_name_takes_nothing_away(site, client):
     assert caller.send("GET", "/shop/stock").status == 200
 
 
-def test_a_client_is_not_made_public_where_nobody_could_sign_in_with_it(site, name):
-    site.ask("client.add", client_id=name)
-    with pytest.raises(CallerFault, match="no use") as problem:
-        site.ask("client.change", client_id=name, auth="none")
-    assert "--redirect" in problem.value.hint
-    assert site.ask("principal.show", principal=f"client:{name}")["auth"] == "client_secret"
-
-
 def test_an_account_that_was_taken_back_is_shown_no_more_and_was_recorded(site, name):
     site.ask("client.add", client_id=name)
     with pytest.raises(CallerFault, match="no account") as problem:
