@@ -111,7 +111,7 @@ def let_in(site, address, login):
 @pytest.mark.standard("A2")
 def test_requests_oauth2client_gets_tokens_for_a_machine_a_device_and_a_service(site, session, people):
     login, issuer = people(site, "deva"), f"{site.origin}/identity"
-    site.ask("client.add", client_id="scanner", auth="none", redirects=[BACK])
+    site.ask("client.add", client_id="scanner", auth="none")
     made = site.ask("client.add", client_id="roc", roles=["clerk"], exchange=["scanner"], redirects=[BACK])
     secret = made["client_secret"]
     client = OAuth2Client.from_discovery_endpoint(issuer=issuer, client_id="roc", client_secret=secret, session=session)
