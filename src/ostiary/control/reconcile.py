@@ -15,6 +15,7 @@ from sqlalchemy import Connection, func, select
 from ostiary.audit.log import acted_since, tree
 from ostiary.control.installation import Installation
 from ostiary.envoy.access import Signals, blocked_filter, cold_filter, hot_filter, signal_resources
+from ostiary.envoy.caller import token_filter
 from ostiary.envoy.daemon import Gate
 from ostiary.envoy.resource import Edge, Resources
 from ostiary.envoy.translate import Population, beside_routes, bridge, news, translate
@@ -158,6 +159,7 @@ class Reconciler:
             self._behind = True
             try:  # each is told whatever became of the other
                 self._read_until = self._on.store.ask(tree).size
+                self._write_signers()
                 self._put(self._resources(self.plan, made_by))
             finally:
                 self._tell_guard("directory")
@@ -258,6 +260,13 @@ class Reconciler:
     def erp_user(self, system: str, login: str, password: Secret) -> str:
         """The ERP's own id of this user; raises where the ERP does not let it in."""
         return str(self._tell_guard("account", **_asked_as(system, login, password))["uid"])
+
+    def _write_signers(self) -> None:
+        """First of all: no revocation names what is signed with a key in wrong hands, and a large policy takes its time."""
+        asked = [self.plan, self.draft] if self.draft else [self.plan]
+        self._gate.write(
+            dict([token_filter([self.plan], self._on.store.ask(directory.access_keys), self._edge, asked)])
+        )
 
     def _write_hot(self) -> None:
         """The hot list and the lease, which share a file."""
