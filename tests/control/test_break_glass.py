@@ -82,7 +82,13 @@ def test_it_is_in_force_at_once_and_tokens_of_before_are_renewed(site, name):
 def test_who_can_and_what_can_tell_it_with_its_end(site, name):
     def holders():
         ways = site.ostiary("policy", "who-can", "shop/order:read", "--json").json
-        return [one for way in ways if way["role"] == "clerk" for one in way["holders"] if name in one]
+        return [
+            one
+            for way in ways
+            if way["role"] == "clerk"
+            for one in way["holders"]
+            if one.split()[0] == f"client:{name}"
+        ]
 
     assert holders() == []
     made = start(site, name)
