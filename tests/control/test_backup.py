@@ -63,7 +63,7 @@ def test_restored_it_verifies_starts_and_knows_what_the_first_one_knew(site, sav
         kept = [line for line in text.splitlines() if not line.startswith(("metrics_port", "webhook"))]
         other.home.settings.write_text("\n".join(kept) + "\n")
         other.begin()
-        other.wait_until_up()
+        other.wait_until_up(without=["watch"])  # which tells of alerts that are open there, too
         assert [one for one in other.ask("alert.list") if one["id"] not in known] == []
         other.secrets = site.secrets
         assert other.once("GET", "/shop/invoices", token=other.fresh("kept")).status == 200
