@@ -456,6 +456,8 @@ def test_a_device_stays_when_the_browser_signs_out_and_goes_with_its_own_button(
     told = begun(world, scope="openid erp/sale.*:read").json()
     world.answer(shown(world, told["user_code"]))
     tokens = polled(world, told["device_code"]).json()
+    hinted = signed_out(world, id_token_hint=tokens["id_token"])
+    assert (hinted.status_code, "a device revokes its tokens" in hinted.text, world.gone) == (400, True, [])
     form = form_of(world.ask("GET", "/identity/account"), "end")
     world.ask("POST", "/identity/account", data=form)
     assert world.gone

@@ -45,7 +45,8 @@ def _hint(server: Server, connection: Connection, text: str) -> Hint | None:
     try:
         return verify_hint(text, keys.published(connection), issuer=server.issuer)
     except TokenRefused as refused:
-        raise Refused("invalid_request", "the id_token_hint is no ID token of ours") from refused
+        told = "the id_token_hint is no ID token of ours that names a session; a device revokes its tokens"
+        raise Refused("invalid_request", told) from refused
 
 
 def _back(connection: Connection, given: dict[str, str], client_id: str) -> str:
